@@ -1,0 +1,65 @@
+"""The command line of `mlops-db`. Each command is imported when it runs, so that a small one stays quick."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import NoReturn
+
+from mlops_db.errors import exit_code_of
+
+EPILOG = """\
+exit codes:
+  0    done; for status: at head
+  1    failed or refused, nothing half-done; for status: behind head, drifted, or no such database
+  2    the server cannot be reached, or does not let this role in
+  64   the command line is wrong
+  130  interrupted
+
+Revisions are Alembic's: alembic upgrade head, alembic downgrade base, alembic history.
+Where to connect is in the environment, or in .env: see .env.example.
+"""
+EXIT_USAGE = 64
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse with an exit code of its own for wrong usage, because 2 means that the server cannot be reached."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(EXIT_USAGE, f"error: {message}\nhint: `{self.prog} --help` lists what it takes.\n")
+
+
+class _Version(argparse.Action):
+    """Look the version up only when asked: the lookup takes longer than the rest of the parser."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        from importlib.metadata import version  # noqa: PLC0415
+
+        parser.exit(message=f"mlops-db {version('mlops-db')}\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run `mlops-db`; returns its exit code."""
+    options = _parser().parse_args(arguments)
+    run: Callable[[argparse.Namespace], int] = import_module(f"mlops_db.cli.{options.command}").run
+    return exit_code_of(lambda: run(options))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="mlops-db",
+        description="What Alembic has no word for, for the mlops metadata database.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
+    commands = parser.add_subparsers(dest="command", metavar="command", required=True)
+    commands.add_parser("create", help="create the database, unless it exists (the step before alembic upgrade head)")
+    commands.add_parser("init", help="create the database and upgrade it to head; quick when nothing is left to do")
+    status = commands.add_parser("status", help="show where it connects, the revision, and the six objects")
+    status.add_argument("--json", action="store_true", help="print one JSON object, for machines")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,81 @@
+"""`mlops-db status`: what the database is, as a table, as text or as JSON."""
+
+import json
+import sys
+from argparse import Namespace
+from dataclasses import asdict
+
+from mlops_db.errors import MlopsDbError
+from mlops_db.inspection.status import DatabaseStatus, ObjectStatus, database_status
+from mlops_db.settings import Settings
+
+COLUMNS = ("object", "kind", "rows", "size")
+
+
+def run(options: Namespace) -> int:
+    """Print the status; 0 at head, 1 behind or drifted, 2 if the database cannot be reached."""
+    try:
+        status = database_status(Settings.from_environment())
+    except MlopsDbError as error:
+        if options.json:
+            state = "unreachable" if error.exit_code == 2 else "error"  # noqa: PLR2004  (documented in --help)
+            print(json.dumps({"state": state, "error": str(error), "hint": error.hint}, ensure_ascii=False))
+            return error.exit_code
+        raise
+    if options.json:
+        print(json.dumps(asdict(status) | {"state": status.state}, ensure_ascii=False, indent=2))
+    elif sys.stdout.isatty():
+        _print_table(status)
+    else:
+        _print_text(status)
+    return 0 if status.state == "head" else 1
+
+
+def _summary(status: DatabaseStatus) -> list[tuple[str, str]]:
+    lines = [
+        ("database", status.target),
+        ("server", f"PostgreSQL {status.server}"),
+        ("revision", f"{status.current or 'base'}{' (head)' if not status.pending else ''}"),
+    ]
+    if status.pending:
+        lines.append(("head", status.head))
+        lines.append(("pending", ", ".join(f"{revision.id} {revision.title}" for revision in status.pending)))
+        lines.append(("next", "alembic upgrade head"))
+    elif status.missing:
+        lines.append(("missing", ", ".join(status.missing)))
+        lines.append(("next", "restore them from a backup, or `alembic downgrade base` and `alembic upgrade head`"))
+    return lines
+
+
+def _row(item: ObjectStatus) -> tuple[str, str, str, str]:
+    if not item.present:
+        return item.name, item.kind, "missing", ""
+    rows = "not counted" if item.rows is None else f"{'' if item.exact else '~'}{item.rows:,}"
+    return item.name, item.kind, rows, item.size or ""
+
+
+def _print_text(status: DatabaseStatus) -> None:
+    for label, value in _summary(status):
+        print(f"{label:<9} {value}")
+    print()
+    rows = [COLUMNS, *map(_row, status.objects)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
+    for name, kind, count, size in rows:
+        print(f"{name:<{widths[0]}}  {kind:<{widths[1]}}  {count:>{widths[2]}}  {size:>{widths[3]}}".rstrip())
+
+
+def _print_table(status: DatabaseStatus) -> None:
+    from rich.console import Console  # noqa: PLC0415  (only a terminal needs it)
+    from rich.table import Table  # noqa: PLC0415
+
+    summary = Table.grid(padding=(0, 2))
+    for label, value in _summary(status):
+        summary.add_row(f"[bold]{label}[/]", value)
+    objects = Table()
+    for column in COLUMNS:
+        objects.add_column(column, justify="right" if column in ("rows", "size") else "left")
+    for item in status.objects:
+        objects.add_row(*_row(item), style=None if item.present else "red")
+    console = Console()
+    console.print(summary)
+    console.print(objects)

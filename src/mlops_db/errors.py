@@ -1,0 +1,129 @@
+"""The errors that users see: one line that says what is wrong, and a hint that says what to do.
+
+Every error that a user can cause or mend is an `MlopsDbError`. `mlops-db` prints it through `exit_code_of`, `alembic`
+through its own failure line; a Python caller catches the class. Anything else that surfaces is a defect.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Iterable
+
+
+class MlopsDbError(Exception):
+    """What is wrong, in one line, and what to do about it.
+
+    Attributes:
+        hint: what to do, in one line.
+        exit_code: what a command that ends with this error exits with.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str) -> None:
+        """Take the two lines that the user is to read."""
+        super().__init__(message)
+        self.hint = hint
+
+
+class SettingsError(MlopsDbError):
+    """An environment variable holds what cannot be used; the message names the variable."""
+
+
+class MissingExtraError(MlopsDbError):
+    """An optional package is needed and not installed."""
+
+
+class EmbeddedServerError(MlopsDbError):
+    """The pip-installed server does not start."""
+
+    exit_code = 2
+
+
+class ConnectionFailedError(MlopsDbError):
+    """There is no connection to the database; subclasses say why where that is known."""
+
+    exit_code = 2
+
+
+class ServerUnreachableError(ConnectionFailedError):
+    """No server answers at that address."""
+
+
+class AuthenticationFailedError(ConnectionFailedError):
+    """The server answers and does not accept the role or its password."""
+
+
+class DatabaseMissingError(ConnectionFailedError):
+    """The server answers and has no database of that name."""
+
+    exit_code = 1
+
+
+class NotPermittedError(MlopsDbError):
+    """The role lacks a privilege that the command needs."""
+
+
+class DatabaseNameError(SettingsError):
+    """PostgreSQL allows no database of that name."""
+
+
+class UnknownRevisionError(MlopsDbError):
+    """`alembic_version` names a revision that this checkout does not have."""
+
+    def __init__(self, revision: str, target: str) -> None:
+        """Take the revision and where it was found."""
+        super().__init__(
+            f"{target} is at revision {revision!r}, which this checkout does not have; nothing was changed",
+            hint="Either a newer checkout migrated it: update this one. Or another tool (Airflow, MLflow) owns it: "
+            "set MLOPS_DB_NAME to a database of its own.",
+        )
+
+
+class UnmanagedDatabaseError(MlopsDbError):
+    """The tables are there, but no revision is recorded: the database was made by hand."""
+
+    def __init__(self, tables: Iterable[str], target: str) -> None:
+        """Take the tables that are there and where they were found."""
+        super().__init__(
+            f"{target} has {', '.join(tables)}, but no revision in alembic_version: it was made by hand; "
+            "nothing was changed",
+            hint="If its tables are the specification's, drop the three views (they hold no data), run "
+            "`alembic stamp 0003`, then `alembic upgrade head`.",
+        )
+
+
+class BehindHeadError(MlopsDbError):
+    """The command needs a database at head."""
+
+    def __init__(self, current: str | None, target: str) -> None:
+        """Take the revision that the database is at, None before the first one."""
+        at = f"is at revision {current}, not at head" if current else "has no tables yet"
+        super().__init__(f"{target} {at}", hint="Run `alembic upgrade head`.")
+
+
+class StatementFailedError(MlopsDbError):
+    """The server refused a statement, or the connection broke while it ran."""
+
+
+def exit_code_of(command: Callable[[], int]) -> int:
+    """Run `command` as a process should: its exit code, with an `MlopsDbError` told on standard error.
+
+    Control-C ends with 130, as shells expect of SIGINT. A reader that went away (`mlops-db status | head -1`) is no
+    error. Characters that the terminal's encoding lacks are replaced instead of failing.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+    try:
+        code = command()
+        sys.stdout.flush()
+    except MlopsDbError as error:
+        print(f"error: {error}\nhint: {error.hint}", file=sys.stderr)  # noqa: T201  (the one place that tells errors)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # Python flushes standard output once more at exit; without this it would fail there.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return code

@@ -1,0 +1,181 @@
+"""What a database is: where, which server, which revision, which of the six objects, and how large they are.
+
+Read with psycopg2 alone: containers ask this at every start, and loading SQLAlchemy and Alembic takes ten times as long
+as answering.
+"""
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg2
+from psycopg2 import sql
+from psycopg2.extensions import cursor as Cursor  # noqa: N812  (psycopg2 names its classes like functions)
+
+from mlops_db.errors import UnknownRevisionError, UnmanagedDatabaseError
+from mlops_db.schema.objects import PRESENT_SQL, TABLES, VIEWS
+from mlops_db.schema.revisions import Revision, pending, revisions
+from mlops_db.server.connection import connect, explained_statement_failure
+from mlops_db.settings import Settings
+
+COUNT_TIMEOUT = "2s"
+
+
+@dataclass(frozen=True)
+class ObjectStatus:
+    """One of the six objects.
+
+    Attributes:
+        name: its name in schema public.
+        kind: `table` or `view`.
+        present: whether it is there.
+        rows: number of rows; None if it is missing, or a view that takes too long to count or may not be read.
+        exact: whether `rows` was counted; otherwise it is the planner's estimate, because counting a table took longer
+            than two seconds, waited for a lock that long, or was not permitted.
+        bytes: size on disk with indexes and TOAST; None for views, which hold nothing, and where it is not known.
+        size: the same in PostgreSQL's words, such as `24 kB`.
+    """
+
+    name: str
+    kind: str
+    present: bool = False
+    rows: int | None = None
+    exact: bool = False
+    bytes: int | None = None
+    size: str | None = None
+
+
+@dataclass(frozen=True)
+class DatabaseStatus:
+    """What a database is.
+
+    Attributes:
+        target: where it was found: user@host:port/database.
+        server: PostgreSQL's version, such as `16.4`.
+        current: the revision it is at; None before the first one.
+        head: the last revision of this checkout.
+        pending: what an upgrade to head would run, in that order.
+        objects: the six objects, in the specification's order.
+    """
+
+    target: str
+    server: str
+    current: str | None
+    head: str
+    pending: tuple[Revision, ...]
+    objects: tuple[ObjectStatus, ...]
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Those of the six objects that are not there."""
+        return tuple(item.name for item in self.objects if not item.present)
+
+    @property
+    def state(self) -> str:
+        """`head`, `behind`, or `drifted`: at head, and an object is missing all the same."""
+        if self.pending:
+            return "behind"
+        return "drifted" if self.missing else "head"
+
+
+def is_at_head(settings: Settings) -> bool:
+    """Whether the settings' database is at head with all six objects there.
+
+    Raises:
+        ConnectionFailedError: no connection.
+        UnknownRevisionError: its revision is not one of ours.
+        UnmanagedDatabaseError: its tables are there, made by hand.
+    """
+    with _reading(settings) as cursor:
+        current, oids = _revision_and_oids(cursor, settings)
+    return not pending(current) and len(oids) == len(TABLES) + len(VIEWS)
+
+
+def database_status(settings: Settings) -> DatabaseStatus:
+    """Read the status of the settings' database; changes nothing, and waits for nobody longer than two seconds.
+
+    Raises:
+        ConnectionFailedError: no connection.
+        UnknownRevisionError: its revision is not one of ours.
+        UnmanagedDatabaseError: its tables are there, made by hand.
+    """
+    with _reading(settings) as cursor:
+        current, oids = _revision_and_oids(cursor, settings)
+        return DatabaseStatus(
+            target=settings.target,
+            server=_value(cursor, "SHOW server_version"),
+            current=current,
+            head=revisions()[-1].id,
+            pending=pending(current) or (),
+            objects=(
+                *(_table_status(cursor, name, oids.get(name)) for name in TABLES),
+                *(_view_status(cursor, name, oids.get(name)) for name in VIEWS),
+            ),
+        )
+
+
+@contextmanager
+def _reading(settings: Settings) -> Iterator[Cursor]:
+    with closing(connect(settings)) as connection:
+        connection.set_session(readonly=True, autocommit=True)
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute("SET statement_timeout = %s", (COUNT_TIMEOUT,))
+                yield cursor
+        except psycopg2.Error as error:
+            raise explained_statement_failure(error, settings) from None
+
+
+def _revision_and_oids(cursor: Cursor, settings: Settings) -> tuple[str | None, dict[str, int]]:
+    cursor.execute(PRESENT_SQL)
+    oids: dict[str, int] = dict(cursor.fetchall())
+    recorded: list[str] = []
+    if _value(cursor, "SELECT to_regclass('public.alembic_version')") is not None:
+        cursor.execute("SELECT version_num FROM public.alembic_version ORDER BY version_num")
+        recorded = [revision for (revision,) in cursor.fetchall()]
+    for revision in recorded:
+        if pending(revision) is None:
+            raise UnknownRevisionError(revision, settings.target)
+    tables = [name for name in TABLES if name in oids]
+    if tables and not recorded:
+        raise UnmanagedDatabaseError(tables, settings.target)
+    return (recorded[-1] if recorded else None), oids
+
+
+def _table_status(cursor: Cursor, name: str, oid: int | None) -> ObjectStatus:
+    if oid is None:
+        return ObjectStatus(name, "table")
+    rows = _count(cursor, name)
+    exact = rows is not None
+    if rows is None:
+        estimate = _value(cursor, "SELECT reltuples::bigint FROM pg_class WHERE oid = %s", oid)
+        rows = None if estimate < 0 else estimate  # -1: never analyzed
+    try:
+        size = _value(cursor, "SELECT pg_total_relation_size(%s)", oid)
+    except psycopg2.errors.QueryCanceled:
+        return ObjectStatus(name, "table", present=True, rows=rows, exact=exact)
+    pretty = _value(cursor, "SELECT pg_size_pretty(%s::bigint)", size)
+    return ObjectStatus(name, "table", present=True, rows=rows, exact=exact, bytes=size, size=pretty)
+
+
+def _view_status(cursor: Cursor, name: str, oid: int | None) -> ObjectStatus:
+    if oid is None:
+        return ObjectStatus(name, "view")
+    rows = _count(cursor, name)
+    return ObjectStatus(name, "view", present=True, rows=rows, exact=rows is not None)
+
+
+def _count(cursor: Cursor, name: str) -> int | None:
+    statement = sql.SQL("SELECT count(*) FROM public.{}").format(sql.Identifier(name))
+    try:
+        rows: int = _value(cursor, statement)
+    except (psycopg2.errors.QueryCanceled, psycopg2.errors.InsufficientPrivilege):
+        return None
+    return rows
+
+
+def _value(cursor: Cursor, statement: str | sql.Composable, *parameters: object) -> Any:
+    cursor.execute(statement, parameters or None)
+    row = cursor.fetchone()
+    return row and row[0]

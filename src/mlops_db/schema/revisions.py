@@ -1,0 +1,44 @@
+"""The revisions of this project, read from the names of their files: enough to know the head without Alembic.
+
+A file is named NNNN_slug.py, its revision id is NNNN, and each revision follows the one before it. Tests hold every
+file to that, so the names can be trusted.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+_PACKAGE = Path(__file__).parents[1]
+_INSTALLED = _PACKAGE / "_alembic"
+
+
+@dataclass(frozen=True)
+class Revision:
+    """A revision as its file name tells it.
+
+    Attributes:
+        id: what `alembic_version` holds at this revision, such as `0003`.
+        title: the rest of the file name, such as `retraining_decisions`.
+    """
+
+    id: str
+    title: str
+
+
+def alembic_folder() -> Path:
+    """The folder of alembic.ini and migrations/: in the package if it was installed, else the checkout around it."""
+    return _INSTALLED if _INSTALLED.is_dir() else _PACKAGE.parents[1]
+
+
+def revisions() -> tuple[Revision, ...]:
+    """All revisions, from the first one to head."""
+    names = sorted(path.stem for path in (alembic_folder() / "migrations" / "versions").glob("[0-9]*_*.py"))
+    return tuple(Revision(number, title) for number, _, title in (name.partition("_") for name in names))
+
+
+def pending(current: str | None) -> tuple[Revision, ...] | None:
+    """The revisions that an upgrade from `current` (None: base) to head runs; None if `current` is not ours."""
+    known = revisions()
+    if current is None:
+        return known
+    ids = [revision.id for revision in known]
+    return known[ids.index(current) + 1 :] if current in ids else None

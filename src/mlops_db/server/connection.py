@@ -1,0 +1,137 @@
+"""One way to connect, for every part of the project: psycopg2 with the settings, and failures told in our words."""
+
+import os
+from typing import Any
+
+import psycopg2
+from psycopg2.extensions import connection as Connection  # noqa: N812  (psycopg2 names its class like a function)
+
+from mlops_db.errors import (
+    AuthenticationFailedError,
+    ConnectionFailedError,
+    DatabaseMissingError,
+    MlopsDbError,
+    NotPermittedError,
+    ServerUnreachableError,
+    StatementFailedError,
+)
+from mlops_db.settings import EMBEDDED, Settings
+
+CONNECT_TIMEOUT_S = 10
+
+
+def located(settings: Settings) -> Settings:
+    """The settings with the host `embedded` replaced by the running embedded server's socket and port."""
+    if settings.host != EMBEDDED:
+        return settings
+    from mlops_db.server import embedded  # noqa: PLC0415  (its package stays out of every other run)
+
+    return embedded.started(settings)
+
+
+def connect(settings: Settings, **parameters: Any) -> Connection:
+    """Open a psycopg2 connection to the settings' database; starts the embedded server if that is the host.
+
+    `parameters` are libpq's connection parameters (manual, 34.1.2) and win over the settings'. Unless PGCONNECT_TIMEOUT
+    or the URL say otherwise, an address that does not answer is given up after 10 seconds.
+
+    Raises:
+        ConnectionFailedError: no connection; the subclass says why.
+    """
+    where = located(settings)
+    given: dict[str, Any] = {
+        "fallback_application_name": "mlops-db",
+        "client_encoding": "utf8",
+        **where.parameters,
+        "host": where.host,
+        "port": where.port,
+        "user": where.user,
+        "dbname": where.database,
+        **parameters,
+    }
+    if where.password is not None:
+        given["password"] = where.password
+    if "PGCONNECT_TIMEOUT" not in os.environ:
+        given.setdefault("connect_timeout", CONNECT_TIMEOUT_S)
+    try:
+        connection: Connection = psycopg2.connect(**given)
+    except psycopg2.OperationalError as error:
+        raise _explained(error, settings, given["dbname"]) from None
+    return connection
+
+
+def explained_statement_failure(error: psycopg2.Error, settings: Settings) -> MlopsDbError:
+    """What to tell a user whose statement the server refused."""
+    line = _first_line(error.pgerror or str(error))
+    if isinstance(error, psycopg2.errors.InsufficientPrivilege):
+        return NotPermittedError(
+            line,
+            hint=f'Connect as the owner of the database, or let its owner GRANT the privilege to "{settings.user}".',
+        )
+    if isinstance(error, psycopg2.errors.ReadOnlySqlTransaction):
+        return StatementFailedError(
+            line, hint="This server or role takes no writes: connect to the primary, as a role that may write."
+        )
+    if isinstance(error, psycopg2.errors.UndefinedTable):
+        return StatementFailedError(
+            line, hint="Run `alembic upgrade head`; if nothing is left to do, `mlops-db status` shows what is missing."
+        )
+    if error.pgcode is None or isinstance(error, psycopg2.errors.AdminShutdown):
+        return StatementFailedError(
+            f"the connection to {settings.target} broke: {line}",
+            hint="Look at the server's log, then run the same command again.",
+        )
+    return StatementFailedError(f"{line} (SQLSTATE {error.pgcode})", hint="The server's log has the statement.")
+
+
+def _explained(error: psycopg2.OperationalError, settings: Settings, database: str) -> ConnectionFailedError:
+    """Tell a failed connection in our words.
+
+    psycopg2 gives no SQLSTATE for it, so libpq's English text decides. A server that speaks another language ends in
+    the last, general case, which quotes what it said.
+    """
+    text = str(error)
+    said = _last_line(text)
+    if "could not translate host name" in text:
+        return ServerUnreachableError(
+            f"host name {settings.host!r} cannot be resolved",
+            hint="Set POSTGRES_HOST to your server, or to `embedded` for one that pip installed.",
+        )
+    if "database" in said and "does not exist" in said and "role" not in said:
+        return DatabaseMissingError(
+            f'database "{database}" does not exist on {settings.target.rpartition("/")[0]}',
+            hint="Run `mlops-db create`.",
+        )
+    if any(mark in said for mark in ("authentication failed", "no password supplied", "pg_hba.conf")) or (
+        "role" in said and ("does not exist" in said or "is not permitted to log in" in said)
+    ):
+        return AuthenticationFailedError(
+            f"{settings.target}: {said}",
+            hint="Check POSTGRES_USER and POSTGRES_PASSWORD (or POSTGRES_PASSWORD_FILE), and the server's pg_hba.conf.",
+        )
+    if "FATAL" not in text:
+        return ServerUnreachableError(
+            f"no PostgreSQL answers at {settings.target}: {said}",
+            hint="Is the server running (`docker-compose ps postgres`)? Are POSTGRES_HOST and POSTGRES_PORT right? "
+            "POSTGRES_HOST=embedded needs no server of yours.",
+        )
+    return ConnectionFailedError(
+        f"{settings.target}: {said}",
+        hint="The server answered and refused; its log says more. If it is just starting, try again.",
+    )
+
+
+def _first_line(text: str) -> str:
+    """Reduce what the server said to its first line, without the severity that the language decides."""
+    line = text.strip().splitlines()[0] if text.strip() else "no reason given"
+    return line.partition(":  ")[2] or line
+
+
+def _last_line(text: str) -> str:
+    """Reduce libpq's account of every address it tried to what the last one said."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    fatal = [line for line in lines if "FATAL:" in line]
+    line = (fatal or lines or ["no reason given"])[-1]
+    if "FATAL:" in line:
+        return line.partition("FATAL:")[2].strip()
+    return line.rpartition("failed: ")[2]

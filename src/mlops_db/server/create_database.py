@@ -1,0 +1,125 @@
+"""The pre-step: create the database that the revisions fill. `python -m mlops_db.server.create_database` runs it."""
+
+import sys
+from contextlib import closing
+
+import psycopg2
+from psycopg2 import sql
+from psycopg2.extensions import connection as Connection  # noqa: N812  (psycopg2 names its classes like functions)
+from psycopg2.extensions import cursor as Cursor  # noqa: N812
+
+from mlops_db.errors import (
+    AuthenticationFailedError,
+    ConnectionFailedError,
+    NotPermittedError,
+    ServerUnreachableError,
+    exit_code_of,
+)
+from mlops_db.server.connection import connect, explained_statement_failure
+from mlops_db.settings import Settings
+
+MAINTENANCE_DATABASES = ("postgres", "template1")
+# Serialises creators. Advisory locks count per database, so nobody else's lock of the same number in another one hurts.
+CREATE_LOCK = 0x6D6C6F70732D6462  # "mlops-db" in ASCII
+LOCK_WAIT = "60s"
+
+# Incomplete: made by a creator that was stopped between its two statements, or empty and made by hand. A database that
+# holds anything keeps its time zone: to change it would change what its naive timestamps mean.
+_IS_INCOMPLETE = """
+    SELECT pg_has_role(d.datdba, 'USAGE')
+       AND NOT EXISTS (SELECT FROM pg_db_role_setting s, unnest(s.setconfig) AS setting
+                        WHERE s.setdatabase = d.oid AND s.setrole = 0 AND setting ILIKE 'timezone=%')
+       AND NOT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                        WHERE n.nspname <> 'information_schema' AND n.nspname !~ '^pg_')
+      FROM pg_database d WHERE d.datname = current_database()
+"""
+
+
+def create_database(settings: Settings) -> bool:
+    """Create the settings' database: owned by their role, UTF8, with the time zone UTC as its default.
+
+    Says on standard output what it does. Safe to repeat and to run several times at once. CREATE DATABASE cannot be
+    part of a transaction (manual, "CREATE DATABASE"), so a run that is killed in between can leave an empty database
+    without its time zone; the next run completes it. Apart from that, a database that exists is left as it is.
+
+    Returns:
+        True if this call created it, False if it was there.
+
+    Raises:
+        ConnectionFailedError: no connection to the server.
+        NotPermittedError: the role may not create databases.
+        StatementFailedError: the server refused for another reason.
+    """
+    try:
+        complete = not _is_incomplete(settings)
+    except (AuthenticationFailedError, ServerUnreachableError):
+        raise
+    except ConnectionFailedError:
+        complete = False  # most likely it does not exist: pg_database will tell, whatever language the server speaks
+    created = False if complete else _create_or_complete(settings)
+    if created:
+        print(f"✅ Database '{settings.database}' created successfully")
+    else:
+        print(f"Database '{settings.database}' already exists")
+    return created
+
+
+def _create_or_complete(settings: Settings) -> bool:
+    name = sql.Identifier(settings.database)
+    with closing(_maintenance_connection(settings)) as connection, connection.cursor() as cursor:
+        try:
+            cursor.execute("SET lock_timeout = %s", (LOCK_WAIT,))
+            cursor.execute("SELECT pg_advisory_lock(%s)", (CREATE_LOCK,))
+            cursor.execute("SELECT FROM pg_database WHERE datname = %s", (settings.database,))
+            created = cursor.rowcount == 0 and _create(cursor, settings)
+            if created or _is_incomplete(settings):
+                cursor.execute(sql.SQL("ALTER DATABASE {} SET timezone TO 'UTC'").format(name))
+        except psycopg2.Error as error:
+            raise explained_statement_failure(error, settings) from None
+    return created
+
+
+def _create(cursor: Cursor, settings: Settings) -> bool:
+    """Create it; False if somebody who does not take our lock was quicker."""
+    print(f"Creating database '{settings.database}'...", flush=True)
+    # template0 is the only template that takes another encoding than its own, and that nobody is ever connected to.
+    statement = sql.SQL("CREATE DATABASE {} OWNER {} ENCODING 'UTF8' TEMPLATE template0")
+    try:
+        cursor.execute(statement.format(sql.Identifier(settings.database), sql.Identifier(settings.user)))
+    except (psycopg2.errors.DuplicateDatabase, psycopg2.errors.UniqueViolation):
+        return False
+    except psycopg2.errors.InsufficientPrivilege:
+        raise NotPermittedError(
+            f'role "{settings.user}" may not create databases on this server',
+            hint=f'Let a superuser run ALTER ROLE "{settings.user}" CREATEDB, or create the database for it.',
+        ) from None
+    return True
+
+
+def _is_incomplete(settings: Settings) -> bool:
+    with closing(connect(settings)) as connection, connection.cursor() as cursor:
+        cursor.execute(_IS_INCOMPLETE)
+        (incomplete,) = cursor.fetchone() or (False,)
+        return bool(incomplete)
+
+
+def _maintenance_connection(settings: Settings) -> Connection:
+    """Connect to a database that is there before ours, in autocommit, as CREATE DATABASE demands."""
+    try:
+        connection = connect(settings, dbname=MAINTENANCE_DATABASES[0])
+    except (AuthenticationFailedError, ServerUnreachableError):
+        raise
+    except ConnectionFailedError:
+        connection = connect(settings, dbname=MAINTENANCE_DATABASES[1])
+    connection.autocommit = True
+    return connection
+
+
+def main() -> int:
+    """Run the pre-step with the environment's settings."""
+    create_database(Settings.from_environment())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(exit_code_of(main))

@@ -1,0 +1,216 @@
+"""The environment, checked once and frozen: where the database is, who connects, and how careful to be."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+
+from mlops_db.errors import DatabaseNameError, SettingsError
+
+EMBEDDED = "embedded"
+ENVIRONMENTS = ("development", "production")
+MAX_PORT = 65535
+MAX_NAME_BYTES = 63
+
+_VARIABLES = (
+    "POSTGRES_HOST",
+    "POSTGRES_PORT",
+    "POSTGRES_USER",
+    "POSTGRES_PASSWORD",
+    "POSTGRES_PASSWORD_FILE",
+    "MLOPS_DB_NAME",
+    "MLOPS_DATABASE_URL",
+    "MLOPS_ENV",
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the environment says, with the specification's defaults for what it does not say.
+
+    Attributes:
+        host: host name, address or socket directory, or `embedded` for the pip-installed server.
+        port: TCP port, or the number in a socket's file name.
+        user: role that connects, and that owns the database when we create it.
+        password: None leaves it to libpq (PGPASSWORD, PGPASSFILE, peer authentication). Never part of a repr.
+        database: name of the database, as PostgreSQL stores it: no quotes, no case folding.
+        environment: `development` or `production`.
+        parameters: further connection parameters of libpq, from MLOPS_DATABASE_URL's query. Never part of a repr,
+            because sslpassword is one of them.
+    """
+
+    host: str = "postgres"
+    port: int = 5432
+    user: str = "airflow"
+    password: str | None = field(default="airflow", repr=False)
+    database: str = "mlops"
+    environment: str = "development"
+    parameters: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] | None = None, *, env_file: Path = Path(".env")) -> "Settings":
+        """Read the variables of `environ` (default: the process's), then those of `env_file` that it lacks.
+
+        Raises:
+            SettingsError: a value cannot be used; the message names its variable and never holds a password.
+        """
+        given = _variables(os.environ if environ is None else environ, env_file)
+        url = _parsed_url(given.get("MLOPS_DATABASE_URL", ""))
+        return cls(
+            host=url.pop("host", "") or _not_empty(given, "POSTGRES_HOST", cls.host),
+            port=_port(url.pop("port"), "MLOPS_DATABASE_URL") if "port" in url else _port_of_parts(given),
+            user=url.pop("user", "") or _not_empty(given, "POSTGRES_USER", cls.user),
+            password=url.pop("password", "") or _password(given, default=None if url else cls.password),
+            database=checked_database_name(url.pop("dbname", "") or given.get("MLOPS_DB_NAME", cls.database)),
+            environment=_environment(given.get("MLOPS_ENV") or cls.environment),
+            parameters=MappingProxyType(url),
+        )
+
+    @property
+    def target(self) -> str:
+        """Where this connects, for people to read: `user@host:port/database`, without the password."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        port = "" if self.host == EMBEDDED else f":{self.port}"
+        return f"{self.user}@{host}{port}/{self.database}"
+
+
+def checked_database_name(name: str) -> str:
+    """Return `name` if PostgreSQL can store it.
+
+    PostgreSQL cuts a longer identifier silently (manual, 4.1.1: NAMEDATALEN - 1 = 63 bytes), so that two long names
+    would meet in one database.
+
+    Raises:
+        DatabaseNameError: the name is empty or over 63 bytes in UTF-8.
+    """
+    if not name:
+        raise DatabaseNameError(
+            "the database name (MLOPS_DB_NAME) is empty", hint="Unset it for the default, mlops, or give a name."
+        )
+    size = len(name.encode())
+    if size > MAX_NAME_BYTES:
+        raise DatabaseNameError(
+            f"the database name (MLOPS_DB_NAME) is {size} bytes long; PostgreSQL takes at most {MAX_NAME_BYTES}",
+            hint="Choose a shorter name; letters outside ASCII take two to four bytes each.",
+        )
+    return name
+
+
+def _variables(environ: Mapping[str, str], env_file: Path) -> dict[str, str]:
+    """Merge our variables of the environment over those of the file."""
+    real = {name: environ[name] for name in _VARIABLES if name in environ}
+    merged = _from_file(env_file) | real
+    # A variable that really is set must not lose to its rival from the file: whoever types POSTGRES_HOST=embedded
+    # in front of a command does not want the URL that a .env holds.
+    for name, rival in (
+        ("POSTGRES_HOST", "MLOPS_DATABASE_URL"),
+        ("POSTGRES_PASSWORD", "POSTGRES_PASSWORD_FILE"),
+        ("POSTGRES_PASSWORD_FILE", "POSTGRES_PASSWORD"),
+    ):
+        if name in real and rival not in real:
+            merged.pop(rival, None)
+    if "POSTGRES_PASSWORD" not in merged and (environ.get("PGPASSWORD") or environ.get("PGPASSFILE")):
+        merged["POSTGRES_PASSWORD"] = ""
+    for name, value in merged.items():
+        if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
+            raise SettingsError(
+                f"{name} is not text in UTF-8", hint=f"Set {name} to UTF-8 text without NUL characters."
+            )
+    return merged
+
+
+def _from_file(path: Path) -> dict[str, str]:
+    if not path.is_file():
+        return {}
+    from dotenv import dotenv_values  # noqa: PLC0415  (0.4 s on a slow machine, and most containers have no .env)
+
+    try:
+        values = dotenv_values(path, interpolate=False)
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(
+            f"{path} cannot be read: {type(error).__name__}", hint="Make it a readable UTF-8 file, or remove it."
+        ) from error
+    return {name: value for name, value in values.items() if name in _VARIABLES and value is not None}
+
+
+def _not_empty(given: Mapping[str, str], name: str, default: str) -> str:
+    value = given.get(name, default)
+    if not value:
+        raise SettingsError(f"{name} is empty", hint=f"Unset it for the default, {default}, or give it a value.")
+    return value
+
+
+def _port_of_parts(given: Mapping[str, str]) -> int:
+    value = _not_empty(given, "POSTGRES_PORT", str(Settings.port))
+    if value.startswith("tcp://"):
+        raise SettingsError(
+            "POSTGRES_PORT holds an address, not a port: Kubernetes sets it so for a service named postgres",
+            hint="Set POSTGRES_PORT in the pod, or enableServiceLinks: false.",
+        )
+    return _port(value, "POSTGRES_PORT")
+
+
+def _port(value: str, name: str) -> int:
+    if not (value.isascii() and value.isdigit() and 1 <= int(value) <= MAX_PORT):
+        # A URL with a special character in its password can leave a piece of that password here: do not show it.
+        shown = f"{value!r} is" if name == "POSTGRES_PORT" else "its port is"
+        raise SettingsError(
+            f"{name}: {shown} not a port number",
+            hint=f"Give a whole number from 1 to {MAX_PORT}; PostgreSQL's own is 5432.",
+        )
+    return int(value)
+
+
+def _password(given: Mapping[str, str], *, default: str | None) -> str | None:
+    file = given.get("POSTGRES_PASSWORD_FILE")
+    if not file:
+        return given.get("POSTGRES_PASSWORD", default) or None
+    if given.get("POSTGRES_PASSWORD"):
+        raise SettingsError(
+            "POSTGRES_PASSWORD and POSTGRES_PASSWORD_FILE are both set", hint="Keep the one that holds the password."
+        )
+    try:
+        password = Path(file).read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise SettingsError(
+            f"POSTGRES_PASSWORD_FILE: {file} cannot be read: {reason}",
+            hint="Mount the secret there, or set POSTGRES_PASSWORD.",
+        ) from error
+    if not password or "\0" in password:
+        raise SettingsError(
+            f"POSTGRES_PASSWORD_FILE: {file} holds no password", hint="Write the password into it, as text on one line."
+        )
+    return password
+
+
+def _environment(value: str) -> str:
+    if value not in ENVIRONMENTS:
+        raise SettingsError(f"MLOPS_ENV is {value!r}", hint=f"Set it to {' or '.join(ENVIRONMENTS)}.")
+    return value
+
+
+def _parsed_url(url: str) -> dict[str, str]:
+    """Split a URL the way libpq does, which also takes SQLAlchemy's `postgresql+psycopg2://`."""
+    if not url:
+        return {}
+    import psycopg2.extensions  # noqa: PLC0415  (only a URL needs libpq's parser)
+
+    problem = SettingsError(
+        "MLOPS_DATABASE_URL is not a URL of one PostgreSQL database",
+        hint="Write postgresql://user:password@host:port/database, with @ : / % # ? of the password percent-encoded.",
+    )
+    scheme, separator, rest = url.partition("://")
+    authority, _, path = rest.partition("/")
+    # libpq would take what follows an unencoded @ or / of the password for the host or the database, and show it.
+    unencoded = authority.count("@") > 1 or "@" in path.partition("?")[0] or "#" in rest
+    if scheme.partition("+")[0] not in ("postgresql", "postgres") or not separator or unencoded:
+        raise problem
+    try:
+        parsed: dict[str, str] = psycopg2.extensions.parse_dsn(f"postgresql://{rest}")
+    except psycopg2.ProgrammingError:
+        raise problem from None  # its message quotes the URL, password included
+    if "," in parsed.get("host", "") or "," in parsed.get("port", ""):
+        raise problem
+    return parsed
