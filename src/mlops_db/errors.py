@@ -101,6 +101,53 @@ class BehindHeadError(MlopsDbError):
         super().__init__(f"{target} {at}", hint="Run `alembic upgrade head`.")
 
 
+class PoolerError(MlopsDbError):
+    """The connection goes through a connection pooler, which a migration run cannot use."""
+
+    def __init__(self) -> None:
+        """Need nothing: there is only one thing to say."""
+        super().__init__(
+            "the connection goes through a pooler such as PgBouncer, which may run each transaction on another server "
+            "process: the run lock and the timeouts would be lost; nothing was changed",
+            hint="Set POSTGRES_HOST and POSTGRES_PORT to the PostgreSQL server itself for migrations.",
+        )
+
+
+class LockWaitError(MlopsDbError):
+    """Another migration run did not end in time."""
+
+    def __init__(self, holder: str, wait_ms: int) -> None:
+        """Take who holds the run lock, and how long was waited for it in milliseconds."""
+        super().__init__(
+            f"another migration run still holds the lock after {wait_ms / 1000:g} s: {holder}; nothing was changed",
+            hint="Let it end and try again, wait longer with -x lock-wait=10min, or end it with "
+            "SELECT pg_terminate_backend(pid).",
+        )
+
+
+class LockLostError(MlopsDbError):
+    """The run lock is gone while a revision runs."""
+
+    def __init__(self) -> None:
+        """Need nothing: there is only one thing to say."""
+        super().__init__(
+            "the run lock was lost while a revision ran; the revision was rolled back",
+            hint="Something between here and the server changes sessions: connect to the server itself and run again.",
+        )
+
+
+class BlockedError(MlopsDbError):
+    """A revision could not get its lock in the time that it was tried for."""
+
+
+class DataLossError(MlopsDbError):
+    """A downgrade in production would lose rows."""
+
+
+class InvalidIndexError(MlopsDbError):
+    """An index is there under the name that a revision wants, and is another one."""
+
+
 class StatementFailedError(MlopsDbError):
     """The server refused a statement, or the connection broke while it ran."""
 

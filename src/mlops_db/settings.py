@@ -12,6 +12,8 @@ EMBEDDED = "embedded"
 ENVIRONMENTS = ("development", "production")
 MAX_PORT = 65535
 MAX_NAME_BYTES = 63
+_MILLISECONDS = {"ms": 1, "s": 1000, "min": 60_000, "h": 3_600_000}
+_MAX_DURATION_MS = 2**31 - 1  # what PostgreSQL's timeouts can hold
 
 _VARIABLES = (
     "POSTGRES_HOST",
@@ -22,6 +24,10 @@ _VARIABLES = (
     "MLOPS_DB_NAME",
     "MLOPS_DATABASE_URL",
     "MLOPS_ENV",
+    "MLOPS_LOCK_WAIT",
+    "MLOPS_LOCK_TIMEOUT",
+    "MLOPS_STATEMENT_TIMEOUT",
+    "MLOPS_RETRY_FOR",
 )
 
 
@@ -38,6 +44,10 @@ class Settings:
         environment: `development` or `production`.
         parameters: further connection parameters of libpq, from MLOPS_DATABASE_URL's query. Never part of a repr,
             because sslpassword is one of them.
+        lock_wait: how long a migration run waits for another one to end, in milliseconds, as the three that follow.
+        lock_timeout: how long one statement of a revision may wait for a lock.
+        statement_timeout: how long one statement of a revision may take.
+        retry_for: how long a revision that could not get its lock is tried again.
     """
 
     host: str = "postgres"
@@ -47,6 +57,10 @@ class Settings:
     database: str = "mlops"
     environment: str = "development"
     parameters: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)
+    lock_wait: int = 60_000
+    lock_timeout: int = 1_000
+    statement_timeout: int = 30_000
+    retry_for: int = 120_000
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None, *, env_file: Path = Path(".env")) -> "Settings":
@@ -65,6 +79,10 @@ class Settings:
             database=checked_database_name(url.pop("dbname", "") or given.get("MLOPS_DB_NAME", cls.database)),
             environment=_environment(given.get("MLOPS_ENV") or cls.environment),
             parameters=MappingProxyType(url),
+            lock_wait=_duration(given, "MLOPS_LOCK_WAIT", cls.lock_wait),
+            lock_timeout=_duration(given, "MLOPS_LOCK_TIMEOUT", cls.lock_timeout),
+            statement_timeout=_duration(given, "MLOPS_STATEMENT_TIMEOUT", cls.statement_timeout),
+            retry_for=_duration(given, "MLOPS_RETRY_FOR", cls.retry_for),
         )
 
     @property
@@ -95,6 +113,33 @@ def checked_database_name(name: str) -> str:
             hint="Choose a shorter name; letters outside ASCII take two to four bytes each.",
         )
     return name
+
+
+def duration_ms(text: str, name: str) -> int:
+    """Read a duration such as `500ms`, `5s`, `2min` or `1h`; returns milliseconds.
+
+    Args:
+        text: a whole number with its unit.
+        name: whose value it is, for the message.
+
+    Raises:
+        SettingsError: there is no unit, or it is not one of these, or PostgreSQL cannot hold the value.
+    """
+    digits = text.rstrip("abcdefghijklmnopqrstuvwxyz")
+    unit = text[len(digits) :]
+    number = digits.strip()
+    if not (number.isascii() and number.isdigit() and unit in _MILLISECONDS):
+        raise SettingsError(
+            f"{name}: {text!r} is not a duration", hint="Write a whole number with its unit: 500ms, 5s, 2min or 1h."
+        )
+    duration = int(number) * _MILLISECONDS[unit]
+    if duration > _MAX_DURATION_MS:
+        raise SettingsError(f"{name}: {text!r} is too long", hint="PostgreSQL's timeouts end at 24 days.")
+    return duration
+
+
+def _duration(given: Mapping[str, str], name: str, default: int) -> int:
+    return duration_ms(given[name], name) if given.get(name) else default
 
 
 def _variables(environ: Mapping[str, str], env_file: Path) -> dict[str, str]:

@@ -58,7 +58,17 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("init", help="create the database and upgrade it to head; quick when nothing is left to do")
     status = commands.add_parser("status", help="show where it connects, the revision, and the six objects")
     status.add_argument("--json", action="store_true", help="print one JSON object, for machines")
+    history = commands.add_parser("history", help="show what migration runs did, newest first")
+    history.add_argument("--limit", type=_positive, default=20, metavar="N", help="how many entries (default: 20)")
+    history.add_argument("--json", action="store_true", help="print a JSON array, for machines")
     return parser
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a number from 1")
+    return number
 
 
 if __name__ == "__main__":

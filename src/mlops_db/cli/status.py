@@ -1,10 +1,10 @@
 """`mlops-db status`: what the database is, as a table, as text or as JSON."""
 
 import json
-import sys
 from argparse import Namespace
 from dataclasses import asdict
 
+from mlops_db.cli.output import print_table
 from mlops_db.errors import MlopsDbError
 from mlops_db.inspection.status import DatabaseStatus, ObjectStatus, database_status
 from mlops_db.settings import Settings
@@ -24,10 +24,11 @@ def run(options: Namespace) -> int:
         raise
     if options.json:
         print(json.dumps(asdict(status) | {"state": status.state}, ensure_ascii=False, indent=2))
-    elif sys.stdout.isatty():
-        _print_table(status)
     else:
-        _print_text(status)
+        for label, value in _summary(status):
+            print(f"{label:<9} {value}")
+        print()
+        print_table(COLUMNS, [_row(item) for item in status.objects], right=("rows", "size"))
     return 0 if status.state == "head" else 1
 
 
@@ -52,30 +53,3 @@ def _row(item: ObjectStatus) -> tuple[str, str, str, str]:
         return item.name, item.kind, "missing", ""
     rows = "not counted" if item.rows is None else f"{'' if item.exact else '~'}{item.rows:,}"
     return item.name, item.kind, rows, item.size or ""
-
-
-def _print_text(status: DatabaseStatus) -> None:
-    for label, value in _summary(status):
-        print(f"{label:<9} {value}")
-    print()
-    rows = [COLUMNS, *map(_row, status.objects)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
-    for name, kind, count, size in rows:
-        print(f"{name:<{widths[0]}}  {kind:<{widths[1]}}  {count:>{widths[2]}}  {size:>{widths[3]}}".rstrip())
-
-
-def _print_table(status: DatabaseStatus) -> None:
-    from rich.console import Console  # noqa: PLC0415  (only a terminal needs it)
-    from rich.table import Table  # noqa: PLC0415
-
-    summary = Table.grid(padding=(0, 2))
-    for label, value in _summary(status):
-        summary.add_row(f"[bold]{label}[/]", value)
-    objects = Table()
-    for column in COLUMNS:
-        objects.add_column(column, justify="right" if column in ("rows", "size") else "left")
-    for item in status.objects:
-        objects.add_row(*_row(item), style=None if item.present else "red")
-    console = Console()
-    console.print(summary)
-    console.print(objects)

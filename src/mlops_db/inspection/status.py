@@ -118,10 +118,11 @@ def database_status(settings: Settings) -> DatabaseStatus:
 @contextmanager
 def _reading(settings: Settings) -> Iterator[Cursor]:
     with closing(connect(settings)) as connection:
-        connection.set_session(readonly=True, autocommit=True)
+        connection.set_session(readonly=True)
         try:
             with connection.cursor() as cursor:
-                cursor.execute("SET statement_timeout = %s", (COUNT_TIMEOUT,))
+                # LOCAL, so that behind a transaction pooler it does not stay with a stranger's session.
+                cursor.execute("SET LOCAL statement_timeout = %s", (COUNT_TIMEOUT,))
                 yield cursor
         except psycopg2.Error as error:
             raise explained_statement_failure(error, settings) from None
@@ -151,10 +152,7 @@ def _table_status(cursor: Cursor, name: str, oid: int | None) -> ObjectStatus:
     if rows is None:
         estimate = _value(cursor, "SELECT reltuples::bigint FROM pg_class WHERE oid = %s", oid)
         rows = None if estimate < 0 else estimate  # -1: never analyzed
-    try:
-        size = _value(cursor, "SELECT pg_total_relation_size(%s)", oid)
-    except psycopg2.errors.QueryCanceled:
-        return ObjectStatus(name, "table", present=True, rows=rows, exact=exact)
+    size = _attempted(cursor, "SELECT pg_total_relation_size(%s)", oid)
     pretty = _value(cursor, "SELECT pg_size_pretty(%s::bigint)", size)
     return ObjectStatus(name, "table", present=True, rows=rows, exact=exact, bytes=size, size=pretty)
 
@@ -167,12 +165,18 @@ def _view_status(cursor: Cursor, name: str, oid: int | None) -> ObjectStatus:
 
 
 def _count(cursor: Cursor, name: str) -> int | None:
-    statement = sql.SQL("SELECT count(*) FROM public.{}").format(sql.Identifier(name))
+    return _attempted(cursor, sql.SQL("SELECT count(*) FROM public.{}").format(sql.Identifier(name)))
+
+
+def _attempted(cursor: Cursor, statement: str | sql.Composable, *parameters: object) -> int | None:
+    """A number, or None if it takes too long, as behind a lock, or is not for this role."""
+    cursor.execute("SAVEPOINT attempt")
     try:
-        rows: int = _value(cursor, statement)
+        number: int = _value(cursor, statement, *parameters)
     except (psycopg2.errors.QueryCanceled, psycopg2.errors.InsufficientPrivilege):
+        cursor.execute("ROLLBACK TO SAVEPOINT attempt")
         return None
-    return rows
+    return number
 
 
 def _value(cursor: Cursor, statement: str | sql.Composable, *parameters: object) -> Any:

@@ -1,16 +1,22 @@
-"""What a run refuses before it changes anything."""
+"""What a run refuses before it changes anything: a database that is not ours to change, and the loss of rows."""
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
-from mlops_db.errors import BehindHeadError, UnknownRevisionError, UnmanagedDatabaseError
+from mlops_db.errors import BehindHeadError, DataLossError, UnknownRevisionError, UnmanagedDatabaseError
 from mlops_db.schema.objects import PRESENT_SQL, TABLES
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
     from alembic.runtime.migration import MigrationContext
+    from sqlalchemy import Connection
 
 
 def refuse_wrong_database(migration: MigrationContext, target: str) -> None:
@@ -43,3 +49,125 @@ def refuse_wrong_database(migration: MigrationContext, target: str) -> None:
             raise UnmanagedDatabaseError(tables, target)
     if "revision_context" in migration.opts and set(current) != set(script.get_heads()):
         raise BehindHeadError(", ".join(current) or None, target)
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What a downgrade step takes away for good.
+
+    Attributes:
+        what: in the words of a message: `12 rows of model_versions`.
+    """
+
+    what: str
+
+
+_NAME = r'(?:"(?:[^"]|"")+"|[\w$]+)(?:\.(?:"(?:[^"]|"")+"|[\w$]+))?'
+_IF_EXISTS = r"(?:IF EXISTS )?"
+_TABLES_GO = re.compile(
+    r"\b(?:DROP TABLE (?:IF EXISTS )?|TRUNCATE (?:TABLE )?(?:ONLY )?|DELETE FROM (?:ONLY )?)"
+    rf"({_NAME}(?:, ?{_NAME})*)",
+    re.IGNORECASE,
+)
+_ALTER = re.compile(rf"\bALTER TABLE {_IF_EXISTS}(?:ONLY )?({_NAME})([^;]*)", re.IGNORECASE)
+_COLUMN_GOES = re.compile(
+    rf"\bDROP (?:COLUMN )?{_IF_EXISTS}(?!CONSTRAINT|DEFAULT|NOT NULL|IDENTITY|EXPRESSION)({_NAME})", re.IGNORECASE
+)
+_TOOK_TOO_LONG = ("57014", "55P03")  # query_canceled, lock_not_available
+_SCHEMA_GOES = re.compile(r"\bDROP SCHEMA\b", re.IGNORECASE)
+
+
+def losses(connection: Connection, downgrades: Mapping[str, str | None]) -> list[Loss]:
+    """What downgrades would lose, by the SQL that they write and the rows that are there.
+
+    Reads only, under the connection's timeouts; a table that cannot be counted within them counts by the planner's
+    estimate.
+
+    Args:
+        connection: where the rows are.
+        downgrades: the SQL of each revision's downgrade; None if it cannot be told without running it, which counts as
+            a loss.
+    """
+    return [loss for revision, sql in downgrades.items() for loss in _losses_of(connection, revision, sql)]
+
+
+def refuse_losses(found: Sequence[Loss]) -> None:
+    """Refuse the downgrade.
+
+    Raises:
+        DataLossError: names what would be lost.
+    """
+    raise DataLossError(
+        f"MLOPS_ENV is production and this downgrade would lose {', '.join(loss.what for loss in found)}; "
+        "nothing was changed",
+        hint="Take a backup (pg_dump), then say -x allow-data-loss=true if that is what you want.",
+    )
+
+
+def refuse_late_losses(connection: Connection, revision: str, sql: str | None) -> None:
+    """Look once more inside the downgrade's transaction, with the tables locked against writers that came in between.
+
+    Raises:
+        DataLossError: a table that was empty holds rows now.
+    """
+    found = list(_losses_of(connection, revision, sql, lock=True))
+    if found:
+        refuse_losses(found)
+
+
+def _losses_of(connection: Connection, revision: str, sql: str | None, *, lock: bool = False) -> Iterator[Loss]:
+    if sql is None or _SCHEMA_GOES.search(sql):
+        yield Loss(f"what revision {revision} takes away, which cannot be told without running it")
+        return
+    statements = " ".join(sql.split())
+    for match in _TABLES_GO.finditer(statements):
+        for table in re.findall(_NAME, match[1]):
+            yield from _counted(connection, table, None, lock=lock)
+    for match in _ALTER.finditer(statements):
+        for column in _COLUMN_GOES.findall(match[2]):
+            yield from _counted(connection, match[1], column, lock=lock)
+
+
+def _counted(connection: Connection, table: str, column: str | None, *, lock: bool) -> Iterator[Loss]:
+    """Count what goes with the table, or with the column; nothing if nothing does."""
+    oid = connection.execute(text("SELECT to_regclass(:table)::oid"), {"table": table}).scalar()
+    condition = "true" if column is None else _own_values(connection, oid, column)
+    if oid is None or condition is None:
+        return
+    if lock:
+        connection.exec_driver_sql(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
+    about = ""
+    try:
+        with connection.begin_nested():
+            rows = connection.exec_driver_sql(f"SELECT count(*) FROM {table} WHERE {condition}").scalar_one()
+    except DBAPIError as error:
+        if lock or getattr(error.orig, "pgcode", None) not in _TOOK_TOO_LONG:
+            raise
+        about = "about "
+        rows = connection.execute(
+            text("SELECT greatest(reltuples, pg_stat_get_live_tuples(oid), 1)::bigint FROM pg_class WHERE oid = :oid"),
+            {"oid": oid},
+        ).scalar_one()
+    if rows:
+        place = table if column is None else f"{table}.{column}"
+        yield Loss(f"{about}{rows:,} {'row' if rows == 1 else 'rows'} of {place}")
+
+
+def _own_values(connection: Connection, oid: int | None, column: str) -> str | None:
+    """The condition under which a row holds a value of its own in the column; None if no row can."""
+    name = column[1:-1].replace('""', '"') if column.startswith('"') else column.lower()
+    row = connection.execute(
+        text(
+            "SELECT a.attgenerated <> '', pg_get_expr(d.adbin, d.adrelid) FROM pg_attribute AS a"
+            " LEFT JOIN pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum"
+            " WHERE a.attrelid = :oid AND a.attname = :name AND NOT a.attisdropped"
+        ),
+        {"oid": oid, "name": name},
+    ).first()
+    if row is None or row[0]:
+        return None
+    default = row[1]
+    # What a constant default filled in comes back with the column; what the clock or a sequence filled in does not.
+    if default is not None and re.fullmatch(r"'(?:[^']|'')*'(?:::[\w \"]+)?|-?[\d.]+|true|false", default):
+        return f"{column} IS DISTINCT FROM {default}"
+    return f"{column} IS NOT NULL"

@@ -1,111 +1,314 @@
-"""What `migrations/env.py` runs: one connection, checked before anything changes, each revision in a transaction."""
+"""What `migrations/env.py` runs: one run at a time, checked before anything changes, each revision in a transaction."""
 
 from __future__ import annotations
 
 import logging.config
-from contextlib import contextmanager
+import sys
+from contextlib import contextmanager, suppress
+from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 import psycopg2
+import psycopg2.extras
+from alembic.runtime.migration import RevisionStep
 from alembic.util import CommandError
 from sqlalchemy import create_engine
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from mlops_db.errors import MlopsDbError
-from mlops_db.migration.guard import refuse_wrong_database
+from mlops_db.errors import MlopsDbError, SettingsError
+from mlops_db.migration import history, lock
+from mlops_db.migration.guard import losses, refuse_late_losses, refuse_losses, refuse_wrong_database
+from mlops_db.migration.operations import TIMEOUTS  # loading it also registers the operations
+from mlops_db.migration.options import Options
+from mlops_db.migration.plan import plan_lines, step_name
+from mlops_db.migration.preview import written_sql
+from mlops_db.migration.progress import Progress
+from mlops_db.migration.retry import with_retries
+from mlops_db.migration.watch import Watch
 from mlops_db.schema.head import metadata
 from mlops_db.server.connection import connect, explained_statement_failure
 from mlops_db.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from alembic.config import Config
     from alembic.runtime.environment import EnvironmentContext
+    from alembic.runtime.migration import MigrationContext, MigrationInfo
     from sqlalchemy import Connection
 
-# The revisions name no schema. Pinned, so that a schema named like the role does not catch the tables; and UTC, so
-# that what a revision computes from the clock does not depend on who runs it.
-SESSION = "-c search_path=public -c timezone=UTC"
+    Steps = Callable[[Any, MigrationContext], Iterable[Any]]
+
+# The revisions name no schema. Pinned, so that a schema named like the role does not catch the tables; in UTC, so that
+# what a revision computes from the clock does not depend on who runs it; at READ COMMITTED, so that a lock holder's
+# snapshot cannot hold up CREATE INDEX CONCURRENTLY.
+SESSION = "-c search_path=public -c timezone=UTC -c default_transaction_isolation=read\\ committed"
+# How soon the server notices that a killed client is gone, and ends its statement and its run lock with it.
+CHECK_CLIENT = "SET client_connection_check_interval = '500ms'"
+CHECK_CLIENT_SINCE = 140000
 
 
 def run(context: EnvironmentContext) -> None:
     """Carry out the command that Alembic was given.
 
-    A program may hand over its own connection in `config.attributes["connection"]` and its own settings in
-    `config.attributes["settings"]`; otherwise the environment says where to connect.
+    A program may hand over its own connection in `config.attributes["connection"]`, its settings in
+    `config.attributes["settings"]`, and a text stream for progress in `config.attributes["progress"]`; otherwise the
+    environment says where to connect, and the command line shows progress on standard error. On a connection that is
+    in a transaction of its caller's, everything happens in that transaction and nothing is tried twice.
 
     Raises:
         CommandError: what went wrong and what to do about it. Alembic prints it as one line and a hint; the cause is
             the `MlopsDbError`. The database stands at a revision boundary.
     """
     config = context.config
-    if config.cmd_opts is not None and config.config_file_name is not None:
-        # Only for the command line: a program that calls Alembic has a logging configuration of its own.
-        logging.config.fileConfig(config.config_file_name, disable_existing_loggers=False)
+    on_command_line = config.cmd_opts is not None
+    if on_command_line:
+        _prepare_command_line(config)
+    progress = Progress(sys.stderr if on_command_line else config.attributes.get("progress"))
     settings = None
     try:
         settings = config.attributes.get("settings") or Settings.from_environment()
+        options = Options.parse(context.get_x_argument(as_dictionary=False), settings)
         if context.is_offline_mode():
-            _write_sql(context)
+            _write_sql(context, options)
         else:
-            with _connection(config, settings) as connection:
-                _run_on(connection, context, settings)
+            with _connection(config, settings, options) as connection:
+                _Run(context, connection, settings, options, progress).carry_out()
     except MlopsDbError as error:
         raise _command_error(error) from error
     except DBAPIError as error:
         if not isinstance(error.orig, psycopg2.Error) or settings is None:
             raise
-        raise _command_error(explained_statement_failure(error.orig, settings)) from error
+        told = explained_statement_failure(error.orig, settings)
+        raise _command_error(told) from told
+    finally:
+        progress.stop()
 
 
-def _write_sql(context: EnvironmentContext) -> None:
+class _Run:
+    """One command on one connection."""
+
+    def __init__(
+        self,
+        context: EnvironmentContext,
+        connection: Connection,
+        settings: Settings,
+        options: Options,
+        progress: Progress,
+    ) -> None:
+        self.context = context
+        self.connection = connection
+        self.settings = settings
+        self.options = options
+        self.progress = progress
+        self.callers_transaction = connection.in_transaction()
+        self.history = history.History(connection, callers_transaction=self.callers_transaction)
+        self.downgrades: dict[str, str | None] = {}
+        self.total = 0
+        self.done = 0
+
+    def carry_out(self) -> None:
+        migration = self.configured()
+        if "destination_rev" in migration.opts:
+            self.change(migration)
+            return
+        # check, current, history and autogenerate only look: they must not leave an alembic_version behind.
+        refuse_wrong_database(migration, self.settings.target)
+        migration.opts["dont_mutate"] = True
+        self.end_reading()
+        self.run_migrations()
+
+    def configured(self, **options: Any) -> MigrationContext:
+        self.context.configure(
+            connection=self.connection,
+            target_metadata=metadata,
+            transaction_per_migration=True,
+            compare_type=True,
+            compare_server_default=True,
+            **options,
+        )
+        return self.context.get_context()
+
+    def run_migrations(self) -> None:
+        with self.context.begin_transaction():
+            self.context.run_migrations()
+
+    def end_reading(self) -> None:
+        """End the transaction that reading began: Alembic would take it for its caller's, and commit nothing."""
+        if not self.callers_transaction:
+            self.connection.rollback()
+
+    def change(self, migration: MigrationContext) -> None:
+        """Carry out upgrade, downgrade or stamp."""
+        alembics_steps: Steps = migration.opts["fn"]
+        purge = bool(migration.opts.get("purge"))
+        lock.require_direct_connection(self.connection)
+        self.end_reading()
+        if self.options.plan:
+            self.print_plan(self.steps_to_go(migration, alembics_steps))
+            return
+        with lock.run_lock(self.connection, wait_ms=self.options.lock_wait, progress=self.progress):
+            steps = [] if purge else self.steps_to_go(migration, alembics_steps)
+            if not steps and not purge:
+                self.progress.note(f"{self.settings.target}: nothing to do")
+                return
+            self.guard([step for step in steps if isinstance(step, RevisionStep)])
+            self.history.open()
+            self.total = len(steps)
+            if self.callers_transaction:
+                self.attempt(alembics_steps)
+            else:
+                self.attempt_until_done(alembics_steps)
+
+    def steps_to_go(self, migration: MigrationContext, alembics_steps: Steps) -> list[Any]:
+        refuse_wrong_database(migration, self.settings.target)
+        steps = list(alembics_steps(migration.get_current_heads(), migration))
+        self.end_reading()
+        return steps
+
+    def print_plan(self, steps: list[Any]) -> None:
+        revisions = [step for step in steps if isinstance(step, RevisionStep)]
+        for line in plan_lines(self.connection, revisions, self.settings.target):
+            self.context.config.print_stdout(line)
+        self.end_reading()
+
+    def guard(self, steps: list[RevisionStep]) -> None:
+        self.downgrades = {step.revision.revision: written_sql(step) for step in steps if not step.is_upgrade}
+        found = losses(self.connection, self.downgrades)
+        self.end_reading()
+        if found and self.protects_rows:
+            refuse_losses(found)
+        if found:
+            self.progress.note(f"warning: this downgrade loses {', '.join(loss.what for loss in found)}")
+
+    @property
+    def protects_rows(self) -> bool:
+        return self.settings.environment == "production" and not self.options.allow_data_loss
+
+    def attempt_until_done(self, alembics_steps: Steps) -> None:
+        pid = self.connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
+        self.end_reading()
+        watch = Watch(self.settings, pid, self.progress, lock_timeout_ms=self.options.lock_timeout)
+        with watch.watching():
+            with_retries(
+                lambda: self.attempt(alembics_steps),
+                position=lambda: self.done,
+                blockers=watch.take_blockers,
+                retry_for_ms=self.options.retry_for,
+                show_queries=self.options.show_queries,
+                progress=self.progress,
+            )
+
+    def attempt(self, alembics_steps: Steps) -> None:
+        """Run what is left to run, and enter it in the history."""
+        self.configured(
+            fn=lambda heads, migration: self.journalled(alembics_steps(heads, migration)),
+            on_version_apply=self.before_commit,
+        )
+        try:
+            self.run_migrations()
+        except (DBAPIError, MlopsDbError) as error:
+            if not self.callers_transaction:
+                self.record_failure(error)
+            raise
+
+    def journalled(self, steps: Iterable[Any]) -> Iterator[Any]:
+        """Hand Alembic one step after the other; it commits each before it asks for the next."""
+        for step in steps:
+            if isinstance(step, RevisionStep):
+                revision, name = step.revision.revision, step_name(step)
+                direction = "upgrade" if step.is_upgrade else "downgrade"
+                label = name if step.is_upgrade else f"downgrade {name}"
+                if not step.is_upgrade and self.protects_rows:
+                    step.migration_fn = self.looking_once_more(step)
+            else:
+                revision, direction = ", ".join(step.info.destination_revision_ids) or "base", "stamp"
+                label = f"stamp {revision}"
+            self.history.begin(revision, direction)
+            self.progress.begin(f"[{self.done + 1}/{max(self.total, self.done + 1)}] {label}")
+            yield step
+            self.progress.done()
+            self.done += 1
+
+    def looking_once_more(self, step: RevisionStep) -> Callable[..., None]:
+        revision, downgrade = step.revision.revision, step.migration_fn
+
+        @wraps(downgrade)
+        def guarded(**options: Any) -> None:
+            refuse_late_losses(self.connection, revision, self.downgrades[revision])
+            downgrade(**options)
+
+        return guarded
+
+    def before_commit(self, **_: Any) -> None:
+        """Alembic's on_version_apply: the last thing in a revision's transaction."""
+        lock.require_lock(self.connection)
+        self.history.applied()
+
+    def record_failure(self, error: DBAPIError | MlopsDbError) -> None:
+        reason = str(error.orig if isinstance(error, DBAPIError) else error).strip()
+        with suppress(SQLAlchemyError):  # without a connection the next run marks the entry as interrupted
+            self.connection.rollback()
+            self.history.failed(reason)
+
+
+def _write_sql(context: EnvironmentContext, options: Options) -> None:
+    if options.plan:
+        raise SettingsError("-x plan=true looks at the database, and --sql must not", hint="Leave one of them out.")
+    timeouts = {"lock_timeout": options.lock_timeout, "statement_timeout": options.statement_timeout}
+
+    def before_commit(*, step: MigrationInfo, **_: Any) -> None:
+        write(history.scripted(step))
+
+    further: dict[str, Any] = {TIMEOUTS: timeouts, "on_version_apply": before_commit}
     context.configure(
         dialect_name="postgresql",
         literal_binds=True,
         dialect_opts={"paramstyle": "named"},
         target_metadata=metadata,
         transaction_per_migration=True,
+        **further,
     )
-    with context.begin_transaction():
-        context.run_migrations()
-
-
-def _run_on(connection: Connection, context: EnvironmentContext, settings: Settings) -> None:
-    ours_to_end = not connection.in_transaction()
-    context.configure(
-        connection=connection,
-        target_metadata=metadata,
-        transaction_per_migration=True,
-        compare_type=True,
-        compare_server_default=True,
-    )
-    migration = context.get_context()
-    refuse_wrong_database(migration, settings.target)
-    if "destination_rev" not in migration.opts:
-        # check, current, history and autogenerate only look: they must not leave an alembic_version behind.
-        migration.opts["dont_mutate"] = True
-    if ours_to_end:
-        # What the check has read must not stay open as a transaction that Alembic would take for its caller's.
-        connection.rollback()
+    write = context.get_context().impl.static_output
+    write("SET search_path = public;\nSET timezone = 'UTC';")
+    write("\n".join(f"SET {name} = {milliseconds};" for name, milliseconds in timeouts.items()))
+    write(history.CREATE.strip())
     with context.begin_transaction():
         context.run_migrations()
 
 
 @contextmanager
-def _connection(config: Config, settings: Settings) -> Iterator[Connection]:
+def _connection(config: Config, settings: Settings, options: Options) -> Iterator[Connection]:
     given: Connection | None = config.attributes.get("connection")
     if given is not None:
         yield given
         return
+    session = (
+        f"{settings.parameters.get('options', '')} {SESSION}"
+        # Set when connecting, so that a rollback does not take them back and that raw SQL in a revision has them too.
+        f" -c lock_timeout={options.lock_timeout} -c statement_timeout={options.statement_timeout}"
+    )
 
     def creator() -> Any:
-        return connect(settings, options=f"{settings.parameters.get('options', '')} {SESSION}".strip())
+        connection = connect(settings, options=session, fallback_application_name=f"mlops-db {history.client()}")
+        if connection.server_version >= CHECK_CLIENT_SINCE:
+            with suppress(psycopg2.errors.InvalidParameterValue), connection.cursor() as cursor:
+                cursor.execute(CHECK_CLIENT)  # refused where the server's system cannot do it
+        connection.commit()
+        return connection
 
     engine = create_engine("postgresql+psycopg2://", creator=creator, poolclass=NullPool)
     with engine.connect() as connection:
         yield connection
+
+
+def _prepare_command_line(config: Config) -> None:
+    """Only for the command line: a program that calls Alembic has its own logging and its own way to wait."""
+    if config.config_file_name is not None:
+        logging.config.fileConfig(config.config_file_name, disable_existing_loggers=False)
+    # libpq's own wait does not see Control-C until the statement ends; this one cancels the statement.
+    psycopg2.extensions.set_wait_callback(psycopg2.extras.wait_select)
 
 
 def _command_error(error: MlopsDbError) -> CommandError:

@@ -8,4 +8,4 @@ PRESENT_SQL = f"""
     SELECT name, to_regclass('public.' || name)::oid
       FROM unnest(ARRAY{[*TABLES, *VIEWS]}) AS name
      WHERE to_regclass('public.' || name) IS NOT NULL
-"""  # noqa: S608  (constants of this module)
+"""

@@ -12,6 +12,7 @@ from mlops_db.errors import (
     DatabaseMissingError,
     MlopsDbError,
     NotPermittedError,
+    PoolerError,
     ServerUnreachableError,
     StatementFailedError,
 )
@@ -76,6 +77,12 @@ def explained_statement_failure(error: psycopg2.Error, settings: Settings) -> Ml
         return StatementFailedError(
             line, hint="Run `alembic upgrade head`; if nothing is left to do, `mlops-db status` shows what is missing."
         )
+    if isinstance(error, psycopg2.errors.QueryCanceled):
+        return StatementFailedError(
+            line,
+            hint="If that is the time it needs: -x statement-timeout=10min. If you interrupted it: run it again, it "
+            "goes on where it stopped.",
+        )
     if error.pgcode is None or isinstance(error, psycopg2.errors.AdminShutdown):
         return StatementFailedError(
             f"the connection to {settings.target} broke: {line}",
@@ -109,6 +116,8 @@ def _explained(error: psycopg2.OperationalError, settings: Settings, database: s
             f"{settings.target}: {said}",
             hint="Check POSTGRES_USER and POSTGRES_PASSWORD (or POSTGRES_PASSWORD_FILE), and the server's pg_hba.conf.",
         )
+    if "unsupported startup parameter" in said:
+        raise PoolerError
     if "FATAL" not in text:
         return ServerUnreachableError(
             f"no PostgreSQL answers at {settings.target}: {said}",

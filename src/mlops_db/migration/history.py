@@ -1,0 +1,188 @@
+"""`mlops_internal.migration_history`: every step that a run began, and how it ended.
+
+It outlives `alembic downgrade base`: after an accident the question is who took the tables away, and when. It is not
+part of the revisions, because it has to be there before the first one and after the last one is gone.
+
+A step is entered before it begins, in a transaction of its own, and completed in the transaction of its revision. So a
+completed entry exists exactly if its revision was committed, and a run that was killed leaves its entry `running`; the
+next run, which holds the run lock and so knows that nobody else runs, marks it `interrupted`.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import platform
+from contextlib import closing
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import alembic
+import psycopg2
+import sqlalchemy
+
+from mlops_db.server.connection import connect, explained_statement_failure
+
+if TYPE_CHECKING:
+    import datetime as dt
+
+    from alembic.runtime.migration import MigrationInfo
+    from sqlalchemy import Connection
+
+    from mlops_db.settings import Settings
+
+CREATE = """
+CREATE SCHEMA IF NOT EXISTS mlops_internal;
+CREATE TABLE IF NOT EXISTS mlops_internal.migration_history (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    revision text NOT NULL,
+    direction text NOT NULL CHECK (direction IN ('upgrade', 'downgrade', 'stamp')),
+    started_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    finished_at timestamptz,
+    duration interval GENERATED ALWAYS AS (finished_at - started_at) STORED,
+    role text NOT NULL DEFAULT session_user,
+    client text NOT NULL,
+    tools text NOT NULL,
+    outcome text NOT NULL CHECK (outcome IN ('running', 'applied', 'failed', 'interrupted')),
+    error text
+);
+COMMENT ON TABLE mlops_internal.migration_history IS
+    'Every step of a migration run and how it ended; kept when the schema is downgraded to base.';
+"""
+
+_ENTER = """
+    INSERT INTO mlops_internal.migration_history (revision, direction, client, tools, outcome)
+    VALUES (%(revision)s, %(direction)s, %(client)s, %(tools)s, 'running') RETURNING id
+"""
+_END = """
+    UPDATE mlops_internal.migration_history
+       SET outcome = %(outcome)s, error = %(error)s, finished_at = clock_timestamp() WHERE id = %(id)s
+"""
+# For `--sql`: the script enters a step when it is done, in its transaction, and knows nothing of who will run it.
+_SCRIPTED = """\
+INSERT INTO mlops_internal.migration_history (revision, direction, finished_at, client, tools, outcome)
+VALUES ('{revision}', '{direction}', clock_timestamp(), 'SQL script', '{tools}', 'applied');"""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A step of a run.
+
+    Attributes:
+        id: number of the entry.
+        revision: the revision that the step applied or took back; `base` or the target for a stamp.
+        direction: `upgrade`, `downgrade` or `stamp`.
+        started_at: when it began, in UTC.
+        finished_at: when it ended, in UTC; None if it runs, or was interrupted.
+        role: who ran it: the role that connected.
+        client: the user and host that ran it, and the process id there.
+        tools: the versions that ran it.
+        outcome: `running`, `applied`, `failed` or `interrupted`.
+        error: the server's message of a failed step.
+    """
+
+    id: int
+    revision: str
+    direction: str
+    started_at: dt.datetime
+    finished_at: dt.datetime | None
+    role: str
+    client: str
+    tools: str
+    outcome: str
+    error: str | None
+
+
+class History:
+    """Writes the entries of one run, on the run's connection."""
+
+    def __init__(self, connection: Connection, *, callers_transaction: bool) -> None:
+        """Take the run's connection; in its caller's transaction nothing is committed here."""
+        self._connection = connection
+        self._callers_transaction = callers_transaction
+        self._entry: int | None = None
+
+    def open(self) -> None:
+        """Create the table if this is the first run, and close what killed runs left open."""
+        if self._run("SELECT to_regclass('mlops_internal.migration_history')").scalar() is None:
+            self._run(CREATE)
+        self._run("UPDATE mlops_internal.migration_history SET outcome = 'interrupted' WHERE outcome = 'running'")
+        self._commit()
+
+    def begin(self, revision: str, direction: str) -> None:
+        """Enter a step that is about to run."""
+        values = {"revision": revision, "direction": direction, "client": client(), "tools": tools()}
+        self._entry = self._run(_ENTER, values).scalar_one()
+        self._commit()
+
+    def applied(self) -> None:
+        """Complete the step, in its revision's transaction."""
+        self._end("applied", None)
+
+    def failed(self, error: str) -> None:
+        """Say why the step failed, after its transaction was rolled back."""
+        self._end("failed", error)
+        self._commit()
+
+    def _end(self, outcome: str, error: str | None) -> None:
+        self._run(_END, {"id": self._entry, "outcome": outcome, "error": error})
+
+    def _commit(self) -> None:
+        if not self._callers_transaction:
+            self._connection.commit()
+
+    def _run(self, statement: str, parameters: dict[str, Any] | None = None) -> Any:
+        return self._connection.exec_driver_sql(statement, parameters)
+
+
+def scripted(step: MigrationInfo) -> str:
+    """The statement that enters a finished step from within a `--sql` script."""
+    if step.is_stamp:
+        revisions, direction = step.destination_revision_ids, "stamp"
+    else:
+        revisions, direction = step.up_revision_ids, "upgrade" if step.is_upgrade else "downgrade"
+    return _SCRIPTED.format(revision=", ".join(revisions) or "base", direction=direction, tools=tools())
+
+
+@cache
+def client() -> str:
+    """Who runs this, for other people who look at the server: user@host and process id."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container can run as a number that has no name
+        user = str(os.getuid())
+    return f"{user}@{platform.node()} pid {os.getpid()}"
+
+
+@cache
+def tools() -> str:
+    """The versions of what takes part in a run."""
+    return (
+        f"mlops-db {version('mlops-db')}, Alembic {alembic.__version__}, SQLAlchemy {sqlalchemy.__version__}, "
+        f"psycopg2 {version('psycopg2-binary')}, Python {platform.python_version()}"
+    )
+
+
+def read_history(settings: Settings, *, limit: int) -> list[Entry]:
+    """The latest entries, newest first; empty if no run has been here.
+
+    Raises:
+        ConnectionFailedError: no connection.
+        NotPermittedError: the role may not read it.
+    """
+    columns = "id, revision, direction, started_at, finished_at, role, client, tools, outcome, error"
+    with closing(connect(settings)) as connection, connection.cursor() as cursor:
+        try:
+            cursor.execute("SET timezone = 'UTC'")
+            cursor.execute("SELECT to_regclass('mlops_internal.migration_history')")
+            if cursor.fetchone() == (None,):
+                return []
+            cursor.execute(
+                f"SELECT {columns} FROM mlops_internal.migration_history ORDER BY id DESC LIMIT %s",
+                (limit,),
+            )
+            return [Entry(*row) for row in cursor.fetchall()]
+        except psycopg2.Error as error:
+            raise explained_statement_failure(error, settings) from None

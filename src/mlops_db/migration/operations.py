@@ -1,0 +1,241 @@
+"""`op.create_index_concurrently` and `op.validate_constraint`: for the two statements that need longer timeouts.
+
+Revisions import nothing of this package; they find these beside Alembic's own operations, because env.py loads this
+module. Both lift the timeouts for their own statement only, and both write themselves in `--sql` mode too.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from alembic.operations import MigrateOperation, Operations
+from alembic.operations.ops import CreateIndexOp
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.schema import CreateIndex, DropIndex
+
+from mlops_db.errors import InvalidIndexError
+from mlops_db.settings import duration_ms
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from sqlalchemy import Connection, Index
+    from sqlalchemy.sql.elements import ColumnElement, TextClause
+
+LONG = "6h"
+TIMEOUTS = "mlops_db_timeouts"  # key of MigrationContext.opts: (lock_timeout, statement_timeout) of a `--sql` script
+
+
+@Operations.register_operation("create_index_concurrently")
+class CreateIndexConcurrently(MigrateOperation):
+    """CREATE INDEX CONCURRENTLY that can be interrupted and run again."""
+
+    def __init__(self, index: Index, model: Index, timeout_ms: int) -> None:
+        """Take the index, the same one for a temporary table of the name `_MODEL`, and a timeout in milliseconds."""
+        self.index = index
+        self.model = model
+        self.timeout_ms = timeout_ms
+
+    @classmethod
+    def create_index_concurrently(  # noqa: PLR0913  (an index has that many properties)
+        cls,
+        operations: Operations,
+        index_name: str,
+        table_name: str,
+        columns: Sequence[str | TextClause | ColumnElement[Any]],
+        *,
+        schema: str | None = None,
+        unique: bool = False,
+        where: str | None = None,
+        timeout: str = LONG,
+        **postgresql: Any,
+    ) -> None:
+        """Create an index without keeping writers from the table.
+
+        What came before it in the revision is committed first, since it cannot run in a transaction (manual, "CREATE
+        INDEX", Building Indexes Concurrently): have it alone in its revision. An invalid index that a stopped run left
+        under this name is dropped and built again; a valid one that is the same is kept.
+
+        Args:
+            operations: given by Alembic.
+            index_name: name of the index.
+            table_name: the table; not a partitioned one, for which PostgreSQL has no CONCURRENTLY.
+            columns: column names, or `sa.text(...)` for expressions and orderings.
+            schema: the table's schema; default: the search path's, public.
+            unique: whether no two rows may be equal in it.
+            where: the predicate of a partial index.
+            timeout: a duration such as `6h`: how long it may take, waits for old transactions included.
+            postgresql: further options of Alembic's `op.create_index`, such as `postgresql_using`.
+
+        Raises:
+            InvalidIndexError: another index is there under that name.
+        """
+        if where is not None:
+            postgresql["postgresql_where"] = text(where)
+        listed = list(columns)
+        index = CreateIndexOp(
+            index_name, table_name, listed, schema=schema, unique=unique, postgresql_concurrently=True, **postgresql
+        )
+        model = CreateIndexOp(f"{_MODEL}_index", _MODEL, listed, schema="pg_temp", unique=unique, **postgresql)
+        operations.invoke(cls(index.to_index(), model.to_index(), duration_ms(timeout, "timeout")))
+
+
+@Operations.register_operation("validate_constraint")
+class ValidateConstraint(MigrateOperation):
+    """ALTER TABLE ... VALIDATE CONSTRAINT, with the time that reading the whole table takes."""
+
+    def __init__(self, constraint_name: str, table_name: str, schema: str | None, timeout_ms: int) -> None:
+        """Take the names, and the statement's timeout in milliseconds."""
+        self.constraint_name = constraint_name
+        self.table_name = table_name
+        self.schema = schema
+        self.timeout_ms = timeout_ms
+
+    @classmethod
+    def validate_constraint(
+        cls,
+        operations: Operations,
+        constraint_name: str,
+        table_name: str,
+        *,
+        schema: str | None = None,
+        timeout: str = LONG,
+    ) -> None:
+        """Check the rows that a constraint added NOT VALID has not seen.
+
+        Reads the whole table under SHARE UPDATE EXCLUSIVE, which keeps nobody from reading or writing; lock_timeout
+        stays short. Have it in a revision after the one that adds the constraint: in the same transaction it would run
+        under that one's ACCESS EXCLUSIVE lock.
+
+        Args:
+            operations: given by Alembic.
+            constraint_name: name of the constraint.
+            table_name: its table.
+            schema: the table's schema; default: the search path's, public.
+            timeout: a duration such as `6h`: how long it may take.
+        """
+        operations.invoke(cls(constraint_name, table_name, schema, duration_ms(timeout, "timeout")))
+
+
+@Operations.implementation_for(ValidateConstraint)
+def _validate_constraint(operations: Operations, operation: ValidateConstraint) -> None:
+    quote = operations.get_context().dialect.identifier_preparer.quote
+    table = ".".join(quote(name) for name in (operation.schema, operation.table_name) if name)
+    with _statement_timeout(operations, operation.timeout_ms):
+        operations.execute(f"ALTER TABLE {table} VALIDATE CONSTRAINT {quote(operation.constraint_name)}")
+
+
+@Operations.implementation_for(CreateIndexConcurrently)
+def _create_index_concurrently(operations: Operations, operation: CreateIndexConcurrently) -> None:
+    migration = operations.get_context()
+    with (
+        migration.autocommit_block(),
+        # It waits for every older transaction, as a lock on that transaction: a short lock_timeout would end it there.
+        _setting(operations, "lock_timeout", 0),
+        _statement_timeout(operations, operation.timeout_ms),
+    ):
+        if migration.as_sql:
+            operations.execute(CreateIndex(operation.index))
+        else:
+            _build(operations.get_bind(), operation)
+
+
+def _build(connection: Connection, operation: CreateIndexConcurrently) -> None:
+    index = operation.index
+    wanted = _wanted(connection, operation)
+    found = _found(connection, index)
+    if found is not None and found.same_table and not found.valid:
+        connection.execute(DropIndex(index))
+        found = None
+    if found is None:
+        try:
+            connection.execute(CreateIndex(index))
+        except DBAPIError:
+            # Left behind, it would go on slowing writes. If this fails too, the next run drops it.
+            with suppress(DBAPIError):
+                connection.execute(DropIndex(index, if_exists=True))
+            raise
+        found = _found(connection, index)
+    if found is None or not (found.same_table and found.valid and found.definition == wanted):
+        seen = (
+            "missing" if found is None else f"{found.definition}{'' if found.valid else ', INVALID'} on {found.table}"
+        )
+        raise InvalidIndexError(
+            f"index {index.name} should be {wanted} on {_quoted_table(connection, index)}, and is {seen}",
+            hint=f"See who made it; if nobody needs it: DROP INDEX CONCURRENTLY {index.name}. Then run again.",
+        )
+
+
+def _quoted_table(connection: Connection, index: Index) -> str:
+    assert index.table is not None
+    return connection.dialect.identifier_preparer.format_table(index.table)
+
+
+class _Found(NamedTuple):
+    table: str
+    same_table: bool
+    valid: bool
+    definition: str
+
+
+_DEFINITION = """
+    CASE WHEN i.indisunique THEN 'unique ' ELSE '' END
+    || substr(pg_get_indexdef(i.indexrelid), strpos(pg_get_indexdef(i.indexrelid), ' USING ') + 7)
+"""
+
+
+def _found(connection: Connection, index: Index) -> _Found | None:
+    table = _quoted_table(connection, index)
+    row = connection.execute(
+        # The definition is a constant of this module.
+        text(f"""
+            SELECT i.indrelid::regclass::text, i.indrelid = wanted.oid, i.indisvalid, {_DEFINITION}
+              FROM pg_class AS wanted
+              JOIN pg_class AS c ON c.relnamespace = wanted.relnamespace AND c.relname = :index
+              JOIN pg_index AS i ON i.indexrelid = c.oid
+             WHERE wanted.oid = CAST(:table AS regclass)
+        """),
+        {"table": table, "index": index.name},
+    ).first()
+    return None if row is None else _Found(*row)
+
+
+def _wanted(connection: Connection, operation: CreateIndexConcurrently) -> str:
+    """The index as PostgreSQL would describe it, read off an empty temporary table of the same columns."""
+    table = _quoted_table(connection, operation.index)
+    connection.exec_driver_sql(f"CREATE TEMPORARY TABLE {_MODEL} (LIKE {table})")
+    try:
+        connection.execute(CreateIndex(operation.model))
+        statement = text(
+            f"SELECT {_DEFINITION} FROM pg_index AS i WHERE i.indrelid = CAST('pg_temp.{_MODEL}' AS regclass)"
+        )
+        definition: str = connection.execute(statement).scalar_one()
+    finally:
+        connection.exec_driver_sql(f"DROP TABLE pg_temp.{_MODEL}")
+    return definition
+
+
+_MODEL = "mlops_db_model"
+
+
+def _statement_timeout(operations: Operations, milliseconds: int) -> Any:
+    return _setting(operations, "statement_timeout", milliseconds)
+
+
+@contextmanager
+def _setting(operations: Operations, name: str, milliseconds: int) -> Iterator[None]:
+    """Set a timeout of the session and take it back afterwards."""
+    migration = operations.get_context()
+    operations.execute(f"SET {name} = {milliseconds}")
+    try:
+        yield
+    except BaseException:
+        # In autocommit mode this takes it back; in a transaction that failed the rollback does, and this cannot.
+        with suppress(SQLAlchemyError):
+            operations.execute(f"RESET {name}")
+        raise
+    script = migration.opts.get(TIMEOUTS) if migration.as_sql else None
+    # RESET goes back to what the connection started with; in a script that was not ours to choose.
+    operations.execute(f"SET {name} = {script[name]}" if script else f"RESET {name}")

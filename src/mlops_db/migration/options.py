@@ -1,0 +1,74 @@
+"""`-x key=value`: what a user may ask of a single run. Everything else comes from the environment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from mlops_db.errors import SettingsError
+from mlops_db.settings import duration_ms
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mlops_db.settings import Settings
+
+_BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+
+
+@dataclass(frozen=True)
+class Options:
+    """What `-x` said, over the settings' defaults. A field is its key with underscores; times are milliseconds.
+
+    Attributes:
+        lock_wait: how long to wait for another run of the migrations to end.
+        lock_timeout: how long one statement may wait for a lock, and so how long it can make others queue behind it.
+        statement_timeout: how long one statement may take.
+        retry_for: how long to go on trying a revision that could not get its lock.
+        plan: print what would run, and stop.
+        allow_data_loss: let a downgrade in production drop rows.
+        show_queries: print the query of whoever blocks a revision, which can hold data.
+    """
+
+    lock_wait: int
+    lock_timeout: int
+    statement_timeout: int
+    retry_for: int
+    plan: bool = False
+    allow_data_loss: bool = False
+    show_queries: bool = False
+
+    @classmethod
+    def parse(cls, arguments: Sequence[str], settings: Settings) -> Options:
+        """Read the values of `-x`, each `key=value`.
+
+        Raises:
+            SettingsError: an unknown key, or a value that is neither a duration nor a boolean where one is due.
+        """
+        values: dict[str, Any] = {
+            "lock_wait": settings.lock_wait,
+            "lock_timeout": settings.lock_timeout,
+            "statement_timeout": settings.statement_timeout,
+            "retry_for": settings.retry_for,
+        }
+        kinds = {field.name.replace("_", "-"): field.type for field in fields(cls)}
+        for argument in arguments:
+            key, _, value = argument.partition("=")
+            if key not in kinds:
+                raise SettingsError(f"-x {key} is not known", hint=f"Known are: {', '.join(sorted(kinds))}.")
+            read = _boolean if kinds[key] == "bool" else duration_ms
+            values[key.replace("-", "_")] = read(value, f"-x {key}")
+        options = cls(**values)
+        if not 0 < options.lock_timeout < options.statement_timeout:
+            # When both are equal, PostgreSQL reports the statement's and the run could not tell that it may try again.
+            raise SettingsError(
+                "lock-timeout has to be above 0 and below statement-timeout",
+                hint="Raise statement-timeout, or lower lock-timeout: a short one is what keeps others from waiting.",
+            )
+        return options
+
+
+def _boolean(value: str, name: str) -> bool:
+    if value.lower() not in _BOOLEANS:
+        raise SettingsError(f"{name}: {value!r} is not a boolean", hint=f"Write {name}=true or {name}=false.")
+    return _BOOLEANS[value.lower()]

@@ -1,0 +1,60 @@
+"""What a revision would do, read without running it: its docstring, and the SQL that it writes in `--sql` mode."""
+
+from __future__ import annotations
+
+import io
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from alembic.operations import Operations
+from alembic.runtime.migration import MigrationContext
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from alembic.runtime.migration import RevisionStep
+
+SECTIONS = ("Why", "Locks", "Loss on downgrade")
+_SECTION = re.compile(rf"^({'|'.join(SECTIONS)}):", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Description:
+    """A revision's docstring, taken apart.
+
+    Attributes:
+        title: its first line, without the full stop.
+        sections: the text of `Why`, `Locks` and `Loss on downgrade`, each on one line; what is missing is not there.
+    """
+
+    title: str
+    sections: dict[str, str]
+
+
+def described(module: ModuleType) -> Description:
+    """Read the docstring of a revision."""
+    text = module.__doc__ or ""
+    marks = list(_SECTION.finditer(text))
+    sections = {}
+    for mark, following in zip(marks, [*marks[1:], None], strict=True):
+        body = text[mark.end() : following.start() if following else None]
+        # A section ends where the next one begins, or at an empty line: what follows is prose.
+        sections[mark[1]] = " ".join(body.partition("\n\n")[0].split())
+    return Description(text.strip().partition("\n")[0].rstrip("."), sections)
+
+
+def written_sql(step: RevisionStep) -> str | None:
+    """The SQL that the step writes in `--sql` mode; None if it cannot tell without a database."""
+    buffer = io.StringIO()
+    migration = MigrationContext.configure(
+        dialect_name="postgresql",
+        dialect_opts={"paramstyle": "named"},
+        opts={"as_sql": True, "output_buffer": buffer, "literal_binds": True},
+    )
+    try:
+        with Operations.context(migration):
+            step.migration_fn()
+    except Exception:  # noqa: BLE001  (a revision may do anything with the rows it expects; here it has none)
+        return None
+    return buffer.getvalue()
