@@ -1,3 +1,10 @@
+<%!
+    def statements(body):
+        """What Alembic wrote, without its remarks; a revision without statements does not run."""
+        lines = [line for line in (body or "").splitlines() if not line.lstrip().startswith("# ###")]
+        written = "\n".join(lines).strip()
+        return "raise NotImplementedError" if written in ("", "pass") else written
+%>\
 """${message}.
 
 Why: <the reason for this change, in a sentence or two>
@@ -5,9 +12,13 @@ Locks: <which lock on which table, and for how long>
 Loss on downgrade: <what downgrade cannot bring back, or "nothing">
 """
 
+% if "sa." in (upgrades or "") + (downgrades or ""):
 import sqlalchemy as sa
+% endif
 from alembic import op
-${imports + "\n" if imports else ""}\
+% if imports:
+${imports}
+% endif
 
 revision = "${up_revision}"
 down_revision = ${'"%s"' % down_revision if isinstance(down_revision, str) else repr(down_revision)}
@@ -20,8 +31,8 @@ depends_on = ${repr(depends_on)}
 
 
 def upgrade() -> None:
-    ${upgrades if upgrades else "raise NotImplementedError"}
+    ${statements(upgrades)}
 
 
 def downgrade() -> None:
-    ${downgrades if downgrades else "raise NotImplementedError"}
+    ${statements(downgrades)}

@@ -148,6 +148,17 @@ class InvalidIndexError(MlopsDbError):
     """An index is there under the name that a revision wants, and is another one."""
 
 
+class ViewDefinitionError(MlopsDbError):
+    """PostgreSQL does not take a view of `mlops_db.schema.views`."""
+
+    def __init__(self, view: str, reason: str) -> None:
+        """Take the view's name and what the server said."""
+        super().__init__(
+            f"view {view} of mlops_db.schema.views cannot be created: {reason.strip().partition(chr(10))[0]}",
+            hint="Mend its query there, or the order of the views: one that reads another comes after it.",
+        )
+
+
 class StatementFailedError(MlopsDbError):
     """The server refused a statement, or the connection broke while it ran."""
 

@@ -17,8 +17,9 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from mlops_db.errors import MlopsDbError, SettingsError
-from mlops_db.migration import history, lock
+from mlops_db.migration import history, lock, views
 from mlops_db.migration.guard import losses, refuse_late_losses, refuse_losses, refuse_wrong_database
+from mlops_db.migration.numbering import give_next_number
 from mlops_db.migration.operations import TIMEOUTS  # loading it also registers the operations
 from mlops_db.migration.options import Options
 from mlops_db.migration.plan import plan_lines, step_name
@@ -72,6 +73,8 @@ def run(context: EnvironmentContext) -> None:
         options = Options.parse(context.get_x_argument(as_dictionary=False), settings)
         if context.is_offline_mode():
             _write_sql(context, options)
+        elif _only_writes_a_file(context):
+            context.run_migrations()
         else:
             with _connection(config, settings, options) as connection:
                 _Run(context, connection, settings, options, progress).carry_out()
@@ -126,6 +129,8 @@ class _Run:
             transaction_per_migration=True,
             compare_type=True,
             compare_server_default=True,
+            process_revision_directives=give_next_number,
+            autogenerate_plugins=["alembic.autogenerate.*", views.PLUGIN],
             **options,
         )
         return self.context.get_context()
@@ -251,6 +256,17 @@ class _Run:
         with suppress(SQLAlchemyError):  # without a connection the next run marks the entry as interrupted
             self.connection.rollback()
             self.history.failed(reason)
+
+
+def _only_writes_a_file(context: EnvironmentContext) -> bool:
+    """Whether the command is `revision` without autogenerate, or `merge`: both need no database."""
+    context.configure(dialect_name="postgresql", process_revision_directives=give_next_number, as_sql=True)
+    options = context.get_context().opts
+    revision = options.get("revision_context")
+    if "template_args" in options and not (revision and revision.command_args["autogenerate"]):
+        return True
+    options["as_sql"] = False
+    return False
 
 
 def _write_sql(context: EnvironmentContext, options: Options) -> None:

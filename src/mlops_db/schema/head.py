@@ -1,8 +1,11 @@
-"""The whole schema: importing this module puts every table into `metadata`."""
+"""The whole schema: importing this module puts every table, and the views, into `metadata`."""
 
 from mlops_db.schema.base import metadata
 from mlops_db.schema.model_versions import model_versions
 from mlops_db.schema.monitoring_metrics import monitoring_metrics
 from mlops_db.schema.retraining_decisions import retraining_decisions
+from mlops_db.schema.views import VIEWS
+
+metadata.info["views"] = VIEWS
 
 __all__ = ["metadata", "model_versions", "monitoring_metrics", "retraining_decisions"]

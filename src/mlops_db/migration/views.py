@@ -1,0 +1,262 @@
+"""Views for autogenerate, as an Alembic plugin: `metadata.info["views"]` against the views in the database.
+
+`alembic revision --autogenerate` writes what differs, `alembic check` fails on it. Alembic itself sees tables only.
+
+Two definitions are the same if PostgreSQL says so: the wanted ones are created over the metadata's tables in a schema
+that a rollback takes away again, and both sides are read back with pg_get_viewdef. That function's own output, created
+once more, reads back a little differently (a list of varchar literals does), so both sides go through it twice. All of
+this needs ACCESS SHARE on what is there, which keeps nobody from reading or writing, and CREATE on the database.
+
+Plain `op.execute` is written, so that a revision stays what it is whatever becomes of this module.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from graphlib import TopologicalSorter
+from typing import TYPE_CHECKING
+
+from alembic.autogenerate import renderers
+from alembic.operations import ops
+from alembic.runtime.plugins import Plugin
+from alembic.util import DispatchPriority, PriorityDispatchResult
+from sqlalchemy import MetaData, text
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.exc import DBAPIError
+
+from mlops_db.errors import NotPermittedError, ViewDefinitionError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from alembic.autogenerate.api import AutogenContext
+    from sqlalchemy import Connection
+
+PLUGIN = "mlops_db.views"
+INFO_KEY = "views"
+_SHADOW = "mlops_db_shadow"
+_AGAIN = "mlops_db_again"
+INSUFFICIENT_PRIVILEGE = "42501"
+
+_LIVE = text("""
+    SELECT c.relname, pg_get_viewdef(c.oid, true)
+      FROM pg_class AS c
+     WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'v'
+       AND NOT EXISTS (SELECT FROM pg_depend AS d WHERE d.objid = c.oid AND d.deptype = 'e')
+""")
+# View by view what it reads: each relation, and the number of each column of it that is used.
+_USES = text("""
+    SELECT DISTINCT v.relname, used.relname, coalesce(a.attname, '')
+      FROM pg_class AS v
+      JOIN pg_rewrite AS r ON r.ev_class = v.oid
+      JOIN pg_depend AS d
+        ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid AND d.refclassid = 'pg_class'::regclass
+      JOIN pg_class AS used ON used.oid = d.refobjid AND used.oid <> v.oid
+      LEFT JOIN pg_attribute AS a ON a.attrelid = used.oid AND a.attnum = d.refobjsubid AND d.refobjsubid > 0
+     WHERE v.relnamespace = 'public'::regnamespace AND v.relkind = 'v' AND used.relnamespace = v.relnamespace
+""")
+_SHAPE = text("""
+    SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute
+     WHERE attrelid = CAST(:view AS regclass) AND attnum > 0 ORDER BY attnum
+""")
+
+
+class CreateViewOp(ops.MigrateOperation):
+    """CREATE VIEW, as autogenerate writes it; downgrade drops it."""
+
+    def __init__(self, name: str, definition: str) -> None:
+        """Take the view's name and the query behind it."""
+        self.name = name
+        self.definition = definition
+
+    def reverse(self) -> DropViewOp:
+        """The operation that takes this one back."""
+        return DropViewOp(self.name, self.definition)
+
+    def to_diff_tuple(self) -> tuple[str, str]:
+        """How `alembic check` prints it."""
+        return ("add_view", self.name)
+
+
+class DropViewOp(ops.MigrateOperation):
+    """DROP VIEW, as autogenerate writes it; downgrade creates it as it was."""
+
+    def __init__(self, name: str, definition: str) -> None:
+        """Take the view's name and the query behind it, for the way back."""
+        self.name = name
+        self.definition = definition
+
+    def reverse(self) -> CreateViewOp:
+        """The operation that takes this one back."""
+        return CreateViewOp(self.name, self.definition)
+
+    def to_diff_tuple(self) -> tuple[str, str]:
+        """How `alembic check` prints it."""
+        return ("remove_view", self.name)
+
+
+@dataclass(frozen=True)
+class _View:
+    """A view as PostgreSQL describes it: the query it was made of, that query read back twice, and its columns."""
+
+    source: str
+    canonical: str
+    columns: tuple[tuple[str, str], ...]
+
+    def same_as(self, other: _View) -> bool:
+        return (self.canonical, self.columns) == (other.canonical, other.columns)
+
+
+def compare_views(autogen_context: AutogenContext, upgrade_ops: ops.UpgradeOps) -> PriorityDispatchResult:
+    """Put what differs between the metadata's views and the database's around the other operations.
+
+    Views that have to go come first, views that have to come are last. A view goes too if it reads a view that goes, or
+    a column that the revision drops or gives another type; it comes back if the metadata still has it.
+
+    Raises:
+        ViewDefinitionError: PostgreSQL does not take a view of the metadata.
+        NotPermittedError: the role may not create the schema that the comparison needs.
+    """
+    connection, metadata = autogen_context.connection, autogen_context.metadata
+    assert connection is not None
+    assert isinstance(metadata, MetaData)
+    live, uses = _live_views(connection)
+    wanted = _wanted_views(connection, metadata)
+
+    stale = {name for name, view in live.items() if name not in wanted or not wanted[name].same_as(view)}
+    going = _with_readers(stale | _reading(uses, upgrade_ops), uses)
+    drops = [DropViewOp(name, _way_back(live[name], wanted.get(name))) for name in _readers_first(going, uses)]
+    creates = [CreateViewOp(name, view.source) for name, view in wanted.items() if name in going or name not in live]
+    upgrade_ops.ops[:] = [*drops, *upgrade_ops.ops, *creates]
+    return PriorityDispatchResult.CONTINUE
+
+
+def _way_back(live: _View, wanted: _View | None) -> str:
+    """The query that downgrade creates the view with: its author's, unless it is the query that changed."""
+    return wanted.source if wanted is not None and wanted.canonical == live.canonical else live.source
+
+
+def setup(plugin: Plugin) -> None:
+    """Alembic's entry to a plugin."""
+    plugin.add_autogenerate_comparator(
+        compare_views, "autogenerate", qualifier="postgresql", priority=DispatchPriority.LAST
+    )
+
+
+def _live_views(connection: Connection) -> tuple[dict[str, _View], set[tuple[str, str, str]]]:
+    with _rolled_back(connection, "public"):
+        sources: dict[str, str] = dict(connection.execute(_LIVE).tuples().all())
+        uses = set(connection.execute(_USES).tuples().all())
+        return {name: _described(connection, source) for name, source in sources.items()}, uses
+
+
+def _wanted_views(connection: Connection, metadata: MetaData) -> dict[str, _View]:
+    sources: Mapping[str, str] = metadata.info.get(INFO_KEY, {})
+    if not sources:
+        return {}
+    quote = connection.dialect.identifier_preparer.quote
+    with _rolled_back(connection, _SHADOW):
+        try:
+            connection.exec_driver_sql(f"CREATE SCHEMA {_SHADOW}")
+        except DBAPIError as error:
+            if getattr(error.orig, "pgcode", None) != INSUFFICIENT_PRIVILEGE:
+                raise
+            raise NotPermittedError(
+                "comparing views needs a scratch schema, and this role may not create one",
+                hint="Run it as the owner of the database, or let the owner GRANT CREATE ON DATABASE to this role.",
+            ) from error
+        metadata.create_all(
+            connection, tables=[table for table in metadata.sorted_tables if table.schema is None], checkfirst=False
+        )
+        found = {}
+        for name, source in sources.items():
+            try:
+                _execute(connection, f"CREATE VIEW {quote(name)} AS {source}")
+                read_back = connection.execute(
+                    text("SELECT pg_get_viewdef(CAST(:name AS regclass), true)"), {"name": f"{_SHADOW}.{quote(name)}"}
+                ).scalar_one()
+            except DBAPIError as error:
+                raise ViewDefinitionError(name, str(error.orig)) from error
+            found[name] = replace(_described(connection, read_back), source=source.strip())
+        return found
+
+
+def _described(connection: Connection, definition: str) -> _View:
+    """Create it once more, where it resolves as it does now, and read it back."""
+    _execute(connection, f"CREATE TEMPORARY VIEW {_AGAIN} AS {definition}")
+    view = {"view": f"pg_temp.{_AGAIN}"}
+    canonical = connection.execute(text("SELECT pg_get_viewdef(CAST(:view AS regclass), true)"), view).scalar_one()
+    columns = tuple(connection.execute(_SHAPE, view).tuples())
+    _execute(connection, f"DROP VIEW pg_temp.{_AGAIN}")
+    return _View(definition.strip().removesuffix(";"), canonical, columns)
+
+
+@contextmanager
+def _rolled_back(connection: Connection, search_path: str) -> Iterator[None]:
+    """Leave nothing behind, and find unqualified names in that schema alone meanwhile."""
+    with connection.begin_nested() as savepoint:
+        connection.exec_driver_sql(f"SET LOCAL search_path = {search_path}")
+        try:
+            yield
+        finally:
+            savepoint.rollback()
+
+
+def _execute(connection: Connection, statement: str) -> None:
+    # As it stands: a view's text may hold what looks like a parameter, such as % or :name.
+    connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
+
+
+def _reading(uses: Iterable[tuple[str, str, str]], upgrade_ops: ops.UpgradeOps) -> set[str]:
+    """The views that stand in the way of what the revision does to tables."""
+    gone = {operation.table_name for operation in upgrade_ops.ops if isinstance(operation, ops.DropTableOp)}
+    changed = {
+        (change.table_name, change.column_name)
+        for group in upgrade_ops.ops
+        if isinstance(group, ops.ModifyTableOps)
+        for change in group.ops
+        if isinstance(change, ops.DropColumnOp)
+        or (isinstance(change, ops.AlterColumnOp) and change.modify_type is not None)
+    }
+    return {view for view, table, column in uses if table in gone or (table, column) in changed}
+
+
+def _with_readers(views: set[str], uses: Iterable[tuple[str, str, str]]) -> set[str]:
+    """The views and, step by step, those that read them."""
+    while more := {reader for reader, used, _ in uses if used in views} - views:
+        views = views | more
+    return views
+
+
+def _readers_first(views: set[str], uses: Iterable[tuple[str, str, str]]) -> list[str]:
+    """An order in which each can be dropped: nothing that still stands reads it."""
+    readers = {view: {reader for reader, used, _ in uses if used == view} & views for view in sorted(views)}
+    return list(TopologicalSorter(readers).static_order())
+
+
+# What text() would take for a parameter of its own (sqlalchemy.sql.elements.TextClause), and op.execute() uses text().
+_PARAMETER = re.compile(r"(?<![:\w\\]):(?=\w+(?!:))")
+
+
+@renderers.dispatch_for(CreateViewOp)
+def _render_create(_: AutogenContext, operation: CreateViewOp) -> str:
+    name = _preparer.quote(operation.name)
+    statement = _PARAMETER.sub(r"\:", f"CREATE VIEW {name} AS\n{operation.definition}")
+    # Lines are indented with the code around them, which a literal that goes over several lines would not survive.
+    if '"""' in statement or any("\n" in literal for literal in statement.split("'")[1::2]):
+        return f"op.execute({statement!r})"
+    return f'op.execute({"r" if chr(92) in statement else ""}"""\n{statement}\n""")'
+
+
+@renderers.dispatch_for(DropViewOp)
+def _render_drop(_: AutogenContext, operation: DropViewOp) -> str:
+    return f"op.execute({f'DROP VIEW {_preparer.quote(operation.name)}'!r})"
+
+
+_preparer = postgresql.dialect().identifier_preparer  # type: ignore[no-untyped-call]  # SQLAlchemy has it untyped
+
+# Once for each process: env.py runs once for each command, and Alembic refuses to register a plugin twice.
+Plugin.setup_plugin_from_module(sys.modules[__name__], PLUGIN)
