@@ -1,12 +1,14 @@
 """The command line of `mlops-db`. Each command is imported when it runs, so that a small one stays quick."""
 
 import argparse
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import NoReturn
 
 from mlops_db.errors import exit_code_of
+from mlops_db.server.connection import wait_interruptibly
 
 EPILOG = """\
 exit codes:
@@ -14,12 +16,13 @@ exit codes:
   1    failed or refused, nothing half-done; for status: behind head, drifted, or no such database
   2    the server cannot be reached, or does not let this role in
   64   the command line is wrong
-  130  interrupted
+  130  interrupted by Control-C; 143 by SIGTERM
 
 Revisions are Alembic's: alembic upgrade head, alembic downgrade base, alembic history.
 Where to connect is in the environment, or in .env: see .env.example.
 """
 EXIT_USAGE = 64
+EXIT_TERMINATED = 128 + signal.SIGTERM
 
 
 class _Parser(argparse.ArgumentParser):
@@ -42,7 +45,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run `mlops-db`; returns its exit code."""
     options = _parser().parse_args(arguments)
     run: Callable[[argparse.Namespace], int] = import_module(f"mlops_db.cli.{options.command}").run
+    wait_interruptibly()
+    # As process 1 of a container, a process without a handler does not get SIGTERM at all.
+    signal.signal(signal.SIGTERM, _terminated)
     return exit_code_of(lambda: run(options))
+
+
+def _terminated(*_: object) -> NoReturn:
+    raise SystemExit(EXIT_TERMINATED)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -58,6 +68,8 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("init", help="create the database and upgrade it to head; quick when nothing is left to do")
     status = commands.add_parser("status", help="show where it connects, the revision, and the six objects")
     status.add_argument("--json", action="store_true", help="print one JSON object, for machines")
+    check = commands.add_parser("check", help="compare the database, object by object, with what its revisions make")
+    check.add_argument("--sql", action="store_true", help="print the statements that repair it; the rest to stderr")
     history = commands.add_parser("history", help="show what migration runs did, newest first")
     history.add_argument("--limit", type=_positive, default=20, metavar="N", help="how many entries (default: 20)")
     history.add_argument("--json", action="store_true", help="print a JSON array, for machines")

@@ -144,6 +144,16 @@ def _revision_and_oids(cursor: Cursor, settings: Settings) -> tuple[str | None, 
     return (recorded[-1] if recorded else None), oids
 
 
+def read_revision(cursor: Cursor, settings: Settings) -> str | None:
+    """The revision that the database is at; None before the first one.
+
+    Raises:
+        UnknownRevisionError: it is not one of ours.
+        UnmanagedDatabaseError: our tables are there, made by hand.
+    """
+    return _revision_and_oids(cursor, settings)[0]
+
+
 def _table_status(cursor: Cursor, name: str, oid: int | None) -> ObjectStatus:
     if oid is None:
         return ObjectStatus(name, "table")

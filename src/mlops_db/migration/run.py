@@ -9,7 +9,6 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 import psycopg2
-import psycopg2.extras
 from alembic.runtime.migration import RevisionStep
 from alembic.util import CommandError
 from sqlalchemy import create_engine
@@ -28,7 +27,7 @@ from mlops_db.migration.progress import Progress
 from mlops_db.migration.retry import with_retries
 from mlops_db.migration.watch import Watch
 from mlops_db.schema.head import metadata
-from mlops_db.server.connection import connect, explained_statement_failure
+from mlops_db.server.connection import connect, explained_statement_failure, wait_interruptibly
 from mlops_db.settings import Settings
 
 if TYPE_CHECKING:
@@ -323,8 +322,7 @@ def _prepare_command_line(config: Config) -> None:
     """Only for the command line: a program that calls Alembic has its own logging and its own way to wait."""
     if config.config_file_name is not None:
         logging.config.fileConfig(config.config_file_name, disable_existing_loggers=False)
-    # libpq's own wait does not see Control-C until the statement ends; this one cancels the statement.
-    psycopg2.extensions.set_wait_callback(psycopg2.extras.wait_select)
+    wait_interruptibly()
 
 
 def _command_error(error: MlopsDbError) -> CommandError:

@@ -4,6 +4,7 @@ import os
 from typing import Any
 
 import psycopg2
+import psycopg2.extras
 from psycopg2.extensions import connection as Connection  # noqa: N812  (psycopg2 names its class like a function)
 
 from mlops_db.errors import (
@@ -59,6 +60,14 @@ def connect(settings: Settings, **parameters: Any) -> Connection:
     except psycopg2.OperationalError as error:
         raise _explained(error, settings, given["dbname"]) from None
     return connection
+
+
+def wait_interruptibly() -> None:
+    """Let Control-C and SIGTERM through while a statement waits: libpq's own wait sees them when it is over.
+
+    For command lines only, since it holds for every psycopg2 connection of the process.
+    """
+    psycopg2.extensions.set_wait_callback(psycopg2.extras.wait_select)
 
 
 def explained_statement_failure(error: psycopg2.Error, settings: Settings) -> MlopsDbError:
