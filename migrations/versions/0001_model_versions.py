@@ -3,6 +3,7 @@
 Why: every version of the model that training hands over is registered here, with its MLflow run, its scores and its
     stage; the version in production is the row with status 'production'. The column types are the specification's.
 Locks: none that anybody waits for: the table, its sequence and its two indexes are new. No row is scanned.
+    Downgrade takes ACCESS EXCLUSIVE on model_versions for a moment, once its readers and writers are done.
 Loss on downgrade: every row of model_versions.
 """
 

@@ -3,6 +3,7 @@
 Why: drift, coverage and performance checks log one row a value here, with their details as JSON. The column types are
     the specification's, the 32-bit id among them.
 Locks: none that anybody waits for: the table, its sequence and its index are new. No row is scanned.
+    Downgrade takes ACCESS EXCLUSIVE on monitoring_metrics for a moment, once its readers and writers are done.
 Loss on downgrade: every row of monitoring_metrics.
 """
 

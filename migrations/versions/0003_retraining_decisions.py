@@ -3,6 +3,7 @@
 Why: the evaluation gate writes one row for each candidate: what was decided, the results of its gates as JSON, and the
     reasoning. A candidate need not be registered, so there is no foreign key to model_versions.
 Locks: none that anybody waits for: the table, its sequence and its index are new. No row is scanned.
+    Downgrade takes ACCESS EXCLUSIVE on retraining_decisions for a moment, once its readers and writers are done.
 Loss on downgrade: every row of retraining_decisions.
 """
 

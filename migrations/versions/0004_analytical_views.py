@@ -3,6 +3,7 @@
 Why: people and dashboards ask for the recent decisions, for the history of versions and for the newest measurements
     without knowing the tables. All views answer newest first, because they are read with LIMIT and without ORDER BY.
 Locks: ACCESS SHARE on the three tables, for the catalogue entries only: no reader or writer waits, no row is read.
+    Downgrade takes ACCESS EXCLUSIVE on the views for a moment, once their readers are done.
 Loss on downgrade: nothing, views hold no rows. What others have built on the views makes the downgrade fail.
 
 v_decision_history counts each decision's gates. A gate has passed or failed only if a JSON boolean says so, bare or

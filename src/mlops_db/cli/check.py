@@ -5,25 +5,47 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from mlops_db.cli.output import print_table
 from mlops_db.inspection.drift import read_drift
 from mlops_db.inspection.repair import repair_statements
-from mlops_db.settings import Settings
+from mlops_db.inspection.revisions import CHECKS, check_revisions
+from mlops_db.schema.revisions import alembic_ini, revisions
+from mlops_db.settings import EMBEDDED, Settings
 
 if TYPE_CHECKING:
     from argparse import Namespace
 
 
 def run(options: Namespace) -> int:
-    """Print what differs; 0 if nothing does."""
+    """Print what is wrong; 0 if nothing is."""
+    return _check_revisions() if options.revisions else _check_database(with_sql=options.sql)
+
+
+def _check_database(*, with_sql: bool) -> int:
     settings = Settings.from_environment()
     drift = read_drift(settings)
     found = drift.differences
-    told = sys.stderr if options.sql else sys.stdout
+    told = sys.stderr if with_sql else sys.stdout
     for difference in found:
         print(difference, file=told)
-    if options.sql:
+    if with_sql:
         for statement in repair_statements(drift):
             print(statement)
     count = f"{len(found)} {'difference' if len(found) == 1 else 'differences'}" if found else "no difference"
-    print(f"{settings.target} at revision {drift.revision}: {count}", file=told)
+    head = revisions()[-1].id
+    behind = "" if drift.revision == head else f" (head is {head}: alembic upgrade head)"
+    print(f"{settings.target} at revision {drift.revision}{behind}: {count}", file=told)
     return 1 if found else 0
+
+
+def _check_revisions() -> int:
+    # Always there: a colleague's .env may name a server where nobody wants scratch databases.
+    report = check_revisions(Settings(host=EMBEDDED, database="postgres"), alembic_ini(), progress=sys.stderr)
+    print_table(
+        ("revision", *CHECKS), [(file, *(report.verdict(file, check) for check in CHECKS)) for file in report.files]
+    )
+    for finding in report.findings:
+        print(finding)
+    count = f"{len(report.findings)} finding{'' if len(report.findings) == 1 else 's'}"
+    print(f"{len(report.files)} revisions: {count if report.findings else 'nothing found'}")
+    return 1 if report.findings else 0

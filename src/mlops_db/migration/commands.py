@@ -10,10 +10,11 @@ from alembic.config import Config
 from alembic.util import CommandError
 
 from mlops_db.errors import MlopsDbError
-from mlops_db.schema.revisions import alembic_folder
+from mlops_db.schema.revisions import alembic_ini
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from mlops_db.settings import Settings
 
@@ -32,8 +33,9 @@ def upgrade(settings: Settings, revision: str = "head", *, progress: TextIO | No
 
     Raises:
         MlopsDbError: what went wrong and what to do about it; its class says which.
+        CommandError: Alembic knows no such revision.
     """
-    _run(command.upgrade, settings, revision, progress)
+    run_command(command.upgrade, alembic_config(settings, progress=progress), revision)
 
 
 def downgrade(settings: Settings, revision: str, *, progress: TextIO | None = None) -> None:
@@ -41,22 +43,32 @@ def downgrade(settings: Settings, revision: str, *, progress: TextIO | None = No
 
     Args and errors are those of `upgrade`.
     """
-    _run(command.downgrade, settings, revision, progress)
+    run_command(command.downgrade, alembic_config(settings, progress=progress), revision)
 
 
-def alembic_config(settings: Settings) -> Config:
-    """Alembic's configuration of this project, for the settings' database."""
-    config = Config(alembic_folder() / "alembic.ini")
-    config.attributes["settings"] = settings
+def alembic_config(settings: Settings, *, ini: Path | None = None, **attributes: object) -> Config:
+    """Alembic's configuration for the settings' database.
+
+    Args:
+        settings: where the database is.
+        ini: the alembic.ini of the project; default: this one's.
+        attributes: further `config.attributes` that `mlops_db.migration.run` knows.
+    """
+    config = Config(ini or alembic_ini())
+    config.attributes.update(attributes, settings=settings)
     return config
 
 
-def _run(function: Callable[[Config, str], None], settings: Settings, revision: str, progress: TextIO | None) -> None:
-    config = alembic_config(settings)
-    config.attributes["progress"] = progress
+def run_command(function: Callable[..., object], config: Config, *arguments: object, **options: object) -> None:
+    """Run one of `alembic.command`'s functions, one at a time in this process.
+
+    Raises:
+        MlopsDbError: what went wrong and what to do about it.
+        CommandError: Alembic's own refusal, such as of an unknown revision.
+    """
     with _one_command:
         try:
-            function(config, revision)
+            function(config, *arguments, **options)
         except CommandError as error:
             if isinstance(error.__cause__, MlopsDbError):
                 raise error.__cause__ from None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
-from mlops_db.migration.preview import described, written_sql
+from mlops_db.migration.preview import describe, written_sql
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -51,12 +51,12 @@ def plan_lines(connection: Connection, steps: Sequence[RevisionStep], target: st
     direction = "upgrade" if steps[0].is_upgrade else "downgrade"
     yield f"{target}: {direction} in {len(steps)} {'step' if len(steps) == 1 else 'steps'}"
     for number, step in enumerate(steps, 1):
-        description = described(step.revision.module)
+        description = describe(step.revision.module.__doc__ or "")
         yield f"[{number}/{len(steps)}] {step_name(step)}: {description.title}"
         yield f"      locks: {description.sections.get('Locks', 'not declared')}"
         if not step.is_upgrade:
             yield f"      loss: {description.sections.get('Loss on downgrade', 'not declared')}"
-        sql = written_sql(step)
+        sql = written_sql(step.migration_fn)
         if sql is None:
             yield "      tables: cannot be told without running it"
             continue

