@@ -87,9 +87,13 @@ class UnmanagedDatabaseError(MlopsDbError):
         super().__init__(
             f"{target} has {', '.join(tables)}, but no revision in alembic_version: it was made by hand; "
             "nothing was changed",
-            hint="If its tables are the specification's, drop the three views (they hold no data), run "
-            "`alembic stamp 0003`, then `alembic upgrade head`.",
+            hint="Run `mlops-db adopt --dry-run`: it compares them with the specification's, and without --dry-run "
+            "takes them under Alembic.",
         )
+
+
+class NotAdoptableError(MlopsDbError):
+    """The database cannot be taken under Alembic as it is."""
 
 
 class BehindHeadError(MlopsDbError):

@@ -72,6 +72,8 @@ def _parser() -> argparse.ArgumentParser:
     what = check.add_mutually_exclusive_group()
     what.add_argument("--revisions", action="store_true", help="check the revisions instead, on the embedded server")
     what.add_argument("--sql", action="store_true", help="print the statements that repair it; the rest to stderr")
+    adopt = commands.add_parser("adopt", help="take a database that was made by hand under Alembic, with its rows")
+    adopt.add_argument("--dry-run", action="store_true", help="compare and report, change nothing")
     history = commands.add_parser("history", help="show what migration runs did, newest first")
     history.add_argument("--limit", type=_positive, default=20, metavar="N", help="how many entries (default: 20)")
     history.add_argument("--json", action="store_true", help="print a JSON array, for machines")

@@ -11,9 +11,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg2
 from alembic.runtime.migration import RevisionStep
 from alembic.util import CommandError
-from sqlalchemy import create_engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
-from sqlalchemy.pool import NullPool
 
 from mlops_db.errors import MlopsDbError, SettingsError
 from mlops_db.migration import history, lock, views
@@ -25,9 +23,10 @@ from mlops_db.migration.plan import plan_lines, step_name
 from mlops_db.migration.preview import written_sql
 from mlops_db.migration.progress import Progress
 from mlops_db.migration.retry import with_retries
+from mlops_db.migration.session import migration_connection
 from mlops_db.migration.watch import Watch
 from mlops_db.schema.head import metadata
-from mlops_db.server.connection import connect, explained_statement_failure, wait_interruptibly
+from mlops_db.server.connection import explained_statement_failure, wait_interruptibly
 from mlops_db.settings import Settings
 
 if TYPE_CHECKING:
@@ -39,14 +38,6 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     Steps = Callable[[Any, MigrationContext], Iterable[Any]]
-
-# The revisions name no schema. Pinned, so that a schema named like the role does not catch the tables; in UTC, so that
-# what a revision computes from the clock does not depend on who runs it; at READ COMMITTED, so that a lock holder's
-# snapshot cannot hold up CREATE INDEX CONCURRENTLY.
-SESSION = "-c search_path=public -c timezone=UTC -c default_transaction_isolation=read\\ committed"
-# How soon the server notices that a killed client is gone, and ends its statement and its run lock with it.
-CHECK_CLIENT = "SET client_connection_check_interval = '500ms'"
-CHECK_CLIENT_SINCE = 140000
 
 
 def run(context: EnvironmentContext) -> None:
@@ -310,22 +301,9 @@ def _connection(config: Config, settings: Settings, options: Options) -> Iterato
     if given is not None:
         yield given
         return
-    session = (
-        f"{settings.parameters.get('options', '')} {SESSION}"
-        # Set when connecting, so that a rollback does not take them back and that raw SQL in a revision has them too.
-        f" -c lock_timeout={options.lock_timeout} -c statement_timeout={options.statement_timeout}"
-    )
-
-    def creator() -> Any:
-        connection = connect(settings, options=session, fallback_application_name=f"mlops-db {history.client()}")
-        if connection.server_version >= CHECK_CLIENT_SINCE:
-            with suppress(psycopg2.errors.InvalidParameterValue), connection.cursor() as cursor:
-                cursor.execute(CHECK_CLIENT)  # refused where the server's system cannot do it
-        connection.commit()
-        return connection
-
-    engine = create_engine("postgresql+psycopg2://", creator=creator, poolclass=NullPool)
-    with engine.connect() as connection:
+    with migration_connection(
+        settings, lock_timeout=options.lock_timeout, statement_timeout=options.statement_timeout
+    ) as connection:
         yield connection
 
 

@@ -1,0 +1,34 @@
+"""`mlops-db adopt`: take a database that was made by hand under Alembic."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mlops_db.inspection.adopt import adopt
+from mlops_db.schema.revisions import BASELINE
+from mlops_db.settings import Settings
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+
+def run(options: Namespace) -> int:
+    """Compare, report, and adopt unless something is in the way or it is a dry run."""
+    settings = Settings.from_environment()
+    judgement = adopt(settings, dry_run=options.dry_run)
+    for line in judgement.views:
+        print(line)
+    for name in judgement.left_alone:
+        print(f"left alone: {name}")
+    for obstacle in judgement.obstacles:
+        print(f"in the way: {obstacle}")
+    if judgement.obstacles:
+        print(f"{settings.target} is not the specification's, and was not changed. These statements would make it so:")
+        print(*judgement.remedy, sep="\n")
+        return 1
+    views = "the views above are replaced" if judgement.views else "so are the views"
+    if options.dry_run:
+        print(f"{settings.target}: the tables are the specification's, {views}. Nothing was changed (--dry-run).")
+    else:
+        print(f"✅ {settings.target} is now at revision {BASELINE}, with every row. Next: alembic upgrade head")
+    return 0

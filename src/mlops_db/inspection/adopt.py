@@ -1,0 +1,195 @@
+"""Taking a database that schema.sql made under Alembic, without touching a row.
+
+Table names alone prove nothing, so the catalogue is compared with what the baseline's revisions make, and the database
+is recorded to be at the baseline only if its tables are exactly those. Views hold no rows: they are replaced.
+"""
+
+from __future__ import annotations
+
+import difflib
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+import psycopg2
+from alembic import command
+from sqlalchemy.exc import DBAPIError
+
+from mlops_db.errors import NotAdoptableError, UnmanagedDatabaseError
+from mlops_db.inspection.catalogue import Catalogue, Name, read_catalogue
+from mlops_db.inspection.drift import Difference, Drift, catalogue_of, differences
+from mlops_db.inspection.repair import repair_statements
+from mlops_db.inspection.status import read_revision
+from mlops_db.migration.commands import alembic_config, run_command
+from mlops_db.migration.session import migration_connection
+from mlops_db.schema.objects import TABLES, VIEWS
+from mlops_db.schema.revisions import BASELINE
+from mlops_db.server.connection import connect, explained_statement_failure
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812  (psycopg2 names its classes like functions)
+
+    from mlops_db.settings import Settings
+
+BEFORE_VIEWS = "0003"
+OUR_TABLES = {f"public.{name}" for name in TABLES}
+OUR_VIEWS = {f"public.{name}" for name in VIEWS}
+# Tables that only the tool itself makes; MLflow has a model_versions of its own, too.
+TOOLS = {
+    "MLflow": {"public.experiments", "public.registered_models", "public.runs"},
+    "Airflow": {"public.dag", "public.dag_run", "public.task_instance"},
+}
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A hand-made database beside the baseline.
+
+    Attributes:
+        obstacles: what keeps it from being adopted: differences of the three tables.
+        remedy: the statements that would remove the obstacles.
+        views: the differences of the views, as lines of a diff from what is there to what will be.
+        left_alone: what is there beside the three tables and three views, and stays as it is.
+    """
+
+    obstacles: list[Difference]
+    remedy: list[str]
+    views: list[str]
+    left_alone: list[str]
+
+
+def judge(expected: Catalogue, found: Catalogue) -> Judgement:
+    """Compare a database with the baseline. Comments and grants on the tables are their owner's, and stay."""
+    expected_tables, found_tables = _without_views(expected), _without_views(found)
+    obstacles, left_alone = [], []
+    for difference in differences(expected_tables, found_tables):
+        name = difference.name
+        if name in expected or _belongs_to_ours(name, found):
+            if difference.property not in ("comment", "grants"):
+                obstacles.append(difference)
+        else:
+            left_alone.append(str(name))
+    remedy = []
+    if obstacles:
+        concerned = {
+            name: found_tables[name] for name in found_tables if name in expected or _belongs_to_ours(name, found)
+        }
+        statements = repair_statements(Drift(BASELINE, expected_tables, concerned))
+        remedy = [line for line in statements if not line.startswith(("COMMENT", "GRANT", "REVOKE"))]
+    return Judgement(obstacles, remedy, list(_view_lines(expected, found)), left_alone)
+
+
+def adopt(settings: Settings, *, dry_run: bool) -> Judgement:
+    """Compare the settings' database with the baseline, and record that it is there if its tables are exactly those.
+
+    All of it in one transaction, with the three tables locked against other changes of the schema (SHARE UPDATE
+    EXCLUSIVE: those who read and write go on).
+
+    Args:
+        settings: where the database is.
+        dry_run: only compare.
+
+    Returns:
+        What the comparison found. The database was adopted if there are no obstacles and it was no dry run.
+
+    Raises:
+        ConnectionFailedError: no connection.
+        NotAdoptableError: it is another tool's, has none of our tables, or is under Alembic already.
+        NotPermittedError: the role may not create the scratch database, or does not own the tables.
+        StatementFailedError: another view stands on one of ours.
+    """
+    _refuse_what_is_not_hand_made(settings)
+    expected = catalogue_of(settings, BASELINE)
+    timeouts = {"lock_timeout": settings.lock_timeout, "statement_timeout": settings.statement_timeout}
+    try:
+        with migration_connection(settings, **timeouts) as connection, connection.begin() as transaction:
+            for table in OUR_TABLES:
+                connection.exec_driver_sql(_LOCK_IF_THERE.format(table=table))
+            with closing(cast("Cursor", connection.connection.cursor())) as cursor:
+                judgement = judge(_of_the_revisions(expected), _of_the_revisions(read_catalogue(cursor)))
+            connection.exec_driver_sql("SET LOCAL search_path = public")
+            if judgement.obstacles or dry_run:
+                transaction.rollback()
+                return judgement
+            config = alembic_config(settings, connection=connection)
+            if judgement.views:
+                for view in VIEWS:
+                    connection.exec_driver_sql(f"DROP VIEW IF EXISTS {view}")
+                run_command(command.stamp, config, BEFORE_VIEWS)
+                run_command(command.upgrade, config, BASELINE)
+            else:
+                run_command(command.stamp, config, BASELINE)
+    except DBAPIError as error:
+        if not isinstance(error.orig, psycopg2.Error):
+            raise
+        raise explained_statement_failure(error.orig, settings) from error
+    return judgement
+
+
+# A table that is missing is an obstacle, told with all others; here it is only nothing to lock.
+_LOCK_IF_THERE = """
+    DO $$ BEGIN
+        IF to_regclass('{table}') IS NOT NULL THEN LOCK TABLE {table} IN SHARE UPDATE EXCLUSIVE MODE; END IF;
+    END $$
+"""
+
+
+def _refuse_what_is_not_hand_made(settings: Settings) -> None:
+    with closing(connect(settings)) as connection, connection, connection.cursor() as cursor:
+        cursor.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+        tables = {name for (name,) in cursor.fetchall()}
+        for tool, marks in TOOLS.items():
+            if marks <= tables:
+                raise NotAdoptableError(
+                    f"{settings.target} is {tool}'s own database: it has the tables {', '.join(sorted(marks))}",
+                    hint="Set MLOPS_DB_NAME to the database that schema.sql made; nothing was changed here.",
+                )
+        try:
+            revision = read_revision(cursor, settings)
+        except UnmanagedDatabaseError:
+            return
+    if revision is not None:
+        raise NotAdoptableError(
+            f"{settings.target} is under Alembic already, at revision {revision}",
+            hint="Run `alembic upgrade head`; `mlops-db check` compares it with its revisions.",
+        )
+    raise NotAdoptableError(
+        f"{settings.target} has none of the tables {', '.join(TABLES)}",
+        hint="Run `mlops-db init`: it makes them.",
+    )
+
+
+def _belongs_to_ours(name: Name, found: Catalogue) -> bool:
+    """Whether something that the baseline does not make hangs on one of our tables, or bears one of our names."""
+    owner = found.get(name, {}).get("owned by", "").rpartition(".")[0]
+    return bool({name.name, name.within, owner} & (OUR_TABLES | OUR_VIEWS))
+
+
+def _of_the_revisions(catalogue: Catalogue) -> Catalogue:
+    """Leave out what a run makes beside them: its history, and Alembic's table, which `downgrade base` leaves empty."""
+    return {
+        name: catalogue[name]
+        for name in catalogue
+        if not any(text.startswith(("mlops_internal", "public.alembic_version")) for text in (name.name, name.within))
+    }
+
+
+def _without_views(catalogue: Catalogue) -> Catalogue:
+    views = {name.name for name in catalogue if name.kind == "view" and name.name in OUR_VIEWS}
+    return {name: catalogue[name] for name in catalogue if not {name.name, name.within} & views}
+
+
+def _view_lines(expected: Catalogue, found: Catalogue) -> Iterator[str]:
+    for view in VIEWS:
+        name = Name("view", "", f"public.{view}")
+        there = found.get(name, {}).get("definition", "").splitlines()
+        yield from difflib.unified_diff(
+            there,
+            expected[name]["definition"].splitlines(),
+            f"{view} as it is",
+            f"{view} as it will be",
+            n=1,
+            lineterm="",
+        )

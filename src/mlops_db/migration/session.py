@@ -1,0 +1,56 @@
+"""The connection that revisions run on: its own, unpooled, and with what protects everybody else set from the start."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+import psycopg2
+from sqlalchemy import create_engine
+from sqlalchemy.pool import NullPool
+
+from mlops_db.migration.history import client
+from mlops_db.server.connection import connect
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy import Connection
+
+    from mlops_db.settings import Settings
+
+# The revisions name no schema. Pinned, so that a schema named like the role does not catch the tables; in UTC, so that
+# what a revision computes from the clock does not depend on who runs it; at READ COMMITTED, so that a lock holder's
+# snapshot cannot hold up CREATE INDEX CONCURRENTLY.
+SESSION = "-c search_path=public -c timezone=UTC -c default_transaction_isolation=read\\ committed"
+# How soon the server notices that a killed client is gone, and ends its statement and its run lock with it.
+CHECK_CLIENT = "SET client_connection_check_interval = '500ms'"
+CHECK_CLIENT_SINCE = 140000
+
+
+@contextmanager
+def migration_connection(settings: Settings, *, lock_timeout: int, statement_timeout: int) -> Iterator[Connection]:
+    """Connect as a migration run does; the timeouts are milliseconds.
+
+    They come with the connection instead of with a SET, so that a rollback does not take them back and that raw SQL in
+    a revision has them too.
+
+    Raises:
+        ConnectionFailedError: no connection.
+    """
+    options = (
+        f"{settings.parameters.get('options', '')} {SESSION}"
+        f" -c lock_timeout={lock_timeout} -c statement_timeout={statement_timeout}"
+    )
+
+    def creator() -> Any:
+        connection = connect(settings, options=options, fallback_application_name=f"mlops-db {client()}")
+        if connection.server_version >= CHECK_CLIENT_SINCE:
+            with suppress(psycopg2.errors.InvalidParameterValue), connection.cursor() as cursor:
+                cursor.execute(CHECK_CLIENT)  # refused where the server's system cannot do it
+        connection.commit()
+        return connection
+
+    engine = create_engine("postgresql+psycopg2://", creator=creator, poolclass=NullPool)
+    with engine.connect() as connection:
+        yield connection
