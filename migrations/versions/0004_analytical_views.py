@@ -95,7 +95,7 @@ SELECT
     CASE WHEN promoted_at IS NOT NULL THEN f1_score - lag(f1_score) OVER promotions END AS f1_delta,
     CASE WHEN promoted_at IS NOT NULL THEN brier_score - lag(brier_score) OVER promotions END AS brier_delta
 FROM model_versions
-WINDOW promotions AS (PARTITION BY promoted_at IS NULL ORDER BY promoted_at, id)
+WINDOW promotions AS (ORDER BY promoted_at, id)
 ORDER BY created_at DESC NULLS LAST, id DESC
 """
 
@@ -109,7 +109,7 @@ SELECT
     metric_value,
     previous_value,
     metric_value - previous_value AS delta,
-    (CURRENT_TIMESTAMP AT TIME ZONE 'UTC') - timestamp AS age,
+    CASE WHEN isfinite(timestamp) THEN (CURRENT_TIMESTAMP AT TIME ZONE 'UTC') - timestamp END AS age,
     metadata,
     created_at
 FROM (

@@ -74,6 +74,8 @@ def _parser() -> argparse.ArgumentParser:
     what.add_argument("--sql", action="store_true", help="print the statements that repair it; the rest to stderr")
     adopt = commands.add_parser("adopt", help="take a database that was made by hand under Alembic, with its rows")
     adopt.add_argument("--dry-run", action="store_true", help="compare and report, change nothing")
+    docs = commands.add_parser("docs", help="write docs/schema.md and docs/schema.svg, on the embedded server")
+    docs.add_argument("--check", action="store_true", help="only tell whether they are stale: exit 1 if so")
     history = commands.add_parser("history", help="show what migration runs did, newest first")
     history.add_argument("--limit", type=_positive, default=20, metavar="N", help="how many entries (default: 20)")
     history.add_argument("--json", action="store_true", help="print a JSON array, for machines")

@@ -184,12 +184,8 @@ def _without_views(catalogue: Catalogue) -> Catalogue:
 def _view_lines(expected: Catalogue, found: Catalogue) -> Iterator[str]:
     for view in VIEWS:
         name = Name("view", "", f"public.{view}")
-        there = found.get(name, {}).get("definition", "").splitlines()
-        yield from difflib.unified_diff(
-            there,
-            expected[name]["definition"].splitlines(),
-            f"{view} as it is",
-            f"{view} as it will be",
-            n=1,
-            lineterm="",
-        )
+        if name not in found:
+            yield f"view {view} is missing and will be made"
+            continue
+        there, wanted = (side[name]["definition"].splitlines() for side in (found, expected))
+        yield from difflib.unified_diff(there, wanted, f"{view} as it is", f"{view} as it will be", n=1, lineterm="")

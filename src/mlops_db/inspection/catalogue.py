@@ -128,6 +128,10 @@ _QUERIES: tuple[str, ...] = (
     SELECT CASE c.relkind WHEN 'v' THEN 'view' ELSE 'materialized view' END, '', {_RELATION},
            jsonb_strip_nulls(jsonb_build_object(
                'definition', pg_get_viewdef(c.oid, true),
+               'reads', (SELECT string_agg(DISTINCT d.refobjid::regclass::text, ', ')
+                           FROM pg_rewrite AS r
+                           JOIN pg_depend AS d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid
+                          WHERE r.ev_class = c.oid AND d.refclassid = 'pg_class'::regclass AND d.refobjid <> c.oid),
                'options', array_to_string(c.reloptions, ', '),
                'comment', obj_description(c.oid, 'pg_class'),
                'grants', {_grants("coalesce(c.relacl, acldefault('r', c.relowner))", "c.relowner")}))

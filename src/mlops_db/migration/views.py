@@ -42,7 +42,7 @@ _AGAIN = "mlops_db_again"
 INSUFFICIENT_PRIVILEGE = "42501"
 
 _LIVE = text("""
-    SELECT c.relname, pg_get_viewdef(c.oid, true)
+    SELECT c.relname, pg_get_viewdef(c.oid, true) AS source
       FROM pg_class AS c
      WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'v'
        AND NOT EXISTS (SELECT FROM pg_depend AS d WHERE d.objid = c.oid AND d.deptype = 'e')
@@ -148,8 +148,8 @@ def setup(plugin: Plugin) -> None:
 
 def _live_views(connection: Connection) -> tuple[dict[str, _View], set[tuple[str, str, str]]]:
     with _rolled_back(connection, "public"):
-        sources: dict[str, str] = dict(connection.execute(_LIVE).tuples().all())
-        uses = set(connection.execute(_USES).tuples().all())
+        sources: dict[str, str] = {row.relname: row.source for row in connection.execute(_LIVE)}
+        uses = {(view, used, column) for view, used, column in connection.execute(_USES)}
         return {name: _described(connection, source) for name, source in sources.items()}, uses
 
 
@@ -189,7 +189,7 @@ def _described(connection: Connection, definition: str) -> _View:
     _execute(connection, f"CREATE TEMPORARY VIEW {_AGAIN} AS {definition}")
     view = {"view": f"pg_temp.{_AGAIN}"}
     canonical = connection.execute(text("SELECT pg_get_viewdef(CAST(:view AS regclass), true)"), view).scalar_one()
-    columns = tuple(connection.execute(_SHAPE, view).tuples())
+    columns = tuple((name, type_) for name, type_ in connection.execute(_SHAPE, view))
     _execute(connection, f"DROP VIEW pg_temp.{_AGAIN}")
     return _View(definition.strip().removesuffix(";"), canonical, columns)
 

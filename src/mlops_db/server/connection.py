@@ -73,6 +73,8 @@ def wait_interruptibly() -> None:
 def explained_statement_failure(error: psycopg2.Error, settings: Settings) -> MlopsDbError:
     """What to tell a user whose statement the server refused."""
     line = _first_line(error.pgerror or str(error))
+    if error.diag.message_detail:
+        line = f"{line} ({'; '.join(error.diag.message_detail.splitlines())})"
     if isinstance(error, psycopg2.errors.InsufficientPrivilege):
         return NotPermittedError(
             line,
