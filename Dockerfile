@@ -1,0 +1,33 @@
+# The image that `migrate` in docker-compose.yml runs. `docker build -t mlops-db .`, then for example
+# `docker run --rm -e POSTGRES_HOST=db.example.com mlops-db status`, or `... --entrypoint alembic mlops-db history`.
+
+FROM python:3.13-slim AS build
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
+RUN python -m venv /opt/mlops-db
+ENV PATH=/opt/mlops-db/bin:$PATH
+WORKDIR /build
+# The dependencies have a layer of their own, so that a change of the code does not download them again.
+COPY pyproject.toml ./
+RUN python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" \
+        >dependencies.txt \
+    && pip install --requirement dependencies.txt
+COPY LICENSE README.md alembic.ini ./
+COPY migrations migrations
+COPY src src
+RUN pip install --no-deps .
+
+FROM python:3.13-slim
+# A number, because Kubernetes' runAsNonRoot does not look names up.
+RUN useradd --system --uid 10001 --no-create-home --home-dir /nonexistent mlops
+COPY --from=build /opt/mlops-db /opt/mlops-db
+ENV PATH=/opt/mlops-db/bin:$PATH \
+    ALEMBIC_CONFIG=/app/alembic.ini
+WORKDIR /app
+# alembic.ini and migrations/ as the package carries them: `alembic` and `mlops-db init` run the same files.
+RUN folder="$(python -c 'from mlops_db.schema.revisions import alembic_folder; print(alembic_folder())')" \
+    && ln -s "$folder"/* ./
+USER 10001
+# As process 1, Python would ignore SIGTERM; SIGINT ends it after the statement that runs.
+STOPSIGNAL SIGINT
+ENTRYPOINT ["mlops-db"]
+CMD ["init"]

