@@ -163,6 +163,17 @@ class ViewDefinitionError(MlopsDbError):
         )
 
 
+class UnfinishedRevisionError(MlopsDbError):
+    """A revision still is as `alembic revision` made it."""
+
+    def __init__(self, revision: str) -> None:
+        """Take the revision's id."""
+        super().__init__(
+            f"revision {revision} has no statements yet (NotImplementedError); nothing of it was applied",
+            hint="Write its upgrade() and downgrade(): docs/writing-a-revision.md.",
+        )
+
+
 class StatementFailedError(MlopsDbError):
     """The server refused a statement, or the connection broke while it ran."""
 

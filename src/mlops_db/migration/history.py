@@ -113,6 +113,7 @@ class History:
 
     def begin(self, revision: str, direction: str) -> None:
         """Enter a step that is about to run."""
+        self._entry = None  # if this fails, the step before it did not
         values = {"revision": revision, "direction": direction, "client": client(), "tools": tools()}
         self._entry = self._run(_ENTER, values).scalar_one()
         self._commit()
@@ -123,8 +124,9 @@ class History:
 
     def failed(self, error: str) -> None:
         """Say why the step failed, after its transaction was rolled back."""
-        self._end("failed", error)
-        self._commit()
+        if self._entry is not None:
+            self._end("failed", error)
+            self._commit()
 
     def _end(self, outcome: str, error: str | None) -> None:
         self._run(_END, {"id": self._entry, "outcome": outcome, "error": error})

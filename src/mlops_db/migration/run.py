@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging.config
 import sys
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from alembic.runtime.migration import RevisionStep
 from alembic.util import CommandError
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from mlops_db.errors import MlopsDbError, SettingsError
+from mlops_db.errors import MlopsDbError, SettingsError, UnfinishedRevisionError
 from mlops_db.migration import history, lock, views
 from mlops_db.migration.guard import losses, refuse_late_losses, refuse_losses, refuse_wrong_database
 from mlops_db.migration.numbering import give_next_number
@@ -102,6 +102,7 @@ class _Run:
         self.callers_transaction = connection.in_transaction()
         self.history = history.History(connection, callers_transaction=self.callers_transaction)
         self.downgrades: dict[str, str | None] = {}
+        self.running = ""
         self.total = 0
         self.done = 0
 
@@ -143,24 +144,30 @@ class _Run:
     def change(self, migration: MigrationContext) -> None:
         """Carry out upgrade, downgrade or stamp."""
         alembics_steps: Steps = migration.opts["fn"]
-        purge = bool(migration.opts.get("purge"))
         lock.require_direct_connection(self.connection)
         self.end_reading()
         if self.options.plan:
             self.print_plan(self.steps_to_go(migration, alembics_steps))
             return
         with lock.run_lock(self.connection, wait_ms=self.options.lock_wait, progress=self.progress):
-            steps = [] if purge else self.steps_to_go(migration, alembics_steps)
-            if not steps and not purge:
+            if migration.opts.get("purge"):  # of stamp; Alembic empties its table before it asks for the steps
+                self.attempt(alembics_steps)
+                return
+            steps = self.steps_to_go(migration, alembics_steps)
+            if not steps:
                 self.progress.note(f"{self.settings.target}: nothing to do")
                 return
             self.guard([step for step in steps if isinstance(step, RevisionStep)])
-            self.history.open()
             self.total = len(steps)
+
+            def left(*_: Any) -> list[Any]:
+                # Not asked anew: after a first step, the +2 of `alembic upgrade +2` would lead further.
+                return steps[self.done :]
+
             if self.callers_transaction:
-                self.attempt(alembics_steps)
+                self.attempt(left)
             else:
-                self.attempt_until_done(alembics_steps)
+                self.attempt_until_done(left)
 
     def steps_to_go(self, migration: MigrationContext, alembics_steps: Steps) -> list[Any]:
         refuse_wrong_database(migration, self.settings.target)
@@ -189,13 +196,15 @@ class _Run:
     def protects_rows(self) -> bool:
         return self.settings.environment == "production" and not self.options.allow_data_loss
 
-    def attempt_until_done(self, alembics_steps: Steps) -> None:
+    def attempt_until_done(self, steps: Steps) -> None:
         pid = self.connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
         self.end_reading()
         watch = Watch(self.settings, pid, self.progress, lock_timeout_ms=self.options.lock_timeout)
-        with watch.watching():
+        # A connection that a program brought can lead elsewhere than the settings.
+        watching = nullcontext() if "connection" in self.context.config.attributes else watch.watching()
+        with watching:
             with_retries(
-                lambda: self.attempt(alembics_steps),
+                lambda: self.attempt(steps),
                 position=lambda: self.done,
                 blockers=watch.take_blockers,
                 retry_for_ms=self.options.retry_for,
@@ -203,17 +212,20 @@ class _Run:
                 progress=self.progress,
             )
 
-    def attempt(self, alembics_steps: Steps) -> None:
-        """Run what is left to run, and enter it in the history."""
+    def attempt(self, steps: Steps) -> None:
+        """Run the steps, and enter them in the history."""
+        self.history.open()
         self.configured(
-            fn=lambda heads, migration: self.journalled(alembics_steps(heads, migration)),
+            fn=lambda heads, migration: self.journalled(steps(heads, migration)),
             on_version_apply=self.before_commit,
         )
         try:
             self.run_migrations()
-        except (DBAPIError, MlopsDbError) as error:
+        except Exception as error:
             if not self.callers_transaction:
                 self.record_failure(error)
+            if isinstance(error, NotImplementedError):
+                raise UnfinishedRevisionError(self.running) from error
             raise
 
     def journalled(self, steps: Iterable[Any]) -> Iterator[Any]:
@@ -228,6 +240,7 @@ class _Run:
             else:
                 revision, direction = ", ".join(step.info.destination_revision_ids) or "base", "stamp"
                 label = f"stamp {revision}"
+            self.running = revision
             self.history.begin(revision, direction)
             self.progress.begin(f"[{self.done + 1}/{max(self.total, self.done + 1)}] {label}")
             yield step
@@ -252,8 +265,8 @@ class _Run:
         if observer is not None:
             observer(self.connection)
 
-    def record_failure(self, error: DBAPIError | MlopsDbError) -> None:
-        reason = str(error.orig if isinstance(error, DBAPIError) else error).strip()
+    def record_failure(self, error: Exception) -> None:
+        reason = str(error.orig if isinstance(error, DBAPIError) else error).strip() or type(error).__name__
         with suppress(SQLAlchemyError):  # without a connection the next run marks the entry as interrupted
             self.connection.rollback()
             self.history.failed(reason)
