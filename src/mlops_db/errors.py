@@ -105,6 +105,17 @@ class BehindHeadError(MlopsDbError):
         super().__init__(f"{target} {at}", hint="Run `alembic upgrade head`.")
 
 
+class DriftedError(MlopsDbError):
+    """The database is at head, and objects are missing all the same."""
+
+    def __init__(self, missing: Iterable[str], target: str) -> None:
+        """Take what is missing and where."""
+        super().__init__(
+            f"{target} is at head, but somebody dropped {', '.join(missing)}",
+            hint="`mlops-db check --sql` writes what brings back all but the rows; those are in a backup.",
+        )
+
+
 class PoolerError(MlopsDbError):
     """The connection goes through a connection pooler, which a migration run cannot use."""
 
@@ -189,7 +200,8 @@ def exit_code_of(command: Callable[[], int]) -> int:
             stream.reconfigure(errors="replace")
     try:
         code = command()
-        sys.stdout.flush()
+        if sys.stdout is not None:  # it is None where the caller has closed it
+            sys.stdout.flush()
     except MlopsDbError as error:
         print(f"error: {error}\nhint: {error.hint}", file=sys.stderr)  # noqa: T201  (the one place that tells errors)
         return error.exit_code

@@ -3,24 +3,28 @@
 import sys
 from argparse import Namespace
 
-from mlops_db.inspection.status import is_at_head
+from mlops_db.errors import DriftedError
+from mlops_db.inspection.status import pending_and_missing
 from mlops_db.schema.objects import TABLES, VIEWS
 from mlops_db.server.create_database import create_database
 from mlops_db.settings import Settings
 
 
-def run(_: Namespace) -> int:
+def run(_options: Namespace) -> int:
     """Create the database, upgrade it to head, and say so in the specification's words."""
     settings = Settings.from_environment()
     create_database(settings)
     objects = (*TABLES, *VIEWS)
-    if is_at_head(settings):
-        heading = f"Nothing to do, these {len(objects)} tables are there:"
-    else:
+    pending, missing = pending_and_missing(settings)
+    heading = f"Nothing to do, these {len(objects)} tables are there:"
+    if pending:
         # Alembic takes most of a second to import; a container that restarts at head does without.
         from mlops_db.migration.commands import upgrade  # noqa: PLC0415
 
         upgrade(settings, progress=sys.stderr)
+        _, missing = pending_and_missing(settings)
         heading = f"Created {len(objects)} tables:"
+    if missing:
+        raise DriftedError(missing, settings.target)
     print("✅ Database initialized successfully", heading, *(f"  - {name}" for name in objects), sep="\n")
     return 0

@@ -38,7 +38,8 @@ class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
         from importlib.metadata import version  # noqa: PLC0415
 
-        parser.exit(message=f"mlops-db {version('mlops-db')}\n")
+        print(f"mlops-db {version('mlops-db')}")
+        parser.exit()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

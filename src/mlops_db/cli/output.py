@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Collection[str] = ()) -> None:
     """Print rows of text under their columns; those named in `right` are aligned to the right."""
-    if sys.stdout.isatty():
+    if sys.stdout is not None and sys.stdout.isatty():
         from rich.console import Console  # noqa: PLC0415  (only a terminal needs it)
         from rich.table import Table  # noqa: PLC0415
         from rich.text import Text  # noqa: PLC0415

@@ -79,8 +79,8 @@ class DatabaseStatus:
         return "drifted" if self.missing else "head"
 
 
-def is_at_head(settings: Settings) -> bool:
-    """Whether the settings' database is at head with all six objects there.
+def pending_and_missing(settings: Settings) -> tuple[tuple[Revision, ...], tuple[str, ...]]:
+    """What an upgrade of the settings' database would run, and which of the six objects are not there.
 
     Raises:
         ConnectionFailedError: no connection.
@@ -89,7 +89,7 @@ def is_at_head(settings: Settings) -> bool:
     """
     with _reading(settings) as cursor:
         current, oids = _revision_and_oids(cursor, settings)
-    return not pending(current) and len(oids) == len(TABLES) + len(VIEWS)
+    return pending(current) or (), tuple(name for name in (*TABLES, *VIEWS) if name not in oids)
 
 
 def database_status(settings: Settings) -> DatabaseStatus:

@@ -149,9 +149,7 @@ def _first_line(text: str) -> str:
 
 def _last_line(text: str) -> str:
     """Reduce libpq's account of every address it tried to what the last one said."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    fatal = [line for line in lines if "FATAL:" in line]
-    line = (fatal or lines or ["no reason given"])[-1]
-    if "FATAL:" in line:
-        return line.partition("FATAL:")[2].strip()
-    return line.rpartition("failed: ")[2]
+    # What is indented is libpq's advice about the line before it.
+    lines = [line for line in text.splitlines() if line.strip() and not line[0].isspace()]
+    line = ([line for line in lines if "FATAL:" in line] or lines or ["no reason given"])[-1]
+    return line.partition("FATAL:")[2].strip() or line.rpartition("failed: ")[2]
