@@ -14,6 +14,7 @@ MAX_PORT = 65535
 MAX_NAME_BYTES = 63
 _MILLISECONDS = {"ms": 1, "s": 1000, "min": 60_000, "h": 3_600_000}
 _MAX_DURATION_MS = 2**31 - 1  # what PostgreSQL's timeouts can hold
+_MAX_DIGITS = len(str(_MAX_DURATION_MS))
 
 _VARIABLES = (
     "POSTGRES_HOST",
@@ -71,12 +72,15 @@ class Settings:
         """
         given = _variables(os.environ if environ is None else environ, env_file)
         url = _parsed_url(given.get("MLOPS_DATABASE_URL", ""))
+        default_password = None if url else cls.password
         return cls(
             host=url.pop("host", "") or _not_empty(given, "POSTGRES_HOST", cls.host),
             port=_port(url.pop("port"), "MLOPS_DATABASE_URL") if "port" in url else _port_of_parts(given),
             user=url.pop("user", "") or _not_empty(given, "POSTGRES_USER", cls.user),
-            password=url.pop("password", "") or _password(given, default=None if url else cls.password),
-            database=checked_database_name(url.pop("dbname", "") or given.get("MLOPS_DB_NAME", cls.database)),
+            password=url.pop("password", "") or _password(given, default=default_password),
+            database=checked_database_name(url.pop("dbname"), "MLOPS_DATABASE_URL")
+            if url.get("dbname")
+            else checked_database_name(given.get("MLOPS_DB_NAME", cls.database)),
             environment=_environment(given.get("MLOPS_ENV") or cls.environment),
             parameters=MappingProxyType(url),
             lock_wait=_duration(given, "MLOPS_LOCK_WAIT", cls.lock_wait),
@@ -93,7 +97,7 @@ class Settings:
         return f"{self.user}@{host}{port}/{self.database}"
 
 
-def checked_database_name(name: str) -> str:
+def checked_database_name(name: str, variable: str = "MLOPS_DB_NAME") -> str:
     """Return `name` if PostgreSQL can store it.
 
     PostgreSQL cuts a longer identifier silently (manual, 4.1.1: NAMEDATALEN - 1 = 63 bytes), so that two long names
@@ -104,12 +108,12 @@ def checked_database_name(name: str) -> str:
     """
     if not name:
         raise DatabaseNameError(
-            "the database name (MLOPS_DB_NAME) is empty", hint="Unset it for the default, mlops, or give a name."
+            f"the database name ({variable}) is empty", hint="Unset it for the default, mlops, or give a name."
         )
     size = len(name.encode())
     if size > MAX_NAME_BYTES:
         raise DatabaseNameError(
-            f"the database name (MLOPS_DB_NAME) is {size} bytes long; PostgreSQL takes at most {MAX_NAME_BYTES}",
+            f"the database name ({variable}) is {size} bytes long; PostgreSQL takes at most {MAX_NAME_BYTES}",
             hint="Choose a shorter name; letters outside ASCII take two to four bytes each.",
         )
     return name
@@ -128,7 +132,7 @@ def duration_ms(text: str, name: str) -> int:
     digits = text.rstrip("abcdefghijklmnopqrstuvwxyz")
     unit = text[len(digits) :]
     number = digits.strip()
-    if not (number.isascii() and number.isdigit() and unit in _MILLISECONDS):
+    if not (number.isascii() and number.isdigit() and unit in _MILLISECONDS) or len(number) > _MAX_DIGITS:
         raise SettingsError(
             f"{name}: {text!r} is not a duration", hint="Write a whole number with its unit: 500ms, 5s, 2min or 1h."
         )
@@ -150,6 +154,9 @@ def _variables(environ: Mapping[str, str], env_file: Path) -> dict[str, str]:
     # in front of a command does not want the URL that a .env holds.
     for name, rival in (
         ("POSTGRES_HOST", "MLOPS_DATABASE_URL"),
+        ("POSTGRES_PORT", "MLOPS_DATABASE_URL"),
+        ("POSTGRES_USER", "MLOPS_DATABASE_URL"),
+        ("MLOPS_DB_NAME", "MLOPS_DATABASE_URL"),
         ("POSTGRES_PASSWORD", "POSTGRES_PASSWORD_FILE"),
         ("POSTGRES_PASSWORD_FILE", "POSTGRES_PASSWORD"),
     ):
@@ -197,7 +204,7 @@ def _port_of_parts(given: Mapping[str, str]) -> int:
 
 
 def _port(value: str, name: str) -> int:
-    if not (value.isascii() and value.isdigit() and 1 <= int(value) <= MAX_PORT):
+    if not (value.isascii() and value.isdigit() and len(value) <= len(str(MAX_PORT)) and 1 <= int(value) <= MAX_PORT):
         # A URL with a special character in its password can leave a piece of that password here: do not show it.
         shown = f"{value!r} is" if name == "POSTGRES_PORT" else "its port is"
         raise SettingsError(
@@ -254,7 +261,7 @@ def _parsed_url(url: str) -> dict[str, str]:
         raise problem
     try:
         parsed: dict[str, str] = psycopg2.extensions.parse_dsn(f"postgresql://{rest}")
-    except psycopg2.ProgrammingError:
+    except (psycopg2.ProgrammingError, UnicodeDecodeError):
         raise problem from None  # its message quotes the URL, password included
     if "," in parsed.get("host", "") or "," in parsed.get("port", ""):
         raise problem

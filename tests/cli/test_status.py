@@ -1,0 +1,207 @@
+import fcntl
+import json
+import os
+import pty
+import re
+import struct
+import subprocess
+import termios
+
+import pytest
+from alembic import command
+from psycopg import sql
+
+from mlops_db.migration.commands import alembic_config
+from mlops_db.schema.revisions import revisions
+from support.database import SCRIPTS, TIMEOUT_S, Database
+from support.process import SECRET
+
+TABLES = ["model_versions", "monitoring_metrics", "retraining_decisions"]
+VIEWS = ["v_decision_history", "v_model_timeline", "v_recent_monitoring"]
+HEAD = revisions()[-1].id
+
+
+def status_json(database: Database) -> tuple[int, dict[str, object]]:
+    done = database.run("mlops-db", "status", "--json")
+    return done.returncode, json.loads(done.stdout)
+
+
+def on_a_terminal(database: Database, *, columns: int = 120, **variables: str) -> tuple[int, str]:
+    """Exit code and output of `mlops-db status` on a terminal."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+    environment = database.environment | {"TERM": "xterm-256color"} | variables
+    process = subprocess.Popen([SCRIPTS / "mlops-db", "status"], env=environment, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    output = b""
+    try:
+        while chunk := os.read(ours, 65536):
+            output += chunk
+    except OSError:  # how a terminal says that its last user has gone
+        pass
+    finally:
+        os.close(ours)
+    return process.wait(TIMEOUT_S), re.sub(r"\x1b\[[0-9;]*m", "", output.decode())
+
+
+def test_at_head_it_prints_where_what_and_how_much_and_exits_0(head: Database) -> None:
+    head.query("INSERT INTO model_versions (mlflow_run_id, model_version) SELECT g, g FROM generate_series(1, 1200) g")
+
+    done = head.run("mlops-db", "status")
+
+    version = re.escape(head.value("SHOW server_version"))
+    expected = rf"""database  {re.escape(head.settings.target)}
+server    PostgreSQL {version}
+revision  {HEAD} \(head\)
+
+object                kind    rows +size
+model_versions        table  1,200 +\d+ kB
+monitoring_metrics    table      0 +\d+ kB
+retraining_decisions  table      0 +\d+ kB
+v_decision_history    view       0
+v_model_timeline      view   1,200
+v_recent_monitoring   view       0
+"""
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.fullmatch(expected, done.stdout), done.stdout
+
+
+def test_json_at_head_holds_the_same_for_machines(head: Database) -> None:
+    head.query("INSERT INTO retraining_decisions (action) VALUES ('reject')")
+
+    code, status = status_json(head)
+
+    assert code == 0
+    objects = {item["name"]: item for item in status.pop("objects")}  # type: ignore[attr-defined]
+    assert status == {
+        "target": head.settings.target,
+        "server": head.value("SHOW server_version"),
+        "current": HEAD,
+        "head": HEAD,
+        "pending": [],
+        "state": "head",
+    }
+    assert list(objects) == TABLES + VIEWS
+    assert {name: item["kind"] for name, item in objects.items()} == dict.fromkeys(TABLES, "table") | dict.fromkeys(
+        VIEWS, "view"
+    )
+    assert {name: item["rows"] for name, item in objects.items()} == dict.fromkeys(TABLES + VIEWS, 0) | {
+        "retraining_decisions": 1,
+        "v_decision_history": 1,
+    }
+    assert all(item["present"] and item["exact"] for item in objects.values())
+    assert objects["retraining_decisions"]["bytes"] == head.value(
+        "SELECT pg_total_relation_size('retraining_decisions')"
+    )
+    assert all(objects[name]["bytes"] is None for name in VIEWS)
+
+
+def test_an_empty_database_is_behind_with_everything_pending(empty: Database) -> None:
+    code, status = status_json(empty)
+    text = empty.run("mlops-db", "status")
+
+    assert (code, text.returncode) == (1, 1)
+    assert (status["state"], status["current"], status["head"]) == ("behind", None, HEAD)
+    assert status["pending"] == [{"id": revision.id, "title": revision.title} for revision in revisions()]
+    assert not any(item["present"] for item in status["objects"])  # type: ignore[attr-defined]
+    assert "revision  base\n" in text.stdout
+    assert re.search(r"^model_versions +table +missing$", text.stdout, re.MULTILINE)
+    assert "alembic upgrade head" in text.stdout
+    # Looking leaves nothing behind.
+    assert empty.value("SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace") == 0
+
+
+def test_a_database_one_revision_behind_shows_which_one_is_pending(head: Database) -> None:
+    command.downgrade(alembic_config(head.settings), "-1")
+
+    code, status = status_json(head)
+    text = head.run("mlops-db", "status")
+
+    last, before = revisions()[-1], revisions()[-2]
+    assert (code, text.returncode) == (1, 1)
+    assert (status["state"], status["current"]) == ("behind", before.id)
+    assert status["pending"] == [{"id": last.id, "title": last.title}]
+    assert f"pending   {last.id} {last.title}\n" in text.stdout
+
+
+@pytest.mark.parametrize("missing", ["v_recent_monitoring", "retraining_decisions"])
+def test_an_object_that_is_missing_at_head_is_drift(head: Database, missing: str) -> None:
+    kind = "VIEW" if missing in VIEWS else "TABLE"
+    head.query(f"DROP {kind} {missing} CASCADE")
+
+    code, status = status_json(head)
+    text = head.run("mlops-db", "status")
+
+    assert (code, text.returncode) == (1, 1)
+    assert (status["state"], status["current"]) == ("drifted", HEAD)
+    assert missing in [item["name"] for item in status["objects"] if not item["present"]]  # type: ignore[attr-defined]
+    assert re.search(rf"^missing +.*{missing}", text.stdout, re.MULTILINE)
+
+
+def test_objects_of_other_schemas_do_not_count(empty: Database) -> None:
+    empty.query("CREATE SCHEMA other")
+    empty.query("CREATE TABLE other.model_versions ()")
+    empty.connection.execute(
+        sql.SQL("ALTER DATABASE {} SET search_path = other").format(sql.Identifier(empty.settings.database))
+    )
+    _, status = status_json(empty)
+    assert not any(item["present"] for item in status["objects"])  # type: ignore[attr-defined]
+
+
+def test_a_role_that_may_not_read_the_tables_still_sees_what_is_there(head: Database) -> None:
+    head.query("INSERT INTO model_versions (mlflow_run_id, model_version) VALUES ('a', '1'), ('b', '2')")
+    head.query("ANALYZE model_versions")
+    head.query(f"CREATE ROLE mlops_test_reader LOGIN PASSWORD '{SECRET}'")
+    head.query("GRANT SELECT ON alembic_version TO mlops_test_reader")
+    try:
+        done = head.run("mlops-db", "status", "--json", POSTGRES_USER="mlops_test_reader", POSTGRES_PASSWORD=SECRET)
+    finally:
+        head.query("DROP OWNED BY mlops_test_reader")
+        head.query("DROP ROLE mlops_test_reader")
+
+    status = json.loads(done.stdout)
+    first, view = status["objects"][0], status["objects"][-1]
+    assert (done.returncode, status["state"]) == (0, "head")
+    assert (first["rows"], first["exact"]) == (2, False)  # the planner's estimate
+    assert (view["present"], view["rows"]) == (True, None)
+
+
+@pytest.mark.parametrize(
+    ("variables", "code", "state"),
+    [
+        ({"POSTGRES_HOST": "localhost", "POSTGRES_PORT": "1"}, 2, "unreachable"),
+        ({"MLOPS_DB_NAME": "mlops_test_nowhere"}, 1, "error"),
+        ({"POSTGRES_PORT": "x"}, 1, "error"),
+    ],
+)
+def test_json_tells_failures_too(empty: Database, variables: dict[str, str], code: int, state: str) -> None:
+    done = empty.run("mlops-db", "status", "--json", **variables)
+    answer = json.loads(done.stdout)
+    assert (done.returncode, done.stderr) == (code, "")
+    assert (set(answer), answer["state"]) == ({"state", "error", "hint"}, state)
+
+
+def test_on_a_terminal_it_is_a_table(head: Database) -> None:
+    code, shown = on_a_terminal(head)
+
+    assert code == 0
+    assert f"{HEAD} (head)" in shown
+    for name in TABLES + VIEWS:
+        assert re.search(rf"│ {name} +│ (table|view) +│ +0 │", shown), shown
+
+
+def test_on_a_narrow_terminal_without_colours_it_is_a_table_still(head: Database) -> None:
+    code, shown = on_a_terminal(head, columns=40, TERM="dumb", NO_COLOR="1")
+    assert code == 0
+    assert "v_recent_mon" in shown
+
+
+@pytest.mark.parametrize("name", ["[red]x", "a [/b] c", "[link=x]"])
+def test_a_name_that_looks_like_markup_is_shown_as_it_is(empty: Database, name: str) -> None:
+    empty.connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    try:
+        code, shown = on_a_terminal(empty, MLOPS_DB_NAME=name)
+    finally:
+        empty.connection.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(name)))
+    assert code == 1
+    assert f"/{name}" in shown

