@@ -174,6 +174,17 @@ class ViewDefinitionError(MlopsDbError):
         )
 
 
+class CallersTransactionError(MlopsDbError):
+    """A program runs revisions in a transaction of its own, and one of them cannot run in any."""
+
+    def __init__(self, index: str | None) -> None:
+        """Take the name of the index that would be created concurrently."""
+        super().__init__(
+            f"index {index} is created concurrently, which PostgreSQL cannot do in the transaction of the caller",
+            hint="Hand over a connection that is in no transaction, or let the run connect by itself.",
+        )
+
+
 class UnfinishedRevisionError(MlopsDbError):
     """A revision still is as `alembic revision` made it."""
 

@@ -62,19 +62,23 @@ class Loss:
     what: str
 
 
-_NAME = r'(?:"(?:[^"]|"")+"|[\w$]+)(?:\.(?:"(?:[^"]|"")+"|[\w$]+))?'
-_IF_EXISTS = r"(?:IF EXISTS )?"
+_PART = r'(?:"(?:[^"]|"")+"|[\w$]+)'
+_NAME = rf"{_PART}(?:\.{_PART})?"
+_IF_EXISTS = r"(?:IF\s+EXISTS\s+)?"
 _TABLES_GO = re.compile(
-    r"\b(?:DROP TABLE (?:IF EXISTS )?|TRUNCATE (?:TABLE )?(?:ONLY )?|DELETE FROM (?:ONLY )?)"
-    rf"({_NAME}(?:, ?{_NAME})*)",
+    rf"\b(?:DROP\s+TABLE\s+{_IF_EXISTS}|TRUNCATE\s+(?:TABLE\s+)?(?:ONLY\s+)?|DELETE\s+FROM\s+(?:ONLY\s+)?)"
+    rf"({_NAME}(?:\s*,\s*{_NAME})*)",
     re.IGNORECASE,
 )
-_ALTER = re.compile(rf"\bALTER TABLE {_IF_EXISTS}(?:ONLY )?({_NAME})([^;]*)", re.IGNORECASE)
+_ALTER = re.compile(rf"\bALTER\s+TABLE\s+{_IF_EXISTS}(?:ONLY\s+)?({_NAME})((?:{_PART}|[^;\"])*)", re.IGNORECASE)
 _COLUMN_GOES = re.compile(
-    rf"\bDROP (?:COLUMN )?{_IF_EXISTS}(?!CONSTRAINT|DEFAULT|NOT NULL|IDENTITY|EXPRESSION)({_NAME})", re.IGNORECASE
+    rf"\bDROP\s+(?:COLUMN\s+{_IF_EXISTS}({_PART})"
+    rf"|{_IF_EXISTS}(?!(?:COLUMN|CONSTRAINT|DEFAULT|NOT|IDENTITY|EXPRESSION)\b)({_PART}))",
+    re.IGNORECASE,
 )
+_RENAMED = re.compile(rf"\s+RENAME\s+TO\s+({_PART})", re.IGNORECASE)
 _TOOK_TOO_LONG = ("57014", "55P03")  # query_canceled, lock_not_available
-_SCHEMA_GOES = re.compile(r"\bDROP SCHEMA\b", re.IGNORECASE)
+_SCHEMA_GOES = re.compile(r"\bDROP\s+SCHEMA\b", re.IGNORECASE)
 
 
 def losses(connection: Connection, downgrades: Mapping[str, str | None]) -> list[Loss]:
@@ -119,13 +123,15 @@ def _losses_of(connection: Connection, revision: str, sql: str | None, *, lock: 
     if sql is None or _SCHEMA_GOES.search(sql):
         yield Loss(f"what revision {revision} takes away, which cannot be told without running it")
         return
-    statements = " ".join(sql.split())
-    for match in _TABLES_GO.finditer(statements):
+    # What the downgrade itself names anew still has its old name now.
+    alters = _ALTER.findall(sql)
+    renamed = {new: old for old, rest in alters for new in _RENAMED.findall(rest)}
+    for match in _TABLES_GO.finditer(sql):
         for table in re.findall(_NAME, match[1]):
-            yield from _counted(connection, table, None, lock=lock)
-    for match in _ALTER.finditer(statements):
-        for column in _COLUMN_GOES.findall(match[2]):
-            yield from _counted(connection, match[1], column, lock=lock)
+            yield from _counted(connection, renamed.get(table, table), None, lock=lock)
+    for table, rest in alters:
+        for with_keyword, without in _COLUMN_GOES.findall(rest):
+            yield from _counted(connection, renamed.get(table, table), with_keyword or without, lock=lock)
 
 
 def _counted(connection: Connection, table: str, column: str | None, *, lock: bool) -> Iterator[Loss]:
@@ -139,7 +145,10 @@ def _counted(connection: Connection, table: str, column: str | None, *, lock: bo
     about = ""
     try:
         with connection.begin_nested():
-            rows = connection.exec_driver_sql(f"SELECT count(*) FROM {table} WHERE {condition}").scalar_one()
+            rows = connection.exec_driver_sql(
+                f"SELECT count(*) FROM {table} WHERE {condition}",
+                execution_options={"no_parameters": True},  # a default can hold a %
+            ).scalar_one()
     except DBAPIError as error:
         if lock or getattr(error.orig, "pgcode", None) not in _TOOK_TOO_LONG:
             raise
@@ -169,5 +178,5 @@ def _own_values(connection: Connection, oid: int | None, column: str) -> str | N
     default = row[1]
     # What a constant default filled in comes back with the column; what the clock or a sequence filled in does not.
     if default is not None and re.fullmatch(r"'(?:[^']|'')*'(?:::[\w \"]+)?|-?[\d.]+|true|false", default):
-        return f"{column} IS DISTINCT FROM {default}"
+        return f"{column}::text IS DISTINCT FROM ({default})::text"  # json, for one, has no equality
     return f"{column} IS NOT NULL"

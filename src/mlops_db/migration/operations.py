@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from alembic.operations import MigrateOperation, Operations
 from alembic.operations.ops import CreateIndexOp
-from sqlalchemy import text
+from sqlalchemy import Column, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.schema import CreateIndex, DropIndex
+from sqlalchemy.types import NullType
 
-from mlops_db.errors import InvalidIndexError
+from mlops_db.errors import CallersTransactionError, InvalidIndexError
 from mlops_db.settings import duration_ms
 
 if TYPE_CHECKING:
@@ -79,7 +80,14 @@ class CreateIndexConcurrently(MigrateOperation):
             index_name, table_name, listed, schema=schema, unique=unique, postgresql_concurrently=True, **postgresql
         )
         model = CreateIndexOp(f"{_MODEL}_index", _MODEL, listed, schema="pg_temp", unique=unique, **postgresql)
-        operations.invoke(cls(index.to_index(), model.to_index(), duration_ms(timeout, "timeout")))
+        built, modelled = index.to_index(), model.to_index()
+        for made in (built, modelled):
+            assert made.table is not None
+            # SQLAlchemy looks them up in the table, which here has only the columns of the index itself.
+            for name in postgresql.get("postgresql_include") or ():
+                if name not in made.table.c:
+                    made.table.append_column(Column(name, NullType()))
+        operations.invoke(cls(built, modelled, duration_ms(timeout, "timeout")))
 
 
 @Operations.register_operation("validate_constraint")
@@ -130,6 +138,8 @@ def _validate_constraint(operations: Operations, operation: ValidateConstraint) 
 @Operations.implementation_for(CreateIndexConcurrently)
 def _create_index_concurrently(operations: Operations, operation: CreateIndexConcurrently) -> None:
     migration = operations.get_context()
+    if migration._in_external_transaction:  # noqa: SLF001  (Alembic itself would stop at an assertion)
+        raise CallersTransactionError(operation.index.name)
     with (
         migration.autocommit_block(),
         # It waits for every older transaction, as a lock on that transaction: a short lock_timeout would end it there.
@@ -154,8 +164,10 @@ def _build(connection: Connection, operation: CreateIndexConcurrently) -> None:
             connection.execute(CreateIndex(index))
         except DBAPIError:
             # Left behind, it would go on slowing writes. If this fails too, the next run drops it.
-            with suppress(DBAPIError):
-                connection.execute(DropIndex(index, if_exists=True))
+            with suppress(SQLAlchemyError):
+                left = _found(connection, index)
+                if left is not None and left.same_table and not left.valid:
+                    connection.execute(DropIndex(index))
             raise
         found = _found(connection, index)
     if found is None or not (found.same_table and found.valid and found.definition == wanted):

@@ -34,7 +34,7 @@ def describe(docstring: str) -> Description:
     """Take the docstring of a revision apart."""
     marks = list(_SECTION.finditer(docstring))
     sections = {}
-    for mark, following in zip(marks, [*marks[1:], None], strict=True):
+    for mark, following in zip(marks, [*marks[1:], None], strict=False):
         body = docstring[mark.end() : following.start() if following else None]
         # A section ends where the next one begins, or at an empty line: what follows is prose.
         sections[mark[1]] = " ".join(body.partition("\n\n")[0].split())

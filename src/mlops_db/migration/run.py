@@ -74,10 +74,11 @@ def run(context: EnvironmentContext) -> None:
                 _Run(context, connection, settings, options, progress).carry_out()
     except MlopsDbError as error:
         raise _command_error(error) from error
-    except DBAPIError as error:
-        if not isinstance(error.orig, psycopg2.Error) or settings is None:
+    except SQLAlchemyError as error:
+        refused = _refused_by_server(error)
+        if refused is None or settings is None:
             raise
-        told = explained_statement_failure(error.orig, settings)
+        told = explained_statement_failure(refused, settings)
         raise _command_error(told) from told
     finally:
         progress.stop()
@@ -325,6 +326,15 @@ def _prepare_command_line(config: Config) -> None:
     if config.config_file_name is not None:
         logging.config.fileConfig(config.config_file_name, disable_existing_loggers=False)
     wait_interruptibly()
+
+
+def _refused_by_server(error: BaseException | None) -> psycopg2.Error | None:
+    """What the server said; where a connection broke, SQLAlchemy's complaints about that come after it."""
+    while error is not None:
+        if isinstance(error, DBAPIError) and isinstance(error.orig, psycopg2.Error):
+            return error.orig
+        error = error.__context__
+    return None
 
 
 def _command_error(error: MlopsDbError) -> CommandError:
