@@ -71,12 +71,10 @@ _TABLES_GO = re.compile(
     re.IGNORECASE,
 )
 _ALTER = re.compile(rf"\bALTER\s+TABLE\s+{_IF_EXISTS}(?:ONLY\s+)?({_NAME})((?:{_PART}|[^;\"])*)", re.IGNORECASE)
-_COLUMN_GOES = re.compile(
-    rf"\bDROP\s+(?:COLUMN\s+{_IF_EXISTS}({_PART})"
-    rf"|{_IF_EXISTS}(?!(?:COLUMN|CONSTRAINT|DEFAULT|NOT|IDENTITY|EXPRESSION)\b)({_PART}))",
-    re.IGNORECASE,
-)
+# What is no column (DROP CONSTRAINT x, DROP NOT NULL) reads as one of that name, which is not there and counts nothing.
+_COLUMN_GOES = re.compile(rf"\bDROP\s+(?:COLUMN\s+)?{_IF_EXISTS}({_PART})", re.IGNORECASE)
 _RENAMED = re.compile(rf"\s+RENAME\s+TO\s+({_PART})", re.IGNORECASE)
+_AS_IT_STANDS = {"no_parameters": True}  # a name or a default can hold a %
 _TOOK_TOO_LONG = ("57014", "55P03")  # query_canceled, lock_not_available
 _SCHEMA_GOES = re.compile(r"\bDROP\s+SCHEMA\b", re.IGNORECASE)
 
@@ -130,8 +128,8 @@ def _losses_of(connection: Connection, revision: str, sql: str | None, *, lock: 
         for table in re.findall(_NAME, match[1]):
             yield from _counted(connection, renamed.get(table, table), None, lock=lock)
     for table, rest in alters:
-        for with_keyword, without in _COLUMN_GOES.findall(rest):
-            yield from _counted(connection, renamed.get(table, table), with_keyword or without, lock=lock)
+        for column in _COLUMN_GOES.findall(rest):
+            yield from _counted(connection, renamed.get(table, table), column, lock=lock)
 
 
 def _counted(connection: Connection, table: str, column: str | None, *, lock: bool) -> Iterator[Loss]:
@@ -141,13 +139,13 @@ def _counted(connection: Connection, table: str, column: str | None, *, lock: bo
     if oid is None or condition is None:
         return
     if lock:
-        connection.exec_driver_sql(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
+        connection.exec_driver_sql(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE", execution_options=_AS_IT_STANDS)
     about = ""
     try:
         with connection.begin_nested():
             rows = connection.exec_driver_sql(
                 f"SELECT count(*) FROM {table} WHERE {condition}",
-                execution_options={"no_parameters": True},  # a default can hold a %
+                execution_options=_AS_IT_STANDS,
             ).scalar_one()
     except DBAPIError as error:
         if lock or getattr(error.orig, "pgcode", None) not in _TOOK_TOO_LONG:

@@ -151,10 +151,10 @@ class _Run:
             self.print_plan(self.steps_to_go(migration, alembics_steps))
             return
         with lock.run_lock(self.connection, wait_ms=self.options.lock_wait, progress=self.progress):
+            steps = self.steps_to_go(migration, alembics_steps)
             if migration.opts.get("purge"):  # of stamp; Alembic empties its table before it asks for the steps
                 self.attempt(alembics_steps)
                 return
-            steps = self.steps_to_go(migration, alembics_steps)
             if not steps:
                 self.progress.note(f"{self.settings.target}: nothing to do")
                 return
