@@ -38,7 +38,7 @@ def versions(ini: Path) -> Path:
     return ini.parent / "migrations" / "versions"
 
 
-def source(  # noqa: PLR0913  (a revision has that many parts)
+def source(
     revision: str, before: str | tuple[str, ...] | None, upgrade: str, downgrade: str, *,
     locks: str = "ACCESS EXCLUSIVE, for a moment.", title: str = "Change something",
 ) -> str:  # fmt: skip

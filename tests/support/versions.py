@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import alembic.config
@@ -69,12 +70,14 @@ class Checkout:
         config.attributes["settings"] = settings
         return config
 
-    def start(self, database: Database, *arguments: str) -> "Running":
-        """Start `alembic -c alembic.ini ...`."""
+    def start(self, database: Database, *arguments: str, when: Event | None = None) -> "Running":
+        """Start `alembic -c alembic.ini ...`, at once or `when` that is set."""
         output = next(self._output)
         out, err = output.with_suffix(".out"), output.with_suffix(".err")
         process = _processes.Process(
-            target=_alembic, args=(["-c", str(self.ini), *arguments], database.environment, out, err), daemon=True
+            target=_alembic,
+            args=(["-c", str(self.ini), *arguments], database.environment, out, err, when),
+            daemon=True,
         )
         process.start()
         return Running(process, arguments, out, err)
@@ -82,6 +85,11 @@ class Checkout:
     def alembic(self, database: Database, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run `alembic -c alembic.ini ...` to its end."""
         return self.start(database, *arguments).ended()
+
+
+def event() -> Event:
+    """What several processes can wait for."""
+    return _processes.Event()
 
 
 def sql(*statements: str) -> str:
@@ -131,12 +139,14 @@ class Running:
         return found[0][0]
 
 
-def _alembic(arguments: list[str], environment: Mapping[str, str], out: Path, err: Path) -> None:
+def _alembic(arguments: list[str], environment: Mapping[str, str], out: Path, err: Path, when: Event | None) -> None:
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(ROOT)
     for file, descriptor in ((out, 1), (err, 2)):
         os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT), descriptor)
+    if when is not None:
+        when.wait()
     alembic.config.main(arguments)
 
 

@@ -124,7 +124,7 @@ def scratch_database(settings: Settings) -> Iterator[Settings]:
         NotPermittedError: the role may not create databases.
     """
     name = f"{SCRATCH_PREFIX}{int(time.time())}_{secrets.token_hex(4)}"
-    scratch = replace(settings, database=name)
+    scratch = replace(settings, database=name, environment="development")  # nothing in it is worth protecting
     # From the database itself: it is the one that this role is known to reach.
     with closing(connect(settings)) as connection:
         connection.autocommit = True

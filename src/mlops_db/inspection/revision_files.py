@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-FILE_NAME = re.compile(r"(?P<number>\d{4})_[a-z0-9]+(?:_[a-z0-9]+)*\.py")
+FILE_NAME = re.compile(r"(?P<number>[0-9]{4})_[a-z0-9]+(?:_[a-z0-9]+)*\.py")
 # What a revision may import: what does not change under it with this project.
 STEADY = {"alembic", "sqlalchemy", *sys.stdlib_module_names}
 
@@ -83,6 +83,8 @@ def file_findings(folder: Path) -> list[Finding]:
             files.append(RevisionFile.read(path))
         except SyntaxError as error:  # noqa: PERF203  (each file has its own)
             findings.append(Finding(path.name, "syntax", f"line {error.lineno}: {error.msg}", "Mend it."))
+        except (UnicodeDecodeError, ValueError) as error:
+            findings.append(Finding(path.name, "syntax", f"it is not Python in UTF-8: {error}", "Save it as that."))
     findings.extend(_order_findings(files))
     for file in files:
         findings.extend(_name_findings(file))
@@ -101,13 +103,16 @@ def _order_findings(files: Sequence[RevisionFile]) -> Iterator[Finding]:
             heads[-1].path.name, "one-head", f"there are {len(heads)} heads: {names}",
             "Let it follow the other one (down_revision and the number), or merge them with `alembic merge`.",
         )  # fmt: skip
-    for before, file in zip([None, *files], files, strict=False):
-        expected = () if before is None else (before.revision,)
-        if len(file.down_revision) < 2 and file.down_revision != expected:  # noqa: PLR2004  (two or more make a merge)
-            follows = " and ".join(file.down_revision) or "nothing"
-            message = f"it follows {follows}, not {expected[0] if expected else 'nothing'}"
+    known: list[str | None] = []
+    for file in files:
+        # Any revision that came before will do: two that follow the same one make two heads, unless they are merged.
+        strange = [parent for parent in file.down_revision if parent not in known]
+        if strange or (known and not file.down_revision):
+            before = known[-1] if known else "nothing"
+            message = f"it follows {' and '.join(strange) or 'nothing'}, not {before}"
             remedy = "Set down_revision to the revision with the number before."
             yield Finding(file.path.name, "linear", message, remedy)
+        known.append(file.revision)
 
 
 def _name_findings(file: RevisionFile) -> Iterator[Finding]:
@@ -152,15 +157,27 @@ def _import_findings(file: RevisionFile) -> Iterator[Finding]:
 
 
 def _downgrade_findings(file: RevisionFile) -> Iterator[Finding]:
-    for node in file.tree.body:
-        if isinstance(node, ast.FunctionDef) and node.name == "downgrade":
-            if ast.get_docstring(node) is None and all(_does_nothing(statement) for statement in node.body):
-                yield Finding(
-                    file.path.name, "downgrade", "its downgrade is empty",
-                    "Take back what upgrade does, or say in a docstring of downgrade() why that cannot be.",
-                )  # fmt: skip
-            return
-    yield Finding(file.path.name, "downgrade", "it has no downgrade", "Take back what upgrade does.")
+    functions = {node.name: node for node in file.tree.body if isinstance(node, ast.FunctionDef)}
+    for name, remedy in (("upgrade", "Say what changes."), ("downgrade", "Take back what upgrade does.")):
+        if name not in functions:
+            yield Finding(file.path.name, name, f"it has no {name}", remedy)
+    downgrade = functions.get("downgrade")
+    if downgrade is not None and _is_empty(downgrade) and not (ast.get_docstring(downgrade) or "").strip():
+        yield Finding(
+            file.path.name, "downgrade", "its downgrade is empty",
+            "Take back what upgrade does, or say in a docstring of downgrade() why that cannot be.",
+        )  # fmt: skip
+
+
+def is_one_way(file: RevisionFile) -> bool:
+    """Whether its downgrade does nothing, on purpose: it is for the docstring to say why."""
+    return any(
+        isinstance(node, ast.FunctionDef) and node.name == "downgrade" and _is_empty(node) for node in file.tree.body
+    )
+
+
+def _is_empty(function: ast.FunctionDef) -> bool:
+    return all(_does_nothing(statement) for statement in function.body)
 
 
 def _does_nothing(statement: ast.stmt) -> bool:

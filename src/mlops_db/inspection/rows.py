@@ -21,7 +21,8 @@ _TABLES = """
 """
 # The columns that an INSERT has to fill by itself, each with the CHECKs of its table that mention it.
 _COLUMNS = """
-    SELECT a.attname, t.typcategory, t.typname, information_schema._pg_char_max_length(a.atttypid, a.atttypmod),
+    SELECT a.attname, t.typcategory, t.typnamespace::regnamespace::text, t.typname,
+           information_schema._pg_char_max_length(a.atttypid, a.atttypmod),
            coalesce((SELECT string_agg(pg_get_constraintdef(k.oid), ' ') FROM pg_constraint AS k
                       WHERE k.conrelid = a.attrelid AND k.contype = 'c' AND a.attnum = ANY(k.conkey)), '')
       FROM pg_attribute AS a JOIN pg_type AS t ON t.oid = a.atttypid
@@ -48,21 +49,31 @@ def insert_rows(cursor: Cursor) -> None:
         names = sql.SQL(", ").join(sql.Identifier(column[0]) for column in columns)
         for number in range(there + 1, there + 1 + ROWS):
             values = sql.SQL(", ").join(_value(number, *column[1:]) for column in columns)
-            cursor.execute(sql.SQL("INSERT INTO {} ({}) VALUES ({})").format(target, names, values))
+            given = sql.SQL("({}) VALUES ({})").format(names, values) if columns else sql.SQL("DEFAULT VALUES")
+            cursor.execute(sql.SQL("INSERT INTO {} {}").format(target, given))
 
 
-def _value(number: int, category: str, type_: str, length: int | None, checks: str) -> sql.Composable:
+def _value(  # noqa: PLR0913, PLR0917  (what the catalogue tells of a column)
+    number: int, category: str, schema: str, type_: str, length: int | None, checks: str
+) -> sql.Composable:
     """A value for the column's type category (manual, pg_type), different from row to row where nothing forbids it."""
     if category == "S":
-        allowed = re.findall(r"'((?:[^']|'')*)'", checks)
-        return sql.Literal(allowed[0] if allowed else f"row {number}"[:length])
+        return sql.Literal(_text(number, length, checks))
     if category == "D":
-        return sql.SQL("now() - {} * interval '1 minute'").format(sql.Literal(number))
+        return sql.SQL("now() - {} * interval '1 day 1 minute'").format(sql.Literal(number))
     if category == "N":
-        return sql.Literal(number if type_.startswith("int") else 0.5)
+        # Small, because scores are within 0 and 1.
+        return sql.Literal(number if type_.startswith("int") else number / 10_000)
+    if category == "E":
+        return sql.SQL("(enum_range(NULL::{}))[1]").format(sql.Identifier(schema, type_))
     if type_ == "uuid":
         return sql.SQL("gen_random_uuid()")
-    if type_ in ("json", "jsonb"):
-        return sql.Literal("{}")
-    simple = {"B": "true", "T": "1 minute", "A": "{}"}
-    return sql.Literal(simple[category]) if category in simple else sql.SQL("NULL")
+    simple = {"json": "{}", "jsonb": "{}", "bytea": f"{number}", "B": "true", "T": f"{number} minutes", "A": "{}"}
+    value = simple.get(type_, simple.get(category))
+    return sql.SQL("NULL") if value is None else sql.Literal(value)
+
+
+def _text(number: int, length: int | None, checks: str) -> str:
+    """A text that differs from row to row, unless a CHECK lists what it may be."""
+    listed = re.findall(r"'((?:[^']|'')*)'", checks) if re.search(r"= ANY|(?<![<>!])= '", checks) else []
+    return listed[0].replace("''", "'") if listed else f"{number} row"[:length]

@@ -106,10 +106,21 @@ class History:
 
     def open(self) -> None:
         """Create the table if this is the first run, and close what killed runs left open."""
-        if self._run("SELECT to_regclass('mlops_internal.migration_history')").scalar() is None:
+        if not self._is_there():
             self._run(CREATE)
-        self._run("UPDATE mlops_internal.migration_history SET outcome = 'interrupted' WHERE outcome = 'running'")
+        self.close_interrupted()
+
+    def close_interrupted(self) -> None:
+        """Mark what killed runs left open; whoever calls this holds the run lock, so nobody else runs."""
+        running = "mlops_internal.migration_history WHERE outcome = 'running'"
+        # Looked for first: who has nothing to migrate need not be allowed to write.
+        if self._is_there() and self._run(f"SELECT count(*) FROM {running}").scalar_one():
+            self._run("UPDATE mlops_internal.migration_history SET outcome = 'interrupted' WHERE outcome = 'running'")
         self._commit()
+
+    def _is_there(self) -> bool:
+        found = self._run("SELECT to_regclass('mlops_internal.migration_history')").scalar()
+        return found is not None
 
     def begin(self, revision: str, direction: str) -> None:
         """Enter a step that is about to run."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from mlops_db.errors import LockLostError, LockWaitError, PoolerError
+from mlops_db.errors import LockLostError, LockWaitError, MlopsDbError, PoolerError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -73,7 +73,7 @@ def run_lock(connection: Connection, *, wait_ms: int, progress: Progress) -> Ite
         yield
     finally:
         if not callers:
-            with suppress(SQLAlchemyError):  # a broken connection has let go of it already
+            with suppress(SQLAlchemyError, MlopsDbError):  # a broken connection has let go of it already
                 connection.rollback()
                 connection.exec_driver_sql("SELECT pg_advisory_unlock(%(lock)s)", {"lock": RUN_LOCK})
                 connection.commit()

@@ -156,6 +156,7 @@ class _Run:
                 self.attempt(alembics_steps)
                 return
             if not steps:
+                self.history.close_interrupted()
                 self.progress.note(f"{self.settings.target}: nothing to do")
                 return
             self.guard([step for step in steps if isinstance(step, RevisionStep)])
@@ -267,8 +268,10 @@ class _Run:
             observer(self.connection)
 
     def record_failure(self, error: Exception) -> None:
-        reason = str(error.orig if isinstance(error, DBAPIError) else error).strip() or type(error).__name__
-        with suppress(SQLAlchemyError):  # without a connection the next run marks the entry as interrupted
+        if self.connection.invalidated:
+            return  # the run lock went with the connection; the next run marks the entry as interrupted
+        reason = str(_refused_by_server(error) or error).strip() or type(error).__name__
+        with suppress(SQLAlchemyError, MlopsDbError):  # as above
             self.connection.rollback()
             self.history.failed(reason)
 

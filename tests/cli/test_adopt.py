@@ -1,0 +1,154 @@
+"""`mlops-db adopt`: what it prints, its exit codes, and two at once."""
+
+import subprocess
+
+import pytest
+
+from mlops_db.schema.objects import TABLES, VIEWS
+from mlops_db.schema.revisions import revisions
+from support.database import SCRIPTS, Database
+from support.handmade import ODD_ROWS, OLD_VIEWS, make_by_hand, rows, state, views_of_the_baseline
+from support.process import told
+from support.versions import PATIENCE_S, another_session, revision_of, wait_until
+
+HEAD = revisions()[-1].id
+
+
+def test_the_way_of_a_team_whose_database_was_made_by_schema_sql(empty: Database) -> None:
+    """Refused, looked at, adopted, migrated, checked: with every row."""
+    make_by_hand(empty, ODD_ROWS, OLD_VIEWS, "CREATE TABLE orders (id int);")
+    target, before, untouched = empty.settings.target, rows(empty), state(empty)
+    refused = empty.run("alembic", "upgrade", "head")
+    assert refused.returncode != 0
+    assert "`mlops-db adopt --dry-run`" in refused.stdout + refused.stderr
+
+    tried = empty.run("mlops-db", "adopt", "--dry-run")
+
+    assert (tried.returncode, tried.stderr) == (0, "")
+    *differing, other, verdict = tried.stdout.splitlines()
+    for view in VIEWS:
+        assert f"--- {view} as it is" in differing
+        assert f"+++ {view} as it will be" in differing
+    assert other == "left alone: table public.orders"
+    assert verdict == (
+        f"{target}: the tables are the specification's, the views above are replaced. Nothing was changed (--dry-run)."
+    )
+    assert state(empty) == untouched
+
+    done = empty.run("mlops-db", "adopt")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [
+        *differing,
+        other,
+        f"✅ {target} is now at revision 0004, with every row. Next: alembic upgrade head",
+    ]
+    assert rows(empty) == before
+    assert empty.run("alembic", "upgrade", "head").returncode == 0
+    assert revision_of(empty) == HEAD
+    assert empty.run("mlops-db", "status").returncode == 0
+    checked = empty.run("mlops-db", "check")
+    assert checked.stdout.splitlines() == [
+        "table public.orders: unexpected",
+        f"{target} at revision {HEAD}: 1 difference",
+    ]
+
+
+def test_with_the_same_views_it_says_so(empty: Database) -> None:
+    make_by_hand(empty, views_of_the_baseline())
+
+    tried = empty.run("mlops-db", "adopt", "--dry-run")
+
+    assert (tried.returncode, tried.stdout, tried.stderr) == (
+        0,
+        (
+            f"{empty.settings.target}: the tables are the specification's, so are the views. Nothing was changed "
+            "(--dry-run).\n"
+        ),
+        "",
+    )
+
+
+def test_obstacles_are_listed_with_the_statements_that_remove_them(empty: Database) -> None:
+    make_by_hand(
+        empty, "ALTER TABLE model_versions ADD note text; CREATE INDEX recent ON monitoring_metrics (timestamp);"
+    )
+    before = state(empty)
+
+    done = empty.run("mlops-db", "adopt")
+
+    assert (done.returncode, done.stderr) == (1, "")
+    lines = [line for line in done.stdout.splitlines() if not line.startswith("view ")]
+    assert lines == [
+        "in the way: column public.model_versions.note: unexpected",
+        "in the way: index public.recent on public.monitoring_metrics: unexpected",
+        f"{empty.settings.target} is not the specification's, and was not changed. These statements would make it so:",
+        "DROP INDEX public.recent;",
+        "-- loses data, so it is yours to uncomment: ALTER TABLE public.model_versions DROP COLUMN note;",
+    ]
+    assert state(empty) == before
+
+
+def test_a_database_under_alembic_is_refused(head: Database) -> None:
+    before = state(head)
+
+    done = head.run("mlops-db", "adopt")
+
+    told(done, f"under Alembic already, at revision {HEAD}", "`alembic upgrade head`")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert state(head) == before
+
+
+def test_an_empty_database_is_refused(empty: Database) -> None:
+    done = empty.run("mlops-db", "adopt", "--dry-run")
+
+    told(done, f"has none of the tables {', '.join(TABLES)}", "`mlops-db init`")
+    assert (done.returncode, done.stdout) == (1, "")
+
+
+def test_a_missing_database_is_told(empty: Database) -> None:
+    done = empty.run("mlops-db", "adopt", MLOPS_DB_NAME="mlops_test_nowhere")
+
+    told(done, 'database "mlops_test_nowhere" does not exist')
+    assert (done.returncode, done.stdout) == (1, "")
+
+
+# A string's hash, and with it the order in a set, is another one in each process: with the seeds 6 and 2 (Python 3.11
+# and later) a set of the tables' names is in opposite orders, the one in the middle being retraining_decisions.
+@pytest.mark.parametrize("seeds", [("0", "0"), ("6", "2")])
+def test_of_two_at_once_both_end_well_or_one_finds_it_adopted(empty: Database, seeds: tuple[str, str]) -> None:
+    make_by_hand(empty, ODD_ROWS, OLD_VIEWS)
+    before = rows(empty)
+    with another_session(
+        empty, "VACUUM", "LOCK TABLE retraining_decisions IN SHARE UPDATE EXCLUSIVE MODE"
+    ) as both_wait_for:
+        both = [
+            subprocess.Popen(
+                [SCRIPTS / "mlops-db", "adopt"],
+                env=empty.environment | {"PYTHONHASHSEED": seed, "MLOPS_LOCK_TIMEOUT": "25s"},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                encoding="utf-8",
+            )
+            for seed in seeds
+        ]
+        try:
+            wait_until(lambda: waiting(empty) == 2, "both to wait")
+        finally:
+            both_wait_for.rollback()
+    ended = [(process.communicate(timeout=PATIENCE_S), process.returncode) for process in both]
+
+    assert any(code == 0 for _, code in ended), ended
+    for (_, err), code in ended:
+        assert code == 0 or "under Alembic already" in err, ended
+    assert empty.query("TABLE alembic_version") == [("0004",)]
+    assert rows(empty) == before
+    assert empty.run("mlops-db", "check").returncode == 0
+
+
+def waiting(database: Database) -> int:
+    count: int = database.value(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+        " AND application_name LIKE 'mlops-db %' AND wait_event_type = 'Lock'"
+    )
+    return count

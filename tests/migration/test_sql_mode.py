@@ -1,0 +1,99 @@
+"""`--sql`: a script that gives what the online run gives, the history included."""
+
+import io
+
+import pytest
+from alembic import command
+
+from mlops_db.migration import commands
+from mlops_db.migration.commands import alembic_config
+from mlops_db.migration.history import read_history
+from mlops_db.schema.revisions import revisions
+from support.database import Database, clean_environment, run_command
+
+HEAD = revisions()[-1].id
+IDS = [revision.id for revision in revisions()]
+
+
+def script(*arguments: str, **variables: str) -> str:
+    """What `alembic ... --sql` writes where no server can be reached."""
+    done = run_command(
+        "alembic", *arguments, "--sql", environment=clean_environment(POSTGRES_HOST="nowhere.invalid", **variables)
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def entries(database: Database) -> list[tuple[str, str, str, str]]:
+    """The history, oldest first."""
+    found = read_history(database.settings, limit=1000)
+    return [(entry.direction, entry.revision, entry.outcome, entry.client) for entry in found[::-1]]
+
+
+@pytest.mark.parametrize("arguments", [("upgrade", "head"), ("downgrade", f"{HEAD}:base")])
+def test_two_runs_write_the_same_script_whoever_runs_them(arguments: tuple[str, str]) -> None:
+    mine = script(*arguments, PYTHONHASHSEED="1", TZ="Asia/Kolkata")
+    yours = script(*arguments, PYTHONHASHSEED="2", TZ="UTC", POSTGRES_USER="somebody", MLOPS_ENV="production")
+    assert mine == yours
+    assert mine.count("BEGIN;") == mine.count("COMMIT;") == len(IDS)
+
+
+def written(database: Database, direction: str, revision: str) -> str:
+    config = alembic_config(database.settings)
+    config.output_buffer = io.StringIO()
+    getattr(command, direction)(config, revision, sql=True)
+    return config.output_buffer.getvalue()
+
+
+def test_scripts_up_and_down_leave_the_catalogue_of_online_runs(empty: Database, head: Database) -> None:
+    commands.downgrade(head.settings, "base")
+
+    empty.psql(written(empty, "upgrade", "head"))
+    empty.psql(written(empty, "downgrade", f"{HEAD}:base"))
+
+    assert "mlops_internal.migration_history" in empty.dump()
+    assert empty.dump() == head.dump()
+
+
+def test_each_revision_of_a_script_is_entered_in_the_history(empty: Database) -> None:
+    empty.psql(written(empty, "upgrade", "head"))
+    empty.psql(written(empty, "downgrade", f"{HEAD}:base"))
+
+    assert entries(empty) == [
+        *(("upgrade", revision, "applied", "SQL script") for revision in IDS),
+        *(("downgrade", revision, "applied", "SQL script") for revision in IDS[::-1]),
+    ]
+    complete = "SELECT count(*) FROM mlops_internal.migration_history WHERE duration >= '0'"
+    assert empty.value(complete) == 2 * len(IDS)
+
+
+def test_the_script_of_a_stamp_is_entered_too(empty: Database) -> None:
+    empty.psql(written(empty, "upgrade", "0001"))
+    empty.psql(written(empty, "stamp", "0001:0003"))
+    assert entries(empty)[1:] == [("stamp", "0003", "applied", "SQL script")]
+    assert empty.query("SELECT version_num FROM alembic_version") == [("0003",)]
+
+
+def test_an_online_run_goes_on_where_a_script_stopped(empty: Database, head: Database) -> None:
+    empty.psql(written(empty, "upgrade", "0002"))
+    commands.upgrade(empty.settings)
+
+    assert empty.dump() == head.dump()
+    assert [entry[:3] for entry in entries(empty)] == [("upgrade", revision, "applied") for revision in IDS]
+
+
+def test_a_script_goes_on_where_an_online_run_stopped(empty: Database, head: Database) -> None:
+    commands.upgrade(empty.settings, "0003")
+    empty.psql(written(empty, "upgrade", "0003:head"))
+
+    assert empty.dump() == head.dump()
+    assert [entry[:3] for entry in entries(empty)] == [("upgrade", revision, "applied") for revision in IDS]
+
+
+def test_a_revision_that_a_script_could_not_finish_is_not_in_the_history(empty: Database) -> None:
+    empty.query("CREATE TYPE retraining_decisions AS ENUM ('in the way')")
+
+    with pytest.raises(AssertionError, match="retraining_decisions"):
+        empty.psql(written(empty, "upgrade", "head"))
+
+    assert [entry[:3] for entry in entries(empty)] == [("upgrade", "0001", "applied"), ("upgrade", "0002", "applied")]
