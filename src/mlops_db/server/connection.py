@@ -70,6 +70,30 @@ def wait_interruptibly() -> None:
     psycopg2.extensions.set_wait_callback(psycopg2.extras.wait_select)
 
 
+_HINTS: tuple[tuple[type[psycopg2.Error] | tuple[type[psycopg2.Error], ...], str], ...] = (
+    (
+        psycopg2.errors.ReadOnlySqlTransaction,
+        "This server or role takes no writes: connect to the primary, as a role that may write.",
+    ),
+    (
+        (psycopg2.errors.LockNotAvailable, psycopg2.errors.DeadlockDetected),
+        "Others use it at the moment: let them finish, then run it again.",
+    ),
+    (
+        psycopg2.errors.DependentObjectsStillExist,
+        "Drop what depends on it first, and create that again afterwards.",
+    ),
+    (
+        psycopg2.errors.UndefinedTable,
+        "Run `alembic upgrade head`; if nothing is left to do, `mlops-db status` shows what is missing.",
+    ),
+    (
+        psycopg2.errors.QueryCanceled,
+        "Needs it that long? -x statement-timeout=10min. Interrupted? Run it again: it goes on where it stopped.",
+    ),
+)
+
+
 def explained_statement_failure(error: psycopg2.Error, settings: Settings) -> MlopsDbError:
     """What to tell a user whose statement the server refused."""
     line = _first_line(error.pgerror or str(error))
@@ -80,20 +104,9 @@ def explained_statement_failure(error: psycopg2.Error, settings: Settings) -> Ml
             line,
             hint=f'Connect as the owner of the database, or let its owner GRANT the privilege to "{settings.user}".',
         )
-    if isinstance(error, psycopg2.errors.ReadOnlySqlTransaction):
-        return StatementFailedError(
-            line, hint="This server or role takes no writes: connect to the primary, as a role that may write."
-        )
-    if isinstance(error, psycopg2.errors.UndefinedTable):
-        return StatementFailedError(
-            line, hint="Run `alembic upgrade head`; if nothing is left to do, `mlops-db status` shows what is missing."
-        )
-    if isinstance(error, psycopg2.errors.QueryCanceled):
-        return StatementFailedError(
-            line,
-            hint="If that is the time it needs: -x statement-timeout=10min. If you interrupted it: run it again, it "
-            "goes on where it stopped.",
-        )
+    for refusals, hint in _HINTS:
+        if isinstance(error, refusals):
+            return StatementFailedError(line, hint=hint)
     if error.pgcode is None or isinstance(error, psycopg2.errors.AdminShutdown):
         return StatementFailedError(
             f"the connection to {settings.target} broke: {line}",

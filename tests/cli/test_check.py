@@ -1,0 +1,252 @@
+"""`mlops-db check` as a command: what it prints and where, how it ends, and that it changes nothing."""
+
+import signal
+import subprocess
+import time
+from argparse import Namespace
+from collections.abc import Iterator
+from typing import Protocol
+
+import pytest
+
+from mlops_db.cli.check import run
+from mlops_db.errors import exit_code_of
+from mlops_db.inspection.drift import SCRATCH_PREFIX, STALE_AFTER_S, scratch_database
+from mlops_db.migration.commands import upgrade
+from mlops_db.schema.revisions import revisions
+from support.database import ROOT, SCRIPTS, TIMEOUT_S, Database
+from support.process import SECRET, told
+from support.snapshot import everything
+from support.versions import wait_until
+
+HEAD = revisions()[-1].id
+OWNER = "mlops_test_owner"
+ATTEMPTS = 20
+DRIFT = """
+COMMENT ON TABLE model_versions IS 'by hand';
+DROP VIEW v_model_timeline;
+CREATE INDEX extra ON retraining_decisions (action);
+ALTER TABLE monitoring_metrics ALTER metric_type TYPE text;
+ALTER TABLE retraining_decisions ALTER action SET NOT NULL;
+"""
+
+
+@pytest.fixture
+def drifted(head: Database) -> Database:
+    head.query("INSERT INTO model_versions (mlflow_run_id, model_version) VALUES ('run', '1')")
+    head.query("DROP VIEW v_recent_monitoring")  # the type of a column that it reads
+    head.psql(DRIFT)
+    return head
+
+
+class InProcess(Protocol):
+    """`mlops-db check`, without the second that a process takes to import Alembic."""
+
+    def __call__(
+        self, database: Database, *, sql: bool = False, **variables: str
+    ) -> "subprocess.CompletedProcess[str]": ...
+
+
+@pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> InProcess:
+    def check(database: Database, *, sql: bool = False, **variables: str) -> "subprocess.CompletedProcess[str]":
+        for name, value in (database.environment | variables).items():
+            monkeypatch.setenv(name, value)
+        capsys.readouterr()
+        code = exit_code_of(lambda: run(Namespace(revisions=False, sql=sql)))
+        out, err = capsys.readouterr()
+        return subprocess.CompletedProcess("check", code, out, err)
+
+    return check
+
+
+def scratch_databases(database: Database) -> list[str]:
+    found = database.query("SELECT datname FROM pg_database WHERE starts_with(datname, %s)", [SCRATCH_PREFIX])
+    return sorted(name for (name,) in found)
+
+
+def test_a_database_as_its_revisions_make_it_is_one_line_and_exit_0(head: Database) -> None:
+    before = everything(head)
+    done = head.run("mlops-db", "check")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"{head.settings.target} at revision {HEAD}: no difference\n"
+    assert everything(head) == before
+    assert scratch_databases(head) == []
+
+
+def test_each_difference_is_one_line_and_nothing_changes(drifted: Database) -> None:
+    before = everything(drifted)
+    done = drifted.run("mlops-db", "check")
+    *lines, count = done.stdout.splitlines()
+    assert (done.returncode, done.stderr) == (1, "")
+    assert [line.partition(":")[0] for line in lines] == [
+        "table public.model_versions",
+        "view public.v_model_timeline",
+        "view public.v_recent_monitoring",
+        "column public.monitoring_metrics.metric_type",
+        "column public.retraining_decisions.action",
+        "index public.extra on public.retraining_decisions",
+    ]
+    assert lines[0].endswith(", found by hand")
+    assert lines[-1].endswith(": unexpected")
+    assert lines[3] == (
+        "column public.monitoring_metrics.metric_type: type: expected character varying(100), found text"
+    )
+    assert count == f"{drifted.settings.target} at revision {HEAD}: {len(lines)} differences"
+    assert everything(drifted) == before
+    assert scratch_databases(drifted) == []
+
+
+def test_the_printed_statements_repair_it(drifted: Database, in_process: InProcess) -> None:
+    """Only statements are on standard output, as in `mlops-db check --sql > repair.sql`."""
+    rows = drifted.query("TABLE model_versions")
+    told_without = in_process(drifted).stdout
+
+    done = drifted.run("mlops-db", "check", "--sql")
+
+    assert done.returncode == 1
+    assert done.stderr == told_without
+    drifted.query(f"ALTER DATABASE {drifted.settings.database} SET search_path = pg_catalog")
+    drifted.psql(done.stdout)
+    assert in_process(drifted).returncode == 0
+    assert drifted.query("TABLE public.model_versions") == rows
+
+
+def test_without_drift_there_is_nothing_to_repair(head: Database, in_process: InProcess) -> None:
+    done = in_process(head, sql=True)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "no difference" in done.stderr
+
+
+def test_what_would_lose_rows_is_printed_and_not_run(head: Database, in_process: InProcess) -> None:
+    head.psql("CREATE TABLE mine (id integer PRIMARY KEY); ALTER TABLE model_versions ADD extra integer DEFAULT 5;")
+    before = everything(head)
+    done = in_process(head, sql=True)
+    head.psql(done.stdout)
+    assert everything(head) == before
+
+    prefix = "-- loses data, so it is yours to uncomment: "
+    assert {line for line in done.stdout.splitlines() if line.startswith(prefix)} == {
+        f"{prefix}DROP TABLE public.mine;",
+        f"{prefix}ALTER TABLE public.model_versions DROP COLUMN extra;",
+    }
+    head.psql(done.stdout.replace(prefix, ""))
+    assert in_process(head).returncode == 0
+
+
+def test_a_database_behind_head_is_compared_with_its_own_revision_and_told_so(
+    empty: Database, in_process: InProcess
+) -> None:
+    upgrade(empty.settings, "0002")
+    done = in_process(empty)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == (
+        f"{empty.settings.target} at revision 0002 (head is {HEAD}: alembic upgrade head): no difference\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("script", "variables", "parts"),
+    [
+        pytest.param("", {"POSTGRES_HOST": "localhost", "POSTGRES_PORT": "1"}, ("localhost:1",), id="no server"),
+        pytest.param("", {"MLOPS_DB_NAME": "mlops_test_nowhere"}, ("mlops-db create",), id="no database"),
+        pytest.param("", {}, ("no tables yet", "alembic upgrade head"), id="empty database"),
+        pytest.param("CREATE TABLE model_versions ();", {}, ("made by hand", "mlops-db adopt"), id="unmanaged"),
+        pytest.param(
+            "CREATE TABLE alembic_version (version_num text); INSERT INTO alembic_version VALUES ('1e2f');",
+            {},
+            ("'1e2f'", "MLOPS_DB_NAME"),
+            id="unknown revision",
+        ),
+    ],
+)
+def test_what_cannot_be_compared_is_one_line_and_a_hint(
+    empty: Database, in_process: InProcess, script: str, variables: dict[str, str], parts: tuple[str, ...]
+) -> None:
+    if script:
+        empty.psql(script)
+    before = everything(empty)
+    done = in_process(empty, **variables)
+    told(done, *parts)
+    assert (done.returncode, done.stdout) == (2 if "POSTGRES_PORT" in variables else 1, "")
+    assert everything(empty) == before
+    assert scratch_databases(empty) == []
+
+
+@pytest.fixture
+def owner(head: Database) -> Iterator[dict[str, str]]:
+    """A role that owns the database and may not create another one, as on most managed servers."""
+    head.query(f"CREATE ROLE {OWNER} LOGIN PASSWORD '{SECRET}'")
+    head.query(f"ALTER DATABASE {head.settings.database} OWNER TO {OWNER}")
+    head.query(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {OWNER}")
+    yield {"POSTGRES_USER": OWNER, "POSTGRES_PASSWORD": SECRET}
+    head.query(f"ALTER DATABASE {head.settings.database} OWNER TO CURRENT_USER")
+    head.query(f"DROP OWNED BY {OWNER}")
+    head.query(f"DROP ROLE {OWNER}")
+
+
+def test_a_role_that_may_not_create_databases_is_told_whom_to_ask(head: Database, owner: dict[str, str]) -> None:
+    done = head.run("mlops-db", "check", **owner)
+    told(done, OWNER, "scratch database", "CREATEDB")
+    assert done.returncode == 1
+
+
+def test_a_role_that_may_not_read_the_revision_is_told_so(
+    head: Database, owner: dict[str, str], in_process: InProcess
+) -> None:
+    head.query(f"REVOKE SELECT ON ALL TABLES IN SCHEMA public FROM {OWNER}")
+    told(in_process(head, **owner), "permission denied", "alembic_version")
+
+
+def stopped_halfway(database: Database) -> "subprocess.Popen[str]":
+    """A check that is stopped while it fills its scratch database."""
+    for _ in range(ATTEMPTS):
+        process = subprocess.Popen(
+            [SCRIPTS / "mlops-db", "check"],
+            env=database.environment,
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        wait_until(lambda: connected(database) or process.poll() is not None, "the scratch database")  # noqa: B023  (called at once)
+        process.send_signal(signal.SIGSTOP)
+        if connected(database):
+            return process
+        process.send_signal(signal.SIGCONT)
+        process.communicate(timeout=TIMEOUT_S)  # it was quicker
+    raise AssertionError(f"{ATTEMPTS} checks were too quick to be stopped")
+
+
+def connected(database: Database) -> bool:
+    query = "SELECT count(*) FROM pg_stat_activity WHERE starts_with(datname, %s)"
+    return bool(database.value(query, [SCRATCH_PREFIX]))
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_an_interrupted_check_drops_its_scratch_database(head: Database, number: signal.Signals, code: int) -> None:
+    process = stopped_halfway(head)
+    process.send_signal(number)
+    process.send_signal(signal.SIGCONT)
+    out, err = process.communicate(timeout=TIMEOUT_S)
+    assert "Traceback" not in err
+    assert (process.returncode, out) == (code, "")
+    assert scratch_databases(head) == []
+
+
+def test_what_a_killed_check_leaves_goes_with_the_first_check_after_an_hour(head: Database) -> None:
+    process = stopped_halfway(head)
+    process.kill()
+    process.communicate(timeout=TIMEOUT_S)
+    (left,) = scratch_databases(head)
+    wait_until(lambda: not connected(head), "the end of its session")
+    with scratch_database(head.settings):
+        pass
+    assert scratch_databases(head) == [left]
+
+    begun = int(left.removeprefix(SCRATCH_PREFIX).partition("_")[0])
+    assert abs(time.time() - begun) < TIMEOUT_S
+    head.query(f"ALTER DATABASE {left} RENAME TO {left.replace(str(begun), str(begun - STALE_AFTER_S - 60))}")
+    with scratch_database(head.settings):
+        pass
+    assert scratch_databases(head) == []
