@@ -299,6 +299,27 @@ def test_the_authors_sql_stays_as_it_was_written(project: Project) -> None:
     assert written.count("SELECT id, name, score\n    FROM runs\n    WHERE score > 5\n") == 2
 
 
+def test_a_view_that_is_made_anew_keeps_its_comments_and_grants(project: Project) -> None:
+    """They go with DROP VIEW, and whoever reads the view, or its comment, would be the first to notice."""
+    before, after = schema(STACK), schema(STACK, score=BigInteger())
+    project.move_to(before)
+    project.database.psql(
+        "COMMENT ON VIEW passed IS 'it''s 100 %'; COMMENT ON COLUMN names.total IS 'at :noon';"
+        "GRANT SELECT ON top TO PUBLIC; GRANT SELECT (name) ON names TO PUBLIC; GRANT DELETE ON passed TO pg_monitor;"
+    )
+    given = comments_and_grants(project)
+    assert len(given) == 5
+
+    project.move_to(after)
+    assert comments_and_grants(project) == given
+    project.run(command.downgrade, before, "-1")
+    assert comments_and_grants(project) == given
+
+
+def comments_and_grants(project: Project) -> list[str]:
+    return sorted(line for line in project.tables_and_views().splitlines() if re.match("COMMENT|GRANT", line))
+
+
 def test_a_list_of_varchar_literals_is_not_a_difference_after_a_downgrade(project: Project) -> None:
     """PostgreSQL's rendering of such a list is rendered otherwise when a view is made of it, as downgrade does."""
     before = schema({"chosen": "SELECT id FROM runs WHERE name IN ('a', 'b')"})
@@ -312,46 +333,47 @@ def test_a_list_of_varchar_literals_is_not_a_difference_after_a_downgrade(projec
     assert project.differences(after) == [("remove_view", "chosen"), ("add_view", "chosen")]
 
 
-@pytest.mark.parametrize(
-    "source",
-    [
-        pytest.param("SELECT 'at :noon' AS a", id="colon"),
-        pytest.param("SELECT ':warning:' AS a", id="colons on both sides"),
-        pytest.param("VALUES ('::text', 'x:y', ':1', ': x', 'x:')", id="colons of every kind"),
-        pytest.param("VALUES (':$1', ':a$b')", id="colon and dollar"),
-        pytest.param(r"VALUES ('\:a', '\\:a', '\\\:a', '\:')", id="backslash before a colon"),
-        pytest.param("VALUES ((ARRAY[1, 2, 3])[1 :2], 'a'::text::varchar(5))", id="slice and casts"),
-        pytest.param("VALUES ('50%', '%s', '%(a)s', '%%', 'a' LIKE 'a%')", id="percent"),
-        pytest.param(r"VALUES ('C:\dir', E'tab\there', '\', '\n', 'a' ~ '\w+')", id="backslash"),
-        pytest.param("""SELECT 'it''s' AS "it's", '"' AS b, '"' AS c""", id="quotes"),
-        pytest.param("""VALUES ('""\"', '""\"\n', '''''')""", id="triple quotes"),
-        pytest.param("""SELECT 1 AS ""\"x""\"""", id="triple quotes in a name"),
-        pytest.param("VALUES ('two\nlines', 'and\n\n   \n  three  ')", id="literal on several lines"),
-        pytest.param("SELECT $$two\n  lines$$ AS a", id="dollar-quoted literal on several lines"),
-        pytest.param("SELECT $a$it's\n   $a$ AS a", id="quote in a dollar-quoted literal"),
-        pytest.param('SELECT 1 AS "two\n lines"', id="name on several lines"),
-        pytest.param("SELECT -- it's a comment\n 'two\n  lines' AS a", id="quote in a comment before a literal"),
-        pytest.param("VALUES (/* it's */ 'two\n  lines', $$isn't\n it$$)", id="quotes that do not pair"),
-        pytest.param("VALUES (E'it\\'s', 'two\n lines')", id="escaped quote before a literal"),
-        pytest.param("SELECT 'a\rb' AS a", id="carriage return"),
-        pytest.param("SELECT\r\n  'a\r\nb' AS a", id="the other system's line ends"),
-        pytest.param("SELECT 'a\tb' AS a", id="tab"),
-        pytest.param("VALUES ('a\x0bb', 'a\x0cb', 'a\x85b', 'a\u2028b')", id="what Python takes for line ends"),
-        pytest.param("VALUES ('naïve 日本語 🧪', '\\N{BULLET}', '{x}', '${x}', '<% x %>')", id="what templates take"),
-        pytest.param("VALUES ('# ### x', '\n# ### commands\n')", id="what looks like Alembic's remarks"),
-        pytest.param("SELECT 1 AS a -- the last line is a comment", id="comment at the end"),
-    ],
-)
-def test_a_view_comes_out_as_it_went_in(project: Project, source: str) -> None:
-    project.move_to(schema({"odd": source}, runs=False))
-    expected = answer(project.database, source)
-    assert answer(project.database, "TABLE odd") == expected
+# Named after what is odd about them.
+ODD = {
+    "colon": "SELECT 'at :noon' AS a",
+    "colons on both sides": "SELECT ':warning:' AS a",
+    "colons of every kind": "VALUES ('::text', 'x:y', ':1', ': x', 'x:')",
+    "colon and dollar": "VALUES (':$1', ':a$b')",
+    "backslash before a colon": r"VALUES ('\:a', '\\:a', '\\\:a', '\:')",
+    "slice and casts": "VALUES ((ARRAY[1, 2, 3])[1 :2], 'a'::text::varchar(5))",
+    "percent": "VALUES ('50%', '%s', '%(a)s', '%%', 'a' LIKE 'a%')",
+    "backslash": r"VALUES ('C:\dir', E'tab\there', '\', '\n', 'a' ~ '\w+')",
+    "quotes": """SELECT 'it''s' AS "it's", '"' AS b, '"' AS c""",
+    "triple quotes": """VALUES ('""\"', '""\"\n', '''''')""",
+    "triple quotes in a name": """SELECT 1 AS ""\"x""\"""",
+    "literal on several lines": "VALUES ('two\nlines', 'and\n\n   \n  three  ')",
+    "dollar-quoted literal on several lines": "SELECT $$two\n  lines$$ AS a",
+    "quote in a dollar-quoted literal": "SELECT $a$it's\n   $a$ AS a",
+    "name on several lines": 'SELECT 1 AS "two\n lines"',
+    "quote in a comment before a literal": "SELECT -- it's a comment\n 'two\n  lines' AS a",
+    "quotes that do not pair": "VALUES (/* it's */ 'two\n  lines', $$isn't\n it$$)",
+    "escaped quote before a literal": "VALUES (E'it\\'s', 'two\n lines')",
+    "carriage return": "SELECT 'a\rb' AS a",
+    "the other system's line ends": "SELECT\r\n  'a\r\nb' AS a",
+    "tab": "SELECT 'a\tb' AS a",
+    "what Python takes for line ends": "VALUES ('a\x0bb', 'a\x0cb', 'a\x85b', 'a\u2028b')",
+    "what templates take": "VALUES ('naïve 日本語 🧪', '\\N{BULLET}', '{x}', '${x}', '<% x %>')",
+    "what looks like Alembic's remarks": "VALUES ('# ### x', '\n# ### commands\n')",
+    "comment at the end": "SELECT 1 AS a -- the last line is a comment",
+}
 
-    # Downgrade writes PostgreSQL's own rendering of it.
+
+def test_views_come_out_as_they_went_in(project: Project) -> None:
+    names = {name: f'TABLE "{name}"' for name in ODD}
+    project.move_to(schema(ODD, runs=False))
+    expected = {name: answer(project.database, source) for name, source in ODD.items()}
+    assert {name: answer(project.database, table) for name, table in names.items()} == expected
+
+    # Downgrade writes PostgreSQL's own rendering of them.
     project.move_to(schema({}, runs=False))
     project.run(command.downgrade, schema({}), "-1")
-    assert answer(project.database, "TABLE odd") == expected
-    assert project.differences(schema({"odd": source}, runs=False)) == []
+    assert {name: answer(project.database, table) for name, table in names.items()} == expected
+    assert project.differences(schema(ODD, runs=False)) == []
 
 
 def answer(database: Database, query: str) -> tuple[list[str], list[tuple[object, ...]]]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import psycopg2
 import psycopg2.extensions
@@ -18,7 +18,7 @@ class Workshop:
     """A database whose drift is made and repaired in transactions that are rolled back."""
 
     cursor: psycopg2.extensions.cursor
-    expected: Catalogue
+    expected: Catalogue = field(repr=False)
 
     @contextmanager
     def drifted(self, *statements: str, given: str = "") -> Iterator[None]:

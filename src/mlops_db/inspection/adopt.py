@@ -159,7 +159,7 @@ def _take_over(connection: Connection, settings: Settings, judgement: Judgement,
     run_command(command.stamp, config, BEFORE_VIEWS)
     run_command(command.upgrade, config, BASELINE)
     for view in there:
-        for grant in filter(None, found[Name("view", "", view)].get("grants", "").split(", ")):
+        for grant in filter(None, found[Name("view", "", view)].get("grants", "").split("\n")):
             privilege, _, grantee = grant.partition(" TO ")
             connection.exec_driver_sql(f"GRANT {privilege} ON {view} TO {grantee}")
 

@@ -58,7 +58,7 @@ def _grants(acl: str, owner: str) -> str:
     return f"""
         (SELECT string_agg(format('%%s TO %%s%%s', a.privilege_type,
                     CASE WHEN a.grantee = 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END,
-                    CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END), ', '
+                    CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END), E'\\n'
                     ORDER BY a.privilege_type, a.grantee::regrole::text)
            FROM aclexplode({acl}) AS a WHERE a.grantee <> {owner})"""
 
@@ -89,9 +89,16 @@ _QUERIES: tuple[str, ...] = (
                              'DEFAULT ' || t.typdefault, CASE WHEN t.typnotnull THEN 'NOT NULL' END,
                              (SELECT string_agg(pg_get_constraintdef(k.oid), ' ' ORDER BY k.conname)
                                 FROM pg_constraint AS k WHERE k.contypid = t.oid AND k.contype = 'c')) END,
+               'attributes', (SELECT string_agg(quote_ident(a.attname) || ' ' || format_type(a.atttypid, a.atttypmod),
+                                                ', ' ORDER BY a.attnum)
+                                FROM pg_attribute AS a JOIN pg_class AS c ON c.oid = a.attrelid
+                               WHERE c.oid = t.typrelid AND c.relkind = 'c' AND a.attnum > 0 AND NOT a.attisdropped),
                'comment', obj_description(t.oid, 'pg_type')))
       FROM pg_type AS t JOIN pg_namespace AS n ON n.oid = t.typnamespace
-     WHERE {_own("t.oid")} AND t.typtype IN ('d', 'e') ORDER BY t.oid
+     WHERE {_own("t.oid")}
+       AND (t.typtype IN ('d', 'e') OR (t.typtype = 'c' AND EXISTS (
+               SELECT FROM pg_class AS c WHERE c.oid = t.typrelid AND c.relkind = 'c')))
+     ORDER BY t.oid
     """,
     f"""
     SELECT 'sequence', '', {_RELATION}, jsonb_strip_nulls(jsonb_build_object(
@@ -111,6 +118,7 @@ _QUERIES: tuple[str, ...] = (
     """,
     f"""
     SELECT 'table', '', {_RELATION}, jsonb_strip_nulls(jsonb_build_object(
+               'foreign', CASE c.relkind WHEN 'f' THEN 'yes' END,
                'persistence', CASE c.relpersistence WHEN 'u' THEN 'UNLOGGED' END,
                'partition key', pg_get_partkeydef(c.oid),
                'parents', (SELECT string_agg(i.inhparent::regclass::text, ', ' ORDER BY i.inhseqno)
@@ -118,11 +126,12 @@ _QUERIES: tuple[str, ...] = (
                'partition bound', pg_get_expr(c.relpartbound, c.oid),
                'options', array_to_string(c.reloptions, ', '),
                'row level security',
-                   CASE WHEN c.relforcerowsecurity THEN 'FORCE' WHEN c.relrowsecurity THEN 'ENABLE' END,
+                   nullif(concat_ws(', ', CASE WHEN c.relrowsecurity THEN 'ENABLE' END,
+                                    CASE WHEN c.relforcerowsecurity THEN 'FORCE' END), ''),
                'replica identity', CASE WHEN c.relreplident <> 'd' THEN c.relreplident::text END,
                'comment', obj_description(c.oid, 'pg_class'),
                'grants', {_grants("coalesce(c.relacl, acldefault('r', c.relowner))", "c.relowner")}))
-      FROM {_CLASS} WHERE {_own("c.oid")} AND c.relkind IN ('r', 'p') ORDER BY c.oid
+      FROM {_CLASS} WHERE {_own("c.oid")} AND c.relkind IN ('r', 'p', 'f') ORDER BY c.oid
     """,
     f"""
     SELECT CASE c.relkind WHEN 'v' THEN 'view' ELSE 'materialized view' END, '', {_RELATION},
@@ -151,16 +160,19 @@ _QUERIES: tuple[str, ...] = (
                'grants', {_grants("a.attacl", "c.relowner")}))
       FROM {_CLASS} JOIN pg_attribute AS a ON a.attrelid = c.oid
       LEFT JOIN pg_attrdef AS d ON d.adrelid = c.oid AND d.adnum = a.attnum
-     WHERE {_own("c.oid")} AND c.relkind IN ('r', 'p', 'v', 'm') AND a.attnum > 0 AND NOT a.attisdropped
+     WHERE {_own("c.oid")} AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND a.attnum > 0 AND NOT a.attisdropped
+       AND NOT c.relispartition  -- which has its columns from the partitioned table
      ORDER BY c.oid, a.attnum
     """,
     # NOT NULL is a property of its column; since PostgreSQL 18 it is listed here too.
     f"""
     SELECT 'constraint', {_RELATION}, quote_ident(k.conname), jsonb_strip_nulls(jsonb_build_object(
                'definition', pg_get_constraintdef(k.oid),
+               'enforced', CASE WHEN EXISTS (SELECT FROM pg_trigger AS t
+                                              WHERE t.tgconstraint = k.oid AND t.tgenabled = 'D') THEN 'no' END,
                'comment', obj_description(k.oid, 'pg_constraint')))
       FROM {_CLASS} JOIN pg_constraint AS k ON k.conrelid = c.oid
-     WHERE {_own("c.oid")} AND k.contype NOT IN ('n', 't')
+     WHERE {_own("c.oid")} AND k.contype NOT IN ('n', 't') AND NOT (c.relispartition AND k.coninhcount > 0)
      ORDER BY array_position(ARRAY['p', 'u', 'x', 'c', 'f'], k.contype::text), k.oid
     """,
     f"""
@@ -170,8 +182,9 @@ _QUERIES: tuple[str, ...] = (
                'options', array_to_string(c.reloptions, ', '),
                'comment', obj_description(c.oid, 'pg_class')))
       FROM {_CLASS} JOIN pg_index AS i ON i.indexrelid = c.oid JOIN pg_class AS t ON t.oid = i.indrelid
-     WHERE {_own("c.oid")} AND NOT EXISTS (SELECT FROM pg_constraint AS k
-                                            WHERE k.conindid = c.oid AND k.contype IN ('p', 'u', 'x'))
+     WHERE {_own("c.oid")} AND NOT c.relispartition
+       AND NOT EXISTS (SELECT FROM pg_constraint AS k
+                        WHERE k.conindid = c.oid AND k.contype IN ('p', 'u', 'x'))
      ORDER BY c.oid
     """,
     f"""
@@ -193,7 +206,9 @@ _QUERIES: tuple[str, ...] = (
      WHERE {_own("c.oid")} AND NOT t.tgisinternal ORDER BY t.oid
     """,
     f"""
-    SELECT 'rule', {_RELATION}, quote_ident(r.rulename), jsonb_build_object('definition', pg_get_ruledef(r.oid))
+    SELECT 'rule', {_RELATION}, quote_ident(r.rulename), jsonb_strip_nulls(jsonb_build_object(
+               'definition', pg_get_ruledef(r.oid),
+               'enabled', CASE WHEN r.ev_enabled <> 'O' THEN r.ev_enabled::text END))
       FROM {_CLASS} JOIN pg_rewrite AS r ON r.ev_class = c.oid
      WHERE {_own("c.oid")} AND r.rulename <> '_RETURN' ORDER BY r.oid
     """,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from graphlib import TopologicalSorter
 from typing import TYPE_CHECKING
 
 from mlops_db.inspection.catalogue import Name
@@ -26,7 +27,8 @@ def repair_statements(drift: Drift) -> list[str]:
     single statement repairs, such as the order of columns. Views are dropped and created anew together, because they
     read each other and keep columns from changing.
     """
-    return list(_Repair(drift.expected, drift.found).statements())
+    repair = _Repair(drift.expected, drift.found)
+    return [*(["SET check_function_bodies = off;"] if repair.makes_functions else []), *repair.statements()]
 
 
 class _Repair:
@@ -40,38 +42,93 @@ class _Repair:
         rebuild = any(name.kind in VIEWS for name in changed) or any(
             name.kind == "column" and self.changes_type(name) for name in changed
         )
+        self.makes_functions = any(
+            name.kind == "function" and len(expected.get(name, {}).get("definition", "")) > 1 for name in changed
+        )
         self.views = {name for name in [*expected, *found] if rebuild and name.kind in VIEWS}
+
+    @property
+    def replaced(self) -> set[Name]:
+        """What stands on a view that is made anew, or on a column whose type changes under it, and what differs."""
+        retyped = {name.within for name in self.differing if name.kind == "column" and self.changes_type(name)}
+        rebuilt = {name.name for name in self.views}
+        return {
+            name
+            for name in self.expected
+            if name in self.found
+            and (
+                (name.kind in REPLACED[:-2] and name in self.differing and self.must_replace(name))
+                or (name.kind in ("trigger", "rule") and name.within in rebuilt)
+                or (name.kind == "policy" and name.within in retyped)
+            )
+        }
 
     def changes_type(self, name: Name) -> bool:
         wanted, there = self.expected.get(name, {}), self.found.get(name, {})
-        return any(wanted.get(key) != there.get(key) for key in ("type", "collation", "generated"))
+        return any(wanted.get(key) != there.get(key) for key in ("type", "collation"))
 
     def statements(self) -> Iterator[str]:
         yield from self.drops()
         yield from self.tables_and_columns()
         yield from self.creates()
         for name, properties in self.expected.items():
-            yield from self.comment_and_grants(name, properties)
+            if not self.is_beyond_us(name):
+                yield from self.comment(name, properties)
+        yield from self.grants()
+        yield from self.leftovers()
+
+    def is_beyond_us(self, name: Name) -> bool:
+        """Whether it is missing and stays so: PostgreSQL gives no definition of an aggregate."""
+        return name.kind == "function" and name in self.missing and len(self.expected[name]["definition"]) == 1
 
     def drops(self) -> Iterator[str]:
-        for name in reversed([name for name in self.found if name in self.views]):
-            yield f"DROP {name.kind.upper()} {name.name};"
+        going = self.replaced | {name for name in self.unexpected if name.kind in REPLACED[:-2]}
+        rebuilt = {name.name for name in self.views}
         for kind in REPLACED[:-2]:
-            for name in self.found:
-                if name.kind == kind and (name in self.unexpected or self.must_replace(name)):
+            there = [name for name in self.found if name.kind == kind and name in going and name.within not in rebuilt]
+            # A key that refers to a constraint goes before it.
+            for name in sorted(there, key=lambda name: not self.found[name]["definition"].startswith("FOREIGN KEY")):
+                if self._table_stays(name):
                     yield f"{self.drop(name)};"
-        for name in self.unexpected:
-            yield from self.drop_unexpected(name)
-
-    def drop_unexpected(self, name: Name) -> Iterator[str]:
-        if name.kind in ("function", "type"):
+        for name in reversed(_readers_last(self.found, self.views)):
             yield f"DROP {name.kind.upper()} {name.name};"
-        elif name.kind in ("table", "schema"):
-            yield f"{LOSES_ROWS}DROP {name.kind.upper()} {name.name};"
-        elif name.kind == "column" and Name("table", "", name.within) in self.expected:
-            yield f"{LOSES_ROWS}ALTER TABLE {name.within} DROP COLUMN {name.name};"
-        elif name.kind == "sequence" and "owned by" not in self.found[name]:
-            yield f"DROP SEQUENCE {name.name};"
+
+    def _table_stays(self, name: Name) -> bool:
+        """Whether what the object is a part of is expected; otherwise it goes with that, if at all."""
+        return any(Name(kind, "", name.within) in self.expected for kind in ("table", *VIEWS))
+
+    def leftovers(self) -> Iterator[str]:
+        """What nothing expected needs, last; as comments where rows, or what holds rows, would go with it."""
+        loss = [name for name in self.unexpected if name.kind in ("table", "column", "schema")]
+        for name in loss:
+            if name.kind == "column" and Name("table", "", name.within) in self.expected:
+                yield _comment(LOSES_ROWS, f"ALTER TABLE {name.within} DROP COLUMN {name.name};")
+        yield from self.unexpected_tables(loss)
+        for kind in ("function", "sequence", "type"):
+            for name in reversed([name for name in self.unexpected if name.kind == kind]):
+                yield from self.drop_leftover(name, commented=bool(loss))
+        for name in loss:
+            if name.kind == "schema":
+                yield _comment(LOSES_ROWS, f"DROP SCHEMA {name.name};")
+
+    def unexpected_tables(self, loss: list[Name]) -> Iterator[str]:
+        for name in self.unexpected:
+            key = self.found[name].get("definition", "").startswith("FOREIGN KEY")
+            if key and not self._table_stays(name):
+                yield _comment(LOSES_ROWS, f"{self.drop(name)};")
+        for name in reversed([name for name in loss if name.kind == "table"]):
+            foreign = "FOREIGN " if "foreign" in self.found[name] else ""
+            if "parents" not in self.found[name] or Name("table", "", self.found[name]["parents"]) in self.expected:
+                yield _comment(LOSES_ROWS, f"DROP {foreign}TABLE {name.name};")
+
+    def drop_leftover(self, name: Name, *, commented: bool) -> Iterator[str]:
+        owner = self.found[name].get("owned by", "").rpartition(".")[0]
+        if owner and Name("table", "", owner) not in self.expected:
+            return  # goes with its table
+        if "identity" in self.found[name]:
+            return  # goes with its column's property
+        statement = f"DROP {_sql_kind(name)} {name.name};"
+        yield _comment(LOSES_ROWS, statement) if commented else statement
 
     def must_replace(self, name: Name) -> bool:
         wanted, there = self.expected[name], self.found[name]
@@ -87,13 +144,31 @@ class _Repair:
         return f"DROP {name.kind.upper()} {name.name}{on}"
 
     def tables_and_columns(self) -> Iterator[str]:
-        for kind in ("schema", "type", "sequence", "table", "column"):
-            for name in self.missing:
-                if name.kind == kind:
-                    yield from self.create_missing(name)
+        for kind in ("schema", "type", "sequence"):
+            yield from self.create_all_missing(kind)
+        for name in self.expected:
+            if name.kind == "function" and (name in self.missing or self.changed(name, "definition")):
+                yield from self.function(name)
+        for kind in ("table", "column"):
+            yield from self.create_all_missing(kind)
         for name in self.expected:
             if name in self.differing:
                 yield from self.alter(name)
+
+    def create_all_missing(self, kind: str) -> Iterator[str]:
+        for name in self.missing:
+            if name.kind == kind:
+                yield from self.create_missing(name)
+
+    def function(self, name: Name) -> Iterator[str]:
+        definition = self.expected[name]["definition"]
+        if len(definition) == 1:  # an aggregate or a window function, of which PostgreSQL gives no definition
+            yield _by_hand(f"{name} should be there")
+            return
+        there = self.found.get(name, {}).get("definition", "")
+        if there and _returns(there) != _returns(definition):
+            yield f"DROP ROUTINE {name.name};"
+        yield f"{definition.rstrip().rstrip(';')};"
 
     def create_missing(self, name: Name) -> Iterator[str]:
         if name.kind == "schema":
@@ -104,18 +179,37 @@ class _Repair:
             yield f"CREATE SEQUENCE {name.name} {self.expected[name]['definition']};"
         elif name.kind == "table":
             yield self.create_table(name)
+            yield from self.set_properties(name)
         elif name.kind == "column" and Name("table", "", name.within) in self.found:
-            yield f"ALTER TABLE {name.within} ADD COLUMN {self.column(name)};"
+            column = self.column(name)
+            fills = any(key in self.expected[name] for key in ("default", "generated", "identity"))
+            if column.endswith(" NOT NULL") and not fills:
+                yield f"ALTER TABLE {name.within} ADD COLUMN {column.removesuffix(' NOT NULL')};"
+                yield from self.set_not_null_if_filled(name)
+            else:
+                yield f"ALTER TABLE {name.within} ADD COLUMN {column};"
+
+    @staticmethod
+    def set_not_null_if_filled(name: Name) -> Iterator[str]:
+        alter = f"ALTER TABLE {name.within} ALTER COLUMN {name.name} SET NOT NULL;"
+        empty = f"NOT EXISTS (SELECT FROM {name.within} WHERE {name.name} IS NULL)"
+        yield f"DO $repair$ BEGIN IF {empty} THEN {alter} END IF; END $repair$;"
+        yield _by_hand(f"where the table has rows, fill {name}, then {alter}")
 
     def alter(self, name: Name) -> Iterator[str]:
         if name.kind == "column" and Name("table", "", name.within) in self.expected:
             yield from self.alter_column(name)
         elif name.kind == "table":
             yield from self.alter_table(name)
+        elif name.kind == "sequence" and self.changed(name, "identity"):
+            yield _by_hand(
+                f"{name} should {'' if 'identity' in self.expected[name] else 'not '}be an identity column's"
+            )
         elif name.kind == "sequence" and self.changed(name, "definition"):
             yield f"ALTER SEQUENCE {name.name} {self.expected[name]['definition']};"
         elif name.kind == "type" and self.changed(name, "labels", "domain"):
-            yield f"{BY_HAND}{name} should be {self.expected[name].get('labels') or self.expected[name]['domain']}"
+            wanted = self.expected[name].get("labels") or self.expected[name].get("domain", "something else")
+            yield _by_hand(f"{name} should be {wanted}")
 
     def create_table(self, name: Name) -> str:
         properties = self.expected[name]
@@ -150,13 +244,16 @@ class _Repair:
     def alter_column(self, name: Name) -> Iterator[str]:
         wanted, alter = self.expected[name], f"ALTER TABLE {name.within} ALTER COLUMN {name.name}"
         if self.changed(name, "generated", "identity", "position"):
-            yield f"{BY_HAND}{name} should be {self.column(name)}, at position {wanted['position']}"
+            yield _by_hand(f"{name} should be {self.column(name)}, at position {wanted['position']}")
+            if self.changed(name, "identity"):
+                return
         if self.changed(name, "type", "collation"):
             collate = f" COLLATE {wanted['collation']}" if "collation" in wanted else ""
             if "default" in self.found[name]:
                 yield f"{alter} DROP DEFAULT;"  # it may not convert
             yield f"{alter} TYPE {wanted['type']}{collate} USING {self.converted(name)};"
-        if self.changed(name, "default", "type") and ("default" in wanted or self.changed(name, "default")):
+        moved = self.changed(name, "type", "collation") and "default" in wanted
+        if moved or self.changed(name, "default"):
             yield f"{alter} SET DEFAULT {wanted['default']};" if "default" in wanted else f"{alter} DROP DEFAULT;"
         if self.changed(name, "not null"):
             yield f"{alter} {'SET' if 'not null' in wanted else 'DROP'} NOT NULL;"
@@ -165,54 +262,79 @@ class _Repair:
         wanted, there = self.expected[name]["type"], self.found[name]["type"]
         if wanted != there and wanted.startswith("timestamp") and there.startswith("timestamp"):
             return f"{name.name} AT TIME ZONE 'UTC'"  # not the zone of whoever runs this
+        if wanted.startswith("character"):
+            return f"{name.name}::text"  # a value that is too long is then an error; a cast would cut it
         return f"{name.name}::{wanted}"
 
     def alter_table(self, name: Name) -> Iterator[str]:
         wanted = self.expected[name]
         if self.changed(name, "persistence"):
             yield f"ALTER TABLE {name.name} SET {'UNLOGGED' if 'persistence' in wanted else 'LOGGED'};"
+        yield from self.set_properties(name)
+        for key in ("foreign", "partition key", "parents", "partition bound"):
+            if self.changed(name, key):
+                yield _by_hand(f"{name}: {key} should be {wanted.get(key, 'none')}")
+
+    def set_properties(self, name: Name) -> Iterator[str]:
+        wanted = self.expected[name]
         if self.changed(name, "row level security"):
-            yield f"ALTER TABLE {name.name} {wanted.get('row level security', 'DISABLE')} ROW LEVEL SECURITY;"
+            security = wanted.get("row level security", "")
+            yield f"ALTER TABLE {name.name} {'ENABLE' if 'ENABLE' in security else 'DISABLE'} ROW LEVEL SECURITY;"
+            yield f"ALTER TABLE {name.name} {'FORCE' if 'FORCE' in security else 'NO FORCE'} ROW LEVEL SECURITY;"
         if self.changed(name, "options"):
             yield from self.set_options(name)
-        for key in ("partition key", "parents", "partition bound", "replica identity"):
-            if self.changed(name, key):
-                yield f"{BY_HAND}{name}: {key} should be {wanted.get(key, 'none')}"
+        if self.changed(name, "replica identity"):
+            yield _by_hand(f"{name}: replica identity should be {wanted.get('replica identity', 'the default')}")
 
     def set_options(self, name: Name) -> Iterator[str]:
-        found = self.found[name].get("options", "")
+        found = self.found.get(name, {}).get("options", "")
         if found:
             yield f"ALTER TABLE {name.name} RESET ({', '.join(part.partition('=')[0] for part in found.split(', '))});"
         if "options" in self.expected[name]:
             yield f"ALTER TABLE {name.name} SET ({self.expected[name]['options']});"
 
     def creates(self) -> Iterator[str]:
-        for name, properties in self.expected.items():
-            anew = name in self.missing or (name in self.differing and self.must_replace(name))
-            definition = properties.get("definition", "")
-            if name.kind == "constraint" and anew:
-                yield f"ALTER TABLE {name.within} ADD CONSTRAINT {name.name} {definition};"
-            elif name.kind == "constraint" and self.changed(name, "definition"):
+        replaced = self.replaced
+        parts = [name for name in self.expected if name in self.missing or name in replaced]
+        rebuilt = {name.name for name in self.views}
+        on_views = [name for name in self.expected if name.kind == "index" and name.within in rebuilt]
+        for name in parts:
+            if name.kind in ("constraint", "index") and name not in on_views:
+                yield from self.create_part(name)
+        for name in self.expected:
+            if name.kind == "constraint" and name not in parts and self.changed(name, "definition"):
                 yield f"ALTER TABLE {name.within} VALIDATE CONSTRAINT {name.name};"
-            elif name.kind in ("index", "function", "rule") and anew:
-                yield f"{definition.rstrip().rstrip(';')};"
-            elif name.kind == "trigger":
-                yield from self.trigger(name, definition, anew=anew)
-            elif name.kind == "policy" and anew:
-                yield f"CREATE POLICY {name.name} ON {name.within} {definition};"
-            elif name in self.views:
-                options = f" WITH ({properties['options']})" if "options" in properties else ""
-                yield f"CREATE {name.kind.upper()} {name.name}{options} AS\n{definition}"
+        for name in _readers_last(self.expected, self.views):
+            properties = self.expected[name]
+            options = f" WITH ({properties['options']})" if "options" in properties else ""
+            yield f"CREATE {name.kind.upper()} {name.name}{options} AS\n{properties['definition']}"
+        for name in dict.fromkeys([*on_views, *parts]):
+            if name in on_views or name.kind in ("rule", "policy", "trigger"):
+                yield from self.create_part(name)
+        for name in self.expected:
+            if name.kind == "trigger" and name not in parts and self.changed(name, "enabled"):
+                yield self.enable(name)
         yield from self.ownerships()
+
+    def create_part(self, name: Name) -> Iterator[str]:
+        definition = self.expected[name]["definition"].rstrip().rstrip(";")
+        if name.kind == "constraint":
+            definition = f"ALTER TABLE {name.within} ADD CONSTRAINT {name.name} {definition}"
+        elif name.kind == "policy":
+            definition = f"CREATE POLICY {name.name} ON {name.within} {definition}"
+        elif name.kind == "index":
+            definition = definition.replace(" ON ONLY ", " ON ", 1)  # on the partitions too, or it stays invalid
+        yield f"{definition};"
+        if name.kind == "trigger" and "enabled" in self.expected[name]:
+            yield self.enable(name)
+
+    def enable(self, name: Name) -> str:
+        return f"ALTER TABLE {name.within} {self.expected[name].get('enabled', 'ENABLE')} TRIGGER {name.name};"
 
     def ownerships(self) -> Iterator[str]:
         for name, properties in self.expected.items():
             if name.kind == "sequence" and self.changed(name, "owned by") and "identity" not in properties:
                 yield from self.own(name)
-        for name in self.unexpected:
-            owner = self.found[name].get("owned by", "").rpartition(".")[0]
-            if name.kind == "sequence" and Name("table", "", owner) in self.expected:
-                yield f"DROP SEQUENCE {name.name};"  # no column's default any more
 
     def own(self, name: Name) -> Iterator[str]:
         owner = self.expected[name].get("owned by")
@@ -223,29 +345,44 @@ class _Repair:
                 highest = f"(SELECT coalesce(max({column}), 0) + 1 FROM {table})"
                 yield f"SELECT setval('{name.name}', {highest}, false);"
 
-    def trigger(self, name: Name, definition: str, *, anew: bool) -> Iterator[str]:
-        if anew:
-            yield f"{definition};"
-        if self.changed(name, "enabled"):
-            yield f"ALTER TABLE {name.within} {self.expected[name].get('enabled', 'ENABLE')} TRIGGER {name.name};"
+    def there(self, name: Name) -> Properties:
+        """What the object has by now: what was made anew has nothing, and a function what everybody gets."""
+        if (
+            name in self.views
+            or name in self.replaced
+            or any(Name(kind, "", name.within) in self.views for kind in VIEWS)
+        ):
+            return {}
+        if name.kind == "function" and name in self.missing:
+            return {"grants": "EXECUTE TO PUBLIC"}
+        return self.found.get(name, {})
 
-    def comment_and_grants(self, name: Name, wanted: Properties) -> Iterator[str]:
-        """What a view lost with its old self, and everybody else's where it differs."""
-        rebuilt = name in self.views or Name("view", "", name.within) in self.views
-        there: Properties = {} if rebuilt else self.found.get(name, {})
-        if wanted.get("comment") != there.get("comment"):
+    def comment(self, name: Name, wanted: Properties) -> Iterator[str]:
+        if wanted.get("comment") != self.there(name).get("comment"):
             text = "NULL" if "comment" not in wanted else "'" + wanted["comment"].replace("'", "''") + "'"
             target = f"{name.within}.{name.name}" if name.kind == "column" else name.name
             on = f" ON {name.within}" if name.kind in ("constraint", "trigger", "rule", "policy") else ""
-            yield f"COMMENT ON {name.kind.upper()} {target}{on} IS {text};"
-        wanted_grants, there_grants = _split(wanted.get("grants")), _split(there.get("grants"))
-        kind, target, columns = _grant_target(name)
-        for grant in sorted(there_grants - wanted_grants):
-            privilege, _, role = grant.removesuffix(" WITH GRANT OPTION").partition(" TO ")
-            yield f"REVOKE {privilege}{columns} ON {kind} {target} FROM {role};"
-        for grant in sorted(wanted_grants - there_grants):
-            privilege, _, role = grant.partition(" TO ")
-            yield f"GRANT {privilege}{columns} ON {kind} {target} TO {role};"
+            yield f"COMMENT ON {_sql_kind(name)} {target}{on} IS {text};"
+
+    def grants(self) -> Iterator[str]:
+        granted = {
+            name: (_split(self.expected[name].get("grants")), _split(self.there(name).get("grants")))
+            for name in self.expected
+        }
+        revoked = set()
+        for name, (wanted, there) in granted.items():
+            kind, target, columns = _grant_target(name)
+            for grant in sorted(there - wanted):
+                revoked.add(target)
+                privilege, _, role = grant.removesuffix(" WITH GRANT OPTION").partition(" TO ")
+                yield f"REVOKE {privilege}{columns} ON {kind} {target} FROM {role};"
+        for name, (wanted, there) in granted.items():
+            kind, target, columns = _grant_target(name)
+            # What is revoked from a table is revoked from its columns, too.
+            for grant in sorted(wanted if target in revoked else wanted - there):
+                privilege, _, role = grant.partition(" TO ")
+                if not self.is_beyond_us(name):
+                    yield f"GRANT {privilege}{columns} ON {kind} {target} TO {role};"
 
     def changed(self, name: Name, *keys: str) -> bool:
         wanted, there = self.expected.get(name, {}), self.found.get(name, {})
@@ -253,10 +390,35 @@ class _Repair:
 
 
 def _split(grants: str | None) -> set[str]:
-    return set(grants.split(", ")) if grants else set()
+    return set(grants.split("\n")) if grants else set()
 
 
 def _grant_target(name: Name) -> tuple[str, str, str]:
     if name.kind == "column":
         return "TABLE", name.within, f" ({name.name})"
-    return {"view": "TABLE", "materialized view": "TABLE"}.get(name.kind, name.kind.upper()), name.name, ""
+    return {"view": "TABLE", "materialized view": "TABLE"}.get(name.kind, _sql_kind(name)), name.name, ""
+
+
+def _sql_kind(name: Name) -> str:
+    """The word that DROP, COMMENT and GRANT take; a procedure or an aggregate is no FUNCTION to them."""
+    return "ROUTINE" if name.kind == "function" else name.kind.upper()
+
+
+def _returns(definition: str) -> str:
+    return next((line.strip() for line in definition.splitlines() if line.strip().startswith("RETURNS")), "")
+
+
+def _by_hand(remark: str) -> str:
+    return BY_HAND + " ".join(remark.split())
+
+
+def _comment(remark: str, statement: str) -> str:
+    """A comment, whatever names are in it: a line break in one must not end it."""
+    return remark + statement.replace("\n", "\n-- ")
+
+
+def _readers_last(catalogue: Catalogue, views: set[Name]) -> list[Name]:
+    """The views of the catalogue among `views`, each after those that it reads."""
+    there = {name.name: name for name in catalogue if name in views}
+    reads = {name: set(catalogue[there[name]].get("reads", "").split(", ")) & there.keys() - {name} for name in there}
+    return [there[name] for name in TopologicalSorter(reads).static_order()]
