@@ -92,8 +92,8 @@ def test_a_merge_needs_no_server(copy: Path) -> None:
     ("message", "title"),
     [
         pytest.param("Add a thing.", "Add a thing.", id="full stop"),
-        pytest.param('Call it "thing"', "Call it 'thing'.", id="quotes"),
-        pytest.param(r"Match \d+ and \N{x}", None, id="backslash"),
+        pytest.param('Call it "thing"', 'Call it "thing".', id="quotes"),
+        pytest.param(r"Match \d+ and \N{x}", r"Match \d+ and \N{x}.", id="backslash"),
         pytest.param('Say """three"""', None, id="triple quotes"),
         pytest.param("Füge ein Ding hinzu: 100 % ${x} <% y %>", "Füge ein Ding hinzu: 100 % ${x} <% y %>.", id="signs"),
         pytest.param(f"Add {'a very long title ' * 8}", None, id="long"),
