@@ -185,6 +185,17 @@ class CallersTransactionError(MlopsDbError):
         )
 
 
+class InterruptedRunError(MlopsDbError):
+    """Control-C, on Alembic's command line."""
+
+    def __init__(self) -> None:
+        """Need nothing: there is only one thing to say."""
+        super().__init__(
+            "interrupted; the revision that ran is rolled back, those before it are done",
+            hint="The same command goes on where it stopped; `alembic current` says where that is.",
+        )
+
+
 class UnfinishedRevisionError(MlopsDbError):
     """A revision still is as `alembic revision` made it."""
 
@@ -210,7 +221,10 @@ def exit_code_of(command: Callable[[], int]) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
     try:
-        code = command()
+        try:
+            code = command()
+        except SystemExit as ended:  # argparse's, after --help
+            code = ended.code if isinstance(ended.code, int) else 0
         if sys.stdout is not None:  # it is None where the caller has closed it
             sys.stdout.flush()
     except MlopsDbError as error:

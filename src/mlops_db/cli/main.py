@@ -44,12 +44,16 @@ class _Version(argparse.Action):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `mlops-db`; returns its exit code."""
-    options = _parser().parse_args(arguments)
-    run: Callable[[argparse.Namespace], int] = import_module(f"mlops_db.cli.{options.command}").run
     wait_interruptibly()
     # As process 1 of a container, a process without a handler does not get SIGTERM at all.
     signal.signal(signal.SIGTERM, _terminated)
-    return exit_code_of(lambda: run(options))
+    return exit_code_of(lambda: _run(arguments))
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    options = _parser().parse_args(arguments)
+    run: Callable[[argparse.Namespace], int] = import_module(f"mlops_db.cli.{options.command}").run
+    return run(options)
 
 
 def _terminated(*_: object) -> NoReturn:

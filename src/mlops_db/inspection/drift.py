@@ -165,7 +165,8 @@ def scratch_database(settings: Settings) -> Iterator[Settings]:
             yield scratch
         finally:
             with connection.cursor() as cursor:
-                cursor.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(name)))
+                # FORCE, because what an interruption left open may still be connected.
+                cursor.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
 def _drop_stale(cursor: psycopg2.extensions.cursor) -> None:

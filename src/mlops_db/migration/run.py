@@ -13,7 +13,7 @@ from alembic.runtime.migration import RevisionStep
 from alembic.util import CommandError
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from mlops_db.errors import MlopsDbError, SettingsError, UnfinishedRevisionError
+from mlops_db.errors import InterruptedRunError, MlopsDbError, SettingsError, UnfinishedRevisionError
 from mlops_db.migration import history, lock, views
 from mlops_db.migration.guard import losses, refuse_late_losses, refuse_losses, refuse_wrong_database
 from mlops_db.migration.numbering import give_next_number
@@ -74,6 +74,10 @@ def run(context: EnvironmentContext) -> None:
                 _Run(context, connection, settings, options, progress).carry_out()
     except MlopsDbError as error:
         raise _command_error(error) from error
+    except KeyboardInterrupt as error:
+        if not on_command_line:
+            raise
+        raise _command_error(InterruptedRunError()) from error
     except SQLAlchemyError as error:
         refused = _refused_by_server(error)
         if refused is None or settings is None:

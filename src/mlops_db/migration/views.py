@@ -238,7 +238,7 @@ def _readers_first(views: set[str], uses: Iterable[tuple[str, str, str]]) -> lis
 
 
 # What text() would take for a parameter of its own (sqlalchemy.sql.elements.TextClause), and op.execute() uses text().
-_PARAMETER = re.compile(r"(?<![:\w\\]):(?=\w+(?!:))")
+_PARAMETER = re.compile(r"(?<![:\w\\]):(?=[\w$]+(?!:))")
 _QUOTED = re.compile(
     r"""
     --[^\n]* | /\*.*?\*/

@@ -1,10 +1,12 @@
 """One way to connect, for every part of the project: psycopg2 with the settings, and failures told in our words."""
 
 import os
+import select
+from contextlib import suppress
 from typing import Any
 
 import psycopg2
-import psycopg2.extras
+import psycopg2.extensions
 from psycopg2.extensions import connection as Connection  # noqa: N812  (psycopg2 names its class like a function)
 
 from mlops_db.errors import (
@@ -67,7 +69,20 @@ def wait_interruptibly() -> None:
 
     For command lines only, since it holds for every psycopg2 connection of the process.
     """
-    psycopg2.extensions.set_wait_callback(psycopg2.extras.wait_select)
+    psycopg2.extensions.set_wait_callback(_wait)
+
+
+def _wait(connection: Connection) -> None:
+    """psycopg2's `extras.wait_select`, but for Control-C: that one goes on if the statement is just about done."""
+    try:
+        while (state := connection.poll()) != psycopg2.extensions.POLL_OK:
+            reading = [connection.fileno()] if state == psycopg2.extensions.POLL_READ else []
+            writing = [connection.fileno()] if state == psycopg2.extensions.POLL_WRITE else []
+            select.select(reading, writing, [])
+    except KeyboardInterrupt:
+        with suppress(psycopg2.Error):
+            connection.cancel()
+        raise
 
 
 _HINTS: tuple[tuple[type[psycopg2.Error] | tuple[type[psycopg2.Error], ...], str], ...] = (
