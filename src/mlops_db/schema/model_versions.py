@@ -1,20 +1,46 @@
-"""Table model_versions: which versions of the model exist, and which one is in production."""
+"""Table model_versions: which versions of the models exist, and which one of each is in production."""
 
-from sqlalchemy import Column, Integer, String, Table, UniqueConstraint, text
+from sqlalchemy import CheckConstraint, Column, Index, Integer, String, Table, UniqueConstraint, text
 from sqlalchemy.dialects.postgresql import DOUBLE_PRECISION, TIMESTAMP
 
 from mlops_db.schema.base import metadata
 
+STATUSES = ("staging", "production", "archived")
+
 model_versions = Table(
     "model_versions",
     metadata,
-    Column("id", Integer, primary_key=True),
-    Column("mlflow_run_id", String(255), nullable=False),
-    Column("model_version", String(50), nullable=False),
-    Column("status", String(50)),
-    Column("f1_score", DOUBLE_PRECISION),
-    Column("brier_score", DOUBLE_PRECISION),
-    Column("created_at", TIMESTAMP, server_default=text("CURRENT_TIMESTAMP")),
-    Column("promoted_at", TIMESTAMP),
+    Column("id", Integer, primary_key=True, comment="Counts the versions of all models."),
+    Column("mlflow_run_id", String(255), nullable=False, comment="The MLflow run that made the version."),
+    Column("model_version", String(50), nullable=False, comment="The version, as text: 10 sorts before 9."),
+    Column(
+        "status",
+        String(50),
+        nullable=False,
+        server_default="staging",
+        comment="Stage: staging, production (at most one of each model) or archived.",
+    ),
+    Column("f1_score", DOUBLE_PRECISION, comment="F1 score, 0 to 1; NULL if it was not measured."),
+    Column("brier_score", DOUBLE_PRECISION, comment="Brier score, 0 to 1, lower is better; NULL if not measured."),
+    Column(
+        "created_at",
+        TIMESTAMP(timezone=True),
+        nullable=False,
+        server_default=text("CURRENT_TIMESTAMP"),
+        comment="When the version was registered.",
+    ),
+    Column("promoted_at", TIMESTAMP(timezone=True), comment="When it was promoted last; NULL if never."),
+    Column(
+        "model_name",
+        String(255),
+        nullable=False,
+        server_default="default",
+        comment="The model that it is a version of.",
+    ),
     UniqueConstraint("mlflow_run_id"),
+    CheckConstraint("status IN ('staging', 'production', 'archived')", name="status"),
+    CheckConstraint("f1_score BETWEEN 0 AND 1", name="f1_score"),
+    CheckConstraint("brier_score BETWEEN 0 AND 1", name="brier_score"),
+    Index("model_versions_production_key", "model_name", unique=True, postgresql_where=text("status = 'production'")),
+    comment="The versions of every model: who made them, how good they are, and which one is in production.",
 )

@@ -1,18 +1,51 @@
 """Table retraining_decisions: why each retraining candidate was promoted, rejected or left pending."""
 
-from sqlalchemy import Column, Integer, String, Table, Text, text
+from sqlalchemy import CheckConstraint, Column, Index, Integer, String, Table, Text, text
 from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
 
 from mlops_db.schema.base import metadata
 
+ACTIONS = ("promote", "reject", "pending")
+
 retraining_decisions = Table(
     "retraining_decisions",
     metadata,
-    Column("id", Integer, primary_key=True),
-    Column("decision_timestamp", TIMESTAMP, server_default=text("CURRENT_TIMESTAMP")),
-    Column("action", String(50)),
-    Column("candidate_mlflow_run_id", String(255)),
-    Column("gate_results", JSONB),
-    Column("reasoning", Text),
-    Column("created_at", TIMESTAMP, server_default=text("CURRENT_TIMESTAMP")),
+    Column("id", Integer, primary_key=True, comment="Counts the decisions about all models."),
+    Column(
+        "decision_timestamp",
+        TIMESTAMP(timezone=True),
+        nullable=False,
+        server_default=text("CURRENT_TIMESTAMP"),
+        comment="When it was decided.",
+    ),
+    Column("action", String(50), nullable=False, comment="What was decided: promote, reject or pending."),
+    Column(
+        "candidate_mlflow_run_id",
+        String(255),
+        comment="The candidate's MLflow run, registered or not; NULL if it is about no candidate.",
+    ),
+    Column(
+        "gate_results",
+        JSONB,
+        comment="One object, a key for each gate that ran; NULL if none did, as for a first deployment.",
+    ),
+    Column("reasoning", Text, comment="Why, in words."),
+    Column(
+        "created_at",
+        TIMESTAMP(timezone=True),
+        nullable=False,
+        server_default=text("CURRENT_TIMESTAMP"),
+        comment="When the decision was recorded.",
+    ),
+    Column(
+        "model_name",
+        String(255),
+        nullable=False,
+        server_default="default",
+        comment="The model that it is about.",
+    ),
+    CheckConstraint("action IN ('promote', 'reject', 'pending')", name="action"),
+    CheckConstraint("jsonb_typeof(gate_results) = 'object'", name="gate_results"),
+    Index("retraining_decisions_decision_timestamp_id_idx", "decision_timestamp", "id"),
+    comment="Every decision about a retraining candidate, with the results of its gates.",
 )

@@ -13,6 +13,7 @@ V_DECISION_HISTORY = """
 SELECT
     d.id,
     d.decision_timestamp,
+    d.model_name,
     d.action,
     d.candidate_mlflow_run_id,
     v.model_version,
@@ -61,18 +62,19 @@ CROSS JOIN LATERAL (
             END = 'true' AS passed
     ) AS outcome
 ) AS g
-ORDER BY d.decision_timestamp DESC NULLS LAST, d.id DESC
+ORDER BY d.decision_timestamp DESC, d.id DESC
 """
 
-# A version was in production from its promotion to the next one. Candidates that were never promoted sort last, so
-# they are nobody's predecessor. Versions are text ('10' sorts before '9'): time orders them.
+# A version was in production from its promotion to the next one of its model. Candidates that were never promoted sort
+# last, so they are nobody's predecessor. Versions are text ('10' sorts before '9'): time orders them.
 V_MODEL_TIMELINE = """
 SELECT
     id,
+    model_name,
     mlflow_run_id,
     model_version,
     status,
-    coalesce(status = 'production', false) AS in_production,
+    status = 'production' AS in_production,
     f1_score,
     brier_score,
     created_at,
@@ -82,35 +84,59 @@ SELECT
     CASE WHEN promoted_at IS NOT NULL THEN f1_score - lag(f1_score) OVER promotions END AS f1_delta,
     CASE WHEN promoted_at IS NOT NULL THEN brier_score - lag(brier_score) OVER promotions END AS brier_delta
 FROM model_versions
-WINDOW promotions AS (ORDER BY promoted_at, id)
-ORDER BY created_at DESC NULLS LAST, id DESC
+WINDOW promotions AS (PARTITION BY model_name ORDER BY promoted_at, id)
+ORDER BY created_at DESC, id DESC
 """
 
-# Timestamps without time zone hold UTC, so age is taken against the UTC clock, whatever the session's time zone.
+# For each series of the catalogue its newest two rows, by the primary key: the partitions are in the order of time, so
+# PostgreSQL probes the newest ones and stops. A series without rows stays, or a silent one would vanish. Subtracting
+# two finite values can leave what a double holds, and that would fail the whole view.
 V_RECENT_MONITORING = """
 SELECT
-    id,
-    timestamp,
-    metric_type,
-    metric_name,
-    metric_value,
-    previous_value,
-    metric_value - previous_value AS delta,
-    CASE WHEN isfinite(timestamp) THEN (CURRENT_TIMESTAMP AT TIME ZONE 'UTC') - timestamp END AS age,
-    metadata,
-    created_at
-FROM (
-    SELECT
-        m.*,
-        lead(m.metric_value) OVER newest_first AS previous_value,
-        row_number() OVER newest_first AS recency
-    FROM monitoring_metrics AS m
-    WINDOW newest_first AS (
-        PARTITION BY m.metric_type, m.metric_name ORDER BY m.timestamp DESC NULLS LAST, m.id DESC
-    )
-) AS series
-WHERE recency = 1
-ORDER BY timestamp DESC NULLS LAST, id DESC
+    newest.id,
+    newest.timestamp,
+    series.model_name,
+    series.metric_type,
+    series.metric_name,
+    newest.metric_value,
+    newest.previous_value,
+    CASE
+        WHEN abs(newest.metric_value) < 8e307 AND abs(newest.previous_value) < 8e307
+            THEN newest.metric_value - newest.previous_value
+    END AS delta,
+    age.age,
+    series.expected_interval,
+    coalesce(age.age > series.expected_interval, series.expected_interval IS NOT NULL) AS stale,
+    series.lower_threshold,
+    series.upper_threshold,
+    CASE
+        WHEN newest.id IS NULL THEN 'missing'
+        WHEN age.age > series.expected_interval THEN 'stale'
+        WHEN newest.metric_value IS NULL THEN 'failed'
+        WHEN newest.metric_value < series.lower_threshold THEN 'low'
+        WHEN newest.metric_value > series.upper_threshold THEN 'high'
+        ELSE 'ok'
+    END AS health,
+    newest.metadata,
+    newest.created_at
+FROM mlops_internal.metric_series AS series
+LEFT JOIN LATERAL (
+    SELECT two.*, lead(two.metric_value) OVER newest_first AS previous_value
+    FROM (
+        SELECT m.id, m.timestamp, m.metric_value, m.metadata, m.created_at
+        FROM monitoring_metrics AS m
+        WHERE m.model_name = series.model_name
+            AND m.metric_type = series.metric_type
+            AND m.metric_name = series.metric_name
+        ORDER BY m.timestamp DESC, m.id DESC
+        LIMIT 2
+    ) AS two
+    WINDOW newest_first AS (ORDER BY two.timestamp DESC, two.id DESC)
+    ORDER BY two.timestamp DESC, two.id DESC
+    LIMIT 1
+) AS newest ON true
+CROSS JOIN LATERAL (SELECT CURRENT_TIMESTAMP - newest.timestamp AS age) AS age
+ORDER BY newest.timestamp DESC NULLS LAST, newest.id DESC, series.model_name, series.metric_type, series.metric_name
 """
 
 VIEWS: Mapping[str, str] = MappingProxyType(
@@ -118,5 +144,70 @@ VIEWS: Mapping[str, str] = MappingProxyType(
         "v_decision_history": V_DECISION_HISTORY,
         "v_model_timeline": V_MODEL_TIMELINE,
         "v_recent_monitoring": V_RECENT_MONITORING,
+    }
+)
+
+# What BI tools show: of each view, under "", and of its columns.
+VIEW_COMMENTS: Mapping[str, Mapping[str, str]] = MappingProxyType(
+    {
+        "v_decision_history": {
+            "": "Every decision about a candidate, newest first, with the candidate's version and its gates counted.",
+            "id": "The decision's id.",
+            "decision_timestamp": "When it was decided.",
+            "model_name": "The model that it is about.",
+            "action": "promote, reject or pending.",
+            "candidate_mlflow_run_id": "The candidate's MLflow run; it need not be registered.",
+            "model_version": "The candidate's version; NULL if it is not registered.",
+            "model_status": "The candidate's stage today: staging, production or archived.",
+            "f1_score": "The candidate's F1 score, 0 to 1.",
+            "brier_score": "The candidate's Brier score, 0 to 1; lower is better.",
+            "promoted_at": "When the candidate was promoted last.",
+            "gates_passed": "How many gates passed: a JSON true, bare or under passed.",
+            "gates_failed": "How many gates failed: a JSON false, bare or under passed.",
+            "gates_unknown": "How many gates have a result that says neither.",
+            "gates_not_run": "How many of the six known gates have no result: it stops at the first failure.",
+            "first_failed_gate": "The first gate that failed, in the order of the evaluation.",
+            "all_gates_passed": "Whether all six known gates passed.",
+            "promoted_with_failed_gate": "Whether it was promoted although a gate failed.",
+            "gate_results": "The results as they were recorded.",
+            "reasoning": "Why, in words.",
+            "created_at": "When the decision was recorded.",
+        },
+        "v_model_timeline": {
+            "": "Every model version, newest first: since when it was in production, until when, and what it changed.",
+            "id": "The version's id.",
+            "model_name": "The model that it is a version of.",
+            "mlflow_run_id": "The MLflow run that made it.",
+            "model_version": "Its version, as text.",
+            "status": "Its stage: staging, production or archived.",
+            "in_production": "Whether it is in production.",
+            "f1_score": "F1 score, 0 to 1.",
+            "brier_score": "Brier score, 0 to 1; lower is better.",
+            "created_at": "When it was registered.",
+            "promoted_at": "When it was promoted last; NULL if never.",
+            "production_until": "When the next version of its model was promoted; NULL if none was yet.",
+            "previous_version": "The version of its model that was in production before it.",
+            "f1_delta": "By how much its F1 score is higher than that one's.",
+            "brier_delta": "By how much its Brier score is higher than that one's; below zero is better.",
+        },
+        "v_recent_monitoring": {
+            "": "The newest value of every metric series, newest first, beside the one before it and what is expected.",
+            "id": "The newest row's id; NULL if the series has no row.",
+            "timestamp": "The moment that the newest value is about.",
+            "model_name": "The model that was measured.",
+            "metric_type": "The kind of metric: drift, coverage, performance and others.",
+            "metric_name": "The metric.",
+            "metric_value": "The newest value; NULL if it could not be computed.",
+            "previous_value": "The value before it.",
+            "delta": "The newest value less the one before it.",
+            "age": "The time since the newest value.",
+            "expected_interval": "How often a value is expected; NULL if nobody said.",
+            "stale": "Whether the newest value is older than that.",
+            "lower_threshold": "The least value that is normal.",
+            "upper_threshold": "The greatest value that is normal.",
+            "health": "ok, low, high (beyond a threshold), failed (no value), stale, or missing (no row).",
+            "metadata": "The newest row's details.",
+            "created_at": "When the newest row was written.",
+        },
     }
 )

@@ -1,0 +1,50 @@
+"""Verify that all rows of model_versions keep the rules, and forbid NULL in status and created_at.
+
+Why: revision 0008 holds new rows to the rules; what reads the table may rely on them once the old rows are verified. A
+    stage that is not known and a moment of creation that is not known have no meaning.
+Locks: SHARE UPDATE EXCLUSIVE on model_versions while its rows are read, which keeps nobody from reading or writing;
+    then ACCESS EXCLUSIVE for a moment: the constraint has shown that no row is NULL, so no row is read again (manual,
+    "ALTER TABLE", SET NOT NULL).
+Loss on downgrade: nothing. The rules stay, for new rows; that PostgreSQL has verified the old ones is forgotten.
+"""
+
+from alembic import op
+
+revision = "0009"
+down_revision = "0008"
+
+NOT_VALID = {
+    "status_check": "status IN ('staging', 'production', 'archived')",
+    "f1_score_check": "f1_score BETWEEN 0 AND 1",
+    "brier_score_check": "brier_score BETWEEN 0 AND 1",
+    "not_null": "status IS NOT NULL AND created_at IS NOT NULL",
+}
+
+
+def upgrade() -> None:
+    for rule in NOT_VALID:
+        op.validate_constraint(f"model_versions_{rule}", "model_versions")
+    op.execute(
+        """
+        ALTER TABLE model_versions
+            ALTER COLUMN status SET NOT NULL,
+            ALTER COLUMN created_at SET NOT NULL,
+            DROP CONSTRAINT model_versions_not_null
+        """
+    )
+
+
+def downgrade() -> None:
+    again = "".join(
+        f", ADD CONSTRAINT model_versions_{rule} CHECK ({condition}) NOT VALID" for rule, condition in NOT_VALID.items()
+    )
+    op.execute(
+        f"""
+        ALTER TABLE model_versions
+            DROP CONSTRAINT model_versions_brier_score_check,
+            DROP CONSTRAINT model_versions_f1_score_check,
+            DROP CONSTRAINT model_versions_status_check,
+            ALTER COLUMN created_at DROP NOT NULL,
+            ALTER COLUMN status DROP NOT NULL{again}
+        """
+    )

@@ -1,0 +1,87 @@
+"""Hold new rows of retraining_decisions to the specification's values, and give them a model name.
+
+Why: the specification lists three actions, and gate results are one JSON object: anything else is counted by no view.
+    The model name is that of revision 0008.
+Locks: ACCESS SHARE on retraining_decisions while its rows are read for the findings, then ACCESS EXCLUSIVE for a
+    moment, in which no row is read or written.
+Loss on downgrade: the model names.
+
+A row that breaks a rule stops the revision, as in revision 0008.
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0010"
+down_revision = "0009"
+
+BROKEN = {
+    "action is not promote, reject or pending": "action IS NULL OR action NOT IN ('promote', 'reject', 'pending')",
+    "gate_results is not an object": "jsonb_typeof(gate_results) <> 'object'",
+    "decision_timestamp is NULL": "decision_timestamp IS NULL",
+    "created_at is NULL": "created_at IS NULL",
+}
+
+
+def upgrade() -> None:
+    op.execute(stop_if_broken("retraining_decisions", BROKEN))
+    op.add_column(
+        "retraining_decisions",
+        sa.Column("model_name", sa.String(255), server_default=sa.text("'default'"), nullable=False),
+    )
+    op.execute(
+        """
+        ALTER TABLE retraining_decisions
+            ADD CONSTRAINT retraining_decisions_action_check
+                CHECK (action IN ('promote', 'reject', 'pending')) NOT VALID,
+            ADD CONSTRAINT retraining_decisions_gate_results_check
+                CHECK (jsonb_typeof(gate_results) = 'object') NOT VALID,
+            ADD CONSTRAINT retraining_decisions_not_null
+                CHECK (action IS NOT NULL AND decision_timestamp IS NOT NULL AND created_at IS NOT NULL) NOT VALID
+        """
+    )
+
+
+def downgrade() -> None:
+    op.execute(
+        """
+        ALTER TABLE retraining_decisions
+            DROP CONSTRAINT retraining_decisions_not_null,
+            DROP CONSTRAINT retraining_decisions_gate_results_check,
+            DROP CONSTRAINT retraining_decisions_action_check
+        """
+    )
+    op.drop_column("retraining_decisions", "model_name")
+
+
+def stop_if_broken(table: str, broken: dict[str, str]) -> str:
+    """A block that raises if rows meet one of the conditions: what each means, by what it is found."""
+    looks = "\n".join(
+        f"""
+        SELECT count(*), left(string_agg(id::text, ', ' ORDER BY id) FILTER (WHERE place <= 10), 200)
+          INTO rows, ids
+          FROM (SELECT id, row_number() OVER (ORDER BY id) AS place FROM {table} WHERE {condition}) AS broken;
+        IF rows > 0 THEN
+            found := found || format('%s (%s rows, id %s%s)', $what${what}$what$, rows, ids,
+                                     CASE WHEN rows > 10 THEN ', ...' ELSE '' END);
+        END IF;"""
+        for what, condition in broken.items()
+    )
+    every = " OR ".join(f"({condition})" for condition in broken.values())
+    return f"""
+    DO $find$
+    DECLARE
+        rows bigint;
+        ids text;
+        found text[] := '{{}}';
+    BEGIN
+        {looks}
+        IF found <> '{{}}' THEN
+            RAISE check_violation USING
+                MESSAGE = format('rows of {table} break rules of revision {revision}: %s; nothing was changed',
+                                 array_to_string(found, '; ')),
+                HINT = 'Mend these rows, then run it again: '
+                       || $all$SELECT * FROM {table} WHERE {every} ORDER BY id$all$;
+        END IF;
+    END $find$
+    """

@@ -1,0 +1,49 @@
+"""Verify that all rows of retraining_decisions keep the rules, and forbid NULL where it has no meaning.
+
+Why: as in revision 0009. A decision without action or moment is none. NULL keeps its meaning in candidate_mlflow_run_id
+    (the decision is about no candidate), gate_results (a first deployment passes no gates) and reasoning.
+Locks: SHARE UPDATE EXCLUSIVE on retraining_decisions while its rows are read, then ACCESS EXCLUSIVE for a moment.
+Loss on downgrade: nothing. The rules stay, for new rows; that PostgreSQL has verified the old ones is forgotten.
+"""
+
+from alembic import op
+
+revision = "0011"
+down_revision = "0010"
+
+NOT_VALID = {
+    "action_check": "action IN ('promote', 'reject', 'pending')",
+    "gate_results_check": "jsonb_typeof(gate_results) = 'object'",
+    "not_null": "action IS NOT NULL AND decision_timestamp IS NOT NULL AND created_at IS NOT NULL",
+}
+
+
+def upgrade() -> None:
+    for rule in NOT_VALID:
+        op.validate_constraint(f"retraining_decisions_{rule}", "retraining_decisions")
+    op.execute(
+        """
+        ALTER TABLE retraining_decisions
+            ALTER COLUMN action SET NOT NULL,
+            ALTER COLUMN decision_timestamp SET NOT NULL,
+            ALTER COLUMN created_at SET NOT NULL,
+            DROP CONSTRAINT retraining_decisions_not_null
+        """
+    )
+
+
+def downgrade() -> None:
+    again = "".join(
+        f", ADD CONSTRAINT retraining_decisions_{rule} CHECK ({condition}) NOT VALID"
+        for rule, condition in NOT_VALID.items()
+    )
+    op.execute(
+        f"""
+        ALTER TABLE retraining_decisions
+            DROP CONSTRAINT retraining_decisions_gate_results_check,
+            DROP CONSTRAINT retraining_decisions_action_check,
+            ALTER COLUMN created_at DROP NOT NULL,
+            ALTER COLUMN decision_timestamp DROP NOT NULL,
+            ALTER COLUMN action DROP NOT NULL{again}
+        """
+    )

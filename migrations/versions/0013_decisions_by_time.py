@@ -1,0 +1,23 @@
+"""Index retraining_decisions by time.
+
+Why: v_decision_history answers newest first, and is read with LIMIT 10. With this index PostgreSQL reads ten rows for
+    that instead of sorting them all, however long the history is.
+Locks: SHARE UPDATE EXCLUSIVE on retraining_decisions while the index is built, which keeps nobody from reading or
+    writing. Downgrade takes ACCESS EXCLUSIVE for a moment.
+Loss on downgrade: nothing.
+"""
+
+from alembic import op
+
+revision = "0013"
+down_revision = "0012"
+
+
+def upgrade() -> None:
+    op.create_index_concurrently(
+        "retraining_decisions_decision_timestamp_id_idx", "retraining_decisions", ["decision_timestamp", "id"]
+    )
+
+
+def downgrade() -> None:
+    op.drop_index("retraining_decisions_decision_timestamp_id_idx", "retraining_decisions")

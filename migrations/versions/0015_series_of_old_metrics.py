@@ -1,0 +1,30 @@
+"""Register the series of the metrics that are there already.
+
+Why: the trigger of revision 0014 sees new rows only. After it, not in it: what is read here takes seconds per million
+    rows, and creating the trigger keeps writers out until its transaction ends.
+Locks: ACCESS SHARE on monitoring_metrics while all of its rows are read, and ROW EXCLUSIVE on metric_series: nobody
+    waits but who registers one of the same series.
+Loss on downgrade: nothing; the catalogue stays as it is, and goes with revision 0014.
+"""
+
+from alembic import op
+
+revision = "0015"
+down_revision = "0014"
+
+
+def upgrade() -> None:
+    # Reading millions of rows takes longer than a statement of a revision usually may.
+    op.execute("SET LOCAL statement_timeout = '6h'")
+    op.execute(
+        """
+        INSERT INTO mlops_internal.metric_series (model_name, metric_type, metric_name)
+        SELECT DISTINCT model_name, metric_type, metric_name FROM monitoring_metrics
+         WHERE metric_type IS NOT NULL AND metric_name IS NOT NULL
+            ON CONFLICT DO NOTHING
+        """
+    )
+
+
+def downgrade() -> None:
+    """Nothing to take back: a series that is registered once more is the same."""

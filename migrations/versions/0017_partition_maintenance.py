@@ -1,0 +1,212 @@
+"""Create the functions that keep the partitions of monitoring_metrics: ahead, in months, and no longer than wanted.
+
+Why: each month needs its partition before its rows come, rows that came early or late belong into months, and the oldest
+    months are to go when they are older than somebody wants to keep them. In SQL, so that `mlops-db maintain`, pg_cron
+    (`CALL mlops_internal.maintain('90 days')`) and an Airflow task do the same.
+Locks: none. The functions themselves take ACCESS EXCLUSIVE on monitoring_metrics when they are called: for a moment
+    to create and to drop, and while rows are moved, some 2 seconds per 100,000 (docs/scaling.md).
+Loss on downgrade: nothing but the functions.
+
+Each function takes one step, in the transaction of its caller, and says what it did; NULL means that nothing is left to
+do. One maintenance at a time: they wait for each other at an advisory lock, however short lock_timeout is, and look
+again once they have it. model_versions and retraining_decisions are never touched.
+"""
+
+from alembic import op
+
+revision = "0017"
+down_revision = "0016"
+
+SAFE = "SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' SET datestyle = 'ISO'"
+
+FUNCTIONS = {
+    "metric_partitions()": f"""
+CREATE FUNCTION mlops_internal.metric_partitions() RETURNS TABLE (partition text, lower timestamptz, upper timestamptz)
+LANGUAGE sql STABLE {SAFE}
+AS $function$
+    SELECT c.relname::text,
+           CASE bounds.of[1] WHEN 'MINVALUE' THEN '-infinity' ELSE trim(bounds.of[1], '''')::timestamptz END,
+           CASE bounds.of[2] WHEN 'MAXVALUE' THEN 'infinity' ELSE trim(bounds.of[2], '''')::timestamptz END
+      FROM pg_inherits AS i
+      JOIN pg_class AS c ON c.oid = i.inhrelid
+     CROSS JOIN LATERAL regexp_match(pg_get_expr(c.relpartbound, c.oid), 'FROM \\((.*)\\) TO \\((.*)\\)') AS bounds (of)
+     WHERE i.inhparent = 'public.monitoring_metrics'::regclass
+     ORDER BY 2
+$function$
+""",
+    "begin_maintenance()": f"""
+CREATE FUNCTION mlops_internal.begin_maintenance() RETURNS void
+LANGUAGE plpgsql {SAFE}
+AS $function$
+DECLARE
+    patience constant text := current_setting('lock_timeout');
+BEGIN
+    -- Another maintenance may move rows for longer than anybody should wait for a table.
+    PERFORM set_config('lock_timeout', '0', true);
+    PERFORM pg_advisory_xact_lock(hashtextextended('mlops_db.maintenance', 0));
+    PERFORM set_config('lock_timeout', patience, true);
+    LOCK TABLE ONLY public.monitoring_metrics IN ACCESS EXCLUSIVE MODE;
+END
+$function$
+""",
+    "create_next_partition(integer)": f"""
+CREATE FUNCTION mlops_internal.create_next_partition(months_ahead integer DEFAULT 3) RETURNS text
+LANGUAGE plpgsql {SAFE}
+AS $function$
+DECLARE
+    last constant timestamptz := date_trunc('month', CURRENT_TIMESTAMP) + months_ahead * interval '1 month';
+    month timestamptz;
+    name text;
+BEGIN
+    IF (SELECT lower FROM mlops_internal.metric_partitions() WHERE upper = 'infinity') > last THEN
+        RETURN NULL;
+    END IF;
+    PERFORM mlops_internal.begin_maintenance();
+    SELECT lower INTO STRICT month FROM mlops_internal.metric_partitions() WHERE upper = 'infinity';
+    IF month > last THEN
+        RETURN NULL;
+    END IF;
+    name := 'monitoring_metrics_' || to_char(month, 'YYYY_MM');
+    ALTER TABLE public.monitoring_metrics DETACH PARTITION mlops_internal.monitoring_metrics_later;
+    EXECUTE format('CREATE TABLE mlops_internal.%I PARTITION OF public.monitoring_metrics FOR VALUES FROM (%L) TO (%L)',
+                   name, month, month + interval '1 month');
+    EXECUTE format('INSERT INTO mlops_internal.%I SELECT * FROM mlops_internal.monitoring_metrics_later'
+                   ' WHERE timestamp < %L', name, month + interval '1 month');
+    DELETE FROM mlops_internal.monitoring_metrics_later WHERE timestamp < month + interval '1 month';
+    EXECUTE format('ALTER TABLE public.monitoring_metrics ATTACH PARTITION mlops_internal.monitoring_metrics_later'
+                   ' FOR VALUES FROM (%L) TO (MAXVALUE)', month + interval '1 month');
+    RETURN name;
+END
+$function$
+""",
+    "move_earlier_month()": f"""
+CREATE FUNCTION mlops_internal.move_earlier_month() RETURNS text
+LANGUAGE plpgsql {SAFE}
+AS $function$
+DECLARE
+    -- What is older than ten years stays where it is: one stray row of 1970 is not worth hundreds of partitions.
+    oldest constant timestamptz := date_trunc('month', CURRENT_TIMESTAMP) - interval '10 years';
+    upper_end timestamptz;
+    month timestamptz;
+    name text;
+BEGIN
+    IF NOT EXISTS (SELECT FROM mlops_internal.monitoring_metrics_earlier WHERE timestamp >= oldest) THEN
+        RETURN NULL;
+    END IF;
+    PERFORM mlops_internal.begin_maintenance();
+    IF NOT EXISTS (SELECT FROM mlops_internal.monitoring_metrics_earlier WHERE timestamp >= oldest) THEN
+        RETURN NULL;
+    END IF;
+    SELECT upper INTO STRICT upper_end FROM mlops_internal.metric_partitions() WHERE lower = '-infinity';
+    month := date_trunc('month', upper_end - interval '1 microsecond');
+    name := 'monitoring_metrics_' || to_char(month, 'YYYY_MM');
+    ALTER TABLE public.monitoring_metrics DETACH PARTITION mlops_internal.monitoring_metrics_earlier;
+    EXECUTE format('CREATE TABLE mlops_internal.%I PARTITION OF public.monitoring_metrics FOR VALUES FROM (%L) TO (%L)',
+                   name, month, upper_end);
+    EXECUTE format('INSERT INTO mlops_internal.%I SELECT * FROM mlops_internal.monitoring_metrics_earlier'
+                   ' WHERE timestamp >= %L', name, month);
+    DELETE FROM mlops_internal.monitoring_metrics_earlier WHERE timestamp >= month;
+    EXECUTE format('ALTER TABLE public.monitoring_metrics ATTACH PARTITION mlops_internal.monitoring_metrics_earlier'
+                   ' FOR VALUES FROM (MINVALUE) TO (%L)', month);
+    RETURN name;
+END
+$function$
+""",
+    "partitions_older_than(interval)": f"""
+CREATE FUNCTION mlops_internal.partitions_older_than(keep interval) RETURNS SETOF text
+LANGUAGE plpgsql STABLE STRICT {SAFE}
+AS $function$
+BEGIN
+    IF keep <= interval '0' THEN
+        RAISE invalid_parameter_value USING
+            MESSAGE = format('metrics cannot be kept for %s', keep), HINT = 'Give a time above 0, such as 90 days.';
+    END IF;
+    RETURN QUERY
+        SELECT p.partition FROM mlops_internal.metric_partitions() AS p
+         WHERE p.upper <= CURRENT_TIMESTAMP - keep
+           AND (p.lower > '-infinity' OR EXISTS (SELECT FROM mlops_internal.monitoring_metrics_earlier))
+         ORDER BY p.upper;
+END
+$function$
+""",
+    "drop_partitions(interval)": f"""
+CREATE FUNCTION mlops_internal.drop_partitions(keep interval) RETURNS text[]
+LANGUAGE plpgsql STRICT {SAFE}
+AS $function$
+DECLARE
+    old text[];
+    start timestamptz;
+BEGIN
+    IF NOT EXISTS (SELECT FROM mlops_internal.partitions_older_than(keep)) THEN
+        RETURN NULL;
+    END IF;
+    PERFORM mlops_internal.begin_maintenance();
+    old := ARRAY(SELECT mlops_internal.partitions_older_than(keep));
+    IF old = '{{}}' THEN
+        RETURN NULL;
+    END IF;
+    SELECT max(upper) INTO start FROM mlops_internal.metric_partitions() WHERE partition = ANY(old);
+    -- The one without a beginning goes along, and comes back empty with the new beginning as its end.
+    EXECUTE (SELECT 'DROP TABLE mlops_internal.monitoring_metrics_earlier'
+                    || coalesce(string_agg(format(', mlops_internal.%I', name), ''), '')
+               FROM unnest(old) AS name WHERE name <> 'monitoring_metrics_earlier');
+    EXECUTE format('CREATE TABLE mlops_internal.monitoring_metrics_earlier PARTITION OF public.monitoring_metrics'
+                   ' FOR VALUES FROM (MINVALUE) TO (%L)', start);
+    RETURN old;
+END
+$function$
+""",
+    "maintain(interval, integer)": """
+CREATE PROCEDURE mlops_internal.maintain(keep interval DEFAULT NULL, months_ahead integer DEFAULT 3)
+LANGUAGE plpgsql
+AS $procedure$
+BEGIN
+    LOOP
+        -- Not longer than anybody notices: whoever waits for the table keeps all others waiting behind.
+        PERFORM set_config('lock_timeout', '300ms', true);
+        EXIT WHEN mlops_internal.create_next_partition(months_ahead) IS NULL;
+        COMMIT;
+    END LOOP;
+    COMMIT;
+    LOOP
+        PERFORM set_config('lock_timeout', '300ms', true);
+        EXIT WHEN mlops_internal.move_earlier_month() IS NULL;
+        COMMIT;
+    END LOOP;
+    COMMIT;
+    PERFORM set_config('lock_timeout', '300ms', true);
+    PERFORM mlops_internal.drop_partitions(keep);
+END
+$procedure$
+""",
+}
+
+COMMENTS = {
+    "FUNCTION mlops_internal.register_series(text, text, text)": "Enter a series into the catalogue, unless it is there.",
+    "FUNCTION mlops_internal.register_new_series()": "Enter the series of the rows that a statement inserted.",
+    "FUNCTION mlops_internal.metric_partitions()": "The partitions of monitoring_metrics, oldest first, with their bounds.",
+    "FUNCTION mlops_internal.begin_maintenance()": "Wait for another maintenance to end, then lock monitoring_metrics.",
+    "FUNCTION mlops_internal.create_next_partition(integer)": "Create the next month that is missing, up to months_ahead"
+    " after this one; returns its name, or NULL if none is missing.",
+    "FUNCTION mlops_internal.move_earlier_month()": "Move the newest month out of monitoring_metrics_earlier into a"
+    " partition of its own; returns its name, or NULL if nothing is to be moved.",
+    "FUNCTION mlops_internal.partitions_older_than(interval)": "The partitions all of whose rows are older than that.",
+    "FUNCTION mlops_internal.drop_partitions(interval)": "Drop the partitions all of whose rows are older than that;"
+    " returns their names, or NULL if there are none.",
+    "PROCEDURE mlops_internal.maintain(interval, integer)": "Create partitions ahead, move rows into their months and drop"
+    " what is older than keep (NULL: nothing), a transaction each.",
+}
+
+
+def upgrade() -> None:
+    for create in FUNCTIONS.values():
+        op.execute(create)
+    for routine, comment in COMMENTS.items():
+        op.execute(f"COMMENT ON {routine} IS $comment${comment}$comment$")
+
+
+def downgrade() -> None:
+    for signature in reversed(FUNCTIONS):
+        op.execute(f"DROP ROUTINE mlops_internal.{signature}")
+    for routine in list(COMMENTS)[:2]:
+        op.execute(f"COMMENT ON {routine} IS NULL")
