@@ -116,7 +116,13 @@ def convert(type_: str) -> None:
     op.execute("DROP VIEW v_decision_history")
     op.execute(ZONE)
     op.execute(
-        f"ALTER TABLE model_versions ALTER COLUMN created_at TYPE {type_}, ALTER COLUMN promoted_at TYPE {type_}"
+        f"""
+        ALTER TABLE model_versions
+            -- squawk-ignore changing-column-type
+            ALTER COLUMN created_at TYPE {type_},
+            -- squawk-ignore changing-column-type
+            ALTER COLUMN promoted_at TYPE {type_}
+        """
     )
     op.execute(V_DECISION_HISTORY)
     op.execute(V_MODEL_TIMELINE)

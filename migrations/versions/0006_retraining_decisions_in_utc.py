@@ -85,8 +85,12 @@ def convert(type_: str) -> None:
     op.execute("DROP VIEW v_decision_history")
     op.execute(ZONE)
     op.execute(
-        "ALTER TABLE retraining_decisions"
-        f" ALTER COLUMN decision_timestamp TYPE {type_},"
-        f" ALTER COLUMN created_at TYPE {type_}"
+        f"""
+        ALTER TABLE retraining_decisions
+            -- squawk-ignore changing-column-type
+            ALTER COLUMN decision_timestamp TYPE {type_},
+            -- squawk-ignore changing-column-type
+            ALTER COLUMN created_at TYPE {type_}
+        """
     )
     op.execute(V_DECISION_HISTORY)

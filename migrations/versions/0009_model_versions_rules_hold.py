@@ -29,6 +29,7 @@ def upgrade() -> None:
         ALTER TABLE model_versions
             ALTER COLUMN status SET NOT NULL,
             ALTER COLUMN created_at SET NOT NULL,
+            -- squawk-ignore ban-drop-constraint
             DROP CONSTRAINT model_versions_not_null
         """
     )

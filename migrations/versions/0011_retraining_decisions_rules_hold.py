@@ -27,6 +27,7 @@ def upgrade() -> None:
             ALTER COLUMN action SET NOT NULL,
             ALTER COLUMN decision_timestamp SET NOT NULL,
             ALTER COLUMN created_at SET NOT NULL,
+            -- squawk-ignore ban-drop-constraint
             DROP CONSTRAINT retraining_decisions_not_null
         """
     )

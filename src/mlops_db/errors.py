@@ -211,6 +211,10 @@ class StatementFailedError(MlopsDbError):
     """The server refused a statement, or the connection broke while it ran."""
 
 
+class RefusedError(MlopsDbError):
+    """A revision or a function of the database refused, in its own words: rows break a rule, or an argument does."""
+
+
 def exit_code_of(command: Callable[[], int]) -> int:
     """Run `command` as a process should: its exit code, with an `MlopsDbError` told on standard error.
 

@@ -113,10 +113,11 @@ def adopt(settings: Settings, *, dry_run: bool) -> Judgement:
     with closing(connect(settings)) as looking, looking, looking.cursor() as cursor:
         _refuse_what_is_not_hand_made(cursor, settings)
     expected = _of_the_revisions(catalogue_of(settings, BASELINE))
-    timeouts = {"lock_timeout": settings.lock_timeout, "statement_timeout": settings.statement_timeout}
     try:
         with (
-            migration_connection(settings, **timeouts) as connection,
+            migration_connection(
+                settings, lock_timeout=settings.lock_timeout, statement_timeout=settings.statement_timeout
+            ) as connection,
             connection.begin() as transaction,
             run_lock(connection, wait_ms=settings.lock_wait, progress=Progress(None)),
             closing(cast("Cursor", connection.connection.cursor())) as cursor,

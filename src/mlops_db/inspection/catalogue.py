@@ -70,6 +70,11 @@ def _own(oid: str) -> str:
         AND NOT EXISTS (SELECT FROM pg_depend AS e WHERE e.objid = {oid} AND e.deptype = 'e')"""
 
 
+# Which months there are depends on the calendar and on the rows; what a partition is made of is its table's.
+_NO_MONTH = """
+    NOT EXISTS (SELECT FROM pg_inherits AS m
+                 WHERE m.inhrelid = c.oid AND m.inhparent = to_regclass('public.monitoring_metrics'))
+"""
 _RELATION = "quote_ident(n.nspname) || '.' || quote_ident(c.relname)"
 _CLASS = "pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace"
 
@@ -121,6 +126,12 @@ _QUERIES: tuple[str, ...] = (
                'foreign', CASE c.relkind WHEN 'f' THEN 'yes' END,
                'persistence', CASE c.relpersistence WHEN 'u' THEN 'UNLOGGED' END,
                'partition key', pg_get_partkeydef(c.oid),
+               -- Without both of them, an insert can fail for want of a partition.
+               'open ends', (SELECT string_agg(bound.open, ', ' ORDER BY bound.open DESC)
+                               FROM pg_inherits AS i JOIN pg_class AS part ON part.oid = i.inhrelid
+                              CROSS JOIN LATERAL unnest(ARRAY['MINVALUE', 'MAXVALUE']) AS bound (open)
+                              WHERE i.inhparent = c.oid
+                                AND strpos(pg_get_expr(part.relpartbound, part.oid), bound.open) > 0),
                'parents', (SELECT string_agg(i.inhparent::regclass::text, ', ' ORDER BY i.inhseqno)
                              FROM pg_inherits AS i WHERE i.inhrelid = c.oid),
                'partition bound', pg_get_expr(c.relpartbound, c.oid),
@@ -131,7 +142,8 @@ _QUERIES: tuple[str, ...] = (
                'replica identity', CASE WHEN c.relreplident <> 'd' THEN c.relreplident::text END,
                'comment', obj_description(c.oid, 'pg_class'),
                'grants', {_grants("coalesce(c.relacl, acldefault('r', c.relowner))", "c.relowner")}))
-      FROM {_CLASS} WHERE {_own("c.oid")} AND c.relkind IN ('r', 'p', 'f') ORDER BY c.oid
+      FROM {_CLASS} WHERE {_own("c.oid")} AND {_NO_MONTH} AND c.relkind IN ('r', 'p', 'f')
+     ORDER BY c.oid
     """,
     f"""
     SELECT CASE c.relkind WHEN 'v' THEN 'view' ELSE 'materialized view' END, '', {_RELATION},
@@ -172,7 +184,8 @@ _QUERIES: tuple[str, ...] = (
                                               WHERE t.tgconstraint = k.oid AND t.tgenabled = 'D') THEN 'no' END,
                'comment', obj_description(k.oid, 'pg_constraint')))
       FROM {_CLASS} JOIN pg_constraint AS k ON k.conrelid = c.oid
-     WHERE {_own("c.oid")} AND k.contype NOT IN ('n', 't') AND NOT (c.relispartition AND k.coninhcount > 0)
+     WHERE {_own("c.oid")} AND {_NO_MONTH} AND k.contype NOT IN ('n', 't')
+       AND NOT (c.relispartition AND k.coninhcount > 0)
      ORDER BY array_position(ARRAY['p', 'u', 'x', 'c', 'f'], k.contype::text), k.oid
     """,
     f"""

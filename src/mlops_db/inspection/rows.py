@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from psycopg2 import sql
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  (psycopg2 names its classes like functions)
 
 ROWS = 3
@@ -33,8 +35,29 @@ _COLUMNS = """
 """
 
 
-def insert_rows(cursor: Cursor) -> None:
+_CHECKS = """
+    SELECT n.nspname, c.relname, a.attname, string_agg(pg_get_constraintdef(k.oid), ' ')
+      FROM pg_constraint AS k
+      JOIN pg_class AS c ON c.oid = k.conrelid
+      JOIN pg_namespace AS n ON n.oid = c.relnamespace
+      JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum = ANY(k.conkey)
+     WHERE k.contype = 'c' AND n.nspname IN ('public', 'mlops_internal') AND NOT c.relispartition
+     GROUP BY 1, 2, 3
+"""
+
+
+def read_checks(cursor: Cursor) -> dict[tuple[str, str, str], str]:
+    """The CHECKs of every column, by schema, table and column."""
+    cursor.execute(_CHECKS)
+    return {(schema, table, column): checks for schema, table, column, checks in cursor.fetchall()}
+
+
+def insert_rows(cursor: Cursor, coming: Mapping[tuple[str, str, str], str] | None = None) -> None:
     """Insert rows into every table of ours; values fit the types, and the lists that CHECKs of text columns allow.
+
+    Args:
+        cursor: where to insert.
+        coming: the CHECKs that columns have later, from `read_checks`: a revision that adds them refuses other rows.
 
     Raises:
         psycopg2.Error: a table takes none of them.
@@ -46,6 +69,9 @@ def insert_rows(cursor: Cursor) -> None:
         (there,) = cursor.fetchone() or (0,)
         cursor.execute(_COLUMNS, (oid,))
         columns = cursor.fetchall()
+        columns = [
+            (*column[:-1], f"{column[-1]} {(coming or {}).get((schema, table, column[0]), '')}") for column in columns
+        ]
         names = sql.SQL(", ").join(sql.Identifier(column[0]) for column in columns)
         for number in range(there + 1, there + 1 + ROWS):
             values = sql.SQL(", ").join(_value(number, *column[1:]) for column in columns)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from mlops_db.errors import SettingsError
 from mlops_db.settings import duration_ms
@@ -28,6 +29,8 @@ class Options:
         plan: print what would run, and stop.
         allow_data_loss: let a downgrade in production drop rows.
         show_queries: print the query of whoever blocks a revision, which can hold data.
+        legacy_timezone: the zone that timestamps without a time zone were written in; for revisions 0005 to 0007, and
+            for their downgrades.
     """
 
     lock_wait: int
@@ -37,6 +40,7 @@ class Options:
     plan: bool = False
     allow_data_loss: bool = False
     show_queries: bool = False
+    legacy_timezone: str = "UTC"
 
     @classmethod
     def parse(cls, arguments: Sequence[str], settings: Settings) -> Options:
@@ -56,7 +60,7 @@ class Options:
             key, _, value = argument.partition("=")
             if key not in kinds:
                 raise SettingsError(f"-x {key} is not known", hint=f"Known are: {', '.join(sorted(kinds))}.")
-            read = _boolean if kinds[key] == "bool" else duration_ms
+            read = {"bool": _boolean, "str": _timezone}.get(str(kinds[key]), duration_ms)
             values[key.replace("-", "_")] = read(value, f"-x {key}")
         options = cls(**values)
         if not 0 < options.lock_timeout < options.statement_timeout:
@@ -72,3 +76,12 @@ def _boolean(value: str, name: str) -> bool:
     if value.lower() not in _BOOLEANS:
         raise SettingsError(f"{name}: {value!r} is not a boolean", hint=f"Write {name}=true or {name}=false.")
     return _BOOLEANS[value.lower()]
+
+
+def _timezone(value: str, name: str) -> str:
+    try:
+        return ZoneInfo(value).key
+    except (ValueError, OSError, ZoneInfoNotFoundError):
+        raise SettingsError(
+            f"{name}: {value!r} is not a time zone", hint=f"Write its name in the tz database: {name}=Europe/Berlin."
+        ) from None

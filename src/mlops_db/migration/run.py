@@ -23,7 +23,7 @@ from mlops_db.migration.plan import plan_lines, step_name
 from mlops_db.migration.preview import written_sql
 from mlops_db.migration.progress import Progress
 from mlops_db.migration.retry import with_retries
-from mlops_db.migration.session import migration_connection
+from mlops_db.migration.session import LEGACY_TIMEZONE, migration_connection
 from mlops_db.migration.watch import Watch
 from mlops_db.schema.head import metadata
 from mlops_db.server.connection import explained_statement_failure, wait_interruptibly
@@ -309,7 +309,7 @@ def _write_sql(context: EnvironmentContext, options: Options) -> None:
         **further,
     )
     write = context.get_context().impl.static_output
-    write("SET search_path = public;\nSET timezone = 'UTC';")
+    write(f"SET search_path = public;\nSET timezone = 'UTC';\nSET {LEGACY_TIMEZONE} = '{options.legacy_timezone}';")
     write("\n".join(f"SET {name} = {milliseconds};" for name, milliseconds in timeouts.items()))
     write(history.CREATE.strip())
     with context.begin_transaction():
@@ -323,7 +323,10 @@ def _connection(config: Config, settings: Settings, options: Options) -> Iterato
         yield given
         return
     with migration_connection(
-        settings, lock_timeout=options.lock_timeout, statement_timeout=options.statement_timeout
+        settings,
+        lock_timeout=options.lock_timeout,
+        statement_timeout=options.statement_timeout,
+        legacy_timezone=options.legacy_timezone,
     ) as connection:
         yield connection
 

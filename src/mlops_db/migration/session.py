@@ -23,14 +23,18 @@ if TYPE_CHECKING:
 # what a revision computes from the clock does not depend on who runs it; at READ COMMITTED, so that a lock holder's
 # snapshot cannot hold up CREATE INDEX CONCURRENTLY.
 SESSION = "-c search_path=public -c timezone=UTC -c default_transaction_isolation=read\\ committed"
+# Where revisions 0005 to 0007 look for `-x legacy-timezone`.
+LEGACY_TIMEZONE = "mlops_db.legacy_timezone"
 # How soon the server notices that a killed client is gone, and ends its statement and its run lock with it.
 CHECK_CLIENT = "SET client_connection_check_interval = '500ms'"
 CHECK_CLIENT_SINCE = 140000
 
 
 @contextmanager
-def migration_connection(settings: Settings, *, lock_timeout: int, statement_timeout: int) -> Iterator[Connection]:
-    """Connect as a migration run does; the timeouts are milliseconds.
+def migration_connection(
+    settings: Settings, *, lock_timeout: int, statement_timeout: int, legacy_timezone: str = "UTC"
+) -> Iterator[Connection]:
+    """Connect as a migration run does; the timeouts are milliseconds, the rest is `Options`'.
 
     They come with the connection instead of with a SET, so that a rollback does not take them back and that raw SQL in
     a revision has them too.
@@ -41,6 +45,7 @@ def migration_connection(settings: Settings, *, lock_timeout: int, statement_tim
     options = (
         f"{settings.parameters.get('options', '')} {SESSION}"
         f" -c lock_timeout={lock_timeout} -c statement_timeout={statement_timeout}"
+        f" -c {LEGACY_TIMEZONE}={legacy_timezone}"
     )
 
     def creator() -> Any:

@@ -16,6 +16,7 @@ from mlops_db.errors import (
     MlopsDbError,
     NotPermittedError,
     PoolerError,
+    RefusedError,
     ServerUnreachableError,
     StatementFailedError,
 )
@@ -110,10 +111,12 @@ _HINTS: tuple[tuple[type[psycopg2.Error] | tuple[type[psycopg2.Error], ...], str
 
 
 def explained_statement_failure(error: psycopg2.Error, settings: Settings) -> MlopsDbError:
-    """What to tell a user whose statement the server refused."""
+    """What to tell a user whose statement the server refused; what RAISE of our own functions says is ours to say."""
     line = _first_line(error.pgerror or str(error))
     if error.diag.message_detail:
         line = f"{line} ({'; '.join(error.diag.message_detail.splitlines())})"
+    if error.diag.source_function == "exec_stmt_raise" and error.diag.message_hint:
+        return RefusedError(line, hint=error.diag.message_hint)
     if isinstance(error, psycopg2.errors.InsufficientPrivilege):
         return NotPermittedError(
             line,
