@@ -224,6 +224,41 @@ def test_grants_on_views_are_kept_when_they_are_replaced(empty: Database, obstac
     assert empty.query(grants) == before
 
 
+@pytest.mark.usefixtures("quick")
+def test_comments_and_column_grants_are_kept_where_a_replaced_view_has_the_same_names(empty: Database) -> None:
+    comments = {
+        "VIEW v_model_timeline": "'stages', 50 %s",
+        "COLUMN v_model_timeline.status": 'the "stage"',
+        "COLUMN v_decision_history.action": "promote or reject",
+    }
+    gone = "COMMENT ON COLUMN v_recent_monitoring.latest IS 'no such column later';"
+    make_by_hand(
+        empty,
+        OLD_VIEWS,
+        *("COMMENT ON {} IS '{}';".format(what, text.replace("'", "''")) for what, text in comments.items()),
+        gone,
+        "GRANT SELECT (status), UPDATE (model_version) ON v_model_timeline TO pg_monitor WITH GRANT OPTION;",
+        "GRANT SELECT (latest) ON v_recent_monitoring TO PUBLIC;",
+    )
+    grants = """
+        SELECT attrelid::regclass::text, attname, attacl::text FROM pg_attribute
+         WHERE attacl IS NOT NULL AND attrelid = ANY (%s::regclass[]) ORDER BY 1, 2
+    """
+    before = empty.query(grants, [list(VIEWS)])
+
+    adopted(empty)
+
+    assert empty.query(grants, [list(VIEWS)]) == before[:-1]
+    assert {column for _, column, _ in before} == {"latest", "status", "model_version"}
+    views = [f"--table={view}" for view in VIEWS]
+    kept = [line for line in empty.dump(*views).splitlines() if line.startswith("COMMENT ON")]
+    assert len(kept) == len(comments)
+    for what, text in comments.items():
+        kind, _, name = what.partition(" ")
+        escaped = text.replace("'", "''")
+        assert f"COMMENT ON {kind} public.{name} IS '{escaped}';" in kept
+
+
 OTHERS = """
     CREATE SCHEMA reports;
     CREATE TYPE mood AS ENUM ('sad', 'glad');
@@ -773,6 +808,25 @@ def test_it_gives_up_soon_says_why_and_changes_nothing(empty: Database, held: st
 
     assert "server's log" not in refused.value.hint, "it has to say what to do"
     assert state(empty) == before
+
+
+def test_what_another_one_has_adopted_in_the_meantime_is_refused(
+    empty: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was not adopted yet when this one looked first, and is once this one has the lock."""
+    make_by_hand(empty)
+
+    def meanwhile(settings: Settings, revision: str) -> Catalogue:
+        monkeypatch.setattr(module, "catalogue_of", catalogue_of)
+        adopted(empty)
+        return catalogue_of(settings, revision)
+
+    monkeypatch.setattr(module, "catalogue_of", meanwhile)
+    with pytest.raises(NotAdoptableError, match=f"under Alembic already, at revision {BASELINE}"):
+        adopt(empty.settings, dry_run=False)
+
+    stamps = "SELECT count(*) FROM mlops_internal.migration_history WHERE direction = 'stamp'"
+    assert (revision_of(empty), empty.value(stamps)) == (BASELINE, 1)
 
 
 @pytest.mark.usefixtures("quick")

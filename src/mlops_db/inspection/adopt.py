@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, cast
 
 import psycopg2
 from alembic import command
+from psycopg2 import sql
 from sqlalchemy.exc import DBAPIError
 
 from mlops_db.errors import NotAdoptableError, UnmanagedDatabaseError
@@ -20,6 +21,7 @@ from mlops_db.inspection.catalogue import Catalogue, Name, read_catalogue
 from mlops_db.inspection.drift import Difference, Drift, catalogue_of, differences
 from mlops_db.inspection.repair import repair_statements
 from mlops_db.inspection.status import read_revision
+from mlops_db.migration import view_grants
 from mlops_db.migration.commands import alembic_config, run_command
 from mlops_db.migration.lock import run_lock
 from mlops_db.migration.progress import Progress
@@ -157,14 +159,25 @@ def _take_over(connection: Connection, settings: Settings, judgement: Judgement,
         run_command(command.stamp, config, BASELINE)
         return
     there = [name for name in OUR_VIEWS if Name("view", "", name) in found]
+    view_grants.save(connection)
+    grants = view_grants.take(connection)
     if there:  # all in one statement, because they may read each other
         connection.exec_driver_sql(f"DROP VIEW {', '.join(there)}")
     run_command(command.stamp, config, BEFORE_VIEWS)
     run_command(command.upgrade, config, BASELINE)
-    for view in there:
-        for grant in filter(None, found[Name("view", "", view)].get("grants", "").split("\n")):
-            privilege, _, grantee = grant.partition(" TO ")
-            connection.exec_driver_sql(f"GRANT {privilege} ON {view} TO {grantee}")
+    view_grants.put(connection, grants)
+    view_grants.restore(connection)
+    with closing(cast("Cursor", connection.connection.cursor())) as cursor:
+        _comment_on_views(cursor, found)
+
+
+def _comment_on_views(cursor: Cursor, found: Catalogue) -> None:
+    """Give the views, and those of their columns that they still have, the comments that they had."""
+    for name in read_catalogue(cursor):
+        comment = found.get(name, {}).get("comment")
+        if comment is not None and {name.name, name.within} & set(OUR_VIEWS):
+            what = f"VIEW {name.name}" if name.kind == "view" else f"COLUMN {name.within}.{name.name}"
+            cursor.execute(sql.SQL("COMMENT ON {} IS {}").format(sql.SQL(what), sql.Literal(comment)))
 
 
 _READERS = """

@@ -14,7 +14,7 @@ from alembic.util import CommandError
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from mlops_db.errors import InterruptedRunError, MlopsDbError, SettingsError, UnfinishedRevisionError
-from mlops_db.migration import history, lock, views
+from mlops_db.migration import history, lock, view_grants, views
 from mlops_db.migration.guard import losses, refuse_late_losses, refuse_losses, refuse_wrong_database
 from mlops_db.migration.numbering import give_next_number
 from mlops_db.migration.operations import TIMEOUTS  # loading it also registers the operations
@@ -247,6 +247,7 @@ class _Run:
                 revision, direction = ", ".join(step.info.destination_revision_ids) or "base", "stamp"
                 label = f"stamp {revision}"
             self.running = revision
+            view_grants.save(self.connection)  # committed with the entry
             self.history.begin(revision, direction)
             self.progress.begin(f"[{self.done + 1}/{max(self.total, self.done + 1)}] {label}")
             yield step
@@ -266,6 +267,7 @@ class _Run:
     def before_commit(self, **_: Any) -> None:
         """Alembic's on_version_apply: the last thing in a revision's transaction."""
         lock.require_lock(self.connection)
+        view_grants.restore(self.connection)
         self.history.applied()
         observer: Callable[[Connection], None] | None = self.context.config.attributes.get("before_commit")
         if observer is not None:
@@ -295,11 +297,19 @@ def _write_sql(context: EnvironmentContext, options: Options) -> None:
     if options.plan:
         raise SettingsError("-x plan=true looks at the database, and --sql must not", hint="Leave one of them out.")
     timeouts = {"lock_timeout": options.lock_timeout, "statement_timeout": options.statement_timeout}
+    context.configure(dialect_name="postgresql")  # until then Alembic keeps to itself which steps it has
+    alembics_steps: Steps = context.get_context().opts["fn"]
+
+    def steps(heads: Any, migration: MigrationContext) -> Iterator[Any]:
+        for step in alembics_steps(heads, migration):
+            write(view_grants.SAVE)
+            yield step
 
     def before_commit(*, step: MigrationInfo, **_: Any) -> None:
+        write(view_grants.RESTORE)
         write(history.scripted(step))
 
-    further: dict[str, Any] = {TIMEOUTS: timeouts, "on_version_apply": before_commit}
+    further: dict[str, Any] = {TIMEOUTS: timeouts, "fn": steps, "on_version_apply": before_commit}
     context.configure(
         dialect_name="postgresql",
         literal_binds=True,
