@@ -215,6 +215,25 @@ class RefusedError(MlopsDbError):
     """A revision or a function of the database refused, in its own words: rows break a rule, or an argument does."""
 
 
+class InvalidMetricError(MlopsDbError):
+    """A metric, or a question about metrics, holds what cannot be stored; the message names the row and the key.
+
+    Attributes:
+        row: which of the rows it is, the first one being 0; None if it is about no row.
+        key: whose value is refused; None if it is the whole row.
+        reason: why, without the two.
+    """
+
+    def __init__(self, key: str | None, reason: str, *, row: int | None, hint: str) -> None:
+        """Take where the value was found, why it is refused, and what to do."""
+        super().__init__(
+            "".join((f"row {row}: " if row is not None else "", f"{key}: " if key else "", reason)), hint=hint
+        )
+        self.row = row
+        self.key = key
+        self.reason = reason
+
+
 def exit_code_of(command: Callable[[], int]) -> int:
     """Run `command` as a process should: its exit code, with an `MlopsDbError` told on standard error.
 
