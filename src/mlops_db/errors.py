@@ -170,7 +170,7 @@ class ViewDefinitionError(MlopsDbError):
         """Take the view's name and what the server said."""
         super().__init__(
             f"view {view} of mlops_db.schema.views cannot be created: {reason.strip().partition(chr(10))[0]}",
-            hint="Mend its query there, or the order of the views: one that reads another comes after it.",
+            hint="Mend its query or comments there, or the order of the views: one that reads another comes after it.",
         )
 
 

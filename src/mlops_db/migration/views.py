@@ -1,6 +1,8 @@
 """Views for autogenerate, as an Alembic plugin: `metadata.info["views"]` against the views in the database.
 
 `alembic revision --autogenerate` writes what differs, `alembic check` fails on it. Alembic itself sees tables only.
+`metadata.info["view_comments"]` says which comments views and their columns have; without it, a view that has to be
+dropped and made anew keeps those that it has.
 
 Two definitions are the same if PostgreSQL says so: the wanted ones are created over the metadata's tables in a schema
 that a rollback takes away again, and both sides are read back with pg_get_viewdef. That function's own output, created
@@ -35,8 +37,11 @@ if TYPE_CHECKING:
     from alembic.autogenerate.api import AutogenContext
     from sqlalchemy import Connection
 
+    Comments = Mapping[str, str]  # by column, the view's own under ""
+
 PLUGIN = "mlops_db.views"
 INFO_KEY = "views"
+COMMENTS_KEY = "view_comments"
 _SHADOW = "mlops_db_shadow"
 _AGAIN = "mlops_db_again"
 INSUFFICIENT_PRIVILEGE = "42501"
@@ -46,6 +51,15 @@ _LIVE = text("""
       FROM pg_class AS c
      WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'v'
        AND NOT EXISTS (SELECT FROM pg_depend AS d WHERE d.objid = c.oid AND d.deptype = 'e')
+""")
+# Under "" the view's own.
+_COMMENTS = text("""
+    SELECT c.relname, coalesce(a.attname, ''), d.description
+      FROM pg_class AS c
+      JOIN pg_description AS d ON d.classoid = 'pg_class'::regclass AND d.objoid = c.oid
+      LEFT JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum = d.objsubid AND d.objsubid > 0
+     WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'v'
+     ORDER BY c.relname, d.objsubid
 """)
 # View by view what it reads: each relation, and the number of each column of it that is used.
 _USES = text("""
@@ -65,16 +79,17 @@ _SHAPE = text("""
 
 
 class CreateViewOp(ops.MigrateOperation):
-    """CREATE VIEW, as autogenerate writes it; downgrade drops it."""
+    """CREATE VIEW with its comments, as autogenerate writes it; downgrade drops it."""
 
-    def __init__(self, name: str, definition: str) -> None:
-        """Take the view's name and the query behind it."""
+    def __init__(self, name: str, definition: str, comments: Comments) -> None:
+        """Take the view's name, the query behind it, and the comments on it."""
         self.name = name
         self.definition = definition
+        self.comments = comments
 
     def reverse(self) -> DropViewOp:
         """The operation that takes this one back."""
-        return DropViewOp(self.name, self.definition)
+        return DropViewOp(self.name, self.definition, self.comments)
 
     def to_diff_tuple(self) -> tuple[str, str]:
         """How `alembic check` prints it."""
@@ -84,18 +99,46 @@ class CreateViewOp(ops.MigrateOperation):
 class DropViewOp(ops.MigrateOperation):
     """DROP VIEW, as autogenerate writes it; downgrade creates it as it was."""
 
-    def __init__(self, name: str, definition: str) -> None:
-        """Take the view's name and the query behind it, for the way back."""
+    def __init__(self, name: str, definition: str, comments: Comments) -> None:
+        """Take the view's name, the query behind it and the comments on it, for the way back."""
         self.name = name
         self.definition = definition
+        self.comments = comments
 
     def reverse(self) -> CreateViewOp:
         """The operation that takes this one back."""
-        return CreateViewOp(self.name, self.definition)
+        return CreateViewOp(self.name, self.definition, self.comments)
 
     def to_diff_tuple(self) -> tuple[str, str]:
         """How `alembic check` prints it."""
         return ("remove_view", self.name)
+
+
+class CommentViewOp(ops.MigrateOperation):
+    """COMMENT ON, for a view of which nothing else differs; downgrade puts back what was there."""
+
+    def __init__(self, name: str, before: Comments, after: Comments) -> None:
+        """Take the view's name, and all comments on it as they are and as they shall be."""
+        self.name = name
+        self.before = before
+        self.after = after
+
+    def reverse(self) -> CommentViewOp:
+        """The operation that takes this one back."""
+        return CommentViewOp(self.name, self.after, self.before)
+
+    def to_diff_tuple(self) -> tuple[str, str, list[str]]:
+        """How `alembic check` prints it: with the columns whose comments differ, "" for the view's own."""
+        return ("modify_view_comments", self.name, list(self.changed))
+
+    @property
+    def changed(self) -> dict[str, str | None]:
+        """The comments that become other ones; None for one that goes."""
+        return {
+            column: self.after.get(column)
+            for column in {**self.before, **self.after}
+            if self.before.get(column) != self.after.get(column)
+        }
 
 
 @dataclass(frozen=True)
@@ -126,11 +169,22 @@ def compare_views(autogen_context: AutogenContext, upgrade_ops: ops.UpgradeOps) 
     live, uses = _live_views(connection)
     wanted = _wanted_views(connection, metadata)
 
+    has = _live_comments(connection)
+    gets = {name: _wanted_comments(name, view, metadata, has.get(name, {})) for name, view in wanted.items()}
+
     stale = {name for name, view in live.items() if name not in wanted or not wanted[name].same_as(view)}
     going = _with_readers(stale | _reading(uses, upgrade_ops), uses)
-    drops = [DropViewOp(name, _way_back(live[name], wanted.get(name))) for name in _readers_first(going, uses)]
-    creates = [CreateViewOp(name, view.source) for name, view in wanted.items() if name in going or name not in live]
-    upgrade_ops.ops[:] = [*drops, *upgrade_ops.ops, *creates]
+    drops = [
+        DropViewOp(name, _way_back(live[name], wanted.get(name)), has.get(name, {}))
+        for name in _readers_first(going, uses)
+    ]
+    creates = [
+        CreateViewOp(name, view.source, gets[name])
+        for name, view in wanted.items()
+        if name in going or name not in live
+    ]
+    stays = [CommentViewOp(name, has.get(name, {}), gets[name]) for name in wanted if name in live.keys() - going]
+    upgrade_ops.ops[:] = [*drops, *upgrade_ops.ops, *creates, *(operation for operation in stays if operation.changed)]
     return PriorityDispatchResult.CONTINUE
 
 
@@ -182,6 +236,25 @@ def _wanted_views(connection: Connection, metadata: MetaData) -> dict[str, _View
                 raise ViewDefinitionError(name, str(error.orig)) from error
             found[name] = replace(_described(connection, read_back), source=source.strip())
         return found
+
+
+def _live_comments(connection: Connection) -> dict[str, dict[str, str]]:
+    found: dict[str, dict[str, str]] = {}
+    for view, column, comment in connection.execute(_COMMENTS):
+        found.setdefault(view, {})[column] = comment
+    return found
+
+
+def _wanted_comments(name: str, view: _View, metadata: MetaData, live: Comments) -> Comments:
+    """Those of the metadata; if it says nothing of comments, those that are there and still have their column."""
+    columns = {"", *(column for column, _ in view.columns)}
+    given: Mapping[str, Comments] | None = metadata.info.get(COMMENTS_KEY)
+    if given is None:
+        return {column: comment for column, comment in live.items() if column in columns}
+    wanted = {column: comment for column, comment in given.get(name, {}).items() if comment}
+    if strange := wanted.keys() - columns:
+        raise ViewDefinitionError(name, f"it has no column {min(strange)}, which has a comment")
+    return wanted
 
 
 def _described(connection: Connection, definition: str) -> _View:
@@ -250,13 +323,28 @@ _QUOTED = re.compile(
 
 
 @renderers.dispatch_for(CreateViewOp)
-def _render_create(_: AutogenContext, operation: CreateViewOp) -> str:
-    return _rendered(f"CREATE VIEW {_quote(operation.name)} AS\n{operation.definition}")
+def _render_create(_: AutogenContext, operation: CreateViewOp) -> list[str]:
+    create = _rendered(f"CREATE VIEW {_quote(operation.name)} AS\n{operation.definition}")
+    return [create, *_rendered_comments(operation.name, operation.comments)]
 
 
 @renderers.dispatch_for(DropViewOp)
 def _render_drop(_: AutogenContext, operation: DropViewOp) -> str:
     return _rendered(f"DROP VIEW {_quote(operation.name)}")
+
+
+@renderers.dispatch_for(CommentViewOp)
+def _render_comments(_: AutogenContext, operation: CommentViewOp) -> list[str]:
+    return _rendered_comments(operation.name, operation.changed)
+
+
+def _rendered_comments(view: str, comments: Mapping[str, str | None]) -> list[str]:
+    rendered = []
+    for column, comment in comments.items():
+        target = f"COLUMN {_quote(view)}.{_quote(column)}" if column else f"VIEW {_quote(view)}"
+        literal = "NULL" if comment is None else "'{}'".format(comment.replace("'", "''"))
+        rendered.append(_rendered(f"COMMENT ON {target} IS {literal}"))
+    return rendered
 
 
 def _rendered(statement: str) -> str:
