@@ -81,11 +81,18 @@ def test_numbers_go_on_and_rev_id_wins(copy: Path) -> None:
 def test_a_merge_needs_no_server(copy: Path) -> None:
     one = made(copy, command.revision, "Add one")
     two = made(copy, command.revision, "Add two", head=HEAD, splice=True)
-    merge = made(copy, command.merge, "heads", "Join them", rev_id="0077")
+    merge = made(copy, command.merge, "heads", "Join them")
 
-    assert merge.name == "0077_join_them.py"
+    assert merge.name == f"{int(NEXT) + 2:04}_join_them.py"
+    assert value(merge, "revision") == f'"{merge.name[:4]}"'
     assert sorted(re.findall(r"\d+", value(merge, "down_revision"))) == [one.name[:4], two.name[:4]]
     assert_clean(merge)
+
+
+def test_a_merge_may_be_given_an_id(copy: Path) -> None:
+    made(copy, command.revision, "Add one")
+    made(copy, command.revision, "Add two", head=HEAD, splice=True)
+    assert made(copy, command.merge, "heads", "Join them", rev_id="0077").name == "0077_join_them.py"
 
 
 @pytest.mark.parametrize(

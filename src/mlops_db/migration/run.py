@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from mlops_db.errors import InterruptedRunError, MlopsDbError, SettingsError, UnfinishedRevisionError
 from mlops_db.migration import history, lock, view_grants, views
 from mlops_db.migration.guard import losses, refuse_late_losses, refuse_losses, refuse_wrong_database
-from mlops_db.migration.numbering import give_next_number
+from mlops_db.migration.numbering import give_merge_next_number, give_next_number
 from mlops_db.migration.operations import TIMEOUTS  # loading it also registers the operations
 from mlops_db.migration.options import Options
 from mlops_db.migration.plan import plan_lines, step_name
@@ -285,9 +285,14 @@ class _Run:
 def _only_writes_a_file(context: EnvironmentContext) -> bool:
     """Whether the command is `revision` without autogenerate, or `merge`: both need no database."""
     context.configure(dialect_name="postgresql", process_revision_directives=give_next_number, as_sql=True)
-    options = context.get_context().opts
+    migration = context.get_context()
+    options = migration.opts
     revision = options.get("revision_context")
-    if "template_args" in options and not (revision and revision.command_args["autogenerate"]):
+    if "template_args" in options and revision is None:
+        assert migration.script is not None
+        give_merge_next_number(migration.script)
+        return True
+    if revision and not revision.command_args["autogenerate"]:
         return True
     options["as_sql"] = False
     return False
