@@ -133,7 +133,7 @@ def test_a_revision_that_is_blocked_for_too_long_fails_with_the_name_of_its_bloc
             orders, "-x", "retry-for=3s", "-x", f"lock-timeout={LOCK_TIMEOUT_S * 1000:g}ms", "upgrade", "head"
         )
 
-    refused(done, "no lock after", "this revision was rolled back, those before it are done", "retry-for")
+    refused(done, "no lock after", "the step was rolled back, those before it are done", "retry-for")
     assert re.search(BLOCKED.format(pid=pid, query=""), done.stdout), done
     assert "data in it" not in done.stdout + done.stderr, "a query is shown on request only"
     assert revision_of(orders) == kept

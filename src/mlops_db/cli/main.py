@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: Sequence[str] | None) -> int:
     options = _parser().parse_args(arguments)
-    run: Callable[[argparse.Namespace], int] = import_module(f"mlops_db.cli.{options.command}").run
+    run: Callable[[argparse.Namespace], int] = import_module(f"mlops_db.cli.{options.command.replace('-', '_')}").run
     return run(options)
 
 
@@ -81,6 +81,13 @@ def _parser() -> argparse.ArgumentParser:
     adopt.add_argument("--dry-run", action="store_true", help="compare and report, change nothing")
     docs = commands.add_parser("docs", help="write docs/schema.md and docs/schema.svg, on the embedded server")
     docs.add_argument("--check", action="store_true", help="only tell whether they are stale: exit 1 if so")
+    maintain = commands.add_parser("maintain", help="create, fill and drop the months of monitoring_metrics")
+    maintain.add_argument(
+        "--keep", metavar="TIME", help="drop metrics older than that: 90d, 12w, 6mo, 2y (default: none)"
+    )
+    maintain.add_argument("--dry-run", action="store_true", help="only tell what would be done")
+    reader = commands.add_parser("grant-reader", help="let a role read the three views, and nothing else")
+    reader.add_argument("role", help="an existing role, best one with NOLOGIN that others are members of")
     history = commands.add_parser("history", help="show what migration runs did, newest first")
     history.add_argument("--limit", type=_positive, default=20, metavar="N", help="how many entries (default: 20)")
     history.add_argument("--json", action="store_true", help="print a JSON array, for machines")

@@ -15,6 +15,7 @@ from mlops_db.errors import BehindHeadError, NotPermittedError
 from mlops_db.inspection.catalogue import Catalogue, Name, Properties, read_catalogue
 from mlops_db.inspection.status import read_revision
 from mlops_db.migration.commands import upgrade
+from mlops_db.schema.objects import VIEWS
 from mlops_db.server.connection import connect, explained_statement_failure
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 SCRATCH_PREFIX = "mlops_scratch_"
 STALE_AFTER_S = 3600
+OUR_VIEWS = tuple(Name("view", "", f"public.{view}") for view in VIEWS)
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,20 @@ def read_drift(settings: Settings) -> Drift:
         if revision is None:
             raise BehindHeadError(None, settings.target)
         found = read_catalogue(cursor)
-    return Drift(revision, catalogue_of(settings, revision), found)
+    expected = catalogue_of(settings, revision)
+    for view in OUR_VIEWS:
+        _expect_readers(expected, found, view)
+    return Drift(revision, expected, found)
+
+
+def _expect_readers(expected: Catalogue, found: Catalogue, view: Name) -> None:
+    """Who may read a view is not for the revisions to say: `mlops-db grant-reader` does, and GRANT SELECT."""
+    there = found.get(view, {}).get("grants", "")
+    readers = {grant for grant in there.split("\n") if grant.startswith("SELECT TO ")}
+    if view in expected and readers:
+        grants = readers | set(filter(None, expected[view].get("grants", "").split("\n")))
+        same = grants == set(there.split("\n"))  # which the server may sort otherwise
+        expected[view] = {**expected[view], "grants": there if same else "\n".join(sorted(grants))}
 
 
 def catalogue_of(settings: Settings, revision: str) -> Catalogue:

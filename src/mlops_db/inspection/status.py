@@ -13,7 +13,7 @@ import psycopg2
 from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor  # noqa: N812  (psycopg2 names its classes like functions)
 
-from mlops_db.errors import UnknownRevisionError, UnmanagedDatabaseError
+from mlops_db.errors import BehindHeadError, UnknownRevisionError, UnmanagedDatabaseError
 from mlops_db.schema.objects import PRESENT_SQL, TABLES, VIEWS
 from mlops_db.schema.revisions import Revision, pending, revisions
 from mlops_db.server.connection import connect, explained_statement_failure
@@ -21,6 +21,17 @@ from mlops_db.settings import Settings
 
 COUNT_TIMEOUT = "2s"
 LOCK_TIMEOUT = "200ms"
+
+
+# Both of a table with its partitions; the first member of the tree is the table itself.
+_SIZE = """
+    SELECT coalesce(sum(pg_total_relation_size(relid)), pg_total_relation_size(%s))::bigint FROM pg_partition_tree(%s)
+"""
+_ESTIMATE = """
+    SELECT coalesce(sum(c.reltuples) FILTER (WHERE c.reltuples > 0), max(c.reltuples))::bigint
+      FROM pg_class AS c
+     WHERE c.relkind = 'r' AND (c.oid = %s OR c.oid IN (SELECT relid FROM pg_partition_tree(%s)))
+"""
 
 
 @dataclass(frozen=True)
@@ -93,6 +104,21 @@ def pending_and_missing(settings: Settings) -> tuple[tuple[Revision, ...], tuple
     return pending(current) or (), tuple(name for name in (*TABLES, *VIEWS) if name not in oids)
 
 
+def require_head(settings: Settings) -> None:
+    """Refuse a database that is not at head.
+
+    Raises:
+        ConnectionFailedError: no connection.
+        UnknownRevisionError: its revision is not one of ours.
+        UnmanagedDatabaseError: its tables are there, made by hand.
+        BehindHeadError: it is at an earlier revision.
+    """
+    with _reading(settings) as cursor:
+        current = read_revision(cursor, settings)
+    if pending(current):
+        raise BehindHeadError(current, settings.target)
+
+
 def database_status(settings: Settings) -> DatabaseStatus:
     """Read the status of the settings' database; changes nothing, and counts for two seconds at most.
 
@@ -162,9 +188,9 @@ def _table_status(cursor: Cursor, name: str, oid: int | None) -> ObjectStatus:
     rows = _count(cursor, name)
     exact = rows is not None
     if rows is None:
-        estimate = _value(cursor, "SELECT reltuples::bigint FROM pg_class WHERE oid = %s", oid)
+        estimate = _value(cursor, _ESTIMATE, oid, oid)
         rows = None if estimate < 0 else estimate  # -1: never analyzed
-    size = _attempted(cursor, "SELECT pg_total_relation_size(%s)", oid)
+    size = _attempted(cursor, _SIZE, oid, oid)
     pretty = _value(cursor, "SELECT pg_size_pretty(%s::bigint)", size)
     return ObjectStatus(name, "table", present=True, rows=rows, exact=exact, bytes=size, size=pretty)
 

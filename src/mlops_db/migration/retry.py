@@ -60,7 +60,7 @@ def with_retries(  # noqa: PLR0913  (all but the first by name)
             if left <= 0:
                 raise BlockedError(
                     f"no lock after {tries} {'try' if tries == 1 else 'tries'}, blocked by {seen}; "
-                    "this revision was rolled back, those before it are done",
+                    "the step was rolled back, those before it are done",
                     hint="End that session or let it finish, then run the same command; it goes on where it stopped. "
                     "-x retry-for=10min tries longer.",
                 ) from error

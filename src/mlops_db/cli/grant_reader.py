@@ -1,0 +1,24 @@
+"""`mlops-db grant-reader`: let a role read the three views, and nothing else."""
+
+import sys
+from argparse import Namespace
+
+from mlops_db.inspection.status import require_head
+from mlops_db.migration.reader import grant_reader
+from mlops_db.schema.objects import VIEWS
+from mlops_db.settings import Settings
+
+
+def run(options: Namespace) -> int:
+    """Grant, or say why not."""
+    settings = Settings.from_environment()
+    require_head(settings)
+    may_create = grant_reader(settings, options.role)
+    print(f'✅ Role "{options.role}" may read {", ".join(VIEWS)} of {settings.target}, and nothing else')
+    if may_create:
+        print(
+            "note: before PostgreSQL 15 everybody may create tables in schema public; a superuser takes that away with "
+            "REVOKE CREATE ON SCHEMA public FROM PUBLIC;",
+            file=sys.stderr,
+        )
+    return 0

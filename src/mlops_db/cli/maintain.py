@@ -1,0 +1,44 @@
+"""`mlops-db maintain`: partitions of monitoring_metrics ahead, in months, and no longer than wanted."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from mlops_db.cli.output import print_table
+from mlops_db.inspection.status import require_head
+from mlops_db.migration.maintenance import interval_of, maintain, planned
+from mlops_db.settings import Settings
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+    from mlops_db.migration.maintenance import Step
+
+DONE = {"create": "created", "move": "filled with moved rows", "drop": "dropped"}
+
+
+def run(options: Namespace) -> int:
+    """Maintain, or with --dry-run tell what would be done."""
+    keep = None if options.keep is None else interval_of(options.keep)
+    settings = Settings.from_environment()
+    require_head(settings)
+    steps = planned(settings, keep=keep) if options.dry_run else maintain(settings, keep=keep, progress=sys.stderr)
+    if options.dry_run and steps:
+        print_table(("action", "partition", "rows", "size"), [_row(step) for step in steps], right=("rows", "size"))
+    counts = Counter(step.action for step in steps)
+    told = ", ".join(
+        f"{count} to {action}" if options.dry_run else _done(action, count) for action, count in counts.items()
+    )
+    remark = " Nothing was changed (--dry-run)." if options.dry_run else ""
+    print(f"{settings.target}: {told or 'nothing to do'}.{remark}")
+    return 0
+
+
+def _done(action: str, count: int) -> str:
+    return f"{count} {'partition' if count == 1 else 'partitions'} {DONE[action]}"
+
+
+def _row(step: Step) -> tuple[str, ...]:
+    return step.action, step.partition, "" if step.rows is None else f"{step.rows:,}", step.size or ""

@@ -1,0 +1,157 @@
+from collections.abc import Iterator
+from dataclasses import replace
+
+import psycopg
+import pytest
+
+from mlops_db.migration.reader import grant_reader
+from mlops_db.schema.objects import TABLES, VIEWS
+from support.database import Database
+from support.process import told
+
+ROLE = 'mlops test "reader"'
+QUOTED = '"mlops test ""reader"""'
+
+
+@pytest.fixture
+def role(head: Database) -> Iterator[str]:
+    head.query(f"CREATE ROLE {QUOTED} NOLOGIN")
+    try:
+        yield QUOTED
+    finally:
+        head.query("RESET ROLE")
+        head.query(f"DROP OWNED BY {QUOTED}")
+        head.query(f"DROP ROLE {QUOTED}")
+
+
+def as_role(database: Database, role: str, statement: str) -> list[tuple[object, ...]]:
+    database.query(f"SET ROLE {role}")
+    try:
+        return database.query(statement)
+    finally:
+        database.query("RESET ROLE")
+
+
+def granted(database: Database) -> None:
+    done = database.run("mlops-db", "grant-reader", ROLE)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == (
+        f'✅ Role "{ROLE}" may read v_decision_history, v_model_timeline, v_recent_monitoring of '
+        f"{database.settings.target}, and nothing else\n"
+    )
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_it_may_read_the_views(head: Database, role: str, view: str) -> None:
+    head.query("INSERT INTO monitoring_metrics (metric_type, metric_name, metric_value) VALUES ('drift', 'psi', 0.1)")
+    head.query("INSERT INTO model_versions (mlflow_run_id, model_version) VALUES ('run-1', '1')")
+    head.query("INSERT INTO retraining_decisions (action) VALUES ('pending')")
+
+    granted(head)
+
+    assert len(as_role(head, role, f"SELECT * FROM {view}")) == 1
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        *(f"SELECT * FROM {table}" for table in TABLES),
+        "SELECT * FROM alembic_version",
+        "SELECT * FROM mlops_internal.metric_series",
+        "SELECT * FROM mlops_internal.migration_history",
+        "SELECT * FROM mlops_internal.monitoring_metrics_later",
+        "INSERT INTO monitoring_metrics (metric_type, metric_name) VALUES ('drift', 'psi')",
+        "INSERT INTO retraining_decisions (action) VALUES ('promote')",
+        "INSERT INTO v_model_timeline (model_version) VALUES ('1')",
+        "UPDATE v_model_timeline SET status = 'production'",
+        "DELETE FROM v_decision_history",
+        "TRUNCATE model_versions",
+        "DROP VIEW v_model_timeline",
+        "SELECT mlops_internal.register_series('m', 't', 'n')",
+        "CALL mlops_internal.maintain()",
+        "CREATE TABLE mlops_internal.mine ()",
+        "CREATE SCHEMA mine",
+        "GRANT SELECT ON v_model_timeline TO PUBLIC",
+    ],
+)
+def test_it_may_do_nothing_else(head: Database, role: str, statement: str) -> None:
+    grant_reader(head.settings, ROLE)
+
+    try:
+        as_role(head, role, statement)
+    except (psycopg.errors.InsufficientPrivilege, psycopg.errors.ObjectNotInPrerequisiteState):
+        return
+    # GRANT by somebody who may not only warns.
+    assert statement.startswith("GRANT")
+    assert not head.value("SELECT has_table_privilege('pg_monitor', 'v_model_timeline', 'SELECT')")
+
+
+def test_a_login_that_is_a_member_reads_too(head: Database, role: str) -> None:
+    granted(head)
+    head.query(f"CREATE ROLE mlops_test_grafana LOGIN PASSWORD 'grafana' IN ROLE {role}")
+    try:
+        settings = replace(head.settings, user="mlops_test_grafana", password="grafana")  # noqa: S106
+        with psycopg.connect(
+            host=settings.host,
+            port=settings.port,
+            user=settings.user,
+            password=settings.password,
+            dbname=settings.database,
+        ) as connection:
+            assert connection.execute("SELECT * FROM v_model_timeline").fetchall() == []
+    finally:
+        head.query("DROP ROLE mlops_test_grafana")
+
+
+def test_views_that_a_revision_makes_anew_stay_readable(head: Database, role: str) -> None:
+    granted(head)
+
+    assert head.run("alembic", "downgrade", "0017").returncode == 0
+    assert head.run("alembic", "upgrade", "head").returncode == 0
+
+    for view in VIEWS:
+        as_role(head, role, f"SELECT * FROM {view}")
+    check = head.run("mlops-db", "check")
+    assert check.returncode == 0, check.stdout
+
+
+def test_granting_twice_is_once(head: Database, role: str) -> None:
+    granted(head)
+    granted(head)
+
+    assert head.value("SELECT count(*) FROM aclexplode((SELECT relacl FROM pg_class WHERE relname = %s))"
+                      " WHERE grantee = %s::regrole", [VIEWS[0], role]) == 1  # fmt: skip
+
+
+def test_a_role_that_can_do_more_is_refused_and_gets_nothing(head: Database, role: str) -> None:
+    head.query(f"GRANT INSERT ON model_versions TO {role}")
+
+    done = head.run("mlops-db", "grant-reader", ROLE)
+
+    told(done, "can do more than read the views: INSERT on model_versions", "REVOKE")
+    assert not head.value("SELECT has_table_privilege(%s, 'v_model_timeline', 'SELECT')", [ROLE])
+
+
+def test_the_owner_is_no_reader(head: Database) -> None:
+    told(head.run("mlops-db", "grant-reader", head.settings.user), "can do more than read the views")
+
+
+def test_a_role_that_is_not_there_is_told_how_it_is_made(head: Database) -> None:
+    told(head.run("mlops-db", "grant-reader", "no body"), 'no role "no body"', 'CREATE ROLE "no body" NOLOGIN;')
+
+
+@pytest.mark.usefixtures("role")
+def test_who_does_not_own_the_views_grants_nothing(head: Database) -> None:
+    head.query("CREATE ROLE mlops_test_other LOGIN PASSWORD 'other'")
+    try:
+        head.query("GRANT SELECT ON alembic_version TO mlops_test_other")
+        done = head.run("mlops-db", "grant-reader", ROLE, POSTGRES_USER="mlops_test_other", POSTGRES_PASSWORD="other")  # noqa: S106
+        told(done, "owner")
+    finally:
+        head.query("DROP OWNED BY mlops_test_other")
+        head.query("DROP ROLE mlops_test_other")
+    assert not head.value("SELECT has_table_privilege(%s, 'v_model_timeline', 'SELECT')", [ROLE])
+
+
+def test_a_database_behind_head_is_refused(empty: Database) -> None:
+    told(empty.run("mlops-db", "grant-reader", "postgres"), "has no tables yet", "alembic upgrade head")
