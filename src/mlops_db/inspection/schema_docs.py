@@ -10,14 +10,19 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from mlops_db.inspection.catalogue import Catalogue, Name
-from mlops_db.schema.objects import TABLES, VIEWS
+from mlops_db.schema.objects import TABLES as PUBLIC_TABLES
+from mlops_db.schema.objects import VIEWS
 from mlops_db.schema.views import VIEWS as VIEW_QUERIES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+TABLES = (*PUBLIC_TABLES, "mlops_internal.metric_series")
 # What points to what without a foreign key, which no catalogue tells: candidates may be decided on unregistered.
-POINTS = (("retraining_decisions", "candidate_mlflow_run_id", "model_versions", "mlflow_run_id"),)
+POINTS = (
+    ("retraining_decisions", "candidate_mlflow_run_id", "model_versions", "mlflow_run_id"),
+    ("monitoring_metrics", "metric_name", "mlops_internal.metric_series", "metric_name"),
+)
 SHORT_TYPES = {
     "character varying": "varchar",
     "timestamp without time zone": "timestamp",
@@ -59,13 +64,13 @@ def _markdown_lines(catalogue: Catalogue, revision: str) -> Iterator[str]:
         "erDiagram",
     )
     for table in TABLES:
-        yield f"    {table} {{"
+        yield f"    {_plain(table)} {{"
         for column in columns_of(catalogue, table):
             key = " PK" if _is_key(catalogue, table, column.name) else ""
             yield f"        {column.type.replace(' ', '_').replace(',', '_')} {column.name}{key}"
         yield "    }"
     for source, reference, target, _ in POINTS:
-        yield f'    {source} }}o--o| {target} : "{reference}"'
+        yield f'    {_plain(source)} }}o--o| {_plain(target)} : "{reference}"'
     yield "```"
     for kind, names in (("Table", TABLES), ("View", VIEWS)):
         for name in names:
@@ -73,7 +78,7 @@ def _markdown_lines(catalogue: Catalogue, revision: str) -> Iterator[str]:
 
 
 def _object_lines(catalogue: Catalogue, kind: str, name: str) -> Iterator[str]:
-    properties = catalogue[Name(kind.lower(), "", f"public.{name}")]
+    properties = catalogue[Name(kind.lower(), "", _qualified(name))]
     yield from ("", f"## {kind} {name}", "")
     if "comment" in properties:
         yield from (properties["comment"], "")
@@ -89,12 +94,12 @@ def _object_lines(catalogue: Catalogue, kind: str, name: str) -> Iterator[str]:
         yield f"| {column.name} | {column.type} | {required} | {column.default} | {column.comment} |"
     yield ""
     for item, properties in catalogue.items():
-        if item.within == f"public.{name}" and item.kind in ("constraint", "index", "trigger"):
+        if item.within == _qualified(name) and item.kind in ("constraint", "index", "trigger"):
             yield f"- {item.kind} `{item.name}`: `{properties['definition']}`"
 
 
 def columns_of(catalogue: Catalogue, name: str) -> list[Column]:
-    """The columns of a table or view of schema public, in their order."""
+    """The columns of a table or view, of schema public unless it says another, in their order."""
     return [
         Column(
             name=item.name.strip('"'),
@@ -104,8 +109,17 @@ def columns_of(catalogue: Catalogue, name: str) -> list[Column]:
             comment=properties.get("comment", "").replace("|", "\\|"),
         )
         for item, properties in catalogue.items()
-        if item.kind == "column" and item.within == f"public.{name}"
+        if item.kind == "column" and item.within == _qualified(name)
     ]
+
+
+def _qualified(name: str) -> str:
+    return name if "." in name else f"public.{name}"
+
+
+def _plain(name: str) -> str:
+    """Without its schema, which Mermaid does not take."""
+    return name.rpartition(".")[2]
 
 
 def _short(type_: str) -> str:
@@ -115,8 +129,8 @@ def _short(type_: str) -> str:
 
 
 def _is_key(catalogue: Catalogue, table: str, column: str) -> bool:
-    key = catalogue.get(Name("constraint", f"public.{table}", f"{table}_pkey"), {}).get("definition", "")
-    return column in key.partition("(")[2].rstrip(")").split(", ")
+    key = catalogue.get(Name("constraint", _qualified(table), f"{_plain(table)}_pkey"), {}).get("definition", "")
+    return column in key.partition("(")[2].rstrip(")").replace('"', "").split(", ")
 
 
 LINE, WIDTH, GAP, TOP = 18, 330, 150, 16
@@ -146,11 +160,11 @@ def _svg_lines(catalogue: Catalogue) -> Iterator[str]:
     for view in VIEWS:
         for table in catalogue[Name("view", "", f"public.{view}")]["reads"].split(", "):
             yield _arrow(placed[table.removeprefix("public.")], placed[view])
-    for source, reference, target, referenced in POINTS:
+    for number, (source, reference, target, referenced) in enumerate(POINTS, 1):
         left = placed[source][0]
         start = _middle(catalogue, source, reference, placed[source][1])
         end = _middle(catalogue, target, referenced, placed[target][1])
-        yield f'<path class="point" d="M {left} {start} H {left - 10} V {end} H {left}"/>'
+        yield f'<path class="point" d="M {left} {start} H {left - 5 * number} V {end} H {left}"/>'
     for name, (left, top, box) in placed.items():
         yield from _box(catalogue, name, left, top, box)
     yield "</svg>"
