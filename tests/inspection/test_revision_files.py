@@ -205,6 +205,26 @@ def test_the_template_s_prose_is_found(prose: str) -> None:
     ]
 
 
+OUTSIDE = {
+    "autocommit_block": "with op.get_context().autocommit_block():\n    op.execute('VACUUM')",
+    "create_index_concurrently": "op.create_index_concurrently('i', 't', ['c'])",
+}
+
+
+@pytest.mark.parametrize("where", OUTSIDE)
+@pytest.mark.parametrize("way", ["up", "down"])
+def test_locks_that_no_check_can_see_have_to_be_named(where: str, way: str) -> None:
+    up, down = (OUTSIDE[where], DOWN) if way == "up" else (UP, OUTSIDE[where])
+
+    (line,) = of_first(source("0001", None, up, down, locks="some, for a moment."))
+
+    assert line == (
+        f"docstring: its Locks name none, and what runs in {where} takes some. "
+        "Name the strongest of them, such as SHARE UPDATE EXCLUSIVE: no check can see it."
+    )
+    assert of_first(source("0001", None, up, down, locks="SHARE UPDATE EXCLUSIVE on t.")) == []
+
+
 @pytest.mark.parametrize("prose", ["scores < 0 or > 1", "1 <> 2", "a -> b", "x <= 3 and y >= 4", "f(x) << 3"])
 def test_comparisons_are_not_the_template_s_prose(prose: str) -> None:
     assert of_first(changed(("a test asks for it.", prose))) == []

@@ -42,7 +42,7 @@ def outside(statement: str) -> str:
     return f"with op.get_context().autocommit_block():\n    op.execute({statement!r})"
 
 
-F1_CHECK = "ADD CONSTRAINT model_versions_f1_score_check CHECK (f1_score BETWEEN 0 AND 1) NOT VALID"
+F1_CHECK = "ADD CONSTRAINT f1_again CHECK (f1_score BETWEEN 0 AND 1) NOT VALID"
 
 GOOD = {
     "an added column": Revision(
@@ -61,12 +61,12 @@ GOOD = {
     ),
     "a constraint for new rows": Revision(
         sql(f"ALTER TABLE model_versions {F1_CHECK}"),
-        sql("ALTER TABLE model_versions DROP CONSTRAINT model_versions_f1_score_check"),
+        sql("ALTER TABLE model_versions DROP CONSTRAINT f1_again"),
     ),
     "its validation": Revision(
-        'op.validate_constraint("model_versions_f1_score_check", "model_versions")',
+        'op.validate_constraint("f1_again", "model_versions")',
         sql(
-            "ALTER TABLE model_versions DROP CONSTRAINT model_versions_f1_score_check",
+            "ALTER TABLE model_versions DROP CONSTRAINT f1_again",
             f"ALTER TABLE model_versions {F1_CHECK}",
         ),
         locks="SHARE UPDATE EXCLUSIVE while the rows are read; downgrade takes ACCESS EXCLUSIVE for a moment.",
@@ -141,26 +141,26 @@ BAD = {
         # Schemas other than ours are not compared: the mark stays unseen.
         sql("""
             DO $$ BEGIN
-                IF to_regclass('elsewhere.mark') IS NULL THEN COMMENT ON TABLE model_versions IS 'first time'; END IF;
+                IF to_regclass('elsewhere.mark') IS NULL THEN COMMENT ON TABLE orders IS 'first time'; END IF;
                 CREATE SCHEMA IF NOT EXISTS elsewhere;
                 CREATE TABLE IF NOT EXISTS elsewhere.mark ();
             END $$
         """),
-        sql("COMMENT ON TABLE model_versions IS NULL"),
+        sql("COMMENT ON TABLE orders IS NULL"),
         (r"round-trip: a second upgrade makes .*: comment: expected first time, found nothing\. .*",),
     ),
     # --sql
     "an upgrade that is another one online": Revision(
-        "if not op.get_context().as_sql:\n    op.execute(\"COMMENT ON TABLE model_versions IS 'online'\")",
-        sql("COMMENT ON TABLE model_versions IS NULL"),
+        "if not op.get_context().as_sql:\n    op.execute(\"COMMENT ON TABLE orders IS 'online'\")",
+        sql("COMMENT ON TABLE orders IS NULL"),
         (r"sql-mode: the script of its upgrade makes .*: comment: expected online, found nothing\. Let .*",),
-        after="COMMENT ON TABLE model_versions IS NULL",
+        after="COMMENT ON TABLE orders IS NULL",
     ),
     "a downgrade that is another one online": Revision(
-        sql("COMMENT ON TABLE model_versions IS 'both'"),
-        "if not op.get_context().as_sql:\n    op.execute('COMMENT ON TABLE model_versions IS NULL')",
+        sql("COMMENT ON TABLE orders IS 'both'"),
+        "if not op.get_context().as_sql:\n    op.execute('COMMENT ON TABLE orders IS NULL')",
         (r"sql-mode: the script of its downgrade makes .*: comment: expected nothing, found both\. Let .*",),
-        after="COMMENT ON TABLE model_versions IS NULL",
+        after="COMMENT ON TABLE orders IS NULL",
     ),
     "a script that psql refuses": Revision(
         'op.execute("SELECT 1/0" if op.get_context().as_sql else "SELECT 1")',
@@ -197,10 +197,10 @@ BAD = {
         locks="SHARE UPDATE EXCLUSIVE on model_versions, for a moment.",
     ),
     "a downgrade with a stronger lock than declared": Revision(
-        sql("COMMENT ON COLUMN model_versions.status IS 'stage'"),
-        sql("LOCK TABLE model_versions IN SHARE ROW EXCLUSIVE MODE", "COMMENT ON COLUMN model_versions.status IS NULL"),
-        (r"locks: downgrade takes SHARE ROW EXCLUSIVE on model_versions, declared is SHARE UPDATE EXCLUSIVE\. .*",),
-        locks="SHARE UPDATE EXCLUSIVE on model_versions, for a moment.",
+        sql("COMMENT ON COLUMN orders.amount IS 'stage'"),
+        sql("LOCK TABLE orders IN SHARE ROW EXCLUSIVE MODE", "COMMENT ON COLUMN orders.amount IS NULL"),
+        (r"locks: downgrade takes SHARE ROW EXCLUSIVE on orders, declared is SHARE UPDATE EXCLUSIVE\. .*",),
+        locks="SHARE UPDATE EXCLUSIVE on orders, for a moment.",
     ),
     "a lock where none is declared": Revision(
         sql("COMMENT ON TABLE orders IS 'orders'"),
@@ -208,6 +208,12 @@ BAD = {
         (r"locks: upgrade takes SHARE UPDATE EXCLUSIVE on orders, declared is none\. .*",
          r"locks: downgrade takes SHARE UPDATE EXCLUSIVE on orders, declared is none\. .*"),
         locks="none.",
+    ),
+    "a lock that is gone before a block outside begins": Revision(
+        sql("LOCK TABLE model_versions IN EXCLUSIVE MODE") + "\n" + outside("SELECT 1"),
+        sql("SELECT 1"),
+        (r"locks: upgrade takes EXCLUSIVE on model_versions, declared is SHARE UPDATE EXCLUSIVE\. .*",),
+        locks="SHARE UPDATE EXCLUSIVE on model_versions.",
     ),
     "a stronger lock than declared on a view": Revision(
         sql("ALTER VIEW v_model_timeline SET (security_barrier = true)"),

@@ -18,6 +18,21 @@ FILE_NAME = re.compile(r"(?P<number>[0-9]{4})_[a-z0-9]+(?:_[a-z0-9]+)*\.py")
 # What a revision may import: what does not change under it with this project.
 STEADY = {"alembic", "sqlalchemy", *sys.stdlib_module_names}
 
+# From the weakest to the strongest, as the manual lists them (13.3.1 Table-Level Locks).
+LOCK_MODES = (
+    "ACCESS SHARE",
+    "ROW SHARE",
+    "ROW EXCLUSIVE",
+    "SHARE UPDATE EXCLUSIVE",
+    "SHARE",
+    "SHARE ROW EXCLUSIVE",
+    "EXCLUSIVE",
+    "ACCESS EXCLUSIVE",
+)
+_BY_LENGTH = sorted(LOCK_MODES, key=len, reverse=True)
+# What commits the revision so far, and leaves its statements to commit by themselves.
+OUTSIDE = {"autocommit_block", "create_index_concurrently"}
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -136,8 +151,24 @@ def _docstring_findings(file: RevisionFile) -> Iterator[Finding]:
             file.path.name, "docstring", f"its docstring lacks {', '.join(missing)}",
             "Say what changes, why, which locks are taken and for how long, and what downgrade loses.",
         )  # fmt: skip
+    used = sorted(OUTSIDE & {node.attr for node in ast.walk(file.tree) if isinstance(node, ast.Attribute)})
+    if used and "Locks" not in missing and strongest_lock(description.sections["Locks"]) < 0:
+        yield Finding(
+            file.path.name, "docstring", f"its Locks name none, and what runs in {used[0]} takes some",
+            "Name the strongest of them, such as SHARE UPDATE EXCLUSIVE: no check can see it.",
+        )  # fmt: skip
     if re.search(r"<[a-z][^<>]*>", docstring):
         yield Finding(file.path.name, "docstring", "its docstring still holds the template's <...>", "Fill it in.")
+
+
+def strongest_lock(declaration: str) -> int:
+    """The strongest lock mode that the text names, as its place in LOCK_MODES; -1 for none."""
+    named = -1
+    for mode in _BY_LENGTH:  # ACCESS SHARE before SHARE, which is a part of it
+        if mode in declaration:
+            named = max(named, LOCK_MODES.index(mode))
+            declaration = declaration.replace(mode, "")
+    return named
 
 
 def _import_findings(file: RevisionFile) -> Iterator[Finding]:

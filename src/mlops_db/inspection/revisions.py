@@ -23,16 +23,25 @@ from alembic import command
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError, load_python_file, to_tuple
 from psycopg2.extensions import make_dsn
+from sqlalchemy import event
 
 from mlops_db.errors import MissingExtraError, SettingsError
 from mlops_db.inspection.catalogue import Catalogue, read_catalogue
 from mlops_db.inspection.drift import Difference, differences, scratch_database
-from mlops_db.inspection.revision_files import Finding, RevisionFile, file_findings, is_one_way
+from mlops_db.inspection.revision_files import (
+    LOCK_MODES,
+    Finding,
+    RevisionFile,
+    file_findings,
+    is_one_way,
+    strongest_lock,
+)
 from mlops_db.inspection.rows import insert_rows, read_checks
 from mlops_db.migration.commands import alembic_config, run_command
 from mlops_db.migration.history import CREATE as CREATE_HISTORY
 from mlops_db.migration.preview import describe, written_sql
 from mlops_db.migration.progress import Progress
+from mlops_db.migration.session import migration_connection
 from mlops_db.schema.revisions import BASELINE
 from mlops_db.server.connection import connect, located
 from mlops_db.server.embedded import client_program
@@ -48,18 +57,6 @@ if TYPE_CHECKING:
     from mlops_db.settings import Settings
 
 OLDEST_SERVER = "13"
-# From the weakest to the strongest, as the manual lists them (13.3.1 Table-Level Locks).
-LOCK_MODES = (
-    "ACCESS SHARE",
-    "ROW SHARE",
-    "ROW EXCLUSIVE",
-    "SHARE UPDATE EXCLUSIVE",
-    "SHARE",
-    "SHARE ROW EXCLUSIVE",
-    "EXCLUSIVE",
-    "ACCESS EXCLUSIVE",
-)
-_BY_LENGTH = sorted(LOCK_MODES, key=len, reverse=True)
 KEEP_FROM_RUNNING = ("syntax", "loads", "upgrade", "one-head", "linear", "name")
 CHECKS = ("files", "round trip", "--sql", "squawk", "locks")
 _RULES = {"round-trip": "round trip", "sql-mode": "--sql", "squawk": "squawk", "locks": "locks"}
@@ -152,16 +149,22 @@ class _Runs:
         self.previous = "base"
         self.branched = False
         self.coming: dict[tuple[str, str, str], str] = {}
-        config.attributes["before_commit"] = self.note_locks
 
     def run(self, directory: ScriptDirectory) -> None:
         scripts = list(reversed(list(directory.walk_revisions())))
         self.coming = self.checks_at_head()
-        with scratch_database(self.settings) as online, scratch_database(self.settings) as scripted:
+        with (
+            scratch_database(self.settings) as online,
+            scratch_database(self.settings) as scripted,
+            migration_connection(
+                online, lock_timeout=online.lock_timeout, statement_timeout=online.statement_timeout
+            ) as connection,
+        ):
+            event.listen(connection, "commit", self.note_locks)
             for scratch in (online, scripted):
                 with _cursor(scratch) as cursor:
                     cursor.execute(CREATE_HISTORY)  # it stays, so it is there before the first revision, too
-            self.config.attributes["settings"] = online
+            self.config.attributes.update(settings=online, connection=connection)
             for number, script in enumerate(scripts, 1):
                 self.progress.begin(f"[{number}/{len(scripts)}] {Path(script.path).stem}")
                 if not self.check(script, online, scripted):
@@ -190,7 +193,7 @@ class _Runs:
             with _cursor(online) as cursor:
                 insert_rows(cursor, self.coming)
             start = self.catalogue(online)
-            declared = _strongest(describe(script.module.__doc__ or "").sections.get("Locks", ""))
+            declared = strongest_lock(describe(script.module.__doc__ or "").sections.get("Locks", ""))
             up = self.migrate(command.upgrade, revision, online, file, declared)
             with _cursor(online) as cursor:
                 insert_rows(cursor, self.coming)
@@ -234,10 +237,15 @@ class _Runs:
         return self.catalogue(scratch)
 
     def note_locks(self, connection: Connection) -> None:
-        """Called at the end of each revision's transaction, which still holds all of its locks."""
-        for relation, mode in connection.exec_driver_sql(_LOCKS):
-            name = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", mode.removesuffix("Lock")).upper()
-            self.locks.setdefault(relation, set()).add(name)
+        """Called before each transaction is committed, which still holds all of its locks.
+
+        Statements outside of any transaction have let go of theirs when they end: for those a docstring is believed.
+        """
+        with closing(connection.connection.cursor()) as cursor:
+            cursor.execute(_LOCKS)
+            for relation, mode in cursor.fetchall():
+                name = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", mode.removesuffix("Lock")).upper()
+                self.locks.setdefault(relation, set()).add(name)
 
     def check_script(
         self, file: str, ends: tuple[str, str], scripted: Settings, online: tuple[Catalogue, Catalogue, Catalogue]
@@ -304,16 +312,6 @@ class _Runs:
 def _cursor(settings: Settings) -> Iterator[Cursor]:
     with closing(connect(settings)) as connection, connection, connection.cursor() as cursor:
         yield cursor
-
-
-def _strongest(declaration: str) -> int:
-    """The strongest lock mode that the text names, as its place in LOCK_MODES; -1 for none."""
-    named = -1
-    for mode in _BY_LENGTH:  # ACCESS SHARE before SHARE, which is a part of it
-        if mode in declaration:
-            named = max(named, LOCK_MODES.index(mode))
-            declaration = declaration.replace(mode, "")
-    return named
 
 
 def _psql(settings: Settings, script: str) -> str | None:

@@ -50,7 +50,6 @@ def run(context: EnvironmentContext) -> None:
     - `connection`: a connection to use. If it is in a transaction of its caller's, everything happens in that
       transaction and nothing is tried twice.
     - `progress`: a text stream that is told what happens.
-    - `before_commit`: a function that is called with the connection at the end of each revision's transaction.
 
     Raises:
         CommandError: what went wrong and what to do about it. Alembic prints it as one line and a hint; the cause is
@@ -269,9 +268,6 @@ class _Run:
         lock.require_lock(self.connection)
         view_grants.restore(self.connection)
         self.history.applied()
-        observer: Callable[[Connection], None] | None = self.context.config.attributes.get("before_commit")
-        if observer is not None:
-            observer(self.connection)
 
     def record_failure(self, error: Exception) -> None:
         if self.connection.invalidated:
