@@ -19,7 +19,8 @@ beside which PostgreSQL cannot know that partitions are in the order of time: th
 looked for in all of them (40 times slower with 27 partitions; docs/scaling.md).
 
 A row that breaks a rule stops the revision, as in revision 0008. So does a view of somebody else's on the table, which
-would go on reading the old rows only. Grants are carried over.
+would go on reading the old rows only, and a run by another role than the table's owner, to whom the new table would
+belong. Grants are carried over.
 """
 
 from alembic import op
@@ -35,11 +36,19 @@ BROKEN = {
     "created_at is NULL": "created_at IS NULL",
 }
 
-STOP_IF_READ = """
+STOP_IF_NOT_ALONE = """
 DO $find$
 DECLARE
+    owner text;
     readers text;
 BEGIN
+    SELECT pg_get_userbyid(relowner) INTO owner FROM pg_class WHERE oid = 'monitoring_metrics'::regclass;
+    IF owner <> current_user THEN
+        RAISE insufficient_privilege USING
+            MESSAGE = format('monitoring_metrics belongs to %s, and would belong to %s; nothing was changed',
+                             owner, current_user),
+            HINT = format('Run it as the owner: POSTGRES_USER=%s.', owner);
+    END IF;
     SELECT string_agg(DISTINCT r.ev_class::regclass::text, ', ') INTO readers
       FROM pg_rewrite AS r JOIN pg_depend AS d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid
      WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = 'monitoring_metrics'::regclass
@@ -248,7 +257,7 @@ def upgrade() -> None:
     # Reading and rewriting millions of rows takes longer than a statement of a revision usually may.
     op.execute("SET LOCAL statement_timeout = '6h'")
     op.execute(stop_if_broken("monitoring_metrics", BROKEN))
-    op.execute(STOP_IF_READ)
+    op.execute(STOP_IF_NOT_ALONE)
     op.execute("LOCK TABLE monitoring_metrics IN ACCESS EXCLUSIVE MODE")
     op.execute("DROP VIEW v_recent_monitoring")
     op.execute("DROP TRIGGER monitoring_metrics_register_series ON monitoring_metrics")
@@ -262,7 +271,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.execute("SET LOCAL statement_timeout = '6h'")
-    op.execute(STOP_IF_READ)
+    op.execute(STOP_IF_NOT_ALONE)
     op.execute("LOCK TABLE monitoring_metrics IN ACCESS EXCLUSIVE MODE")
     op.execute("DROP VIEW v_recent_monitoring")
     op.execute("DROP TRIGGER monitoring_metrics_register_series ON monitoring_metrics")
