@@ -27,7 +27,7 @@ COMMENT ON TABLE model_versions IS 'by hand';
 DROP VIEW v_model_timeline;
 CREATE INDEX extra ON retraining_decisions (action);
 ALTER TABLE monitoring_metrics ALTER metric_type TYPE text;
-ALTER TABLE retraining_decisions ALTER action SET NOT NULL;
+ALTER TABLE retraining_decisions ALTER reasoning SET NOT NULL;
 """
 
 
@@ -83,13 +83,13 @@ def test_each_difference_is_one_line_and_nothing_changes(drifted: Database) -> N
         "table public.model_versions",
         "view public.v_model_timeline",
         "view public.v_recent_monitoring",
+        "column public.retraining_decisions.reasoning",
         "column public.monitoring_metrics.metric_type",
-        "column public.retraining_decisions.action",
         "index public.extra on public.retraining_decisions",
     ]
     assert lines[0].endswith(", found by hand")
     assert lines[-1].endswith(": unexpected")
-    assert lines[3] == (
+    assert lines[4] == (
         "column public.monitoring_metrics.metric_type: type: expected character varying(100), found text"
     )
     assert count == f"{drifted.settings.target} at revision {HEAD}: {len(lines)} differences"

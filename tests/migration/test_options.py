@@ -24,7 +24,16 @@ from support.versions import Checkout, sql
 DEFAULTS = Settings()
 UNITS = {"ms": 1, "s": 1000, "min": 60_000, "h": 3_600_000}
 LONGEST_MS = 2**31 - 1
-KEYS = ["allow-data-loss", "lock-timeout", "lock-wait", "plan", "retry-for", "show-queries", "statement-timeout"]
+KEYS = [
+    "allow-data-loss",
+    "legacy-timezone",
+    "lock-timeout",
+    "lock-wait",
+    "plan",
+    "retry-for",
+    "show-queries",
+    "statement-timeout",
+]
 
 
 def parsed(*arguments: str, settings: Settings = DEFAULTS) -> Options:
@@ -37,7 +46,7 @@ def parsed(*arguments: str, settings: Settings = DEFAULTS) -> Options:
 def test_without_x_the_settings_count() -> None:
     settings = Settings(lock_wait=1, lock_timeout=2, statement_timeout=3, retry_for=4)
     assert parsed(settings=settings) == Options(
-        1, 2, 3, 4, plan=False, allow_data_loss=False, show_queries=False
+        1, 2, 3, 4, plan=False, allow_data_loss=False, show_queries=False, legacy_timezone="UTC"
     )  # fmt: skip
 
 
@@ -87,6 +96,21 @@ def test_booleans_are_read_in_every_usual_spelling_and_nothing_else(key: str) ->
             parsed(f"{key}={text}")
     with pytest.raises(SettingsError, match="is not a boolean"):
         parsed(key)
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "America/Argentina/Buenos_Aires", "Etc/GMT+5"])
+def test_a_time_zone_is_read_by_its_name(zone: str) -> None:
+    assert parsed(f"legacy-timezone={zone}").legacy_timezone == zone
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["", "Europe/Berln", "Europe", "Berlin", "+02:00", "../Berlin", "/etc/localtime", "UTC -c role=x", "UTC'; x", "\0"],
+)
+def test_what_is_no_time_zone_is_refused_in_one_line_that_names_the_key(value: str) -> None:
+    with pytest.raises(SettingsError, match=r"^-x legacy-timezone: .* is not a time zone$") as refused:
+        parsed(f"legacy-timezone={value}")
+    assert "legacy-timezone=Europe/Berlin" in refused.value.hint
 
 
 @pytest.mark.parametrize("key", ["", "lock_wait", "LOCK-WAIT", "lock-waits", "revision", "from_environment"])

@@ -8,6 +8,9 @@ from mlops_db.schema.objects import TABLES
 from mlops_db.schema.revisions import revisions
 from support.database import Database
 
+# Revisions that leave the schema alone.
+ONLY_ROWS = {"0015"}
+
 # --create shows the settings of the database itself too; alembic_version stays behind after the last downgrade.
 WITHOUT_VERSION = ("--create", "--exclude-table=alembic_version")
 
@@ -67,7 +70,7 @@ def test_a_revision_goes_up_and_down_and_up_with_rows_in_every_table(empty: Data
     rows_after = contents(empty)
     command.downgrade(config, "-1")
 
-    assert schema_after != schema_before
+    assert (schema_after == schema_before) is (revision in ONLY_ROWS)
     assert empty.dump(*WITHOUT_VERSION) == schema_before
     assert contents(empty) == rows_before
     assert revision_of(empty) == ([(revisions()[position - 1].id,)] if position else [])

@@ -13,13 +13,16 @@ from alembic.util import CommandError
 from sqlalchemy import Connection, create_engine
 from sqlalchemy.pool import NullPool
 
-from mlops_db.errors import StatementFailedError, UnmanagedDatabaseError
+from mlops_db.errors import CallersTransactionError, StatementFailedError, UnmanagedDatabaseError
 from mlops_db.migration import history
 from mlops_db.migration.commands import alembic_config
 from mlops_db.schema.objects import TABLES
 from mlops_db.server.connection import connect
 from support.database import ROOT, Database, clean_environment, run_command
 from support.extra_revisions import HEAD, add_revisions, config_in
+
+# The last revision before one that builds an index concurrently, which no transaction of a caller's can.
+BEFORE_CONCURRENTLY = "0011"
 
 
 def revision_of(database: Database) -> list[tuple[str]]:
@@ -65,7 +68,7 @@ def test_env_py_stays_under_thirty_lines() -> None:
 def test_what_ran_in_a_caller_s_transaction_is_gone_when_the_caller_rolls_back(empty: Database) -> None:
     with connection_of_a_caller(empty) as connection:
         transaction = connection.begin()
-        command.upgrade(with_connection(empty, connection), "head")
+        command.upgrade(with_connection(empty, connection), BEFORE_CONCURRENTLY)
         assert transaction.is_active, "the transaction is the caller's to end"
         transaction.rollback()
 
@@ -74,11 +77,23 @@ def test_what_ran_in_a_caller_s_transaction_is_gone_when_the_caller_rolls_back(e
 
 def test_what_ran_in_a_caller_s_transaction_is_there_when_the_caller_commits(empty: Database, head: Database) -> None:
     with connection_of_a_caller(empty) as connection, connection.begin():
-        command.upgrade(with_connection(empty, connection), "head")
+        command.upgrade(with_connection(empty, connection), BEFORE_CONCURRENTLY)
         assert relations(empty) == [], "nothing may be visible before the caller commits"
 
+    command.downgrade(alembic_config(head.settings), BEFORE_CONCURRENTLY)
     assert empty.dump() == head.dump()
-    assert revision_of(empty) == [(HEAD,)]
+    assert revision_of(empty) == [(BEFORE_CONCURRENTLY,)]
+
+
+def test_an_index_that_is_built_concurrently_is_refused_in_a_caller_s_transaction(empty: Database) -> None:
+    with connection_of_a_caller(empty) as connection:
+        transaction = connection.begin()
+        with pytest.raises(CommandError, match="model_versions_production_key is created concurrently") as refused:
+            command.upgrade(with_connection(empty, connection), "head")
+        transaction.rollback()
+
+    assert isinstance(refused.value.__cause__, CallersTransactionError)
+    assert relations(empty) == []
 
 
 def test_on_a_caller_s_idle_connection_the_run_commits_by_itself_and_leaves_it_open(empty: Database) -> None:
@@ -278,5 +293,7 @@ def test_a_downgrade_that_fails_leaves_the_ones_before_it_undone(empty: Database
     with pytest.raises(CommandError, match="monitoring_metrics"):
         command.downgrade(one_bad_revision, "base")
 
-    assert revision_of(empty) == [("0002",)]
-    assert empty.query("SELECT to_regclass('half_done'), to_regclass('retraining_decisions')") == [(None, None)]
+    assert revision_of(empty) == [("0016",)]
+    assert empty.query("SELECT to_regclass('half_done'), to_regproc('mlops_internal.metric_partitions')") == [
+        (None, None)
+    ]

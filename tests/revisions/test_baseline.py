@@ -69,7 +69,7 @@ def test_a_hand_made_database_stamped_0003_is_upgraded_to_the_same_schema_with_i
     empty: Database, head: Database
 ) -> None:
     empty.psql(SPECIFICATION)
-    empty.query("INSERT INTO model_versions (mlflow_run_id, model_version) VALUES ('run-1', '1')")
+    empty.query("INSERT INTO model_versions (mlflow_run_id, model_version, status) VALUES ('run-1', '1', 'staging')")
     config = alembic_config(empty.settings)
 
     command.stamp(config, "0003")
