@@ -8,6 +8,7 @@ import pytest
 from psycopg2.extensions import connection as Connection  # noqa: N812  (psycopg2 names its classes like functions)
 from psycopg2.extensions import cursor as Cursor  # noqa: N812  (the same)
 
+from mlops_db.inspection.patterns import matching_text
 from mlops_db.inspection.rows import ROWS, insert_rows
 from mlops_db.server.connection import connect
 from mlops_db.settings import Settings
@@ -114,6 +115,19 @@ CHECKS = {
     "positive": "c integer CHECK (c > 0)",
     "an object": "c jsonb NOT NULL CHECK (jsonb_typeof(c) = 'object')",
     "an object, or nothing": "c jsonb CHECK (c IS NULL OR jsonb_typeof(c) = 'object')",
+    "a range": "c integer NOT NULL CHECK (c BETWEEN 1 AND 5)",
+    "a range that is open": "c smallint CHECK (c > -3 AND c < 0)",
+    "a range far from zero": "c bigint CHECK (c >= 1000000), d int CHECK (d <= -10)",
+    "a range of numbers": "c double precision CHECK (c > 40.5 AND c < 41), d real CHECK (d BETWEEN -90 AND 90)",
+    "a range of a small scale": "c numeric(4, 2) CHECK (c > 0 AND c < 1), d numeric(10, 2) NOT NULL CHECK (d > 0)",
+    "a range beside another's": 'c int CHECK (c >= 7), cc int CHECK (cc <= 3), "C c" int CHECK ("C c" > 20)',
+    "above zero": "c double precision CHECK (c > 0), d numeric CHECK (d > 0)",
+    "an interval": "c interval CHECK (c > '0'), d interval NOT NULL CHECK (d >= '1 day')",
+    "thresholds": "c float8 CHECK (c < 'Infinity'), d float8 CHECK (d > '-Infinity'), CHECK (c <= d)",
+    "a pattern": "c text NOT NULL UNIQUE CHECK (c ~ '^[a-z][a-z0-9_]*$')",
+    "a pattern of a varchar": "c varchar(50) NOT NULL UNIQUE CHECK (c ~ '^run-[0-9a-f]{8}$')",
+    "a pattern with escapes": r"c text UNIQUE CHECK (c ~ '^v\d+\.\d{1,3}\.\d+$'), d text CHECK (d ~ '^\w+ it''s$')",
+    "a pattern without anchors": "c text CHECK (c ~ '[A-Z]{2,3}-?x')",
     "an order of two": "c timestamptz, d timestamptz, CHECK (d >= c)",
     "one needs the other": "c text CHECK (c IN ('a', 'b')), d timestamp, CHECK (c <> 'a' OR d IS NOT NULL)",
 }  # fmt: skip
@@ -125,6 +139,13 @@ def test_values_keep_to_the_checks(cursor: Cursor, columns: str) -> None:
     fill(cursor, f"CREATE TABLE checked ({columns}); {rest}")
 
     assert count(cursor, "checked") == ROWS * TIMES
+
+
+@pytest.mark.parametrize(
+    "pattern", ["^(a|b)$", "a|b", "[^a]", "[[:alpha:]]+", r"\yword\y", r"[\y]", "(", "a{2", "^^", "a**"]
+)
+def test_a_pattern_that_is_not_understood_is_left(pattern: str) -> None:
+    assert matching_text(pattern, 1) is None
 
 
 WHOLE_TABLES = {

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import TYPE_CHECKING
 
 from psycopg2 import sql
 
+from mlops_db.inspection.patterns import matching_text
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  (psycopg2 names its classes like functions)
+
+    Limit = tuple[float, bool] | None  # and whether that very number is allowed
 
 ROWS = 3
 
@@ -53,7 +58,11 @@ def read_checks(cursor: Cursor) -> dict[tuple[str, str, str], str]:
 
 
 def insert_rows(cursor: Cursor, coming: Mapping[tuple[str, str, str], str] | None = None) -> None:
-    """Insert rows into every table of ours; values fit the types, and the lists that CHECKs of text columns allow.
+    """Insert rows into every table of ours.
+
+    Values fit the types, and what CHECKs say of one column: a list of texts, a regular expression of the simple kinds
+    that `matching_text` knows, numbers from and to, a least interval. Not what they say of the length of a text, nor of
+    several columns together beyond that equal values will do, nor of what functions or LIKE make of a value.
 
     Args:
         cursor: where to insert.
@@ -74,13 +83,13 @@ def insert_rows(cursor: Cursor, coming: Mapping[tuple[str, str, str], str] | Non
         ]
         names = sql.SQL(", ").join(sql.Identifier(column[0]) for column in columns)
         for number in range(there + 1, there + 1 + ROWS):
-            values = sql.SQL(", ").join(_value(number, *column[1:]) for column in columns)
+            values = sql.SQL(", ").join(_value(number, *column) for column in columns)
             given = sql.SQL("({}) VALUES ({})").format(names, values) if columns else sql.SQL("DEFAULT VALUES")
             cursor.execute(sql.SQL("INSERT INTO {} {}").format(target, given))
 
 
-def _value(  # noqa: PLR0913, PLR0917  (what the catalogue tells of a column)
-    number: int, category: str, schema: str, type_: str, length: int | None, checks: str
+def _value(  # noqa: PLR0911, PLR0913, PLR0917  (a case for each sort of type; what the catalogue tells of a column)
+    number: int, name: str, category: str, schema: str, type_: str, length: int | None, checks: str
 ) -> sql.Composable:
     """A value for the column's type category (manual, pg_type), different from row to row where nothing forbids it."""
     if category == "S":
@@ -88,18 +97,61 @@ def _value(  # noqa: PLR0913, PLR0917  (what the catalogue tells of a column)
     if category == "D":
         return sql.SQL("now() - {} * interval '1 day 1 minute'").format(sql.Literal(number))
     if category == "N":
-        # Small, because scores are within 0 and 1.
-        return sql.Literal(number if type_.startswith("int") else number / 10_000)
+        least, most = _bounds(name, checks)
+        return sql.Literal((_whole if type_.startswith("int") else _fraction)(number, least, most))
     if category == "E":
         return sql.SQL("(enum_range(NULL::{}))[1]").format(sql.Identifier(schema, type_))
+    if category == "T":
+        above = re.search(rf"{_named(name)} >=? '([^']*)'::interval", checks)
+        return sql.SQL("{}::interval + {}::interval").format(
+            sql.Literal(above[1] if above else "0"), sql.Literal(f"{number} minutes")
+        )
     if type_ == "uuid":
         return sql.SQL("gen_random_uuid()")
-    simple = {"json": "{}", "jsonb": "{}", "bytea": f"{number}", "B": "true", "T": f"{number} minutes", "A": "{}"}
+    simple = {"json": "{}", "jsonb": "{}", "bytea": f"{number}", "B": "true", "A": "{}"}
     value = simple.get(type_, simple.get(category))
     return sql.SQL("NULL") if value is None else sql.Literal(value)
 
 
+def _named(name: str) -> str:
+    """The column in a CHECK as PostgreSQL writes it, with a cast or without."""
+    plain = re.escape(name)
+    return rf'(?<![\w".])(?:{plain}|"{plain}")(?![\w"])\)?(?:::[\w ]+)?'
+
+
+def _bounds(name: str, checks: str) -> tuple[Limit, Limit]:
+    """What a number has to be at least and at most, each with whether that very number is one; None for no bound."""
+    limits: dict[str, Limit] = {">": None, "<": None}
+    for operator, equals, value in re.findall(rf"{_named(name)} ([<>])(=?) \(*'?(-?\d+(?:\.\d+)?)\b", checks):
+        limit = (float(value), equals == "=")
+        there = limits[operator]
+        if there is None or (limit > there if operator == ">" else limit < there):
+            limits[operator] = limit
+    return limits[">"], limits["<"]
+
+
+def _whole(number: int, least: Limit, most: Limit) -> int:
+    first = None if least is None else math.floor(least[0]) + (0 if least[1] and least[0].is_integer() else 1)
+    last = None if most is None else math.ceil(most[0]) - (0 if most[1] and most[0].is_integer() else 1)
+    if first is not None and last is not None:
+        return first + (number - 1) % max(last - first + 1, 1)
+    return last - number if last is not None else (first or 1) + number - 1
+
+
+def _fraction(number: int, least: Limit, most: Limit) -> float:
+    """In hundredths where there is a bound, for numerics of a small scale; else small, for many are within 0 and 1."""
+    if least is not None and most is not None:
+        return least[0] + (most[0] - least[0]) * (number % 99 + 1) / 100
+    if least is not None:
+        return least[0] + number / 100
+    return number / 10_000 if most is None else most[0] - number / 100
+
+
 def _text(number: int, length: int | None, checks: str) -> str:
     """A text that differs from row to row, unless a CHECK lists what it may be."""
-    listed = re.findall(r"'((?:[^']|'')*)'", checks) if re.search(r"= ANY|(?<![<>!])= '", checks) else []
-    return listed[0].replace("''", "'") if listed else f"{number} row"[:length]
+    listed: list[str] = re.findall(r"'((?:[^']|'')*)'", checks) if re.search(r"= ANY|(?<![<>!])= '", checks) else []
+    if listed:
+        return listed[0].replace("''", "'")
+    pattern = re.search(r" ~ '((?:[^']|'')*)'::text", checks)
+    made = matching_text(pattern[1].replace("''", "'"), number) if pattern else None
+    return made if made is not None else f"{number} row"[:length]
