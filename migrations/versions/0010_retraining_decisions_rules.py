@@ -63,7 +63,8 @@ def stop_if_broken(table: str, broken: dict[str, str]) -> str:
           INTO rows, ids
           FROM (SELECT id, row_number() OVER (ORDER BY id) AS place FROM {table} WHERE {condition}) AS broken;
         IF rows > 0 THEN
-            found := found || format('%s (%s rows, id %s%s)', $what${what}$what$, rows, ids,
+            found := found || format('%s (%s %s, id %s%s)', $what${what}$what$, rows,
+                                     CASE rows WHEN 1 THEN 'row' ELSE 'rows' END, ids,
                                      CASE WHEN rows > 10 THEN ', ...' ELSE '' END);
         END IF;"""
         for what, condition in broken.items()

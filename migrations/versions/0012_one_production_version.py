@@ -31,7 +31,8 @@ BEGIN
       ) AS several;
     IF models > 0 THEN
         RAISE unique_violation USING
-            MESSAGE = format('%s models have several production versions: %s; nothing was changed', models, found),
+            MESSAGE = format('%s several production versions: %s; nothing was changed',
+                             CASE models WHEN 1 THEN '1 model has' ELSE models || ' models have' END, found),
             HINT = $all$Archive all but the one that serves (UPDATE model_versions SET status = 'archived' WHERE id = ...), then run it again: SELECT * FROM model_versions WHERE status = 'production' ORDER BY model_name, id$all$;
     END IF;
 END $find$
