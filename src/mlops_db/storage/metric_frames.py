@@ -1,0 +1,76 @@
+"""Metrics from and to pandas, which is optional: nothing here imports it before a frame is asked for."""
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, TypeGuard
+
+from mlops_db.errors import MissingExtraError
+from mlops_db.storage.metric_rows import RefusedValueError, checked_keys
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+    from mlops_db.storage.monitoring import Metric
+
+ROWS_AT_ONCE = 5_000
+
+
+def is_frame(rows: object) -> "TypeGuard[DataFrame]":
+    """Whether it is a pandas DataFrame; who has none has not imported pandas, and neither do we."""
+    return isinstance(rows, getattr(sys.modules.get("pandas"), "DataFrame", ()))
+
+
+def rows_of_frame(frame: "DataFrame") -> Iterator[Mapping[str, Any]]:
+    """The rows, made some thousand at a time. The index is left out.
+
+    Raises:
+        RefusedValueError: at once, if a column is missing, not known, or there twice.
+    """
+    columns = list(frame.columns)
+    checked_keys(columns)
+    for column in columns:
+        if columns.count(column) > 1:
+            raise RefusedValueError(column, "is the name of several columns", hint="Keep one of them.")
+    return _rows(frame, columns)
+
+
+def _rows(frame: "DataFrame", columns: list[str]) -> Iterator[Mapping[str, Any]]:
+    for start in range(0, len(frame), ROWS_AT_ONCE):
+        part = frame.iloc[start : start + ROWS_AT_ONCE]
+        values = [
+            _without_missing(column, part[column].tolist()) if column in _WHAT_IS_MISSING else part[column].tolist()
+            for column in columns
+        ]
+        for row in zip(*values, strict=True):
+            yield dict(zip(columns, row, strict=True))
+
+
+# What pandas fills holes with, by the columns that may have some. NaN as a value and NaT as a timestamp are no holes:
+# they are what a computation or a conversion that failed leaves behind, and are refused.
+_WHAT_IS_MISSING = {"metadata": ("float", "NAType", "NaTType"), "metric_value": ("NAType",)}
+
+
+def _without_missing(column: str, values: list[Any]) -> list[Any]:
+    types = _WHAT_IS_MISSING[column]
+    # A hole is not equal to itself, or says neither: NA != NA is NA.
+    return [None if type(value).__name__ in types and (value != value) is not False else value for value in values]  # noqa: PLR0124
+
+
+def frame_of_metrics(metrics: "Iterable[Metric]") -> "DataFrame":
+    """A frame of what a series holds, by `timestamp` (UTC), oldest first, with metric_value and metadata.
+
+    Raises:
+        MissingExtraError: pandas is not installed.
+    """
+    try:
+        import pandas as pd  # noqa: PLC0415  (optional, and slow to import)
+    except ModuleNotFoundError:
+        raise MissingExtraError(
+            "pandas is not installed, which a DataFrame needs", hint="pip install 'mlops-db[pandas]'"
+        ) from None
+    rows = [(metric.timestamp, metric.metric_value, metric.metadata) for metric in metrics]
+    rows.reverse()
+    timestamps, values, metadata = zip(*rows, strict=True) if rows else ((), (), ())
+    return pd.DataFrame(
+        {"metric_value": pd.Series(values, dtype="float64"), "metadata": pd.Series(metadata, dtype="object")}
+    ).set_index(pd.DatetimeIndex(timestamps, dtype="datetime64[us, UTC]", name="timestamp"))

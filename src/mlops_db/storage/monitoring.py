@@ -1,0 +1,492 @@
+"""`db.monitoring`: what monitoring jobs measured, written and read back.
+
+A metric series is named by model_name, metric_type and metric_name. Its rows are values, each about a moment; all
+moments are aware datetimes, and come back in UTC. A value that could not be computed is stored as None with the reason
+in its metadata (`log_failure`), never as a number that would read as a measurement.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Any, Literal, SupportsFloat, TypeVar
+
+import psycopg2
+from psycopg2.extensions import cursor as Cursor  # noqa: N812  (psycopg2 names its class like a function)
+
+from mlops_db.errors import InvalidMetricError
+from mlops_db.storage.metric_copy import COPY, PIECE, MetricCopy, SkippedRow
+from mlops_db.storage.metric_frames import frame_of_metrics, is_frame, rows_of_frame
+from mlops_db.storage.metric_rows import (
+    DEFAULT_MODEL,
+    RefusedValueError,
+    checked_bounds,
+    checked_interval,
+    checked_metadata,
+    checked_moment,
+    checked_name,
+    checked_timestamp,
+    checked_value,
+)
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+    from mlops_db.storage.db_manager import DatabaseManager
+
+PAGE = 5_000  # rows that history() reads at once
+MAX_REASON = 10_000  # characters of an error's text that are kept
+LEAST_ID = 1 - 2**63
+
+_INSERT = """
+INSERT INTO public.monitoring_metrics (metric_type, metric_name, model_name, timestamp, metric_value, metadata)
+VALUES (%s, %s, %s, coalesce(%s, CURRENT_TIMESTAMP), %s, %s) RETURNING id
+"""
+
+# A rerun must see what another one has committed while it waited for the lock, which is not so in a snapshot that is
+# as old as the transaction.
+_BEGIN_REPLACE = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED; SELECT CURRENT_TIMESTAMP"
+_LOCK_MOMENT = "SELECT pg_advisory_xact_lock(hashtextextended('mlops_db.replace ' || %s, 0))"
+# The new rows are there already: which groups they are of, nobody knew before. They are those of this transaction.
+# Two reruns at once have written both; whoever gets the lock last finds the other's rows committed, and removes them.
+_REMOVE_EARLIER = """
+DELETE FROM public.monitoring_metrics AS m
+ USING unnest(%s::text[], %s::text[]) AS replaced (model_name, metric_type)
+ WHERE m.timestamp = %s
+   AND m.model_name = replaced.model_name AND m.metric_type = replaced.metric_type
+   AND m.xmin <> pg_current_xact_id()::xid
+"""
+
+_EXPECT = """
+INSERT INTO mlops_internal.metric_series AS series
+       (model_name, metric_type, metric_name, expected_interval, lower_threshold, upper_threshold)
+VALUES (%s, %s, %s, %s, %s, %s)
+    ON CONFLICT (model_name, metric_type, metric_name) DO UPDATE
+   SET expected_interval = excluded.expected_interval,
+       lower_threshold = excluded.lower_threshold, upper_threshold = excluded.upper_threshold
+"""
+
+_Row = TypeVar("_Row")
+
+
+@dataclass(frozen=True)
+class LogResult:
+    """What `log_many` did.
+
+    Attributes:
+        written: how many rows were stored.
+        replaced: how many rows of earlier runs were removed for them.
+        skipped: the rows that were refused and left out; of more than 1,000 the first ones.
+        skipped_count: how many were left out.
+    """
+
+    written: int
+    replaced: int
+    skipped: tuple[SkippedRow, ...]
+    skipped_count: int
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A row of monitoring_metrics.
+
+    Attributes:
+        id: counts the rows; of two with the same timestamp the greater one is the newer.
+        timestamp: the moment that the value is about, in UTC.
+        model_name: the model that was measured.
+        metric_type: the kind of metric.
+        metric_name: the metric.
+        metric_value: the value; None if it could not be computed.
+        metadata: details, as the JSON that was given.
+        created_at: when the row was written, in UTC.
+    """
+
+    id: int
+    timestamp: datetime
+    model_name: str
+    metric_type: str
+    metric_name: str
+    metric_value: float | None
+    metadata: Any
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class SeriesState:
+    """The newest value of a series, and what to think of it: a row of v_recent_monitoring.
+
+    Attributes:
+        model_name: the model that was measured.
+        metric_type: the kind of metric.
+        metric_name: the metric.
+        health: ok, low, high (beyond a threshold), failed (no value), stale, or missing (no row).
+        stale: whether the newest value is older than the expected interval, or there should be one and is none.
+        id: the newest row's id; None, as all that follows from the row, if the series has no row.
+        timestamp: the moment that the newest value is about, in UTC.
+        age: the time since then.
+        metric_value: the newest value; None if it could not be computed.
+        previous_value: the value before it.
+        delta: the newest value less the one before it.
+        expected_interval: how often a value is expected; None if nobody said.
+        lower_threshold: the least value that is normal.
+        upper_threshold: the greatest value that is normal.
+        metadata: the newest row's details.
+        created_at: when the newest row was written, in UTC.
+    """
+
+    model_name: str
+    metric_type: str
+    metric_name: str
+    health: Literal["ok", "low", "high", "failed", "stale", "missing"]
+    stale: bool
+    id: int | None
+    timestamp: datetime | None
+    age: timedelta | None
+    metric_value: float | None
+    previous_value: float | None
+    delta: float | None
+    expected_interval: timedelta | None
+    lower_threshold: float | None
+    upper_threshold: float | None
+    metadata: Any
+    created_at: datetime | None
+
+
+@dataclass(frozen=True)
+class Series:
+    """A metric series, and what is expected of it.
+
+    Attributes:
+        model_name: the model that is measured.
+        metric_type: the kind of metric.
+        metric_name: the metric.
+        expected_interval: how often a value is expected; None if nobody said.
+        lower_threshold: the least value that is normal.
+        upper_threshold: the greatest value that is normal.
+        registered_at: when the first value, or the expectation, came, in UTC.
+    """
+
+    model_name: str
+    metric_type: str
+    metric_name: str
+    expected_interval: timedelta | None
+    lower_threshold: float | None
+    upper_threshold: float | None
+    registered_at: datetime
+
+
+class Monitoring:
+    """What monitoring jobs call, as `db.monitoring`. Safe to share between threads.
+
+    Every method may raise what connecting raises (`ConnectionFailedError`), and `StatementFailedError` for what the
+    server refuses, such as a statement that takes longer than statement_timeout: nothing of the call is stored then.
+    """
+
+    def __init__(self, manager: "DatabaseManager") -> None:
+        """Use the connections of `manager`."""
+        self._manager = manager
+
+    def log(  # noqa: PLR0913  (a row has that many columns)
+        self,
+        metric_type: str,
+        metric_name: str,
+        metric_value: SupportsFloat | None,
+        *,
+        timestamp: datetime | None = None,
+        metadata: Any = None,
+        model_name: str = DEFAULT_MODEL,
+    ) -> int:
+        """Store one value; returns the row's id.
+
+        Args:
+            metric_type: the kind of metric, 1 to 100 characters.
+            metric_name: the metric, 1 to 255 characters.
+            metric_value: a finite number; booleans count as 1 and 0. None says that there is no value, for instance
+                roc_auc where only one class occurred, and makes the series' health `failed` until the next value.
+            timestamp: the moment that the value is about, aware and at most a day ahead; by default now, by the
+                server's clock.
+            metadata: anything that JSON can hold.
+            model_name: the model that was measured, 1 to 255 characters.
+
+        Raises:
+            InvalidMetricError: one of them cannot be stored; it names which. Nothing was sent.
+        """
+        with _refusals_told():
+            row = (
+                checked_name(metric_type, "metric_type"),
+                checked_name(metric_name, "metric_name"),
+                checked_name(model_name, "model_name"),
+                None if timestamp is None else checked_timestamp(timestamp),
+                checked_value(metric_value),
+                None if metadata is None else checked_metadata(metadata),
+            )
+        with self._cursor() as cursor:
+            cursor.execute(_INSERT, row)
+            id_: int = cursor.fetchall()[0][0]
+        return id_
+
+    def log_failure(  # noqa: PLR0913  (the same)
+        self,
+        metric_type: str,
+        metric_name: str,
+        error: BaseException | str,
+        *,
+        timestamp: datetime | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        model_name: str = DEFAULT_MODEL,
+    ) -> int:
+        """Store that a value could not be computed, and why; returns the row's id.
+
+        The row has no value, and its metadata is `metadata` with the text of `error`, up to 10,000 characters of it,
+        under the key `error`. The rest is as with `log`.
+
+        Raises:
+            InvalidMetricError: as with `log`, or `metadata` has an `error` of its own.
+        """
+        if metadata is not None and "error" in metadata:
+            raise InvalidMetricError("metadata", "has the key error already", row=None, hint="Rename that one.")
+        text = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
+        # What went wrong must not be lost because of how it is told.
+        text = text[:MAX_REASON].replace("\0", "\\0").encode("utf-8", "backslashreplace").decode()
+        return self.log(
+            metric_type,
+            metric_name,
+            None,
+            timestamp=timestamp,
+            metadata={**(metadata or {}), "error": text},
+            model_name=model_name,
+        )
+
+    def log_many(
+        self,
+        rows: "Iterable[Mapping[str, Any]] | DataFrame",
+        *,
+        replace: datetime | None = None,
+        on_invalid: Literal["raise", "skip"] = "raise",
+    ) -> LogResult:
+        """Store many values in one transaction: all of them, or after any error none.
+
+        The rows are read once and go to the server by COPY while they are read: a generator of millions of rows needs
+        no more memory than one of a thousand. A connection is taken out of the pool for as long.
+
+        Args:
+            rows: mappings with the keys metric_type, metric_name, metric_value and at will timestamp, metadata and
+                model_name, as the arguments of `log`; or a pandas DataFrame with these columns, where NaN in `metadata`
+                means none, NA in `metric_value` means None, and the index does not matter. Rows without a timestamp get
+                the time, by the server's clock, at which the call began.
+            replace: the moment that the values are about, such as a task's logical date, for a run that may be
+                repeated: what earlier runs stored for the same moment, model_name and metric_type is removed, so that
+                the values of the last run remain. The moment is every row's timestamp; a row that has one must have the
+                same. Other groups of model_name and metric_type keep theirs, also if an earlier run wrote them and this
+                one has no row of them. Two such runs at once come one after the other.
+            on_invalid: `skip` leaves out rows that cannot be stored and tells which; `raise` stores nothing then.
+
+        Raises:
+            InvalidMetricError: a row cannot be stored, or `replace` is no moment; it names the row and the key.
+                Whatever was sent before is rolled back: nothing is left behind.
+        """
+        if on_invalid not in ("raise", "skip"):
+            raise InvalidMetricError(
+                "on_invalid", f"{on_invalid!r} is neither raise nor skip", row=None, hint="Give one of the two."
+            )
+        with _refusals_told():
+            moment = None if replace is None else checked_timestamp(replace, "replace")
+            stream = rows_of_frame(rows) if is_frame(rows) else rows
+        replaced = 0
+        with self._cursor() as cursor:
+            cursor.execute(_BEGIN_REPLACE if moment else "SELECT CURRENT_TIMESTAMP")
+            copy = MetricCopy(
+                stream,
+                moment=moment or cursor.fetchall()[0][0].astimezone(timezone.utc),
+                only_moment=moment is not None,
+                skip=on_invalid == "skip",
+            )
+            try:
+                cursor.copy_expert(COPY, copy, PIECE)  # type: ignore[arg-type]  # it needs no readline()
+            except psycopg2.Error:
+                if copy.failure is not None:
+                    raise copy.failure from None
+                raise
+            if moment is not None and copy.groups:
+                cursor.execute(_LOCK_MOMENT, (moment.isoformat(),))
+                models, types = zip(*sorted(copy.groups), strict=True)
+                cursor.execute(_REMOVE_EARLIER, (list(models), list(types), moment))
+                replaced = cursor.rowcount
+        return LogResult(copy.sent, replaced, tuple(copy.skipped), copy.skipped_count)
+
+    def expect(  # noqa: PLR0913  (the same)
+        self,
+        metric_type: str,
+        metric_name: str,
+        *,
+        interval: timedelta | None = None,
+        lower: float | None = None,
+        upper: float | None = None,
+        model_name: str = DEFAULT_MODEL,
+    ) -> None:
+        """Say how often a value of a series is expected, and between which bounds it is normal.
+
+        `latest()` and v_recent_monitoring judge by it from then on, also a series that has no value yet. A call says
+        all: what is None is not expected any more.
+
+        Args:
+            metric_type: as with `log`.
+            metric_name: as with `log`.
+            interval: the series is stale once its newest value is older than this; above 0.
+            lower: a value below it is low; finite.
+            upper: a value above it is high; finite, and not below `lower`.
+            model_name: as with `log`.
+
+        Raises:
+            InvalidMetricError: one of them cannot be stored; it names which.
+        """
+        with _refusals_told():
+            row = (
+                checked_name(model_name, "model_name"),
+                checked_name(metric_type, "metric_type"),
+                checked_name(metric_name, "metric_name"),
+                checked_interval(interval),
+                *checked_bounds(lower, upper),
+            )
+        with self._cursor() as cursor:
+            cursor.execute(_EXPECT, row)
+
+    def latest(self, model_name: str | None = None, metric_type: str | None = None) -> list[SeriesState]:
+        """The newest value of every series with its health, the most recent first, those without any value last.
+
+        Args:
+            model_name: only series of this model.
+            metric_type: only series of this kind.
+        """
+        return self._read(
+            SeriesState,
+            "public.v_recent_monitoring",
+            "timestamp DESC NULLS LAST, id DESC, model_name, metric_type, metric_name",
+            model_name=model_name,
+            metric_type=metric_type,
+        )
+
+    def series(self, model_name: str | None = None) -> list[Series]:
+        """Every series that ever had a value or an expectation, by model_name, metric_type and metric_name.
+
+        A series stays, also when its last row was dropped for its age.
+
+        Args:
+            model_name: only series of this model.
+        """
+        return self._read(
+            Series, "mlops_internal.metric_series", "model_name, metric_type, metric_name", model_name=model_name
+        )
+
+    def history(  # noqa: PLR0913  (a series has a name of three parts)
+        self,
+        metric_type: str,
+        metric_name: str,
+        *,
+        model_name: str = DEFAULT_MODEL,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int | None = None,
+    ) -> Iterator[Metric]:
+        """The rows of a series, newest first, read 5,000 at a time while they are asked for.
+
+        No connection is held between two reads, and each read sees what is committed by then.
+
+        Args:
+            metric_type: as with `log`.
+            metric_name: as with `log`.
+            model_name: as with `log`.
+            since: the first moment, aware; by default from the beginning.
+            until: the moment after the last, aware: a row of exactly this moment is left out.
+            limit: only so many rows, the newest.
+
+        Raises:
+            InvalidMetricError: `since` or `until` is no aware datetime, or `limit` is below 0.
+        """
+        with _refusals_told():
+            parameters = {
+                "model_name": model_name,
+                "metric_type": metric_type,
+                "metric_name": metric_name,
+                "since": "-infinity" if since is None else checked_moment(since, "since"),
+                "until": "infinity" if until is None else checked_moment(until, "until"),
+                "id": LEAST_ID,
+            }
+        if limit is not None and limit < 0:
+            raise InvalidMetricError("limit", f"{limit} is below 0", row=None, hint="None is without limit.")
+        return self._history(parameters, limit)
+
+    def history_frame(  # noqa: PLR0913  (the same)
+        self,
+        metric_type: str,
+        metric_name: str,
+        *,
+        model_name: str = DEFAULT_MODEL,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int | None = None,
+    ) -> "DataFrame":
+        """The rows of `history` as a pandas DataFrame, oldest first, as time series are computed with.
+
+        Its index is `timestamp` in UTC, its columns are metric_value (NaN where it could not be computed) and metadata.
+
+        Raises:
+            InvalidMetricError: as `history`.
+            MissingExtraError: pandas is not installed.
+        """
+        return frame_of_metrics(
+            self.history(metric_type, metric_name, model_name=model_name, since=since, until=until, limit=limit)
+        )
+
+    @contextmanager
+    def _cursor(self) -> Iterator[Cursor]:
+        """A psycopg2 cursor in a transaction of its own; SQLAlchemy's statements would cost a value twice the time."""
+        with self._manager.connection() as connection, connection.connection.cursor() as cursor:
+            yield cursor
+
+    def _read(self, of: type[_Row], relation: str, order: str, **equal: str | None) -> list[_Row]:
+        given = {column: value for column, value in equal.items() if value is not None}
+        where = " AND ".join(f"{column} = %({column})s" for column in given) or "true"
+        with self._cursor() as cursor:
+            cursor.execute(f"SELECT {_columns(of)} FROM {relation} WHERE {where} ORDER BY {order}", given)
+            return [of(*map(_in_utc, row)) for row in cursor]
+
+    def _history(self, parameters: dict[str, Any], limit: int | None) -> Iterator[Metric]:
+        while limit is None or limit > 0:
+            size = PAGE if limit is None else min(PAGE, limit)
+            with self._cursor() as cursor:
+                cursor.execute(HISTORY, {**parameters, "size": size})
+                page = [Metric(*map(_in_utc, row)) for row in cursor]
+            yield from page
+            if len(page) < size:
+                return
+            limit = None if limit is None else limit - size
+            parameters |= {"until": page[-1].timestamp, "id": page[-1].id}
+
+
+def _columns(of: type[Any]) -> str:
+    return ", ".join(field.name for field in fields(of))
+
+
+def _in_utc(value: Any) -> Any:
+    # psycopg2 gives them the session's time zone, which PGTZ and others may set.
+    return value.astimezone(timezone.utc) if isinstance(value, datetime) else value
+
+
+@contextmanager
+def _refusals_told() -> Iterator[None]:
+    try:
+        yield
+    except RefusedValueError as refused:
+        raise InvalidMetricError(refused.key, refused.reason, row=None, hint=refused.hint) from None
+
+
+# Page after page, each from the row on that the one before it ended with. The plain comparison with its timestamp adds
+# nothing but what PostgreSQL can choose partitions by.
+HISTORY = f"""
+SELECT {_columns(Metric)}
+  FROM public.monitoring_metrics
+ WHERE model_name = %(model_name)s AND metric_type = %(metric_type)s AND metric_name = %(metric_name)s
+   AND timestamp >= %(since)s AND timestamp <= %(until)s AND (timestamp, id) < (%(until)s, %(id)s)
+ ORDER BY timestamp DESC, id DESC LIMIT %(size)s
+"""
