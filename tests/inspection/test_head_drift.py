@@ -1,0 +1,84 @@
+"""What `mlops-db check` makes of what belongs to a database at head, though no revision made it."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from support.database import Database
+
+MORE_MONTHS = """
+    INSERT INTO monitoring_metrics (timestamp, metric_type, metric_name)
+    SELECT now() - n * interval '40 days', 'drift', 'psi' FROM generate_series(0, 5) AS n;
+    SELECT mlops_internal.create_next_partition(5);
+"""
+
+
+@pytest.fixture
+def reader(head: Database) -> Iterator[str]:
+    head.query("CREATE ROLE mlops_test_reader")
+    try:
+        yield "mlops_test_reader"
+    finally:
+        head.query("DROP OWNED BY mlops_test_reader")
+        head.query("DROP ROLE mlops_test_reader")
+
+
+def checked(database: Database) -> list[str]:
+    done = database.run("mlops-db", "check")
+    assert "Traceback" not in done.stderr
+    *differences, summary = done.stdout.splitlines()
+    assert done.returncode == (1 if differences else 0), summary
+    return differences
+
+
+def test_months_come_and_go_without_being_a_difference(head: Database) -> None:
+    head.query(MORE_MONTHS)
+    head.query("CALL mlops_internal.maintain('60 days')")
+
+    assert checked(head) == []
+
+
+def test_a_partition_without_which_an_insert_fails_is_missed(head: Database) -> None:
+    head.query("ALTER TABLE monitoring_metrics DETACH PARTITION mlops_internal.monitoring_metrics_later")
+
+    differences = checked(head)
+
+    expected = "table public.monitoring_metrics: open ends: expected MINVALUE, MAXVALUE, found MINVALUE"
+    assert expected in differences
+    assert "table mlops_internal.monitoring_metrics_later: unexpected" in differences
+
+
+def test_who_may_read_a_view_is_no_difference_and_stays_so_when_it_is_repaired(head: Database, reader: str) -> None:
+    head.query(f"GRANT SELECT ON v_model_timeline, v_decision_history TO {reader}")
+    assert checked(head) == []
+
+    head.query("DROP VIEW v_recent_monitoring")
+    script = head.run("mlops-db", "check", "--sql").stdout
+    head.psql(script)
+
+    assert checked(head) == []
+    assert head.value("SELECT has_table_privilege('mlops_test_reader', 'v_model_timeline', 'SELECT')")
+
+
+def test_who_may_do_more_is_a_difference(head: Database, reader: str) -> None:
+    head.query(f"GRANT SELECT ON model_versions TO {reader}")
+    head.query(f"GRANT SELECT, UPDATE ON v_model_timeline TO {reader}")
+
+    assert checked(head) == [
+        f"table public.model_versions: grants: expected nothing, found SELECT TO {reader}",
+        (
+            f"view public.v_model_timeline: grants: expected SELECT TO {reader},"
+            f" found SELECT TO {reader}, UPDATE TO {reader}"
+        ),
+    ]
+
+
+def test_the_size_and_rows_of_a_partitioned_table_are_those_of_its_partitions(head: Database) -> None:
+    head.query(MORE_MONTHS)
+
+    done = head.run("mlops-db", "status")
+
+    assert done.returncode == 0, done.stderr
+    row = next(line.split() for line in done.stdout.splitlines() if line.startswith("monitoring_metrics"))
+    assert row[:3] == ["monitoring_metrics", "table", "6"]
+    assert int(row[3]) > 0
