@@ -245,15 +245,12 @@ class Monitoring:
         """
         if metadata is not None and "error" in metadata:
             raise InvalidMetricError("metadata", "has the key error already", row=None, hint="Rename that one.")
-        text = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
-        # What went wrong must not be lost because of how it is told.
-        text = text[:MAX_REASON].replace("\0", "\\0").encode("utf-8", "backslashreplace").decode()
         return self.log(
             metric_type,
             metric_name,
             None,
             timestamp=timestamp,
-            metadata={**(metadata or {}), "error": text},
+            metadata={**(metadata or {}), "error": failure_reason(error)},
             model_name=model_name,
         )
 
@@ -462,6 +459,13 @@ class Monitoring:
                 return
             limit = None if limit is None else limit - size
             parameters |= {"until": page[-1].timestamp, "id": page[-1].id}
+
+
+def failure_reason(error: BaseException | str) -> str:
+    """The text of `error`, up to 10,000 characters of it, as JSON in PostgreSQL can hold it."""
+    text = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
+    # What went wrong must not be lost because of how it is told.
+    return text[:MAX_REASON].replace("\0", "\\0").encode("utf-8", "backslashreplace").decode()
 
 
 def _columns(of: type[Any]) -> str:
