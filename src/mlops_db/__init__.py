@@ -1,1 +1,20 @@
-"""The `mlops` metadata database: its schema under Alembic, and the layer that jobs store through."""
+"""The `mlops` metadata database: its schema under Alembic, and the layer that jobs store through.
+
+`from mlops_db import DatabaseManager, get_db_manager` is what jobs need. Importing it connects to nothing, and loads
+neither SQLAlchemy nor psycopg2.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mlops_db.storage.db_manager import DatabaseManager, get_db_manager
+
+__all__ = ["DatabaseManager", "get_db_manager"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from mlops_db.storage import db_manager  # noqa: PLC0415  (commands of `mlops-db` do not need it)
+
+    return getattr(db_manager, name)

@@ -15,9 +15,11 @@ class MlopsDbError(Exception):
     Attributes:
         hint: what to do, in one line.
         exit_code: what a command that ends with this error exits with.
+        retryable: whether the same call, made again a little later, may succeed, and does nothing twice.
     """
 
     exit_code = 1
+    retryable = False
 
     def __init__(self, message: str, *, hint: str) -> None:
         """Take the two lines that the user is to read."""
@@ -47,6 +49,8 @@ class ConnectionFailedError(MlopsDbError):
 
 class ServerUnreachableError(ConnectionFailedError):
     """No server answers at that address."""
+
+    retryable = True
 
 
 class AuthenticationFailedError(ConnectionFailedError):
@@ -215,23 +219,114 @@ class RefusedError(MlopsDbError):
     """A revision or a function of the database refused, in its own words: rows break a rule, or an argument does."""
 
 
-class InvalidMetricError(MlopsDbError):
-    """A metric, or a question about metrics, holds what cannot be stored; the message names the row and the key.
+class StatementTimeoutError(StatementFailedError):
+    """A statement of a job took longer than statement_timeout, or somebody cancelled it; nothing was stored."""
+
+
+class ContentionError(StatementFailedError):
+    """Others held what a statement of a job needed: a lock timeout, a deadlock, a serialization failure."""
+
+    retryable = True
+
+
+class ConnectionLostError(ConnectionFailedError):
+    """The connection broke in the middle of a call: the server restarted, or somebody ended the session.
 
     Attributes:
-        row: which of the rows it is, the first one being 0; None if it is about no row.
-        key: whose value is refused; None if it is the whole row.
-        reason: why, without the two.
+        committed: False if nothing of the call was stored. None if the connection broke while it was committed: then
+            nobody but the database knows, and repeating the call may store it twice unless the call is idempotent.
     """
 
-    def __init__(self, key: str | None, reason: str, *, row: int | None, hint: str) -> None:
-        """Take where the value was found, why it is refused, and what to do."""
-        super().__init__(
-            "".join((f"row {row}: " if row is not None else "", f"{key}: " if key else "", reason)), hint=hint
-        )
-        self.row = row
+    def __init__(self, message: str, *, committed: bool | None, hint: str) -> None:
+        """Take what broke, and whether the work can have been stored."""
+        super().__init__(message, hint=hint)
+        self.committed = committed
+        self.retryable = committed is False
+
+
+class PoolExhaustedError(MlopsDbError):
+    """Every connection of the pool is in use, and none came back in time."""
+
+    retryable = True
+
+
+class ManagerClosedError(MlopsDbError):
+    """A DatabaseManager is used after its close()."""
+
+
+class InheritedConnectionError(MlopsDbError):
+    """A connection is used in a process that was forked while its parent had it open: the parent's it remains."""
+
+
+class InvalidValueError(MlopsDbError):
+    """An argument holds what cannot be stored or asked for; the message names it.
+
+    Attributes:
+        key: the argument, or the path of a part of it, such as `gates.minimum_coverage.passed`.
+        reason: why it is refused, without the key.
+    """
+
+    def __init__(self, key: str, reason: str, *, hint: str) -> None:
+        """Take what is refused, why, and what to do."""
+        super().__init__(f"{key}: {reason}", hint=hint)
         self.key = key
         self.reason = reason
+
+
+class UnknownModelVersionError(MlopsDbError):
+    """No model version is registered for an MLflow run."""
+
+
+class RegistrationConflictError(MlopsDbError):
+    """An MLflow run is registered already, with another value.
+
+    Attributes:
+        key: the argument that differs.
+    """
+
+    def __init__(self, message: str, *, key: str, hint: str) -> None:
+        """Take what differs."""
+        super().__init__(message, hint=hint)
+        self.key = key
+
+
+class TransitionError(MlopsDbError):
+    """A model version cannot go from the stage that it is in to the one that is wanted."""
+
+
+class DecisionConflictError(MlopsDbError):
+    """Another decision about the same candidate at the same moment is recorded already."""
+
+
+class InvalidMetricError(InvalidValueError):
+    """A metric holds what cannot be stored; the message names the row, if it was one of several, and the key.
+
+    Attributes:
+        row: which of the rows it is, the first one being 0; None if there was only one, or it is about all of them.
+        key: as above; empty if it is the whole row.
+    """
+
+    def __init__(self, key: str, reason: str, *, row: int | None, hint: str) -> None:
+        """Take where the value was found, why it is refused, and what to do."""
+        super().__init__(key, reason, hint=hint)
+        self.row = row
+        place = [f"row {row}"] if row is not None else []
+        self.args = (": ".join([*place, *([key] if key else []), reason]),)
+
+
+class AdapterError(MlopsDbError):
+    """What another tool handed over cannot be stored, or the tool itself refused."""
+
+
+class RunNotFoundError(AdapterError):
+    """MLflow knows no run of that id."""
+
+    def __init__(self, run_id: str, uri: str) -> None:
+        """Take the run's id and where MLflow looked for it."""
+        super().__init__(
+            f"MLflow at {uri} has no run {run_id!r}; nothing was stored",
+            hint="Is MLFLOW_TRACKING_URI that of the server which the run was logged to?",
+        )
 
 
 def exit_code_of(command: Callable[[], int]) -> int:

@@ -12,6 +12,7 @@ EMBEDDED = "embedded"
 ENVIRONMENTS = ("development", "production")
 MAX_PORT = 65535
 MAX_NAME_BYTES = 63
+MAX_POOL = 1000  # more than any server takes; what is beyond it is a typing error
 _MILLISECONDS = {"ms": 1, "s": 1000, "min": 60_000, "h": 3_600_000}
 _MAX_DURATION_MS = 2**31 - 1  # what PostgreSQL's timeouts can hold
 _MAX_DIGITS = len(str(_MAX_DURATION_MS))
@@ -29,6 +30,12 @@ _VARIABLES = (
     "MLOPS_LOCK_TIMEOUT",
     "MLOPS_STATEMENT_TIMEOUT",
     "MLOPS_RETRY_FOR",
+    "MLOPS_POOL_SIZE",
+    "MLOPS_POOL_OVERFLOW",
+    "MLOPS_POOL_TIMEOUT",
+    "MLOPS_POOL_RECYCLE",
+    "MLOPS_POOL_PRE_PING",
+    "MLOPS_POOL_APPLICATION_NAME",
 )
 
 
@@ -49,6 +56,13 @@ class Settings:
         lock_timeout: how long one statement of a revision may wait for a lock.
         statement_timeout: how long one statement of a revision may take.
         retry_for: how long a revision that could not get its lock is tried again.
+        pool_size: how many connections a process of a job keeps open once it needed them.
+        pool_overflow: how many more it may open for a while.
+        pool_timeout: how long a job waits for a connection when all are in use, in milliseconds.
+        pool_recycle: how old a connection becomes before it is replaced, in milliseconds; 0 for any age.
+        pool_pre_ping: whether a connection is looked at before it is lent, and replaced if the server has closed it.
+        pool_application_name: what the server shows in pg_stat_activity; None leaves it to libpq (PGAPPNAME, or else
+            `mlops-db`).
     """
 
     host: str = "postgres"
@@ -62,6 +76,12 @@ class Settings:
     lock_timeout: int = 1_000
     statement_timeout: int = 30_000
     retry_for: int = 120_000
+    pool_size: int = 5
+    pool_overflow: int = 5
+    pool_timeout: int = 30_000
+    pool_recycle: int = 1_800_000
+    pool_pre_ping: bool = True
+    pool_application_name: str | None = None
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] | None = None, *, env_file: Path = Path(".env")) -> "Settings":
@@ -87,6 +107,12 @@ class Settings:
             lock_timeout=_duration(given, "MLOPS_LOCK_TIMEOUT", cls.lock_timeout),
             statement_timeout=_duration(given, "MLOPS_STATEMENT_TIMEOUT", cls.statement_timeout),
             retry_for=_duration(given, "MLOPS_RETRY_FOR", cls.retry_for),
+            pool_size=_count(given, "MLOPS_POOL_SIZE", cls.pool_size, least=1),
+            pool_overflow=_count(given, "MLOPS_POOL_OVERFLOW", cls.pool_overflow, least=0),
+            pool_timeout=_duration(given, "MLOPS_POOL_TIMEOUT", cls.pool_timeout),
+            pool_recycle=_duration(given, "MLOPS_POOL_RECYCLE", cls.pool_recycle),
+            pool_pre_ping=_switch(given, "MLOPS_POOL_PRE_PING", default=cls.pool_pre_ping),
+            pool_application_name=given.get("MLOPS_POOL_APPLICATION_NAME") or None,
         )
 
     @property
@@ -144,6 +170,22 @@ def duration_ms(text: str, name: str) -> int:
 
 def _duration(given: Mapping[str, str], name: str, default: int) -> int:
     return duration_ms(given[name], name) if given.get(name) else default
+
+
+def _count(given: Mapping[str, str], name: str, default: int, *, least: int) -> int:
+    text = given.get(name) or str(default)
+    if not (text.isascii() and text.isdigit() and len(text) <= len(str(MAX_POOL)) and least <= int(text) <= MAX_POOL):
+        raise SettingsError(
+            f"{name}: {text!r} is not a number of connections", hint=f"Give a whole number from {least} to {MAX_POOL}."
+        )
+    return int(text)
+
+
+def _switch(given: Mapping[str, str], name: str, *, default: bool) -> bool:
+    text = given.get(name) or ("true" if default else "false")
+    if text not in ("true", "false"):
+        raise SettingsError(f"{name} is {text!r}", hint="Set it to true or false.")
+    return text == "true"
 
 
 def _variables(environ: Mapping[str, str], env_file: Path) -> dict[str, str]:

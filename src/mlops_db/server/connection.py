@@ -112,7 +112,7 @@ _HINTS: tuple[tuple[type[psycopg2.Error] | tuple[type[psycopg2.Error], ...], str
 
 def explained_statement_failure(error: psycopg2.Error, settings: Settings) -> MlopsDbError:
     """What to tell a user whose statement the server refused; what RAISE of our own functions says is ours to say."""
-    line = _first_line(error.pgerror or str(error))
+    line = first_line(error.pgerror or str(error))
     if error.diag.message_detail:
         line = f"{line} ({'; '.join(error.diag.message_detail.splitlines())})"
     if error.diag.source_function == "exec_stmt_raise" and error.diag.message_hint:
@@ -172,7 +172,7 @@ def _explained(error: psycopg2.OperationalError, settings: Settings, database: s
     )
 
 
-def _first_line(text: str) -> str:
+def first_line(text: str) -> str:
     """Reduce what the server said to its first line, without the severity that the language decides."""
     line = text.strip().splitlines()[0] if text.strip() else "no reason given"
     return line.partition(":  ")[2] or line

@@ -1,0 +1,261 @@
+"""The way in for jobs: `DatabaseManager`, and `get_db_manager()` for the one that a process shares.
+
+SQLAlchemy and psycopg2 are loaded by the first call that needs a connection, not by importing this.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import weakref
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from mlops_db.errors import (
+    AuthenticationFailedError,
+    BehindHeadError,
+    ConnectionFailedError,
+    ManagerClosedError,
+    MlopsDbError,
+)
+from mlops_db.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from contextlib import AbstractContextManager
+    from types import TracebackType
+
+    import psycopg2.extensions
+    from sqlalchemy import Connection, Engine
+    from sqlalchemy.orm import Session
+
+    from mlops_db.storage.decisions import Decisions
+    from mlops_db.storage.model_versions import ModelVersions
+    from mlops_db.storage.monitoring import Monitoring
+    from mlops_db.storage.pool import ConnectionPool
+
+POLL_S = 0.25
+CONNECT_TIMEOUT_S = 10
+LEAST_CONNECT_TIMEOUT_S = 2  # libpq takes 1 for 2
+
+
+class DatabaseManager:
+    """The database, for jobs: pooled connections, and the tables behind `models`, `monitoring` and `decisions`.
+
+    One for each process is enough, and threads can share it: `get_db_manager()`. Making one connects to nothing; the
+    first call does, and checks once that the database is at a revision that this code knows. Every block of
+    `connection()`, `session()`, `cursor()` and `get_connection()` is one transaction: committed at its end, rolled back
+    if anything is raised in it. Sessions have the time zone UTC, the search path `public`, and READ COMMITTED.
+
+    A child process that is forked has the manager, too, with a pool of its own. After a restart of the server the next
+    call gets a new connection; the call that the restart interrupts raises `ConnectionLostError`.
+
+    Every call may raise:
+        ConnectionFailedError: there is no connection (subclasses say why), or it broke (`ConnectionLostError`).
+        PoolExhaustedError: all connections are in use, and none came back within MLOPS_POOL_TIMEOUT.
+        UnknownRevisionError, UnmanagedDatabaseError, BehindHeadError: the database is not at this code's revision.
+        StatementFailedError: the server refused (`StatementTimeoutError`, `ContentionError`, `NotPermittedError`...).
+        ManagerClosedError: after `close()`.
+
+    What only a defect of a program can cause, such as a syntax error in SQL, stays psycopg2's or SQLAlchemy's error.
+    """
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        """Take the database, and the sizes of the pool, from `settings`; by default from the environment.
+
+        Raises:
+            SettingsError: the environment holds what cannot be used.
+        """
+        self.settings = settings or Settings.from_environment()
+        self._pool: ConnectionPool | None = None
+        self._schema_is_known = False
+        self._closed = False
+        self._opening = threading.Lock()
+        _managers.add(self)
+
+    def __repr__(self) -> str:
+        """Say where it connects, without the password."""
+        return f"<{type(self).__name__} {self.settings.target}>"
+
+    def __enter__(self) -> DatabaseManager:  # noqa: PYI034  (Self is Python 3.11's)
+        """Return the manager, to be closed at the end of the block."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close it."""
+        self.close()
+
+    @cached_property
+    def models(self) -> ModelVersions:
+        """Which versions of the models exist, and which are in production."""
+        from mlops_db.storage.model_versions import ModelVersions  # noqa: PLC0415  (loads psycopg2)
+
+        return ModelVersions(self)
+
+    @cached_property
+    def monitoring(self) -> Monitoring:
+        """What monitoring measured."""
+        from mlops_db.storage.monitoring import Monitoring  # noqa: PLC0415  (loads psycopg2)
+
+        return Monitoring(self)
+
+    @cached_property
+    def decisions(self) -> Decisions:
+        """Why candidates were promoted or rejected."""
+        from mlops_db.storage.decisions import Decisions  # noqa: PLC0415  (loads psycopg2)
+
+        return Decisions(self)
+
+    @property
+    def engine(self) -> Engine:
+        """The SQLAlchemy engine of this process; ask for it anew after a fork. Its own errors are not translated."""
+        return self._opened().engine
+
+    def connection(self) -> AbstractContextManager[Connection]:
+        """Lend a SQLAlchemy connection for one transaction."""
+        return self._opened().connection()
+
+    def session(self) -> AbstractContextManager[Session]:
+        """Lend a SQLAlchemy ORM session for one transaction; objects stay readable after its end."""
+        return self._opened().session()
+
+    def cursor(self) -> AbstractContextManager[psycopg2.extensions.cursor]:
+        """Lend a psycopg2 cursor for one transaction: the least that a short statement can cost."""
+        return self._opened().cursor()
+
+    def get_connection(self) -> AbstractContextManager[psycopg2.extensions.connection]:
+        """Lend a psycopg2 connection for one transaction.
+
+        What psycopg2 keeps for the session (autocommit, isolation level, read-only) is taken back at the end. Say SET
+        LOCAL instead of SET: a plain SET stays with the pooled connection.
+        """
+        return self._opened().driver_connection()
+
+    def execute_query(
+        self, sql: str, params: Sequence[Any] | Mapping[str, Any] | None = None
+    ) -> list[tuple[Any, ...]] | int:
+        """Run one statement in a transaction of its own.
+
+        Args:
+            sql: the statement, with %s (or %(name)s) where a parameter goes; a literal % is %% if there are parameters.
+            params: the parameters.
+
+        Returns:
+            The rows of a statement that has a result set, else how many rows it changed.
+        """
+        with self.cursor() as cursor:
+            cursor.execute(sql, params)
+            return cursor.rowcount if cursor.description is None else cursor.fetchall()
+
+    def ping(self) -> None:
+        """Ask the server for an answer, whatever revision the database is at.
+
+        Raises:
+            ConnectionFailedError: there is none.
+        """
+        with self._opened().driver_connection(check_schema=False) as connection, connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+
+    def wait_until_ready(self, timeout: float = 60.0) -> None:
+        """Wait until the server answers, the database exists, and it is at this code's revision.
+
+        For containers that start together with the server and with the migration. A wrong password and another tool's
+        database do not mend themselves: they are raised at once.
+
+        Args:
+            timeout: seconds.
+
+        Raises:
+            ConnectionFailedError: after `timeout`, there still is no server or no database.
+            BehindHeadError: after `timeout`, the migration still has not run.
+        """
+        deadline = time.monotonic() + timeout
+        while (failure := self._probe(deadline - time.monotonic())) is not None:
+            if time.monotonic() + POLL_S > deadline:
+                raise failure
+            time.sleep(POLL_S)
+
+    def close(self) -> None:
+        """Close all connections, those in use at the end of their blocks. The manager cannot be used after that."""
+        with self._opening:
+            self._closed = True
+            if self._pool is not None:
+                self._pool.close()
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close()` was called."""
+        return self._closed
+
+    def _opened(self) -> ConnectionPool:
+        pool = self._pool
+        if pool is None or self._closed:
+            return self._open()
+        return pool
+
+    def _open(self) -> ConnectionPool:
+        from mlops_db.storage.pool import ConnectionPool  # noqa: PLC0415  (loads SQLAlchemy)
+
+        with self._opening:
+            if self._closed:
+                raise ManagerClosedError(
+                    f"the DatabaseManager of {self.settings.target} was closed",
+                    hint="Make a new one, or call get_db_manager(), and close it when all is done.",
+                )
+            if self._pool is None:
+                self._pool = ConnectionPool(self.settings, schema_is_known=self._schema_is_known)
+            return self._pool
+
+    def _probe(self, left_s: float) -> MlopsDbError | None:
+        """Look once, on a connection of its own that does not wait longer than is left; returns what may yet change."""
+        from mlops_db.storage.pool import probe  # noqa: PLC0415  (loads SQLAlchemy)
+
+        pool = self._opened()
+        try:
+            probe(self.settings, connect_timeout=int(min(CONNECT_TIMEOUT_S, max(LEAST_CONNECT_TIMEOUT_S, left_s))))
+        except AuthenticationFailedError:
+            raise
+        except (ConnectionFailedError, BehindHeadError) as failure:
+            return failure
+        pool.schema_is_known = True
+        return None
+
+    def _forked(self) -> None:
+        """Leave the parent's connections to the parent, and its locks to threads that this process does not have."""
+        if self._pool is not None:
+            self._schema_is_known = self._pool.schema_is_known
+        self._pool = None
+        self._opening = threading.Lock()
+
+
+_managers: weakref.WeakSet[DatabaseManager] = weakref.WeakSet()
+_shared: list[DatabaseManager] = []
+_sharing = threading.Lock()
+
+
+def get_db_manager() -> DatabaseManager:
+    """The `DatabaseManager` that all of a process shares, with the environment's settings of the first call.
+
+    After its `close()` the next call makes a new one. A forked child has the same one, with connections of its own.
+
+    Raises:
+        SettingsError: the environment holds what cannot be used.
+    """
+    with _sharing:
+        if not _shared or _shared[0].closed:
+            _shared[:] = [DatabaseManager()]
+        return _shared[0]
+
+
+def _after_fork() -> None:
+    global _sharing  # noqa: PLW0603  (another thread of the parent may have held it)
+    _sharing = threading.Lock()
+    for manager in list(_managers):
+        manager._forked()  # noqa: SLF001  (of this module)
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, where nothing forks
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,352 @@
+"""The pool of connections: how one is opened, found alive, used for one transaction, and kept to its process.
+
+Behind a pooler that hands each transaction to another server process (PgBouncer's transaction mode), everything that a
+transaction needs is said at its beginning. What cannot work there is what outlives a transaction: SET without LOCAL,
+temporary tables, LISTEN, session advisory locks, PREPARE, cursors WITH HOLD. Nothing of ours uses them.
+"""
+
+import os
+import select
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from typing import Any, TypeVar
+
+import psycopg2
+import psycopg2.extensions
+from psycopg2.extensions import cursor as Cursor  # noqa: N812  (psycopg2 names its classes like functions)
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.exc import DisconnectionError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.orm import Session
+from sqlalchemy.pool import QueuePool
+
+from mlops_db.errors import (
+    BehindHeadError,
+    InheritedConnectionError,
+    PoolerError,
+    PoolExhaustedError,
+    UnknownRevisionError,
+    UnmanagedDatabaseError,
+)
+from mlops_db.schema.objects import PRESENT_SQL, TABLES
+from mlops_db.schema.revisions import pending
+from mlops_db.server.connection import connect
+from mlops_db.settings import Settings
+from mlops_db.storage.failures import failure_of
+
+# What each transaction starts from, whoever connects. READ COMMITTED, because what is read after waiting for an
+# advisory lock must be what the holder of that lock has committed.
+_SESSION = "-c search_path=public -c timezone=UTC -c default_transaction_isolation=read\\ committed"
+_TRANSACTION = (
+    "SET TRANSACTION ISOLATION LEVEL READ COMMITTED; SET LOCAL search_path = public; SET LOCAL timezone = 'UTC'"
+)
+# Tells a session that was opened with these options from one that a pooler opened without.
+_MARK = "mlops_db.pinned"
+# A server that vanished without a word is noticed within two minutes; libpq leaves it to the system, which takes hours.
+_KEEPALIVE = {
+    "keepalives_idle": "60",
+    "keepalives_interval": "10",
+    "keepalives_count": "6",
+    "tcp_user_timeout": "120000",
+}
+# A connection that was idle for longer is asked; before that, a look at its socket tells whether the server closed it,
+# and costs no round trip.
+IDLE_S = 30.0
+
+_Taken = TypeVar("_Taken")
+
+
+class OwnedConnection(psycopg2.extensions.connection):
+    """A connection of the process that opened it.
+
+    A forked child has the same socket: whatever it said there would be said in the parent's session. Here, it can
+    neither use the connection nor end it.
+
+    Attributes:
+        owner: the process's id.
+        pinned: whether the session has our options; otherwise they are said in each transaction.
+        idle_since: when it went back into the pool, by the monotonic clock; None before that.
+    """
+
+    def __init__(self, *args: Any, **parameters: Any) -> None:
+        """Connect."""
+        super().__init__(*args, **parameters)
+        self.owner = os.getpid()
+        self.pinned = True
+        self.idle_since: float | None = None
+
+    @property
+    def inherited(self) -> bool:
+        """Whether this process is a child of the one that opened it."""
+        return os.getpid() != self.owner
+
+    def cursor(self, *args: Any, **parameters: Any) -> Any:
+        """Make a cursor, in the process that opened the connection."""
+        self._require_owner()
+        return super().cursor(*args, **parameters)
+
+    def commit(self) -> None:
+        """Commit, in the process that opened the connection."""
+        self._require_owner()
+        super().commit()
+
+    def rollback(self) -> None:
+        """Roll back; in a child, leave the parent's transaction alone."""
+        if not self.inherited:
+            super().rollback()
+
+    def close(self) -> None:
+        """Close; in a child, leave the parent's session alone."""
+        if not self.inherited:
+            super().close()
+
+    def _require_owner(self) -> None:
+        if self.inherited:
+            raise InheritedConnectionError(
+                "this process was forked while the connection was open in its parent, whose connection it is",
+                hint="Fork outside of connections' `with` blocks; a child gets its own from the same DatabaseManager.",
+            )
+
+
+class ConnectionPool:
+    """Pooled connections to the settings' database, each lent for one transaction. Safe to share between threads."""
+
+    def __init__(self, settings: Settings, *, schema_is_known: bool) -> None:
+        """Open nothing yet.
+
+        Args:
+            settings: the database, and the sizes of the pool.
+            schema_is_known: whether its revision was checked before; otherwise the first transaction does.
+        """
+        self.settings = settings
+        self.schema_is_known = schema_is_known
+        self.engine = _engine(settings)
+        self._pool = self.engine.pool
+        self._closed = False
+
+    def close(self) -> None:
+        """Close the connections: those in use when they come back."""
+        self._closed = True
+        self._pool.dispose()
+
+    @contextmanager
+    def connection(self) -> Iterator[Connection]:
+        """Lend a SQLAlchemy connection for one transaction."""
+        connection = self._taken(self.engine.connect)
+        driver: Any = connection.connection.driver_connection
+        try:
+            with self._transaction(driver):
+                yield connection
+        finally:
+            if driver.closed and not connection.invalidated:
+                connection.invalidate()
+            connection.close()
+            self._given_back()
+
+    @contextmanager
+    def session(self) -> Iterator[Session]:
+        """Lend an ORM session for one transaction."""
+        with (
+            self.connection() as connection,
+            Session(connection, join_transaction_mode="control_fully", expire_on_commit=False) as session,
+        ):
+            yield session
+            session.commit()
+
+    @contextmanager
+    def driver_connection(self, *, check_schema: bool = True) -> Iterator[OwnedConnection]:
+        """Lend a psycopg2 connection for one transaction."""
+        fairy = self._taken(self.engine.raw_connection)
+        driver: Any = fairy.driver_connection
+        try:
+            with self._transaction(driver, check_schema=check_schema):
+                yield driver
+        finally:
+            if driver.closed:
+                fairy.invalidate()
+            else:
+                _without_session_settings(driver)
+            fairy.close()
+            self._given_back()
+
+    @contextmanager
+    def cursor(self) -> Iterator[Cursor]:
+        """Lend a psycopg2 cursor for one transaction."""
+        with self.driver_connection() as connection, connection.cursor() as cursor:
+            yield cursor
+
+    @contextmanager
+    def _transaction(self, driver: OwnedConnection, *, check_schema: bool = True) -> Iterator[None]:
+        committed: bool | None = False
+        try:
+            if check_schema and not self.schema_is_known:
+                require_known_schema(driver, self.settings)
+                self.schema_is_known = True
+            if not driver.pinned:
+                with driver.cursor() as cursor:
+                    cursor.execute(_TRANSACTION)
+            yield
+            committed = None
+            driver.commit()
+        except BaseException as error:
+            told = failure_of(error, broken=driver.closed > 1, committed=committed, settings=self.settings)
+            with suppress(psycopg2.Error):
+                driver.rollback()
+            if told is None:
+                raise
+            raise told from error
+
+    def _taken(self, take: Callable[[], _Taken]) -> _Taken:
+        try:
+            return take()
+        except PoolTimeoutError:
+            settings = self.settings
+            raise PoolExhaustedError(
+                f"all {settings.pool_size + settings.pool_overflow} connections of the pool are in use, and none came "
+                f"back in {settings.pool_timeout / 1000:g} s",
+                hint="Leave `with` blocks sooner and open none inside another; or set MLOPS_POOL_SIZE, "
+                "MLOPS_POOL_OVERFLOW or MLOPS_POOL_TIMEOUT higher.",
+            ) from None
+        except (psycopg2.Error, SQLAlchemyError) as error:
+            told = failure_of(error, broken=True, committed=False, settings=self.settings)
+            raise told or error from error
+
+    def _given_back(self) -> None:
+        if self._closed:
+            self._pool.dispose()
+
+
+def probe(settings: Settings, *, connect_timeout: int) -> None:
+    """Connect once, outside of any pool, and check the revision.
+
+    Args:
+        settings: the database.
+        connect_timeout: seconds until an address that does not answer is given up.
+
+    Raises:
+        ConnectionFailedError: there is no connection, or it broke.
+        BehindHeadError: as `require_known_schema`, and the others that it raises.
+    """
+    with closing(connect(settings, connect_timeout=connect_timeout)) as connection:
+        try:
+            require_known_schema(connection, settings)
+        except psycopg2.Error as error:
+            told = failure_of(error, broken=connection.closed > 1, committed=False, settings=settings)
+            raise told or error from error
+
+
+def require_known_schema(connection: psycopg2.extensions.connection, settings: Settings) -> None:
+    """Refuse a database that is not at this code's head; ends the transaction that it reads in.
+
+    Raises:
+        UnknownRevisionError: its revision is not one of ours.
+        UnmanagedDatabaseError: its tables are there, made by hand.
+        BehindHeadError: it is at an earlier revision, or empty.
+    """
+    with connection.cursor() as cursor:
+        recorded = _recorded_revisions(cursor)
+        for revision in recorded:
+            if pending(revision) is None:
+                raise UnknownRevisionError(revision, settings.target)
+        if not recorded:
+            cursor.execute(PRESENT_SQL)
+            tables = [name for name, _ in cursor.fetchall() if name in TABLES]
+            if tables:
+                raise UnmanagedDatabaseError(tables, settings.target)
+    connection.rollback()
+    current = recorded[-1] if recorded else None
+    if pending(current):
+        raise BehindHeadError(current, settings.target)
+
+
+def _recorded_revisions(cursor: Cursor) -> list[str]:
+    cursor.execute("SELECT to_regclass('public.alembic_version') IS NOT NULL")
+    if cursor.fetchone() != (True,):
+        return []
+    cursor.execute("SELECT version_num FROM public.alembic_version ORDER BY version_num")
+    return [revision for (revision,) in cursor.fetchall()]
+
+
+def _engine(settings: Settings) -> Engine:
+    engine = create_engine(
+        "postgresql+psycopg2://",  # the rest, and the password above all, is the creator's
+        creator=lambda: _opened(settings),
+        poolclass=QueuePool,
+        pool_size=settings.pool_size,
+        max_overflow=settings.pool_overflow,
+        pool_timeout=settings.pool_timeout / 1000,
+        pool_recycle=settings.pool_recycle / 1000 or -1,
+        pool_use_lifo=True,
+        use_native_hstore=False,  # it would look for the extension with every connection
+    )
+
+    def checkin(connection: Any, _: Any) -> None:
+        if connection is not None:  # None: it was invalidated
+            connection.idle_since = time.monotonic()
+
+    def checkout(connection: OwnedConnection, *_: Any) -> None:
+        if not _alive(connection):
+            raise DisconnectionError  # the pool replaces it
+
+    event.listen(engine, "checkin", checkin)
+    if settings.pool_pre_ping:
+        event.listen(engine, "checkout", checkout)
+    return engine
+
+
+def _opened(settings: Settings) -> OwnedConnection:
+    given: dict[str, Any] = {name: value for name, value in _KEEPALIVE.items() if name not in settings.parameters}
+    if settings.pool_application_name:
+        given["application_name"] = settings.pool_application_name
+    given["connection_factory"] = OwnedConnection
+    theirs = settings.parameters.get("options", os.environ.get("PGOPTIONS", ""))
+    connection: Any
+    try:
+        connection = connect(settings, options=f"{theirs} {_SESSION} -c {_MARK}=on".lstrip(), **given)
+    except PoolerError:
+        connection = connect(settings, options=theirs, **given)
+    connection.autocommit = True
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT current_setting(%s, true)", (_MARK,))
+        connection.pinned = cursor.fetchone() == ("on",)
+    connection.autocommit = False
+    return connection  # type: ignore[no-any-return]
+
+
+def _alive(connection: OwnedConnection) -> bool:
+    """Whether the session behind a pooled connection is there still."""
+    if connection.idle_since is None:
+        return True  # just opened
+    if connection.closed:
+        return False
+    # The server says nothing to an idle session, unless it ends it.
+    if time.monotonic() - connection.idle_since < IDLE_S and not _has_input(connection.fileno()):
+        return True
+    try:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+        connection.autocommit = False
+    except psycopg2.Error:
+        return False
+    return True
+
+
+def _has_input(socket: int) -> bool:
+    if not hasattr(select, "poll"):  # Windows
+        return bool(select.select([socket], [], [], 0)[0])
+    poll = select.poll()  # select() takes no descriptor above 1,023
+    poll.register(socket, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def _without_session_settings(driver: OwnedConnection) -> None:
+    """Take back what a caller changed for the session on psycopg2's side, or the next one would have it, too."""
+    if driver.inherited:
+        return
+    if driver.autocommit:
+        driver.autocommit = False
+    for attribute in ("isolation_level", "readonly", "deferrable"):
+        if getattr(driver, attribute) is not None:
+            setattr(driver, attribute, None)
