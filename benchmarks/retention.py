@@ -1,0 +1,184 @@
+"""How long does it take to let the oldest month of metrics go, and how long do writers wait meanwhile?
+
+mlops_internal.drop_partitions against DELETE, on the same partitions and on one table with the same rows and the same
+key. All the while somebody inserts a row at a time; the longest insert is printed. In the last case somebody else
+reads the table in a transaction of five seconds, and mlops_db.migration.maintenance waits for that without making
+everybody wait. Exit code 0 if the bars hold.
+
+    uv run python benchmarks/retention.py
+    uv run python benchmarks/retention.py --rows 1000000 --programs /usr/lib/postgresql/15/bin
+"""
+
+import argparse
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import psycopg
+
+from metric_rows import fill, partitions
+from mlops_db.migration.commands import upgrade
+from mlops_db.migration.maintenance import maintain
+from mlops_db.settings import Settings
+from throwaway_server import connect, parser, print_bar, print_table, recreate_database, throwaway_server, version
+
+MONTHS = 24
+BAR = 100
+LONGEST_WAIT_S = 0.5
+READ_FOR_S = 5.0
+INSERT = (
+    "INSERT INTO {} (model_name, metric_type, metric_name, metric_value) VALUES ('model_0', 'drift', 'metric_0', 1)"
+)
+# As it would be without partitions.
+ONE_TABLE = """
+CREATE TABLE one_table (LIKE monitoring_metrics INCLUDING DEFAULTS INCLUDING CONSTRAINTS);
+INSERT INTO one_table SELECT * FROM monitoring_metrics ORDER BY timestamp;
+ALTER TABLE one_table ADD PRIMARY KEY (model_name, metric_type, metric_name, timestamp, id)
+"""
+
+
+@dataclass(frozen=True)
+class Result:
+    """How many seconds it took, and how many the longest of the inserts beside it."""
+
+    seconds: float
+    longest_insert: float
+    inserts: int
+
+
+class Writer:
+    """Somebody who inserts a row at a time, all the time."""
+
+    def __init__(self, settings: Settings, table: str) -> None:
+        """Take where to insert."""
+        self.seconds: list[float] = []
+        self._settings = settings
+        self._insert = INSERT.format(table)
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Write until the block ends."""
+        self._thread.start()
+        try:
+            yield
+        finally:
+            self._stopped.set()
+            self._thread.join()
+
+    def _run(self) -> None:
+        with connect(self._settings) as connection:
+            while not self._stopped.is_set():
+                started = time.perf_counter()
+                connection.execute(self._insert)
+                self.seconds.append(time.perf_counter() - started)
+
+
+def main() -> int:
+    """Measure and print; 0 if the bars hold."""
+    options = _options()
+    with throwaway_server(options.programs) as server:
+        print(f"{version(server)}; {options.rows:,} rows, {MONTHS} months\n")
+        settings = replace(server, database="retention")
+        recreate_database(settings)
+        upgrade(settings)
+        with connect(settings) as connection:
+            fill(connection, rows=options.rows, months=MONTHS)
+            connection.execute(ONE_TABLE)
+            connection.execute("VACUUM (ANALYZE) one_table")
+            connection.execute("CHECKPOINT")
+            results = _measure(settings, connection)
+    dropped = results["drop_partitions"].seconds
+    print_table(
+        ("one month goes by", "ms", "ratio", "longest insert ms", "inserts"),
+        (
+            [
+                name,
+                f"{1000 * result.seconds:,.0f}",
+                f"{result.seconds / dropped:,.1f}",
+                f"{1000 * result.longest_insert:,.0f}",
+                f"{result.inserts:,}",
+            ]
+            for name, result in results.items()
+        ),
+    )
+    print()
+    waits = max(result.longest_insert for name, result in results.items() if "drop" in name or "maintain" in name)
+    held = (
+        print_bar("DELETE from one table against drop_partitions", _ratio(results, "one table"), BAR, at_least=True),
+        print_bar("longest insert beside the drops, in seconds", waits, LONGEST_WAIT_S),
+    )
+    return 0 if all(held) else 1
+
+
+def _options() -> argparse.Namespace:
+    options = parser(__doc__)
+    options.add_argument("--rows", type=int, default=10_000_000, help="how many metrics (default 10 million)")
+    return options.parse_args()
+
+
+def _ratio(results: dict[str, Result], where: str) -> float:
+    return results[f"DELETE, {where}"].seconds / results["drop_partitions"].seconds
+
+
+def _measure(settings: Settings, connection: psycopg.Connection[Any]) -> dict[str, Result]:
+    """The oldest month goes in several ways; what stays is 23 months and less."""
+
+    def delete(table: str) -> None:
+        connection.execute(f"DELETE FROM {table} WHERE timestamp < %s", [end])
+
+    def vacuum(table: str) -> None:
+        connection.execute(f"VACUUM {table}")
+
+    def drop() -> None:
+        (dropped,) = connection.execute("SELECT mlops_internal.drop_partitions(now() - %s)", [end]).fetchone() or ()
+        assert len(dropped or ()) == 1, dropped
+
+    def drop_behind_a_reader() -> None:
+        with connect(settings) as other, other.transaction():
+            other.execute("SELECT count(*) FROM monitoring_metrics WHERE timestamp > now()")
+            run = threading.Thread(target=maintain, args=(settings,), kwargs={"keep": keep})
+            run.start()
+            time.sleep(READ_FOR_S)
+        run.join()
+
+    results = {}
+    end = _end_of_oldest(connection)
+    results["DELETE, one table"] = _timed(settings, "one_table", lambda: delete("one_table"))
+    results["VACUUM after it"] = _timed(settings, "one_table", lambda: vacuum("one_table"))
+    results["DELETE, the same partitions"] = _timed(
+        settings, "monitoring_metrics", lambda: delete("monitoring_metrics")
+    )
+    connection.execute(f"DROP TABLE {partitions(connection)[1]}")
+    end = _end_of_oldest(connection)
+    results["drop_partitions"] = _timed(settings, "monitoring_metrics", drop)
+    (keep,) = connection.execute("SELECT (now() - %s)::text", [_end_of_oldest(connection)]).fetchone() or ()
+    behind = f"maintain, beside a reader of {READ_FOR_S:.0f} s"
+    results[behind] = _timed(settings, "monitoring_metrics", drop_behind_a_reader)
+    return results
+
+
+def _end_of_oldest(connection: psycopg.Connection[Any]) -> Any:
+    """The end of the oldest month that there is."""
+    rows = connection.execute("SELECT upper FROM mlops_internal.metric_partitions() LIMIT 2").fetchall()
+    return rows[1][0]
+
+
+def _timed(settings: Settings, table: str, remove: Callable[[], None]) -> Result:
+    writer = Writer(settings, table)
+    with writer.writing():
+        time.sleep(1)
+        started = time.perf_counter()
+        remove()
+        seconds = time.perf_counter() - started
+        time.sleep(1)
+    return Result(seconds, max(writer.seconds), len(writer.seconds))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
