@@ -1,19 +1,21 @@
+"""The three views at head. tests/revisions/test_baseline_views.py has what only their first definition allowed."""
+
 import json
-import math
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from psycopg import sql
-from psycopg.rows import dict_row
+from psycopg.errors import CheckViolation, NotNullViolation
 from psycopg.types.json import Jsonb
 
 from support import views_model
 from support.database import Database
-from support.views_model import GATES, Row, comparable
+from support.gate_documents import gate_documents
+from support.table_rows import insert, rows, storable
+from support.views_model import GATES, Row
 
 # The specification's "Common Queries", letter for letter.
 PRODUCTION_MODELS = """
@@ -34,24 +36,19 @@ SELECT * FROM v_model_timeline
 ORDER BY created_at DESC;
 """  # noqa: W291
 
-at = datetime.fromisoformat
+
+def at(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
 
 PASSED, FAILED = {"passed": True}, {"passed": False}
 NOTHING_RAN = (0, 0, 0, 6, None, False)
 
 
-def rows(database: Database, query: str) -> list[Row]:
-    return database.connection.cursor(row_factory=dict_row).execute(query).fetchall()
-
-
-def insert(database: Database, table: str, *given: Row) -> None:
-    for row in given:
-        statement = sql.SQL("INSERT INTO {} ({}) VALUES ({})").format(
-            sql.Identifier(table),
-            sql.SQL(", ").join(map(sql.Identifier, row)),
-            sql.SQL(", ").join([sql.Placeholder()] * len(row)),
-        )
-        database.connection.execute(statement, list(row.values()))
+@pytest.fixture(autouse=True)
+def _utc(head: Database) -> None:
+    """The literals below are in UTC, whatever the server's zone is."""
+    head.query("SET timezone = 'UTC'")
 
 
 def gates_of(database: Database, gate_results: str | None) -> tuple[Any, ...]:
@@ -84,29 +81,27 @@ def test_production_models_are_listed_by_their_promotion(head: Database) -> None
 
 
 def test_recent_decisions_are_the_ten_newest_in_that_order(head: Database) -> None:
-    # 7919 is prime to 300, so that neither ids nor the heap have the order of time; and one without a time.
+    # 7919 is prime to 300, so that neither ids nor the heap have the order of time.
     head.query("""
         INSERT INTO retraining_decisions (decision_timestamp, action, candidate_mlflow_run_id, reasoning)
-        SELECT timestamp '2026-01-01' + (7919 * g % 300) * interval '1 hour', 'pending', 'run-' || g, 'because'
+        SELECT timestamptz '2026-01-01' + (7919 * g % 300) * interval '1 hour', 'pending', 'run-' || g, 'because'
           FROM generate_series(1, 300) AS g
     """)
-    head.query("INSERT INTO retraining_decisions (decision_timestamp, action) VALUES (NULL, 'reject')")
     newest = at("2026-01-01") + timedelta(hours=299)
 
     answer = rows(head, RECENT_DECISIONS)
 
     assert [row["decision_timestamp"] for row in answer] == [newest - timedelta(hours=age) for age in range(10)]
     assert {row["reasoning"] for row in answer} == {"because"}
-    assert rows(head, "SELECT * FROM v_decision_history")[-1]["decision_timestamp"] is None
 
 
 def test_latest_monitoring_is_the_newest_row_of_each_of_the_twenty_newest_series(head: Database) -> None:
     head.query("""
         INSERT INTO monitoring_metrics (timestamp, metric_type, metric_name, metric_value)
-        SELECT timestamp '2026-01-01' + (7919 * g % 300) * interval '1 hour', 'drift', 'feature ' || g % 30, g
+        SELECT timestamptz '2026-01-01' + (7919 * g % 300) * interval '1 hour', 'drift', 'feature ' || g % 30, g
           FROM generate_series(1, 300) AS g
     """)
-    head.query("INSERT INTO monitoring_metrics (timestamp, metric_type) VALUES (NULL, 'coverage')")
+    head.query("SELECT mlops_internal.register_series('default', 'coverage', 'never measured')")
     newest: dict[str, datetime] = dict(
         head.query("""
             SELECT metric_name, max(timestamp) FROM monitoring_metrics WHERE metric_type = 'drift' GROUP BY 1
@@ -143,10 +138,14 @@ def test_the_promotion_timeline_tells_every_version_newest_first(head: Database)
 # Gates in v_decision_history
 
 
-@pytest.mark.parametrize(
-    "gate_results", [None, "null", "{}", "[]", '[{"passed": false}]', '"passed"', "1", "true", "false"]
-)
-def test_what_is_no_object_of_gates_says_nothing(head: Database, gate_results: str | None) -> None:
+@pytest.mark.parametrize("gate_results", ["null", "[]", '[{"passed": false}]', '"passed"', "1", "true", "false"])
+def test_what_is_no_object_of_gates_is_refused(head: Database, gate_results: str) -> None:
+    with pytest.raises(CheckViolation, match="retraining_decisions_gate_results_check"):
+        gates_of(head, gate_results)
+
+
+@pytest.mark.parametrize("gate_results", [None, "{}"])
+def test_no_gates_say_nothing(head: Database, gate_results: str | None) -> None:
     assert gates_of(head, gate_results) == NOTHING_RAN
 
 
@@ -230,11 +229,10 @@ def test_the_first_failed_gate_is_the_first_evaluated_not_the_first_in_the_json(
         ("promote", {"sufficient_samples": "unknown"}, False),
         ("promote", {}, False),
         ("reject", {"sufficient_samples": FAILED}, False),
-        (None, {"sufficient_samples": FAILED}, False),
     ],
 )
 def test_a_promotion_in_spite_of_a_failed_gate_is_marked(
-    head: Database, action: str | None, gate_results: Row, *, expected: bool
+    head: Database, action: str, gate_results: Row, *, expected: bool
 ) -> None:
     insert(head, "retraining_decisions", {"action": action, "gate_results": Jsonb(gate_results)})
 
@@ -365,65 +363,159 @@ def test_of_measurements_of_one_instant_the_last_written_is_the_newest(head: Dat
     assert head.query("SELECT id, previous_value FROM v_recent_monitoring") == [(3, 2.0)]
 
 
-def test_measurements_without_type_name_or_value_are_series_too(head: Database) -> None:
-    measure(
-        head,
-        (1, "2026-01-01", None, None, 1.0),
-        (2, "2026-01-02", None, None, None),
-        (3, "2026-01-03", "drift", None, 1.0),
-        (4, "2026-01-04", None, "share", 1.0),
-    )
+def test_the_series_of_two_models_are_apart(head: Database) -> None:
+    measure(head, (1, "2026-01-01", "drift", "share", 1.0), (2, "2026-01-02", "drift", "share", 2.0))
+    head.query("""
+        INSERT INTO monitoring_metrics (id, timestamp, metric_type, metric_name, metric_value, model_name)
+        VALUES (3, '2026-01-03', 'drift', 'share', 5.0, 'fraud')
+    """)
 
-    assert head.query("SELECT id, previous_value, delta FROM v_recent_monitoring") == [
-        (4, None, None),
-        (3, None, None),
-        (2, 1.0, None),
+    assert head.query("SELECT model_name, id, previous_value FROM v_recent_monitoring") == [
+        ("fraud", 3, None),
+        ("default", 2, 1.0),
     ]
 
 
-def test_a_measurement_without_a_time_is_older_than_any_with_one(head: Database) -> None:
+def test_a_value_that_could_not_be_computed_is_the_newest_one_all_the_same(head: Database) -> None:
     measure(
         head,
-        (1, "1999-01-01", "drift", "share", 1.0),
-        (2, None, "drift", "share", 2.0),
-        (3, None, "coverage", "rate", 3.0),
+        (1, "2026-01-01", "drift", "share", 1.0),
+        (2, "2026-01-02", "drift", "share", None),
+        (3, "2026-01-01", "drift", "other", None),
+        (4, "2026-01-02", "drift", "other", 2.0),
     )
 
-    assert head.query("SELECT id, previous_value, age IS NULL FROM v_recent_monitoring") == [
-        (1, 2.0, False),
-        (3, None, True),
+    assert head.query("SELECT id, metric_value, previous_value, delta, health FROM v_recent_monitoring") == [
+        (4, 2.0, None, None, "ok"),
+        (2, None, 1.0, None, "failed"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        *(("timestamp", value) for value in (None, "infinity", "-infinity")),
+        *(("metric_type", None), ("metric_name", None), ("created_at", None), ("model_name", None)),
+        *(("metric_value", value) for value in ("NaN", "Infinity", "-Infinity")),
+    ],
+)
+def test_a_measurement_that_answers_no_question_is_refused(head: Database, column: str, value: str | None) -> None:
+    row = {"metric_type": "drift", "metric_name": "share", "metric_value": 1.0} | {column: value}
+
+    # A row without a moment does not even find a partition.
+    violation = NotNullViolation if value is None and column != "timestamp" else CheckViolation
+    with pytest.raises(violation, match=column):
+        insert(head, "monitoring_metrics", row)
+
+    assert head.query("TABLE mlops_internal.metric_series") == []
 
 
 @pytest.mark.parametrize("zone", ["UTC", "Asia/Tokyo", "America/St_Johns"])
 def test_age_does_not_depend_on_the_session_s_time_zone(head: Database, zone: str) -> None:
     with head.connection.transaction():
         head.query("""
-            INSERT INTO monitoring_metrics (timestamp) VALUES ((now() AT TIME ZONE 'UTC') - interval '90 minutes')
+            INSERT INTO monitoring_metrics (timestamp, metric_type, metric_name)
+            VALUES (now() - interval '90 minutes', 'drift', 'share')
         """)
         head.query(f"SET LOCAL TIME ZONE '{zone}'")
 
         assert head.value("SELECT age FROM v_recent_monitoring") == timedelta(minutes=90)
 
 
-@pytest.mark.parametrize("timestamp", ["infinity", "-infinity"])
-def test_a_time_that_is_not_finite_does_not_stop_the_view(head: Database, timestamp: str) -> None:
-    # Before PostgreSQL 17 an infinite timestamp cannot be subtracted.
-    measure(head, (1, timestamp, "drift", "share", 1.0), (2, "2026-01-01", "drift", "other", 2.0))
+def test_a_measurement_of_the_future_has_an_age_below_zero_and_is_not_stale(head: Database) -> None:
+    with head.connection.transaction():
+        head.query("""
+            INSERT INTO monitoring_metrics (timestamp, metric_type, metric_name)
+            VALUES (now() + interval '400 days', 'drift', 'share');
+            UPDATE mlops_internal.metric_series SET expected_interval = '1 hour'
+        """)
 
-    assert head.query("SELECT id FROM v_recent_monitoring ORDER BY id") == [(1,), (2,)]
-    assert head.value("SELECT count(age) FROM v_recent_monitoring") >= 1
+        assert head.query("SELECT age, stale FROM v_recent_monitoring") == [(timedelta(days=-400), False)]
 
 
-def test_a_value_that_is_not_finite_does_not_stop_the_view(head: Database) -> None:
+def test_values_whose_difference_no_double_holds_do_not_stop_the_view(head: Database) -> None:
     measure(
         head,
-        (1, "2026-01-01", "performance", "brier", math.inf),
-        (2, "2026-01-02", "performance", "brier", math.inf),
-        (3, "2026-01-02", "performance", "ece", math.nan),
+        (1, "2026-01-01", "performance", "loss", -1.7e308),
+        (2, "2026-01-02", "performance", "loss", 1.7e308),
+        (3, "2026-01-01", "performance", "gain", 7e307),
+        (4, "2026-01-02", "performance", "gain", -7e307),
     )
 
-    assert head.query("SELECT id, delta::text FROM v_recent_monitoring") == [(3, None), (2, "NaN")]
+    assert head.query("SELECT id, delta FROM v_recent_monitoring") == [(4, -1.4e308), (2, None)]
+
+
+# What is expected of a series
+
+
+def expect(
+    database: Database, *, interval: str | None = None, low: float | None = None, high: float | None = None
+) -> None:
+    """Of the one series that there is."""
+    database.query(
+        "UPDATE mlops_internal.metric_series SET expected_interval = %s, lower_threshold = %s, upper_threshold = %s",
+        [interval, low, high],
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "health"),
+    [
+        (0.5, None, None, "ok"),
+        (0.5, 0.5, 0.5, "ok"),
+        (0.49, 0.5, None, "low"),
+        (0.51, None, 0.5, "high"),
+        (-1.0, 0.5, 0.6, "low"),
+        (None, 0.5, 0.6, "failed"),
+    ],
+)
+def test_health_is_where_the_newest_value_lies_between_the_thresholds(
+    head: Database, value: float | None, low: float | None, high: float | None, health: str
+) -> None:
+    measure(head, (1, "2026-01-02", "drift", "share", value), (2, "2026-01-01", "drift", "share", 0.55))
+    expect(head, low=low, high=high)
+
+    assert head.query("SELECT health, lower_threshold, upper_threshold, stale FROM v_recent_monitoring") == [
+        (health, low, high, False)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("interval", "age", "stale"),
+    [
+        (None, "10 years", False),
+        ("1 day", "24:00:00", False),
+        ("1 day", "24:00:00.000001", True),
+        ("1 month", "30 days", False),
+        ("1 month", "31 days", True),
+    ],
+)
+def test_a_series_is_stale_once_its_newest_value_is_older_than_what_is_expected(
+    head: Database, interval: str | None, age: str, *, stale: bool
+) -> None:
+    with head.connection.transaction():
+        head.query(
+            "INSERT INTO monitoring_metrics (timestamp, metric_type, metric_name, metric_value)"
+            " VALUES (CURRENT_TIMESTAMP - %s::interval, 'drift', 'share', 7)",
+            [age],
+        )
+        expect(head, interval=interval, high=1)
+
+        assert head.query("SELECT stale, health FROM v_recent_monitoring") == [(stale, "stale" if stale else "high")]
+
+
+@pytest.mark.parametrize(("interval", "stale"), [(None, False), ("1 day", True)])
+def test_a_series_without_measurements_is_missing_and_stale_if_some_were_expected(
+    head: Database, interval: str | None, *, stale: bool
+) -> None:
+    head.query("SELECT mlops_internal.register_series('fraud', 'drift', 'share')")
+    expect(head, interval=interval, low=0)
+
+    (row,) = rows(head, "SELECT * FROM v_recent_monitoring")
+
+    assert (row["model_name"], row["metric_type"], row["metric_name"]) == ("fraud", "drift", "share")
+    assert (row["stale"], row["health"]) == (stale, "missing")
+    assert {row[name] for name in ("id", "timestamp", "metric_value", "previous_value", "delta", "age")} == {None}
 
 
 # Any rows at all: the views agree with a model of them in plain Python.
@@ -437,89 +529,139 @@ some_settings = settings(
 )
 
 # Few values, so that ties, shared series and repeated candidates are frequent.
-times = st.none() | st.sampled_from([at(f"2026-01-0{day} {hour}:00") for day in (1, 2) for hour in ("00", "12")])
-scores = st.none() | st.sampled_from([0.0, 0.1, 0.7, 1.0, math.inf, -math.inf, math.nan])
-runs = st.sampled_from(["run-1", "run-2", "run-3", "run-4"])
-scalars = st.none() | st.booleans() | st.integers(-1, 1) | st.sampled_from(["true", "passed", ""])
-gate_values = (
-    scalars | st.lists(scalars, max_size=2) | st.fixed_dictionaries({}, optional={"passed": scalars, "x": scalars})
+THIS_MONTH = datetime.now(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+times = st.sampled_from([at(f"2026-01-0{day} {hour}:00") for day in (1, 2) for hour in ("00", "12")])
+# In one partition and in several, the ones without an end among them.
+moments = times | st.sampled_from(
+    [
+        at("0001-01-01"),
+        THIS_MONTH,
+        THIS_MONTH - timedelta(microseconds=1),
+        THIS_MONTH + timedelta(days=40),
+        at("9999-12-31 23:59:59.999999"),
+    ]
 )
-gate_names = st.sampled_from([*GATES, "coverage_validation", "another"])
-gate_documents = st.dictionaries(gate_names, st.booleans() | gate_values, max_size=8)
-json_documents = gate_documents | gate_documents | gate_values
+models = st.sampled_from(["default", "fraud"])
+shares = st.none() | st.sampled_from([0.0, 0.1, 0.7, 1.0])
+runs = st.sampled_from(["run-1", "run-2", "run-3", "run-4"])
 
 
-def table_of(**columns: st.SearchStrategy[Any]) -> st.SearchStrategy[list[Row]]:
-    """Rows with ids that do not follow the order of insertion."""
-    return st.lists(
-        st.fixed_dictionaries({"id": st.integers(1, 1000), **columns}), max_size=12, unique_by=lambda row: row["id"]
-    )
+def one_in_production(versions: list[Row]) -> list[Row]:
+    """The versions, with all production versions of a model but its first one archived."""
+    serving: set[str] = set()
+    kept = []
+    for version in versions:
+        second = version["status"] == "production" and version["model_name"] in serving
+        kept.append(version | {"status": "archived"} if second else version)
+        serving |= {version["model_name"]} if version["status"] == "production" else set()
+    return kept
 
 
+# Ids do not follow the order of insertion.
 model_rows = st.lists(
     st.fixed_dictionaries(
         {
             "id": st.integers(1, 1000),
             "mlflow_run_id": st.text("abc", min_size=1, max_size=3) | runs,
             "model_version": st.sampled_from(["9", "10", "v1"]),
-            "status": st.none() | st.sampled_from(["staging", "production", "archived"]),
-            "f1_score": scores,
-            "brier_score": scores,
+            "status": st.sampled_from(["staging", "production", "archived"]),
+            "f1_score": shares,
+            "brier_score": shares,
             "created_at": times,
-            "promoted_at": times,
+            "promoted_at": st.none() | times,
+            "model_name": models,
         }
     ),
     max_size=12,
     unique_by=(lambda row: row["id"], lambda row: row["mlflow_run_id"]),
+).map(one_in_production)
+decision_rows = st.lists(
+    st.fixed_dictionaries(
+        {
+            "id": st.integers(1, 1000),
+            "decision_timestamp": times,
+            "action": st.sampled_from(["promote", "reject", "pending"]),
+            "candidate_mlflow_run_id": st.none() | runs,
+            "gate_results": st.none() | gate_documents,
+            "reasoning": st.none() | st.just("why"),
+            "created_at": times,
+            "model_name": models,
+        }
+    ),
+    max_size=12,
+    unique_by=lambda row: row["id"],
 )
-decision_rows = table_of(
-    decision_timestamp=times,
-    action=st.none() | st.sampled_from(["promote", "reject", "pending"]),
-    candidate_mlflow_run_id=st.none() | runs,
-    gate_results=json_documents,
-    reasoning=st.none() | st.just("why"),
-    created_at=times,
+names = {
+    "model_name": models,
+    "metric_type": st.sampled_from(["drift", "coverage"]),
+    "metric_name": st.sampled_from(["a", "b"]),
+}
+# Two series may have rows of one moment and one id.
+measurement_rows = st.lists(
+    st.fixed_dictionaries(
+        {
+            **names,
+            "id": st.integers(1, 5) | st.integers(2**31, 2**31 + 1000),
+            "timestamp": moments,
+            "metric_value": st.none() | st.sampled_from([0.0, 0.1, 0.7, -1.0, 7.9e307, 1.7e308, -1.7e308]),
+            "metadata": st.none(),
+            "created_at": times,
+        }
+    ),
+    max_size=12,
+    unique_by=lambda row: (*(row[name] for name in names), row["timestamp"], row["id"]),
 )
-measurement_rows = table_of(
-    timestamp=times,
-    metric_type=st.none() | st.sampled_from(["drift", "coverage"]),
-    metric_name=st.none() | st.sampled_from(["a", "b"]),
-    metric_value=scores,
-    metadata=st.none(),
-    created_at=times,
+expectations = st.lists(
+    st.fixed_dictionaries(
+        {
+            **names,
+            "expected_interval": st.none() | st.sampled_from([timedelta(microseconds=1), timedelta(days=30)]),
+            "lower_threshold": st.none() | st.sampled_from([-2.0, 0.0, 0.1]),
+            "upper_threshold": st.none() | st.sampled_from([0.1, 0.5, 1e308]),
+        }
+    ),
+    max_size=4,
+    unique_by=lambda row: tuple(row[name] for name in names),
 )
 
 
 @some_settings
-@given(models=model_rows, decisions=decision_rows)
-def test_v_decision_history_is_what_the_model_says(head: Database, models: list[Row], decisions: list[Row]) -> None:
+@given(versions=model_rows, decisions=decision_rows)
+def test_v_decision_history_is_what_the_model_says(head: Database, versions: list[Row], decisions: list[Row]) -> None:
     with head.connection.transaction(force_rollback=True):
-        insert(head, "model_versions", *models)
-        insert(head, "retraining_decisions", *(row | {"gate_results": Jsonb(row["gate_results"])} for row in decisions))
+        insert(head, "model_versions", *versions)
+        insert(head, "retraining_decisions", *map(storable, decisions))
 
         answer = rows(head, "SELECT * FROM v_decision_history")
 
-    assert comparable(answer) == comparable(views_model.decision_history(decisions, models))
+    assert answer == views_model.decision_history(decisions, versions)
 
 
 @some_settings
-@given(models=model_rows)
-def test_v_model_timeline_is_what_the_model_says(head: Database, models: list[Row]) -> None:
+@given(versions=model_rows)
+def test_v_model_timeline_is_what_the_model_says(head: Database, versions: list[Row]) -> None:
     with head.connection.transaction(force_rollback=True):
-        insert(head, "model_versions", *models)
+        insert(head, "model_versions", *versions)
 
         answer = rows(head, "SELECT * FROM v_model_timeline")
 
-    assert comparable(answer) == comparable(views_model.model_timeline(models))
+    assert answer == views_model.model_timeline(versions)
 
 
 @some_settings
-@given(measurements=measurement_rows)
-def test_v_recent_monitoring_is_what_the_model_says(head: Database, measurements: list[Row]) -> None:
+@given(measurements=measurement_rows, expected=expectations)
+def test_v_recent_monitoring_is_what_the_model_says(
+    head: Database, measurements: list[Row], expected: list[Row]
+) -> None:
+    unexpected = dict.fromkeys(("expected_interval", "lower_threshold", "upper_threshold"))
+    catalogue = {tuple(row[name] for name in names): {name: row[name] for name in names} | unexpected
+                 for row in measurements}  # fmt: skip
+    catalogue |= {tuple(row[name] for name in names): row for row in expected}
     with head.connection.transaction(force_rollback=True):
+        insert(head, "mlops_internal.metric_series", *expected)
         insert(head, "monitoring_metrics", *measurements)
 
         answer = rows(head, "SELECT * FROM v_recent_monitoring")
-        now = head.value("SELECT CURRENT_TIMESTAMP AT TIME ZONE 'UTC'")
+        now = head.value("SELECT CURRENT_TIMESTAMP")
 
-    assert comparable(answer) == comparable(views_model.recent_monitoring(measurements, now))
+    assert answer == views_model.recent_monitoring(measurements, catalogue.values(), now)

@@ -1,12 +1,14 @@
 """What the three views answer, worked out in plain Python from the rows of the tables.
 
+For the views at head and for those of the baseline (revision 0004), which know no models and no catalogue of series:
+their rows have no model_name, and may hold NULL, NaN and infinity anywhere. Times are naive there and aware at head.
 Written from the specification and from what the columns mean, not from the views' SQL, so that the two can disagree.
 """
 
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 Row = dict[str, Any]
@@ -22,8 +24,11 @@ GATES = (
 
 
 def newest_first(rows: Iterable[Row], by: str) -> list[Row]:
-    """Newest first; ties by the higher id; rows without a time last."""
-    return sorted(rows, key=lambda row: (row[by] is not None, row[by] or datetime.min, row["id"]), reverse=True)  # noqa: DTZ901  (the columns have no time zone)
+    """Newest first; ties by the higher id; rows without a time last, by the higher id too."""
+    given = list(rows)
+    return sorted(
+        (row for row in given if row[by] is not None), key=lambda row: (row[by], row["id"]), reverse=True
+    ) + sorted((row for row in given if row[by] is None), key=lambda row: row["id"], reverse=True)
 
 
 def gate_outcome(value: object) -> bool | None:
@@ -64,13 +69,12 @@ def decision_history(decisions: Sequence[Row], models: Sequence[Row]) -> list[Ro
 
 
 def model_timeline(models: Sequence[Row]) -> list[Row]:
-    promoted = [model for model in models if model["promoted_at"] is not None]
-    promoted.sort(key=lambda model: (model["promoted_at"], model["id"]))
     neighbours: dict[int, tuple[Row, Row]] = {}
-    for position, model in enumerate(promoted):
-        before = promoted[position - 1] if position else {}
-        after = promoted[position + 1] if position + 1 < len(promoted) else {}
-        neighbours[model["id"]] = before, after
+    for name in {model.get("model_name") for model in models}:
+        promoted = [model for model in models if model.get("model_name") == name and model["promoted_at"] is not None]
+        promoted.sort(key=lambda model: (model["promoted_at"], model["id"]))
+        for before, model, after in zip([{}, *promoted], promoted, [*promoted[1:], {}], strict=False):
+            neighbours[model["id"]] = before, after
     answer = []
     for model in newest_first(models, by="created_at"):
         before, after = neighbours.get(model["id"], ({}, {}))
@@ -87,26 +91,84 @@ def model_timeline(models: Sequence[Row]) -> list[Row]:
     return answer
 
 
-def recent_monitoring(measurements: Sequence[Row], now_utc: datetime) -> list[Row]:
-    series: defaultdict[tuple[str | None, str | None], list[Row]] = defaultdict(list)
+Series = tuple[str | None, ...]
+
+
+def newest_of_each_series(measurements: Iterable[Row], *series: str) -> dict[Series, Row]:
+    """Of each series, by the values of these columns, its newest row, with the value before it as previous_value."""
+    found: defaultdict[Series, list[Row]] = defaultdict(list)
     for row in newest_first(measurements, by="timestamp"):
-        series[row["metric_type"], row["metric_name"]].append(row)
-    newest = []
-    for row, *earlier in series.values():
-        previous = earlier[0]["metric_value"] if earlier else None
-        newest.append(
+        found[tuple(row[column] for column in series)].append(row)
+    return {
+        key: row | {"previous_value": earlier[0]["metric_value"] if earlier else None}
+        for key, (row, *earlier) in found.items()
+    }
+
+
+def recent_monitoring(measurements: Iterable[Row], catalogue: Iterable[Row], now: datetime) -> list[Row]:
+    """At head: one row for each series of the catalogue; the series without measurements last, in the names' order."""
+    series = ("model_name", "metric_type", "metric_name")
+    newest = newest_of_each_series(measurements, *series)
+    measured, missing = [], []
+    for entry in sorted(catalogue, key=lambda entry: tuple(entry[column] for column in series)):
+        row = newest.get(tuple(entry[column] for column in series))
+        age = None if row is None else now - row["timestamp"]
+        expected = {column: entry[column] for column in ("expected_interval", "lower_threshold", "upper_threshold")}
+        answer = dict.fromkeys(("id", "timestamp", "metric_value", "previous_value", "metadata", "created_at"))
+        answer |= {column: entry[column] for column in series} | (row or {}) | expected
+        answer |= {
+            "delta": difference(moderate(answer["metric_value"]), moderate(answer["previous_value"])),
+            "age": age,
+            "stale": expected["expected_interval"] is not None and (age is None or age > expected["expected_interval"]),
+            "health": health(row, age, **expected),
+        }
+        (missing if row is None else measured).append(answer)
+    return newest_first(measured, by="timestamp") + missing
+
+
+def health(
+    row: Row | None,
+    age: timedelta | None,
+    *,
+    expected_interval: timedelta | None,
+    lower_threshold: float | None,
+    upper_threshold: float | None,
+) -> str:
+    """What is worst about the newest row of a series: that it is old says more than what it says."""
+    if row is None or age is None:
+        return "missing"
+    value = row["metric_value"]
+    findings = {
+        "stale": expected_interval is not None and age > expected_interval,
+        "failed": value is None,
+        "low": value is not None and lower_threshold is not None and value < lower_threshold,
+        "high": value is not None and upper_threshold is not None and value > upper_threshold,
+    }
+    return next((name for name, found in findings.items() if found), "ok")
+
+
+def recent_monitoring_of_the_baseline(measurements: Iterable[Row], now_utc: datetime) -> list[Row]:
+    """At revision 0004: one row for each series that has rows; type and name may be NULL."""
+    return newest_first(
+        (
             row
             | {
-                "previous_value": previous,
-                "delta": difference(row["metric_value"], previous),
+                "delta": difference(row["metric_value"], row["previous_value"]),
                 "age": row["timestamp"] and now_utc - row["timestamp"],
             }
-        )
-    return newest_first(newest, by="timestamp")
+            for row in newest_of_each_series(measurements, "metric_type", "metric_name").values()
+        ),
+        by="timestamp",
+    )
 
 
 def difference(new: float | None, old: float | None) -> float | None:
     return None if new is None or old is None else new - old
+
+
+def moderate(value: float | None) -> float | None:
+    """The value, unless it is so large that the difference from another one can be more than a double holds."""
+    return None if value is None or abs(value) >= 8e307 else value
 
 
 def comparable(rows: Iterable[Row]) -> list[Row]:
