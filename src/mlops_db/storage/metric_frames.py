@@ -2,13 +2,14 @@
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import timezone
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from mlops_db.errors import MissingExtraError
 from mlops_db.storage.metric_rows import RefusedValueError, checked_keys
 
 if TYPE_CHECKING:
-    from pandas import DataFrame
+    from pandas import DataFrame, Series
 
     from mlops_db.storage.monitoring import Metric
 
@@ -37,23 +38,27 @@ def rows_of_frame(frame: "DataFrame") -> Iterator[Mapping[str, Any]]:
 def _rows(frame: "DataFrame", columns: list[str]) -> Iterator[Mapping[str, Any]]:
     for start in range(0, len(frame), ROWS_AT_ONCE):
         part = frame.iloc[start : start + ROWS_AT_ONCE]
-        values = [
-            _without_missing(column, part[column].tolist()) if column in _WHAT_IS_MISSING else part[column].tolist()
-            for column in columns
-        ]
-        for row in zip(*values, strict=True):
+        for row in zip(*(_values(part[column]) for column in columns), strict=True):
             yield dict(zip(columns, row, strict=True))
 
 
 # What pandas fills holes with, by the columns that may have some. NaN as a value and NaT as a timestamp are no holes:
 # they are what a computation or a conversion that failed leaves behind, and are refused.
-_WHAT_IS_MISSING = {"metadata": ("float", "NAType", "NaTType"), "metric_value": ("NAType",)}
+_HOLES = {"metadata": {"float", "NAType", "NaTType"}, "metric_value": {"NAType"}}
 
 
-def _without_missing(column: str, values: list[Any]) -> list[Any]:
-    types = _WHAT_IS_MISSING[column]
+def _values(column: "Series") -> list[Any]:
+    """The column as Python's own objects."""
+    if getattr(column.dtype, "tz", None) is not None:
+        # At once, and in UTC: one by one takes five times as long.
+        moments: list[Any] = column.dt.tz_convert(timezone.utc).array.to_pydatetime().tolist()
+        return moments
+    values: list[Any] = column.tolist()
+    holes = _HOLES.get(column.name)
+    if holes is None:
+        return values
     # A hole is not equal to itself, or says neither: NA != NA is NA.
-    return [None if type(value).__name__ in types and (value != value) is not False else value for value in values]  # noqa: PLR0124
+    return [None if type(value).__name__ in holes and (value != value) is not False else value for value in values]  # noqa: PLR0124
 
 
 def frame_of_metrics(metrics: "Iterable[Metric]") -> "DataFrame":

@@ -12,7 +12,6 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, Literal, SupportsFloat, TypeVar
 
 import psycopg2
-from psycopg2.extensions import cursor as Cursor  # noqa: N812  (psycopg2 names its class like a function)
 
 from mlops_db.errors import InvalidMetricError
 from mlops_db.storage.metric_copy import COPY, PIECE, MetricCopy, SkippedRow
@@ -43,12 +42,10 @@ INSERT INTO public.monitoring_metrics (metric_type, metric_name, model_name, tim
 VALUES (%s, %s, %s, coalesce(%s, CURRENT_TIMESTAMP), %s, %s) RETURNING id
 """
 
-# A rerun must see what another one has committed while it waited for the lock, which is not so in a snapshot that is
-# as old as the transaction.
-_BEGIN_REPLACE = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED; SELECT CURRENT_TIMESTAMP"
 _LOCK_MOMENT = "SELECT pg_advisory_xact_lock(hashtextextended('mlops_db.replace ' || %s, 0))"
 # The new rows are there already: which groups they are of, nobody knew before. They are those of this transaction.
-# Two reruns at once have written both; whoever gets the lock last finds the other's rows committed, and removes them.
+# Two reruns at once have written both; whoever gets the lock last finds the other's rows committed, which a transaction
+# at READ COMMITTED sees, and removes them.
 _REMOVE_EARLIER = """
 DELETE FROM public.monitoring_metrics AS m
  USING unnest(%s::text[], %s::text[]) AS replaced (model_name, metric_type)
@@ -178,8 +175,8 @@ class Series:
 class Monitoring:
     """What monitoring jobs call, as `db.monitoring`. Safe to share between threads.
 
-    Every method may raise what connecting raises (`ConnectionFailedError`), and `StatementFailedError` for what the
-    server refuses, such as a statement that takes longer than statement_timeout: nothing of the call is stored then.
+    Every call may also raise what `DatabaseManager` says; nothing of the call is stored then, unless a
+    `ConnectionLostError` says that nobody knows.
     """
 
     def __init__(self, manager: "DatabaseManager") -> None:
@@ -220,7 +217,7 @@ class Monitoring:
                 checked_value(metric_value),
                 None if metadata is None else checked_metadata(metadata),
             )
-        with self._cursor() as cursor:
+        with self._manager.cursor() as cursor:
             cursor.execute(_INSERT, row)
             id_: int = cursor.fetchall()[0][0]
         return id_
@@ -290,8 +287,8 @@ class Monitoring:
             moment = None if replace is None else checked_timestamp(replace, "replace")
             stream = rows_of_frame(rows) if is_frame(rows) else rows
         replaced = 0
-        with self._cursor() as cursor:
-            cursor.execute(_BEGIN_REPLACE if moment else "SELECT CURRENT_TIMESTAMP")
+        with self._manager.cursor() as cursor:
+            cursor.execute("SELECT CURRENT_TIMESTAMP")
             copy = MetricCopy(
                 stream,
                 moment=moment or cursor.fetchall()[0][0].astimezone(timezone.utc),
@@ -345,7 +342,7 @@ class Monitoring:
                 checked_interval(interval),
                 *checked_bounds(lower, upper),
             )
-        with self._cursor() as cursor:
+        with self._manager.cursor() as cursor:
             cursor.execute(_EXPECT, row)
 
     def latest(self, model_name: str | None = None, metric_type: str | None = None) -> list[SeriesState]:
@@ -435,23 +432,17 @@ class Monitoring:
             self.history(metric_type, metric_name, model_name=model_name, since=since, until=until, limit=limit)
         )
 
-    @contextmanager
-    def _cursor(self) -> Iterator[Cursor]:
-        """A psycopg2 cursor in a transaction of its own; SQLAlchemy's statements would cost a value twice the time."""
-        with self._manager.connection() as connection, connection.connection.cursor() as cursor:
-            yield cursor
-
     def _read(self, of: type[_Row], relation: str, order: str, **equal: str | None) -> list[_Row]:
         given = {column: value for column, value in equal.items() if value is not None}
         where = " AND ".join(f"{column} = %({column})s" for column in given) or "true"
-        with self._cursor() as cursor:
+        with self._manager.cursor() as cursor:
             cursor.execute(f"SELECT {_columns(of)} FROM {relation} WHERE {where} ORDER BY {order}", given)
             return [of(*map(_in_utc, row)) for row in cursor]
 
     def _history(self, parameters: dict[str, Any], limit: int | None) -> Iterator[Metric]:
         while limit is None or limit > 0:
             size = PAGE if limit is None else min(PAGE, limit)
-            with self._cursor() as cursor:
+            with self._manager.cursor() as cursor:
                 cursor.execute(HISTORY, {**parameters, "size": size})
                 page = [Metric(*map(_in_utc, row)) for row in cursor]
             yield from page
