@@ -5,9 +5,9 @@ import subprocess
 from mlops_db.schema.objects import TABLES, VIEWS
 from mlops_db.schema.revisions import revisions
 from support.database import SCRIPTS, Database
-from support.handmade import ODD_ROWS, OLD_VIEWS, make_by_hand, rows, state, views_of_the_baseline
+from support.handmade import FINDINGS, ODD_ROWS, OLD_VIEWS, make_by_hand, rows, state, views_of_the_baseline
 from support.process import told
-from support.versions import PATIENCE_S, another_session, revision_of, wait_until
+from support.versions import PATIENCE_S, another_session, refused, revision_of, wait_until
 
 HEAD = revisions()[-1].id
 
@@ -16,9 +16,9 @@ def test_the_way_of_a_team_whose_database_was_made_by_schema_sql(empty: Database
     """Refused, looked at, adopted, migrated, checked: with every row."""
     make_by_hand(empty, ODD_ROWS, OLD_VIEWS, "CREATE TABLE orders (id int);")
     target, before, untouched = empty.settings.target, rows(empty), state(empty)
-    refused = empty.run("alembic", "upgrade", "head")
-    assert refused.returncode != 0
-    assert "`mlops-db adopt --dry-run`" in refused.stdout + refused.stderr
+    unmanaged = empty.run("alembic", "upgrade", "head")
+    assert unmanaged.returncode != 0
+    assert "`mlops-db adopt --dry-run`" in unmanaged.stdout + unmanaged.stderr
 
     tried = empty.run("mlops-db", "adopt", "--dry-run")
 
@@ -42,6 +42,11 @@ def test_the_way_of_a_team_whose_database_was_made_by_schema_sql(empty: Database
         f"✅ {target} is now at revision 0004, with every row. Next: alembic upgrade head",
     ]
     assert rows(empty) == before
+    stopped = empty.run("alembic", "upgrade", "head")
+    refused(stopped, FINDINGS["0008"].message, "SELECT * FROM model_versions WHERE")
+    assert revision_of(empty) == "0007"
+    for finding in FINDINGS.values():
+        empty.query(finding.mend)
     assert empty.run("alembic", "upgrade", "head").returncode == 0
     assert revision_of(empty) == HEAD
     assert empty.run("mlops-db", "status").returncode == 0

@@ -1,6 +1,7 @@
 """A database as schema.sql made it, before there were revisions: the specification's tables, odd rows, old views."""
 
 import importlib.util
+from dataclasses import dataclass
 
 from mlops_db.schema.objects import TABLES, VIEWS
 from support.database import ROOT, Database
@@ -64,6 +65,66 @@ VALUES (NULL, NULL, NULL, NULL, NULL), ('2025-03-30 02:30', 'postpone', 'never r
        ('2025-10-26 02:30', 'promote', 'run-1', '{"minimum_coverage": {"passed": false}, "x": 1}', E'two\\nlines');
 UPDATE retraining_decisions SET created_at = NULL WHERE action IS DISTINCT FROM 'promote';
 """
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What stops the upgrade of the odd rows.
+
+    Attributes:
+        message: what the revision says.
+        ids: of the rows that the statement in its hint finds.
+        mend: what somebody may do about it.
+    """
+
+    message: str
+    ids: list[int]
+    mend: str
+
+
+FINDINGS = {
+    "0008": Finding(
+        "rows of model_versions break rules of revision 0008: status is not staging, production or archived"
+        " (6 rows, id -7, 3, 4, 5, 6, 2147483647); f1_score is not within 0 and 1 (3 rows, id 3, 4, 5);"
+        " brier_score is not within 0 and 1 (2 rows, id 3, 4); created_at is NULL (1 row, id 6); nothing was changed",
+        [-7, 3, 4, 5, 6, 2147483647],
+        """
+        UPDATE model_versions SET status = 'production' WHERE status = 'Production ';
+        UPDATE model_versions SET status = 'archived' WHERE status IS NULL OR status IN ('shadow', '');
+        UPDATE model_versions SET f1_score = NULL WHERE NOT f1_score BETWEEN 0 AND 1;
+        UPDATE model_versions SET brier_score = NULL WHERE NOT brier_score BETWEEN 0 AND 1;
+        UPDATE model_versions SET created_at = '2025-01-01 00:00+00' WHERE created_at IS NULL;
+        """,
+    ),
+    "0010": Finding(
+        "rows of retraining_decisions break rules of revision 0010: action is not promote, reject or pending"
+        " (2 rows, id 1, 2); gate_results is not an object (1 row, id 2); decision_timestamp is NULL (1 row, id 1);"
+        " created_at is NULL (2 rows, id 1, 2); nothing was changed",
+        [1, 2],
+        """
+        UPDATE retraining_decisions SET action = 'pending' WHERE action = 'postpone' OR action IS NULL;
+        UPDATE retraining_decisions SET gate_results = NULL WHERE jsonb_typeof(gate_results) <> 'object';
+        UPDATE retraining_decisions SET decision_timestamp = '2025-01-01 00:00+00' WHERE decision_timestamp IS NULL;
+        UPDATE retraining_decisions SET created_at = decision_timestamp WHERE created_at IS NULL;
+        """,
+    ),
+    "0012": Finding(
+        "1 model has several production versions: default (3 rows, id 1, 2, 3); nothing was changed",
+        [1, 2, 3],
+        "UPDATE model_versions SET status = 'archived' WHERE id IN (1, 3);",
+    ),
+    "0016": Finding(
+        "rows of monitoring_metrics break rules of revision 0016: metric_type is NULL (2 rows, id 10, 13);"
+        " metric_name is NULL (2 rows, id 10, 13); metric_value is NaN or infinite (2 rows, id 11, 12);"
+        " timestamp is NULL or infinite (1 row, id 10); created_at is NULL (1 row, id 10); nothing was changed",
+        [10, 11, 12, 13],
+        """
+        DELETE FROM monitoring_metrics WHERE timestamp IS NULL;
+        UPDATE monitoring_metrics SET metric_type = 'unknown', metric_name = 'unknown' WHERE metric_type IS NULL;
+        UPDATE monitoring_metrics SET metric_value = NULL WHERE metric_value IN ('NaN', 'Infinity', '-Infinity');
+        """,
+    ),
+}
 
 # Views as somebody may have written them, one of them on top of another.
 OLD_VIEWS = """

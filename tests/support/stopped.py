@@ -1,0 +1,55 @@
+"""An upgrade that a revision stops, because of what it found."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from mlops_db.errors import RefusedError
+from mlops_db.migration import commands
+from support.database import Database
+from support.versions import revision_of
+
+Contents = tuple[str, dict[str, list[tuple[Any, ...]]]]
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """What the revision said.
+
+    Attributes:
+        message: what it found.
+        hint: what to do about it.
+        ids: of the rows that the statement in the hint finds, in its order; empty if there is none.
+    """
+
+    message: str
+    hint: str
+    ids: list[int]
+
+
+def contents(database: Database) -> Contents:
+    """The catalogue, and every row but those of the history of the runs, as text: Python has no infinite timestamps."""
+    tables = database.query("""
+        SELECT oid::regclass::text FROM pg_class
+         WHERE relkind = 'r' AND oid >= 16384 AND oid <> 'mlops_internal.migration_history'::regclass
+    """)
+    return database.dump(), {
+        name: database.query(f"SELECT t::text FROM {name} AS t ORDER BY ctid") for (name,) in tables
+    }
+
+
+def stopped(database: Database, target: str = "head", *, at: str) -> Stopped:
+    """Upgrade towards `target` from a database at `at`, whose next revision refuses: nothing may change."""
+    assert revision_of(database) == at
+    before = contents(database)
+
+    with pytest.raises(RefusedError) as refused:
+        commands.upgrade(database.settings, target)
+
+    assert revision_of(database) == at
+    assert contents(database) == before
+    assert "\n" not in f"{refused.value}{refused.value.hint}"
+    _, select, rest = refused.value.hint.partition("SELECT ")
+    found = database.query(f"SELECT id FROM ({select}{rest}) AS found") if select else []
+    return Stopped(str(refused.value), refused.value.hint, [id_ for (id_,) in found])
