@@ -5,6 +5,7 @@ jsonb cannot hold: NUL characters and half surrogates fail the whole statement (
 """
 
 import math
+import reprlib
 from collections.abc import Mapping
 from json.encoder import encode_basestring
 from typing import Any
@@ -14,6 +15,9 @@ from mlops_db.errors import InvalidValueError
 # From here on a float's repr has an exponent and no decimal point; jsonb would give an integer back, digit by digit,
 # which is not the float's exact value.
 _EXPONENT_FROM = 1e16
+# Deeper than anybody reads, and what Python can read back wherever it is called from.
+MAX_DEPTH = 100
+MAX_KEY_SHOWN = 60
 
 
 def checked_json(value: Any, where: str) -> str:
@@ -27,13 +31,16 @@ def checked_json(value: Any, where: str) -> str:
     Raises:
         InvalidValueError: something in it is no JSON, or nothing that jsonb can hold; the message has its path.
     """
-    try:
-        return _text(value, where)
-    except RecursionError:
-        raise _refused(where, "is nested too deeply, or contains itself") from None
+    return _text(value, where, 0)
 
 
-def _text(value: Any, path: str) -> str:  # noqa: C901, PLR0911, PLR0912  (JSON has that many kinds)
+def inner_path(path: str, key: str) -> str:
+    """The path of a member: on one line, and of a length that people read, whatever the key is."""
+    shown = key if key.isidentifier() and key.isascii() else ascii(key)
+    return f"{path}.{shown[:MAX_KEY_SHOWN]}{'...' if len(shown) > MAX_KEY_SHOWN else ''}"
+
+
+def _text(value: Any, path: str, depth: int) -> str:  # noqa: C901, PLR0911  (JSON has that many kinds)
     if value is None:
         return "null"
     if value is True:
@@ -49,20 +56,28 @@ def _text(value: Any, path: str) -> str:  # noqa: C901, PLR0911, PLR0912  (JSON 
             return str(int(value))
         except ValueError:  # Python's limit on digits is far below that of numeric, and far above any use
             raise _refused(path, "is a number with too many digits") from None
-    if isinstance(value, Mapping):
-        items = []
-        for key, item in value.items():
-            if not isinstance(key, str):
-                raise _refused(path, f"has a key that is no text: {key!r}")
-            items.append(f"{_string(key, f'{path}: a key')}:{_text(item, f'{path}.{key}')}")
-        return f"{{{','.join(items)}}}"
-    if isinstance(value, (list, tuple)):
-        return f"[{','.join([_text(item, f'{path}[{place}]') for place, item in enumerate(value)])}]"
+    if isinstance(value, Mapping | list | tuple):
+        if depth == MAX_DEPTH:
+            place = path if len(path) <= MAX_KEY_SHOWN else f"{path[:MAX_KEY_SHOWN]}..."
+            raise _refused(place, f"is nested more than {MAX_DEPTH} deep, or contains itself")
+        return _container(value, path, depth + 1)
     if hasattr(value, "dtype") and hasattr(value, "item") and getattr(value, "ndim", 0) == 0:
         held = value.item()  # numpy's scalars
         if not hasattr(held, "dtype"):
-            return _text(held, path)
+            return _text(held, path, depth)
     raise _refused(path, f"is of type {type(value).__name__}, which JSON does not have")
+
+
+def _container(value: Any, path: str, depth: int) -> str:
+    if not isinstance(value, Mapping):
+        return f"[{','.join([_text(item, f'{path}[{place}]', depth) for place, item in enumerate(value)])}]"
+    members = []
+    for key, item in value.items():
+        if not isinstance(key, str):
+            raise _refused(path, f"has a key that is no text: {reprlib.repr(key)}")
+        place = inner_path(path, key)
+        members.append(f"{_string(key, place)}:{_text(item, place, depth)}")
+    return f"{{{','.join(members)}}}"
 
 
 def _string(value: str, path: str) -> str:

@@ -1,0 +1,366 @@
+"""`db.models`: which versions of the models exist, and which one of each is in production.
+
+A version is known by the MLflow run that made it. Its stage changes so, and in no other way:
+
+    register                  -> staging
+    promote     staging       -> production, and the model's version in production -> archived
+    promote     archived      -> production, likewise
+    rollback    production    -> archived, and the version that was in production before it -> production
+    archive     staging       -> archived
+    archive     production    -> archived, if `even_production` says so: the model has none in production then
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from psycopg2.extensions import cursor as Cursor  # noqa: N812  (psycopg2 names its classes like functions)
+
+from mlops_db.errors import RegistrationConflictError, TransitionError, UnknownModelVersionError
+from mlops_db.storage import values
+from mlops_db.storage.decisions import checked_decision, insert_decision, is_recorded_since, lock_model
+
+if TYPE_CHECKING:
+    from mlops_db.storage.db_manager import DatabaseManager
+
+Status = Literal["staging", "production", "archived"]
+STATUSES: tuple[Status, ...] = get_args(Status)
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """A row of model_versions.
+
+    Attributes:
+        id: counts the versions of all models.
+        model_name: the model that it is a version of.
+        mlflow_run_id: the MLflow run that made it; no two versions share one.
+        model_version: the version, as text.
+        status: staging, production (at most one of each model) or archived.
+        f1_score: F1 score, 0 to 1; None if it was not measured.
+        brier_score: Brier score, 0 to 1, lower is better; None if it was not measured.
+        created_at: when it was registered, in UTC.
+        promoted_at: when it was promoted last, in UTC; None if never.
+    """
+
+    id: int
+    model_name: str
+    mlflow_run_id: str
+    model_version: str
+    status: Status
+    f1_score: float | None
+    brier_score: float | None
+    created_at: datetime
+    promoted_at: datetime | None
+
+
+_Versions = list[ModelVersion]  # the class has a method of the name list
+
+
+class ModelVersions:
+    """What retraining jobs call, as `db.models`. Safe to share between threads, and between processes.
+
+    Every method may raise what `DatabaseManager` lists; nothing of the call is stored then.
+    """
+
+    def __init__(self, manager: "DatabaseManager") -> None:
+        """Use the connections of `manager`."""
+        self._manager = manager
+
+    def register(
+        self,
+        mlflow_run_id: str,
+        model_version: str,
+        *,
+        model_name: str = values.DEFAULT_MODEL,
+        f1_score: float | None = None,
+        brier_score: float | None = None,
+    ) -> ModelVersion:
+        """Register the version that an MLflow run made, in staging; a run that is registered stays what it is.
+
+        To register the same again returns what is there, whatever its stage. A score that was not measured then is
+        filled in; one that is left out now says nothing.
+
+        Args:
+            mlflow_run_id: the run, 1 to 255 characters.
+            model_version: the version, 1 to 50 characters.
+            model_name: the model that it is a version of, 1 to 255 characters.
+            f1_score: F1 score, 0 to 1.
+            brier_score: Brier score, 0 to 1, lower is better.
+
+        Raises:
+            InvalidValueError: an argument cannot be stored; it names which. Nothing was sent.
+            RegistrationConflictError: the run is registered with another value; it names which.
+        """
+        run = values.run_id(mlflow_run_id)
+        given = {
+            "mlflow_run_id": run,
+            "model_version": values.text(model_version, "model_version", most=values.MAX_VERSION),
+            "model_name": values.name_of_model(model_name),
+            "f1_score": values.score(f1_score, "f1_score"),
+            "brier_score": values.score(brier_score, "brier_score"),
+        }
+        with self._manager.cursor() as cursor:
+            cursor.execute(_INSERT, given)
+            if row := cursor.fetchone():
+                return _version(row)
+            registered = _locked(cursor, run)
+            _require_same(registered, given)
+            if all(given[key] is None or getattr(registered, key) is not None for key in ("f1_score", "brier_score")):
+                return registered
+            cursor.execute(_FILL_IN, {**given, "id": registered.id})
+            return _version(cursor.fetchone())
+
+    def get(self, mlflow_run_id: str) -> ModelVersion | None:
+        """The version that an MLflow run made; None if there is none.
+
+        Raises:
+            InvalidValueError: it cannot be the id of a run.
+        """
+        return self._one("mlflow_run_id = %s", values.run_id(mlflow_run_id))
+
+    def production(self, model_name: str = values.DEFAULT_MODEL) -> ModelVersion | None:
+        """The model's version in production; None if there is none.
+
+        Raises:
+            InvalidValueError: it cannot be a model's name.
+        """
+        return self._one("status = 'production' AND model_name = %s", values.name_of_model(model_name))
+
+    def list(self, model_name: str | None = None, status: Status | None = None, limit: int | None = 100) -> _Versions:
+        """The versions, the newest registration first.
+
+        Args:
+            model_name: only those of this model.
+            status: only those in this stage.
+            limit: how many at most; None for all.
+
+        Raises:
+            InvalidValueError: an argument cannot be one; it names which.
+        """
+        given: dict[str, str] = {}
+        if model_name is not None:
+            given["model_name"] = values.name_of_model(model_name)
+        if status is not None:
+            given["status"] = values.choice(status, "status", STATUSES)
+        where = " AND ".join(f"{column} = %({column})s" for column in given) or "true"
+        with self._manager.cursor() as cursor:
+            cursor.execute(
+                f"{_SELECT} WHERE {where} ORDER BY created_at DESC, id DESC LIMIT %(limit)s",
+                {**given, "limit": values.limit(limit)},
+            )
+            return [_version(row) for row in cursor]
+
+    def promote(
+        self, mlflow_run_id: str, *, gates: Mapping[str, Any] | None = None, reasoning: str | None = None
+    ) -> ModelVersion:
+        """Put a version into production; returns it.
+
+        In one transaction the model's version in production is archived, this one takes its place with the time of
+        now, and the decision is recorded, of that same moment. Several at once come one after the other.
+
+        To promote the version that is in production changes nothing, and records the decision only if it says
+        something new: a job that runs twice records one decision.
+
+        Args:
+            mlflow_run_id: the version's run; in staging, or archived.
+            gates: the results of the gates, as for `decisions.record`; None if none ran, as for a first deployment.
+            reasoning: why, in words.
+
+        Raises:
+            InvalidValueError: an argument cannot be stored; it names which, or the path in `gates`. Nothing was sent.
+            UnknownModelVersionError: the run is not registered.
+        """
+        run = values.run_id(mlflow_run_id)
+        checked_decision("promote", run, gates, reasoning, values.DEFAULT_MODEL)
+        with self._manager.cursor() as cursor:
+            version = _locked_with_model(cursor, run)
+            decision = checked_decision("promote", run, gates, reasoning, version.model_name)
+            if version.status == "production" and version.promoted_at is not None:
+                if not is_recorded_since(cursor, decision, version.promoted_at):
+                    insert_decision(cursor, decision, None)
+                return version
+            now = _next_moment(cursor, version.model_name)
+            promoted = _put_into_production(cursor, version, now)
+            insert_decision(cursor, decision, now)
+            return promoted
+
+    def rollback(
+        self, model_name: str = values.DEFAULT_MODEL, *, of: str | None = None, reasoning: str | None = None
+    ) -> ModelVersion:
+        """Bring back the version that was in production before the one that is; returns it.
+
+        That is the archived version with the latest promotion before this one's, leaving out those that were rolled
+        back themselves: for which a reject decision was recorded when they had been promoted. In one transaction the
+        two change places, and two decisions are recorded: reject for the one that goes, promote for the other.
+
+        Args:
+            model_name: the model.
+            of: the run that must be in production. A call that is made twice, by a retry or by two people, then goes
+                back only once.
+            reasoning: why, in words; recorded with both decisions.
+
+        Raises:
+            InvalidValueError: an argument cannot be stored; it names which. Nothing was sent.
+            TransitionError: none is in production, or another one than `of`, or there is none to go back to.
+        """
+        model = values.name_of_model(model_name)
+        expected = None if of is None else values.run_id(of, "of")
+        checked_decision("reject", None, None, reasoning, model)
+        with self._manager.cursor() as cursor:
+            lock_model(cursor, model)
+            cursor.execute(f"{_SELECT} WHERE status = 'production' AND model_name = %s FOR UPDATE", (model,))
+            current = _in_production(cursor.fetchone(), model, expected)
+            cursor.execute(_PREDECESSOR, {"model_name": model, "before": current.promoted_at})
+            row = cursor.fetchone()
+            if row is None:
+                raise TransitionError(
+                    f"model {model!r} has no version that was in production before {current.mlflow_run_id!r}, and was "
+                    "not rolled back itself",
+                    hint="Promote one: db.models.list(model_name) has them all.",
+                )
+            now = _next_moment(cursor, model)
+            restored = _put_into_production(cursor, _version(row), now)
+            for action, run in (("reject", current.mlflow_run_id), ("promote", restored.mlflow_run_id)):
+                insert_decision(cursor, checked_decision(action, run, None, reasoning, model), now)
+            return restored
+
+    def archive(self, mlflow_run_id: str, *, even_production: bool = False) -> ModelVersion:
+        """Archive a version; returns it. One that is archived stays so. No decision is recorded: it decides nothing.
+
+        Args:
+            mlflow_run_id: the version's run.
+            even_production: archive it also if it is in production, so that its model has none there.
+
+        Raises:
+            InvalidValueError: it cannot be the id of a run.
+            UnknownModelVersionError: the run is not registered.
+            TransitionError: it is in production.
+        """
+        run = values.run_id(mlflow_run_id)
+        with self._manager.cursor() as cursor:
+            version = _locked_with_model(cursor, run)
+            if version.status == "production" and not even_production:
+                raise TransitionError(
+                    f"{run!r} is in production, and model {version.model_name!r} would have no version there",
+                    hint="Promote another version, which archives this one, or roll back; to retire the model, pass "
+                    "even_production=True.",
+                )
+            cursor.execute(_ARCHIVE, (version.id,))
+            return _version(cursor.fetchone())
+
+    def _one(self, condition: str, parameter: str) -> ModelVersion | None:
+        with self._manager.cursor() as cursor:
+            cursor.execute(f"{_SELECT} WHERE {condition}", (parameter,))
+            row = cursor.fetchone()
+            return None if row is None else _version(row)
+
+
+def _locked(cursor: Cursor, run: str) -> ModelVersion:
+    """The run's version, which nobody else changes until the transaction ends.
+
+    Raises:
+        UnknownModelVersionError: there is none.
+    """
+    cursor.execute(f"{_SELECT} WHERE mlflow_run_id = %s FOR UPDATE", (run,))
+    row = cursor.fetchone()
+    if row is None:
+        raise UnknownModelVersionError(
+            f"no version is registered for the MLflow run {run!r}", hint="Register it: db.models.register(...)."
+        )
+    return _version(row)
+
+
+def _locked_with_model(cursor: Cursor, run: str) -> ModelVersion:
+    """The run's version, while nobody else changes what is in production of its model."""
+    cursor.execute("SELECT model_name FROM public.model_versions WHERE mlflow_run_id = %s", (run,))
+    for (model_name,) in cursor.fetchall():
+        # Before the row: whoever holds this lock may want the row, too.
+        lock_model(cursor, model_name)
+    return _locked(cursor, run)
+
+
+def _require_same(registered: ModelVersion, given: Mapping[str, Any]) -> None:
+    for key, value in given.items():
+        there = getattr(registered, key)
+        if value is not None and there is not None and value != there:
+            raise RegistrationConflictError(
+                f"the MLflow run {registered.mlflow_run_id!r} is registered with {key} {there!r}, not {value!r}",
+                key=key,
+                hint="A run makes one version, whose values stay: register another one under a run of its own.",
+            )
+
+
+def _in_production(row: Any, model: str, expected: str | None) -> ModelVersion:
+    if row is None:
+        raise TransitionError(
+            f"model {model!r} has no version in production",
+            hint="Promote one: db.models.list(model_name) has them all.",
+        )
+    current = _version(row)
+    if expected not in (None, current.mlflow_run_id):
+        raise TransitionError(
+            f"{expected!r} is not in production of model {model!r}, {current.mlflow_run_id!r} is; nothing was changed",
+            hint="Was it rolled back already? db.decisions.history(model_name) tells.",
+        )
+    return current
+
+
+def _next_moment(cursor: Cursor, model_name: str) -> datetime:
+    """The time by the server's clock, but after the model's latest promotion, however the clock was set since."""
+    cursor.execute(_NEXT_MOMENT, (model_name,))
+    (moment,) = cursor.fetchone() or (None,)
+    return moment  # type: ignore[no-any-return]
+
+
+def _put_into_production(cursor: Cursor, version: ModelVersion, now: datetime) -> ModelVersion:
+    # Two statements: at no time may two rows of a model be in production, not within one UPDATE either.
+    cursor.execute(_ARCHIVE_PRODUCTION, (version.model_name,))
+    cursor.execute(_PROMOTE, (now, version.id))
+    return _version(cursor.fetchone())
+
+
+def _version(row: Any) -> ModelVersion:
+    return ModelVersion(*map(values.in_utc, row))
+
+
+_COLUMNS = ", ".join(field.name for field in fields(ModelVersion))
+_SELECT = f"SELECT {_COLUMNS} FROM public.model_versions AS version"
+_INSERT = f"""
+INSERT INTO public.model_versions (mlflow_run_id, model_version, model_name, f1_score, brier_score)
+VALUES (%(mlflow_run_id)s, %(model_version)s, %(model_name)s, %(f1_score)s, %(brier_score)s)
+    ON CONFLICT (mlflow_run_id) DO NOTHING
+RETURNING {_COLUMNS}
+"""
+_FILL_IN = f"""
+UPDATE public.model_versions
+   SET f1_score = coalesce(f1_score, %(f1_score)s), brier_score = coalesce(brier_score, %(brier_score)s)
+ WHERE id = %(id)s
+RETURNING {_COLUMNS}
+"""
+_NEXT_MOMENT = """
+SELECT greatest(clock_timestamp(), max(promoted_at) + interval '1 microsecond')
+  FROM public.model_versions WHERE model_name = %s
+"""
+_ARCHIVE = f"UPDATE public.model_versions SET status = 'archived' WHERE id = %s RETURNING {_COLUMNS}"
+_ARCHIVE_PRODUCTION = (
+    "UPDATE public.model_versions SET status = 'archived' WHERE model_name = %s AND status = 'production'"
+)
+_PROMOTE = f"""
+UPDATE public.model_versions SET status = 'production', promoted_at = %s WHERE id = %s RETURNING {_COLUMNS}
+"""
+# A version in production without a promotion was put there by hand: any promotion was before it.
+_PREDECESSOR = f"""
+{_SELECT}
+ WHERE model_name = %(model_name)s AND status = 'archived'
+   AND promoted_at < coalesce(%(before)s, 'infinity'::timestamptz)
+   AND NOT EXISTS (
+       SELECT FROM public.retraining_decisions AS decision
+        WHERE decision.candidate_mlflow_run_id = version.mlflow_run_id AND decision.action = 'reject'
+          AND decision.decision_timestamp >= version.promoted_at
+   )
+ ORDER BY promoted_at DESC, id DESC
+ LIMIT 1
+   FOR UPDATE
+"""
