@@ -83,7 +83,8 @@ class MetricCopy:
         self._prefixes: dict[object, str] = {}
         self._latest = datetime.now(timezone.utc) + MAX_AHEAD
         self._last_timestamp: object = None
-        self._last_text = self._moment_text = moment.isoformat()
+        self._last_moment = moment
+        self._last_text = moment.isoformat()
         self._pieces = self._encoded(rows)
 
     def read(self, _size: int = -1) -> bytes:
@@ -154,26 +155,20 @@ class MetricCopy:
         return prefix
 
     def _timestamp(self, timestamp: object) -> str:
-        if timestamp is None:
-            text = self._moment_text
-        elif (
-            type(timestamp) is datetime
-            and timestamp.tzinfo is timezone.utc
-            and timestamp <= self._latest
-            and not self._only_moment
-        ):
-            text = timestamp.isoformat()
+        if type(timestamp) is datetime and timestamp.tzinfo is timezone.utc and timestamp <= self._latest:
+            moment = timestamp
         else:
-            moment = checked_timestamp(timestamp)
-            if self._only_moment and moment != self._moment:
+            moment = self._moment if timestamp is None else checked_timestamp(timestamp)
+        if moment != self._last_moment:
+            if self._only_moment:
                 raise RefusedValueError(
                     "timestamp",
                     f"{timestamp} is not the moment that is replaced, {self._moment}",
                     hint="With replace= leave the timestamps out, or give each row the same one.",
                 )
-            text = moment.isoformat()
-        self._last_timestamp, self._last_text = timestamp, text
-        return text
+            self._last_moment, self._last_text = moment, moment.isoformat()
+        self._last_timestamp = timestamp
+        return self._last_text
 
     def _refuse(self, number: int, row: object, refused: RefusedValueError) -> None:
         if not self._skip:
