@@ -13,32 +13,51 @@ from pathlib import Path
 @contextmanager
 def throwaway_cluster(programs: Path) -> Iterator[Path]:
     """Start a server for the time of the block; gives the folder of its socket. Port 5432, superuser postgres."""
-    owner = pwd.getpwnam("nobody") if os.geteuid() == 0 else None  # PostgreSQL refuses to run as root
+    owner = _owner()
     # Not pytest's folder: that is too long for a socket's path of 107 bytes, and keeps nobody out of it.
     folder = Path(tempfile.mkdtemp(prefix="mlops-db-cluster-", dir="/tmp"))
     if owner is not None:
         os.chown(folder, owner.pw_uid, owner.pw_gid)
-
-    def run(program: str, *options: str) -> None:
-        done = subprocess.run(
-            [str(programs / program), f"--pgdata={folder / 'data'}", *options],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            encoding="utf-8",
-            user=owner.pw_uid if owner else None,
-            group=owner.pw_gid if owner else None,
-            extra_groups=() if owner else None,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-
-    run("initdb", "--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync")
+    _run(
+        programs, folder, "initdb", "--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"
+    )
     # Databases come and go by the hundred; nothing here has to survive a power failure.
-    options = f"-c listen_addresses= -c unix_socket_directories={folder} -c port=5432 -c fsync=off"
-    # Its log is no pipe: the server would keep that open, and this would wait for its end.
-    run("pg_ctl", "--silent", "--wait", f"--log={folder / 'log'}", f"--options={options}", "start")
+    settings = {"listen_addresses": "''", "unix_socket_directories": f"'{folder}'", "port": "5432", "fsync": "off"}
+    with (folder / "data" / "postgresql.conf").open("a", encoding="utf-8") as configuration:
+        configuration.writelines(f"{name} = {value}\n" for name, value in settings.items())
+    start(programs, folder)
     try:
         yield folder
     finally:
-        run("pg_ctl", "--silent", "--wait", "--mode=immediate", "stop")
+        stop(programs, folder)
         shutil.rmtree(folder)
+
+
+def start(programs: Path, folder: Path) -> None:
+    """Start a server that was stopped, and wait until it takes connections."""
+    # Its log is no pipe: the server would keep that open, and this would wait for its end.
+    _run(programs, folder, "pg_ctl", "--silent", "--wait", f"--log={folder / 'log'}", "start")
+
+
+def stop(programs: Path, folder: Path) -> None:
+    """Stop the server in the middle of whatever it does."""
+    _run(programs, folder, "pg_ctl", "--silent", "--wait", "--mode=immediate", "stop")
+
+
+def _run(programs: Path, folder: Path, program: str, *options: str) -> None:
+    owner = _owner()
+    done = subprocess.run(
+        [str(programs / program), f"--pgdata={folder / 'data'}", *options],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding="utf-8",
+        user=owner.pw_uid if owner else None,
+        group=owner.pw_gid if owner else None,
+        extra_groups=() if owner else None,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def _owner() -> pwd.struct_passwd | None:
+    return pwd.getpwnam("nobody") if os.geteuid() == 0 else None  # PostgreSQL refuses to run as root
