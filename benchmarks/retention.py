@@ -1,9 +1,9 @@
 """How long does it take to let the oldest month of metrics go, and how long do writers wait meanwhile?
 
 mlops_internal.drop_partitions against DELETE, on the same partitions and on one table with the same rows and the same
-key. All the while somebody inserts a row at a time; the longest insert is printed. In the last case somebody else
-reads the table in a transaction of five seconds, and mlops_db.migration.maintenance waits for that without making
-everybody wait. Exit code 0 if the bars hold.
+key; DELETE leaves dead rows, so VACUUM belongs to it. All the while somebody inserts a row at a time; the longest
+insert is printed. In the last case somebody else reads the table in a transaction of five seconds, and
+mlops_db.migration.maintenance waits for that without making everybody wait. Exit code 0 if the bars hold.
 
     uv run python benchmarks/retention.py
     uv run python benchmarks/retention.py --rows 1000000 --programs /usr/lib/postgresql/15/bin
@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -33,12 +34,14 @@ READ_FOR_S = 5.0
 INSERT = (
     "INSERT INTO {} (model_name, metric_type, metric_name, metric_value) VALUES ('model_0', 'drift', 'metric_0', 1)"
 )
-# As it would be without partitions.
+# As it would be without partitions: rows in the order of time, as they come; or the months mixed in its pages, as they
+# are where rows come late, and where they take the place of removed ones.
 ONE_TABLE = """
-CREATE TABLE one_table (LIKE monitoring_metrics INCLUDING DEFAULTS INCLUDING CONSTRAINTS);
-INSERT INTO one_table SELECT * FROM monitoring_metrics ORDER BY timestamp;
-ALTER TABLE one_table ADD PRIMARY KEY (model_name, metric_type, metric_name, timestamp, id)
+CREATE TABLE {table} (LIKE monitoring_metrics INCLUDING DEFAULTS INCLUDING CONSTRAINTS);
+INSERT INTO {table} SELECT * FROM monitoring_metrics ORDER BY {order};
+ALTER TABLE {table} ADD PRIMARY KEY (model_name, metric_type, metric_name, timestamp, id);
 """
+TABLES = {"one_table": "timestamp", "mixed_table": "random()"}
 
 
 @dataclass(frozen=True)
@@ -89,8 +92,9 @@ def main() -> int:
         upgrade(settings)
         with connect(settings) as connection:
             fill(connection, rows=options.rows, months=MONTHS)
-            connection.execute(ONE_TABLE)
-            connection.execute("VACUUM (ANALYZE) one_table")
+            for table, order in TABLES.items():
+                connection.execute(ONE_TABLE.format(table=table, order=order))
+                connection.execute(f"VACUUM (ANALYZE) {table}")
             connection.execute("CHECKPOINT")
             results = _measure(settings, connection)
     dropped = results["drop_partitions"].seconds
@@ -110,7 +114,10 @@ def main() -> int:
     print()
     waits = max(result.longest_insert for name, result in results.items() if "drop" in name or "maintain" in name)
     held = (
-        print_bar("DELETE from one table against drop_partitions", _ratio(results, "one table"), BAR, at_least=True),
+        *(
+            print_bar(f"DELETE, {name}, against drop_partitions", _ratio(results, name), BAR, at_least=True)
+            for name in ("one table", "one table, months mixed")
+        ),
         print_bar("longest insert beside the drops, in seconds", waits, LONGEST_WAIT_S),
     )
     return 0 if all(held) else 1
@@ -149,17 +156,16 @@ def _measure(settings: Settings, connection: psycopg.Connection[Any]) -> dict[st
 
     results = {}
     end = _end_of_oldest(connection)
-    results["DELETE, one table"] = _timed(settings, "one_table", lambda: delete("one_table"))
-    results["VACUUM after it"] = _timed(settings, "one_table", lambda: vacuum("one_table"))
-    results["DELETE, the same partitions"] = _timed(
-        settings, "monitoring_metrics", lambda: delete("monitoring_metrics")
-    )
+    for table, name in (("one_table", "one table"), ("mixed_table", "one table, months mixed")):
+        results[f"DELETE, {name}"] = _timed(settings, table, partial(delete, table))
+        results[f"VACUUM, {name}"] = _timed(settings, table, partial(vacuum, table))
+    partitioned = partial(_timed, settings, "monitoring_metrics")
+    results["DELETE, the same partitions"] = partitioned(partial(delete, "monitoring_metrics"))
     connection.execute(f"DROP TABLE {partitions(connection)[1]}")
     end = _end_of_oldest(connection)
-    results["drop_partitions"] = _timed(settings, "monitoring_metrics", drop)
+    results["drop_partitions"] = partitioned(drop)
     (keep,) = connection.execute("SELECT (now() - %s)::text", [_end_of_oldest(connection)]).fetchone() or ()
-    behind = f"maintain, beside a reader of {READ_FOR_S:.0f} s"
-    results[behind] = _timed(settings, "monitoring_metrics", drop_behind_a_reader)
+    results[f"maintain, beside a reader of {READ_FOR_S:.0f} s"] = partitioned(drop_behind_a_reader)
     return results
 
 
