@@ -1,7 +1,7 @@
 """What a job is told when the server, or the way to it, fails: which errors are ours to tell, and as what."""
 
 import psycopg2
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError, StatementError
 
 from mlops_db.errors import ConnectionLostError, ContentionError, MlopsDbError, StatementTimeoutError
 from mlops_db.server.connection import explained_statement_failure, first_line
@@ -26,7 +26,9 @@ def failure_of(
         committed: what is known about the transaction, as in `ConnectionLostError`.
         settings: where the database is.
     """
-    cause = error.orig if isinstance(error, DBAPIError) else error
+    cause = error.orig if isinstance(error, StatementError) else error
+    if isinstance(cause, MlopsDbError):  # raised by the connection, within a statement of SQLAlchemy's
+        return cause
     if not isinstance(cause, psycopg2.Error):
         used_afterwards = broken and isinstance(error, SQLAlchemyError)
         return _lost("it was used after it had broken", settings, committed=committed) if used_afterwards else None

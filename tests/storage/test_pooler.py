@@ -1,0 +1,39 @@
+"""Jobs through a transaction-pooling PgBouncer, the real one."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from sqlalchemy import text
+
+from mlops_db import DatabaseManager
+from support.database import Database
+from support.pooler import PGBOUNCER, pgbouncer
+
+SESSION = """
+SELECT current_setting('TimeZone'), current_setting('search_path'), current_setting('transaction_isolation'),
+       current_setting('application_name')
+"""
+
+pytestmark = pytest.mark.skipif(PGBOUNCER is None, reason="needs PgBouncer (Debian's package pgbouncer)")
+
+
+@pytest.mark.parametrize(
+    "ignored", ["extra_float_digits", "extra_float_digits,options"], ids=["refuses the options", "ignores the options"]
+)
+def test_behind_a_transaction_pooler_each_transaction_is_the_same(head: Database, ignored: str) -> None:
+    name = head.settings.database
+    head.query(f"ALTER DATABASE {name} SET timezone = 'Asia/Tokyo'")
+    head.query(f"ALTER DATABASE {name} SET search_path = nowhere")
+    head.query(f"ALTER DATABASE {name} SET default_transaction_isolation = 'serializable'")
+    with pgbouncer(head, ignored) as through, DatabaseManager(through) as db:
+        assert db.execute_query(SESSION) == [("UTC", "public", "read committed", "mlops-db")]
+        with ThreadPoolExecutor(6) as threads:
+            list(threads.map(lambda number: db.models.register(str(number), "1"), range(30)))
+            list(threads.map(lambda number: db.models.promote(str(number)), range(30)))
+        with db.session() as session:
+            session.execute(text("SELECT 1"))
+            session.commit()
+        db.ping()
+        db.wait_until_ready(0)
+    assert head.value("SELECT count(*) FROM model_versions WHERE status = 'production'") == 1
+    assert head.value("SELECT count(*) FROM retraining_decisions") == 30
