@@ -41,6 +41,7 @@ DO $find$
 DECLARE
     owner text;
     readers text;
+    drops text;
 BEGIN
     SELECT pg_get_userbyid(relowner) INTO owner FROM pg_class WHERE oid = 'monitoring_metrics'::regclass;
     IF owner <> current_user THEN
@@ -49,14 +50,19 @@ BEGIN
                              owner, current_user),
             HINT = format('Run it as the owner: POSTGRES_USER=%s.', owner);
     END IF;
-    SELECT string_agg(DISTINCT r.ev_class::regclass::text, ', ') INTO readers
-      FROM pg_rewrite AS r JOIN pg_depend AS d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid
-     WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = 'monitoring_metrics'::regclass
-       AND r.ev_class <> 'v_recent_monitoring'::regclass;
+    SELECT string_agg(c.oid::regclass::text, ', '),
+           string_agg(format('DROP %sVIEW %s', CASE c.relkind WHEN 'm' THEN 'MATERIALIZED ' END, c.oid::regclass), '; ')
+      INTO readers, drops
+      FROM pg_class AS c
+     WHERE c.oid <> 'v_recent_monitoring'::regclass AND EXISTS (
+               SELECT FROM pg_rewrite AS r JOIN pg_depend AS d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid
+                WHERE r.ev_class = c.oid
+                  AND d.refclassid = 'pg_class'::regclass AND d.refobjid = 'monitoring_metrics'::regclass
+           );
     IF readers IS NOT NULL THEN
         RAISE dependent_objects_still_exist USING
             MESSAGE = format('%s would go on reading the old table of monitoring_metrics; nothing was changed', readers),
-            HINT = format('DROP VIEW %s, run it again, and create it anew afterwards.', readers);
+            HINT = format('%s; run it again, and create it anew afterwards.', drops);
     END IF;
 END $find$
 """
@@ -231,20 +237,29 @@ BEGIN
 END $attach$
 """
 
-DETACH = """
-DO $detach$
+STOP_IF_IDS_TOO_LARGE = """
+DO $find$
 DECLARE
+    largest constant bigint := 2147483647;
     highest bigint;
 BEGIN
-    SELECT max(id) INTO highest FROM mlops_internal.monitoring_metrics;
-    IF highest > 2147483647 THEN
+    SELECT max(id) INTO highest FROM monitoring_metrics;
+    IF highest > largest THEN
         RAISE numeric_value_out_of_range USING
-            MESSAGE = format('monitoring_metrics has ids up to %s, and revision 0015 ends at 2147483647;'
-                             ' nothing was changed', highest),
-            HINT = 'Stay at revision 0016 or later, or remove or renumber the rows: SELECT * FROM monitoring_metrics'
-                   ' WHERE id > 2147483647';
+            MESSAGE = format('monitoring_metrics has ids up to %s, and revision 0015 ends at %s; nothing was changed',
+                             highest, largest),
+            HINT = format('Stay at revision 0016 or later, or remove or renumber the rows: SELECT * FROM'
+                          ' monitoring_metrics WHERE id > %s ORDER BY id', largest);
     END IF;
-END $detach$;
+    -- The rows that had the larger ids may be gone.
+    IF (SELECT last_value FROM monitoring_metrics_id_seq) > largest THEN
+        EXECUTE format('ALTER SEQUENCE monitoring_metrics_id_seq RESTART WITH %s',
+                       least(coalesce(highest, 0) + 1, largest));
+    END IF;
+END $find$
+"""
+
+COPY_BACK = """
 INSERT INTO monitoring_metrics (id, timestamp, metric_type, metric_name, metric_value, metadata, created_at, model_name)
 SELECT id, timestamp, metric_type, metric_name, metric_value, metadata, created_at, model_name
   FROM mlops_internal.monitoring_metrics ORDER BY id;
@@ -256,6 +271,9 @@ ALTER TABLE monitoring_metrics ADD CONSTRAINT monitoring_metrics_pkey PRIMARY KE
 def upgrade() -> None:
     # Reading and rewriting millions of rows takes longer than a statement of a revision usually may.
     op.execute("SET LOCAL statement_timeout = '6h'")
+    # Months begin in UTC, also in a session that a caller brought.
+    op.execute("SET LOCAL timezone = 'UTC'")
+    op.execute("SET LOCAL datestyle = 'ISO'")
     op.execute(stop_if_broken("monitoring_metrics", BROKEN))
     op.execute(STOP_IF_NOT_ALONE)
     op.execute("LOCK TABLE monitoring_metrics IN ACCESS EXCLUSIVE MODE")
@@ -273,12 +291,13 @@ def downgrade() -> None:
     op.execute("SET LOCAL statement_timeout = '6h'")
     op.execute(STOP_IF_NOT_ALONE)
     op.execute("LOCK TABLE monitoring_metrics IN ACCESS EXCLUSIVE MODE")
+    op.execute(STOP_IF_IDS_TOO_LARGE)
     op.execute("DROP VIEW v_recent_monitoring")
     op.execute("DROP TRIGGER monitoring_metrics_register_series ON monitoring_metrics")
     op.execute(STEP_ASIDE)
     op.execute(CREATE_PLAIN)
     op.execute(CARRY_GRANTS_OVER)
-    op.execute(DETACH)
+    op.execute(COPY_BACK)
     op.execute(CREATE_TRIGGER)
     op.execute(V_RECENT_MONITORING)
 

@@ -1,0 +1,346 @@
+"""Revision 0016: monitoring_metrics in months, with every row, and back."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pytest
+from alembic import command
+from sqlalchemy import create_engine
+from sqlalchemy.pool import NullPool
+
+from mlops_db.errors import RefusedError, StatementFailedError
+from mlops_db.migration import commands
+from mlops_db.migration.commands import alembic_config
+from mlops_db.server.connection import connect
+from support.database import Database
+from support.stopped import contents, stopped
+from support.versions import revision_of
+
+LARGEST_INTEGER = 2**31 - 1
+MONTH = "date_trunc('month', now(), 'UTC')"
+# From both ends of what a timestamp holds, from the edges of this month, and from months to come.
+MOMENTS = (
+    "'4713-01-01 00:00:00+00 BC'",
+    "'0001-06-01 00:00:00+00'",
+    "'1969-12-31 23:59:59.999999+00'",
+    f"{MONTH} - interval '1 microsecond'",
+    MONTH,
+    f"({MONTH} AT TIME ZONE 'UTC' + interval '1 month') AT TIME ZONE 'UTC' - interval '1 microsecond'",
+    f"({MONTH} AT TIME ZONE 'UTC' + interval '1 month') AT TIME ZONE 'UTC'",
+    f"({MONTH} AT TIME ZONE 'UTC' + interval '4 months') AT TIME ZONE 'UTC' - interval '1 microsecond'",
+    f"({MONTH} AT TIME ZONE 'UTC' + interval '4 months') AT TIME ZONE 'UTC'",
+    "'294276-12-31 23:59:59.999999+00'",
+)
+
+
+def add(database: Database, *moments: str) -> None:
+    for moment in moments:
+        database.query(
+            "INSERT INTO monitoring_metrics (timestamp, metric_type, metric_name, metric_value, metadata, model_name)"
+            f""" VALUES ({moment}, 'drift', 'share', 0.1, '{{"a": [1.10]}}', 'fraud')"""
+        )
+
+
+def metrics(database: Database) -> list[tuple[object, ...]]:
+    """Every row, each column as text, in the order of the ids."""
+    return database.query("""
+        SELECT id, timestamp::text, metric_type, metric_name, metric_value, metadata::text, created_at::text, model_name
+          FROM monitoring_metrics ORDER BY id, timestamp
+    """)
+
+
+def partitions(database: Database) -> dict[str, tuple[str, int]]:
+    """Of each partition its bounds and how many rows it has, oldest first."""
+    database.query("SET timezone = 'UTC'")
+    found = database.query("""
+        SELECT relname, pg_get_expr(relpartbound, c.oid) FROM pg_class AS c JOIN pg_inherits ON inhrelid = c.oid
+         WHERE inhparent = 'monitoring_metrics'::regclass AND relnamespace = 'mlops_internal'::regnamespace
+    """)
+    return {name: (bounds, database.value(f"SELECT count(*) FROM mlops_internal.{name}")) for name, bounds in found}
+
+
+def months(database: Database, first: int, last: int) -> list[str]:
+    """The names of the months' partitions, counted from this one."""
+    return [
+        f"monitoring_metrics_{name}"
+        for (name,) in database.query(
+            "SELECT to_char(now() AT TIME ZONE 'UTC' + n * interval '1 month', 'YYYY_MM') FROM unnest(%s::int[]) n",
+            [list(range(first, last + 1))],
+        )
+    ]
+
+
+@pytest.fixture
+def plain(empty: Database) -> Database:
+    """A database at 0015."""
+    commands.upgrade(empty.settings, "0015")
+    return empty
+
+
+@contextmanager
+def role(database: Database, attributes: str = "NOLOGIN", name: str = "mlops_test_reader") -> Iterator[str]:
+    database.query(f"CREATE ROLE {name} {attributes}")
+    try:
+        yield name
+    finally:
+        database.query(f"DROP OWNED BY {name}")
+        database.query(f"DROP ROLE {name}")
+
+
+# Rows
+
+
+def test_an_empty_table_has_this_month_and_three_ahead(plain: Database) -> None:
+    commands.upgrade(plain.settings, "0016")
+
+    found = partitions(plain)
+    assert sorted(found) == sorted([*months(plain, 0, 3), "monitoring_metrics_earlier", "monitoring_metrics_later"])
+    month = plain.value(f"SELECT {MONTH}::text")
+    assert found["monitoring_metrics_earlier"][0] == f"FOR VALUES FROM (MINVALUE) TO ('{month}')"
+    assert found["monitoring_metrics_later"][0].endswith("TO (MAXVALUE)")
+
+
+@pytest.mark.parametrize(
+    "moments",
+    [MOMENTS, MOMENTS[-1:], MOMENTS[6:], MOMENTS[:1], MOMENTS[4:5], MOMENTS[1:4]],
+    ids=["all", "the last moment", "the future", "the first moment", "this month", "the past"],
+)
+def test_every_row_is_there_whenever_it_was_and_comes_back(plain: Database, moments: tuple[str, ...]) -> None:
+    add(plain, *moments)
+    before = metrics(plain)
+    schema = plain.dump()
+
+    commands.upgrade(plain.settings, "0016")
+
+    assert metrics(plain) == before
+    found = partitions(plain)
+    assert {"monitoring_metrics_earlier", "monitoring_metrics_later", *months(plain, 1, 3)} <= set(found)
+    assert sum(rows for _, rows in found.values()) == len(moments)
+    assert found["monitoring_metrics_earlier"][1] == 0, "the first row is where the months begin"
+    add(plain, *MOMENTS)
+    assert plain.value("SELECT count(*) FROM monitoring_metrics") == len(moments) + len(MOMENTS)
+    plain.query("DELETE FROM monitoring_metrics WHERE id > %s", [len(moments)])
+
+    commands.downgrade(plain.settings, "0015")
+
+    assert metrics(plain) == before
+    assert plain.dump() == schema
+
+
+def test_rows_of_months_to_come_are_in_their_months(plain: Database) -> None:
+    add(plain, *MOMENTS)
+    commands.upgrade(plain.settings, "0016")
+
+    found = {name: rows for name, (_, rows) in partitions(plain).items()}
+    next_month, _, third = months(plain, 1, 3)
+    assert found == {
+        "monitoring_metrics_earlier": 0,
+        "monitoring_metrics_legacy": 6,
+        next_month: 1,
+        months(plain, 2, 2)[0]: 0,
+        third: 1,
+        "monitoring_metrics_later": 2,
+    }
+
+
+def test_the_old_table_becomes_a_partition_without_another_copy(plain: Database) -> None:
+    """The rewrite to 64-bit ids is the one copy: what is attached is its file, with the index that it built."""
+    add(plain, *MOMENTS[:6])
+    table = plain.value("SELECT 'monitoring_metrics'::regclass::oid")
+
+    with plain.connection.transaction(force_rollback=True):
+        plain.query("DROP VIEW v_recent_monitoring; ALTER TABLE monitoring_metrics ALTER id TYPE bigint")
+        order = plain.query("SELECT ctid::text, id FROM monitoring_metrics")
+    commands.upgrade(plain.settings, "0016")
+
+    assert plain.value("SELECT 'mlops_internal.monitoring_metrics_legacy'::regclass::oid") == table
+    assert plain.query("SELECT ctid::text, id FROM mlops_internal.monitoring_metrics_legacy") == order
+    assert plain.query(
+        "SELECT conname FROM pg_constraint WHERE conrelid = %s AND contype = 'c' ORDER BY 1", [table]
+    ) == [
+        ("monitoring_metrics_metric_value_check",),
+        ("monitoring_metrics_timestamp_check",),
+    ]
+    indexes = "SELECT indexrelid::regclass::text FROM pg_index WHERE indrelid = %s"
+    assert plain.query(indexes, [table]) == [("mlops_internal.monitoring_metrics_legacy_pkey",)]
+
+
+def test_the_ids_go_on_where_they_were_and_beyond_32_bits(plain: Database) -> None:
+    add(plain, *["now()"] * 5)
+    plain.query("DELETE FROM monitoring_metrics WHERE id > 3")
+    commands.upgrade(plain.settings, "0016")
+
+    assert plain.value("INSERT INTO monitoring_metrics (metric_type, metric_name) VALUES ('a', 'b') RETURNING id") == 6
+    plain.query("SELECT setval('monitoring_metrics_id_seq', %s)", [LARGEST_INTEGER])
+    add(plain, "now()")
+    assert plain.value("SELECT max(id) FROM monitoring_metrics") == LARGEST_INTEGER + 1
+    assert (
+        plain.value("SELECT pg_get_serial_sequence('monitoring_metrics', 'id')") == "public.monitoring_metrics_id_seq"
+    )
+    plain.query("DROP TABLE monitoring_metrics CASCADE")
+    assert plain.value("SELECT to_regclass('monitoring_metrics_id_seq')") is None, "it belongs to the table"
+
+
+def test_ids_that_32_bits_do_not_hold_stop_the_downgrade_and_nothing_changes(plain: Database) -> None:
+    commands.upgrade(plain.settings, "0016")
+    plain.query("SELECT setval('monitoring_metrics_id_seq', %s)", [LARGEST_INTEGER])
+    add(plain, "now()", "now() - interval '1 year'")
+    before = contents(plain)
+
+    with pytest.raises(RefusedError, match=str(LARGEST_INTEGER + 2)) as refused:
+        commands.downgrade(plain.settings, "0015")
+
+    assert "nothing was changed" in str(refused.value)
+    assert (revision_of(plain), contents(plain)) == ("0016", before)
+
+    plain.query(f"UPDATE monitoring_metrics SET id = {LARGEST_INTEGER} - id % 2 WHERE id > {LARGEST_INTEGER}")
+    plain.query("SELECT setval('monitoring_metrics_id_seq', 1)")
+    commands.downgrade(plain.settings, "0015")
+    assert [id_ for id_, *_ in metrics(plain)] == [LARGEST_INTEGER - 1, LARGEST_INTEGER]
+
+
+def test_a_sequence_beyond_32_bits_goes_back_to_the_ids_that_are_left(plain: Database) -> None:
+    commands.upgrade(plain.settings, "0016")
+    add(plain, "now()", "now()")
+    plain.query("SELECT setval('monitoring_metrics_id_seq', %s)", [LARGEST_INTEGER + 10])
+
+    commands.downgrade(plain.settings, "0015")
+
+    add(plain, "now()")
+    assert [id_ for id_, *_ in metrics(plain)] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("moments", [(), MOMENTS], ids=["empty", "with rows"])
+def test_a_caller_s_session_makes_the_same_months(plain: Database, head: Database, moments: tuple[str, ...]) -> None:
+    """Its zone is behind UTC and has a clock change in most spans of four months; its dates are not ISO's."""
+    add(plain, *moments)
+    engine = create_engine("postgresql+psycopg2://", creator=lambda: connect(plain.settings), poolclass=NullPool)
+    with engine.connect() as connection:
+        connection.exec_driver_sql("SET timezone = 'America/New_York'")
+        connection.exec_driver_sql("SET datestyle = 'SQL, DMY'")
+        connection.commit()
+        config = alembic_config(plain.settings)
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+    if not moments:
+        assert partitions(plain) == partitions(head)
+    assert set(months(plain, 1, 3)) < set(partitions(plain))
+    assert {bounds for name, (bounds, _) in partitions(plain).items() if name in months(plain, 1, 3)} == {
+        bounds for name, (bounds, _) in partitions(head).items() if name in months(head, 1, 3)
+    }
+
+
+# Others
+
+
+def test_grants_on_the_table_and_on_its_columns_go_along_up_and_down(plain: Database) -> None:
+    with role(plain) as reader, role(plain, name='"mlops_test Odd ""one"""') as odd:
+        plain.query(f"""
+            GRANT SELECT, INSERT ON monitoring_metrics TO {reader};
+            GRANT SELECT ON monitoring_metrics TO {odd} WITH GRANT OPTION;
+            GRANT UPDATE (metric_value, metadata), REFERENCES (id) ON monitoring_metrics TO {odd};
+            GRANT TRIGGER ON monitoring_metrics TO PUBLIC;
+            GRANT USAGE ON SEQUENCE monitoring_metrics_id_seq TO {reader};
+            GRANT SELECT ON v_recent_monitoring TO {reader}
+        """)
+        before = grants(plain)
+        assert len(before) >= 9
+
+        commands.upgrade(plain.settings, "0016")
+        assert grants(plain) == before
+        with plain.connection.transaction(force_rollback=True):
+            plain.query(f"SET LOCAL ROLE {reader}")
+            plain.query("INSERT INTO monitoring_metrics (metric_type, metric_name) VALUES ('drift', 'share')")
+            assert plain.value("SELECT count(*) FROM monitoring_metrics") == 1
+
+        commands.downgrade(plain.settings, "0015")
+        assert grants(plain) == before
+
+
+def grants(database: Database) -> list[tuple[str, ...]]:
+    """Who may do what with the table, its columns, its sequence and its view."""
+    return database.query("""
+        SELECT c.relname, coalesce(a.attname, ''), acl.grantee::regrole::text, acl.privilege_type, acl.is_grantable
+          FROM pg_class AS c
+         CROSS JOIN LATERAL (
+             SELECT NULL AS attname, relacl AS acl UNION ALL
+             SELECT attname, attacl FROM pg_attribute WHERE attrelid = c.oid AND attnum > 0
+         ) AS a CROSS JOIN aclexplode(a.acl) AS acl
+         WHERE c.oid IN ('monitoring_metrics'::regclass, 'monitoring_metrics_id_seq'::regclass,
+                         'v_recent_monitoring'::regclass)
+           AND acl.grantee <> c.relowner
+         ORDER BY 1, 2, 3, 4
+    """)
+
+
+STRANGERS = {
+    "a view": ("CREATE VIEW dashboard AS SELECT metric_value FROM monitoring_metrics", "DROP VIEW dashboard"),
+    "a view of another schema": (
+        "CREATE SCHEMA bi; CREATE VIEW bi.dashboard AS SELECT 1 FROM monitoring_metrics", "DROP VIEW bi.dashboard",
+    ),
+    "a materialized view": (
+        "CREATE MATERIALIZED VIEW dashboard AS TABLE monitoring_metrics", "DROP MATERIALIZED VIEW dashboard",
+    ),
+    "a view that only counts": (
+        "CREATE VIEW dashboard AS SELECT count(*) FROM monitoring_metrics", "DROP VIEW dashboard",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("create", "drop"), STRANGERS.values(), ids=STRANGERS)
+def test_what_would_go_on_reading_the_old_table_stops_the_upgrade(plain: Database, create: str, drop: str) -> None:
+    add(plain, "now()")
+    plain.query(create)
+
+    finding = stopped(plain, at="0015")
+
+    assert "dashboard would go on reading the old table of monitoring_metrics; nothing was changed" in finding.message
+    assert drop in finding.hint
+    plain.query(drop)
+    commands.upgrade(plain.settings)
+    plain.query(create.rpartition("; ")[2])
+
+
+def test_what_would_go_on_reading_the_months_stops_the_downgrade(plain: Database) -> None:
+    commands.upgrade(plain.settings, "0016")
+    plain.query("CREATE VIEW dashboard AS SELECT count(*) FROM monitoring_metrics")
+    before = contents(plain)
+
+    with pytest.raises(RefusedError, match="dashboard would go on reading"):
+        commands.downgrade(plain.settings, "0015")
+
+    assert (revision_of(plain), contents(plain)) == ("0016", before)
+
+
+def test_a_view_on_our_view_stops_it_too_and_is_named(plain: Database) -> None:
+    plain.query("CREATE VIEW dashboard AS SELECT metric_value FROM v_recent_monitoring")
+    before = contents(plain)
+
+    with pytest.raises(StatementFailedError, match="dashboard"):
+        commands.upgrade(plain.settings)
+
+    assert (revision_of(plain), contents(plain)) == ("0015", before)
+
+
+def test_another_role_than_the_owner_is_refused_and_told_who_is(plain: Database) -> None:
+    with role(plain, "SUPERUSER LOGIN PASSWORD 'x'", "mlops_test_admin") as admin:
+        before = contents(plain)
+        settings = replace(plain.settings, user=admin, password="x")  # noqa: S106  (a role of this test's)
+
+        with pytest.raises(
+            RefusedError, match=f"belongs to {plain.settings.user}, and would belong to {admin}"
+        ) as refused:
+            commands.upgrade(settings)
+
+        assert f"POSTGRES_USER={plain.settings.user}" in refused.value.hint
+        assert (revision_of(plain), contents(plain)) == ("0015", before)
+
+
+def test_the_owner_stays_the_owner_of_the_table_and_of_the_months(plain: Database) -> None:
+    add(plain, "now()")
+    owners = "SELECT DISTINCT relowner::regrole::text FROM pg_class WHERE relname LIKE 'monitoring_metrics%'"
+    commands.upgrade(plain.settings)
+
+    assert plain.query(owners) == [(plain.settings.user,)]
