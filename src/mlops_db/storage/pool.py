@@ -193,7 +193,7 @@ class ConnectionPool:
             told = failure_of(error, broken=driver.closed > 1, committed=committed, settings=self.settings)
             with suppress(psycopg2.Error):
                 driver.rollback()
-            if told is None:
+            if told is None or told is error:
                 raise
             raise told from error
 
