@@ -299,19 +299,18 @@ class DecisionConflictError(MlopsDbError):
 
 
 class InvalidMetricError(InvalidValueError):
-    """A metric holds what cannot be stored; the message names the row, if it was one of several, and the key.
+    """One of several metrics holds what cannot be stored; the message names its row and the key.
 
     Attributes:
-        row: which of the rows it is, the first one being 0; None if there was only one, or it is about all of them.
+        row: which of the rows it is; the first one is 0.
         key: as above; empty if it is the whole row.
     """
 
-    def __init__(self, key: str, reason: str, *, row: int | None, hint: str) -> None:
+    def __init__(self, row: int, key: str, reason: str, *, hint: str) -> None:
         """Take where the value was found, why it is refused, and what to do."""
         super().__init__(key, reason, hint=hint)
+        self.args = (f"row {row}: {key}: {reason}" if key else f"row {row}: {reason}",)
         self.row = row
-        place = [f"row {row}"] if row is not None else []
-        self.args = (": ".join([*place, *([key] if key else []), reason]),)
 
 
 class AdapterError(MlopsDbError):
@@ -319,12 +318,12 @@ class AdapterError(MlopsDbError):
 
 
 class RunNotFoundError(AdapterError):
-    """MLflow knows no run of that id."""
+    """MLflow knows no run of that id, or it is deleted."""
 
     def __init__(self, run_id: str, uri: str) -> None:
         """Take the run's id and where MLflow looked for it."""
         super().__init__(
-            f"MLflow at {uri} has no run {run_id!r}; nothing was stored",
+            f"MLflow at {uri} has no active run {run_id!r}",
             hint="Is MLFLOW_TRACKING_URI that of the server which the run was logged to?",
         )
 

@@ -17,6 +17,7 @@ from mlops_db.errors import (
     ConnectionLostError,
     ContentionError,
     InvalidMetricError,
+    InvalidValueError,
     StatementFailedError,
     StatementTimeoutError,
 )
@@ -91,7 +92,7 @@ def test_refused_rows_are_left_out_if_wanted(head: Database, monitoring: Monitor
     assert done.skipped[0].reason == "nan is not a finite number"
     assert "'metric_name': 'age'" in done.skipped[0].excerpt
     assert values(head) == [0, 2, 3, 5]
-    with pytest.raises(InvalidMetricError, match="on_invalid: 'ignore' is neither raise nor skip"):
+    with pytest.raises(InvalidValueError, match="on_invalid: is 'ignore'"):
         monitoring.log_many(rows, on_invalid="ignore")  # type: ignore[arg-type]
 
 
@@ -257,7 +258,7 @@ def test_rows_of_a_frame_are_counted_by_position(head: Database, monitoring: Mon
     ],
 )
 def test_columns_that_are_no_metrics(monitoring: Monitoring, frame: pd.DataFrame, key: str, reason: str) -> None:
-    with pytest.raises(InvalidMetricError, match=f"^{key}: {reason}"):
+    with pytest.raises(InvalidValueError, match=f"^{key}: {reason}"):
         monitoring.log_many(frame, on_invalid="skip")
 
 
@@ -327,7 +328,7 @@ def test_a_rerun_with_refused_rows_only_removes_nothing(head: Database, monitori
     ],
 )
 def test_what_is_no_moment_to_replace(monitoring: Monitoring, moment: Any, reason: str) -> None:
-    with pytest.raises(InvalidMetricError, match=f"^replace: .*{reason}"):
+    with pytest.raises(InvalidValueError, match=f"^replace: .*{reason}"):
         monitoring.log_many([row()], replace=moment)
 
 

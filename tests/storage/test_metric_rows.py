@@ -15,21 +15,21 @@ import pytest
 
 from mlops_db.errors import InvalidMetricError
 from mlops_db.storage.metric_copy import MAX_REMEMBERED, MAX_SKIPPED, MetricCopy
-from mlops_db.storage.metric_rows import checked_moment, checked_timestamp, checked_value
+from mlops_db.storage.values import moment, number
 
 NOW = datetime.now(timezone.utc).replace(microsecond=0)
 GOOD: Mapping[str, Any] = MappingProxyType({"metric_type": "drift", "metric_name": "age", "metric_value": 0.5})
 
 
-def copied(rows: Iterable[Any], *, moment: datetime = NOW, only_moment: bool = False, skip: bool = False) -> MetricCopy:
-    copy = MetricCopy(rows, moment=moment, only_moment=only_moment, skip=skip)
+def copied(rows: Iterable[Any], *, at: datetime = NOW, only_at: bool = False, skip: bool = False) -> MetricCopy:
+    copy = MetricCopy(rows, at=at, only_at=only_at, skip=skip)
     while copy.read():
         pass
     return copy
 
 
 def text_of(*rows: Any) -> str:
-    copy = MetricCopy(rows, moment=NOW, only_moment=False, skip=False)
+    copy = MetricCopy(rows, at=NOW, only_at=False, skip=False)
     return b"".join(iter(copy.read, b"")).decode()
 
 
@@ -150,19 +150,19 @@ def test_refused_rows_are_told_in_bounded_memory() -> None:
     ],
 )
 def test_numbers_of_every_kind(value: object, stored: float | None) -> None:
-    checked = checked_value(value)
+    checked = number(value, "metric_value", hint="")
     assert repr(checked) == repr(stored)
     assert text_of({**GOOD, "metric_value": value}).split("\t")[4] == ("\\N" if stored is None else repr(stored))
 
 
 def test_moments_become_utc_and_microseconds() -> None:
-    assert checked_moment(datetime(2026, 7, 1, 14, tzinfo=ZoneInfo("Europe/Berlin")), "since") == datetime(
+    assert moment(datetime(2026, 7, 1, 14, tzinfo=ZoneInfo("Europe/Berlin")), "since", ahead=True) == datetime(
         2026, 7, 1, 12, tzinfo=timezone.utc
     )
-    moment = checked_timestamp(pd.Timestamp("2026-01-01T00:00:00.123456789", tz="UTC"))
-    assert type(moment) is datetime
-    assert moment == datetime(2026, 1, 1, microsecond=123456, tzinfo=timezone.utc)
-    assert checked_timestamp(NOW + timedelta(hours=23))
+    stored = moment(pd.Timestamp("2026-01-01T00:00:00.123456789", tz="UTC"), "timestamp", ahead=False)
+    assert type(stored) is datetime
+    assert stored == datetime(2026, 1, 1, microsecond=123456, tzinfo=timezone.utc)
+    assert moment(NOW + timedelta(hours=23), "timestamp", ahead=False)
 
 
 def test_a_moment_is_remembered_no_longer_than_its_row() -> None:
@@ -190,9 +190,9 @@ def test_mappings_of_every_kind() -> None:
 def test_only_one_moment() -> None:
     there = NOW.astimezone(ZoneInfo("Asia/Tokyo"))
     rows = [GOOD, {**GOOD, "timestamp": NOW}, {**GOOD, "timestamp": there, "model_name": "churn"}]
-    assert copied(rows, only_moment=True).groups == {("default", "drift"), ("churn", "drift")}
+    assert copied(rows, only_at=True).groups == {("default", "drift"), ("churn", "drift")}
     with pytest.raises(InvalidMetricError, match=r"row 1: timestamp: .* is not the moment that is replaced"):
-        copied([GOOD, {**GOOD, "timestamp": NOW - timedelta(microseconds=1)}], only_moment=True)
+        copied([GOOD, {**GOOD, "timestamp": NOW - timedelta(microseconds=1)}], only_at=True)
 
 
 def test_a_stream_is_sent_while_it_is_made() -> None:
@@ -203,7 +203,7 @@ def test_a_stream_is_sent_while_it_is_made() -> None:
         for made in range(1, 100_001):  # noqa: B007  (the test reads it)
             yield GOOD
 
-    copy = MetricCopy(rows(), moment=NOW, only_moment=False, skip=False)
+    copy = MetricCopy(rows(), at=NOW, only_at=False, skip=False)
     assert copy.read()
     assert 0 < made < 1_000
 

@@ -5,20 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
-from mlops_db.errors import InvalidMetricError
-from mlops_db.storage.metric_rows import (
-    DEFAULT_MODEL,
-    KEYS,
-    MAX_AHEAD,
-    RefusedValueError,
-    checked_keys,
-    checked_metadata,
-    checked_name,
-    checked_timestamp,
-    checked_value,
-    excerpt,
-    row_refusal,
-)
+from mlops_db.errors import InvalidMetricError, InvalidValueError
+from mlops_db.storage.json_values import checked_json
+from mlops_db.storage.metric_rows import KEYS, MAX_CHARACTERS, ROW_HINT, TIMESTAMP_HINT, VALUE_HINT, checked_keys
+from mlops_db.storage.values import DEFAULT_MODEL, MAX_AHEAD, excerpt, moment, number, text
 
 # The names come first: they repeat, so that their checks and their encoding are remembered together.
 COPY = (
@@ -63,13 +53,13 @@ class MetricCopy:
         failure: what making the rows raised; psycopg2 tells only that something did.
     """
 
-    def __init__(self, rows: Iterable[Any], *, moment: datetime, only_moment: bool, skip: bool) -> None:
+    def __init__(self, rows: Iterable[Any], *, at: datetime, only_at: bool, skip: bool) -> None:
         """Take the rows and what holds for all of them.
 
         Args:
             rows: mappings, or what is refused as none.
-            moment: the timestamp, in UTC, of rows that have none.
-            only_moment: refuse any other timestamp.
+            at: the timestamp, in UTC, of rows that have none.
+            only_at: refuse any other timestamp.
             skip: leave out a row that is refused; else it ends the stream with InvalidMetricError.
         """
         self.sent = 0
@@ -77,14 +67,14 @@ class MetricCopy:
         self.skipped_count = 0
         self.groups: set[tuple[str, str]] = set()
         self.failure: BaseException | None = None
-        self._moment = moment
-        self._only_moment = only_moment
+        self._at = at
+        self._only_at = only_at
         self._skip = skip
         self._prefixes: dict[object, str] = {}
         self._latest = datetime.now(timezone.utc) + MAX_AHEAD
         self._last_timestamp: object = None
-        self._last_moment = moment
-        self._last_text = moment.isoformat()
+        self._last_moment = at
+        self._last_text = at.isoformat()
         self._pieces = self._encoded(rows)
 
     def read(self, _size: int = -1) -> bytes:
@@ -98,11 +88,11 @@ class MetricCopy:
     def _encoded(self, rows: Iterable[Any]) -> Iterator[bytes]:
         lines: list[str] = []
         size = 0
-        for number, row in enumerate(rows):
+        for place, row in enumerate(rows):
             try:
                 line = self._line(row)
-            except RefusedValueError as refused:
-                self._refuse(number, row, refused)
+            except InvalidValueError as refused:
+                self._refuse(place, row, refused)
                 continue
             lines.append(line)
             size += len(line)
@@ -116,37 +106,34 @@ class MetricCopy:
 
     def _line(self, row: Any) -> str:
         if type(row) is not dict and not isinstance(row, Mapping):
-            raise row_refusal(row)
+            raise InvalidValueError("", f"{excerpt(row)} is not a mapping", hint=ROW_HINT)
         get = row.get
         value = get("metric_value")
         # A row may have the value None, but not lack it. That the names are there is seen where they are checked.
         if value is None or not KEYS.issuperset(row):
             checked_keys(row)
         if type(value) is float and -_INFINITY < value < _INFINITY:
-            number = repr(value)
+            measured = repr(value)
         else:
-            value = checked_value(value)
-            number = "\\N" if value is None else repr(value)
+            value = number(value, "metric_value", hint=VALUE_HINT)
+            measured = "\\N" if value is None else repr(value)
         timestamp = get("timestamp")
-        moment = self._last_text if timestamp is self._last_timestamp else self._timestamp(timestamp)
+        when = self._last_text if timestamp is self._last_timestamp else self._timestamp(timestamp)
         metadata = get("metadata")
         # JSON escapes every control character itself, with a backslash.
-        details = "\\N" if metadata is None else checked_metadata(metadata).replace("\\", "\\\\")
+        details = "\\N" if metadata is None else checked_json(metadata, "metadata").replace("\\", "\\\\")
         names = (get("metric_type"), get("metric_name"), get("model_name", DEFAULT_MODEL))
         try:
             prefix = self._prefixes[names]
         except (KeyError, TypeError):  # seen for the first time; or one is a list, say, which is nothing to look up
             checked_keys(row)
             prefix = self._prefix(*names)  # after all else, because it notes what is replaced
-        return f"{prefix}{moment}\t{number}\t{details}\n"
+        return f"{prefix}{when}\t{measured}\t{details}\n"
 
     def _prefix(self, metric_type: object, metric_name: object, model_name: object) -> str:
-        checked = (
-            checked_name(metric_type, "metric_type"),
-            checked_name(metric_name, "metric_name"),
-            checked_name(model_name, "model_name"),
-        )
-        if self._only_moment:
+        names = {"metric_type": metric_type, "metric_name": metric_name, "model_name": model_name}
+        checked = tuple(text(name, key, most=MAX_CHARACTERS[key]) for key, name in names.items())
+        if self._only_at:
             self.groups.add((checked[2], checked[0]))
         if len(self._prefixes) >= MAX_REMEMBERED:
             self._prefixes.clear()
@@ -156,23 +143,25 @@ class MetricCopy:
 
     def _timestamp(self, timestamp: object) -> str:
         if type(timestamp) is datetime and timestamp.tzinfo is timezone.utc and timestamp <= self._latest:
-            moment = timestamp
+            when = timestamp
+        elif timestamp is None:
+            when = self._at
         else:
-            moment = self._moment if timestamp is None else checked_timestamp(timestamp)
-        if moment != self._last_moment:
-            if self._only_moment:
-                raise RefusedValueError(
+            when = moment(timestamp, "timestamp", ahead=False, hint=TIMESTAMP_HINT)
+        if when != self._last_moment:
+            if self._only_at:
+                raise InvalidValueError(
                     "timestamp",
-                    f"{timestamp} is not the moment that is replaced, {self._moment}",
+                    f"{timestamp} is not the moment that is replaced, {self._at}",
                     hint="With replace= leave the timestamps out, or give each row the same one.",
                 )
-            self._last_moment, self._last_text = moment, moment.isoformat()
+            self._last_moment, self._last_text = when, when.isoformat()
         self._last_timestamp = timestamp
         return self._last_text
 
-    def _refuse(self, number: int, row: object, refused: RefusedValueError) -> None:
+    def _refuse(self, place: int, row: object, refused: InvalidValueError) -> None:
         if not self._skip:
-            raise InvalidMetricError(refused.key, refused.reason, row=number, hint=refused.hint) from None
+            raise InvalidMetricError(place, refused.key, refused.reason, hint=refused.hint) from None
         self.skipped_count += 1
         if len(self.skipped) < MAX_SKIPPED:
-            self.skipped.append(SkippedRow(number, refused.key, refused.reason, excerpt(row)))
+            self.skipped.append(SkippedRow(place, refused.key, refused.reason, excerpt(row)))

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import timezone
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-from mlops_db.errors import MissingExtraError
-from mlops_db.storage.metric_rows import RefusedValueError, checked_keys
+from mlops_db.errors import InvalidValueError, MissingExtraError
+from mlops_db.storage.metric_rows import checked_keys
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
@@ -25,13 +25,13 @@ def rows_of_frame(frame: "DataFrame") -> Iterator[Mapping[str, Any]]:
     """The rows, made some thousand at a time. The index is left out.
 
     Raises:
-        RefusedValueError: at once, if a column is missing, not known, or there twice.
+        InvalidValueError: at once, if a column is missing, not known, or there twice.
     """
     columns = list(frame.columns)
     checked_keys(columns)
     for column in columns:
         if columns.count(column) > 1:
-            raise RefusedValueError(column, "is the name of several columns", hint="Keep one of them.")
+            raise InvalidValueError(column, "is the name of several columns", hint="Keep one of them.")
     return _rows(frame, columns)
 
 

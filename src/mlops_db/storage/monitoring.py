@@ -6,27 +6,19 @@ in its metadata (`log_failure`), never as a number that would read as a measurem
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, SupportsFloat, TypeVar
 
 import psycopg2
 
-from mlops_db.errors import InvalidMetricError
+from mlops_db.errors import InvalidValueError
+from mlops_db.storage.json_values import checked_json
 from mlops_db.storage.metric_copy import COPY, PIECE, MetricCopy, SkippedRow
 from mlops_db.storage.metric_frames import frame_of_metrics, is_frame, rows_of_frame
-from mlops_db.storage.metric_rows import (
-    DEFAULT_MODEL,
-    RefusedValueError,
-    checked_bounds,
-    checked_interval,
-    checked_metadata,
-    checked_moment,
-    checked_name,
-    checked_timestamp,
-    checked_value,
-)
+from mlops_db.storage.metric_rows import MAX_CHARACTERS, TIMESTAMP_HINT, VALUE_HINT, checked_bounds, checked_interval
+from mlops_db.storage.values import DEFAULT_MODEL, choice, in_utc, moment, number, text
+from mlops_db.storage.values import limit as checked_limit
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -206,17 +198,14 @@ class Monitoring:
             model_name: the model that was measured, 1 to 255 characters.
 
         Raises:
-            InvalidMetricError: one of them cannot be stored; it names which. Nothing was sent.
+            InvalidValueError: one of them cannot be stored; it names which. Nothing was sent.
         """
-        with _refusals_told():
-            row = (
-                checked_name(metric_type, "metric_type"),
-                checked_name(metric_name, "metric_name"),
-                checked_name(model_name, "model_name"),
-                None if timestamp is None else checked_timestamp(timestamp),
-                checked_value(metric_value),
-                None if metadata is None else checked_metadata(metadata),
-            )
+        row = (
+            *_checked_names(metric_type=metric_type, metric_name=metric_name, model_name=model_name),
+            None if timestamp is None else moment(timestamp, "timestamp", ahead=False, hint=TIMESTAMP_HINT),
+            number(metric_value, "metric_value", hint=VALUE_HINT),
+            None if metadata is None else checked_json(metadata, "metadata"),
+        )
         with self._manager.cursor() as cursor:
             cursor.execute(_INSERT, row)
             id_: int = cursor.fetchall()[0][0]
@@ -238,10 +227,10 @@ class Monitoring:
         under the key `error`. The rest is as with `log`.
 
         Raises:
-            InvalidMetricError: as with `log`, or `metadata` has an `error` of its own.
+            InvalidValueError: as with `log`, or `metadata` has an `error` of its own.
         """
         if metadata is not None and "error" in metadata:
-            raise InvalidMetricError("metadata", "has the key error already", row=None, hint="Rename that one.")
+            raise InvalidValueError("metadata", "has the key error already", hint="Rename that one.")
         return self.log(
             metric_type,
             metric_name,
@@ -276,23 +265,21 @@ class Monitoring:
             on_invalid: `skip` leaves out rows that cannot be stored and tells which; `raise` stores nothing then.
 
         Raises:
-            InvalidMetricError: a row cannot be stored, or `replace` is no moment; it names the row and the key.
-                Whatever was sent before is rolled back: nothing is left behind.
+            InvalidMetricError: a row cannot be stored; it names the row and the key. Whatever was sent before is rolled
+                back: nothing is left behind.
+            InvalidValueError: `replace` is no such moment, or a column is missing or not known.
         """
-        if on_invalid not in ("raise", "skip"):
-            raise InvalidMetricError(
-                "on_invalid", f"{on_invalid!r} is neither raise nor skip", row=None, hint="Give one of the two."
-            )
-        with _refusals_told():
-            moment = None if replace is None else checked_timestamp(replace, "replace")
-            stream = rows_of_frame(rows) if is_frame(rows) else rows
+        choice(on_invalid, "on_invalid", ("raise", "skip"))
+        hint = "Give the moment that the values are about, such as a task's logical date, as an aware datetime."
+        only_at = None if replace is None else moment(replace, "replace", ahead=False, hint=hint)
+        stream = rows_of_frame(rows) if is_frame(rows) else rows
         replaced = 0
         with self._manager.cursor() as cursor:
             cursor.execute("SELECT CURRENT_TIMESTAMP")
             copy = MetricCopy(
                 stream,
-                moment=moment or cursor.fetchall()[0][0].astimezone(timezone.utc),
-                only_moment=moment is not None,
+                at=only_at or in_utc(cursor.fetchall()[0][0]),
+                only_at=only_at is not None,
                 skip=on_invalid == "skip",
             )
             try:
@@ -301,10 +288,10 @@ class Monitoring:
                 if copy.failure is not None:
                     raise copy.failure from None
                 raise
-            if moment is not None and copy.groups:
-                cursor.execute(_LOCK_MOMENT, (moment.isoformat(),))
+            if only_at is not None and copy.groups:
+                cursor.execute(_LOCK_MOMENT, (only_at.isoformat(),))
                 models, types = zip(*sorted(copy.groups), strict=True)
-                cursor.execute(_REMOVE_EARLIER, (list(models), list(types), moment))
+                cursor.execute(_REMOVE_EARLIER, (list(models), list(types), only_at))
                 replaced = cursor.rowcount
         return LogResult(copy.sent, replaced, tuple(copy.skipped), copy.skipped_count)
 
@@ -332,16 +319,13 @@ class Monitoring:
             model_name: as with `log`.
 
         Raises:
-            InvalidMetricError: one of them cannot be stored; it names which.
+            InvalidValueError: one of them cannot be stored; it names which.
         """
-        with _refusals_told():
-            row = (
-                checked_name(model_name, "model_name"),
-                checked_name(metric_type, "metric_type"),
-                checked_name(metric_name, "metric_name"),
-                checked_interval(interval),
-                *checked_bounds(lower, upper),
-            )
+        row = (
+            *_checked_names(model_name=model_name, metric_type=metric_type, metric_name=metric_name),
+            checked_interval(interval),
+            *checked_bounds(lower, upper),
+        )
         with self._manager.cursor() as cursor:
             cursor.execute(_EXPECT, row)
 
@@ -395,19 +379,17 @@ class Monitoring:
             limit: only so many rows, the newest.
 
         Raises:
-            InvalidMetricError: `since` or `until` is no aware datetime, or `limit` is below 0.
+            InvalidValueError: `since` or `until` is no aware datetime, or `limit` is below 0.
         """
-        with _refusals_told():
-            parameters = {
-                "model_name": model_name,
-                "metric_type": metric_type,
-                "metric_name": metric_name,
-                "since": "-infinity" if since is None else checked_moment(since, "since"),
-                "until": "infinity" if until is None else checked_moment(until, "until"),
-                "id": LEAST_ID,
-            }
-        if limit is not None and limit < 0:
-            raise InvalidMetricError("limit", f"{limit} is below 0", row=None, hint="None is without limit.")
+        parameters = {
+            "model_name": model_name,
+            "metric_type": metric_type,
+            "metric_name": metric_name,
+            "since": "-infinity" if since is None else moment(since, "since", ahead=True),
+            "until": "infinity" if until is None else moment(until, "until", ahead=True),
+            "id": LEAST_ID,
+        }
+        checked_limit(limit)
         return self._history(parameters, limit)
 
     def history_frame(  # noqa: PLR0913  (the same)
@@ -425,7 +407,7 @@ class Monitoring:
         Its index is `timestamp` in UTC, its columns are metric_value (NaN where it could not be computed) and metadata.
 
         Raises:
-            InvalidMetricError: as `history`.
+            InvalidValueError: as `history`.
             MissingExtraError: pandas is not installed.
         """
         return frame_of_metrics(
@@ -437,14 +419,14 @@ class Monitoring:
         where = " AND ".join(f"{column} = %({column})s" for column in given) or "true"
         with self._manager.cursor() as cursor:
             cursor.execute(f"SELECT {_columns(of)} FROM {relation} WHERE {where} ORDER BY {order}", given)
-            return [of(*map(_in_utc, row)) for row in cursor]
+            return [of(*map(in_utc, row)) for row in cursor]
 
     def _history(self, parameters: dict[str, Any], limit: int | None) -> Iterator[Metric]:
         while limit is None or limit > 0:
             size = PAGE if limit is None else min(PAGE, limit)
             with self._manager.cursor() as cursor:
                 cursor.execute(HISTORY, {**parameters, "size": size})
-                page = [Metric(*map(_in_utc, row)) for row in cursor]
+                page = [Metric(*map(in_utc, row)) for row in cursor]
             yield from page
             if len(page) < size:
                 return
@@ -454,26 +436,17 @@ class Monitoring:
 
 def failure_reason(error: BaseException | str) -> str:
     """The text of `error`, up to 10,000 characters of it, as JSON in PostgreSQL can hold it."""
-    text = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
+    told = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
     # What went wrong must not be lost because of how it is told.
-    return text[:MAX_REASON].replace("\0", "\\0").encode("utf-8", "backslashreplace").decode()
+    return told[:MAX_REASON].replace("\0", "\\0").encode("utf-8", "backslashreplace").decode()
 
 
 def _columns(of: type[Any]) -> str:
     return ", ".join(field.name for field in fields(of))
 
 
-def _in_utc(value: Any) -> Any:
-    # psycopg2 gives them the session's time zone, which PGTZ and others may set.
-    return value.astimezone(timezone.utc) if isinstance(value, datetime) else value
-
-
-@contextmanager
-def _refusals_told() -> Iterator[None]:
-    try:
-        yield
-    except RefusedValueError as refused:
-        raise InvalidMetricError(refused.key, refused.reason, row=None, hint=refused.hint) from None
+def _checked_names(**names: object) -> Iterator[str]:
+    return (text(name, key, most=MAX_CHARACTERS[key]) for key, name in names.items())
 
 
 # Page after page, each from the row on that the one before it ended with. The plain comparison with its timestamp adds

@@ -1,19 +1,28 @@
-"""What the arguments of `db.models` and `db.decisions` may hold, checked before anything is sent."""
+"""What the arguments of storage's methods may hold, checked before anything is sent."""
 
+import math
 import reprlib
-from collections.abc import Callable, Sequence
-from datetime import datetime, timezone
-from typing import Any, TypeVar
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta, timezone
+from decimal import Decimal
+from numbers import Real
+from typing import Any
 
 from mlops_db.errors import InvalidValueError
-from mlops_db.storage.metric_rows import RefusedValueError, checked_moment, checked_timestamp, checked_value
 
 DEFAULT_MODEL = "default"
 # The columns' lengths, in characters.
 MAX_RUN_ID = MAX_MODEL_NAME = 255
 MAX_VERSION = 50
+# Clocks differ by minutes. A local time that is taken for UTC is up to 14 hours ahead and passes; a millisecond taken
+# for a second, or a year typed wrong, does not.
+MAX_AHEAD = timedelta(days=1)
+MOMENT_HINT = "Give an aware datetime, such as datetime.now(timezone.utc)."
+MAX_EXCERPT = 300
 
-_Checked = TypeVar("_Checked")
+_excerpt = reprlib.Repr()
+_excerpt.maxdict = 8
+_excerpt.maxstring = _excerpt.maxother = 60
 
 
 def run_id(value: object, key: str = "mlflow_run_id") -> str:
@@ -39,7 +48,7 @@ def text(value: object, key: str, *, most: int | None = None) -> str:
     """
     wanted = "Give text." if most is None else f"Give text of 1 to {most} characters."
     if not isinstance(value, str):
-        raise InvalidValueError(key, f"{reprlib.repr(value)} is not text", hint=wanted)
+        raise InvalidValueError(key, f"{excerpt(value)} is not text", hint=wanted)
     if most is not None and not value.strip():
         raise InvalidValueError(key, "is blank", hint=wanted)
     if most is not None and len(value) > most:
@@ -60,9 +69,7 @@ def choice(value: object, key: str, choices: Sequence[str]) -> str:
         InvalidValueError: it is another value.
     """
     if not isinstance(value, str) or value not in choices:
-        raise InvalidValueError(
-            key, f"is {reprlib.repr(value)}", hint=f"Give {', '.join(choices[:-1])} or {choices[-1]}."
-        )
+        raise InvalidValueError(key, f"is {excerpt(value)}", hint=f"Give {', '.join(choices[:-1])} or {choices[-1]}.")
     return str.__str__(value)
 
 
@@ -73,25 +80,65 @@ def score(value: object, key: str) -> float | None:
         InvalidValueError: it is no finite number, or not from 0 to 1.
     """
     hint = "Give a number from 0 to 1, or None if it was not measured."
-    number = _checked(checked_value, value, key, hint)
-    if number is not None and not 0 <= number <= 1:
-        raise InvalidValueError(key, f"{number} is not from 0 to 1", hint=hint)
-    return number
+    checked = number(value, key, hint=hint)
+    if checked is not None and not 0 <= checked <= 1:
+        raise InvalidValueError(key, f"{checked} is not from 0 to 1", hint=hint)
+    return checked
 
 
-def moment(value: object, key: str, *, ahead: bool) -> datetime:
+def number(value: object, key: str, *, hint: str) -> float | None:
+    """The value as a finite float; None stays None. True and False are 1 and 0, NumPy's scalars are what they hold.
+
+    Args:
+        value: what the caller gave.
+        key: the argument's name.
+        hint: what to give instead.
+
+    Raises:
+        InvalidValueError: it is no single number, or not a finite one.
+    """
+    if value is None:
+        return None
+    scalar = value
+    if hasattr(value, "item") and getattr(value, "ndim", 0) == 0:  # of NumPy, PyTorch and the like
+        scalar = value.item()
+    # NumPy's long double has no Python counterpart: its item() is itself, and it is Real.
+    if not isinstance(scalar, Real | Decimal):
+        raise InvalidValueError(key, f"{excerpt(value)} is not a number", hint=hint)
+    try:
+        finite = float(scalar)
+    except (OverflowError, ValueError):  # an int of 400 digits; Decimal's signalling NaN
+        finite = math.nan
+    if not math.isfinite(finite):
+        raise InvalidValueError(key, f"{excerpt(value)} is not a finite number", hint=hint)
+    return finite
+
+
+def moment(value: object, key: str, *, ahead: bool, hint: str = MOMENT_HINT) -> datetime:
     """A moment in UTC, in microseconds.
 
     Args:
         value: what the caller gave.
         key: the argument's name.
         ahead: whether it may be more than a day ahead.
+        hint: what to give instead.
 
     Raises:
         InvalidValueError: it is no aware datetime, or further ahead than it may be.
     """
-    hint = "Give an aware datetime, such as datetime.now(timezone.utc)."
-    return _checked(checked_moment if ahead else checked_timestamp, value, key, hint)
+    if not isinstance(value, datetime) or value != value:  # noqa: PLR0124  (pandas' NaT is a datetime, unlike itself)
+        raise InvalidValueError(key, f"{excerpt(value)} is not a datetime", hint=hint)
+    to_microseconds = getattr(value, "to_pydatetime", None)  # of pandas' Timestamp, which has nanoseconds
+    exact: datetime = to_microseconds(warn=False) if to_microseconds else value
+    if exact.utcoffset() is None:
+        raise InvalidValueError(key, f"{exact} has no time zone", hint=hint)
+    try:
+        utc = exact.astimezone(timezone.utc)
+    except OverflowError:
+        raise InvalidValueError(key, f"{exact} is out of range in UTC", hint=hint) from None
+    if not ahead and utc > datetime.now(timezone.utc) + MAX_AHEAD:
+        raise InvalidValueError(key, f"{value} is more than a day ahead", hint=hint)
+    return utc
 
 
 def limit(value: object) -> int | None:
@@ -101,7 +148,7 @@ def limit(value: object) -> int | None:
         InvalidValueError: it is no whole number from 0.
     """
     if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 0):
-        raise InvalidValueError("limit", f"is {reprlib.repr(value)}", hint="Give a whole number, or None for all.")
+        raise InvalidValueError("limit", f"is {excerpt(value)}", hint="Give a whole number, or None for all.")
     return value
 
 
@@ -110,8 +157,12 @@ def in_utc(value: Any) -> Any:
     return value.astimezone(timezone.utc) if isinstance(value, datetime) else value
 
 
-def _checked(check: Callable[[object, str], _Checked], value: Any, key: str, hint: str) -> _Checked:
+def excerpt(value: object) -> str:
+    """`repr`, of some 300 characters at most, however large the value is."""
+    if isinstance(value, Mapping):
+        value = dict(value)
     try:
-        return check(value, key)
-    except RefusedValueError as refused:
-        raise InvalidValueError(key, refused.reason, hint=hint) from None
+        shown = _excerpt.repr(value)
+    except ValueError:  # Python does not write out an int of thousands of digits
+        shown = f"this {type(value).__name__}"
+    return shown if len(shown) <= MAX_EXCERPT else f"{shown[:MAX_EXCERPT]}..."
