@@ -5,7 +5,8 @@ part of the revisions, because it has to be there before the first one and after
 
 A step is entered before it begins, in a transaction of its own, and completed in the transaction of its revision. So a
 completed entry exists exactly if its revision was committed, and a run that was killed leaves its entry `running`; the
-next run, which holds the run lock and so knows that nobody else runs, marks it `interrupted`.
+next run, which holds the run lock and so knows that nobody else runs, marks it `interrupted`. Nobody waits
+for an entry to reach the disk: a crash of the server may take it along with a step that did not get to its commit.
 """
 
 from __future__ import annotations
@@ -126,6 +127,9 @@ class History:
         """Enter a step that is about to run."""
         self._entry = None  # if this fails, the step before it did not
         values = {"revision": revision, "direction": direction, "client": client(), "tools": tools()}
+        if not self._callers_transaction:
+            # The commit of the step waits for the disk, and so for this entry too.
+            self._run("SET LOCAL synchronous_commit = off")
         self._entry = self._run(_ENTER, values).scalar_one()
         self._commit()
 

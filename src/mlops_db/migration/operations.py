@@ -154,12 +154,12 @@ def _create_index_concurrently(operations: Operations, operation: CreateIndexCon
 
 def _build(connection: Connection, operation: CreateIndexConcurrently) -> None:
     index = operation.index
-    wanted = _wanted(connection, operation)
     found = _found(connection, index)
     if found is not None and found.same_table and not found.valid:
         connection.execute(DropIndex(index))
         found = None
-    if found is None:
+    built = found is None
+    if built:
         try:
             connection.execute(CreateIndex(index))
         except DBAPIError:
@@ -170,6 +170,9 @@ def _build(connection: Connection, operation: CreateIndexConcurrently) -> None:
                     connection.execute(DropIndex(index))
             raise
         found = _found(connection, index)
+    if found is not None and found.same_table and found.valid and built:
+        return
+    wanted = _wanted(connection, operation)
     if found is None or not (found.same_table and found.valid and found.definition == wanted):
         seen = (
             "missing" if found is None else f"{found.definition}{'' if found.valid else ', INVALID'} on {found.table}"
