@@ -167,9 +167,9 @@ def test_moments_become_utc_and_microseconds() -> None:
 
 def test_a_moment_is_remembered_no_longer_than_its_row() -> None:
     earlier = NOW - timedelta(days=1)
-    rows = [{**GOOD, "timestamp": moment} for moment in (earlier, earlier, None, NOW, earlier)]
+    rows = [{**GOOD, "timestamp": moment} for moment in (earlier, earlier, None, earlier, NOW, earlier)]
     moments = [line.split("\t")[3] for line in text_of(GOOD, *rows).splitlines()]
-    assert moments == [moment.isoformat() for moment in (NOW, earlier, earlier, NOW, NOW, earlier)]
+    assert moments == [moment.isoformat() for moment in (NOW, earlier, earlier, NOW, earlier, NOW, earlier)]
 
 
 def test_names_are_escaped_and_enumerations_are_their_text() -> None:

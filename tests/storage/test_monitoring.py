@@ -236,12 +236,23 @@ def test_history_needs_no_partition_outside_of_its_bounds(head: Database) -> Non
         ({"since": datetime(2026, 1, 1)}, "since"),  # noqa: DTZ001
         ({"until": "2026-01-01"}, "until"),
         ({"limit": -1}, "limit"),
+        ({"metric_name": "a\0"}, "metric_name"),
+        ({"metric_type": None}, "metric_type"),
+        ({"model_name": ""}, "model_name"),
     ],
 )
 def test_what_history_cannot_answer_is_said_at_once(question: dict[str, Any], key: str) -> None:
     nowhere = Monitoring(DatabaseManager(Settings(host="/nonexistent")))
     with pytest.raises(InvalidValueError, match=f"^{key}: "):
-        nowhere.history("drift", "age", **question)
+        nowhere.history(**{"metric_type": "drift", "metric_name": "age", **question})
+
+
+def test_what_is_no_name_has_no_series() -> None:
+    nowhere = Monitoring(DatabaseManager(Settings(host="/nonexistent")))
+    with pytest.raises(InvalidValueError, match=r"^metric_type: "):
+        nowhere.latest(metric_type="drift\0")
+    with pytest.raises(InvalidValueError, match=r"^model_name: "):
+        nowhere.series(7)  # type: ignore[arg-type]
 
 
 def test_history_as_a_frame(monitoring: Monitoring) -> None:

@@ -201,7 +201,7 @@ class Monitoring:
             InvalidValueError: one of them cannot be stored; it names which. Nothing was sent.
         """
         row = (
-            *_checked_names(metric_type=metric_type, metric_name=metric_name, model_name=model_name),
+            *_checked_names(metric_type=metric_type, metric_name=metric_name, model_name=model_name).values(),
             None if timestamp is None else moment(timestamp, "timestamp", ahead=False, hint=TIMESTAMP_HINT),
             number(metric_value, "metric_value", hint=VALUE_HINT),
             None if metadata is None else checked_json(metadata, "metadata"),
@@ -322,7 +322,7 @@ class Monitoring:
             InvalidValueError: one of them cannot be stored; it names which.
         """
         row = (
-            *_checked_names(model_name=model_name, metric_type=metric_type, metric_name=metric_name),
+            *_checked_names(model_name=model_name, metric_type=metric_type, metric_name=metric_name).values(),
             checked_interval(interval),
             *checked_bounds(lower, upper),
         )
@@ -335,6 +335,9 @@ class Monitoring:
         Args:
             model_name: only series of this model.
             metric_type: only series of this kind.
+
+        Raises:
+            InvalidValueError: one of them is no name.
         """
         return self._read(
             SeriesState,
@@ -351,6 +354,9 @@ class Monitoring:
 
         Args:
             model_name: only series of this model.
+
+        Raises:
+            InvalidValueError: it is no name.
         """
         return self._read(
             Series, "mlops_internal.metric_series", "model_name, metric_type, metric_name", model_name=model_name
@@ -379,12 +385,10 @@ class Monitoring:
             limit: only so many rows, the newest.
 
         Raises:
-            InvalidValueError: `since` or `until` is no aware datetime, or `limit` is below 0.
+            InvalidValueError: at once, if a moment has no time zone, `limit` is below 0, or a name is none.
         """
         parameters = {
-            "model_name": model_name,
-            "metric_type": metric_type,
-            "metric_name": metric_name,
+            **_checked_names(model_name=model_name, metric_type=metric_type, metric_name=metric_name),
             "since": "-infinity" if since is None else moment(since, "since", ahead=True),
             "until": "infinity" if until is None else moment(until, "until", ahead=True),
             "id": LEAST_ID,
@@ -415,7 +419,7 @@ class Monitoring:
         )
 
     def _read(self, of: type[_Row], relation: str, order: str, **equal: str | None) -> list[_Row]:
-        given = {column: value for column, value in equal.items() if value is not None}
+        given = _checked_names(**{column: value for column, value in equal.items() if value is not None})
         where = " AND ".join(f"{column} = %({column})s" for column in given) or "true"
         with self._manager.cursor() as cursor:
             cursor.execute(f"SELECT {_columns(of)} FROM {relation} WHERE {where} ORDER BY {order}", given)
@@ -445,8 +449,8 @@ def _columns(of: type[Any]) -> str:
     return ", ".join(field.name for field in fields(of))
 
 
-def _checked_names(**names: object) -> Iterator[str]:
-    return (text(name, key, most=MAX_CHARACTERS[key]) for key, name in names.items())
+def _checked_names(**names: object) -> dict[str, str]:
+    return {key: text(name, key, most=MAX_CHARACTERS[key]) for key, name in names.items()}
 
 
 # Page after page, each from the row on that the one before it ended with. The plain comparison with its timestamp adds
