@@ -34,6 +34,13 @@ READ_FOR_S = 5.0
 INSERT = (
     "INSERT INTO {} (model_name, metric_type, metric_name, metric_value) VALUES ('model_0', 'drift', 'metric_0', 1)"
 )
+MOVED = 100_000
+# The month before the oldest one.
+EARLY = """
+INSERT INTO monitoring_metrics (timestamp, model_name, metric_type, metric_name, metric_value)
+SELECT upper - i * interval '20 seconds', 'model_' || mod(i, 10), 'drift', 'metric_' || mod(i / 10, 30), 1
+  FROM mlops_internal.metric_partitions(), generate_series(1, %s) AS i WHERE lower = '-infinity'
+"""
 # As it would be without partitions: rows in the order of time, as they come; or the months mixed in its pages, as they
 # are where rows come late, and where they take the place of removed ones.
 ONE_TABLE = """
@@ -99,7 +106,7 @@ def main() -> int:
             results = _measure(settings, connection)
     dropped = results["drop_partitions"].seconds
     print_table(
-        ("one month goes by", "ms", "ratio", "longest insert ms", "inserts"),
+        ("the oldest month goes", "ms", "ratio", "longest insert ms", "inserts"),
         (
             [
                 name,
@@ -146,6 +153,10 @@ def _measure(settings: Settings, connection: psycopg.Connection[Any]) -> dict[st
         (dropped,) = connection.execute("SELECT mlops_internal.drop_partitions(now() - %s)", [end]).fetchone() or ()
         assert len(dropped or ()) == 1, dropped
 
+    def move() -> None:
+        (moved,) = connection.execute("SELECT mlops_internal.move_earlier_month()").fetchone() or ()
+        assert moved is not None
+
     def drop_behind_a_reader() -> None:
         with connect(settings) as other, other.transaction():
             other.execute("SELECT count(*) FROM monitoring_metrics WHERE timestamp > now()")
@@ -166,6 +177,8 @@ def _measure(settings: Settings, connection: psycopg.Connection[Any]) -> dict[st
     results["drop_partitions"] = partitioned(drop)
     (keep,) = connection.execute("SELECT (now() - %s)::text", [_end_of_oldest(connection)]).fetchone() or ()
     results[f"maintain, beside a reader of {READ_FOR_S:.0f} s"] = partitioned(drop_behind_a_reader)
+    connection.execute(EARLY, [MOVED])
+    results[f"move_earlier_month, {MOVED:,} rows"] = partitioned(move)
     return results
 
 

@@ -16,6 +16,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -23,13 +24,14 @@ from pathlib import Path
 
 import psycopg
 
-from mlops_db.migration.commands import upgrade
+from mlops_db.migration.commands import downgrade, upgrade
 from mlops_db.schema.revisions import BASELINE, alembic_ini
 from mlops_db.settings import Settings
 from throwaway_server import connect, parser, print_table, recreate_database, throwaway_server, version
 
 BAR_S = 1.0
 FROM = BASELINE
+BEFORE_REWRITE = "0015"
 REWRITE = "0016"
 REWRITE_WITH_TIMEZONE = "0007"
 MONTHS = 24
@@ -47,6 +49,7 @@ SELECT 'run_' || i, i, 'archived', 0.9, 0.1 FROM generate_series(1, {decisions})
 INSERT INTO retraining_decisions (action, candidate_mlflow_run_id, gate_results)
 SELECT 'reject', 'run_' || i, '{{"metric_improvement": {{"passed": false}}}}' FROM generate_series(1, {decisions}) AS i;
 """
+COPY = "CREATE TABLE copy AS SELECT * FROM monitoring_metrics"
 WRITES = (
     "INSERT INTO monitoring_metrics (metric_type, metric_name, metric_value) VALUES ('drift', 'metric_1', 1)",
     "INSERT INTO retraining_decisions (action, candidate_mlflow_run_id) VALUES ('reject', 'run_1')",
@@ -127,12 +130,22 @@ def main() -> int:
             connection.execute(FILL.format(rows=options.rows, months=MONTHS, decisions=DECISIONS))
             connection.execute("VACUUM (ANALYZE)")
             connection.execute("CHECKPOINT")
+            started = time.perf_counter()
+            connection.execute(COPY)
+            copied = time.perf_counter() - started
+            connection.execute("DROP TABLE copy")
+            connection.execute("CHECKPOINT")
         arguments = [f"-xlegacy-timezone={options.legacy_timezone}"] if options.legacy_timezone else []
         writer, reader = Client(WRITES), Client(READS)
         with writer.running(settings), reader.running(settings):
             output = _upgrade(settings, arguments)
         revisions = _history(settings)
-        print(f"{version(server)}; {options.rows:,} metrics, {FROM} to head {' '.join(arguments)}\n")
+        started = time.perf_counter()
+        downgrade(settings, BEFORE_REWRITE)
+        back = time.perf_counter() - started
+        print(f"{version(server)}; {options.rows:,} metrics, {FROM} to head {' '.join(arguments)}")
+    print(f"to compare: {COPY} at {FROM}, nobody beside it: {copied:.2f} s")
+    print(f"from head to {BEFORE_REWRITE} again, nobody beside it: {back:.2f} s\n")
     return _report(revisions, writer, reader, options, output)
 
 
