@@ -8,7 +8,7 @@ from typing import Any
 from mlops_db.errors import InvalidMetricError, InvalidValueError
 from mlops_db.storage.json_values import checked_json
 from mlops_db.storage.metric_rows import KEYS, MAX_CHARACTERS, ROW_HINT, TIMESTAMP_HINT, VALUE_HINT, checked_keys
-from mlops_db.storage.values import DEFAULT_MODEL, MAX_AHEAD, excerpt, moment, number, text
+from mlops_db.storage.values import DEFAULT_MODEL, MAX_AHEAD, MAX_EXCERPT, excerpt, moment, number, text
 
 # The names come first: they repeat, so that their checks and their encoding are remembered together.
 COPY = (
@@ -164,4 +164,6 @@ class MetricCopy:
             raise InvalidMetricError(place, refused.key, refused.reason, hint=refused.hint) from None
         self.skipped_count += 1
         if len(self.skipped) < MAX_SKIPPED:
-            self.skipped.append(SkippedRow(place, refused.key, refused.reason, excerpt(row)))
+            # A key of somebody's metadata may be as long as it likes.
+            key, reason = refused.key[:MAX_EXCERPT], refused.reason[:MAX_EXCERPT]
+            self.skipped.append(SkippedRow(place, key, reason, excerpt(row)))

@@ -258,10 +258,10 @@ class Monitoring:
                 means none, NA in `metric_value` means None, and the index does not matter. Rows without a timestamp get
                 the time, by the server's clock, at which the call began.
             replace: the moment that the values are about, such as a task's logical date, for a run that may be
-                repeated: what earlier runs stored for the same moment, model_name and metric_type is removed, so that
-                the values of the last run remain. The moment is every row's timestamp; a row that has one must have the
-                same. Other groups of model_name and metric_type keep theirs, also if an earlier run wrote them and this
-                one has no row of them. Two such runs at once come one after the other.
+                repeated. It is every row's timestamp; a row that has one must have the same. Whatever was stored before
+                for this moment and for a model_name and metric_type that the rows have is removed in the same
+                transaction, so that the values of the last run remain. What only an earlier run had a metric_type of
+                stays. Of two such runs at once, the values of the one that ends last remain, whole.
             on_invalid: `skip` leaves out rows that cannot be stored and tells which; `raise` stores nothing then.
 
         Raises:
