@@ -1,6 +1,5 @@
 """The pool, on real servers: what it lends, what it says when something is in the way, and what it survives."""
 
-import os
 import subprocess
 import sys
 import time
@@ -45,6 +44,7 @@ from mlops_db.settings import Settings
 from mlops_db.storage.pool import IDLE_S
 from support.cluster import start, stop, throwaway_cluster
 from support.database import Database, clean_environment, client
+from support.forks import exit_code, forked
 from support.process import SECRET
 
 WAIT_S = 60
@@ -531,18 +531,7 @@ def test_what_does_not_mend_itself_is_not_waited_for(empty: Database) -> None:
 
 
 def in_child(action: Callable[[], object]) -> None:
-    """Fork, run `action` in the child, and fail if it does; what a child raises is on its standard error."""
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            action()
-            code = 0
-        except BaseException as error:  # noqa: BLE001  (a child must not go on as a second pytest)
-            os.write(2, f"{type(error).__name__}: {error}\n".encode())
-        finally:
-            os._exit(code)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert exit_code(forked(action)) == 0
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")

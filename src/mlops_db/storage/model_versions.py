@@ -139,17 +139,15 @@ class ModelVersions:
         Raises:
             InvalidValueError: an argument cannot be one; it names which.
         """
-        given: dict[str, str] = {}
+        given: dict[str, Any] = {}
         if model_name is not None:
             given["model_name"] = values.name_of_model(model_name)
         if status is not None:
             given["status"] = values.choice(status, "status", STATUSES)
         where = " AND ".join(f"{column} = %({column})s" for column in given) or "true"
+        given["limit"] = values.limit(limit)
         with self._manager.cursor() as cursor:
-            cursor.execute(
-                f"{_SELECT} WHERE {where} ORDER BY created_at DESC, id DESC LIMIT %(limit)s",
-                {**given, "limit": values.limit(limit)},
-            )
+            cursor.execute(f"{_SELECT} WHERE {where} ORDER BY created_at DESC, id DESC LIMIT %(limit)s", given)
             return [_version(row) for row in cursor]
 
     def promote(

@@ -1,0 +1,479 @@
+"""`db.models`: the stages of a version, one of each model in production, and every decision on record."""
+
+import math
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timezone
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mlops_db import DatabaseManager
+from mlops_db.errors import (
+    ConnectionLostError,
+    InvalidValueError,
+    MlopsDbError,
+    RegistrationConflictError,
+    TransitionError,
+    UnknownModelVersionError,
+)
+from mlops_db.schema import model_versions
+from mlops_db.settings import Settings
+from mlops_db.storage.model_versions import STATUSES, ModelVersion, ModelVersions
+from support.database import Database
+from support.forks import exit_code, forked
+
+UTC = timezone.utc
+AT_ONCE = 10
+
+
+@pytest.fixture
+def db(head: Database) -> Iterator[DatabaseManager]:
+    with DatabaseManager(head.settings) as manager:
+        yield manager
+
+
+@pytest.fixture
+def models(db: DatabaseManager) -> ModelVersions:
+    return db.models
+
+
+@pytest.fixture
+def nowhere() -> ModelVersions:
+    """What is refused is refused without a server."""
+    return ModelVersions(DatabaseManager(Settings(host="/nonexistent")))
+
+
+def told(error: MlopsDbError) -> str:
+    assert len(f"{error}\n{error.hint}".splitlines()) == 2
+    return str(error)
+
+
+def stages(head: Database) -> dict[str, str]:
+    return dict(head.query("SELECT mlflow_run_id, status FROM model_versions"))  # type: ignore[arg-type]
+
+
+def decided(head: Database) -> list[tuple[Any, ...]]:
+    return head.query("SELECT action, candidate_mlflow_run_id FROM retraining_decisions ORDER BY id")
+
+
+def registered(models: ModelVersions, *runs: str, model_name: str = "default") -> None:
+    for run in runs:
+        models.register(run, f"v-{run}", model_name=model_name)
+
+
+def test_the_stages_are_the_schemas() -> None:
+    assert STATUSES == model_versions.STATUSES
+
+
+# Registering
+
+
+def test_a_version_is_registered_in_staging(head: Database, models: ModelVersions) -> None:
+    version = models.register("run", "7", model_name="churn", f1_score=0.75, brier_score=0)
+    assert version == ModelVersion(1, "churn", "run", "7", "staging", 0.75, 0.0, version.created_at, None)
+    assert version.created_at.tzinfo is UTC
+    assert models.get("run") == version
+    assert head.query(
+        "SELECT model_name, mlflow_run_id, model_version, status, f1_score, brier_score, created_at, promoted_at"
+        " FROM model_versions"
+    ) == [("churn", "run", "7", "staging", 0.75, 0.0, version.created_at, None)]
+
+
+def test_to_register_the_same_again_returns_what_is_there(head: Database, models: ModelVersions) -> None:
+    version = models.register("run", "7", f1_score=0.75)
+    assert models.register("run", "7", f1_score=0.75) == version
+    assert models.register("run", "7") == version
+    promoted = models.promote("run")
+    assert models.register("run", "7", f1_score=np.float64(0.75)) == promoted
+    assert head.value("SELECT count(*) FROM model_versions") == 1
+
+
+def test_a_score_that_was_not_measured_is_filled_in(models: ModelVersions) -> None:
+    models.register("run", "7")
+    assert models.register("run", "7", f1_score=0.75).f1_score == 0.75
+    filled = models.register("run", "7", brier_score=0.125)
+    assert (filled.f1_score, filled.brier_score) == (0.75, 0.125)
+    assert models.get("run") == filled
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("model_version", "8"), ("model_name", "churn"), ("f1_score", 0.5), ("brier_score", 0.5)]
+)
+def test_to_register_a_run_with_another_value_is_refused_by_its_name(
+    models: ModelVersions, key: str, value: Any
+) -> None:
+    given: dict[str, Any] = {"model_version": "7", "f1_score": 0.75, "brier_score": 0.125}
+    version = models.register("run", **given)
+    with pytest.raises(RegistrationConflictError) as caught:
+        models.register("run", **(given | {key: value}))
+    assert caught.value.key == key
+    assert f"with {key} {getattr(version, key)!r}, not {value!r}" in told(caught.value)
+    assert models.get("run") == version
+
+
+def test_a_refused_registration_fills_nothing_in(models: ModelVersions) -> None:
+    version = models.register("run", "7")
+    with pytest.raises(RegistrationConflictError):
+        models.register("run", "8", f1_score=0.5)
+    assert models.get("run") == version
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("mlflow_run_id", ""),
+        ("mlflow_run_id", "x" * 256),
+        ("mlflow_run_id", None),
+        ("model_version", "x" * 51),
+        ("model_version", "\0"),
+        ("model_version", 7),
+        ("model_name", "\t"),
+        ("model_name", "\ud800"),
+        ("f1_score", 1.0000001),
+        ("f1_score", math.nan),
+        ("f1_score", "0.5"),
+        ("brier_score", -0.1),
+        ("brier_score", math.inf),
+        ("brier_score", np.float32("nan")),
+    ],
+)
+def test_what_cannot_be_registered_is_refused_by_its_name(nowhere: ModelVersions, key: str, value: Any) -> None:
+    with pytest.raises(InvalidValueError) as caught:
+        nowhere.register(**{"mlflow_run_id": "run", "model_version": "7", key: value})
+    assert caught.value.key == key
+    assert told(caught.value).startswith(f"{key}: ")
+
+
+def test_one_run_registered_by_many_at_once_is_one_version(head: Database, models: ModelVersions) -> None:
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        versions = set(threads.map(lambda _: models.register("run", "7", f1_score=0.5), range(3 * AT_ONCE)))
+    assert len(versions) == 1
+    assert head.value("SELECT count(*) FROM model_versions") == 1
+
+
+# Questions
+
+
+def test_versions_are_listed_newest_first(models: ModelVersions) -> None:
+    registered(models, "a", "b")
+    registered(models, "c", model_name="churn")
+    models.promote("a")
+    assert [version.mlflow_run_id for version in models.list()] == ["c", "b", "a"]
+    assert [version.mlflow_run_id for version in models.list("default")] == ["b", "a"]
+    assert [version.mlflow_run_id for version in models.list(status="staging")] == ["c", "b"]
+    assert models.list("churn", "production") == []
+    assert [version.mlflow_run_id for version in models.list(limit=1)] == ["c"]
+
+
+def test_what_is_not_there_is_none(models: ModelVersions) -> None:
+    registered(models, "a")
+    assert models.get("b") is None
+    assert models.production() is None
+    assert models.production("churn") is None
+
+
+@pytest.mark.parametrize(
+    ("method", "arguments", "key"),
+    [
+        ("get", ("",), "mlflow_run_id"),
+        ("get", ("a\0",), "mlflow_run_id"),
+        ("production", (None,), "model_name"),
+        ("list", ("default", "live"), "status"),
+        ("list", (None, None, -1), "limit"),
+        ("promote", ("",), "mlflow_run_id"),
+        ("rollback", ("",), "model_name"),
+        ("archive", (7,), "mlflow_run_id"),
+    ],
+)
+def test_a_call_that_is_none_is_refused_by_name(
+    nowhere: ModelVersions, method: str, arguments: tuple[Any, ...], key: str
+) -> None:
+    with pytest.raises(InvalidValueError) as caught:
+        getattr(nowhere, method)(*arguments)
+    assert caught.value.key == key
+
+
+# Promoting
+
+
+def test_a_promotion_archives_the_predecessor_and_records_the_decision(head: Database, db: DatabaseManager) -> None:
+    registered(db.models, "a", "b")
+    registered(db.models, "other", model_name="churn")
+    db.models.promote("other")
+    first = db.models.promote("a")
+    assert first.status == "production"
+    assert first.promoted_at is not None
+    assert first.promoted_at.tzinfo is UTC
+
+    second = db.models.promote("b", gates={"sufficient_samples": {"passed": True}}, reasoning="it is better")
+
+    assert stages(head) == {"a": "archived", "b": "production", "other": "production"}
+    assert db.models.production() == second == db.models.get("b")
+    assert second.promoted_at is not None
+    assert second.promoted_at > first.promoted_at
+    decision = db.decisions.history("default", limit=1)[0]
+    assert (decision.action, decision.candidate, decision.reasoning) == ("promote", "b", "it is better")
+    assert decision.gates == {"sufficient_samples": {"passed": True}}
+    assert decision.decided_at == second.promoted_at
+    assert decided(head) == [("promote", "other"), ("promote", "a"), ("promote", "b")]
+
+
+def test_an_archived_version_can_be_promoted_again(head: Database, models: ModelVersions) -> None:
+    registered(models, "a", "b")
+    before = models.promote("a")
+    models.promote("b")
+    again = models.promote("a")
+    assert stages(head) == {"a": "production", "b": "archived"}
+    assert again.promoted_at is not None
+    assert before.promoted_at is not None
+    assert again.promoted_at > before.promoted_at
+
+
+def test_to_promote_what_is_in_production_records_only_what_is_new(head: Database, models: ModelVersions) -> None:
+    registered(models, "a")
+    gates = {"calibration_maintained": {"passed": True, "brier_change": math.inf}}
+    version = models.promote("a", gates=gates, reasoning="better")
+    assert models.promote("a", gates=gates, reasoning="better") == version
+    assert len(decided(head)) == 1
+    assert models.promote("a", gates=gates, reasoning="looked at it again") == version
+    assert models.promote("a", gates=gates, reasoning="better") == version
+    assert len(decided(head)) == 2
+    assert stages(head) == {"a": "production"}
+
+
+def test_an_earlier_promotion_does_not_stand_for_a_later_one(head: Database, models: ModelVersions) -> None:
+    registered(models, "a", "b")
+    for run in ("a", "b", "a", "b"):
+        models.promote(run)
+        models.promote(run)
+    assert decided(head) == [("promote", "a"), ("promote", "b"), ("promote", "a"), ("promote", "b")]
+
+
+def test_a_version_that_was_put_into_production_by_hand_gets_its_time(head: Database, models: ModelVersions) -> None:
+    registered(models, "a")
+    head.query("UPDATE model_versions SET status = 'production'")
+    assert models.promote("a").promoted_at is not None
+    assert decided(head) == [("promote", "a")]
+
+
+def test_a_promotion_is_later_than_the_last_one_however_the_clock_was_set(
+    head: Database, models: ModelVersions
+) -> None:
+    registered(models, "a", "b")
+    models.promote("a")
+    head.query("UPDATE model_versions SET promoted_at = now() + interval '1 hour' WHERE mlflow_run_id = 'a'")
+    later = models.promote("b")
+    assert later.promoted_at is not None
+    assert later.promoted_at > datetime.now(UTC)
+    assert models.rollback().mlflow_run_id == "a"
+
+
+@pytest.mark.parametrize("method", ["promote", "archive"])
+def test_an_unknown_run_is_told_to_be_registered(head: Database, models: ModelVersions, method: str) -> None:
+    with pytest.raises(UnknownModelVersionError) as caught:
+        getattr(models, method)("nobody")
+    assert "'nobody'" in told(caught.value)
+    assert decided(head) == []
+
+
+def test_gates_that_cannot_be_stored_promote_nothing(head: Database, models: ModelVersions) -> None:
+    registered(models, "a")
+    with pytest.raises(InvalidValueError) as caught:
+        models.promote("a", gates={"x": {"y": object()}})
+    assert caught.value.key == "gates.x.y"
+    assert stages(head) == {"a": "staging"}
+
+
+def test_a_promotion_whose_decision_cannot_be_recorded_changes_nothing(head: Database, models: ModelVersions) -> None:
+    registered(models, "a", "b")
+    models.promote("a")
+    head.query("""
+        CREATE FUNCTION die() RETURNS trigger LANGUAGE plpgsql
+            AS 'BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END';
+        CREATE TRIGGER die BEFORE INSERT ON retraining_decisions FOR EACH ROW EXECUTE FUNCTION die();
+    """)
+    for call in (partial(models.promote, "b"), models.rollback):
+        with pytest.raises((ConnectionLostError, TransitionError)):
+            call()
+        assert stages(head) == {"a": "production", "b": "staging"}
+    assert decided(head) == [("promote", "a")]
+
+
+# At once
+
+
+def check_history(head: Database, promotions: int) -> None:
+    """One in production, the one that was promoted last; each promotion recorded, in the order of the promotions."""
+    assert head.value("SELECT count(*) FROM model_versions WHERE status = 'production'") == 1
+    assert head.value("SELECT count(*) FROM retraining_decisions WHERE action = 'promote'") == promotions
+    assert head.query(
+        "SELECT mlflow_run_id FROM model_versions WHERE promoted_at = (SELECT max(promoted_at) FROM model_versions)"
+    ) == head.query("SELECT mlflow_run_id FROM model_versions WHERE status = 'production'")
+    assert head.value(
+        "SELECT bool_and(ordered) FROM (SELECT decision_timestamp > lag(decision_timestamp) OVER (ORDER BY id)"
+        " AS ordered FROM retraining_decisions) AS decisions"
+    )
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_promotions_by_many_processes_at_once(head: Database, models: ModelVersions) -> None:
+    runs = [str(number) for number in range(AT_ONCE)]
+    registered(models, *runs)
+    heard, ready = os.pipe()
+    gate, opener = os.pipe()
+
+    def promote(run: str) -> None:
+        os.close(opener)
+        models.production()  # connected
+        os.write(ready, b".")
+        os.read(gate, 1)  # which ends when the parent, too, has closed the other end
+        models.promote(run, reasoning=run)
+
+    children = [forked(partial(promote, run)) for run in runs]
+    for _ in children:
+        os.read(heard, 1)
+    for end in (heard, ready, gate, opener):
+        os.close(end)
+    assert [exit_code(child) for child in children] == [0] * AT_ONCE
+    check_history(head, AT_ONCE)
+    assert set(head.query("SELECT reasoning FROM retraining_decisions")) == {(run,) for run in runs}
+    assert head.value("SELECT count(*) FROM model_versions WHERE status = 'archived'") == AT_ONCE - 1
+
+
+def test_promotions_by_many_threads_at_once(head: Database, models: ModelVersions) -> None:
+    runs = [str(number) for number in range(AT_ONCE)]
+    registered(models, *runs)
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        list(threads.map(models.promote, runs))
+        check_history(head, AT_ONCE)
+        list(threads.map(lambda run: models.promote(run, reasoning="once more"), runs * 3))
+    assert head.value("SELECT count(*) FROM model_versions WHERE status = 'production'") == 1
+
+
+def test_one_run_promoted_by_many_at_once_is_one_promotion(head: Database, models: ModelVersions) -> None:
+    registered(models, "a")
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        versions = set(threads.map(lambda _: models.promote("a"), range(AT_ONCE)))
+    assert len(versions) == 1
+    assert decided(head) == [("promote", "a")]
+
+
+# Rolling back
+
+
+def test_a_rollback_goes_back_one_version_and_records_both_decisions(head: Database, db: DatabaseManager) -> None:
+    registered(db.models, "a", "b", "c")
+    for run in ("a", "b", "c"):
+        promoted = db.models.promote(run)
+    restored = db.models.rollback(reasoning="complaints")
+    assert (restored.mlflow_run_id, restored.status) == ("b", "production")
+    assert stages(head) == {"a": "archived", "b": "production", "c": "archived"}
+    assert promoted.promoted_at is not None
+    assert restored.promoted_at is not None
+    assert restored.promoted_at > promoted.promoted_at
+    back, gone = db.decisions.history(limit=2)
+    assert (gone.action, gone.candidate, gone.reasoning) == ("reject", "c", "complaints")
+    assert (back.action, back.candidate, back.reasoning) == ("promote", "b", "complaints")
+    assert gone.decided_at == back.decided_at == restored.promoted_at
+
+
+def test_rollbacks_never_come_back_to_what_was_rolled_back(head: Database, models: ModelVersions) -> None:
+    registered(models, "a", "b", "c", "d")
+    for run in ("a", "b", "c"):
+        models.promote(run)
+    assert models.rollback().mlflow_run_id == "b"
+    assert models.rollback().mlflow_run_id == "a"
+    with pytest.raises(TransitionError) as caught:
+        models.rollback()
+    assert "no version that was in production before 'a'" in told(caught.value)
+    models.promote("d")
+    assert models.rollback().mlflow_run_id == "a"
+    assert stages(head) == {"a": "production", "b": "archived", "c": "archived", "d": "archived"}
+    models.promote("c")  # by somebody who knows better: it counts again
+    models.promote("d")
+    assert models.rollback().mlflow_run_id == "c"
+
+
+def test_a_rejection_before_the_promotion_does_not_count(db: DatabaseManager) -> None:
+    registered(db.models, "a", "b")
+    db.decisions.record("reject", candidate="a")
+    db.models.promote("a")
+    db.models.promote("b")
+    assert db.models.rollback().mlflow_run_id == "a"
+
+
+def test_a_rollback_leaves_alone_what_was_never_in_production(models: ModelVersions) -> None:
+    registered(models, "a", "b", "c")
+    registered(models, "other", model_name="churn")
+    models.promote("other")
+    models.archive("other", even_production=True)
+    models.archive("b")
+    models.promote("a")
+    with pytest.raises(TransitionError):
+        models.rollback()
+    assert models.production() == models.get("a")
+
+
+def test_a_rollback_of_what_is_not_in_production_is_refused(head: Database, models: ModelVersions) -> None:
+    registered(models, "a", "b", "c")
+    with pytest.raises(TransitionError, match="no version in production"):
+        models.rollback()
+    for run in ("a", "b", "c"):
+        models.promote(run)
+    assert models.rollback(of="c").mlflow_run_id == "b"
+    with pytest.raises(TransitionError) as caught:
+        models.rollback(of="c")
+    assert "'b' is" in told(caught.value)
+    assert stages(head) == {"a": "archived", "b": "production", "c": "archived"}
+    assert len(decided(head)) == 5
+
+
+def test_a_rollback_by_two_people_at_once_goes_back_once(head: Database, models: ModelVersions) -> None:
+    registered(models, "a", "b", "c")
+    for run in ("a", "b", "c"):
+        models.promote(run)
+
+    def roll_back(_: int) -> bool:
+        try:
+            models.rollback(of="c")
+        except TransitionError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        assert sorted(threads.map(roll_back, range(AT_ONCE))) == [False] * (AT_ONCE - 1) + [True]
+    assert stages(head) == {"a": "archived", "b": "production", "c": "archived"}
+
+
+def test_a_version_in_production_by_hand_can_be_rolled_back(head: Database, models: ModelVersions) -> None:
+    registered(models, "a", "b")
+    models.promote("a")
+    head.query("UPDATE model_versions SET status = CASE mlflow_run_id WHEN 'b' THEN 'staging' ELSE 'archived' END")
+    head.query("UPDATE model_versions SET status = 'production' WHERE mlflow_run_id = 'b'")
+    assert models.rollback().mlflow_run_id == "a"
+
+
+# Archiving
+
+
+def test_a_version_is_archived_and_stays_so(head: Database, models: ModelVersions) -> None:
+    registered(models, "a")
+    archived = models.archive("a")
+    assert archived.status == "archived"
+    assert models.archive("a") == archived
+    assert decided(head) == []
+
+
+def test_the_version_in_production_is_archived_only_on_demand(head: Database, models: ModelVersions) -> None:
+    registered(models, "a")
+    models.promote("a")
+    with pytest.raises(TransitionError) as caught:
+        models.archive("a")
+    assert "'a' is in production" in told(caught.value)
+    assert stages(head) == {"a": "production"}
+    assert models.archive("a", even_production=True).status == "archived"
+    assert models.production() is None
