@@ -1,0 +1,202 @@
+"""uv run --isolated --extra evidently pytest -n 0 -m adapters tests/adapters/test_evidently.py."""
+
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime, timezone
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mlops_db.adapters.evidently import failed_report_rows, report_rows
+from mlops_db.errors import AdapterError
+from mlops_db.storage.db_manager import DatabaseManager
+from support.database import Database
+
+pytestmark = [pytest.mark.adapters, pytest.mark.filterwarnings("ignore")]  # what Evidently warns about is not ours
+NOON = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)
+ROWS = 300
+
+Measure = Callable[..., Any]
+
+
+@pytest.fixture
+def db(head: Database) -> Iterator[DatabaseManager]:
+    with DatabaseManager(head.settings) as manager:
+        yield manager
+
+
+def frame(shift: float = 0.0, **columns: object) -> pd.DataFrame:
+    """The same rows each time, so that nothing drifts but what is shifted."""
+    random = np.random.default_rng(1)
+    churned = random.integers(0, 2, ROWS)
+    return pd.DataFrame(
+        {
+            "age": random.normal(40 + shift, 10, ROWS),
+            "income": random.normal(3000, 500, ROWS),
+            "plan": random.choice(["basic", "plus"], ROWS),
+            "churned": churned,
+            "probability": np.clip(churned * 0.5 + random.uniform(0, 0.5, ROWS), 0, 1),
+            **columns,
+        }
+    ).assign(predicted=lambda rows: (rows.probability > 0.5).astype(int))
+
+
+def measure(metrics: list[Any], current: pd.DataFrame, reference: pd.DataFrame, **options: Any) -> Any:
+    from evidently import BinaryClassification, DataDefinition, Dataset, Report  # noqa: PLC0415  (takes seconds)
+
+    definition = DataDefinition(
+        numerical_columns=["age", "income"],
+        categorical_columns=["plan"],
+        classification=[
+            BinaryClassification(target="churned", prediction_labels="predicted", prediction_probas="probability")
+        ],
+    )
+    datasets = [Dataset.from_pandas(each, data_definition=definition) for each in (current, reference)]
+    return Report(metrics, **options).run(*datasets)
+
+
+def by_name(rows: list[dict[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    assert len({(row["metric_type"], row["metric_name"]) for row in rows}) == len(rows)
+    return {f"{row['metric_type']}/{row['metric_name']}": row for row in rows}
+
+
+def test_a_report_of_drift_and_quality_is_stored_and_a_rerun_replaces_it(db: DatabaseManager) -> None:
+    from evidently.presets import ClassificationPreset, DataDriftPreset, DataSummaryPreset  # noqa: PLC0415
+
+    presets = [DataDriftPreset(drift_share=0.3), ClassificationPreset(), DataSummaryPreset()]
+    snapshot = measure(presets, frame(shift=8), frame())
+
+    first = db.monitoring.log_many(report_rows(snapshot, model_name="churn"), replace=NOON)
+    again = db.monitoring.log_many(report_rows(snapshot, model_name="churn"), replace=NOON)
+
+    assert again.replaced == again.written == first.written > 40
+    states = {f"{state.metric_type}/{state.metric_name}": state for state in db.monitoring.latest("churn")}
+    assert {state.timestamp for state in states.values()} == {NOON}
+    assert states["drift/dataset_drift_detected"].metric_value == 1
+    assert states["drift/number_of_drifted_columns"].metric_value == 1
+    assert states["drift/share_of_drifted_columns"].metric_value == pytest.approx(1 / 3)
+    assert states["drift/share_of_drifted_columns"].metadata == {"drift_share": 0.3}
+    score = states["drift/drift_score.age"]
+    assert 0 < score.metric_value < 0.05  # type: ignore[operator]
+    assert score.metadata == {"feature": "age", "stat_test": "K-S p_value", "threshold": 0.05, "drift_detected": True}
+    assert states["drift/drift_score.income"].metadata["drift_detected"] is False
+    assert states["performance/accuracy"].metric_value == 1
+    assert states["performance/f1_by_label.1"].metadata["label"] == "1"
+    assert states["quality/row_count"].metric_value == ROWS
+    assert states["quality/missing_value_share.age"].metric_value == 0
+    median = states["quality/quantile_value.age[quantile=0.5]"]
+    assert 45 < median.metric_value < 51  # type: ignore[operator]
+    assert median.metadata == {"feature": "age", "quantile": 0.5}
+
+
+@pytest.mark.parametrize("shift", [0.0, 8.0])
+@pytest.mark.parametrize(
+    ("column", "tests"),
+    [
+        (
+            "age",
+            ["ks", "psi", "wasserstein", "kl_div", "jensenshannon", "anderson", "cramer_von_mises", "ed", "es", "mannw",
+             "t_test", "hellinger", "empirical_mmd", None],
+        ),
+        ("plan", ["z", "chisquare", "psi", "kl_div", "jensenshannon", "fisher_exact", "g_test", "TVD", "hellinger"]),
+        ("plan", [None]),
+    ],
+)  # fmt: skip
+def test_drift_is_detected_where_evidently_detects_it(column: str, tests: list[str | None], shift: float) -> None:
+    from evidently.core.metric_types import TestStatus  # noqa: PLC0415
+    from evidently.metrics import ValueDrift  # noqa: PLC0415
+
+    plans = np.random.default_rng(2).choice(["basic", "plus"], ROWS, p=[0.5 + shift / 20, 0.5 - shift / 20])
+    current, reference = frame(shift, plan=plans), frame()
+    for test in tests:
+        snapshot = measure([ValueDrift(column=column, method=test)], current, reference, include_tests=True)
+        (verdict,) = snapshot.tests_results
+        (row,) = report_rows(snapshot)
+        assert row["metadata"]["drift_detected"] is (verdict.status == TestStatus.FAIL), (test, row)
+
+
+def test_a_report_that_cannot_be_computed_is_stored_as_failed(db: DatabaseManager) -> None:
+    from evidently.presets import DataDriftPreset  # noqa: PLC0415
+
+    with pytest.raises(ValueError, match="empty column 'age'") as failure:
+        measure([DataDriftPreset()], frame(age=np.nan), frame())
+    db.monitoring.log_many(failed_report_rows(failure.value, features=["age", "income"]))
+
+    states = {state.metric_name: state for state in db.monitoring.latest(metric_type="drift")}
+    assert set(states) == {
+        "dataset_drift_detected", "number_of_drifted_columns", "share_of_drifted_columns", "drift_score.age",
+        "drift_score.income",
+    }  # fmt: skip
+    assert {(state.health, state.metric_value) for state in states.values()} == {("failed", None)}
+    assert "empty column 'age'" in states["drift_score.income"].metadata["error"]
+
+
+def test_a_score_that_is_no_number_is_no_score_and_the_dataset_is_not_said_to_be_free_of_drift() -> None:
+    from evidently.metrics import DriftedColumnsCount, ValueDrift  # noqa: PLC0415
+
+    constant = frame(age=40.0)
+    methods = {"age": "t_test", "income": "ks"}
+    metrics = [
+        DriftedColumnsCount(columns=list(methods), per_column_method=methods),
+        *(ValueDrift(column=column, method=method) for column, method in methods.items()),
+    ]
+    rows = by_name(report_rows(measure(metrics, constant, constant)))
+
+    assert rows["drift/drift_score.age"]["metric_value"] is None
+    assert rows["drift/drift_score.age"]["metadata"]["error"] == "Evidently computed nan"
+    assert "drift_detected" not in rows["drift/drift_score.age"]["metadata"]
+    assert rows["drift/drift_score.income"]["metric_value"] is not None
+    for name in ("dataset_drift_detected", "number_of_drifted_columns", "share_of_drifted_columns"):
+        assert rows[f"drift/{name}"]["metric_value"] is None
+        assert rows[f"drift/{name}"]["metadata"]["error"] == "no drift score of age"
+        assert rows[f"drift/{name}"]["metadata"]["at_least"] == {"count": 0, "share": 0}
+
+
+def test_what_a_report_holds_twice_becomes_two_series() -> None:
+    from evidently.metrics import InListValueCount, ValueDrift  # noqa: PLC0415
+
+    snapshot = measure(
+        [
+            ValueDrift(column="age", method="ks"),
+            ValueDrift(column="age", method="psi"),
+            InListValueCount(column="plan", values=["basic"]),
+            InListValueCount(column="plan", values=["plus", "none"]),
+        ],
+        frame(),
+        frame(),
+    )
+    rows = by_name(report_rows(snapshot, timestamp=NOON))
+    assert rows["drift/drift_score.age"]["metadata"]["stat_test"] == "ks"
+    assert rows["drift/drift_score.age#2"]["metadata"]["stat_test"] == "psi"
+    assert rows["quality/in_list_value_count.plan"]["metadata"]["values"] == ["basic"]
+    assert rows["quality/in_list_value_count.plan#2"]["metadata"]["values"] == ["plus", "none"]
+    assert {row["timestamp"] for row in rows.values()} == {NOON}
+
+
+def test_tables_and_counts_of_every_value_are_left_out() -> None:
+    from evidently.metrics import ColumnCorrelations, UniqueValueCount  # noqa: PLC0415
+
+    snapshot = measure([UniqueValueCount(column="plan"), ColumnCorrelations(column_name="age")], frame(), frame())
+    assert report_rows(snapshot) == []
+
+
+def test_a_snapshot_that_was_saved_and_loaded_gives_the_same_rows() -> None:
+    from evidently.core.report import Snapshot  # noqa: PLC0415
+    from evidently.presets import DataDriftPreset  # noqa: PLC0415
+
+    snapshot = measure([DataDriftPreset()], frame(), frame())
+    assert report_rows(Snapshot.loads(snapshot.dumps())) == report_rows(snapshot)
+
+
+def test_the_report_instead_of_its_snapshot_is_refused() -> None:
+    from evidently import Report  # noqa: PLC0415
+
+    with pytest.raises(AdapterError, match="this Report is not what a report") as refused:
+        report_rows(Report([]))
+    assert "Report(...).run(" in refused.value.hint
+
+
+def test_a_feature_whose_name_is_too_long_is_named() -> None:
+    with pytest.raises(AdapterError, match=r"drift_score\.xxx"):
+        failed_report_rows("no rows", features=["x" * 255])
