@@ -313,6 +313,10 @@ class InvalidMetricError(InvalidValueError):
         self.row = row
 
 
+class DemoRefusedError(MlopsDbError):
+    """Made-up data is not written among real data."""
+
+
 class AdapterError(MlopsDbError):
     """What another tool handed over cannot be stored, or the tool itself refused."""
 

@@ -88,10 +88,20 @@ def _parser() -> argparse.ArgumentParser:
     maintain.add_argument("--dry-run", action="store_true", help="only tell what would be done")
     reader = commands.add_parser("grant-reader", help="let a role read the three views, and nothing else")
     reader.add_argument("role", help="an existing role, best one with NOLOGIN that others are members of")
+    demo = commands.add_parser("demo", help="fill an empty database with a year that looks real, to have a look at")
+    demo.add_argument("--days", type=_days, default=365, metavar="N", help="so many days instead, 90 to 730")
+    demo.add_argument("--seed", type=int, default=1, metavar="N", help="the same seed, the same numbers (default: 1)")
     history = commands.add_parser("history", help="show what migration runs did, newest first")
     history.add_argument("--limit", type=_positive, default=20, metavar="N", help="how many entries (default: 20)")
     history.add_argument("--json", action="store_true", help="print a JSON array, for machines")
     return parser
+
+
+def _days(text: str) -> int:
+    number = int(text)
+    if not 90 <= number <= 730:  # noqa: PLR2004  (three months of story are the least, and two years are written in a minute)
+        raise argparse.ArgumentTypeError(f"{text} is not a number from 90 to 730")
+    return number
 
 
 def _positive(text: str) -> int:

@@ -2,7 +2,8 @@
 
 import os
 import select
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import psycopg2
@@ -71,6 +72,17 @@ def wait_interruptibly() -> None:
     For command lines only, since it holds for every psycopg2 connection of the process.
     """
     psycopg2.extensions.set_wait_callback(_wait)
+
+
+@contextmanager
+def waiting_by_itself() -> Iterator[None]:
+    """Let psycopg2 wait in its own way within the block, for connections opened in it: otherwise it cannot COPY."""
+    callback = psycopg2.extensions.get_wait_callback()
+    psycopg2.extensions.set_wait_callback(None)
+    try:
+        yield
+    finally:
+        psycopg2.extensions.set_wait_callback(callback)
 
 
 def _wait(connection: Connection) -> None:

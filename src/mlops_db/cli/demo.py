@@ -1,0 +1,59 @@
+"""`mlops-db demo`: something for the views and for dashboards to show."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from mlops_db.demo.fill import fill
+from mlops_db.migration.maintenance import maintain
+from mlops_db.migration.progress import Progress, duration
+from mlops_db.server.connection import waiting_by_itself
+from mlops_db.settings import Settings
+from mlops_db.storage.db_manager import DatabaseManager
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+QUERIES = """\
+Look at it with psql:
+
+-- which version was in production when, and what it changed
+SELECT model_name, model_version, promoted_at, production_until, f1_delta
+  FROM v_model_timeline WHERE promoted_at IS NOT NULL;
+
+-- why candidates were promoted or rejected
+SELECT decision_timestamp, model_name, action, first_failed_gate, reasoning FROM v_decision_history LIMIT 20;
+
+-- what is wrong now
+SELECT model_name, metric_type, metric_name, metric_value, age, health FROM v_recent_monitoring WHERE health <> 'ok';
+"""
+
+
+def run(options: Namespace) -> int:
+    """Fill the database, and say what to look at."""
+    settings = Settings.from_environment()
+    begun = time.monotonic()
+    told = Progress(sys.stderr)
+
+    def show(done: int, total: int) -> None:
+        if done:
+            told.server_reports("days", done, total)
+        else:
+            told.begin(f"Writing {total} days")
+
+    try:
+        with waiting_by_itself(), DatabaseManager(settings) as db:
+            filled = fill(db, days=options.days, seed=options.seed, progress=show)
+        told.done()
+    finally:
+        told.stop()
+    # The rows of past months came in one heap.
+    maintain(settings, keep=None, progress=sys.stderr)
+    print(
+        f"{settings.target}: {options.days} days of {filled.models} models, in {duration(time.monotonic() - begun)}: "
+        f"{filled.versions} versions, {filled.decisions} decisions, {filled.metrics:,} metrics\n\n{QUERIES}",
+        end="",
+    )
+    return 0

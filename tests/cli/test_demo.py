@@ -1,0 +1,160 @@
+import json
+import re
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from mlops_db.demo.measurements import measurements
+from mlops_db.demo.story import MODELS, Candidate, Story
+from support.database import Database
+from support.process import told
+
+DAYS = 90
+NOW = datetime(2026, 6, 15, 12, tzinfo=timezone.utc)
+
+
+@pytest.fixture(scope="module")
+def demo(_head_template: Any) -> Iterator[Database]:
+    """A database at head that the demo has filled; the tests only read it."""
+    template, name = _head_template, "mlops_test_demo"
+    connect = {"host": template.host, "port": template.port, "user": template.user, "password": template.password}
+    with psycopg.connect(**connect, dbname="postgres", autocommit=True) as server:
+        create = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
+        server.execute(create.format(sql.Identifier(name), sql.Identifier(template.template_dbname)))
+        try:
+            with psycopg.connect(**connect, dbname=name) as connection:
+                database = Database.of(connection)
+                done = database.run("mlops-db", "demo", "--days", str(DAYS))
+                assert done.returncode == 0, done.stderr
+                database.query("CREATE TABLE said (text) AS SELECT %s::text", [done.stdout])
+                yield database
+        finally:
+            server.execute(sql.SQL("DROP DATABASE {} (FORCE)").format(sql.Identifier(name)))
+
+
+def test_it_says_what_to_look_at_and_each_query_has_something_to_show(demo: Database) -> None:
+    (output,) = demo.query("SELECT text FROM said")[0]
+    assert re.search(rf"{DAYS} days of 3 models, in .+: 36 versions, 38 decisions, 3\d,\d{{3}} metrics", output)
+    queries = [query for query in output.split("psql:")[1].split(";") if query.strip()]
+    assert len(queries) == 3
+    for query in queries:
+        assert demo.query(query), query
+
+
+def test_every_model_has_one_version_in_production_and_one_promotion_was_rolled_back(demo: Database) -> None:
+    assert demo.query(
+        "SELECT model_name, count(*) FROM v_model_timeline WHERE in_production GROUP BY 1 ORDER BY 1"
+    ) == [(name, 1) for name in ("churn", "fraud", "lead_scoring")]
+    assert demo.query(
+        "SELECT model_name, model_version FROM v_decision_history WHERE action = 'reject' AND gate_results IS NULL"
+    ) == [("churn", "5")]
+    actions = dict(demo.query("SELECT action, count(*) FROM retraining_decisions GROUP BY action"))
+    assert set(actions) == {"promote", "reject", "pending"}
+
+
+def test_decisions_show_each_gate_and_the_callers_infinity(demo: Database) -> None:
+    failed = {gate for (gate,) in demo.query("SELECT DISTINCT first_failed_gate FROM v_decision_history")}
+    assert failed == {
+        "sufficient_samples", "minimum_coverage", "promotion_cooldown", "metric_improvement", "calibration_maintained",
+        "no_segment_regression", "coverage_validation", None,
+    }  # fmt: skip
+    changes = demo.query("SELECT gate_results #>> '{calibration_maintained,brier_change}' FROM retraining_decisions")
+    assert ("Infinity",) in changes
+
+
+def test_all_that_happened_lies_in_the_days_before_now(demo: Database) -> None:
+    for column in (
+        "created_at FROM model_versions",
+        "promoted_at FROM model_versions WHERE promoted_at IS NOT NULL",
+        "decision_timestamp FROM retraining_decisions",
+        "created_at FROM retraining_decisions",
+        "timestamp FROM monitoring_metrics",
+    ):
+        moments = [moment for (moment,) in demo.query(f"SELECT {column}")]
+        assert max(moments) <= datetime.now(timezone.utc), column
+        assert min(moments) > datetime.now(timezone.utc) - timedelta(days=DAYS + 1), column
+        assert max(moments) - min(moments) > timedelta(days=DAYS / 2), column
+
+
+def test_monitoring_shows_what_is_wrong(demo: Database) -> None:
+    health = {
+        f"{model}/{name}": health
+        for model, name, health in demo.query("SELECT model_name, metric_name, health FROM v_recent_monitoring")
+    }
+    assert len(health) == 75
+    assert health["lead_scoring/coverage_rate"] == "stale"
+    assert health["churn/drift_score.days_since_login"] == "failed"
+    assert health["churn/drift_score.tenure"] == "ok"
+    assert demo.value(
+        "SELECT metadata ->> 'error' FROM v_recent_monitoring WHERE metric_name = 'drift_score.days_since_login'"
+    ).startswith("ValueError")
+    incident = demo.query(
+        "SELECT max(metric_value) FROM monitoring_metrics WHERE model_name = 'fraud' AND"
+        " metric_name = 'dataset_drift_detected'"
+    )
+    assert incident == [(1.0,)]
+
+
+def test_the_rows_of_each_month_lie_in_its_partition(demo: Database) -> None:
+    assert demo.value("SELECT count(*) FROM mlops_internal.monitoring_metrics_earlier") == 0
+    assert demo.value("SELECT count(DISTINCT tableoid) FROM monitoring_metrics") >= 3
+
+
+def test_a_database_with_rows_is_left_alone(head: Database) -> None:
+    head.query("INSERT INTO model_versions (mlflow_run_id, model_version) VALUES ('run', '1')")
+    told(head.run("mlops-db", "demo"), "is not empty; nothing was changed", "MLOPS_DB_NAME")
+    assert head.value("SELECT count(*) FROM monitoring_metrics") == 0
+
+
+def test_production_is_left_alone(head: Database) -> None:
+    told(head.run("mlops-db", "demo", MLOPS_ENV="production"), "MLOPS_ENV is production")
+    assert head.value("SELECT count(*) FROM model_versions") == 0
+
+
+def test_a_database_without_tables_is_told_what_to_do(empty: Database) -> None:
+    told(empty.run("mlops-db", "demo"), "has no tables yet", "alembic upgrade head")
+
+
+@pytest.mark.parametrize("days", ["0", "89", "731", "many"])
+def test_the_days_are_limited(head: Database, days: str) -> None:
+    done = head.run("mlops-db", "demo", "--days", days)
+    assert done.returncode == 64
+    assert "--days" in done.stderr
+
+
+def test_the_same_seed_tells_the_same_story() -> None:
+    first, same, other = (
+        json.dumps([story.events, list(measurements(story))], default=vars_or_text)
+        for story in (Story(now=NOW, days=DAYS, seed=seed) for seed in (7, 7, 8))
+    )
+    assert first == same
+    assert first != other
+
+
+def vars_or_text(value: object) -> object:
+    return str(value) if isinstance(value, datetime) else vars(value)
+
+
+def test_drift_ends_with_a_retraining_and_the_gates_stop_at_the_first_failure() -> None:
+    story = Story(now=NOW, days=365, seed=1)
+    detected = [
+        row["timestamp"]
+        for row in measurements(story)
+        if row["model_name"] == "fraud" and row["metric_name"] == "dataset_drift_detected" and row["metric_value"] == 1
+    ]
+    (retraining,) = [
+        event for event in story.events if isinstance(event, Candidate) and event.reasoning.startswith("Retrained")
+    ]
+    assert retraining.action == "promote"
+    assert timedelta() <= retraining.at - max(detected) < timedelta(days=1)
+    assert retraining.at - min(detected) > timedelta(days=14)
+    for event in story.events:
+        if isinstance(event, Candidate) and event.gates:
+            results = [gate["passed"] for gate in event.gates.values()]
+            assert all(results[:-1])
+            assert results[-1] is (event.action != "reject")
+    assert {model.name for model in MODELS} == {event.model_name for event in story.events}
