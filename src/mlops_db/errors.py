@@ -298,6 +298,17 @@ class DecisionConflictError(MlopsDbError):
     """Another decision about the same candidate at the same moment is recorded already."""
 
 
+class WaitCallbackError(MlopsDbError):
+    """psycopg2 waits by a callback of the program, such as psycogreen's for gevent, and cannot COPY then."""
+
+    def __init__(self) -> None:
+        """Need nothing: there is only one thing to say."""
+        super().__init__(
+            "psycopg2 has a wait callback in this process, with which it cannot COPY; nothing was stored",
+            hint="Call log_many in a process without it (psycopg2.extensions.set_wait_callback), or log() row by row.",
+        )
+
+
 class InvalidMetricError(InvalidValueError):
     """One of several metrics holds what cannot be stored; the message names its row and the key.
 

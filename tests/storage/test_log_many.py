@@ -12,6 +12,8 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pandas as pd
 import pytest
+from psycopg2.extensions import set_wait_callback
+from psycopg2.extras import wait_select
 
 from mlops_db.errors import (
     ConnectionLostError,
@@ -20,6 +22,7 @@ from mlops_db.errors import (
     InvalidValueError,
     StatementFailedError,
     StatementTimeoutError,
+    WaitCallbackError,
 )
 from mlops_db.storage.db_manager import DatabaseManager
 from mlops_db.storage.monitoring import LogResult, Monitoring
@@ -164,6 +167,18 @@ def test_a_connection_that_breaks_leaves_nothing(head: Database, monitoring: Mon
     assert caught.value.committed is False
     assert values(head) == []
     assert monitoring.log_many([row(1)]).written == 1
+
+
+def test_a_process_that_waits_in_a_way_of_its_own(head: Database, monitoring: Monitoring) -> None:
+    set_wait_callback(wait_select)
+    try:
+        with pytest.raises(WaitCallbackError) as caught:
+            monitoring.log_many([row(1)])
+        monitoring.log("drift", "age", 2)
+    finally:
+        set_wait_callback(None)
+    assert "log()" in caught.value.hint
+    assert values(head) == [2]
 
 
 FOOTPRINT = """

@@ -11,8 +11,9 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, SupportsFloat, TypeVar
 
 import psycopg2
+import psycopg2.extensions
 
-from mlops_db.errors import InvalidValueError
+from mlops_db.errors import InvalidValueError, WaitCallbackError
 from mlops_db.storage.json_values import checked_json
 from mlops_db.storage.metric_copy import COPY, PIECE, MetricCopy, SkippedRow
 from mlops_db.storage.metric_frames import frame_of_metrics, is_frame, rows_of_frame
@@ -268,7 +269,10 @@ class Monitoring:
             InvalidMetricError: a row cannot be stored; it names the row and the key. Whatever was sent before is rolled
                 back: nothing is left behind.
             InvalidValueError: `replace` is no such moment, or a column is missing or not known.
+            WaitCallbackError: psycopg2 was told to wait in a way (gevent's, say) that it cannot COPY with.
         """
+        if psycopg2.extensions.get_wait_callback() is not None:
+            raise WaitCallbackError
         choice(on_invalid, "on_invalid", ("raise", "skip"))
         hint = "Give the moment that the values are about, such as a task's logical date, as an aware datetime."
         only_at = None if replace is None else moment(replace, "replace", ahead=False, hint=hint)
