@@ -9,7 +9,7 @@ Loss on downgrade: nothing but the functions.
 
 Each function takes one step, in the transaction of its caller, and says what it did; NULL means that nothing is left to
 do. One maintenance at a time: they wait for each other at an advisory lock, however short lock_timeout is, and look
-again once they have it. model_versions and retraining_decisions are never touched.
+what is to do once they have it. model_versions and retraining_decisions are never touched.
 """
 
 from alembic import op
@@ -41,31 +41,29 @@ AS $function$
 DECLARE
     patience constant text := current_setting('lock_timeout');
 BEGIN
-    -- Another maintenance may move rows for longer than anybody should wait for a table.
+    -- Another maintenance may move rows for longer than anybody should wait for a table; and before it ends, whoever
+    -- looks at the partitions waits for the table.
     PERFORM set_config('lock_timeout', '0', true);
     PERFORM pg_advisory_xact_lock(hashtextextended('mlops_db.maintenance', 0));
     PERFORM set_config('lock_timeout', patience, true);
-    LOCK TABLE ONLY public.monitoring_metrics IN ACCESS EXCLUSIVE MODE;
 END
 $function$
 """,
     "create_next_partition(integer)": f"""
 CREATE FUNCTION mlops_internal.create_next_partition(months_ahead integer DEFAULT 3) RETURNS text
-LANGUAGE plpgsql {SAFE}
+LANGUAGE plpgsql STRICT {SAFE}
 AS $function$
 DECLARE
     last constant timestamptz := date_trunc('month', CURRENT_TIMESTAMP) + months_ahead * interval '1 month';
     month timestamptz;
     name text;
 BEGIN
-    IF (SELECT lower FROM mlops_internal.metric_partitions() WHERE upper = 'infinity') > last THEN
-        RETURN NULL;
-    END IF;
     PERFORM mlops_internal.begin_maintenance();
     SELECT lower INTO STRICT month FROM mlops_internal.metric_partitions() WHERE upper = 'infinity';
     IF month > last THEN
         RETURN NULL;
     END IF;
+    LOCK TABLE ONLY public.monitoring_metrics IN ACCESS EXCLUSIVE MODE;
     name := 'monitoring_metrics_' || to_char(month, 'YYYY_MM');
     ALTER TABLE public.monitoring_metrics DETACH PARTITION mlops_internal.monitoring_metrics_later;
     EXECUTE format('CREATE TABLE mlops_internal.%I PARTITION OF public.monitoring_metrics FOR VALUES FROM (%L) TO (%L)',
@@ -90,13 +88,11 @@ DECLARE
     month timestamptz;
     name text;
 BEGIN
-    IF NOT EXISTS (SELECT FROM mlops_internal.monitoring_metrics_earlier WHERE timestamp >= oldest) THEN
-        RETURN NULL;
-    END IF;
     PERFORM mlops_internal.begin_maintenance();
     IF NOT EXISTS (SELECT FROM mlops_internal.monitoring_metrics_earlier WHERE timestamp >= oldest) THEN
         RETURN NULL;
     END IF;
+    LOCK TABLE ONLY public.monitoring_metrics IN ACCESS EXCLUSIVE MODE;
     SELECT upper INTO STRICT upper_end FROM mlops_internal.metric_partitions() WHERE lower = '-infinity';
     month := date_trunc('month', upper_end - interval '1 microsecond');
     name := 'monitoring_metrics_' || to_char(month, 'YYYY_MM');
@@ -137,14 +133,12 @@ DECLARE
     old text[];
     start timestamptz;
 BEGIN
-    IF NOT EXISTS (SELECT FROM mlops_internal.partitions_older_than(keep)) THEN
-        RETURN NULL;
-    END IF;
     PERFORM mlops_internal.begin_maintenance();
     old := ARRAY(SELECT mlops_internal.partitions_older_than(keep));
     IF old = '{{}}' THEN
         RETURN NULL;
     END IF;
+    LOCK TABLE ONLY public.monitoring_metrics IN ACCESS EXCLUSIVE MODE;
     SELECT max(upper) INTO start FROM mlops_internal.metric_partitions() WHERE partition = ANY(old);
     -- The one without a beginning goes along, and comes back empty with the new beginning as its end.
     EXECUTE (SELECT 'DROP TABLE mlops_internal.monitoring_metrics_earlier'
@@ -185,7 +179,7 @@ COMMENTS = {
     "FUNCTION mlops_internal.register_series(text, text, text)": "Enter a series into the catalogue, unless it is there.",
     "FUNCTION mlops_internal.register_new_series()": "Enter the series of the rows that a statement inserted.",
     "FUNCTION mlops_internal.metric_partitions()": "The partitions of monitoring_metrics, oldest first, with their bounds.",
-    "FUNCTION mlops_internal.begin_maintenance()": "Wait for another maintenance to end, then lock monitoring_metrics.",
+    "FUNCTION mlops_internal.begin_maintenance()": "Wait for another maintenance to end, and let the next one wait.",
     "FUNCTION mlops_internal.create_next_partition(integer)": "Create the next month that is missing, up to months_ahead"
     " after this one; returns its name, or NULL if none is missing.",
     "FUNCTION mlops_internal.move_earlier_month()": "Move the newest month out of monitoring_metrics_earlier into a"

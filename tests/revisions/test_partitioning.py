@@ -14,6 +14,7 @@ from mlops_db.migration import commands
 from mlops_db.migration.commands import alembic_config
 from mlops_db.server.connection import connect
 from support.database import Database
+from support.partitions import months, partitions
 from support.stopped import contents, stopped
 from support.versions import revision_of
 
@@ -48,27 +49,6 @@ def metrics(database: Database) -> list[tuple[object, ...]]:
         SELECT id, timestamp::text, metric_type, metric_name, metric_value, metadata::text, created_at::text, model_name
           FROM monitoring_metrics ORDER BY id, timestamp
     """)
-
-
-def partitions(database: Database) -> dict[str, tuple[str, int]]:
-    """Of each partition its bounds and how many rows it has, oldest first."""
-    database.query("SET timezone = 'UTC'")
-    found = database.query("""
-        SELECT relname, pg_get_expr(relpartbound, c.oid) FROM pg_class AS c JOIN pg_inherits ON inhrelid = c.oid
-         WHERE inhparent = 'monitoring_metrics'::regclass AND relnamespace = 'mlops_internal'::regnamespace
-    """)
-    return {name: (bounds, database.value(f"SELECT count(*) FROM mlops_internal.{name}")) for name, bounds in found}
-
-
-def months(database: Database, first: int, last: int) -> list[str]:
-    """The names of the months' partitions, counted from this one."""
-    return [
-        f"monitoring_metrics_{name}"
-        for (name,) in database.query(
-            "SELECT to_char(now() AT TIME ZONE 'UTC' + n * interval '1 month', 'YYYY_MM') FROM unnest(%s::int[]) n",
-            [list(range(first, last + 1))],
-        )
-    ]
 
 
 @pytest.fixture
