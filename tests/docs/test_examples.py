@@ -1,0 +1,37 @@
+"""The Python blocks of the pages are typed and run; those for Evidently, MLflow and Airflow run in tests/adapters."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from support.database import ROOT, Database, clean_environment, run_command
+from support.examples import TOOLS, example
+
+PAGES = ("README.md", "docs/storing.md", "docs/operating.md")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_examples_are_typed(page: str, tmp_path: Path) -> None:
+    source = example(page, *TOOLS)
+    assert source.strip()
+    file = tmp_path / f"{Path(page).stem}.py"
+    file.write_text(source, encoding="utf-8")
+    done = run_command(
+        "mypy",
+        "--strict",
+        "--allow-untyped-decorators",  # Airflow is not installed here, and without it @dag has no type
+        f"--config-file={ROOT / 'pyproject.toml'}",
+        str(file),
+        environment=clean_environment(MYPYPATH=str(ROOT / "src")),
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/storing.md"])
+def test_the_examples_run(page: str, head: Database, tmp_path: Path) -> None:
+    file = tmp_path / f"{Path(page).stem}.py"
+    file.write_text(example(page), encoding="utf-8")
+    done = run_command(sys.executable, str(file), environment=head.environment, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert head.value("SELECT status FROM model_versions WHERE mlflow_run_id = '7c0f3a'") == "production"
