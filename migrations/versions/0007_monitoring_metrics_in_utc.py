@@ -2,7 +2,7 @@
 
 Why: as in revision 0005.
 Locks: ACCESS EXCLUSIVE on monitoring_metrics and v_recent_monitoring, for a moment; with -x legacy-timezone for the
-    time of a rewrite, a few seconds per million rows.
+    time of a rewrite, some 2 seconds per million rows (docs/scaling.md).
 Loss on downgrade: the time zone, as in revision 0005.
 
 v_recent_monitoring takes the age against the clock instead of against the UTC clock; apart from that it is as it was.

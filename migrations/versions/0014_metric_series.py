@@ -9,7 +9,7 @@ Loss on downgrade: expected intervals and thresholds, and the model names of mon
 
 The trigger looks at the rows of a statement together, so that no row of the catalogue is hot. What it knows already it
 does not touch. Its statement is planned anew each time, because the plan for one row is a bad one for 100,000: EXECUTE
-costs a tenth of a millisecond, a cached plan made COPY a quarter slower (docs/scaling.md).
+costs a tenth of a millisecond, a cached plan made COPY 10 to 20 % slower (docs/scaling.md).
 
 Registering is a function of its own, for engines that allow no trigger on the table: there the writer calls it. Both
 run with the rights of their owner, so that who may insert metrics need not be allowed anything else.

@@ -6,17 +6,17 @@ Why: monitoring adds rows for ever. By months, the oldest ones go by dropping a 
     id). A value that is NaN or infinite spoils every average; a row without series or moment answers no question. NULL
     as a value means that it could not be computed.
 Locks: ACCESS SHARE on monitoring_metrics while its rows are read for the findings; then ACCESS EXCLUSIVE on it and on
-    v_recent_monitoring while the table is rewritten with 64-bit ids and its key is built, some 3 seconds per million
-    rows (docs/scaling.md): readers and writers of metrics wait for that long. It is the one stall of the upgrade. After
-    it the table becomes a partition as it is, without another copy. Downgrade copies all rows under ACCESS EXCLUSIVE,
-    some 5 seconds per million.
+    v_recent_monitoring while the table is rewritten with 64-bit ids and its key is built, 6 to 10 seconds per million
+    rows on two busy cores, three quarters of it for the key (docs/scaling.md): readers and writers of metrics wait for
+    that long. It is the one stall of the upgrade. After it the table becomes a partition as it is, without another
+    copy. Downgrade copies all rows under ACCESS EXCLUSIVE, some 5 seconds per million.
 Loss on downgrade: nothing of the rows. The months become one table again.
 
 The partitions are in mlops_internal: one for the old rows up to the end of this month (monitoring_metrics_legacy), if
 there are any; one for each month, three ahead; and two without an end, monitoring_metrics_earlier and _later, for what
 is older or newer, so that no insert ever fails for want of a partition. They take the place of a DEFAULT partition,
 beside which PostgreSQL cannot know that partitions are in the order of time: the newest row of a series would then be
-looked for in all of them (40 times slower with 27 partitions; docs/scaling.md).
+looked for in all of them (9 times slower with 24 months; docs/scaling.md).
 
 A row that breaks a rule stops the revision, as in revision 0008. So does a view of somebody else's on the table, which
 would go on reading the old rows only, and a run by another role than the table's owner, to whom the new table would

@@ -4,7 +4,7 @@ Why: each month needs its partition before its rows come, rows that came early o
     months are to go when they are older than somebody wants to keep them. In SQL, so that `mlops-db maintain`, pg_cron
     (`CALL mlops_internal.maintain('90 days')`) and an Airflow task do the same.
 Locks: none. The functions themselves take ACCESS EXCLUSIVE on monitoring_metrics when they are called: for a moment
-    to create and to drop, and while rows are moved, some 2 seconds per 100,000 (docs/scaling.md).
+    to create and to drop, and while rows are moved, some 0.7 seconds per 100,000 (docs/scaling.md).
 Loss on downgrade: nothing but the functions.
 
 Each function takes one step, in the transaction of its caller, and says what it did; NULL means that nothing is left to
