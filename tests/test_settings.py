@@ -74,10 +74,37 @@ def test_settings_cannot_be_changed() -> None:
         ("MLOPS_ENV", "production", "environment", "production"),
         ("MLOPS_ENV", "", "environment", "development"),
         ("MLOPS_DATABASE_URL", "", "host", "postgres"),
+        ("MLOPS_POOL_SIZE", "1", "pool_size", 1),
+        ("MLOPS_POOL_SIZE", "", "pool_size", 5),
+        ("MLOPS_POOL_OVERFLOW", "0", "pool_overflow", 0),
+        ("MLOPS_POOL_OVERFLOW", "1000", "pool_overflow", 1000),
+        ("MLOPS_POOL_TIMEOUT", "500ms", "pool_timeout", 500),
+        ("MLOPS_POOL_RECYCLE", "0s", "pool_recycle", 0),
+        ("MLOPS_POOL_PRE_PING", "false", "pool_pre_ping", False),
+        ("MLOPS_POOL_PRE_PING", "true", "pool_pre_ping", True),
+        ("MLOPS_POOL_APPLICATION_NAME", "churn gate", "pool_application_name", "churn gate"),
+        ("MLOPS_POOL_APPLICATION_NAME", "", "pool_application_name", None),
     ],
 )
 def test_each_variable_sets_its_attribute(variable: str, value: str, attribute: str, expected: object) -> None:
     assert getattr(read(**{variable: value}), attribute) == expected
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("MLOPS_POOL_SIZE", "0"),
+        ("MLOPS_POOL_SIZE", "1001"),
+        ("MLOPS_POOL_SIZE", "9" * 5000),
+        ("MLOPS_POOL_SIZE", "five"),
+        ("MLOPS_POOL_OVERFLOW", "-1"),
+        ("MLOPS_POOL_TIMEOUT", "30"),
+        ("MLOPS_POOL_RECYCLE", "1d"),
+        ("MLOPS_POOL_PRE_PING", "yes"),
+    ],
+)
+def test_what_no_pool_can_be_made_of_is_told_by_the_variables_name(variable: str, value: str) -> None:
+    assert variable in told(**{variable: value})
 
 
 @pytest.mark.parametrize("variable", ["PGPASSWORD", "PGPASSFILE"])

@@ -45,22 +45,24 @@ class ConnectionFailedError(MlopsDbError):
     """There is no connection to the database; subclasses say why where that is known."""
 
     exit_code = 2
+    retryable = True  # a server that is starting, or has too many clients, is there in a moment
 
 
 class ServerUnreachableError(ConnectionFailedError):
     """No server answers at that address."""
 
-    retryable = True
-
 
 class AuthenticationFailedError(ConnectionFailedError):
     """The server answers and does not accept the role or its password."""
+
+    retryable = False
 
 
 class DatabaseMissingError(ConnectionFailedError):
     """The server answers and has no database of that name."""
 
     exit_code = 1
+    retryable = False
 
 
 class NotPermittedError(MlopsDbError):

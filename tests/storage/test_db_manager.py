@@ -382,9 +382,11 @@ def test_a_connection_is_replaced_when_it_gets_old(head: Database) -> None:
 
 
 def test_closing_leaves_no_session_behind(head: Database) -> None:
-    with manager_of(head) as db, db.connection() as connection:
+    db = DatabaseManager(head.settings)
+    with db.connection() as connection:
         db.execute_query("SELECT 1")
         db.close()
+        until(lambda: len(sessions_of(head)) == 1)
         connection.exec_driver_sql(INSERT, ("a",))  # whoever is at work may finish
     until(lambda: sessions_of(head) == set())
     assert runs_of(head) == ["a"]
@@ -460,6 +462,20 @@ def test_a_session_that_ends_within_a_block_is_told_as_that(head: Database, db: 
     assert db.execute_query("SELECT 1") == [(1,)]
 
 
+def test_a_caller_who_passes_over_the_break_is_told_at_the_end(head: Database, db: DatabaseManager) -> None:
+    def pass_over(connection: Any) -> None:
+        head.query("SELECT pg_terminate_backend(%s)", (connection.info.backend_pid,))
+        with suppress(psycopg2.OperationalError):
+            execute(connection, "SELECT 1")
+
+    with pytest.raises(ConnectionLostError) as caught, db.get_connection() as connection:
+        pass_over(connection)
+    assert caught.value.committed is False
+    with pytest.raises(psycopg2.InterfaceError), db.get_connection() as connection:
+        connection.close()
+    assert db.execute_query("SELECT 1") == [(1,)]
+
+
 def test_nobody_knows_what_became_of_a_commit_that_broke(head: Database, db: DatabaseManager) -> None:
     head.query("""
         CREATE FUNCTION die() RETURNS trigger LANGUAGE plpgsql
@@ -487,8 +503,9 @@ def test_a_restart_of_the_server() -> None:
     with throwaway_cluster(PROGRAMS) as folder:
         settings = Settings(host=str(folder), port=5432, user="postgres", password=None, database="mlops")
         with DatabaseManager(settings) as db, ThreadPoolExecutor(2) as threads:
-            with pytest.raises(DatabaseMissingError):
+            with pytest.raises(DatabaseMissingError) as missing:
                 db.ping()
+            assert not missing.value.retryable
             waiting = threads.submit(db.wait_until_ready, WAIT_S)
             with psycopg.connect(host=str(folder), user="postgres", dbname="postgres", autocommit=True) as admin:
                 admin.execute("CREATE DATABASE mlops")
@@ -586,6 +603,22 @@ def test_a_child_that_leaves_a_block_neither_commits_nor_rolls_back(
     assert runs_of(head) == []
     block.__exit__(None, None, None)
     assert runs_of(head) == ["a"]
+
+
+def test_a_child_that_closes_what_it_inherited_leaves_the_parents_sessions_alone(
+    head: Database, db: DatabaseManager
+) -> None:
+    parents = pid_of(db)
+    engine = db.engine  # of the parent, whatever process asks it
+
+    def child() -> None:
+        with engine.connect() as connection:
+            assert connection.scalar(text("SELECT pg_backend_pid()")) != parents
+        engine.dispose()
+
+    in_child(child)
+    assert sessions_of(head) == {parents}
+    assert pid_of(db) == parents
 
 
 def test_a_prefork_server(head: Database) -> None:

@@ -48,6 +48,9 @@ class DatabaseManager:
     `connection()`, `session()`, `cursor()` and `get_connection()` is one transaction: committed at its end, rolled back
     if anything is raised in it. Sessions have the time zone UTC, the search path `public`, and READ COMMITTED.
 
+    Behind PgBouncer in transaction mode all this is so, too, but for what outlives a transaction: a plain SET,
+    temporary tables, LISTEN, session advisory locks, prepared statements, cursors WITH HOLD.
+
     A child process that is forked has the manager, too, with a pool of its own. After a restart of the server the next
     call gets a new connection; the call that the restart interrupts raises `ConnectionLostError`.
 
@@ -55,8 +58,10 @@ class DatabaseManager:
         ConnectionFailedError: there is no connection (subclasses say why), or it broke (`ConnectionLostError`).
         PoolExhaustedError: all connections are in use, and none came back within MLOPS_POOL_TIMEOUT.
         UnknownRevisionError, UnmanagedDatabaseError, BehindHeadError: the database is not at this code's revision.
-        StatementFailedError: the server refused (`StatementTimeoutError`, `ContentionError`, `NotPermittedError`...).
+        StatementFailedError, NotPermittedError, RefusedError: the server refused; subclasses of the first are
+            `StatementTimeoutError` and `ContentionError`.
         ManagerClosedError: after `close()`.
+    Where `retryable` of the error is true, nothing was stored, and the same call may succeed a little later.
 
     What only a defect of a program can cause, such as a syntax error in SQL, stays psycopg2's or SQLAlchemy's error.
     """

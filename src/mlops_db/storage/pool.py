@@ -149,7 +149,7 @@ class ConnectionPool:
         """Lend an ORM session for one transaction."""
         with (
             self.connection() as connection,
-            Session(connection, join_transaction_mode="control_fully", expire_on_commit=False) as session,
+            Session(connection, expire_on_commit=False) as session,
         ):
             yield session
             session.commit()
@@ -187,7 +187,7 @@ class ConnectionPool:
                 with driver.cursor() as cursor:
                     cursor.execute(_TRANSACTION)
             yield
-            committed = None
+            committed = False if driver.closed else None
             driver.commit()
         except BaseException as error:
             told = failure_of(error, broken=driver.closed > 1, committed=committed, settings=self.settings)
@@ -315,10 +315,10 @@ def _opened(settings: Settings) -> OwnedConnection:
 
 
 def _alive(connection: OwnedConnection) -> bool:
-    """Whether the session behind a pooled connection is there still."""
+    """Whether the session behind a pooled connection is there still, and this process's."""
     if connection.idle_since is None:
         return True  # just opened
-    if connection.closed:
+    if connection.closed or connection.inherited:
         return False
     # The server says nothing to an idle session, unless it ends it.
     if time.monotonic() - connection.idle_since < IDLE_S and not _has_input(connection.fileno()):
