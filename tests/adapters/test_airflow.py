@@ -13,48 +13,68 @@ import pytest
 from mlops_db.adapters.airflow import logical_date
 from mlops_db.errors import AdapterError
 from support.database import Database, clean_environment, run_command
+from support.examples import example
 
 pytestmark = pytest.mark.adapters
 MIDNIGHT = datetime(2026, 3, 1, tzinfo=timezone.utc)
-# A task that runs twice, as after a retry, and finds its date by either way.
-DAG = """
-import pendulum
+# A task that stores twice, as after a retry, and finds its date by either way; and the DAGs of the pages.
+TWICE = """
+from datetime import datetime, timezone
 from airflow.sdk import dag, task
+from mlops_db import get_db_manager
 from mlops_db.adapters.airflow import logical_date
-from mlops_db.storage.db_manager import DatabaseManager
 
-@dag(schedule="@daily", start_date=pendulum.datetime(2026, 1, 1, tz="UTC"), catchup=False)
-def monitoring():
+@dag(schedule="@daily", start_date=datetime(2026, 1, 1, tzinfo=timezone.utc), catchup=False)
+def twice():
     @task
     def measure(**context):
         assert logical_date() == logical_date(context)
-        assert type(logical_date()).__module__ == "datetime"
-        rows = [{"metric_type": "coverage", "metric_name": "rate", "metric_value": 0.9}]
-        with DatabaseManager() as db:
-            for _ in range(2):
-                db.monitoring.log_many(rows, replace=logical_date(context))
+        assert type(logical_date()) is datetime
+        for _ in range(2):
+            rows = [{"metric_type": "twice", "metric_name": "twice", "metric_value": 0.9}]
+            get_db_manager().monitoring.log_many(rows, replace=logical_date(context))
     measure()
 
-dag = monitoring()
-if __name__ == "__main__":
-    run = dag.test(logical_date=pendulum.datetime(2026, 3, 1, 1, tz="Europe/Berlin"))
-    assert run.state == "success", run.state
+twice()
+"""
+RUN = """
+import runpy
+import sys
+from datetime import datetime, timedelta, timezone
+dag = runpy.run_path(sys.argv[1])[sys.argv[2]]()
+run = dag.test(logical_date=datetime(2026, 3, 1, 1, tzinfo=timezone(timedelta(hours=1))))
+assert run.state == "success", run.state
 """
 
 
-def test_a_task_that_runs_twice_stores_its_values_once(head: Database, tmp_path: Path) -> None:
-    (tmp_path / "dags").mkdir()
-    file = tmp_path / "dags" / "monitoring.py"
-    file.write_text(DAG, encoding="utf-8")
+def test_a_rerun_replaces_what_it_stored_and_the_dags_of_the_pages_run(head: Database, tmp_path: Path) -> None:
+    dags = {
+        "twice": TWICE,
+        "monitoring": example("docs/storing.md", "airflow"),
+        "keep_metrics": example("docs/operating.md", "airflow"),
+    }
     environment = head.environment | {
         "AIRFLOW_HOME": str(tmp_path),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     }
-    for command in (["airflow", "db", "migrate"], [sys.executable, str(file)]):
+    commands = [["airflow", "db", "migrate"]]
+    for dag_id, source in dags.items():
+        file = tmp_path / f"{dag_id}.py"
+        file.write_text(source, encoding="utf-8")
+        commands.append([sys.executable, "-c", RUN, str(file), dag_id])
+    head.query(
+        "INSERT INTO monitoring_metrics (metric_type, metric_name, timestamp) VALUES ('old', 'old', '2020-01-01')"
+    )
+    for command in commands:
         done = run_command(*command, environment=environment, cwd=tmp_path)
         assert done.returncode == 0, done.stdout + done.stderr
-    assert head.query("SELECT timestamp, metric_value FROM monitoring_metrics") == [(MIDNIGHT, 0.9)]
+    assert head.query("SELECT metric_name, timestamp, metric_value FROM monitoring_metrics WHERE metric_name <> 'old'"
+                      " AND timestamp = %s ORDER BY 1", [MIDNIGHT]) == [
+        ("coverage_rate", MIDNIGHT, 0.93),
+        ("twice", MIDNIGHT, 0.9),
+    ]  # fmt: skip
+    assert head.value("SELECT count(*) FROM monitoring_metrics WHERE metric_name = 'old'") == 0
 
 
 def test_without_a_task_there_is_no_context(tmp_path: Path) -> None:

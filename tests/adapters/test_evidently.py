@@ -12,6 +12,7 @@ from mlops_db.adapters.evidently import failed_report_rows, report_rows
 from mlops_db.errors import AdapterError
 from mlops_db.storage.db_manager import DatabaseManager
 from support.database import Database
+from support.examples import example
 
 pytestmark = [pytest.mark.adapters, pytest.mark.filterwarnings("ignore")]  # what Evidently warns about is not ours
 NOON = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)
@@ -151,6 +152,20 @@ def test_a_score_that_is_no_number_is_no_score_and_the_dataset_is_not_said_to_be
         assert rows[f"drift/{name}"]["metric_value"] is None
         assert rows[f"drift/{name}"]["metadata"]["error"] == "no drift score of age"
         assert rows[f"drift/{name}"]["metadata"]["at_least"] == {"count": 0, "share": 0}
+
+
+def test_the_example_of_the_page_stores_a_report_and_one_that_cannot_be_computed(
+    head: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in head.environment.items():
+        monkeypatch.setenv(name, value)
+    page: dict[str, Any] = {}
+    exec(example("docs/storing.md", "evidently"), page)  # noqa: S102  (that is what is tested)
+    page["measure_drift"](frame(), frame(), NOON)
+    page["measure_drift"](frame(income=np.nan), frame(), NOON)
+    page["get_db_manager"]().close()
+    failed = "SELECT count(*) FILTER (WHERE metric_value IS NULL), count(*) FROM monitoring_metrics"
+    assert head.query(failed) == [(9, 9)]
 
 
 def test_what_a_report_holds_twice_becomes_two_series() -> None:

@@ -10,6 +10,7 @@ from mlops_db.adapters.mlflow import promote_run, register_run, tag_run
 from mlops_db.errors import AdapterError, InvalidValueError, RunNotFoundError
 from mlops_db.storage.db_manager import DatabaseManager
 from support.database import Database
+from support.examples import example
 
 pytestmark = [pytest.mark.adapters, pytest.mark.filterwarnings("ignore")]  # what MLflow warns about is not ours
 METRICS = {"f1_score": 0.81, "brier_score": 0.12, "val_f1": 0.79}
@@ -91,6 +92,21 @@ def test_promotion_and_rollback_are_told_to_both_runs(db: DatabaseManager, clien
     for run_id in (old, new):
         tag_run(db, run_id, client=client)
     assert (status(client, old), status(client, new)) == ("production", "archived")
+
+
+def test_the_example_of_the_page_registers_promotes_and_tags(
+    head: Database, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (head.environment | {"MLFLOW_TRACKING_URI": client.tracking_uri}).items():
+        monkeypatch.setenv(name, value)
+    run_id = run(client, {"val_f1": 0.8, "val_brier": 0.1})
+    client.create_model_version("churn", "s3://models/churn", run_id=run_id)
+    page: dict[str, Any] = {}
+    exec(example("docs/storing.md", "mlflow"), page)  # noqa: S102  (that is what is tested)
+    page["after_training"](run_id, {"metric_improvement": True})
+    page["after_rollback"](run_id)
+    page["get_db_manager"]().close()
+    assert status(client, run_id) == "production"
 
 
 def test_a_version_whose_run_was_deleted_can_still_be_replaced(db: DatabaseManager, client: Any) -> None:

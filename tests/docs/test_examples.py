@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 
 from support.database import ROOT, Database, clean_environment, run_command
-from support.examples import TOOLS, example
+from support.examples import PLAIN, TOOLS, example
 
 PAGES = ("README.md", "docs/storing.md", "docs/operating.md")
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_the_examples_are_typed(page: str, tmp_path: Path) -> None:
-    source = example(page, *TOOLS)
+    source = example(page, PLAIN, *TOOLS)
     assert source.strip()
     file = tmp_path / f"{Path(page).stem}.py"
     file.write_text(source, encoding="utf-8")
@@ -31,7 +31,7 @@ def test_the_examples_are_typed(page: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("page", ["README.md", "docs/storing.md"])
 def test_the_examples_run(page: str, head: Database, tmp_path: Path) -> None:
     file = tmp_path / f"{Path(page).stem}.py"
-    file.write_text(example(page), encoding="utf-8")
+    file.write_text(example(page, PLAIN), encoding="utf-8")
     done = run_command(sys.executable, str(file), environment=head.environment, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert head.value("SELECT status FROM model_versions WHERE mlflow_run_id = '7c0f3a'") == "production"
