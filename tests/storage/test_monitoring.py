@@ -122,22 +122,22 @@ def test_what_was_logged_comes_back(head: Database, rows: list[tuple[str, str, s
 def test_the_newest_of_every_series(monitoring: Monitoring) -> None:
     now = datetime.now(UTC).replace(microsecond=0)
     for model_name, metric_name, value, hours in (
-        ("churn", "f1", 0.8, 3), ("churn", "f1", 0.7, 1), ("churn", "auc", 0.9, 2), ("fraud", "f1", 0.6, 30),
+        ("churn", "f1", 0.8, 3), ("churn", "f1", 0.7, 1), ("churn", "auc", 0.9, 2), ("anomalies", "f1", 0.6, 30),
     ):  # fmt: skip
         monitoring.log("performance", metric_name, value, timestamp=now - timedelta(hours=hours), model_name=model_name)
     monitoring.log("drift", "share", 0.1, model_name="churn", timestamp=now - timedelta(hours=9), metadata=[1])
     monitoring.expect("performance", "f1", lower=0.75, model_name="churn")
     monitoring.expect("performance", "auc", lower=0.75, upper=0.85, model_name="churn")
-    monitoring.expect("performance", "f1", interval=timedelta(days=1), model_name="fraud")
-    monitoring.expect("performance", "brier", interval=timedelta(days=1), model_name="fraud")
+    monitoring.expect("performance", "f1", interval=timedelta(days=1), model_name="anomalies")
+    monitoring.expect("performance", "brier", interval=timedelta(days=1), model_name="anomalies")
 
     states = monitoring.latest()
     assert [(s.model_name, s.metric_name, s.health, s.stale) for s in states] == [
         ("churn", "f1", "low", False),
         ("churn", "auc", "high", False),
         ("churn", "share", "ok", False),
-        ("fraud", "f1", "stale", True),
-        ("fraud", "brier", "missing", True),
+        ("anomalies", "f1", "stale", True),
+        ("anomalies", "brier", "missing", True),
     ]
     newest = states[0]
     assert (newest.metric_value, newest.previous_value, newest.lower_threshold) == (0.7, 0.8, 0.75)
@@ -145,7 +145,7 @@ def test_the_newest_of_every_series(monitoring: Monitoring) -> None:
     assert newest.timestamp == now - timedelta(hours=1)
     assert newest.age is not None
     assert timedelta(hours=1) <= newest.age < timedelta(hours=2)
-    assert [s.metric_name for s in monitoring.latest("fraud")] == ["f1", "brier"]
+    assert [s.metric_name for s in monitoring.latest("anomalies")] == ["f1", "brier"]
     assert [s.metric_name for s in monitoring.latest("churn", "drift")] == ["share"]
     assert [s.metadata for s in monitoring.latest(metric_type="drift")] == [[1]]
     assert monitoring.latest("nobody") == []
