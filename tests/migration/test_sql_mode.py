@@ -54,7 +54,9 @@ def test_scripts_up_and_down_leave_the_catalogue_of_online_runs(empty: Database,
     empty.psql(written(empty, "downgrade", f"{HEAD}:base"))
 
     assert "mlops_internal.migration_history" in empty.dump()
-    assert empty.dump() == head.dump()
+    # A script of Alembic 1.18 ends by dropping its own table; an online run, and later ones, leave it empty.
+    but_alembic_s = "--exclude-table=alembic_version"
+    assert empty.dump(but_alembic_s) == head.dump(but_alembic_s)
 
 
 def test_each_revision_of_a_script_is_entered_in_the_history(empty: Database) -> None:
