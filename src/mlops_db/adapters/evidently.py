@@ -1,4 +1,4 @@
-"""Evidently's reports (0.7.16 and later) as rows of monitoring_metrics, for `db.monitoring.log_many`.
+"""Evidently's reports (0.7.21 and later) as rows of monitoring_metrics, for `db.monitoring.log_many`.
 
 | metric_type | metric_name | value |
 |-|-|-|
@@ -93,7 +93,7 @@ def report_rows(
     measured = snapshot.dict()["metrics"] if hasattr(snapshot, "metric_results") else [{}]
     if not all("config" in metric for metric in measured):
         raise AdapterError(
-            f"this {type(snapshot).__name__} is not what a report of Evidently 0.7.16 or later measured",
+            f"this {type(snapshot).__name__} is not what a report of Evidently 0.7.21 or later measured",
             hint="Give what Report(...).run(current, reference) returns.",
         )
     metrics = [_read(metric) for metric in measured]
