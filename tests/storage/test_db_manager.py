@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -551,21 +551,24 @@ def in_child(action: Callable[[], object]) -> None:
     assert exit_code(forked(action)) == 0
 
 
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-def test_a_child_has_connections_of_its_own(head: Database, db: DatabaseManager) -> None:
-    parents = pid_of(db)
-    with ThreadPoolExecutor(1) as threads, db.connection():  # one of another thread's is in use, too
-        threads.submit(pid_of, db).result()
-
+@pytest.mark.parametrize("looked_at", [True, False])
+def test_a_child_has_connections_of_its_own(head: Database, looked_at: bool) -> None:  # noqa: FBT001  (a parameter)
     def child() -> None:
         assert pid_of(db) != parents
         db.execute_query(INSERT, ("child",))
         db.close()
 
-    in_child(child)
-    assert pid_of(db) == parents
-    db.execute_query(INSERT, ("parent",))
+    with manager_of(head, pool_pre_ping=looked_at) as db:
+        parents = pid_of(db)
+        in_child(child)
+        assert pid_of(db) == parents
+        db.execute_query(INSERT, ("parent",))
     assert runs_of(head) == ["child", "parent"]
+
+
+def test_what_is_in_use_in_the_parent_does_not_count_in_the_child(head: Database) -> None:
+    with manager_of(head, pool_size=1, pool_overflow=0, pool_timeout=100) as db, db.connection():
+        in_child(db.ping)
 
 
 def test_a_child_that_was_forked_within_a_block_leaves_it_alone(head: Database, db: DatabaseManager) -> None:
@@ -586,22 +589,29 @@ def test_a_child_that_leaves_a_block_neither_commits_nor_rolls_back(
     head: Database, db: DatabaseManager, lend: str
 ) -> None:
     """As after os.fork() in a block, where the child's way out leads through the block's end."""
-    block = getattr(db, lend)()
-    execute(block.__enter__(), INSERT_A)
+    block = ExitStack()
+    lent = block.enter_context(getattr(db, lend)())
+    execute(lent, INSERT_A)
 
     def to_its_end() -> None:
-        with pytest.raises(InheritedConnectionError) as caught:
-            block.__exit__(None, None, None)
+        with pytest.raises(InheritedConnectionError) as caught, block:
+            pass
         assert "forked" in told(caught.value)
 
     def by_sys_exit() -> None:
-        with suppress(SystemExit):
-            block.__exit__(SystemExit, SystemExit(), None)
+        with suppress(SystemExit), block:
+            sys.exit()
+
+    def by_a_statement() -> None:
+        with pytest.raises(InheritedConnectionError), block:
+            execute(lent, "SELECT 1")
 
     in_child(to_its_end)
     in_child(by_sys_exit)
+    if lend != "cursor":  # it was made before the fork
+        in_child(by_a_statement)
     assert runs_of(head) == []
-    block.__exit__(None, None, None)
+    block.close()
     assert runs_of(head) == ["a"]
 
 

@@ -61,7 +61,7 @@ class OwnedConnection(psycopg2.extensions.connection):
     """A connection of the process that opened it.
 
     A forked child has the same socket: whatever it said there would be said in the parent's session. Here, it can
-    neither use the connection nor end it.
+    neither use the connection nor end it. (A psycopg2 cursor that was made before the fork is beyond our reach.)
 
     Attributes:
         owner: the process's id.
@@ -147,10 +147,7 @@ class ConnectionPool:
     @contextmanager
     def session(self) -> Iterator[Session]:
         """Lend an ORM session for one transaction."""
-        with (
-            self.connection() as connection,
-            Session(connection, expire_on_commit=False) as session,
-        ):
+        with self.connection() as connection, Session(connection, expire_on_commit=False) as session:
             yield session
             session.commit()
 
@@ -210,7 +207,9 @@ class ConnectionPool:
             ) from None
         except (psycopg2.Error, SQLAlchemyError) as error:
             told = failure_of(error, broken=True, committed=False, settings=self.settings)
-            raise told or error from error
+            if told is None:
+                raise
+            raise told from error
 
     def _given_back(self) -> None:
         if self._closed:
@@ -233,7 +232,9 @@ def probe(settings: Settings, *, connect_timeout: int) -> None:
             require_known_schema(connection, settings)
         except psycopg2.Error as error:
             told = failure_of(error, broken=connection.closed > 1, committed=False, settings=settings)
-            raise told or error from error
+            if told is None:
+                raise
+            raise told from error
 
 
 def require_known_schema(connection: psycopg2.extensions.connection, settings: Settings) -> None:
