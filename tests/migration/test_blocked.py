@@ -17,7 +17,7 @@ LOCK_TIMEOUT_S = 0.3
 HELD = ("SELECT 'a query with data in it' FROM orders",)
 # What a blocked try says; the order is: pid, application, state, age of its transaction, relation.
 BLOCKED = (
-    r"blocked by pid {pid} \(the nightly report, idle in transaction, in a transaction for \d+\.\d s\) on orders{query}"
+    r"blocked by pid {pid} \(the nightly report, idle in transaction, in a transaction for [\d.]+ s\) on orders{query}"
 )
 
 

@@ -24,7 +24,7 @@ BAR_WITHIN_S = 60
 
 def lines_of(*labels: str) -> str:
     """A pattern for the lines of steps that ran."""
-    return "".join(rf"\[{number}/{len(labels)}\] {label} \.\.\. \d+\.\d s\n" for number, label in enumerate(labels, 1))
+    return "".join(rf"\[{number}/{len(labels)}\] {label} \.\.\. [\d.]+ s\n" for number, label in enumerate(labels, 1))
 
 
 def test_in_a_pipe_each_step_is_a_line_on_standard_error(empty: Database) -> None:
