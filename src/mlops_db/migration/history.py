@@ -55,7 +55,9 @@ COMMENT ON TABLE mlops_internal.migration_history IS
 
 _ENTER = """
     INSERT INTO mlops_internal.migration_history (revision, direction, client, tools, outcome)
-    VALUES (%(revision)s, %(direction)s, %(client)s, %(tools)s, 'running') RETURNING id
+    SELECT %(revision)s, %(direction)s, %(client)s, %(tools)s, 'running'
+      FROM set_config('synchronous_commit', coalesce(%(commit)s, current_setting('synchronous_commit')), true)
+    RETURNING id
 """
 _END = """
     UPDATE mlops_internal.migration_history
@@ -126,10 +128,9 @@ class History:
     def begin(self, revision: str, direction: str) -> None:
         """Enter a step that is about to run."""
         self._entry = None  # if this fails, the step before it did not
-        values = {"revision": revision, "direction": direction, "client": client(), "tools": tools()}
-        if not self._callers_transaction:
-            # The commit of the step waits for the disk, and so for this entry too.
-            self._run("SET LOCAL synchronous_commit = off")
+        # The commit of the step waits for the disk, and for this entry with it. How a caller commits is the caller's.
+        commit = None if self._callers_transaction else "off"
+        values = {"revision": revision, "direction": direction, "client": client(), "tools": tools(), "commit": commit}
         self._entry = self._run(_ENTER, values).scalar_one()
         self._commit()
 

@@ -107,6 +107,7 @@ class _Run:
         self.history = history.History(connection, callers_transaction=self.callers_transaction)
         self.downgrades: dict[str, str | None] = {}
         self.running = ""
+        self.grants_saved = False
         self.total = 0
         self.done = 0
 
@@ -246,7 +247,7 @@ class _Run:
                 revision, direction = ", ".join(step.info.destination_revision_ids) or "base", "stamp"
                 label = f"stamp {revision}"
             self.running = revision
-            view_grants.save(self.connection)  # committed with the entry
+            self.grants_saved = view_grants.save(self.connection)  # committed with the entry
             self.history.begin(revision, direction)
             self.progress.begin(f"[{self.done + 1}/{max(self.total, self.done + 1)}] {label}")
             yield step
@@ -266,7 +267,8 @@ class _Run:
     def before_commit(self, **_: Any) -> None:
         """Alembic's on_version_apply: the last thing in a revision's transaction."""
         lock.require_lock(self.connection)
-        view_grants.restore(self.connection)
+        if self.grants_saved:
+            view_grants.restore(self.connection)
         self.history.applied()
 
     def record_failure(self, error: Exception) -> None:

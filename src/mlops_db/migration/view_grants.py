@@ -18,9 +18,8 @@ if TYPE_CHECKING:
 
 _SETTING = "mlops_db.view_grants"
 
-SAVE = f"""\
-DO $save$ BEGIN
-    PERFORM set_config('{_SETTING}', coalesce((
+_GRANTS = """\
+coalesce((
         SELECT jsonb_agg(jsonb_build_object('view', c.relname, 'oid', c.oid, 'column', g.attname, 'grant',
                    'GRANT ' || acl.privilege_type || coalesce(' (' || quote_ident(g.attname) || ')', '')
                    || ' ON public.' || quote_ident(c.relname) || ' TO '
@@ -34,7 +33,11 @@ DO $save$ BEGIN
                ) AS g
          CROSS JOIN LATERAL aclexplode(g.items) AS acl
          WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'v' AND acl.grantee <> c.relowner
-    )::text, ''), false);
+    )::text, '')"""
+
+SAVE = f"""\
+DO $save$ BEGIN
+    PERFORM set_config('{_SETTING}', {_GRANTS}, false);
 END $save$;"""
 
 RESTORE = f"""\
@@ -57,9 +60,10 @@ BEGIN
 END $restore$;"""
 
 
-def save(connection: Connection) -> None:
-    """Save the grants; a rollback of the transaction undoes that."""
-    connection.exec_driver_sql(SAVE)
+def save(connection: Connection) -> bool:
+    """Save the grants; a rollback of the transaction undoes that. Returns whether there are any to restore."""
+    saved: bool = connection.exec_driver_sql(f"SELECT set_config('{_SETTING}', {_GRANTS}, false) <> ''").scalar_one()
+    return saved
 
 
 def restore(connection: Connection) -> None:
