@@ -44,7 +44,8 @@ def add(database: Database, *moments: str) -> None:
 
 
 def metrics(database: Database) -> list[tuple[object, ...]]:
-    """Every row, each column as text, in the order of the ids."""
+    """Every row, times as text in UTC, in the order of the ids."""
+    database.query("SET timezone = 'UTC'")
     return database.query("""
         SELECT id, timestamp::text, metric_type, metric_name, metric_value, metadata::text, created_at::text, model_name
           FROM monitoring_metrics ORDER BY id, timestamp
