@@ -80,7 +80,7 @@ pytestmark = pytest.mark.matrix
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """A folder for programs that whoever the server runs as can enter, which pytest's own is not."""
+    """A folder for programs that whoever the server runs as can enter; pytest's own lets nobody else in."""
     folder = Path(tempfile.mkdtemp(prefix="mlops-db-matrix-"))
     folder.chmod(0o755)
     yield folder
@@ -97,13 +97,13 @@ def test_the_suite_passes_on_debian_s_postgresql() -> None:
     run_suite_on(newest.parent)
 
 
-def test_the_suite_passes_with_the_lowest_versions(tmp_path: Path) -> None:
+def test_the_suite_passes_with_the_lowest_versions(folder: Path) -> None:
     # pyenv hides what is not selected, also uv itself.
     shown = f"{LOWEST_PYTHON}:{sys.version_info.major}.{sys.version_info.minor}"
     found = run("uv", "python", "find", "--no-project", LOWEST_PYTHON, PYENV_VERSION=shown)
     base = found.stdout.strip() if found.returncode == 0 else sys.executable
-    python = str(tmp_path / "bin" / "python")
-    succeeded("uv", "venv", "--no-project", f"--python={base}", str(tmp_path))
+    python = str(folder / "bin" / "python")
+    succeeded("uv", "venv", "--no-project", f"--python={base}", str(folder))
     succeeded("uv", "pip", "install", f"--python={python}", "--resolution=lowest-direct", "--group=dev", "--editable=.")
     run_suite(python, *(f"tests/{path}" for path in ABOUT_THE_LIBRARIES if SHORT))
 
