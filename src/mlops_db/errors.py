@@ -246,6 +246,17 @@ class ConnectionLostError(ConnectionFailedError):
         self.retryable = committed is False
 
 
+class IgnoredFailureError(StatementFailedError):
+    """A block ended as if all were well, though a statement in it had failed: PostgreSQL rolls such a block back."""
+
+    def __init__(self) -> None:
+        """Need nothing: there is only one thing to say."""
+        super().__init__(
+            "a statement of this block failed, and its error was caught inside: nothing of the block was stored",
+            hint="Let the error out of the `with` block, or put a savepoint around the statement that may fail.",
+        )
+
+
 class PoolExhaustedError(MlopsDbError):
     """Every connection of the pool is in use, and none came back in time."""
 

@@ -27,6 +27,7 @@ from mlops_db.errors import (
     ConnectionLostError,
     ContentionError,
     DatabaseMissingError,
+    IgnoredFailureError,
     InheritedConnectionError,
     ManagerClosedError,
     MlopsDbError,
@@ -660,3 +661,38 @@ assert db.execute_query("SELECT count(*) FROM model_versions") == [(4,)]
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
     assert sorted(runs_of(head)) == ["0", "1", "2", "parent"]
+
+
+@pytest.mark.parametrize("block", ["connection", "cursor", "get_connection", "session"])
+def test_a_failure_that_a_block_swallows_is_no_success(head: Database, block: str) -> None:
+    def swallow(lent: Any) -> None:
+        run = {
+            "connection": lambda: lent.exec_driver_sql,
+            "cursor": lambda: lent.execute,
+            "get_connection": lambda: lent.cursor().execute,
+            "session": lambda: lent.connection().exec_driver_sql,
+        }[block]()
+        run("INSERT INTO model_versions (mlflow_run_id, model_version) VALUES ('run-1', '1')")
+        with suppress(Exception):
+            run("SELECT 1 / 0")
+
+    with DatabaseManager(head.settings) as db:
+        with pytest.raises(IgnoredFailureError, match="nothing of the block was stored"), getattr(db, block)() as lent:
+            swallow(lent)
+        assert db.execute_query("SELECT count(*) FROM model_versions") == [(0,)]
+
+
+@pytest.mark.parametrize("block", ["connection", "session"])
+def test_what_broke_after_a_commit_of_the_block_s_own_may_be_stored(head: Database, block: str) -> None:
+    def commit_and_lose(lent: Any) -> None:
+        lent.execute(text("INSERT INTO model_versions (mlflow_run_id, model_version) VALUES ('run-1', '1')"))
+        lent.commit()
+        pid = lent.execute(text("SELECT pg_backend_pid()")).scalar_one()
+        head.query("SELECT pg_terminate_backend(%s)", [pid])
+        lent.execute(text("SELECT 1"))
+
+    with DatabaseManager(head.settings) as db:
+        with pytest.raises(ConnectionLostError) as lost, getattr(db, block)() as lent:
+            commit_and_lose(lent)
+        assert (lost.value.committed, lost.value.retryable) == (None, False)
+        assert db.execute_query("SELECT count(*) FROM model_versions") == [(1,)]

@@ -308,13 +308,13 @@ def test_a_rerun_replaces_its_own_rows_only(head: Database, monitoring: Monitori
     ]
     monitoring.log_many(kept)
     assert monitoring.log_many([row(1), row(2, metric_name="income")], replace=NOON).replaced == 0
-    # One metric fewer: what the earlier run had of it goes too. And one of another kind that it did not have.
+    # One series fewer, which keeps its value, and one of another kind that the first run did not have.
     rerun = monitoring.log_many(
         [row(3, timestamp=NOON), row(4, metric_type="performance")], replace=NOON.astimezone(ZoneInfo("Asia/Tokyo"))
     )
-    assert (rerun.written, rerun.replaced) == (2, 2)
-    assert values(head) == [10, 11, 12, 13, 3, 4]
-    assert values(head, "metric_value < 10 AND timestamp = '2026-03-01 12:00:00+00'") == [3, 4]
+    assert (rerun.written, rerun.replaced) == (2, 1)
+    assert values(head) == [10, 11, 12, 13, 2, 3, 4]
+    assert values(head, "metric_value < 10 AND timestamp = '2026-03-01 12:00:00+00'") == [2, 3, 4]
 
 
 def test_a_rerun_of_many_rows(head: Database, monitoring: Monitoring) -> None:
@@ -391,3 +391,17 @@ def test_reruns_of_one_moment_wait_for_each_other_and_others_do_not(head: Databa
             db.monitoring.log_many([row(2)], replace=NOON)
     assert values(head) == [1, 1]
     assert monitoring.log_many([row(2)], replace=NOON).written == 1
+
+
+def test_two_jobs_of_one_kind_and_moment_leave_each_other_s_series_alone(
+    head: Database, monitoring: Monitoring
+) -> None:
+    monitoring.log_many([row(1, metric_type="quality", metric_name="row_count")], replace=NOON)
+
+    other = monitoring.log_many([row(2, metric_type="quality", metric_name="missing")], replace=NOON)
+
+    assert other.replaced == 0
+    assert head.query("SELECT metric_name, metric_value FROM monitoring_metrics ORDER BY 1") == [
+        ("missing", 2.0),
+        ("row_count", 1.0),
+    ]

@@ -272,6 +272,19 @@ def test_a_promotion_is_later_than_the_last_one_however_the_clock_was_set(
     assert models.rollback().mlflow_run_id == "a"
 
 
+def test_a_promotion_that_waited_is_of_the_time_after_it(head: Database, models: ModelVersions) -> None:
+    registered(models, "a")
+    with ThreadPoolExecutor(1) as threads, head.connection.transaction():
+        head.query("SELECT pg_advisory_xact_lock(hashtextextended('mlops_db.model default', 0))")
+        promotion = threads.submit(models.promote, "a")
+        while not head.query("SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"):
+            assert not promotion.done()
+        waited = head.value("SELECT clock_timestamp()")
+    promoted_at = promotion.result().promoted_at
+    assert promoted_at is not None
+    assert promoted_at > waited
+
+
 @pytest.mark.parametrize("method", ["promote", "archive"])
 def test_an_unknown_run_is_told_to_be_registered(head: Database, models: ModelVersions, method: str) -> None:
     with pytest.raises(UnknownModelVersionError) as caught:
@@ -447,6 +460,18 @@ def test_a_rollback_by_two_people_at_once_goes_back_once(head: Database, models:
     with ThreadPoolExecutor(AT_ONCE) as threads:
         assert sorted(threads.map(roll_back, range(AT_ONCE))) == [False] * (AT_ONCE - 1) + [True]
     assert stages(head) == {"a": "archived", "b": "production", "c": "archived"}
+
+
+def test_rollbacks_at_once_come_one_after_the_other(head: Database, models: ModelVersions) -> None:
+    runs = [str(number) for number in range(AT_ONCE)]
+    registered(models, *runs)
+    for run in runs:
+        models.promote(run)
+    with ThreadPoolExecutor(AT_ONCE - 1) as threads:
+        back = list(threads.map(lambda _: models.rollback().mlflow_run_id, range(AT_ONCE - 1)))
+    assert sorted(back, reverse=True) == runs[-2::-1]
+    assert models.production() == models.get("0")
+    assert head.value("SELECT count(*) FROM retraining_decisions WHERE action = 'reject'") == AT_ONCE - 1
 
 
 def test_a_version_in_production_by_hand_can_be_rolled_back(head: Database, models: ModelVersions) -> None:

@@ -49,7 +49,7 @@ class MetricCopy:
         sent: how many rows went into what was read.
         skipped: the first 1,000 rows that were refused, if refused rows are skipped.
         skipped_count: how many were refused.
-        groups: the pairs of model_name and metric_type that occurred, if there is only one moment.
+        series: each (model_name, metric_type, metric_name) that occurred, if there is only one moment.
         failure: what making the rows raised; psycopg2 tells only that something did.
     """
 
@@ -65,7 +65,7 @@ class MetricCopy:
         self.sent = 0
         self.skipped: list[SkippedRow] = []
         self.skipped_count = 0
-        self.groups: set[tuple[str, str]] = set()
+        self.series: set[tuple[str, str, str]] = set()
         self.failure: BaseException | None = None
         self._at = at
         self._only_at = only_at
@@ -134,7 +134,7 @@ class MetricCopy:
         names = {"metric_type": metric_type, "metric_name": metric_name, "model_name": model_name}
         checked = tuple(text(name, key, most=MAX_CHARACTERS[key]) for key, name in names.items())
         if self._only_at:
-            self.groups.add((checked[2], checked[0]))
+            self.series.add((checked[2], checked[0], checked[1]))
         if len(self._prefixes) >= MAX_REMEMBERED:
             self._prefixes.clear()
         prefix = "".join(f"{name.translate(_ESCAPES)}\t" for name in checked)

@@ -36,14 +36,14 @@ VALUES (%s, %s, %s, coalesce(%s, CURRENT_TIMESTAMP), %s, %s) RETURNING id
 """
 
 _LOCK_MOMENT = "SELECT pg_advisory_xact_lock(hashtextextended('mlops_db.replace ' || %s, 0))"
-# The new rows are there already: which groups they are of, nobody knew before. They are those of this transaction.
+# The new rows are there already: which series they are of, nobody knew before. They are those of this transaction.
 # Two reruns at once have written both; whoever gets the lock last finds the other's rows committed, which a transaction
 # at READ COMMITTED sees, and removes them.
 _REMOVE_EARLIER = """
 DELETE FROM public.monitoring_metrics AS m
- USING unnest(%s::text[], %s::text[]) AS replaced (model_name, metric_type)
- WHERE m.timestamp = %s
-   AND m.model_name = replaced.model_name AND m.metric_type = replaced.metric_type
+ USING unnest(%s::text[], %s::text[], %s::text[]) AS replaced (model_name, metric_type, metric_name)
+ WHERE m.timestamp = %s AND m.model_name = replaced.model_name
+   AND m.metric_type = replaced.metric_type AND m.metric_name = replaced.metric_name
    AND m.xmin <> pg_current_xact_id()::xid
 """
 
@@ -260,9 +260,9 @@ class Monitoring:
                 the time, by the server's clock, at which the call began.
             replace: the moment that the values are about, such as a task's logical date, for a run that may be
                 repeated. It is every row's timestamp; a row that has one must have the same. Whatever was stored before
-                for this moment and for a model_name and metric_type that the rows have is removed in the same
-                transaction, so that the values of the last run remain. What only an earlier run had a metric_type of
-                stays. Of two such runs at once, the values of the one that ends last remain, whole.
+                for this moment in the series that the rows are of is removed in the same transaction, so that each has
+                the values of its last run. Other series stay, those of an earlier run that this one has no row of
+                included. Of two such runs at once, the values of the one that ends last remain, whole.
             on_invalid: `skip` leaves out rows that cannot be stored and tells which; `raise` stores nothing then.
 
         Raises:
@@ -292,10 +292,10 @@ class Monitoring:
                 if copy.failure is not None:
                     raise copy.failure from None
                 raise
-            if only_at is not None and copy.groups:
+            if only_at is not None and copy.series:
                 cursor.execute(_LOCK_MOMENT, (only_at.isoformat(),))
-                models, types = zip(*sorted(copy.groups), strict=True)
-                cursor.execute(_REMOVE_EARLIER, (list(models), list(types), only_at))
+                names = [list(part) for part in zip(*sorted(copy.series), strict=True)]
+                cursor.execute(_REMOVE_EARLIER, (*names, only_at))
                 replaced = cursor.rowcount
         return LogResult(copy.sent, replaced, tuple(copy.skipped), copy.skipped_count)
 

@@ -23,6 +23,7 @@ from sqlalchemy.pool import QueuePool
 
 from mlops_db.errors import (
     BehindHeadError,
+    IgnoredFailureError,
     InheritedConnectionError,
     PoolerError,
     PoolExhaustedError,
@@ -66,6 +67,7 @@ class OwnedConnection(psycopg2.extensions.connection):
     Attributes:
         owner: the process's id.
         pinned: whether the session has our options; otherwise they are said in each transaction.
+        commits: how often a commit was begun; what became of it is another question.
         idle_since: when it went back into the pool, by the monotonic clock; None before that.
     """
 
@@ -74,6 +76,7 @@ class OwnedConnection(psycopg2.extensions.connection):
         super().__init__(*args, **parameters)
         self.owner = os.getpid()
         self.pinned = True
+        self.commits = 0
         self.idle_since: float | None = None
 
     @property
@@ -89,6 +92,10 @@ class OwnedConnection(psycopg2.extensions.connection):
     def commit(self) -> None:
         """Commit, in the process that opened the connection."""
         self._require_owner()
+        if self.info.transaction_status == psycopg2.extensions.TRANSACTION_STATUS_INERROR:
+            raise IgnoredFailureError  # the server would answer this COMMIT with ROLLBACK, and psycopg2 would not tell
+        if not self.closed:
+            self.commits += 1
         super().commit()
 
     def rollback(self) -> None:
@@ -176,6 +183,7 @@ class ConnectionPool:
     @contextmanager
     def _transaction(self, driver: OwnedConnection, *, check_schema: bool = True) -> Iterator[None]:
         committed: bool | None = False
+        begun = driver.commits
         try:
             if check_schema and not self.schema_is_known:
                 require_known_schema(driver, self.settings)
@@ -187,6 +195,8 @@ class ConnectionPool:
             committed = False if driver.closed else None
             driver.commit()
         except BaseException as error:
+            if driver.commits != begun and committed is False:
+                committed = None  # a session, or the block itself, had begun to commit
             told = failure_of(error, broken=driver.closed > 1, committed=committed, settings=self.settings)
             with suppress(psycopg2.Error):
                 driver.rollback()

@@ -80,6 +80,8 @@ def score(value: object, key: str) -> float | None:
         InvalidValueError: it is no finite number, or not from 0 to 1.
     """
     hint = "Give a number from 0 to 1, or None if it was not measured."
+    if isinstance(value, bool):
+        raise InvalidValueError(key, f"{value} is no score", hint=hint)
     checked = number(value, key, hint=hint)
     if checked is not None and not 0 <= checked <= 1:
         raise InvalidValueError(key, f"{checked} is not from 0 to 1", hint=hint)
