@@ -16,9 +16,10 @@ The partitions are in mlops_internal: one for the old rows up to the end of this
 there are any; one for each month, three ahead; and two without an end, monitoring_metrics_earlier and _later, for what
 is older or newer, so that no insert ever fails for want of a partition. They take the place of a DEFAULT partition,
 beside which PostgreSQL cannot know that partitions are in the order of time: the newest row of a series would then be
-looked for in all of them (9 times slower with 24 months; docs/scaling.md).
+looked for in all of them (10 times slower with 24 months; docs/scaling.md).
 
-A row that breaks a rule stops the revision, as in revision 0008. So does a view of somebody else's on the table, which
+A row that breaks a rule stops the revision, as in revision 0008. So does what would stay with the old table: a trigger,
+a policy, a publication, an index or a constraint of somebody else's. So does a view of somebody else's on the table, which
 would go on reading the old rows only, and a run by another role than the table's owner, to whom the new table would
 belong. Grants are carried over.
 """
@@ -32,7 +33,9 @@ BROKEN = {
     "metric_type is NULL": "metric_type IS NULL",
     "metric_name is NULL": "metric_name IS NULL",
     "metric_value is NaN or infinite": "metric_value IN ('NaN', 'Infinity', '-Infinity')",
-    "timestamp is NULL or infinite": "timestamp IS NULL OR timestamp IN ('infinity', '-infinity')",
+    "timestamp is NULL or not of the years 1 to 9999": "timestamp IS NULL"
+    " OR timestamp AT TIME ZONE 'UTC' < timestamp '0001-01-01'"
+    " OR timestamp AT TIME ZONE 'UTC' >= timestamp '10000-01-01'",
     "created_at is NULL": "created_at IS NULL",
 }
 
@@ -62,6 +65,39 @@ BEGIN
     IF readers IS NOT NULL THEN
         RAISE dependent_objects_still_exist USING
             MESSAGE = format('%s would go on reading the old table of monitoring_metrics; nothing was changed', readers),
+            HINT = format('%s; run it again, and create it anew afterwards.', drops);
+    END IF;
+    SELECT string_agg(left_behind.what, ', '), string_agg(left_behind.drops, '; ')
+      INTO readers, drops
+      FROM (
+          SELECT format('trigger %I', tgname) AS what, format('DROP TRIGGER %I ON monitoring_metrics', tgname) AS drops
+            FROM pg_trigger
+           WHERE tgrelid = 'monitoring_metrics'::regclass AND NOT tgisinternal
+             AND tgname NOT IN ('monitoring_metrics_register_series', 'monitoring_metrics_register_updated_series')
+          UNION ALL
+          SELECT 'row level security', 'ALTER TABLE monitoring_metrics DISABLE ROW LEVEL SECURITY'
+            FROM pg_class WHERE oid = 'monitoring_metrics'::regclass AND relrowsecurity
+          UNION ALL
+          SELECT format('policy %I', polname), format('DROP POLICY %I ON monitoring_metrics', polname)
+            FROM pg_policy WHERE polrelid = 'monitoring_metrics'::regclass
+          UNION ALL
+          SELECT format('publication %I', p.pubname), format('ALTER PUBLICATION %I DROP TABLE monitoring_metrics', p.pubname)
+            FROM pg_publication_rel AS r JOIN pg_publication AS p ON p.oid = r.prpubid
+           WHERE r.prrelid = 'monitoring_metrics'::regclass
+          UNION ALL
+          SELECT format('constraint %I', conname), format('ALTER TABLE monitoring_metrics DROP CONSTRAINT %I', conname)
+            FROM pg_constraint
+           WHERE conrelid = 'monitoring_metrics'::regclass AND contype IN ('c', 'f', 'u', 'x')
+             AND conname NOT IN ('monitoring_metrics_timestamp_check', 'monitoring_metrics_metric_value_check')
+          UNION ALL
+          SELECT format('index %s', indexrelid::regclass), format('DROP INDEX %s', indexrelid::regclass)
+            FROM pg_index AS i
+           WHERE indrelid = 'monitoring_metrics'::regclass
+             AND NOT EXISTS (SELECT FROM pg_constraint AS k WHERE k.conindid = i.indexrelid)
+      ) AS left_behind;
+    IF readers IS NOT NULL THEN
+        RAISE dependent_objects_still_exist USING
+            MESSAGE = format('the new table of monitoring_metrics would be without %s; nothing was changed', readers),
             HINT = format('%s; run it again, and create it anew afterwards.', drops);
     END IF;
 END $find$
@@ -121,7 +157,10 @@ CREATE TABLE monitoring_metrics (
     created_at timestamptz NOT NULL DEFAULT CURRENT_TIMESTAMP,
     -- squawk-ignore prefer-text-field
     model_name varchar(255) NOT NULL DEFAULT 'default',
-    CONSTRAINT monitoring_metrics_timestamp_check CHECK (timestamp > '-infinity' AND timestamp < 'infinity'),
+    CONSTRAINT monitoring_metrics_timestamp_check CHECK (
+        timestamp AT TIME ZONE 'UTC' >= timestamp '0001-01-01'
+        AND timestamp AT TIME ZONE 'UTC' < timestamp '10000-01-01'
+    ),
     CONSTRAINT monitoring_metrics_metric_value_check CHECK (metric_value > '-Infinity' AND metric_value < 'Infinity'),
     CONSTRAINT monitoring_metrics_pkey PRIMARY KEY (model_name, metric_type, metric_name, timestamp, id)
 ) PARTITION BY RANGE (timestamp);
@@ -169,8 +208,11 @@ BEGIN
 END $grants$
 """
 
-CREATE_TRIGGER = """
+CREATE_TRIGGERS = """
 CREATE TRIGGER monitoring_metrics_register_series AFTER INSERT ON monitoring_metrics
+    REFERENCING NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION mlops_internal.register_new_series();
+CREATE TRIGGER monitoring_metrics_register_updated_series AFTER UPDATE ON monitoring_metrics
     REFERENCING NEW TABLE AS new_rows
     FOR EACH STATEMENT EXECUTE FUNCTION mlops_internal.register_new_series()
 """
@@ -191,8 +233,7 @@ BEGIN
         first := this_month;
         month := this_month;
     ELSE
-        -- date_trunc cannot go below the first moment of all.
-        first := least(CASE WHEN first < '4712-01-01 BC' THEN first ELSE date_trunc('month', first, 'UTC') END, this_month);
+        first := least(date_trunc('month', first, 'UTC'), this_month);
         CREATE TEMPORARY TABLE later_metrics ON COMMIT DROP AS
             SELECT * FROM mlops_internal.monitoring_metrics WHERE timestamp >= next_month;
         DELETE FROM mlops_internal.monitoring_metrics WHERE timestamp >= next_month;
@@ -205,7 +246,8 @@ BEGIN
             ' ALTER COLUMN metric_name SET NOT NULL,'
             ' ALTER COLUMN created_at SET NOT NULL,'
             ' ADD CONSTRAINT monitoring_metrics_timestamp_check'
-            '   CHECK (timestamp > ''-infinity'' AND timestamp < ''infinity''),'
+            '   CHECK (timestamp AT TIME ZONE ''UTC'' >= timestamp ''0001-01-01'''
+            '          AND timestamp AT TIME ZONE ''UTC'' < timestamp ''10000-01-01''),'
             ' ADD CONSTRAINT monitoring_metrics_metric_value_check'
             '   CHECK (metric_value > ''-Infinity'' AND metric_value < ''Infinity''),'
             ' ADD CONSTRAINT monitoring_metrics_legacy_bounds CHECK (timestamp >= %L AND timestamp < %L),'
@@ -278,12 +320,13 @@ def upgrade() -> None:
     op.execute(STOP_IF_NOT_ALONE)
     op.execute("LOCK TABLE monitoring_metrics IN ACCESS EXCLUSIVE MODE")
     op.execute("DROP VIEW v_recent_monitoring")
+    op.execute("DROP TRIGGER monitoring_metrics_register_updated_series ON monitoring_metrics")
     op.execute("DROP TRIGGER monitoring_metrics_register_series ON monitoring_metrics")
     op.execute(STEP_ASIDE)
     op.execute(CREATE_PARTITIONED)
     op.execute(CARRY_GRANTS_OVER)
     op.execute(ATTACH)
-    op.execute(CREATE_TRIGGER)
+    op.execute(CREATE_TRIGGERS)
     op.execute(V_RECENT_MONITORING)
 
 
@@ -293,12 +336,13 @@ def downgrade() -> None:
     op.execute("LOCK TABLE monitoring_metrics IN ACCESS EXCLUSIVE MODE")
     op.execute(STOP_IF_IDS_TOO_LARGE)
     op.execute("DROP VIEW v_recent_monitoring")
+    op.execute("DROP TRIGGER monitoring_metrics_register_updated_series ON monitoring_metrics")
     op.execute("DROP TRIGGER monitoring_metrics_register_series ON monitoring_metrics")
     op.execute(STEP_ASIDE)
     op.execute(CREATE_PLAIN)
     op.execute(CARRY_GRANTS_OVER)
     op.execute(COPY_BACK)
-    op.execute(CREATE_TRIGGER)
+    op.execute(CREATE_TRIGGERS)
     op.execute(V_RECENT_MONITORING)
 
 
