@@ -27,7 +27,7 @@ from types import ModuleType
 
 from psycopg2 import sql
 
-from mlops_db.schema.revisions import alembic_folder
+from mlops_db.schema.revisions import alembic_ini
 from mlops_db.server.connection import connect
 from mlops_db.settings import Settings
 
@@ -116,7 +116,7 @@ def _server(options: argparse.Namespace, folder: Path) -> Iterator[Settings]:
 
 def _cases(server: Settings, folder: Path) -> list[Case]:
     head, empty = replace(server, database=AT_HEAD), replace(server, database=EMPTY)
-    mlops_db, alembic = _script("mlops-db"), [*_script("alembic"), "-c", str(alembic_folder() / "alembic.ini")]
+    mlops_db, alembic = _script("mlops-db"), [*_script("alembic"), "-c", str(alembic_ini())]
     psql = [_psql(), "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", *_psql_target(server)]
 
     def recreate() -> None:
@@ -199,7 +199,7 @@ def _psql_target(server: Settings) -> list[str]:
 
 def _bare_project(folder: Path) -> Path:
     """A project with this one's revisions and nothing else of it; returns its alembic.ini."""
-    shutil.copytree(alembic_folder() / "migrations" / "versions", folder / "versions")
+    shutil.copytree(alembic_ini().parent / "migrations" / "versions", folder / "versions")
     (folder / "env.py").write_text(BARE_ENV, encoding="utf-8")
     ini = folder / "alembic.ini"
     ini.write_text(BARE_INI, encoding="utf-8")
