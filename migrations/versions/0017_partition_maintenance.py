@@ -4,7 +4,8 @@ Why: each month needs its partition before its rows come, rows that came early o
     months are to go when they are older than somebody wants to keep them. In SQL, so that `mlops-db maintain`, pg_cron
     (`CALL mlops_internal.maintain('90 days')`) and an Airflow task do the same.
 Locks: none. The functions themselves take ACCESS EXCLUSIVE on monitoring_metrics when they are called: for a moment
-    to create and to drop, and while rows are moved, some 0.7 seconds per 100,000 (docs/scaling.md).
+    to create and to drop; and while rows are moved, some 0.7 seconds per 100,000 (docs/scaling.md), and those that stay
+    in monitoring_metrics_earlier are read once for each month that is moved out of it.
 Loss on downgrade: nothing but the functions.
 
 Each function takes one step, in the transaction of its caller, and says what it did; NULL means that nothing is left to
@@ -39,13 +40,38 @@ CREATE FUNCTION mlops_internal.begin_maintenance() RETURNS void
 LANGUAGE plpgsql {SAFE}
 AS $function$
 DECLARE
+    owner constant text := (
+        SELECT pg_get_userbyid(relowner) FROM pg_class WHERE oid = 'public.monitoring_metrics'::regclass
+    );
     patience constant text := current_setting('lock_timeout');
 BEGIN
+    IF owner <> current_user THEN
+        RAISE insufficient_privilege USING
+            MESSAGE = format('monitoring_metrics belongs to %s, and new partitions would belong to %s;'
+                             ' nothing was changed', owner, current_user),
+            HINT = format('Call it as the owner: POSTGRES_USER=%s.', owner);
+    END IF;
     -- Another maintenance may move rows for longer than anybody should wait for a table; and before it ends, whoever
     -- looks at the partitions waits for the table.
     PERFORM set_config('lock_timeout', '0', true);
     PERFORM pg_advisory_xact_lock(hashtextextended('mlops_db.maintenance', 0));
     PERFORM set_config('lock_timeout', patience, true);
+END
+$function$
+""",
+    "name_of_month(timestamptz)": f"""
+CREATE FUNCTION mlops_internal.name_of_month(month timestamptz) RETURNS text
+LANGUAGE plpgsql {SAFE}
+AS $function$
+DECLARE
+    name constant text := 'monitoring_metrics_' || to_char(month, 'YYYY_MM');
+BEGIN
+    IF to_regclass('mlops_internal.' || name) IS NOT NULL THEN
+        RAISE duplicate_table USING
+            MESSAGE = format('mlops_internal.%s is there, and is not the partition of its month; nothing was changed', name),
+            HINT = format('Keep it under another name: ALTER TABLE mlops_internal.%s RENAME TO ...', name);
+    END IF;
+    RETURN name;
 END
 $function$
 """,
@@ -63,8 +89,8 @@ BEGIN
     IF month > last THEN
         RETURN NULL;
     END IF;
+    name := mlops_internal.name_of_month(month);
     LOCK TABLE ONLY public.monitoring_metrics IN ACCESS EXCLUSIVE MODE;
-    name := 'monitoring_metrics_' || to_char(month, 'YYYY_MM');
     ALTER TABLE public.monitoring_metrics DETACH PARTITION mlops_internal.monitoring_metrics_later;
     EXECUTE format('CREATE TABLE mlops_internal.%I PARTITION OF public.monitoring_metrics FOR VALUES FROM (%L) TO (%L)',
                    name, month, month + interval '1 month');
@@ -86,6 +112,7 @@ DECLARE
     oldest constant timestamptz := date_trunc('month', CURRENT_TIMESTAMP) - interval '10 years';
     upper_end timestamptz;
     month timestamptz;
+    empty_month timestamptz;
     name text;
 BEGIN
     PERFORM mlops_internal.begin_maintenance();
@@ -94,11 +121,19 @@ BEGIN
     END IF;
     LOCK TABLE ONLY public.monitoring_metrics IN ACCESS EXCLUSIVE MODE;
     SELECT upper INTO STRICT upper_end FROM mlops_internal.metric_partitions() WHERE lower = '-infinity';
-    month := date_trunc('month', upper_end - interval '1 microsecond');
-    name := 'monitoring_metrics_' || to_char(month, 'YYYY_MM');
+    SELECT date_trunc('month', max(timestamp)) INTO STRICT month FROM mlops_internal.monitoring_metrics_earlier;
+    name := mlops_internal.name_of_month(month);
     ALTER TABLE public.monitoring_metrics DETACH PARTITION mlops_internal.monitoring_metrics_earlier;
+    -- The months after it that no row is of come along, because the partitions must leave no gap.
+    empty_month := month + interval '1 month';
+    WHILE empty_month < upper_end LOOP
+        EXECUTE format('CREATE TABLE mlops_internal.%I PARTITION OF public.monitoring_metrics'
+                       ' FOR VALUES FROM (%L) TO (%L)', mlops_internal.name_of_month(empty_month), empty_month,
+                       least(empty_month + interval '1 month', upper_end));
+        empty_month := empty_month + interval '1 month';
+    END LOOP;
     EXECUTE format('CREATE TABLE mlops_internal.%I PARTITION OF public.monitoring_metrics FOR VALUES FROM (%L) TO (%L)',
-                   name, month, upper_end);
+                   name, month, least(month + interval '1 month', upper_end));
     EXECUTE format('INSERT INTO mlops_internal.%I SELECT * FROM mlops_internal.monitoring_metrics_earlier'
                    ' WHERE timestamp >= %L', name, month);
     DELETE FROM mlops_internal.monitoring_metrics_earlier WHERE timestamp >= month;
@@ -113,7 +148,9 @@ CREATE FUNCTION mlops_internal.partitions_older_than(keep interval) RETURNS SETO
 LANGUAGE plpgsql STABLE STRICT {SAFE}
 AS $function$
 BEGIN
-    IF keep <= interval '0' THEN
+    IF keep > interval '1000 years' THEN
+        RETURN;  -- before the first moment of all
+    ELSIF CURRENT_TIMESTAMP - keep >= CURRENT_TIMESTAMP THEN
         RAISE invalid_parameter_value USING
             MESSAGE = format('metrics cannot be kept for %s', keep), HINT = 'Give a time above 0, such as 90 days.';
     END IF;
@@ -180,6 +217,7 @@ COMMENTS = {
     "FUNCTION mlops_internal.register_new_series()": "Enter the series of the rows that a statement inserted.",
     "FUNCTION mlops_internal.metric_partitions()": "The partitions of monitoring_metrics, oldest first, with their bounds.",
     "FUNCTION mlops_internal.begin_maintenance()": "Wait for another maintenance to end, and let the next one wait.",
+    "FUNCTION mlops_internal.name_of_month(timestamptz)": "The name that the partition of a month is to get.",
     "FUNCTION mlops_internal.create_next_partition(integer)": "Create the next month that is missing, up to months_ahead"
     " after this one; returns its name, or NULL if none is missing.",
     "FUNCTION mlops_internal.move_earlier_month()": "Move the newest month out of monitoring_metrics_earlier into a"

@@ -49,7 +49,11 @@ monitoring_metrics = Table(
         server_default="default",
         comment="The model that was measured.",
     ),
-    CheckConstraint("timestamp > '-infinity' AND timestamp < 'infinity'", name="timestamp"),
+    CheckConstraint(
+        "timestamp AT TIME ZONE 'UTC' >= timestamp '0001-01-01'"
+        " AND timestamp AT TIME ZONE 'UTC' < timestamp '10000-01-01'",
+        name="timestamp",
+    ),
     CheckConstraint("metric_value > '-Infinity' AND metric_value < 'Infinity'", name="metric_value"),
     PrimaryKeyConstraint("model_name", "metric_type", "metric_name", "timestamp", "id"),
     comment="What monitoring measured, one row a value; partitioned by month.",
