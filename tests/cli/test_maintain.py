@@ -161,7 +161,7 @@ def test_a_role_that_does_not_own_the_table_is_refused(head: Database) -> None:
 
         done = head.run("mlops-db", "maintain", POSTGRES_USER="mlops_test_writer", POSTGRES_PASSWORD="writer")  # noqa: S106
 
-        told(done, "permission denied", "owner")
+        told(done, "monitoring_metrics belongs to", "owner")
     finally:
         head.query("DROP OWNED BY mlops_test_writer")
         head.query("DROP ROLE mlops_test_writer")

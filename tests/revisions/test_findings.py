@@ -79,8 +79,8 @@ RULES = {
             ["'NaN'", "'Infinity'", "'-Infinity'"], "NULL",
         ),
         Rule(
-            "0016", "monitoring_metrics", "timestamp is NULL or infinite", "timestamp",
-            ["NULL", "'infinity'", "'-infinity'"], "created_at", EITHER,
+            "0016", "monitoring_metrics", "timestamp is NULL or not of the years 1 to 9999", "timestamp",
+            ["NULL", "'infinity'", "'-infinity'", "'0001-12-31 23:59:59 BC'", "'10000-01-01'"], "created_at", EITHER,
         ),
         Rule("0016", "monitoring_metrics", "created_at is NULL", "created_at", ["NULL"], "now()", NULL),
     )
@@ -174,7 +174,7 @@ def test_values_at_the_edge_of_a_rule_pass(empty: Database, revision: str) -> No
         INSERT INTO retraining_decisions (action, gate_results, decision_timestamp)
         VALUES ('promote', NULL, 'infinity'), ('reject', '{}', '-infinity'), ('pending', '{"a": [null]}', now());
         INSERT INTO monitoring_metrics (metric_type, metric_name, metric_value, timestamp)
-        VALUES ('', '', NULL, '4713-01-01 BC'), ('a', 'b', 1.7976931348623157e308, '294276-12-31 23:59:59.999999'),
+        VALUES ('', '', NULL, '0001-01-01'), ('a', 'b', 1.7976931348623157e308, '9999-12-31 23:59:59.999999'),
                ('a', 'b', 5e-324, now()), ('a', 'b', '-0', now())
     """)
 

@@ -139,9 +139,11 @@ def test_rows_that_came_late_move_a_month_a_call_the_newest_first(head: Database
     add(head, -1, -3, -3)
     assert filled(head) == {EARLIER: 3}
 
-    moved = [move(head) for _ in range(4)]
+    moved = [move(head) for _ in range(3)]
 
-    assert moved == [*months(head, -3, -1)[::-1], None]
+    # The month between the two, which no row is of, comes along.
+    assert moved == [month(head, -1), month(head, -3), None]
+    assert set(months(head, -3, -1)) <= partitions(head).keys()
     assert filled(head) == {month(head, -1): 1, month(head, -3): 2}
     assert values(head) == [-3, -3, -1]
     without_gaps(head)
@@ -449,3 +451,39 @@ def test_ten_writers_lose_no_row_while_maintenance_runs(neglected: Database, kee
     assert keep is not None or len(found) == len(written)
     assert neglected.value("SELECT count(*) FROM mlops_internal.metric_series") == WRITERS * INSERTS
     without_gaps(neglected)
+
+
+def test_a_table_that_has_a_month_s_name_is_told(head: Database) -> None:
+    add(head, -1)
+    head.query(f"CREATE TABLE mlops_internal.{month(head, -1)} ()")
+
+    with pytest.raises(psycopg.errors.DuplicateTable, match="is not the partition of its month; nothing") as refused:
+        move(head)
+
+    assert "RENAME TO" in (refused.value.diag.message_hint or "")
+    assert filled(head) == {EARLIER: 1}
+
+
+def test_only_the_owner_maintains_or_new_partitions_would_be_somebody_else_s(head: Database) -> None:
+    head.query("CREATE ROLE mlops_test_other SUPERUSER")
+    head.query("SET ROLE mlops_test_other")
+    try:
+        with pytest.raises(psycopg.errors.InsufficientPrivilege, match="would belong to mlops_test_other"):
+            create(head, 12)
+    finally:
+        head.query("RESET ROLE")
+        head.query("DROP ROLE mlops_test_other")
+
+
+@pytest.mark.parametrize("keep", ["-100 years 36001 days", "0", "-1 day"])
+def test_a_time_that_leads_ahead_drops_nothing(head: Database, keep: str) -> None:
+    before = partitions(head)
+
+    with pytest.raises(psycopg.errors.InvalidParameterValue, match="metrics cannot be kept for"):
+        drop(head, keep)
+
+    assert partitions(head) == before
+
+
+def test_a_time_before_all_times_drops_nothing(head: Database) -> None:
+    assert drop(head, "9999 years") is None

@@ -22,7 +22,7 @@ LARGEST_INTEGER = 2**31 - 1
 MONTH = "date_trunc('month', now(), 'UTC')"
 # From both ends of what a timestamp holds, from the edges of this month, and from months to come.
 MOMENTS = (
-    "'4713-01-01 00:00:00+00 BC'",
+    "'0001-01-01 00:00:00+00'",
     "'0001-06-01 00:00:00+00'",
     "'1969-12-31 23:59:59.999999+00'",
     f"{MONTH} - interval '1 microsecond'",
@@ -31,7 +31,7 @@ MOMENTS = (
     f"({MONTH} AT TIME ZONE 'UTC' + interval '1 month') AT TIME ZONE 'UTC'",
     f"({MONTH} AT TIME ZONE 'UTC' + interval '4 months') AT TIME ZONE 'UTC' - interval '1 microsecond'",
     f"({MONTH} AT TIME ZONE 'UTC' + interval '4 months') AT TIME ZONE 'UTC'",
-    "'294276-12-31 23:59:59.999999+00'",
+    "'9999-12-31 23:59:59.999999+00'",
 )
 
 
@@ -325,3 +325,27 @@ def test_the_owner_stays_the_owner_of_the_table_and_of_the_months(plain: Databas
     commands.upgrade(plain.settings)
 
     assert plain.query(owners) == [(plain.settings.user,)]
+
+
+@pytest.mark.parametrize(
+    ("what", "statement"),
+    [
+        ("trigger told", "CREATE TRIGGER told AFTER INSERT ON monitoring_metrics EXECUTE FUNCTION tell()"),
+        ("row level security", "ALTER TABLE monitoring_metrics ENABLE ROW LEVEL SECURITY"),
+        ("policy mine", "CREATE POLICY mine ON monitoring_metrics"),
+        ("publication outside", "CREATE PUBLICATION outside FOR TABLE monitoring_metrics"),
+        ("constraint short", "ALTER TABLE monitoring_metrics ADD CONSTRAINT short CHECK (length(metric_name) < 99)"),
+        ("index by_time", "CREATE INDEX by_time ON monitoring_metrics (timestamp)"),
+    ],
+)
+def test_what_would_stay_with_the_old_table_stops_it(empty: Database, what: str, statement: str) -> None:
+    commands.upgrade(empty.settings, "0015")
+    empty.query("CREATE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'")
+    empty.query(statement)
+
+    with pytest.raises(RefusedError, match=f"would be without {what}; nothing was changed") as refused:
+        commands.upgrade(empty.settings, "0016")
+
+    drop = refused.value.hint.removesuffix("; run it again, and create it anew afterwards.")
+    empty.query(drop)
+    commands.upgrade(empty.settings, "0016")

@@ -223,3 +223,14 @@ def test_metrics_that_were_there_before_are_registered_by_0015(empty: Database) 
     assert series(empty) == known
     commands.upgrade(empty.settings, "0015")
     assert series(empty) == known
+
+
+def test_rows_that_come_to_another_series_by_update_register_it(head: Database) -> None:
+    head.query("INSERT INTO monitoring_metrics (metric_type, metric_name, metric_value) VALUES ('drift', 'psi', 0.1)")
+
+    head.query("UPDATE monitoring_metrics SET model_name = 'churn'")
+
+    assert head.query("SELECT model_name, health FROM v_recent_monitoring ORDER BY 1") == [
+        ("churn", "ok"),
+        ("default", "missing"),
+    ]

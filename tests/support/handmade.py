@@ -116,7 +116,8 @@ FINDINGS = {
     "0016": Finding(
         "rows of monitoring_metrics break rules of revision 0016: metric_type is NULL (2 rows, id 10, 13);"
         " metric_name is NULL (2 rows, id 10, 13); metric_value is NaN or infinite (2 rows, id 11, 12);"
-        " timestamp is NULL or infinite (1 row, id 10); created_at is NULL (1 row, id 10); nothing was changed",
+        " timestamp is NULL or not of the years 1 to 9999 (1 row, id 10); created_at is NULL (1 row, id 10);"
+        " nothing was changed",
         [10, 11, 12, 13],
         """
         DELETE FROM monitoring_metrics WHERE timestamp IS NULL;
