@@ -6,10 +6,10 @@ Why: monitoring adds rows for ever. By months, the oldest ones go by dropping a 
     id). A value that is NaN or infinite spoils every average; a row without series or moment answers no question. NULL
     as a value means that it could not be computed.
 Locks: ACCESS SHARE on monitoring_metrics while its rows are read for the findings; then ACCESS EXCLUSIVE on it and on
-    v_recent_monitoring while the table is rewritten with 64-bit ids and its key is built, 6 to 10 seconds per million
-    rows on two busy cores, three quarters of it for the key (docs/scaling.md): readers and writers of metrics wait for
-    that long. It is the one stall of the upgrade. After it the table becomes a partition as it is, without another
-    copy. Downgrade copies all rows under ACCESS EXCLUSIVE, some 5 seconds per million.
+    v_recent_monitoring while the table is rewritten with 64-bit ids and its key is built, 3 to 10 seconds per million
+    rows, by how busy two cores were (docs/scaling.md): readers and writers of metrics wait for that long. It is the one
+    stall of the upgrade. After it the table becomes a partition as it is, without another copy. Downgrade copies all
+    rows under ACCESS EXCLUSIVE, 2 to 5 seconds per million.
 Loss on downgrade: nothing of the rows. The months become one table again.
 
 The partitions are in mlops_internal: one for the old rows up to the end of this month (monitoring_metrics_legacy), if
