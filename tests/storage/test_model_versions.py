@@ -277,7 +277,7 @@ def test_a_promotion_that_waited_is_of_the_time_after_it(head: Database, models:
     with ThreadPoolExecutor(1) as threads, head.connection.transaction():
         head.query("SELECT pg_advisory_xact_lock(hashtextextended('mlops_db.model default', 0))")
         promotion = threads.submit(models.promote, "a")
-        while not head.query("SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"):
+        while not head.value("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"):
             assert not promotion.done()
         waited = head.value("SELECT clock_timestamp()")
     promoted_at = promotion.result().promoted_at
