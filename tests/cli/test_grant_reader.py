@@ -1,9 +1,11 @@
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 
 import psycopg
 import pytest
 
+from mlops_db.errors import RefusedError
 from mlops_db.migration.reader import grant_reader
 from mlops_db.schema.objects import TABLES, VIEWS
 from support.database import Database
@@ -130,6 +132,30 @@ def test_a_role_that_can_do_more_is_refused_and_gets_nothing(head: Database, rol
 
     told(done, "can do more than read the views: INSERT on model_versions", "REVOKE")
     assert not head.value("SELECT has_table_privilege(%s, 'v_model_timeline', 'SELECT')", [ROLE])
+
+
+@pytest.mark.parametrize(
+    ("grant", "told_as"),
+    [
+        ("SELECT (id, status) ON model_versions", "SELECT on model_versions"),
+        ("UPDATE (status) ON model_versions", "UPDATE on model_versions"),
+        ("USAGE ON SEQUENCE monitoring_metrics_id_seq", "USAGE on sequence monitoring_metrics_id_seq"),
+        ("USAGE ON SCHEMA mlops_internal", "USAGE on schema mlops_internal"),
+        ("CREATE ON SCHEMA mlops_internal", "CREATE on schema mlops_internal"),
+    ],
+)
+def test_every_way_to_do_more_is_seen(head: Database, role: str, grant: str, told_as: str) -> None:
+    head.query(f"GRANT {grant} TO {role}")
+
+    with pytest.raises(RefusedError, match=re.escape(told_as)):
+        grant_reader(head.settings, ROLE)
+
+    assert not head.value("SELECT has_table_privilege(%s, 'v_model_timeline', 'SELECT')", [ROLE])
+
+
+@pytest.mark.parametrize("name", ["", "public", "pg_monitors"])
+def test_a_name_that_no_role_can_have_is_told(head: Database, name: str) -> None:
+    told(head.run("mlops-db", "grant-reader", name), f'no role "{name}"', "Name a role of your own.")
 
 
 def test_the_owner_is_no_reader(head: Database) -> None:

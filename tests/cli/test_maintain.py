@@ -177,3 +177,21 @@ def test_pg_cron_and_airflow_call_the_same(head: Database) -> None:
     assert head.value("SELECT count(*) FROM monitoring_metrics") == 7
     with pytest.raises(psycopg.errors.InvalidParameterValue, match="cannot be kept"):
         head.query("CALL mlops_internal.maintain('-1 day')")
+
+
+def test_a_dry_run_tells_what_is_moved_and_then_dropped(head: Database) -> None:
+    head.query(A_YEAR)
+
+    dry = head.run("mlops-db", "maintain", "--dry-run", "--keep", "6mo")
+
+    assert dry.stdout.splitlines()[-1].endswith(": 11 to move, 5 to drop. Nothing was changed (--dry-run).")
+    assert head.run("mlops-db", "maintain", "--keep", "6mo").stdout.endswith(
+        ": 11 partitions filled with moved rows, 5 partitions dropped.\n"
+    )
+
+
+def test_the_longest_time_keeps_everything(head: Database) -> None:
+    head.query(A_YEAR)
+
+    assert "to drop" not in head.run("mlops-db", "maintain", "--dry-run", "--keep", "9999y").stdout
+    assert "dropped" not in head.run("mlops-db", "maintain", "--keep", "9999y").stdout

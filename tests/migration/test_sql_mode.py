@@ -9,7 +9,7 @@ from mlops_db.migration import commands
 from mlops_db.migration.commands import alembic_config
 from mlops_db.migration.history import read_history
 from mlops_db.schema.revisions import revisions
-from support.database import Database, clean_environment, run_command
+from support.database import Database, clean_environment, client, run_command
 
 HEAD = revisions()[-1].id
 IDS = [revision.id for revision in revisions()]
@@ -101,3 +101,22 @@ def test_a_revision_that_a_script_could_not_finish_is_not_in_the_history(empty: 
         empty.psql(written(empty, "upgrade", "head"))
 
     assert [entry[:3] for entry in entries(empty)] == [("upgrade", "0001", "applied"), ("upgrade", "0002", "applied")]
+
+
+def test_a_script_refuses_a_database_that_is_elsewhere_and_changes_nothing(empty: Database) -> None:
+    script = empty.run("alembic", "upgrade", "0004:0007", "--sql").stdout
+    assert empty.run("alembic", "upgrade", "0006").returncode == 0
+    before = empty.dump()
+
+    for stop in ("on", "off"):
+        done = run_command(
+            client("psql"), "-X", "-q", "-v", f"ON_ERROR_STOP={stop}",
+            "-h", empty.settings.host, "-p", str(empty.settings.port), "-U", empty.settings.user,
+            "-d", empty.settings.database,
+            environment=clean_environment(PGPASSWORD=empty.settings.password or ""), stdin=script,
+        )  # fmt: skip
+        assert "this database is at revision 0006, and the script goes on from 0004; nothing was changed" in done.stderr
+        if stop == "on":
+            assert done.returncode != 0
+            assert empty.dump() == before
+            assert empty.value("SELECT version_num FROM alembic_version") == "0006"

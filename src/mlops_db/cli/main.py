@@ -22,6 +22,7 @@ Revisions are Alembic's: alembic upgrade head, alembic downgrade base, alembic h
 Where to connect is in the environment, or in .env: see .env.example.
 """
 EXIT_USAGE = 64
+MAX_DIGITS = 9
 EXIT_TERMINATED = 128 + signal.SIGTERM
 
 
@@ -97,15 +98,21 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _whole(text: str) -> int:
+    if not (text.isascii() and text.isdigit()) or len(text) > MAX_DIGITS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
+    return int(text)
+
+
 def _days(text: str) -> int:
-    number = int(text)
+    number = _whole(text)
     if not 90 <= number <= 730:  # noqa: PLR2004  (three months of story are the least, and two years are written in a minute)
         raise argparse.ArgumentTypeError(f"{text} is not a number from 90 to 730")
     return number
 
 
 def _positive(text: str) -> int:
-    number = int(text)
+    number = _whole(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a number from 1")
     return number

@@ -57,6 +57,16 @@ _PLAN = text("""
            GROUP BY 1 ORDER BY 1 DESC
       ) AS months
     UNION ALL
+    SELECT 'drop', 'monitoring_metrics_' || to_char(month, 'YYYY_MM'), rows, NULL
+      FROM (
+          SELECT date_trunc('month', timestamp, 'UTC') AS month, count(*) AS rows
+            FROM mlops_internal.monitoring_metrics_earlier
+           WHERE timestamp >= date_trunc('month', now(), 'UTC') - interval '10 years'
+           GROUP BY 1 ORDER BY 1
+      ) AS moved
+     WHERE month + interval '1 month'
+           <= CASE WHEN CAST(:keep AS interval) <= interval '1000 years' THEN now() - CAST(:keep AS interval) END
+    UNION ALL
     SELECT 'drop', old.name, greatest(c.reltuples, pg_stat_get_live_tuples(c.oid))::bigint,
            pg_size_pretty(pg_total_relation_size(c.oid))
       FROM mlops_internal.partitions_older_than(CAST(:keep AS interval)) AS old (name)
@@ -99,7 +109,7 @@ def interval_of(keep: str) -> str:
 def planned(settings: Settings, *, keep: str | None) -> list[Step]:
     """What maintenance would do now; only reads.
 
-    A month that is both to be moved and older than `keep` is told as moved only; it is dropped right after.
+    Months without rows that come along, so that the partitions leave no gap, are not told.
 
     Args:
         settings: where the database is.

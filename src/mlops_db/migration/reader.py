@@ -15,18 +15,42 @@ from mlops_db.server.connection import connect, explained_statement_failure
 if TYPE_CHECKING:
     from mlops_db.settings import Settings
 
+NO_ROLES = ("", "public", "none", "current_user", "current_role", "session_user")
+# What PostgreSQL before 15 grants to everybody, and with it to the role.
+_EVERYBODY_MAY_CREATE = """
+    EXISTS (SELECT FROM pg_namespace AS p CROSS JOIN aclexplode(coalesce(p.nspacl, acldefault('n', p.nspowner))) AS acl
+             WHERE p.nspname = 'public' AND acl.grantee = 0 AND acl.privilege_type = 'CREATE')
+"""
 # What the role can do beyond reading the views, by whatever way: granted to it, to a role that it is in, or to PUBLIC.
 _BEYOND = """
-    SELECT format('%%s on %%s', privilege, c.oid::regclass)
+    SELECT format('%%s on %%s', privilege, c.oid::regclass) AS beyond
       FROM pg_class AS c
       JOIN pg_namespace AS n ON n.oid = c.relnamespace
      CROSS JOIN unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER']) AS privilege
      WHERE n.nspname IN ('public', 'mlops_internal') AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
-       AND has_table_privilege(%(role)s, c.oid, privilege)
+       AND CASE
+               WHEN privilege IN ('SELECT', 'INSERT', 'UPDATE', 'REFERENCES')
+                   THEN has_any_column_privilege(%(role)s, c.oid, privilege)
+               ELSE has_table_privilege(%(role)s, c.oid, privilege)
+           END
        AND NOT (privilege = 'SELECT' AND c.oid = ANY(%(views)s::regclass[]))
     UNION ALL
-    SELECT 'CREATE on schema mlops_internal'
-     WHERE has_schema_privilege(%(role)s, 'mlops_internal', 'CREATE')
+    SELECT format('%%s on sequence %%s', privilege, c.oid::regclass)
+      FROM pg_class AS c
+      JOIN pg_namespace AS n ON n.oid = c.relnamespace
+     CROSS JOIN unnest(ARRAY['USAGE', 'SELECT', 'UPDATE']) AS privilege
+     WHERE n.nspname IN ('public', 'mlops_internal') AND c.relkind = 'S'
+       AND has_sequence_privilege(%(role)s, c.oid, privilege)
+    UNION ALL
+    SELECT format('%%s on schema mlops_internal', privilege)
+      FROM unnest(ARRAY['USAGE', 'CREATE']) AS privilege
+     WHERE has_schema_privilege(%(role)s, 'mlops_internal', privilege)
+    UNION ALL
+    SELECT 'CREATE on schema public'
+     WHERE has_schema_privilege(%(role)s, 'public', 'CREATE') AND NOT ({everybody_may_create})
+    UNION ALL
+    SELECT format('CREATE on database %%I', current_database())
+     WHERE has_database_privilege(%(role)s, current_database(), 'CREATE')
      ORDER BY 1
 """
 
@@ -55,20 +79,25 @@ def grant_reader(settings: Settings, role: str) -> bool:
         try:
             cursor.execute("SELECT FROM pg_roles WHERE rolname = %s", (role,))
             if cursor.rowcount == 0:
+                create = sql.SQL("CREATE ROLE {} NOLOGIN").format(name).as_string(connection)
                 raise RefusedError(
                     f'there is no role "{role}" on this server; nothing was changed',
-                    hint=f"Create it: {sql.SQL('CREATE ROLE {} NOLOGIN').format(name).as_string(connection)};",
+                    hint="Name a role of your own."
+                    if role in NO_ROLES or role.startswith("pg_")
+                    else f"Create it: {create};",
                 )
             for statement in ("GRANT USAGE ON SCHEMA public TO {}", f"GRANT SELECT ON {', '.join(views)} TO {{}}"):
                 cursor.execute(sql.SQL(statement).format(name))
-            for notice in connection.notices:
-                # To somebody who does not own them, GRANT grants nothing and only warns.
-                if "no privileges were granted" in notice:
-                    raise NotPermittedError(
-                        f'role "{settings.user}" may not grant on the views; nothing was changed',
-                        hint="Connect as the owner of the database.",
-                    )
-            cursor.execute(_BEYOND, {"role": role, "views": views})
+            cursor.execute(
+                "SELECT bool_and(has_table_privilege(%s, view, 'SELECT')) FROM unnest(%s::regclass[]) AS view",
+                (role, views),
+            )
+            if cursor.fetchone() != (True,):  # to who does not own them, the server only says a warning
+                raise NotPermittedError(
+                    f'role "{settings.user}" may not grant on the views; nothing was changed',
+                    hint="Connect as the owner of the database.",
+                )
+            cursor.execute(_BEYOND.format(everybody_may_create=_EVERYBODY_MAY_CREATE), {"role": role, "views": views})
             beyond = [privilege for (privilege,) in cursor.fetchall()]
             if beyond:
                 raise RefusedError(
@@ -76,7 +105,7 @@ def grant_reader(settings: Settings, role: str) -> bool:
                     hint="REVOKE that, from the role, from PUBLIC, or from the roles that it is a member of; or take "
                     "another role.",
                 )
-            cursor.execute("SELECT has_schema_privilege(%s, 'public', 'CREATE')", (role,))
+            cursor.execute(f"SELECT {_EVERYBODY_MAY_CREATE}")
             (may_create,) = cursor.fetchone() or (False,)
         except psycopg2.Error as error:
             raise explained_statement_failure(error, settings) from None

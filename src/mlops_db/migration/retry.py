@@ -62,7 +62,7 @@ def with_retries(  # noqa: PLR0913  (all but the first by name)
                     f"no lock after {tries} {'try' if tries == 1 else 'tries'}, blocked by {seen}; "
                     "the step was rolled back, those before it are done",
                     hint="End that session or let it finish, then run the same command; it goes on where it stopped. "
-                    "-x retry-for=10min tries longer.",
+                    "MLOPS_RETRY_FOR=10min, for alembic also -x retry-for=10min, tries longer.",
                 ) from error
             pause_s = min(left, pause * random.uniform(0.5, 1))  # noqa: S311  (jitter, not a secret)
             progress.note(f"no lock, blocked by {seen}; next try in {duration(pause_s)}")

@@ -296,6 +296,24 @@ def _only_writes_a_file(context: EnvironmentContext) -> bool:
     return False
 
 
+# In the step's transaction, so that nothing of it happens to a database that is somewhere else, also where a script is
+# run on after an error.
+_REFUSE_ANOTHER_REVISION = """\
+DO $at$
+DECLARE
+    wanted constant text[] := ARRAY[{revisions}]::text[];
+    found constant text[] := ARRAY(SELECT version_num FROM alembic_version ORDER BY version_num);
+BEGIN
+    IF found <> wanted THEN
+        RAISE object_not_in_prerequisite_state USING
+            MESSAGE = format('this database is at revision %s, and the script goes on from %s; nothing was changed',
+                             coalesce(nullif(array_to_string(found, ', '), ''), 'base'),
+                             coalesce(nullif(array_to_string(wanted, ', '), ''), 'base')),
+            HINT = 'Write the script for it: alembic upgrade <its revision>:head --sql';
+    END IF;
+END $at$;"""
+
+
 def _write_sql(context: EnvironmentContext, options: Options) -> None:
     if options.plan:
         raise SettingsError("-x plan=true looks at the database, and --sql must not", hint="Leave one of them out.")
@@ -306,7 +324,19 @@ def _write_sql(context: EnvironmentContext, options: Options) -> None:
     def steps(heads: Any, migration: MigrationContext) -> Iterator[Any]:
         for step in alembics_steps(heads, migration):
             write(view_grants.SAVE)
+            if isinstance(step, RevisionStep):
+                step.migration_fn = refusing_another_revision(step)
             yield step
+
+    def refusing_another_revision(step: RevisionStep) -> Callable[..., None]:
+        migrate = step.migration_fn
+
+        @wraps(migrate)
+        def guarded(**arguments: Any) -> None:
+            write(_REFUSE_ANOTHER_REVISION.format(revisions=", ".join(map(repr, step.from_revisions_no_deps))))
+            migrate(**arguments)
+
+        return guarded
 
     def before_commit(*, step: MigrationInfo, **_: Any) -> None:
         write(view_grants.RESTORE)
