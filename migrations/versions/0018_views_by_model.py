@@ -1,7 +1,8 @@
 """Rebuild the three views: by model, and quick whatever the tables grow to.
 
 Why: several models live side by side now, so each view says which one, and the timeline compares a version with its own
-    model's predecessor. v_decision_history may rely on its order being an index's: LIMIT 10 reads ten rows.
+    model's predecessor. A version that was rolled back to was promoted more than once, which the decisions tell.
+    v_decision_history may rely on its order being an index's: LIMIT 10 reads ten rows.
     v_recent_monitoring goes from the catalogue of series to the newest rows by the primary key, instead of sorting all
     rows there are, and says what is stale, failed, or beyond its thresholds.
 Locks: ACCESS EXCLUSIVE on the views, and ACCESS SHARE on the tables, for a moment.
@@ -72,24 +73,51 @@ ORDER BY d.decision_timestamp DESC, d.id DESC
 
 V_MODEL_TIMELINE = """
 CREATE VIEW v_model_timeline AS
+WITH promotions AS (
+    SELECT model_name, id AS version_id, promoted_at FROM model_versions WHERE promoted_at IS NOT NULL
+    UNION
+    SELECT v.model_name, v.id, d.decision_timestamp
+    FROM retraining_decisions AS d
+    JOIN model_versions AS v ON v.mlflow_run_id = d.candidate_mlflow_run_id AND v.model_name = d.model_name
+    WHERE d.action = 'promote' AND d.decision_timestamp < v.promoted_at
+),
+changes AS (
+    SELECT p.*, lag(p.version_id) OVER in_order AS before_id
+    FROM promotions AS p
+    WINDOW in_order AS (PARTITION BY p.model_name ORDER BY p.promoted_at, p.version_id)
+),
+periods AS (
+    SELECT
+        c.version_id,
+        c.promoted_at,
+        c.before_id,
+        lead(c.promoted_at) OVER in_order AS production_until
+    FROM changes AS c
+    WHERE c.before_id IS DISTINCT FROM c.version_id
+    WINDOW in_order AS (PARTITION BY c.model_name ORDER BY c.promoted_at, c.version_id)
+),
+latest AS (
+    SELECT DISTINCT ON (version_id) * FROM periods ORDER BY version_id, promoted_at DESC
+)
 SELECT
-    id,
-    model_name,
-    mlflow_run_id,
-    model_version,
-    status,
-    status = 'production' AS in_production,
-    f1_score,
-    brier_score,
-    created_at,
-    promoted_at,
-    CASE WHEN promoted_at IS NOT NULL THEN lead(promoted_at) OVER promotions END AS production_until,
-    CASE WHEN promoted_at IS NOT NULL THEN lag(model_version) OVER promotions END AS previous_version,
-    CASE WHEN promoted_at IS NOT NULL THEN f1_score - lag(f1_score) OVER promotions END AS f1_delta,
-    CASE WHEN promoted_at IS NOT NULL THEN brier_score - lag(brier_score) OVER promotions END AS brier_delta
-FROM model_versions
-WINDOW promotions AS (PARTITION BY model_name ORDER BY promoted_at, id)
-ORDER BY created_at DESC, id DESC
+    v.id,
+    v.model_name,
+    v.mlflow_run_id,
+    v.model_version,
+    v.status,
+    v.status = 'production' AS in_production,
+    v.f1_score,
+    v.brier_score,
+    v.created_at,
+    v.promoted_at,
+    latest.production_until,
+    before.model_version AS previous_version,
+    v.f1_score - before.f1_score AS f1_delta,
+    v.brier_score - before.brier_score AS brier_delta
+FROM model_versions AS v
+LEFT JOIN latest ON latest.version_id = v.id
+LEFT JOIN model_versions AS before ON before.id = latest.before_id
+ORDER BY v.created_at DESC, v.id DESC
 """
 
 V_RECENT_MONITORING = """

@@ -638,14 +638,32 @@ def test_v_decision_history_is_what_the_model_says(head: Database, versions: lis
 
 
 @some_settings
-@given(versions=model_rows)
-def test_v_model_timeline_is_what_the_model_says(head: Database, versions: list[Row]) -> None:
+@given(versions=model_rows, decisions=decision_rows)
+def test_v_model_timeline_is_what_the_model_says(head: Database, versions: list[Row], decisions: list[Row]) -> None:
     with head.connection.transaction(force_rollback=True):
         insert(head, "model_versions", *versions)
+        insert(head, "retraining_decisions", *map(storable, decisions))
 
         answer = rows(head, "SELECT * FROM v_model_timeline")
 
-    assert answer == views_model.model_timeline(versions)
+    assert answer == views_model.model_timeline(versions, decisions)
+
+
+def test_a_version_that_came_back_was_promoted_more_than_once(head: Database) -> None:
+    head.query("""
+        INSERT INTO model_versions (mlflow_run_id, model_version, status, promoted_at, f1_score)
+        VALUES ('a', '1', 'archived', '2026-01-01', 0.1), ('b', '2', 'production', '2026-01-04', 0.2),
+               ('c', '3', 'archived', '2026-01-03', 0.4);
+        INSERT INTO retraining_decisions (action, candidate_mlflow_run_id, decision_timestamp)
+        VALUES ('promote', 'a', '2026-01-01'), ('promote', 'b', '2026-01-02'), ('promote', 'c', '2026-01-03'),
+               ('reject', 'c', '2026-01-04'), ('promote', 'b', '2026-01-04')
+    """)
+
+    assert timeline(head, "promoted_at", "production_until", "previous_version", "f1_delta") == {
+        "1": (at("2026-01-01"), at("2026-01-02"), None, None),
+        "3": (at("2026-01-03"), at("2026-01-04"), "2", 0.2),
+        "2": (at("2026-01-04"), None, "3", -0.2),
+    }
 
 
 @some_settings

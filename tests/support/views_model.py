@@ -68,12 +68,22 @@ def decision_history(decisions: Sequence[Row], models: Sequence[Row]) -> list[Ro
     return answer
 
 
-def model_timeline(models: Sequence[Row]) -> list[Row]:
+def model_timeline(models: Sequence[Row], decisions: Iterable[Row] = ()) -> list[Row]:
+    """`decisions`: the promotions that are told by them; at head."""
     neighbours: dict[int, tuple[Row, Row]] = {}
     for name in {model.get("model_name") for model in models}:
-        promoted = [model for model in models if model.get("model_name") == name and model["promoted_at"] is not None]
-        promoted.sort(key=lambda model: (model["promoted_at"], model["id"]))
-        for before, model, after in zip([{}, *promoted], promoted, [*promoted[1:], {}], strict=False):
+        mine = {m["mlflow_run_id"]: m for m in models if m.get("model_name") == name and m["promoted_at"] is not None}
+        moments = {(model["promoted_at"], model["id"], run) for run, model in mine.items()}
+        for decision in decisions:
+            run, moment = decision["candidate_mlflow_run_id"], decision["decision_timestamp"]
+            told = run in mine and decision["action"] == "promote" and decision["model_name"] == name
+            if told and moment < mine[run]["promoted_at"]:
+                moments.add((moment, mine[run]["id"], run))
+        changes: list[Row] = []
+        for moment, _, run in sorted(moments):
+            if not changes or changes[-1]["mlflow_run_id"] != run:
+                changes.append(mine[run] | {"promoted_at": moment})
+        for before, model, after in zip([{}, *changes], changes, [*changes[1:], {}], strict=False):
             neighbours[model["id"]] = before, after
     answer = []
     for model in newest_first(models, by="created_at"):
