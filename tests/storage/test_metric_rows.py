@@ -190,7 +190,9 @@ def test_mappings_of_every_kind() -> None:
 def test_only_one_moment() -> None:
     there = NOW.astimezone(ZoneInfo("Asia/Tokyo"))
     rows = [GOOD, {**GOOD, "timestamp": NOW}, {**GOOD, "timestamp": there, "model_name": "churn"}]
-    assert copied(rows, only_at=True).groups == {("default", "drift"), ("churn", "drift")}
+    assert copied(rows, only_at=True).series == {
+        (model, GOOD["metric_type"], GOOD["metric_name"]) for model in ("default", "churn")
+    }
     with pytest.raises(InvalidMetricError, match=r"row 1: timestamp: .* is not the moment that is replaced"):
         copied([GOOD, {**GOOD, "timestamp": NOW - timedelta(microseconds=1)}], only_at=True)
 

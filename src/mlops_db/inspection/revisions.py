@@ -260,6 +260,7 @@ class _Runs:
         except Exception as error:  # noqa: BLE001  (as above)
             self.find(file, "sql-mode", f"--sql fails: {_first_line(error)}", "Write it so that it needs no database.")
             return
+        self.start_at(before, scripted)
         for name, sql, expected in zip(
             ("upgrade", "downgrade", "upgrade"), (up_sql, down_sql, up_sql), online, strict=True
         ):
@@ -271,6 +272,16 @@ class _Runs:
                 message = f"the script of its {name} makes {_told(difference)}"
                 self.find(file, "sql-mode", message, "Let --sql write what the online run does.")
         self.ran(file, "--sql")
+
+    @staticmethod
+    def start_at(revision: str, scripted: Settings) -> None:
+        """Let a script find what it goes on from, also where the one before failed, or is of another branch."""
+        with _cursor(scripted) as cursor:
+            cursor.execute("SELECT to_regclass(%s)", (_VERSION_TABLE,))
+            if revision == "base" or cursor.fetchone() == (None,):
+                return
+            cursor.execute(f"DELETE FROM {_VERSION_TABLE}")
+            cursor.execute(f"INSERT INTO {_VERSION_TABLE} VALUES (%s)", (revision,))
 
     def script(self, function: Callable[..., object], target: str) -> str:
         buffer = io.StringIO()

@@ -304,7 +304,8 @@ DECLARE
     wanted constant text[] := ARRAY[{revisions}]::text[];
     found constant text[] := ARRAY(SELECT version_num FROM alembic_version ORDER BY version_num);
 BEGIN
-    IF found <> wanted THEN
+    -- Beside another branch, there are more.
+    IF NOT found @> wanted OR (wanted = '{{}}' AND found <> wanted) THEN
         RAISE object_not_in_prerequisite_state USING
             MESSAGE = format('this database is at revision %s, and the script goes on from %s; nothing was changed',
                              coalesce(nullif(array_to_string(found, ', '), ''), 'base'),
