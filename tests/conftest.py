@@ -21,6 +21,25 @@ from mlops_db.settings import Settings
 from support.cluster import throwaway_cluster
 from support.database import Database
 
+# Whole processes by the dozen, crashes, races, servers of their own: `-m slow`, for which `.ci/run` has a step.
+SLOW = (
+    "cli/test_check_revisions.py",
+    "cli/test_demo.py",
+    "inspection/test_revisions.py",
+    "migration/test_blocked.py",
+    "migration/test_crashes.py",
+    "migration/test_races.py",
+    "server/test_embedded.py",
+)
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest takes out what `-m` does not ask for
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    folder = Path(__file__).parent
+    for item in items:
+        if item.path.relative_to(folder).as_posix() in SLOW and item.get_closest_marker("soak") is None:
+            item.add_marker(pytest.mark.slow)
+
 
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("postgresql_host") is not None:

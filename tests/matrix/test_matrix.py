@@ -128,7 +128,8 @@ def run_suite_on(programs: Path) -> None:
 
 
 def run_suite(python: str, *options: str) -> None:
-    done = run(python, "-m", "pytest", "-p", "no:cacheprovider", *options)
+    chosen = ("-m", "not soak and not matrix and not adapters")  # the slow ones, too
+    done = run(python, "-m", "pytest", "-p", "no:cacheprovider", *chosen, *options)
     if done.returncode:
         pytest.fail(done.stdout + done.stderr, pytrace=False)
     print(done.stdout.splitlines()[-1])  # noqa: T201  (what -rP shows)
