@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
@@ -20,7 +21,6 @@ from mlops_db.errors import (
     TransitionError,
     UnknownModelVersionError,
 )
-from mlops_db.schema import model_versions
 from mlops_db.settings import Settings
 from mlops_db.storage.model_versions import STATUSES, ModelVersion, ModelVersions
 from support.database import Database
@@ -65,8 +65,11 @@ def registered(models: ModelVersions, *runs: str, model_name: str = "default") -
         models.register(run, f"v-{run}", model_name=model_name)
 
 
-def test_the_stages_are_the_schemas() -> None:
-    assert STATUSES == model_versions.STATUSES
+def test_the_stages_are_the_schemas(head: Database) -> None:
+    (check,) = head.query(
+        "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname = 'model_versions_status_check'"
+    )
+    assert re.findall(r"'(\w+)'", check) == list(STATUSES)
 
 
 # Registering

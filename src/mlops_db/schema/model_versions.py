@@ -5,8 +5,6 @@ from sqlalchemy.dialects.postgresql import DOUBLE_PRECISION, TIMESTAMP
 
 from mlops_db.schema.base import metadata
 
-STATUSES = ("staging", "production", "archived")
-
 model_versions = Table(
     "model_versions",
     metadata,

@@ -5,8 +5,6 @@ from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
 
 from mlops_db.schema.base import metadata
 
-ACTIONS = ("promote", "reject", "pending")
-
 retraining_decisions = Table(
     "retraining_decisions",
     metadata,
