@@ -71,7 +71,7 @@ def told(error: InvalidValueError | DecisionConflictError) -> str:
 
 
 def test_the_actions_are_the_schemas(head: Database) -> None:
-    (check,) = head.query(
+    check = head.value(
         "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname = 'retraining_decisions_action_check'"
     )
     assert re.findall(r"'(\w+)'", check) == list(ACTIONS)

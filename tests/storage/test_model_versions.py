@@ -66,7 +66,7 @@ def registered(models: ModelVersions, *runs: str, model_name: str = "default") -
 
 
 def test_the_stages_are_the_schemas(head: Database) -> None:
-    (check,) = head.query(
+    check = head.value(
         "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname = 'model_versions_status_check'"
     )
     assert re.findall(r"'(\w+)'", check) == list(STATUSES)
