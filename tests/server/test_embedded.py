@@ -5,13 +5,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from support.cluster import server_folder
 from support.database import ROOT, SCRIPTS, TIMEOUT_S, clean_environment, run_command
 from support.process import told
 
@@ -33,8 +33,8 @@ sys.stdin.read()
 
 @pytest.fixture(scope="module")
 def folders() -> Iterator[Path]:
-    """Where folders are made: not below pytest's, because the path of a socket must be short."""
-    folder = Path(tempfile.mkdtemp(prefix="mlops-db-embedded-"))
+    """Where folders with servers are made."""
+    folder = server_folder("embedded")
     yield folder
     shutil.rmtree(folder)
 
