@@ -20,13 +20,13 @@ from mlops_db.errors import NotAdoptableError, UnmanagedDatabaseError
 from mlops_db.inspection.catalogue import Catalogue, Name, read_catalogue
 from mlops_db.inspection.drift import Difference, Drift, catalogue_of, differences
 from mlops_db.inspection.repair import repair_statements
-from mlops_db.inspection.status import read_revision
 from mlops_db.migration import view_grants
 from mlops_db.migration.commands import alembic_config, run_command
 from mlops_db.migration.lock import run_lock
 from mlops_db.migration.progress import Progress
 from mlops_db.migration.session import migration_connection
 from mlops_db.schema.objects import TABLES, VIEWS
+from mlops_db.schema.recorded import recorded_revision
 from mlops_db.schema.revisions import BASELINE
 from mlops_db.server.connection import connect, explained_statement_failure
 
@@ -208,7 +208,7 @@ def _refuse_what_is_not_hand_made(cursor: Cursor, settings: Settings) -> None:
                 hint="Set MLOPS_DB_NAME to the database that schema.sql made; nothing was changed here.",
             )
     try:
-        revision = read_revision(cursor, settings)
+        revision = recorded_revision(cursor, settings.target)
     except UnmanagedDatabaseError:
         return
     if revision is not None:

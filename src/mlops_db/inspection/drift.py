@@ -13,9 +13,9 @@ from psycopg2 import sql
 
 from mlops_db.errors import BehindHeadError, NotPermittedError
 from mlops_db.inspection.catalogue import Catalogue, Name, Properties, read_catalogue
-from mlops_db.inspection.status import read_revision
 from mlops_db.migration.commands import upgrade
 from mlops_db.schema.objects import VIEWS
+from mlops_db.schema.recorded import recorded_revision
 from mlops_db.server.connection import connect, explained_statement_failure
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def read_drift(settings: Settings) -> Drift:
         NotPermittedError: the role may not create databases.
     """
     with _reading(settings) as cursor:
-        revision = read_revision(cursor, settings)
+        revision = recorded_revision(cursor, settings.target)
         if revision is None:
             raise BehindHeadError(None, settings.target)
         found = read_catalogue(cursor)

@@ -13,8 +13,9 @@ import psycopg2
 from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor  # noqa: N812  (psycopg2 names its classes like functions)
 
-from mlops_db.errors import BehindHeadError, UnknownRevisionError, UnmanagedDatabaseError
+from mlops_db.errors import BehindHeadError
 from mlops_db.schema.objects import PRESENT_SQL, TABLES, VIEWS
+from mlops_db.schema.recorded import recorded_revision
 from mlops_db.schema.revisions import Revision, pending, revisions
 from mlops_db.server.connection import connect, explained_statement_failure
 from mlops_db.settings import Settings
@@ -114,7 +115,7 @@ def require_head(settings: Settings) -> None:
         BehindHeadError: it is at an earlier revision.
     """
     with _reading(settings) as cursor:
-        current = read_revision(cursor, settings)
+        current = recorded_revision(cursor, settings.target)
     if pending(current):
         raise BehindHeadError(current, settings.target)
 
@@ -157,29 +158,9 @@ def _reading(settings: Settings) -> Iterator[Cursor]:
 
 
 def _revision_and_oids(cursor: Cursor, settings: Settings) -> tuple[str | None, dict[str, int]]:
+    current = recorded_revision(cursor, settings.target)
     cursor.execute(PRESENT_SQL)
-    oids: dict[str, int] = dict(cursor.fetchall())
-    recorded: list[str] = []
-    if _value(cursor, "SELECT to_regclass('public.alembic_version')") is not None:
-        cursor.execute("SELECT version_num FROM public.alembic_version ORDER BY version_num")
-        recorded = [revision for (revision,) in cursor.fetchall()]
-    for revision in recorded:
-        if pending(revision) is None:
-            raise UnknownRevisionError(revision, settings.target)
-    tables = [name for name in TABLES if name in oids]
-    if tables and not recorded:
-        raise UnmanagedDatabaseError(tables, settings.target)
-    return (recorded[-1] if recorded else None), oids
-
-
-def read_revision(cursor: Cursor, settings: Settings) -> str | None:
-    """The revision that the database is at; None before the first one.
-
-    Raises:
-        UnknownRevisionError: it is not one of ours.
-        UnmanagedDatabaseError: our tables are there, made by hand.
-    """
-    return _revision_and_oids(cursor, settings)[0]
+    return current, dict(cursor.fetchall())
 
 
 def _table_status(cursor: Cursor, name: str, oid: int | None) -> ObjectStatus:

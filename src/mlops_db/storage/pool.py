@@ -27,10 +27,8 @@ from mlops_db.errors import (
     InheritedConnectionError,
     PoolerError,
     PoolExhaustedError,
-    UnknownRevisionError,
-    UnmanagedDatabaseError,
 )
-from mlops_db.schema.objects import PRESENT_SQL, TABLES
+from mlops_db.schema.recorded import recorded_revision
 from mlops_db.schema.revisions import pending
 from mlops_db.server.connection import connect
 from mlops_db.settings import Settings
@@ -256,27 +254,10 @@ def require_known_schema(connection: psycopg2.extensions.connection, settings: S
         BehindHeadError: it is at an earlier revision, or empty.
     """
     with connection.cursor() as cursor:
-        recorded = _recorded_revisions(cursor)
-        for revision in recorded:
-            if pending(revision) is None:
-                raise UnknownRevisionError(revision, settings.target)
-        if not recorded:
-            cursor.execute(PRESENT_SQL)
-            tables = [name for name, _ in cursor.fetchall() if name in TABLES]
-            if tables:
-                raise UnmanagedDatabaseError(tables, settings.target)
+        current = recorded_revision(cursor, settings.target)
     connection.rollback()
-    current = recorded[-1] if recorded else None
     if pending(current):
         raise BehindHeadError(current, settings.target)
-
-
-def _recorded_revisions(cursor: Cursor) -> list[str]:
-    cursor.execute("SELECT to_regclass('public.alembic_version') IS NOT NULL")
-    if cursor.fetchone() != (True,):
-        return []
-    cursor.execute("SELECT version_num FROM public.alembic_version ORDER BY version_num")
-    return [revision for (revision,) in cursor.fetchall()]
 
 
 def _engine(settings: Settings) -> Engine:
