@@ -1,8 +1,9 @@
 """Hold new rows of model_versions to the specification's values, and give them a model name.
 
 Why: the specification lists three stages, and scores are shares; a misspelled stage hides a version from everybody who
-    asks for 'production', and one NaN makes every average NaN. With a model name several models can live side by side;
-    who does not know of it goes on with the model 'default'.
+    asks for 'production', one NaN makes every average NaN, and one moment that Python cannot hold, such as infinity,
+    makes every reader in Python fail. With a model name several models can live side by side; who does not know of it
+    goes on with the model 'default'.
 Locks: ACCESS SHARE on model_versions while its rows are read for the findings, then ACCESS EXCLUSIVE for a moment: the
     column's default is a constant, and the rules are NOT VALID, so no row is read or written under that lock.
 Loss on downgrade: the model names.
@@ -16,12 +17,19 @@ from alembic import op
 revision = "0008"
 down_revision = "0007"
 
+
+def of_years(column: str) -> str:
+    """Whether a moment is one that Python, too, can hold: a single other one, and nobody can read the table there."""
+    return f"{column} AT TIME ZONE 'UTC' >= timestamp '0001-01-01' AND {column} AT TIME ZONE 'UTC' < timestamp '10000-01-01'"
+
+
 BROKEN = {
     "status is not staging, production or archived": "status IS NULL"
     " OR status NOT IN ('staging', 'production', 'archived')",
     "f1_score is not within 0 and 1": "NOT f1_score BETWEEN 0 AND 1",  # NaN sorts above all numbers
     "brier_score is not within 0 and 1": "NOT brier_score BETWEEN 0 AND 1",
-    "created_at is NULL": "created_at IS NULL",
+    "created_at is NULL or not of the years 1 to 9999": f"created_at IS NULL OR NOT ({of_years('created_at')})",
+    "promoted_at is not of the years 1 to 9999": f"NOT ({of_years('promoted_at')})",
 }
 
 
@@ -34,13 +42,15 @@ def upgrade() -> None:
         """
     )
     op.execute(
-        """
+        f"""
         ALTER TABLE model_versions
             ALTER COLUMN status SET DEFAULT 'staging',
             ADD CONSTRAINT model_versions_status_check
                 CHECK (status IN ('staging', 'production', 'archived')) NOT VALID,
             ADD CONSTRAINT model_versions_f1_score_check CHECK (f1_score BETWEEN 0 AND 1) NOT VALID,
             ADD CONSTRAINT model_versions_brier_score_check CHECK (brier_score BETWEEN 0 AND 1) NOT VALID,
+            ADD CONSTRAINT model_versions_created_at_check CHECK ({of_years("created_at")}) NOT VALID,
+            ADD CONSTRAINT model_versions_promoted_at_check CHECK ({of_years("promoted_at")}) NOT VALID,
             ADD CONSTRAINT model_versions_not_null CHECK (status IS NOT NULL AND created_at IS NOT NULL) NOT VALID
         """
     )
@@ -51,6 +61,8 @@ def downgrade() -> None:
         """
         ALTER TABLE model_versions
             DROP CONSTRAINT model_versions_not_null,
+            DROP CONSTRAINT model_versions_promoted_at_check,
+            DROP CONSTRAINT model_versions_created_at_check,
             DROP CONSTRAINT model_versions_brier_score_check,
             DROP CONSTRAINT model_versions_f1_score_check,
             DROP CONSTRAINT model_versions_status_check,

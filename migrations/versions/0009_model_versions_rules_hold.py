@@ -13,10 +13,18 @@ from alembic import op
 revision = "0009"
 down_revision = "0008"
 
+
+def of_years(column: str) -> str:
+    """Whether a moment is one that Python, too, can hold: a single other one, and nobody can read the table there."""
+    return f"{column} AT TIME ZONE 'UTC' >= timestamp '0001-01-01' AND {column} AT TIME ZONE 'UTC' < timestamp '10000-01-01'"
+
+
 NOT_VALID = {
     "status_check": "status IN ('staging', 'production', 'archived')",
     "f1_score_check": "f1_score BETWEEN 0 AND 1",
     "brier_score_check": "brier_score BETWEEN 0 AND 1",
+    "created_at_check": of_years("created_at"),
+    "promoted_at_check": of_years("promoted_at"),
     "not_null": "status IS NOT NULL AND created_at IS NOT NULL",
 }
 
@@ -42,6 +50,8 @@ def downgrade() -> None:
     op.execute(
         f"""
         ALTER TABLE model_versions
+            DROP CONSTRAINT model_versions_promoted_at_check,
+            DROP CONSTRAINT model_versions_created_at_check,
             DROP CONSTRAINT model_versions_brier_score_check,
             DROP CONSTRAINT model_versions_f1_score_check,
             DROP CONSTRAINT model_versions_status_check,

@@ -1,7 +1,7 @@
 """Hold new rows of retraining_decisions to the specification's values, and give them a model name.
 
 Why: the specification lists three actions, and gate results are one JSON object: anything else is counted by no view.
-    The model name is that of revision 0008.
+    The years and the model name are those of revision 0008.
 Locks: ACCESS SHARE on retraining_decisions while its rows are read for the findings, then ACCESS EXCLUSIVE for a
     moment, in which no row is read or written.
 Loss on downgrade: the model names.
@@ -14,11 +14,18 @@ from alembic import op
 revision = "0010"
 down_revision = "0009"
 
+
+def of_years(column: str) -> str:
+    """Whether a moment is one that Python, too, can hold: a single other one, and nobody can read the table there."""
+    return f"{column} AT TIME ZONE 'UTC' >= timestamp '0001-01-01' AND {column} AT TIME ZONE 'UTC' < timestamp '10000-01-01'"
+
+
 BROKEN = {
     "action is not promote, reject or pending": "action IS NULL OR action NOT IN ('promote', 'reject', 'pending')",
     "gate_results is not an object": "jsonb_typeof(gate_results) <> 'object'",
-    "decision_timestamp is NULL": "decision_timestamp IS NULL",
-    "created_at is NULL": "created_at IS NULL",
+    "decision_timestamp is NULL or not of the years 1 to 9999": "decision_timestamp IS NULL"
+    f" OR NOT ({of_years('decision_timestamp')})",
+    "created_at is NULL or not of the years 1 to 9999": f"created_at IS NULL OR NOT ({of_years('created_at')})",
 }
 
 
@@ -31,12 +38,15 @@ def upgrade() -> None:
         """
     )
     op.execute(
-        """
+        f"""
         ALTER TABLE retraining_decisions
             ADD CONSTRAINT retraining_decisions_action_check
                 CHECK (action IN ('promote', 'reject', 'pending')) NOT VALID,
             ADD CONSTRAINT retraining_decisions_gate_results_check
                 CHECK (jsonb_typeof(gate_results) = 'object') NOT VALID,
+            ADD CONSTRAINT retraining_decisions_decision_timestamp_check
+                CHECK ({of_years("decision_timestamp")}) NOT VALID,
+            ADD CONSTRAINT retraining_decisions_created_at_check CHECK ({of_years("created_at")}) NOT VALID,
             ADD CONSTRAINT retraining_decisions_not_null
                 CHECK (action IS NOT NULL AND decision_timestamp IS NOT NULL AND created_at IS NOT NULL) NOT VALID
         """
@@ -48,6 +58,8 @@ def downgrade() -> None:
         """
         ALTER TABLE retraining_decisions
             DROP CONSTRAINT retraining_decisions_not_null,
+            DROP CONSTRAINT retraining_decisions_created_at_check,
+            DROP CONSTRAINT retraining_decisions_decision_timestamp_check,
             DROP CONSTRAINT retraining_decisions_gate_results_check,
             DROP CONSTRAINT retraining_decisions_action_check
         """

@@ -11,9 +11,17 @@ from alembic import op
 revision = "0011"
 down_revision = "0010"
 
+
+def of_years(column: str) -> str:
+    """Whether a moment is one that Python, too, can hold: a single other one, and nobody can read the table there."""
+    return f"{column} AT TIME ZONE 'UTC' >= timestamp '0001-01-01' AND {column} AT TIME ZONE 'UTC' < timestamp '10000-01-01'"
+
+
 NOT_VALID = {
     "action_check": "action IN ('promote', 'reject', 'pending')",
     "gate_results_check": "jsonb_typeof(gate_results) = 'object'",
+    "decision_timestamp_check": of_years("decision_timestamp"),
+    "created_at_check": of_years("created_at"),
     "not_null": "action IS NOT NULL AND decision_timestamp IS NOT NULL AND created_at IS NOT NULL",
 }
 
@@ -41,6 +49,8 @@ def downgrade() -> None:
     op.execute(
         f"""
         ALTER TABLE retraining_decisions
+            DROP CONSTRAINT retraining_decisions_created_at_check,
+            DROP CONSTRAINT retraining_decisions_decision_timestamp_check,
             DROP CONSTRAINT retraining_decisions_gate_results_check,
             DROP CONSTRAINT retraining_decisions_action_check,
             ALTER COLUMN created_at DROP NOT NULL,

@@ -29,14 +29,18 @@ from alembic import op
 revision = "0016"
 down_revision = "0015"
 
+
+def of_years(column: str) -> str:
+    """Whether a moment is one that Python, too, can hold: a single other one, and nobody can read the table there."""
+    return f"{column} AT TIME ZONE 'UTC' >= timestamp '0001-01-01' AND {column} AT TIME ZONE 'UTC' < timestamp '10000-01-01'"
+
+
 BROKEN = {
     "metric_type is NULL": "metric_type IS NULL",
     "metric_name is NULL": "metric_name IS NULL",
     "metric_value is NaN or infinite": "metric_value IN ('NaN', 'Infinity', '-Infinity')",
-    "timestamp is NULL or not of the years 1 to 9999": "timestamp IS NULL"
-    " OR timestamp AT TIME ZONE 'UTC' < timestamp '0001-01-01'"
-    " OR timestamp AT TIME ZONE 'UTC' >= timestamp '10000-01-01'",
-    "created_at is NULL": "created_at IS NULL",
+    "timestamp is NULL or not of the years 1 to 9999": f"timestamp IS NULL OR NOT ({of_years('timestamp')})",
+    "created_at is NULL or not of the years 1 to 9999": f"created_at IS NULL OR NOT ({of_years('created_at')})",
 }
 
 STOP_IF_NOT_ALONE = """
@@ -88,7 +92,10 @@ BEGIN
           SELECT format('constraint %I', conname), format('ALTER TABLE monitoring_metrics DROP CONSTRAINT %I', conname)
             FROM pg_constraint
            WHERE conrelid = 'monitoring_metrics'::regclass AND contype IN ('c', 'f', 'u', 'x')
-             AND conname NOT IN ('monitoring_metrics_timestamp_check', 'monitoring_metrics_metric_value_check')
+             AND conname NOT IN (
+                       'monitoring_metrics_timestamp_check', 'monitoring_metrics_created_at_check',
+                       'monitoring_metrics_metric_value_check'
+                   )
           UNION ALL
           SELECT format('index %s', indexrelid::regclass), format('DROP INDEX %s', indexrelid::regclass)
             FROM pg_index AS i
@@ -143,7 +150,7 @@ ALTER SEQUENCE monitoring_metrics_id_seq OWNED BY NONE;
 ALTER TABLE monitoring_metrics SET SCHEMA mlops_internal
 """
 
-CREATE_PARTITIONED = """
+CREATE_PARTITIONED = f"""
 ALTER SEQUENCE monitoring_metrics_id_seq AS bigint;
 CREATE TABLE monitoring_metrics (
     id bigint NOT NULL DEFAULT nextval('monitoring_metrics_id_seq'),
@@ -157,10 +164,8 @@ CREATE TABLE monitoring_metrics (
     created_at timestamptz NOT NULL DEFAULT CURRENT_TIMESTAMP,
     -- squawk-ignore prefer-text-field
     model_name varchar(255) NOT NULL DEFAULT 'default',
-    CONSTRAINT monitoring_metrics_timestamp_check CHECK (
-        timestamp AT TIME ZONE 'UTC' >= timestamp '0001-01-01'
-        AND timestamp AT TIME ZONE 'UTC' < timestamp '10000-01-01'
-    ),
+    CONSTRAINT monitoring_metrics_timestamp_check CHECK ({of_years("timestamp")}),
+    CONSTRAINT monitoring_metrics_created_at_check CHECK ({of_years("created_at")}),
     CONSTRAINT monitoring_metrics_metric_value_check CHECK (metric_value > '-Infinity' AND metric_value < 'Infinity'),
     CONSTRAINT monitoring_metrics_pkey PRIMARY KEY (model_name, metric_type, metric_name, timestamp, id)
 ) PARTITION BY RANGE (timestamp);
@@ -219,7 +224,7 @@ CREATE TRIGGER monitoring_metrics_register_updated_series AFTER UPDATE ON monito
 
 # The bounds are checked in the same pass as the rewrite, so that attaching need not read the table once more (manual,
 # "ALTER TABLE", ATTACH PARTITION).
-ATTACH = """
+ATTACH = f"""
 DO $attach$
 DECLARE
     this_month constant timestamptz := date_trunc('month', CURRENT_TIMESTAMP, 'UTC');
@@ -245,9 +250,8 @@ BEGIN
             ' ALTER COLUMN metric_type SET NOT NULL,'
             ' ALTER COLUMN metric_name SET NOT NULL,'
             ' ALTER COLUMN created_at SET NOT NULL,'
-            ' ADD CONSTRAINT monitoring_metrics_timestamp_check'
-            '   CHECK (timestamp AT TIME ZONE ''UTC'' >= timestamp ''0001-01-01'''
-            '          AND timestamp AT TIME ZONE ''UTC'' < timestamp ''10000-01-01''),'
+            ' ADD CONSTRAINT monitoring_metrics_timestamp_check CHECK (' || $rule${of_years("timestamp")}$rule$ || '),'
+            ' ADD CONSTRAINT monitoring_metrics_created_at_check CHECK (' || $rule${of_years("created_at")}$rule$ || '),'
             ' ADD CONSTRAINT monitoring_metrics_metric_value_check'
             '   CHECK (metric_value > ''-Infinity'' AND metric_value < ''Infinity''),'
             ' ADD CONSTRAINT monitoring_metrics_legacy_bounds CHECK (timestamp >= %L AND timestamp < %L),'

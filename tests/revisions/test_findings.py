@@ -42,6 +42,7 @@ class Rule:
 
 
 NULL = (psycopg.errors.NotNullViolation,)
+NOT_OF_PYTHONS_YEARS = ["'infinity'", "'-infinity'", "'0001-12-31 23:59:59+00 BC'", "'10000-01-01 00:00+00'"]
 EITHER = (psycopg.errors.NotNullViolation, psycopg.errors.CheckViolation)
 RULES = {
     f"{rule.revision} {rule.what}": rule
@@ -58,7 +59,14 @@ RULES = {
             "0008", "model_versions", "brier_score is not within 0 and 1", "brier_score",
             ["'NaN'", "-1e-9", "1.0000001", "'Infinity'", "'-Infinity'", "95"], "1",
         ),
-        Rule("0008", "model_versions", "created_at is NULL", "created_at", ["NULL"], "'-infinity'", NULL),
+        Rule(
+            "0008", "model_versions", "created_at is NULL or not of the years 1 to 9999", "created_at",
+            ["NULL", *NOT_OF_PYTHONS_YEARS], "'0001-01-01 00:00+00'", EITHER,
+        ),
+        Rule(
+            "0008", "model_versions", "promoted_at is not of the years 1 to 9999", "promoted_at",
+            NOT_OF_PYTHONS_YEARS, "NULL",
+        ),
         Rule(
             "0010", "retraining_decisions", "action is not promote, reject or pending", "action",
             ["NULL", "''", "'Promote'", "'postpone'"], "'pending'", EITHER,
@@ -68,10 +76,13 @@ RULES = {
             ["'null'", "'[]'", "'[{}]'", "'\"text\"'", "'1'", "'true'"], "'{}'",
         ),
         Rule(
-            "0010", "retraining_decisions", "decision_timestamp is NULL", "decision_timestamp",
-            ["NULL"], "now()", NULL,
+            "0010", "retraining_decisions", "decision_timestamp is NULL or not of the years 1 to 9999",
+            "decision_timestamp", ["NULL", *NOT_OF_PYTHONS_YEARS], "now()", EITHER,
         ),
-        Rule("0010", "retraining_decisions", "created_at is NULL", "created_at", ["NULL"], "now()", NULL),
+        Rule(
+            "0010", "retraining_decisions", "created_at is NULL or not of the years 1 to 9999", "created_at",
+            ["NULL", *NOT_OF_PYTHONS_YEARS], "'9999-12-31 23:59:59.999999+00'", EITHER,
+        ),
         Rule("0016", "monitoring_metrics", "metric_type is NULL", "metric_type", ["NULL"], "''", NULL),
         Rule("0016", "monitoring_metrics", "metric_name is NULL", "metric_name", ["NULL"], "''", NULL),
         Rule(
@@ -80,9 +91,12 @@ RULES = {
         ),
         Rule(
             "0016", "monitoring_metrics", "timestamp is NULL or not of the years 1 to 9999", "timestamp",
-            ["NULL", "'infinity'", "'-infinity'", "'0001-12-31 23:59:59 BC'", "'10000-01-01'"], "created_at", EITHER,
+            ["NULL", *NOT_OF_PYTHONS_YEARS], "created_at", EITHER,
         ),
-        Rule("0016", "monitoring_metrics", "created_at is NULL", "created_at", ["NULL"], "now()", NULL),
+        Rule(
+            "0016", "monitoring_metrics", "created_at is NULL or not of the years 1 to 9999", "created_at",
+            ["NULL", *NOT_OF_PYTHONS_YEARS], "now()", EITHER,
+        ),
     )
 }  # fmt: skip
 GOOD: dict[str, dict[str, Any]] = {
@@ -169,12 +183,15 @@ def test_values_at_the_edge_of_a_rule_pass(empty: Database, revision: str) -> No
     commands.upgrade(empty.settings, before(revision))
     empty.query("""
         INSERT INTO model_versions (mlflow_run_id, model_version, status, f1_score, brier_score, promoted_at)
-        VALUES ('a', '1', 'staging', 0, 1, 'infinity'), ('b', '1', 'production', 1, '-0', '-infinity'),
+        VALUES ('a', '1', 'staging', 0, 1, '0001-01-01 00:00+00'),
+               ('b', '1', 'production', 1, '-0', '9999-12-31 23:59:59.999999+00'),
                ('c', '1', 'archived', NULL, NULL, NULL);
         INSERT INTO retraining_decisions (action, gate_results, decision_timestamp)
-        VALUES ('promote', NULL, 'infinity'), ('reject', '{}', '-infinity'), ('pending', '{"a": [null]}', now());
+        VALUES ('promote', NULL, '0001-01-01 00:00+00'), ('reject', '{}', '9999-12-31 23:59:59.999999+00'),
+               ('pending', '{"a": [null]}', now());
         INSERT INTO monitoring_metrics (metric_type, metric_name, metric_value, timestamp)
-        VALUES ('', '', NULL, '0001-01-01'), ('a', 'b', 1.7976931348623157e308, '9999-12-31 23:59:59.999999'),
+        VALUES ('', '', NULL, '0001-01-01 00:00+00'),
+               ('a', 'b', 1.7976931348623157e308, '9999-12-31 23:59:59.999999+00'),
                ('a', 'b', 5e-324, now()), ('a', 'b', '-0', now())
     """)
 

@@ -286,7 +286,7 @@ def test_what_moves_keeps_its_columns_and_the_months_have_what_the_table_has(hea
         INSERT INTO monitoring_metrics (id, timestamp, metric_type, metric_name, metric_value, metadata, created_at,
                                         model_name)
         VALUES (9000000000, {MONTH} - interval '40 days', 'drift', '', NULL, '{{"a": 1.10}}', '1999-01-01', 'fraud'),
-               (1, {MONTH} + interval '140 days', 'drift', 'x', 5e-324, NULL, '-infinity', 'm')
+               (1, {MONTH} + interval '140 days', 'drift', 'x', 5e-324, NULL, '0001-01-01 00:00+00', 'm')
     """)
     every = "SELECT m::text FROM monitoring_metrics AS m ORDER BY id"
     before = head.query(every)

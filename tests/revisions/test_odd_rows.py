@@ -17,8 +17,9 @@ MENDED = {
         1: {"status": "archived"},
         3: {"status": "archived", "f1_score": None, "brier_score": None},
         4: {"status": "archived", "f1_score": None, "brier_score": None},
-        5: {"status": "archived", "f1_score": None},
+        5: {"status": "archived", "f1_score": None, "created_at": "2025-01-01 00:00:00", "promoted_at": None},
         6: {"status": "archived", "created_at": "2025-01-01 00:00:00"},
+        7: {"created_at": "2025-01-01 00:00:00", "promoted_at": None},
         2147483647: {"status": "archived"},
     },
     "monitoring_metrics": {

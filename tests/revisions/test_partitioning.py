@@ -140,6 +140,7 @@ def test_the_old_table_becomes_a_partition_without_another_copy(plain: Database)
     assert plain.query(
         "SELECT conname FROM pg_constraint WHERE conrelid = %s AND contype = 'c' ORDER BY 1", [table]
     ) == [
+        ("monitoring_metrics_created_at_check",),
         ("monitoring_metrics_metric_value_check",),
         ("monitoring_metrics_timestamp_check",),
     ]

@@ -86,20 +86,24 @@ FINDINGS = {
     "0008": Finding(
         "rows of model_versions break rules of revision 0008: status is not staging, production or archived"
         " (6 rows, id -7, 3, 4, 5, 6, 2147483647); f1_score is not within 0 and 1 (3 rows, id 3, 4, 5);"
-        " brier_score is not within 0 and 1 (2 rows, id 3, 4); created_at is NULL (1 row, id 6); nothing was changed",
-        [-7, 3, 4, 5, 6, 2147483647],
+        " brier_score is not within 0 and 1 (2 rows, id 3, 4);"
+        " created_at is NULL or not of the years 1 to 9999 (3 rows, id 5, 6, 7);"
+        " promoted_at is not of the years 1 to 9999 (2 rows, id 5, 7); nothing was changed",
+        [-7, 3, 4, 5, 6, 7, 2147483647],
         """
         UPDATE model_versions SET status = 'production' WHERE status = 'Production ';
         UPDATE model_versions SET status = 'archived' WHERE status IS NULL OR status IN ('shadow', '');
         UPDATE model_versions SET f1_score = NULL WHERE NOT f1_score BETWEEN 0 AND 1;
         UPDATE model_versions SET brier_score = NULL WHERE NOT brier_score BETWEEN 0 AND 1;
-        UPDATE model_versions SET created_at = '2025-01-01 00:00+00' WHERE created_at IS NULL;
+        UPDATE model_versions SET created_at = '2025-01-01 00:00+00' WHERE id IN (5, 6, 7);
+        UPDATE model_versions SET promoted_at = NULL WHERE id IN (5, 7);
         """,
     ),
     "0010": Finding(
         "rows of retraining_decisions break rules of revision 0010: action is not promote, reject or pending"
-        " (2 rows, id 1, 2); gate_results is not an object (1 row, id 2); decision_timestamp is NULL (1 row, id 1);"
-        " created_at is NULL (2 rows, id 1, 2); nothing was changed",
+        " (2 rows, id 1, 2); gate_results is not an object (1 row, id 2);"
+        " decision_timestamp is NULL or not of the years 1 to 9999 (1 row, id 1);"
+        " created_at is NULL or not of the years 1 to 9999 (2 rows, id 1, 2); nothing was changed",
         [1, 2],
         """
         UPDATE retraining_decisions SET action = 'pending' WHERE action = 'postpone' OR action IS NULL;
@@ -116,8 +120,8 @@ FINDINGS = {
     "0016": Finding(
         "rows of monitoring_metrics break rules of revision 0016: metric_type is NULL (2 rows, id 10, 13);"
         " metric_name is NULL (2 rows, id 10, 13); metric_value is NaN or infinite (2 rows, id 11, 12);"
-        " timestamp is NULL or not of the years 1 to 9999 (1 row, id 10); created_at is NULL (1 row, id 10);"
-        " nothing was changed",
+        " timestamp is NULL or not of the years 1 to 9999 (1 row, id 10);"
+        " created_at is NULL or not of the years 1 to 9999 (1 row, id 10); nothing was changed",
         [10, 11, 12, 13],
         """
         DELETE FROM monitoring_metrics WHERE timestamp IS NULL;

@@ -1,4 +1,4 @@
-"""The MetaData that every table module adds its table to."""
+"""What the table modules share: the MetaData that each adds its table to, and the rule for moments."""
 
 from sqlalchemy import MetaData
 
@@ -13,3 +13,9 @@ metadata = MetaData(
         "ck": "%(table_name)s_%(constraint_name)s_check",
     }
 )
+
+
+def of_years(column: str) -> str:
+    """The rule that a moment is one of the years 1 to 9999 in UTC, which is what Python can hold, too."""
+    utc = f"{column} AT TIME ZONE 'UTC'"
+    return f"{utc} >= timestamp '0001-01-01' AND {utc} < timestamp '10000-01-01'"

@@ -3,7 +3,7 @@
 from sqlalchemy import CheckConstraint, Column, Index, Integer, String, Table, UniqueConstraint, text
 from sqlalchemy.dialects.postgresql import DOUBLE_PRECISION, TIMESTAMP
 
-from mlops_db.schema.base import metadata
+from mlops_db.schema.base import metadata, of_years
 
 model_versions = Table(
     "model_versions",
@@ -39,6 +39,8 @@ model_versions = Table(
     CheckConstraint("status IN ('staging', 'production', 'archived')", name="status"),
     CheckConstraint("f1_score BETWEEN 0 AND 1", name="f1_score"),
     CheckConstraint("brier_score BETWEEN 0 AND 1", name="brier_score"),
+    CheckConstraint(of_years("created_at"), name="created_at"),
+    CheckConstraint(of_years("promoted_at"), name="promoted_at"),
     Index("model_versions_production_key", "model_name", unique=True, postgresql_where=text("status = 'production'")),
     comment="The versions of every model: who made them, how good they are, and which one is in production.",
 )

@@ -8,7 +8,7 @@ look at; `mlops-db check` does.
 from sqlalchemy import BigInteger, CheckConstraint, Column, PrimaryKeyConstraint, String, Table, text
 from sqlalchemy.dialects.postgresql import DOUBLE_PRECISION, JSONB, TIMESTAMP
 
-from mlops_db.schema.base import metadata
+from mlops_db.schema.base import metadata, of_years
 
 monitoring_metrics = Table(
     "monitoring_metrics",
@@ -49,11 +49,8 @@ monitoring_metrics = Table(
         server_default="default",
         comment="The model that was measured.",
     ),
-    CheckConstraint(
-        "timestamp AT TIME ZONE 'UTC' >= timestamp '0001-01-01'"
-        " AND timestamp AT TIME ZONE 'UTC' < timestamp '10000-01-01'",
-        name="timestamp",
-    ),
+    CheckConstraint(of_years("timestamp"), name="timestamp"),
+    CheckConstraint(of_years("created_at"), name="created_at"),
     CheckConstraint("metric_value > '-Infinity' AND metric_value < 'Infinity'", name="metric_value"),
     PrimaryKeyConstraint("model_name", "metric_type", "metric_name", "timestamp", "id"),
     comment="What monitoring measured, one row a value; partitioned by month.",

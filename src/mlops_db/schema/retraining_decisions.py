@@ -3,7 +3,7 @@
 from sqlalchemy import CheckConstraint, Column, Index, Integer, String, Table, Text, text
 from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
 
-from mlops_db.schema.base import metadata
+from mlops_db.schema.base import metadata, of_years
 
 retraining_decisions = Table(
     "retraining_decisions",
@@ -44,6 +44,8 @@ retraining_decisions = Table(
     ),
     CheckConstraint("action IN ('promote', 'reject', 'pending')", name="action"),
     CheckConstraint("jsonb_typeof(gate_results) = 'object'", name="gate_results"),
+    CheckConstraint(of_years("decision_timestamp"), name="decision_timestamp"),
+    CheckConstraint(of_years("created_at"), name="created_at"),
     Index("retraining_decisions_decision_timestamp_id_idx", "decision_timestamp", "id"),
     comment="Every decision about a retraining candidate, with the results of its gates.",
 )
