@@ -20,10 +20,12 @@ from mlops_db.settings import Settings
 from support.cluster import DISPOSABLE, server_folder, throwaway_cluster
 from support.database import Database
 
-# Whole processes by the dozen, crashes, races, servers of their own: `-m slow`, for which `.ci/run` has a step.
+# Whole processes and databases by the dozen, crashes, races, servers of their own: `-m slow`, a step of `.ci/run`. So
+# are single tests that take seconds.
 SLOW = (
     "cli/test_check_revisions.py",
     "cli/test_demo.py",
+    "inspection/test_repair.py",
     "inspection/test_revisions.py",
     "migration/test_blocked.py",
     "migration/test_crashes.py",

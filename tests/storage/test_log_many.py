@@ -210,6 +210,7 @@ with DatabaseManager(Settings.from_environment()) as db:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "few", "count"),
     [
