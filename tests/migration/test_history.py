@@ -231,3 +231,31 @@ def test_a_caller_who_rolls_back_leaves_no_entry(empty: Database) -> None:
             command.upgrade(config, "0001")
 
     assert steps(empty) == [("upgrade", "0001", "applied")]
+
+
+def test_after_an_entry_that_had_to_be_tried_again_its_revision_has_a_transaction(
+    empty: Database, tmp_path: Path
+) -> None:
+    checkout = Checkout(tmp_path)
+    checkout.alembic(empty, "upgrade", "head")
+    empty.query("""
+        CREATE SEQUENCE tries;
+        CREATE FUNCTION refuse_once() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            IF nextval('public.tries') = 1 THEN
+                RAISE lock_not_available USING MESSAGE = 'not now';
+            END IF;
+            RETURN NEW;
+        END $$;
+        CREATE TRIGGER refuse_once BEFORE INSERT ON mlops_internal.migration_history
+            FOR EACH ROW EXECUTE FUNCTION refuse_once()
+    """)
+    before = checkout.head
+    checkout.add(sql("CREATE TABLE half ()", "SELECT 1 / 0"))
+
+    done = checkout.alembic(empty, "upgrade", "head")
+
+    assert "next try in" in done.stderr
+    assert "division by zero" in done.stdout
+    assert empty.value("SELECT to_regclass('half')") is None
+    assert revision_of(empty) == before
+    assert steps(empty)[-1] == ("upgrade", checkout.head, "failed")

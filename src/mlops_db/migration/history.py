@@ -14,7 +14,7 @@ from __future__ import annotations
 import getpass
 import os
 import platform
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
@@ -24,10 +24,13 @@ import alembic
 import psycopg2
 import sqlalchemy
 
+from mlops_db.errors import LockLostError
+from mlops_db.migration import lock, view_grants
 from mlops_db.server.connection import connect, explained_statement_failure
 
 if TYPE_CHECKING:
     import datetime as dt
+    from collections.abc import Iterator
 
     from alembic.runtime.migration import MigrationInfo
     from sqlalchemy import Connection
@@ -53,15 +56,25 @@ COMMENT ON TABLE mlops_internal.migration_history IS
     'Every step of a migration run and how it ended; kept when the schema is downgraded to base.';
 """
 
-_ENTER = """
+# Before and after every revision one statement each, the first without BEGIN and COMMIT: to wait for the server's
+# answers is a good part of what a run from nothing takes (benchmarks/empty_upgrade.py).
+_ENTER = f"""
     INSERT INTO mlops_internal.migration_history (revision, direction, client, tools, outcome)
     SELECT %(revision)s, %(direction)s, %(client)s, %(tools)s, 'running'
-      FROM set_config('synchronous_commit', coalesce(%(commit)s, current_setting('synchronous_commit')), true)
-    RETURNING id
+      FROM set_config('synchronous_commit', coalesce(%(commit)s, current_setting('synchronous_commit')), true),
+           {view_grants.SAVING} AS saved
+    RETURNING id, {view_grants.SAVED} <> ''
 """
-_END = """
+_APPLIED = f"""
+    WITH ended AS (
+        UPDATE mlops_internal.migration_history
+           SET outcome = 'applied', finished_at = clock_timestamp() WHERE id = %(id)s
+    )
+    SELECT {lock.HELD}
+"""
+_FAILED = """
     UPDATE mlops_internal.migration_history
-       SET outcome = %(outcome)s, error = %(error)s, finished_at = clock_timestamp() WHERE id = %(id)s
+       SET outcome = 'failed', error = %(error)s, finished_at = clock_timestamp() WHERE id = %(id)s
 """
 # For `--sql`: the script enters a step when it is done, in its transaction, and knows nothing of who will run it.
 _SCRIPTED = """\
@@ -125,27 +138,46 @@ class History:
         found = self._run("SELECT to_regclass('mlops_internal.migration_history')").scalar()
         return found is not None
 
-    def begin(self, revision: str, direction: str) -> None:
-        """Enter a step that is about to run."""
+    def begin(self, revision: str, direction: str) -> bool:
+        """Enter a step that is about to run, and save the grants on views; returns whether there are any."""
         self._entry = None  # if this fails, the step before it did not
         # The commit of the step waits for the disk, and for this entry with it. How a caller commits is the caller's.
         commit = None if self._callers_transaction else "off"
         values = {"revision": revision, "direction": direction, "client": client(), "tools": tools(), "commit": commit}
-        self._entry = self._run(_ENTER, values).scalar_one()
-        self._commit()
+        with self._transaction():
+            self._entry, saved = self._run(_ENTER, values).one()
+        return bool(saved)
 
     def applied(self) -> None:
-        """Complete the step, in its revision's transaction."""
-        self._end("applied", None)
+        """Complete the step, in its revision's transaction.
+
+        Raises:
+            LockLostError: this very backend does not hold the run lock any more; the transaction must not be committed.
+        """
+        if not self._run(_APPLIED, {"id": self._entry}).scalar_one():
+            raise LockLostError
 
     def failed(self, error: str) -> None:
         """Say why the step failed, after its transaction was rolled back."""
         if self._entry is not None:
-            self._end("failed", error)
+            self._run(_FAILED, {"id": self._entry, "error": error})
             self._commit()
 
-    def _end(self, outcome: str, error: str | None) -> None:
-        self._run(_END, {"id": self._entry, "outcome": outcome, "error": error})
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """A transaction of one statement. If the server goes away, psycopg2's own error may be what is raised."""
+        if self._callers_transaction:
+            yield
+            return
+        self._commit()  # of what Alembic read
+        driver: Any = self._connection.connection.dbapi_connection
+        driver.autocommit = True
+        try:
+            yield
+            self._commit()
+        finally:
+            if not driver.closed:  # otherwise what closed it has been raised
+                driver.autocommit = False
 
     def _commit(self) -> None:
         if not self._callers_transaction:

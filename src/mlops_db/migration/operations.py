@@ -131,8 +131,14 @@ class ValidateConstraint(MigrateOperation):
 def _validate_constraint(operations: Operations, operation: ValidateConstraint) -> None:
     quote = operations.get_context().dialect.identifier_preparer.quote
     table = ".".join(quote(name) for name in (operation.schema, operation.table_name) if name)
-    with _statement_timeout(operations, operation.timeout_ms):
-        operations.execute(f"ALTER TABLE {table} VALIDATE CONSTRAINT {quote(operation.constraint_name)}")
+    validate = f"ALTER TABLE {table} VALIDATE CONSTRAINT {quote(operation.constraint_name)}"
+    if operations.get_context().as_sql:
+        with _statement_timeout(operations, operation.timeout_ms):
+            operations.execute(validate)
+    else:
+        # All in one message, of which the timeout holds for each statement (manual, "statement_timeout"); an error
+        # takes back the SET, too.
+        operations.execute(f"SET statement_timeout = {operation.timeout_ms}; {validate}; RESET statement_timeout")
 
 
 @Operations.implementation_for(CreateIndexConcurrently)

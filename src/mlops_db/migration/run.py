@@ -14,7 +14,7 @@ from alembic.util import CommandError
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from mlops_db.errors import InterruptedRunError, MlopsDbError, SettingsError, UnfinishedRevisionError
-from mlops_db.migration import history, lock, view_grants, views
+from mlops_db.migration import history, lock, view_grants
 from mlops_db.migration.guard import losses, refuse_late_losses, refuse_losses, refuse_wrong_database
 from mlops_db.migration.numbering import give_merge_next_number, give_next_number
 from mlops_db.migration.operations import TIMEOUTS  # loading it also registers the operations
@@ -25,7 +25,7 @@ from mlops_db.migration.progress import Progress
 from mlops_db.migration.retry import with_retries
 from mlops_db.migration.session import LEGACY_TIMEZONE, migration_connection
 from mlops_db.migration.watch import Watch
-from mlops_db.schema.head import metadata
+from mlops_db.schema.base import metadata
 from mlops_db.server.connection import explained_statement_failure, wait_interruptibly
 from mlops_db.settings import Settings
 
@@ -77,7 +77,7 @@ def run(context: EnvironmentContext) -> None:
         if not on_command_line:
             raise
         raise _command_error(InterruptedRunError()) from error
-    except SQLAlchemyError as error:
+    except (SQLAlchemyError, psycopg2.Error) as error:
         refused = _refused_by_server(error)
         if refused is None or settings is None:
             raise
@@ -116,6 +116,8 @@ class _Run:
         if "destination_rev" in migration.opts:
             self.change(migration)
             return
+        if "revision_context" in migration.opts:
+            migration = self.configured(**_comparing())
         # check, current, history and autogenerate only look: they must not leave an alembic_version behind.
         refuse_wrong_database(migration, self.settings.target)
         migration.opts["dont_mutate"] = True
@@ -129,10 +131,6 @@ class _Run:
             connection=self.connection,
             target_metadata=metadata,
             transaction_per_migration=True,
-            compare_type=True,
-            compare_server_default=True,
-            process_revision_directives=give_next_number,
-            autogenerate_plugins=["alembic.autogenerate.*", views.PLUGIN],
             **options,
         )
         return self.context.get_context()
@@ -247,8 +245,7 @@ class _Run:
                 revision, direction = ", ".join(step.info.destination_revision_ids) or "base", "stamp"
                 label = f"stamp {revision}"
             self.running = revision
-            self.grants_saved = view_grants.save(self.connection)  # committed with the entry
-            self.history.begin(revision, direction)
+            self.grants_saved = self.history.begin(revision, direction)
             self.progress.begin(f"[{self.done + 1}/{max(self.total, self.done + 1)}] {label}")
             yield step
             self.progress.done()
@@ -266,7 +263,6 @@ class _Run:
 
     def before_commit(self, **_: Any) -> None:
         """Alembic's on_version_apply: the last thing in a revision's transaction."""
-        lock.require_lock(self.connection)
         if self.grants_saved:
             view_grants.restore(self.connection)
         self.history.applied()
@@ -278,6 +274,19 @@ class _Run:
         with suppress(SQLAlchemyError, MlopsDbError):  # as above
             self.connection.rollback()
             self.history.failed(reason)
+
+
+def _comparing() -> dict[str, Any]:
+    """What `alembic check` and `revision --autogenerate` compare with, and how; nobody else waits for it to load."""
+    import mlops_db.schema.head  # noqa: F401, PLC0415  (adds the tables to the metadata)
+    from mlops_db.migration import views  # noqa: PLC0415
+
+    return {
+        "compare_type": True,
+        "compare_server_default": True,
+        "process_revision_directives": give_next_number,
+        "autogenerate_plugins": ["alembic.autogenerate.*", views.PLUGIN],
+    }
 
 
 def _only_writes_a_file(context: EnvironmentContext) -> bool:
@@ -385,6 +394,8 @@ def _prepare_command_line(config: Config) -> None:
 def _refused_by_server(error: BaseException | None) -> psycopg2.Error | None:
     """What the server said; where a connection broke, SQLAlchemy's complaints about that come after it."""
     while error is not None:
+        if isinstance(error, psycopg2.Error):
+            return error
         if isinstance(error, DBAPIError) and isinstance(error.orig, psycopg2.Error):
             return error.orig
         error = error.__context__

@@ -56,6 +56,11 @@ def migration_connection(
         connection.commit()
         return connection
 
-    engine = create_engine("postgresql+psycopg2://", creator=creator, poolclass=NullPool)
+    engine = create_engine(
+        "postgresql+psycopg2://",
+        creator=creator,
+        poolclass=NullPool,
+        use_native_hstore=False,  # it would look for the extension first
+    )
     with engine.connect() as connection:
         yield connection

@@ -35,9 +35,12 @@ coalesce((
          WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'v' AND acl.grantee <> c.relowner
     )::text, '')"""
 
+# An expression that saves them, until its transaction is rolled back; '' if there are none.
+SAVING = f"set_config('{_SETTING}', {_GRANTS}, false)"
+SAVED = f"current_setting('{_SETTING}')"
 SAVE = f"""\
 DO $save$ BEGIN
-    PERFORM set_config('{_SETTING}', {_GRANTS}, false);
+    PERFORM {SAVING};
 END $save$;"""
 
 RESTORE = f"""\
@@ -60,10 +63,9 @@ BEGIN
 END $restore$;"""
 
 
-def save(connection: Connection) -> bool:
-    """Save the grants; a rollback of the transaction undoes that. Returns whether there are any to restore."""
-    saved: bool = connection.exec_driver_sql(f"SELECT set_config('{_SETTING}', {_GRANTS}, false) <> ''").scalar_one()
-    return saved
+def save(connection: Connection) -> None:
+    """Save the grants; a rollback of the transaction undoes that."""
+    connection.exec_driver_sql(f"SELECT {SAVING}")
 
 
 def restore(connection: Connection) -> None:
@@ -73,7 +75,7 @@ def restore(connection: Connection) -> None:
 
 def take(connection: Connection) -> str:
     """What is saved, to be given back with `put`: other runs on the connection save their own."""
-    saved: str = connection.exec_driver_sql(f"SELECT current_setting('{_SETTING}')").scalar_one()
+    saved: str = connection.exec_driver_sql(f"SELECT {SAVED}").scalar_one()
     return saved
 
 
