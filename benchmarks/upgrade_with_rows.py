@@ -33,6 +33,7 @@ BAR_S = 1.0
 FROM = BASELINE
 BEFORE_REWRITE = "0015"
 REWRITE = "0016"
+KEY_OF_OLD_ROWS = "0017"
 REWRITE_WITH_TIMEZONE = "0007"
 MONTHS = 24
 DECISIONS = 1_000
@@ -154,7 +155,7 @@ def main() -> int:
         back = time.perf_counter() - started
         print(f"{version(server)}; {options.rows:,} metrics, {FROM} to head {' '.join(arguments)}")
     print(f"to compare: {COPY} at {FROM}, nobody beside it: {copied:.2f} s")
-    print(f"to compare: the key of {REWRITE} alone, nobody beside it: {key:.2f} s")
+    print(f"to compare: the key of {KEY_OF_OLD_ROWS} alone, nobody beside it: {key:.2f} s")
     print(f"from head to {BEFORE_REWRITE} again, nobody beside it: {back:.2f} s\n")
     return _report(revisions, writer, reader, options, output)
 

@@ -1,22 +1,22 @@
 """Partition monitoring_metrics by month, with 64-bit ids, and hold it to clean values.
 
 Why: monitoring adds rows for ever. By months, the oldest ones go by dropping a table in milliseconds instead of by
-    deleting rows for minutes; and ids of 32 bits run out within two years at 800 models. One index serves as key, for
-    the history of a series, and for its newest row: the primary key (model_name, metric_type, metric_name, timestamp,
-    id). A value that is NaN or infinite spoils every average; a row without series or moment answers no question. NULL
-    as a value means that it could not be computed.
+    deleting rows for minutes; and ids of 32 bits run out within two years at 800 models. A value that is NaN or infinite
+    spoils every average; a row without series or moment answers no question. NULL as a value means that it could not be
+    computed.
 Locks: ACCESS SHARE on monitoring_metrics while its rows are read for the findings; then ACCESS EXCLUSIVE on it and on
-    v_recent_monitoring while the table is rewritten with 64-bit ids and its key is built, 3 to 10 seconds per million
-    rows, by how busy two cores were (docs/scaling.md): readers and writers of metrics wait for that long. It is the one
-    stall of the upgrade. After it the table becomes a partition as it is, without another copy. Downgrade copies all
-    rows under ACCESS EXCLUSIVE, 2 to 5 seconds per million.
+    v_recent_monitoring while the table is rewritten with 64-bit ids, about 1 second per million rows, by how busy two
+    cores were (docs/scaling.md): readers and writers of metrics wait for that long. It is the one stall of the upgrade,
+    and cannot be avoided where ids become wider. After it the table becomes a partition as it is, without another copy;
+    revision 0017 builds its key while others read and write. Downgrade copies all rows under ACCESS EXCLUSIVE, 2 to 5
+    seconds per million.
 Loss on downgrade: nothing of the rows. The months become one table again.
 
-The partitions are in mlops_internal: one for the old rows up to the end of this month (monitoring_metrics_legacy), if
-there are any; one for each month, three ahead; and two without an end, monitoring_metrics_earlier and _later, for what
-is older or newer, so that no insert ever fails for want of a partition. They take the place of a DEFAULT partition,
-beside which PostgreSQL cannot know that partitions are in the order of time: the newest row of a series would then be
-looked for in all of them (10 times slower with 24 months; docs/scaling.md).
+The partitions are in mlops_internal: one for the old rows up to the end of this month (monitoring_metrics_legacy), one
+for each of the three months ahead, and two without an end, monitoring_metrics_earlier and _later, for what is older or
+newer, so that no insert ever fails for want of a partition. They take the place of a DEFAULT partition, beside which
+PostgreSQL cannot know that partitions are in the order of time: the newest row of a series would then be looked for in
+all of them (10 times slower with 24 months; docs/scaling.md).
 
 A row that breaks a rule stops the revision, as in revision 0008. So does what would stay with the old table: a trigger,
 a policy, a publication, an index or a constraint of somebody else's. So does a view of somebody else's on the table, which
@@ -166,8 +166,7 @@ CREATE TABLE monitoring_metrics (
     model_name varchar(255) NOT NULL DEFAULT 'default',
     CONSTRAINT monitoring_metrics_timestamp_check CHECK ({of_years("timestamp")}),
     CONSTRAINT monitoring_metrics_created_at_check CHECK ({of_years("created_at")}),
-    CONSTRAINT monitoring_metrics_metric_value_check CHECK (metric_value > '-Infinity' AND metric_value < 'Infinity'),
-    CONSTRAINT monitoring_metrics_pkey PRIMARY KEY (model_name, metric_type, metric_name, timestamp, id)
+    CONSTRAINT monitoring_metrics_metric_value_check CHECK (metric_value > '-Infinity' AND metric_value < 'Infinity')
 ) PARTITION BY RANGE (timestamp);
 ALTER SEQUENCE monitoring_metrics_id_seq OWNED BY monitoring_metrics.id
 """
@@ -230,41 +229,36 @@ DECLARE
     this_month constant timestamptz := date_trunc('month', CURRENT_TIMESTAMP, 'UTC');
     next_month constant timestamptz := this_month + interval '1 month';
     first timestamptz;
-    month timestamptz;
+    has_later boolean;
+    month timestamptz := next_month;
 BEGIN
-    SELECT min(timestamp) INTO first FROM mlops_internal.monitoring_metrics;
-    IF first IS NULL THEN
-        DROP TABLE mlops_internal.monitoring_metrics;
-        first := this_month;
-        month := this_month;
-    ELSE
-        first := least(date_trunc('month', first, 'UTC'), this_month);
+    SELECT least(date_trunc('month', min(timestamp), 'UTC'), this_month), coalesce(max(timestamp) >= next_month, false)
+      INTO first, has_later
+      FROM mlops_internal.monitoring_metrics;
+    IF has_later THEN
         CREATE TEMPORARY TABLE later_metrics ON COMMIT DROP AS
             SELECT * FROM mlops_internal.monitoring_metrics WHERE timestamp >= next_month;
         DELETE FROM mlops_internal.monitoring_metrics WHERE timestamp >= next_month;
-        EXECUTE format(
-            'ALTER TABLE mlops_internal.monitoring_metrics'
-            ' DROP CONSTRAINT monitoring_metrics_pkey,'
-            ' ALTER COLUMN id TYPE bigint,'
-            ' ALTER COLUMN timestamp SET NOT NULL,'
-            ' ALTER COLUMN metric_type SET NOT NULL,'
-            ' ALTER COLUMN metric_name SET NOT NULL,'
-            ' ALTER COLUMN created_at SET NOT NULL,'
-            ' ADD CONSTRAINT monitoring_metrics_timestamp_check CHECK (' || $rule${of_years("timestamp")}$rule$ || '),'
-            ' ADD CONSTRAINT monitoring_metrics_created_at_check CHECK (' || $rule${of_years("created_at")}$rule$ || '),'
-            ' ADD CONSTRAINT monitoring_metrics_metric_value_check'
-            '   CHECK (metric_value > ''-Infinity'' AND metric_value < ''Infinity''),'
-            ' ADD CONSTRAINT monitoring_metrics_legacy_bounds CHECK (timestamp >= %L AND timestamp < %L),'
-            ' ADD CONSTRAINT monitoring_metrics_legacy_pkey'
-            '   PRIMARY KEY (model_name, metric_type, metric_name, timestamp, id)',
-            first, next_month
-        );
-        ALTER TABLE mlops_internal.monitoring_metrics RENAME TO monitoring_metrics_legacy;
-        EXECUTE format('ALTER TABLE monitoring_metrics ATTACH PARTITION mlops_internal.monitoring_metrics_legacy'
-                       ' FOR VALUES FROM (%L) TO (%L)', first, next_month);
-        ALTER TABLE mlops_internal.monitoring_metrics_legacy DROP CONSTRAINT monitoring_metrics_legacy_bounds;
-        month := next_month;
     END IF;
+    EXECUTE format(
+        'ALTER TABLE mlops_internal.monitoring_metrics'
+        ' DROP CONSTRAINT monitoring_metrics_pkey,'
+        ' ALTER COLUMN id TYPE bigint,'
+        ' ALTER COLUMN timestamp SET NOT NULL,'
+        ' ALTER COLUMN metric_type SET NOT NULL,'
+        ' ALTER COLUMN metric_name SET NOT NULL,'
+        ' ALTER COLUMN created_at SET NOT NULL,'
+        ' ADD CONSTRAINT monitoring_metrics_timestamp_check CHECK (' || $rule${of_years("timestamp")}$rule$ || '),'
+        ' ADD CONSTRAINT monitoring_metrics_created_at_check CHECK (' || $rule${of_years("created_at")}$rule$ || '),'
+        ' ADD CONSTRAINT monitoring_metrics_metric_value_check'
+        '   CHECK (metric_value > ''-Infinity'' AND metric_value < ''Infinity''),'
+        ' ADD CONSTRAINT monitoring_metrics_legacy_bounds CHECK (timestamp >= %L AND timestamp < %L)',
+        first, next_month
+    );
+    ALTER TABLE mlops_internal.monitoring_metrics RENAME TO monitoring_metrics_legacy;
+    EXECUTE format('ALTER TABLE monitoring_metrics ATTACH PARTITION mlops_internal.monitoring_metrics_legacy'
+                   ' FOR VALUES FROM (%L) TO (%L)', first, next_month);
+    ALTER TABLE mlops_internal.monitoring_metrics_legacy DROP CONSTRAINT monitoring_metrics_legacy_bounds;
 
     EXECUTE format('CREATE TABLE mlops_internal.monitoring_metrics_earlier PARTITION OF monitoring_metrics'
                    ' FOR VALUES FROM (MINVALUE) TO (%L)', first);
@@ -276,7 +270,7 @@ BEGIN
     EXECUTE format('CREATE TABLE mlops_internal.monitoring_metrics_later PARTITION OF monitoring_metrics'
                    ' FOR VALUES FROM (%L) TO (MAXVALUE)', month);
 
-    IF to_regclass('pg_temp.later_metrics') IS NOT NULL THEN
+    IF has_later THEN
         INSERT INTO monitoring_metrics SELECT * FROM later_metrics;
         DROP TABLE later_metrics;
     END IF;

@@ -35,7 +35,7 @@ from support.versions import (
 SOAK_RUNS = int(os.environ.get("MLOPS_DB_SOAK_RUNS", "100"))
 PAUSE = "SELECT pg_sleep(0.04)"
 # What a run killed between CREATE INDEX CONCURRENTLY and the end of its revision leaves ahead of that revision: 0012,
-# 0013, and one of the revisions below.
+# 0013, 0017, and one of the revisions below.
 AHEAD = (
     (
         "CREATE UNIQUE INDEX model_versions_production_key ON public.model_versions USING btree (model_name)"
@@ -44,6 +44,10 @@ AHEAD = (
     (
         "CREATE INDEX retraining_decisions_decision_timestamp_id_idx ON public.retraining_decisions USING btree"
         " (decision_timestamp, id);"
+    ),
+    (
+        "CREATE UNIQUE INDEX monitoring_metrics_legacy_pkey ON mlops_internal.monitoring_metrics_legacy USING btree"
+        ' (model_name, metric_type, metric_name, "timestamp", id);'
     ),
     "CREATE INDEX soak_n ON public.soak USING btree (public.soak_slow(n));",
 )

@@ -98,20 +98,20 @@ def test_comments_by_hand_are_lost_on_the_way_up_and_ours_on_the_way_down(empty:
         SELECT obj_description('model_versions'::regclass), col_description('model_versions'::regclass, 1),
                obj_description('v_model_timeline'::regclass)
     """
-    commands.upgrade(empty.settings, "0018")
+    commands.upgrade(empty.settings, "0019")
     empty.query("COMMENT ON TABLE model_versions IS 'by hand'; COMMENT ON COLUMN model_versions.id IS 'by hand'")
 
-    commands.upgrade(empty.settings, "0019")
+    commands.upgrade(empty.settings, "0020")
     ((table, column, view),) = empty.query(comments)
     assert None not in (table, column, view)
     assert "by hand" not in (table, column)
-    commands.downgrade(empty.settings, "0018")
+    commands.downgrade(empty.settings, "0019")
 
     assert empty.query(comments) == [(None, None, None)]
 
 
 def test_months_that_maintenance_made_go_and_their_rows_stay(filled: Database) -> None:
-    """Revision 0017 takes the functions away; 0016 makes one table of all partitions again."""
+    """Revision 0018 takes the functions away; 0016 makes one table of all partitions again."""
     before = contents(filled)
     filled.query("CALL mlops_internal.maintain(NULL, 12)")
     months = "SELECT count(*) FROM pg_inherits WHERE inhparent = 'monitoring_metrics'::regclass"

@@ -1,9 +1,10 @@
-"""Revision 0016: monitoring_metrics in months, with every row, and back."""
+"""Revisions 0016 and 0017: monitoring_metrics in months and with its key, with every row, and back."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
+import psycopg
 import pytest
 from alembic import command
 from sqlalchemy import create_engine
@@ -72,8 +73,11 @@ def role(database: Database, attributes: str = "NOLOGIN", name: str = "mlops_tes
 # Rows
 
 
-def test_an_empty_table_has_this_month_and_three_ahead(plain: Database) -> None:
-    commands.upgrade(plain.settings, "0016")
+@pytest.mark.parametrize("moments", [(), MOMENTS[4:6]], ids=["no rows", "rows of this month"])
+def test_a_table_without_a_past_has_this_month_and_three_ahead(plain: Database, moments: tuple[str, ...]) -> None:
+    add(plain, *moments)
+
+    commands.upgrade(plain.settings, "0017")
 
     found = partitions(plain)
     assert sorted(found) == sorted([*months(plain, 0, 3), "monitoring_metrics_earlier", "monitoring_metrics_later"])
@@ -126,7 +130,7 @@ def test_rows_of_months_to_come_are_in_their_months(plain: Database) -> None:
 
 
 def test_the_old_table_becomes_a_partition_without_another_copy(plain: Database) -> None:
-    """The rewrite to 64-bit ids is the one copy: what is attached is its file, with the index that it built."""
+    """The rewrite to 64-bit ids is the one copy: what is attached is its file."""
     add(plain, *MOMENTS[:6])
     table = plain.value("SELECT 'monitoring_metrics'::regclass::oid")
 
@@ -145,7 +149,58 @@ def test_the_old_table_becomes_a_partition_without_another_copy(plain: Database)
         ("monitoring_metrics_timestamp_check",),
     ]
     indexes = "SELECT indexrelid::regclass::text FROM pg_index WHERE indrelid = %s"
-    assert plain.query(indexes, [table]) == [("mlops_internal.monitoring_metrics_legacy_pkey",)]
+    assert plain.query(indexes, [table]) == []
+
+
+def test_an_index_that_a_killed_run_built_becomes_the_key_without_another_build(plain: Database) -> None:
+    add(plain, *MOMENTS)
+    commands.upgrade(plain.settings, "0016")
+    plain.query("""
+        CREATE UNIQUE INDEX CONCURRENTLY monitoring_metrics_legacy_pkey
+            ON mlops_internal.monitoring_metrics_legacy (model_name, metric_type, metric_name, timestamp, id)
+    """)
+    index = "SELECT oid, relfilenode FROM pg_class WHERE relname = 'monitoring_metrics_legacy_pkey'"
+    built = plain.query(index)
+
+    commands.upgrade(plain.settings, "0017")
+
+    assert plain.query(index) == built
+    assert plain.value("SELECT count(*) FROM pg_inherits WHERE inhrelid = %s", [built[0][0]]) == 1
+
+
+def test_every_partition_has_the_key_at_0017_and_none_at_0016(plain: Database) -> None:
+    add(plain, *MOMENTS)
+    without_key = """
+        SELECT relid::text FROM pg_partition_tree('monitoring_metrics')
+         WHERE NOT EXISTS (SELECT FROM pg_index WHERE indrelid = relid AND indisprimary AND indisvalid)
+    """
+    commands.upgrade(plain.settings, "0016")
+    names = {name for (name,) in plain.query(without_key)}
+    assert len(names) == 1 + len(partitions(plain))
+
+    commands.upgrade(plain.settings, "0017")
+
+    assert plain.query(without_key) == []
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        plain.query("INSERT INTO monitoring_metrics SELECT * FROM monitoring_metrics")
+    commands.downgrade(plain.settings, "0016")
+    assert {name for (name,) in plain.query(without_key)} == names
+
+
+@pytest.mark.parametrize("moments", [(), MOMENTS], ids=["no rows", "all"])
+@pytest.mark.parametrize("maintain", ["", "CALL mlops_internal.maintain('1 second', 5)"], ids=["", "maintained"])
+def test_the_key_goes_and_comes_back(plain: Database, moments: tuple[str, ...], maintain: str) -> None:
+    """Whatever became of the old rows' partition: another one takes its name for that time."""
+    add(plain, *moments)
+    commands.upgrade(plain.settings)
+    plain.query(maintain)
+    before = partitions(plain), metrics(plain), plain.dump()
+
+    commands.downgrade(plain.settings, "0016")
+    assert metrics(plain) == before[1]
+    commands.upgrade(plain.settings)
+
+    assert (partitions(plain), metrics(plain), plain.dump()) == before
 
 
 def test_the_ids_go_on_where_they_were_and_beyond_32_bits(plain: Database) -> None:

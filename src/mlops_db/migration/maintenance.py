@@ -1,4 +1,4 @@
-"""Keeping the partitions of monitoring_metrics: the functions of revision 0017, a step and a transaction at a time.
+"""Keeping the partitions of monitoring_metrics: the functions of revision 0018, a step and a transaction at a time.
 
 The functions do the work, so that pg_cron and an Airflow task do the same. What is added here is what a command owes
 its user: a plan, progress, and trying again instead of making everybody wait.

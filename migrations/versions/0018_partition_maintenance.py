@@ -15,8 +15,8 @@ what is to do once they have it. model_versions and retraining_decisions are nev
 
 from alembic import op
 
-revision = "0017"
-down_revision = "0016"
+revision = "0018"
+down_revision = "0017"
 
 SAFE = "SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' SET datestyle = 'ISO'"
 

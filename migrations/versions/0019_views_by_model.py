@@ -11,8 +11,8 @@ Loss on downgrade: nothing, views hold no rows.
 
 from alembic import op
 
-revision = "0018"
-down_revision = "0017"
+revision = "0019"
+down_revision = "0018"
 
 V_DECISION_HISTORY = """
 CREATE VIEW v_decision_history AS

@@ -7,8 +7,8 @@ Loss on downgrade: the comments, those included that somebody had set by hand on
 
 from alembic import op
 
-revision = "0019"
-down_revision = "0018"
+revision = "0020"
+down_revision = "0019"
 
 # Of each table and view, under "", and of its columns.
 COMMENTS = {

@@ -1,0 +1,96 @@
+"""Give the partitioned monitoring_metrics its key.
+
+Why: one index serves as key, for the history of a series, and for its newest row: (model_name, metric_type, metric_name,
+    timestamp, id). Of the old rows it is built without keeping anybody from them, which is why revision 0016 leaves it to
+    this one: to build it there would take longer than the rewrite.
+Locks: SHARE UPDATE EXCLUSIVE on monitoring_metrics_legacy while its index is built, which keeps nobody from reading or
+    writing; then ACCESS EXCLUSIVE on monitoring_metrics and its partitions for a moment. Downgrade takes that, too.
+Loss on downgrade: nothing.
+
+Interrupted while the index is built, run it again: it drops the invalid index and builds it anew. If the old rows are of
+no other month than this one, as in a new database where there are none, their partition gets that month's name.
+"""
+
+from alembic import op
+
+revision = "0017"
+down_revision = "0016"
+
+COLUMNS = ["model_name", "metric_type", "metric_name", "timestamp", "id"]
+
+# The server cleans up after the rewrite of 0016 about now. Who waits for that with ACCESS EXCLUSIVE lets all others wait
+# behind; with this lock nobody does, it makes the cleaning give way after a second, and keeps it away from then on.
+WAIT_FOR_AUTOVACUUM = """
+DO $wait$
+DECLARE
+    patience constant text := current_setting('lock_timeout');
+BEGIN
+    PERFORM set_config('lock_timeout', '10min', true);
+    LOCK TABLE ONLY mlops_internal.monitoring_metrics_legacy IN SHARE UPDATE EXCLUSIVE MODE;
+    PERFORM set_config('lock_timeout', patience, true);
+END $wait$
+"""
+
+USE_INDEX = """
+ALTER TABLE mlops_internal.monitoring_metrics_legacy
+    ADD CONSTRAINT monitoring_metrics_legacy_pkey PRIMARY KEY USING INDEX monitoring_metrics_legacy_pkey
+"""
+
+# The key that one partition has by then becomes its part of this one; those of the others, which are new, are built
+# (manual, "CREATE INDEX": an equivalent index of a partition is attached).
+ADD_KEY = f"""
+-- squawk-ignore constraint-missing-not-valid, adding-serial-primary-key-field
+ALTER TABLE monitoring_metrics ADD CONSTRAINT monitoring_metrics_pkey PRIMARY KEY ({", ".join(COLUMNS)})
+"""
+
+NAME_BY_MONTH = """
+DO $name$
+DECLARE
+    bounds constant text[] := (
+        SELECT regexp_match(pg_get_expr(relpartbound, oid), 'FROM \\(''(.*)''\\) TO \\(''(.*)''\\)')
+          FROM pg_class WHERE oid = 'mlops_internal.monitoring_metrics_legacy'::regclass
+    );
+    month constant timestamptz := bounds[1]::timestamptz;
+    name constant text := 'monitoring_metrics_' || to_char(month, 'YYYY_MM');
+BEGIN
+    IF bounds[2]::timestamptz = month + interval '1 month' AND to_regclass('mlops_internal.' || name) IS NULL THEN
+        EXECUTE format('ALTER TABLE mlops_internal.monitoring_metrics_legacy'
+                       ' RENAME CONSTRAINT monitoring_metrics_legacy_pkey TO %I', name || '_pkey');
+        EXECUTE format('ALTER TABLE mlops_internal.monitoring_metrics_legacy RENAME TO %I', name);
+    END IF;
+END $name$
+"""
+
+# For the next upgrade, which builds the key of the partition of that name.
+NAME_OLDEST_LEGACY = """
+DO $name$
+DECLARE
+    oldest constant text := (
+        SELECT relname FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid
+         WHERE inhparent = 'public.monitoring_metrics'::regclass AND relname ~ '^monitoring_metrics_[0-9]{4}_[0-9]{2}$'
+         ORDER BY relname LIMIT 1
+    );
+BEGIN
+    IF to_regclass('mlops_internal.monitoring_metrics_legacy') IS NULL THEN
+        EXECUTE format('ALTER TABLE mlops_internal.%I RENAME TO monitoring_metrics_legacy', oldest);
+    END IF;
+END $name$
+"""
+
+
+def upgrade() -> None:
+    op.create_index_concurrently(
+        "monitoring_metrics_legacy_pkey", "monitoring_metrics_legacy", COLUMNS, schema="mlops_internal", unique=True
+    )
+    # Months begin in UTC, also in a session that a caller brought.
+    op.execute("SET LOCAL timezone = 'UTC'")
+    op.execute("SET LOCAL datestyle = 'ISO'")
+    op.execute(WAIT_FOR_AUTOVACUUM)
+    op.execute(USE_INDEX)
+    op.execute(ADD_KEY)
+    op.execute(NAME_BY_MONTH)
+
+
+def downgrade() -> None:
+    op.execute("ALTER TABLE monitoring_metrics DROP CONSTRAINT monitoring_metrics_pkey")
+    op.execute(NAME_OLDEST_LEGACY)
