@@ -79,8 +79,10 @@ from sqlalchemy import engine_from_config, pool, text
 @Operations.register_operation("create_index_concurrently")
 class CreateIndex(MigrateOperation):
     @classmethod
-    def create_index_concurrently(cls, operations, name, table, columns, *, unique=False, where=None):
-        operations.create_index(name, table, columns, unique=unique, postgresql_where=where and text(where))
+    def create_index_concurrently(cls, operations, name, table, columns, *, schema=None, unique=False, where=None):
+        operations.create_index(
+            name, table, columns, schema=schema, unique=unique, postgresql_where=where and text(where)
+        )
 
 
 @Operations.register_operation("validate_constraint")

@@ -1,9 +1,10 @@
 """How long does it take to let the oldest month of metrics go, and how long do writers wait meanwhile?
 
 mlops_internal.drop_partitions against DELETE, on the same partitions and on one table with the same rows and the same
-key; DELETE leaves dead rows, so VACUUM belongs to it. All the while somebody inserts a row at a time; the longest
-insert is printed. In the last case somebody else reads the table in a transaction of five seconds, and
-mlops_db.migration.maintenance waits for that without making everybody wait. Exit code 0 if the bars hold.
+key; DELETE leaves dead rows, so VACUUM belongs to it. A bare DROP TABLE is the least that PostgreSQL takes to remove
+the files of a month. All the while somebody inserts a row at a time; the longest insert is printed. In the last case
+somebody else reads the table in a transaction of five seconds, and mlops_db.migration.maintenance waits for that
+without making everybody wait. Exit code 0 if the bars hold.
 
     uv run python benchmarks/retention.py
     uv run python benchmarks/retention.py --rows 1000000 --programs /usr/lib/postgresql/15/bin
@@ -175,6 +176,8 @@ def _measure(settings: Settings, connection: psycopg.Connection[Any]) -> dict[st
     connection.execute(f"DROP TABLE {partitions(connection)[1]}")
     end = _end_of_oldest(connection)
     results["drop_partitions"] = partitioned(drop)
+    bare = f"DROP TABLE {partitions(connection)[1]}"
+    results["a bare DROP TABLE"] = partitioned(lambda: connection.execute(bare))
     (keep,) = connection.execute("SELECT (now() - %s)::text", [_end_of_oldest(connection)]).fetchone() or ()
     results[f"maintain, beside a reader of {READ_FOR_S:.0f} s"] = partitioned(drop_behind_a_reader)
     connection.execute(EARLY, [MOVED])

@@ -143,8 +143,13 @@ def test_what_a_run_lacks_is_named(db: DatabaseManager, client: Any) -> None:
         register_run(db, run_id, client=client)
     client.create_model_version("churn", "s3://models/churn", run_id=run_id)
     client.create_model_version("other", "s3://models/other", run_id=run_id)
-    with pytest.raises(AdapterError, match="versions of churn, other"):
+    with pytest.raises(AdapterError, match="version 1 of churn, version 1 of other for the run"):
         register_run(db, run_id, model_name="fraud", client=client)
+    client.create_model_version("churn", "s3://models/again", run_id=run_id)
+    with pytest.raises(AdapterError, match="version 1 of churn, version 2 of churn, version 1 of other for the run"):
+        register_run(db, run_id, model_name="churn", client=client)
+    with pytest.raises(InvalidValueError, match="model_version"):
+        register_run(db, run_id, model_name="churn", model_version="", f1_metric=None, brier_metric=None, client=client)
     with pytest.raises(AdapterError, match="no version is registered"):
         tag_run(db, run_id, client=client)
     assert db.models.list() == []

@@ -1,5 +1,7 @@
 import json
 import re
+import signal
+import subprocess
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -10,8 +12,9 @@ from psycopg import sql
 
 from mlops_db.demo.measurements import measurements
 from mlops_db.demo.story import MODELS, Candidate, Story
-from support.database import Database
+from support.database import SCRIPTS, TIMEOUT_S, Database
 from support.process import told
+from support.versions import wait_until
 
 DAYS = 90
 NOW = datetime(2026, 6, 15, 12, tzinfo=timezone.utc)
@@ -158,3 +161,25 @@ def test_drift_ends_with_a_retraining_and_the_gates_stop_at_the_first_failure() 
             assert all(results[:-1])
             assert results[-1] is (event.action != "reject")
     assert {model.name for model in MODELS} == {event.model_name for event in story.events}
+
+
+def test_an_interrupted_demo_says_that_the_database_is_filled_in_part(head: Database) -> None:
+    process = subprocess.Popen(
+        [SCRIPTS / "mlops-db", "demo"],
+        env=head.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+    )
+    wait_until(lambda: head.value("SELECT count(*) > 10 FROM model_versions"), "the first versions")
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=TIMEOUT_S)
+
+    assert (process.returncode, out) == (130, "")
+    *_, message, hint = err.splitlines()
+    assert message == f"interrupted; {head.settings.target} is filled in part"
+    assert hint == "hint: `alembic downgrade base` and `alembic upgrade head` empty it."
+    assert "Traceback" not in err
+    assert head.run("alembic", "downgrade", "base").returncode == 0
+    assert head.run("alembic", "upgrade", "head").returncode == 0
+    assert head.value("SELECT count(*) FROM model_versions") == 0

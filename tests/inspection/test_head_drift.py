@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from support.database import Database
+from support.partitions import months
 
 MORE_MONTHS = """
     INSERT INTO monitoring_metrics (timestamp, metric_type, metric_name)
@@ -46,6 +47,26 @@ def test_a_partition_without_which_an_insert_fails_is_missed(head: Database) -> 
     expected = "table public.monitoring_metrics: open ends: expected MINVALUE, MAXVALUE, found MINVALUE"
     assert expected in differences
     assert "table mlops_internal.monitoring_metrics_later: unexpected" in differences
+
+
+def test_a_gap_between_months_is_missed(head: Database) -> None:
+    _, second, third, _ = months(head, 0, 3)
+    head.query("SET timezone = 'UTC'")
+    ends = "SELECT lower::text, upper::text FROM mlops_internal.metric_partitions() WHERE partition = %s"
+    (beginning, end), (_, end_of_third) = (head.query(ends, [name])[0] for name in (second, third))
+    head.query(f"DROP TABLE mlops_internal.{second}, mlops_internal.{third}")
+
+    assert checked(head) == [f"table public.monitoring_metrics: gaps: expected nothing, found before '{end_of_third}'"]
+    script = head.run("mlops-db", "check", "--sql").stdout
+    assert "-- by hand: table public.monitoring_metrics: gaps should be none" in script
+
+    head.query(f"""
+        CREATE TABLE mlops_internal.{second} PARTITION OF monitoring_metrics
+            FOR VALUES FROM ('{beginning}') TO ('{end}');
+        CREATE TABLE mlops_internal.{third} PARTITION OF monitoring_metrics
+            FOR VALUES FROM ('{end}') TO ('{end_of_third}')
+    """)
+    assert checked(head) == []
 
 
 def test_who_may_read_a_view_is_no_difference_and_stays_so_when_it_is_repaired(head: Database, reader: str) -> None:

@@ -290,6 +290,7 @@ def test_history_is_newest_first_and_by_what_is_asked_for(decisions: Decisions) 
     assert decisions.history() == [c, a, b, e, d]
     assert decisions.history(limit=2) == [c, a]
     assert decisions.history(limit=0) == []
+    assert len(decisions.history(limit=10**30)) == len(decisions.history(limit=None))
     assert decisions.history("default") == [a, b, e, d]
     assert decisions.history(action="reject") == [c, a, d]
     assert decisions.history(candidate="a") == [a, d]

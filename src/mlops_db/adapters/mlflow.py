@@ -58,7 +58,7 @@ def register_run(  # noqa: PLR0913  (all but the first two have a default that f
     """
     client = client or _client()
     run = _run(client, run_id)
-    version = model_version or _version_in_registry(client, run_id, model_name)
+    version = _version_in_registry(client, run_id, model_name) if model_version is None else model_version
     registered = db.models.register(
         run_id,
         version,
@@ -147,12 +147,11 @@ def _score(run: Run, metric: str | None, argument: str) -> float | None:
 
 def _version_in_registry(client: MlflowClient, run_id: str, model_name: str) -> str:
     with _told(client, run_id, "nothing was stored"):
-        versions = {each.name: str(each.version) for each in client.search_model_versions(f"run_id='{run_id}'")}
-    if model_name in versions:
-        return versions[model_name]
+        found = [(each.name, str(each.version)) for each in client.search_model_versions(f"run_id='{run_id}'")]
+    versions = [version for name, version in found if name == model_name] or [version for _, version in found]
     if len(versions) == 1:
-        return next(iter(versions.values()))
-    named = f"versions of {', '.join(sorted(versions))}" if versions else "no version"
+        return versions[0]
+    named = ", ".join(f"version {version} of {name}" for name, version in sorted(found)) or "no version"
     raise AdapterError(
         f"MLflow's registry has {named} for the run {run_id!r}, so {model_name!r} has no version to take from it",
         hint="Say which it is: model_version=.",

@@ -47,6 +47,14 @@ def run(options: Namespace) -> int:
         with waiting_by_itself(), DatabaseManager(settings) as db:
             filled = fill(db, days=options.days, seed=options.seed, progress=show)
         told.done()
+    except KeyboardInterrupt:
+        told.stop()
+        print(
+            f"interrupted; {settings.target} is filled in part\n"
+            "hint: `alembic downgrade base` and `alembic upgrade head` empty it.",
+            file=sys.stderr,
+        )
+        raise
     finally:
         told.stop()
     # The rows of past months came in one heap.

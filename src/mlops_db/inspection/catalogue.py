@@ -70,6 +70,14 @@ def _own(oid: str) -> str:
         AND NOT EXISTS (SELECT FROM pg_depend AS e WHERE e.objid = {oid} AND e.deptype = 'e')"""
 
 
+def _bounds(oid: str) -> str:
+    """SQL for: lower and upper end of each partition by range, as text."""
+    return f"""(
+        SELECT regexp_match(pg_get_expr(part.relpartbound, part.oid),
+                            '^FOR VALUES FROM \\((.*)\\) TO \\((.*)\\)$') AS bounds
+          FROM pg_inherits AS i JOIN pg_class AS part ON part.oid = i.inhrelid WHERE i.inhparent = {oid})"""
+
+
 # Which months there are depends on the calendar and on the rows; what a partition is made of is its table's.
 _NO_MONTH = """
     NOT EXISTS (SELECT FROM pg_inherits AS m
@@ -132,6 +140,12 @@ _QUERIES: tuple[str, ...] = (
                               CROSS JOIN LATERAL unnest(ARRAY['MINVALUE', 'MAXVALUE']) AS bound (open)
                               WHERE i.inhparent = c.oid
                                 AND strpos(pg_get_expr(part.relpartbound, part.oid), bound.open) > 0),
+               -- So it does between two partitions that do not meet.
+               'gaps', (SELECT string_agg('before ' || later.bounds[1], ', ' ORDER BY later.bounds[1])
+                          FROM {_bounds("c.oid")} AS later
+                         WHERE later.bounds[1] <> 'MINVALUE'
+                           AND NOT EXISTS (SELECT FROM {_bounds("c.oid")} AS earlier
+                                            WHERE earlier.bounds[2] = later.bounds[1])),
                'parents', (SELECT string_agg(i.inhparent::regclass::text, ', ' ORDER BY i.inhseqno)
                              FROM pg_inherits AS i WHERE i.inhrelid = c.oid),
                'partition bound', pg_get_expr(c.relpartbound, c.oid),

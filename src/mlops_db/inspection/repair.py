@@ -271,7 +271,7 @@ class _Repair:
         if self.changed(name, "persistence"):
             yield f"ALTER TABLE {name.name} SET {'UNLOGGED' if 'persistence' in wanted else 'LOGGED'};"
         yield from self.set_properties(name)
-        for key in ("foreign", "partition key", "parents", "partition bound"):
+        for key in ("foreign", "partition key", "gaps", "parents", "partition bound"):
             if self.changed(name, key):
                 yield _by_hand(f"{name}: {key} should be {wanted.get(key, 'none')}")
 

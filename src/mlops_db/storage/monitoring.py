@@ -397,8 +397,7 @@ class Monitoring:
             "until": "infinity" if until is None else moment(until, "until", ahead=True),
             "id": LEAST_ID,
         }
-        checked_limit(limit)
-        return self._history(parameters, limit)
+        return self._history(parameters, checked_limit(limit))
 
     def history_frame(  # noqa: PLR0913  (the same)
         self,

@@ -143,6 +143,10 @@ def moment(value: object, key: str, *, ahead: bool, hint: str = MOMENT_HINT) -> 
     return utc
 
 
+# What LIMIT takes, and more than any table has.
+MAX_ROWS = 2**63 - 1
+
+
 def limit(value: object) -> int | None:
     """How many rows to return at most; None for all.
 
@@ -151,7 +155,7 @@ def limit(value: object) -> int | None:
     """
     if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 0):
         raise InvalidValueError("limit", f"is {excerpt(value)}", hint="Give a whole number, or None for all.")
-    return value
+    return None if value is None else min(value, MAX_ROWS)
 
 
 def in_utc(value: Any) -> Any:
