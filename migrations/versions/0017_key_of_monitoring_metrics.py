@@ -86,6 +86,8 @@ def upgrade() -> None:
     op.execute("SET LOCAL timezone = 'UTC'")
     op.execute("SET LOCAL datestyle = 'ISO'")
     op.execute(WAIT_FOR_AUTOVACUUM)
+    # In the order in which writers take them; the other way round, both would wait for each other.
+    op.execute("LOCK TABLE ONLY monitoring_metrics IN ACCESS EXCLUSIVE MODE")
     op.execute(USE_INDEX)
     op.execute(ADD_KEY)
     op.execute(NAME_BY_MONTH)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -17,7 +18,7 @@ from mlops_db.server.connection import connect
 from support.database import Database
 from support.partitions import months, partitions
 from support.stopped import contents, stopped
-from support.versions import revision_of
+from support.versions import Checkout, another_session, revision_of, wait_until
 
 LARGEST_INTEGER = 2**31 - 1
 MONTH = "date_trunc('month', now(), 'UTC')"
@@ -34,6 +35,9 @@ MOMENTS = (
     f"({MONTH} AT TIME ZONE 'UTC' + interval '4 months') AT TIME ZONE 'UTC'",
     "'9999-12-31 23:59:59.999999+00'",
 )
+WAITS_FOR_THE_TABLE = """
+SELECT EXISTS (SELECT FROM pg_locks WHERE relation = 'monitoring_metrics'::regclass AND NOT granted)
+"""
 
 
 def add(database: Database, *moments: str) -> None:
@@ -185,6 +189,22 @@ def test_every_partition_has_the_key_at_0017_and_none_at_0016(plain: Database) -
         plain.query("INSERT INTO monitoring_metrics SELECT * FROM monitoring_metrics")
     commands.downgrade(plain.settings, "0016")
     assert {name for (name,) in plain.query(without_key)} == names
+
+
+def test_a_writer_that_the_key_waits_for_goes_on(plain: Database, tmp_path: Path) -> None:
+    """It has the table already and comes to the partition; who has the two the other way round ends in a deadlock."""
+    add(plain, "now()")
+    commands.upgrade(plain.settings, "0016")
+    locked = "LOCK TABLE ONLY monitoring_metrics IN ROW EXCLUSIVE MODE; SET LOCAL lock_timeout = '200ms'"
+    with another_session(plain, "writer", locked) as writer:
+        run = Checkout(tmp_path).start(plain, "upgrade", "0017")
+        wait_until(lambda: plain.value(WAITS_FOR_THE_TABLE), "the upgrade to wait")
+        writer.execute("INSERT INTO monitoring_metrics (metric_type, metric_name) VALUES ('drift', 'another')")
+        writer.commit()
+
+    done = run.ended()
+    assert done.returncode == 0, done
+    assert plain.value("SELECT count(*) FROM monitoring_metrics") == 2
 
 
 @pytest.mark.parametrize("moments", [(), MOMENTS], ids=["no rows", "all"])
