@@ -64,6 +64,7 @@ READS = (
     "SELECT metric_type, metric_name, metric_value FROM monitoring_metrics LIMIT 10",
     "SELECT * FROM v_decision_history LIMIT 10",
     "SELECT * FROM v_model_timeline LIMIT 10",
+    "EXPLAIN SELECT * FROM v_recent_monitoring",  # takes the locks of a reader, and not his time
 )
 
 

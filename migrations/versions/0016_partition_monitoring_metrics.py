@@ -316,8 +316,9 @@ def upgrade() -> None:
     op.execute("SET LOCAL datestyle = 'ISO'")
     op.execute(stop_if_broken("monitoring_metrics", BROKEN))
     op.execute(STOP_IF_NOT_ALONE)
-    op.execute("LOCK TABLE monitoring_metrics IN ACCESS EXCLUSIVE MODE")
+    # The view first, as its readers have it, or both would wait for each other.
     op.execute("DROP VIEW v_recent_monitoring")
+    op.execute("LOCK TABLE monitoring_metrics IN ACCESS EXCLUSIVE MODE")
     op.execute("DROP TRIGGER monitoring_metrics_register_updated_series ON monitoring_metrics")
     op.execute("DROP TRIGGER monitoring_metrics_register_series ON monitoring_metrics")
     op.execute(STEP_ASIDE)
@@ -331,9 +332,9 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.execute("SET LOCAL statement_timeout = '6h'")
     op.execute(STOP_IF_NOT_ALONE)
+    op.execute("DROP VIEW v_recent_monitoring")
     op.execute("LOCK TABLE monitoring_metrics IN ACCESS EXCLUSIVE MODE")
     op.execute(STOP_IF_IDS_TOO_LARGE)
-    op.execute("DROP VIEW v_recent_monitoring")
     op.execute("DROP TRIGGER monitoring_metrics_register_updated_series ON monitoring_metrics")
     op.execute("DROP TRIGGER monitoring_metrics_register_series ON monitoring_metrics")
     op.execute(STEP_ASIDE)
