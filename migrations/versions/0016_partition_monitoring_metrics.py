@@ -8,7 +8,8 @@ Locks: ACCESS SHARE on monitoring_metrics while its rows are read for the findin
     v_recent_monitoring while the table is rewritten with 64-bit ids, about 1 second per million rows, by how busy two
     cores were (docs/scaling.md): readers and writers of metrics wait for that long. It is the one stall of the upgrade,
     and cannot be avoided where ids become wider. After it the table becomes a partition as it is, without another copy;
-    revision 0017 builds its key while others read and write. Downgrade copies all rows under ACCESS EXCLUSIVE, 2 to 5
+    revision 0017 builds its key while others read and write; until then nothing can be published of an UPDATE or DELETE,
+    so with a publication FOR ALL TABLES those fail. Downgrade copies all rows under ACCESS EXCLUSIVE, 2 to 5
     seconds per million.
 Loss on downgrade: nothing of the rows. The months become one table again.
 

@@ -4,10 +4,13 @@ Why: one index serves as key, for the history of a series, and for its newest ro
     timestamp, id). Of the old rows it is built without keeping anybody from them, which is why revision 0016 leaves it to
     this one: to build it there would take longer than the rewrite.
 Locks: SHARE UPDATE EXCLUSIVE on monitoring_metrics_legacy while its index is built, which keeps nobody from reading or
-    writing; then ACCESS EXCLUSIVE on monitoring_metrics and its partitions for a moment. Downgrade takes that, too.
+    writing; then ACCESS EXCLUSIVE on monitoring_metrics and its partitions, for a moment if the other partitions have few
+    rows, as they do right after revision 0016. After a downgrade from a later revision the months have theirs, and their
+    keys are built under that lock. Downgrade takes it for a moment.
 Loss on downgrade: nothing.
 
-Interrupted while the index is built, run it again: it drops the invalid index and builds it anew. If the old rows are of
+Interrupted while the index is built, run it again: it drops the invalid index and builds it anew (for a script of --sql,
+drop it first). If the old rows are of
 no other month than this one, as in a new database where there are none, their partition gets that month's name.
 """
 
@@ -36,7 +39,7 @@ ALTER TABLE mlops_internal.monitoring_metrics_legacy
     ADD CONSTRAINT monitoring_metrics_legacy_pkey PRIMARY KEY USING INDEX monitoring_metrics_legacy_pkey
 """
 
-# The key that one partition has by then becomes its part of this one; those of the others, which are new, are built
+# The key that one partition has by then becomes its part of this one; those of the others are built
 # (manual, "CREATE INDEX": an equivalent index of a partition is attached).
 ADD_KEY = f"""
 -- squawk-ignore constraint-missing-not-valid, adding-serial-primary-key-field
@@ -72,6 +75,11 @@ DECLARE
     );
 BEGIN
     IF to_regclass('mlops_internal.monitoring_metrics_legacy') IS NULL THEN
+        IF oldest IS NULL THEN
+            RAISE object_not_in_prerequisite_state USING
+                MESSAGE = 'monitoring_metrics has no month left, and revision 0016 needs one; nothing was changed',
+                HINT = 'Make some, then run it again: alembic upgrade head; mlops-db maintain';
+        END IF;
         EXECUTE format('ALTER TABLE mlops_internal.%I RENAME TO monitoring_metrics_legacy', oldest);
     END IF;
 END $name$
@@ -82,6 +90,8 @@ def upgrade() -> None:
     op.create_index_concurrently(
         "monitoring_metrics_legacy_pkey", "monitoring_metrics_legacy", COLUMNS, schema="mlops_internal", unique=True
     )
+    # For the wait, and for months that have rows.
+    op.execute("SET LOCAL statement_timeout = '6h'")
     # Months begin in UTC, also in a session that a caller brought.
     op.execute("SET LOCAL timezone = 'UTC'")
     op.execute("SET LOCAL datestyle = 'ISO'")

@@ -14,7 +14,7 @@ from mlops_db.demo.measurements import measurements
 from mlops_db.demo.story import MODELS, Candidate, Story
 from support.database import SCRIPTS, TIMEOUT_S, Database
 from support.process import told
-from support.versions import wait_until
+from support.versions import another_session, wait_until
 
 DAYS = 90
 NOW = datetime(2026, 6, 15, 12, tzinfo=timezone.utc)
@@ -183,3 +183,21 @@ def test_an_interrupted_demo_says_that_the_database_is_filled_in_part(head: Data
     assert head.run("alembic", "downgrade", "base").returncode == 0
     assert head.run("alembic", "upgrade", "head").returncode == 0
     assert head.value("SELECT count(*) FROM model_versions") == 0
+
+
+def test_interrupted_before_it_writes_it_says_nothing_of_that(head: Database) -> None:
+    head.query("INSERT INTO model_versions (mlflow_run_id, model_version) VALUES ('real', '1')")
+    with another_session(head, "somebody", "LOCK TABLE model_versions IN ACCESS EXCLUSIVE MODE"):
+        process = subprocess.Popen(
+            [SCRIPTS / "mlops-db", "demo"],
+            env=head.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+        )
+        waits = "SELECT EXISTS (SELECT FROM pg_locks WHERE relation = 'model_versions'::regclass AND NOT granted)"
+        wait_until(lambda: head.value(waits), "the look whether it is empty")
+        process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=TIMEOUT_S)
+
+    assert (process.returncode, out, err) == (130, "", "")

@@ -259,3 +259,23 @@ def test_after_an_entry_that_had_to_be_tried_again_its_revision_has_a_transactio
     assert empty.value("SELECT to_regclass('half')") is None
     assert revision_of(empty) == before
     assert steps(empty)[-1] == ("upgrade", checkout.head, "failed")
+
+
+def test_a_callers_engine_in_autocommit_stays_so(empty: Database) -> None:
+    engine = create_engine(
+        "postgresql+psycopg2://",
+        creator=lambda: connect(empty.settings),
+        isolation_level="AUTOCOMMIT",
+        pool_size=1,
+        max_overflow=0,
+    )
+    with engine.connect() as connection:
+        config = alembic_config(empty.settings)
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0002")
+    with engine.connect() as connection:
+        connection.exec_driver_sql("CREATE TABLE afterwards ()")
+    engine.dispose()
+
+    assert revision_of(empty) == "0002"
+    assert empty.value("SELECT to_regclass('afterwards')") is not None

@@ -223,6 +223,17 @@ def test_the_key_goes_and_comes_back(plain: Database, moments: tuple[str, ...], 
     assert (partitions(plain), metrics(plain), plain.dump()) == before
 
 
+def test_without_a_month_the_key_stays_and_what_to_do_is_said(head: Database) -> None:
+    for name in months(head, 0, 3):
+        head.query(f"DROP TABLE mlops_internal.{name}")
+
+    with pytest.raises(RefusedError, match="has no month left, and revision 0016 needs one") as refused:
+        commands.downgrade(head.settings, "0016")
+
+    assert "alembic upgrade head; mlops-db maintain" in refused.value.hint
+    assert revision_of(head) == "0017"
+
+
 def test_the_ids_go_on_where_they_were_and_beyond_32_bits(plain: Database) -> None:
     add(plain, *["now()"] * 5)
     plain.query("DELETE FROM monitoring_metrics WHERE id > 3")

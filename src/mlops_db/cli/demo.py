@@ -36,8 +36,11 @@ def run(options: Namespace) -> int:
     settings = Settings.from_environment()
     begun = time.monotonic()
     told = Progress(sys.stderr)
+    writing = False
 
     def show(done: int, total: int) -> None:
+        nonlocal writing
+        writing = True
         if done:
             told.server_reports("days", done, total)
         else:
@@ -49,11 +52,12 @@ def run(options: Namespace) -> int:
         told.done()
     except KeyboardInterrupt:
         told.stop()
-        print(
-            f"interrupted; {settings.target} is filled in part\n"
-            "hint: `alembic downgrade base` and `alembic upgrade head` empty it.",
-            file=sys.stderr,
-        )
+        if writing:
+            print(
+                f"interrupted; {settings.target} is filled in part\n"
+                "hint: `alembic downgrade base` and `alembic upgrade head` empty it.",
+                file=sys.stderr,
+            )
         raise
     finally:
         told.stop()
