@@ -145,7 +145,9 @@ _QUERIES: tuple[str, ...] = (
                           FROM {_bounds("c.oid")} AS later
                          WHERE later.bounds[1] <> 'MINVALUE'
                            AND NOT EXISTS (SELECT FROM {_bounds("c.oid")} AS earlier
-                                            WHERE earlier.bounds[2] = later.bounds[1])),
+                                            WHERE earlier.bounds[2] = later.bounds[1])
+                           -- Otherwise one of them is the first, which has nothing to meet.
+                           AND EXISTS (SELECT FROM {_bounds("c.oid")} AS first WHERE first.bounds[1] = 'MINVALUE')),
                'parents', (SELECT string_agg(i.inhparent::regclass::text, ', ' ORDER BY i.inhseqno)
                              FROM pg_inherits AS i WHERE i.inhrelid = c.oid),
                'partition bound', pg_get_expr(c.relpartbound, c.oid),
