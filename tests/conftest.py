@@ -25,6 +25,8 @@ from support.database import Database
 SLOW = (
     "cli/test_check_revisions.py",
     "cli/test_demo.py",
+    "cli/test_maintain.py",
+    "inspection/test_adopt.py",
     "inspection/test_repair.py",
     "inspection/test_revisions.py",
     "migration/test_blocked.py",

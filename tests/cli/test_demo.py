@@ -179,7 +179,6 @@ def test_an_interrupted_demo_says_that_the_database_is_filled_in_part(head: Data
     *_, message, hint = err.splitlines()
     assert message == f"interrupted; {head.settings.target} is filled in part"
     assert hint == "hint: `alembic downgrade base` and `alembic upgrade head` empty it."
-    assert "Traceback" not in err
     assert head.run("alembic", "downgrade", "base").returncode == 0
     assert head.run("alembic", "upgrade", "head").returncode == 0
     assert head.value("SELECT count(*) FROM model_versions") == 0

@@ -96,7 +96,6 @@ def test_afterwards_it_is_what_the_revisions_make(empty: Database, head: Databas
     assert empty.dump() == head.dump()
 
 
-@pytest.mark.slow
 def test_a_million_metrics_are_carried_over(empty: Database) -> None:
     make_by_hand(
         empty,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -37,6 +38,8 @@ def run(options: Namespace) -> int:
     begun = time.monotonic()
     told = Progress(sys.stderr)
     writing = False
+    # If Control-C comes while a connection goes back, the pool logs a traceback of what is told below.
+    logging.getLogger("sqlalchemy.pool").addHandler(logging.NullHandler())
 
     def show(done: int, total: int) -> None:
         nonlocal writing
