@@ -141,15 +141,17 @@ def test_what_a_run_lacks_is_named(db: DatabaseManager, client: Any) -> None:
     assert "f1_metric=" in refused.value.hint
     with pytest.raises(AdapterError, match="no version for the run"):
         register_run(db, run_id, client=client)
-    client.create_model_version("churn", "s3://models/churn", run_id=run_id)
-    client.create_model_version("other", "s3://models/other", run_id=run_id)
-    with pytest.raises(AdapterError, match="version 1 of churn, version 1 of other for the run"):
+    for name in ("left", "right"):
+        client.create_registered_model(name)
+    client.create_model_version("left", "s3://models/left", run_id=run_id)
+    client.create_model_version("right", "s3://models/right", run_id=run_id)
+    with pytest.raises(AdapterError, match="version 1 of left, version 1 of right for the run"):
         register_run(db, run_id, model_name="fraud", client=client)
-    client.create_model_version("churn", "s3://models/again", run_id=run_id)
-    with pytest.raises(AdapterError, match="version 1 of churn, version 2 of churn, version 1 of other for the run"):
-        register_run(db, run_id, model_name="churn", client=client)
+    client.create_model_version("left", "s3://models/again", run_id=run_id)
+    with pytest.raises(AdapterError, match="version 1 of left, version 2 of left, version 1 of right for the run"):
+        register_run(db, run_id, model_name="left", client=client)
     with pytest.raises(InvalidValueError, match="model_version"):
-        register_run(db, run_id, model_name="churn", model_version="", f1_metric=None, brier_metric=None, client=client)
+        register_run(db, run_id, model_name="left", model_version="", f1_metric=None, brier_metric=None, client=client)
     with pytest.raises(AdapterError, match="no version is registered"):
         tag_run(db, run_id, client=client)
     assert db.models.list() == []
