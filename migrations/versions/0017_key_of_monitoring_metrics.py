@@ -10,8 +10,8 @@ Locks: SHARE UPDATE EXCLUSIVE on monitoring_metrics_legacy while its index is bu
 Loss on downgrade: nothing.
 
 Interrupted while the index is built, run it again: it drops the invalid index and builds it anew (for a script of --sql,
-drop it first). If the old rows are of
-no other month than this one, as in a new database where there are none, their partition gets that month's name.
+drop it first). If the old rows are of no other month than this one, as in a new database where there are none, their
+partition gets that month's name.
 """
 
 from alembic import op

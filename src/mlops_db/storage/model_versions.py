@@ -338,7 +338,7 @@ UPDATE public.model_versions
 RETURNING {_COLUMNS}
 """
 _NEXT_MOMENT = """
-SELECT greatest(clock_timestamp(), max(promoted_at) FILTER (WHERE isfinite(promoted_at)) + interval '1 microsecond')
+SELECT greatest(clock_timestamp(), max(promoted_at) + interval '1 microsecond')
   FROM public.model_versions WHERE model_name = %s
 """
 _ARCHIVE = f"UPDATE public.model_versions SET status = 'archived' WHERE id = %s RETURNING {_COLUMNS}"
