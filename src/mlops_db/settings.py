@@ -1,12 +1,20 @@
 """The environment, checked once and frozen: where the database is, who connects, and how careful to be."""
 
+import io
 import os
+import re
+import stat
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from mlops_db.errors import DatabaseNameError, SettingsError
+
+if TYPE_CHECKING:
+    from dotenv.parser import Binding
 
 EMBEDDED = "embedded"
 ENVIRONMENTS = ("development", "production")
@@ -37,6 +45,7 @@ _VARIABLES = (
     "MLOPS_POOL_PRE_PING",
     "MLOPS_POOL_APPLICATION_NAME",
 )
+_OURS = f"(?:{'|'.join(_VARIABLES)})"
 
 
 @dataclass(frozen=True)
@@ -88,7 +97,8 @@ class Settings:
         """Read the variables of `environ` (default: the process's), then those of `env_file` that it lacks.
 
         Raises:
-            SettingsError: a value cannot be used; the message names its variable and never holds a password.
+            SettingsError: a value cannot be used, or `env_file` is there and cannot be read whole. The message names
+                the variable, or the file and the line, and never holds a password.
         """
         given = _variables(os.environ if environ is None else environ, env_file)
         url = _parsed_url(given.get("MLOPS_DATABASE_URL", ""))
@@ -131,6 +141,7 @@ def checked_database_name(name: str, variable: str = "MLOPS_DB_NAME") -> str:
 
     Raises:
         DatabaseNameError: the name is empty or over 63 bytes in UTF-8.
+        SettingsError: it begins or ends with what nobody sees.
     """
     if not name:
         raise DatabaseNameError(
@@ -142,6 +153,7 @@ def checked_database_name(name: str, variable: str = "MLOPS_DB_NAME") -> str:
             f"the database name ({variable}) is {size} bytes long; PostgreSQL takes at most {MAX_NAME_BYTES}",
             hint="Choose a shorter name; letters outside ASCII take two to four bytes each.",
         )
+    _refuse_ends(name, variable)
     return name
 
 
@@ -211,21 +223,102 @@ def _variables(environ: Mapping[str, str], env_file: Path) -> dict[str, str]:
             raise SettingsError(
                 f"{name} is not text in UTF-8", hint=f"Set {name} to UTF-8 text without NUL characters."
             )
+        if name != "POSTGRES_PASSWORD":
+            _refuse_ends(value, name)
     return merged
 
 
-def _from_file(path: Path) -> dict[str, str]:
-    if not path.is_file():
-        return {}
-    from dotenv import dotenv_values  # noqa: PLC0415  (0.4 s on a slow machine, and most containers have no .env)
+def _refuse_ends(value: str, what: str) -> None:
+    """Refuse what nobody sees at the ends of a value: it would name another database, host or file.
 
+    The message leaves the value out, because a URL holds a password.
+    """
+    for verb, end in (("begins", value[:1]), ("ends", value[-1:])):
+        kind = end and _invisible(end)
+        if kind:
+            raise SettingsError(
+                f"{what} {verb} with {kind} (U+{ord(end):04X})",
+                hint="Take it off; what is copied, or written by `echo`, often brings one along.",
+            )
+
+
+def _invisible(character: str) -> str:
+    named = {"\n": "a line break", "\r": "a line break", "\t": "a tab", "\ufeff": "a byte order mark"}
+    categories = {"Cc": "a control character", "Cf": "an invisible character"}
+    blank = "a blank" if character.isspace() else ""
+    return named.get(character) or categories.get(unicodedata.category(character), blank)
+
+
+def _from_file(path: Path) -> dict[str, str]:
+    text = _text_of(path)
+    if not text:
+        return {}
+    from dotenv.parser import parse_stream  # noqa: PLC0415  (0.4 s on a slow machine, and most containers have no .env)
+
+    found = {}
+    for binding in parse_stream(io.StringIO(text)):
+        fault = _fault(binding)
+        if fault:
+            source = binding.original.string
+            blank_lines = source[: len(source) - len(source.lstrip())].count("\n")
+            raise SettingsError(
+                f"{path}: line {binding.original.line + blank_lines} {fault}",
+                hint="Give each setting a line of its own: NAME=value, with the value in closed quotes or in none.",
+            )
+        # A line such as `export MLOPS_ENV`, without a value, takes back nothing that is said above it.
+        if binding.key in _VARIABLES and binding.value is not None:
+            found[binding.key] = binding.value
+    return found
+
+
+def _text_of(path: Path) -> str:
+    """Read the whole of `path`; where there is nothing, it says nothing."""
+    reason = "it is not text in UTF-8"
     try:
-        values = dotenv_values(path, interpolate=False)
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(
-            f"{path} cannot be read: {type(error).__name__}", hint="Make it a readable UTF-8 file, or remove it."
-        ) from error
-    return {name: value for name, value in values.items() if name in _VARIABLES and value is not None}
+        # Looked at before it is opened: opening a FIFO would wait for somebody to write into it.
+        if not stat.S_ISREG(path.stat().st_mode):
+            reason = "it is not a regular file"
+        elif "\0" not in (text := path.read_text(encoding="utf-8-sig")):  # UTF-16 without its mark is full of them
+            return text
+    except (FileNotFoundError, NotADirectoryError):
+        if not path.is_symlink():
+            return ""
+        reason = "it is a link to nothing"
+    except UnicodeDecodeError:
+        pass
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+    raise SettingsError(
+        f"{path} cannot be read: {reason}", hint="Make it a file of UTF-8 text that this user may read, or remove it."
+    )
+
+
+def _fault(binding: "Binding") -> str:
+    """Say why a statement of the file would be lost, or taken for something else; empty if it is neither.
+
+    python-dotenv takes more than people mean: a quote that is not closed where its line ends goes on to the next
+    quote, and whatever stands before a `=` is a name.
+    """
+    if binding.error:
+        return "is not a NAME=value that ends where its line does"
+    key, value = binding.key or "", binding.value or ""
+    statement = binding.original.string.strip()
+    written = statement.partition("=")[2]
+    bare = "" if written.lstrip().startswith(("'", '"')) else value
+    further_lines = statement.partition("\n")[2]
+    another = rf"(?:^[^\w\n]*|[\s;])({_OURS})\W?\s*="
+    swallowed = re.search(another, further_lines or bare, re.IGNORECASE | re.MULTILINE)
+    if swallowed:
+        return f"runs on into {swallowed[1].upper()}"
+    one_quote = further_lines or (bare.endswith(("'", '"')) and bare.count(bare[-1]) == 1)
+    if one_quote and key in _VARIABLES and key != "POSTGRES_PASSWORD":
+        return f"gives {key} a value with a quote at one end only"
+    seen = "".join(character for character in key if unicodedata.category(character) != "Cf")
+    meant = re.search(rf"(?<!\w){_OURS}(?!\w)", seen, re.IGNORECASE)
+    if meant and key not in _VARIABLES:
+        return f"does not spell {meant[0].upper()} as it is: in capitals, with nothing in or around it"
+    # Before 1.2.4, python-dotenv takes the comment for the value.
+    return "has a comment in place of a value" if bare and re.match(r"\s+#", written) else ""
 
 
 def _not_empty(given: Mapping[str, str], name: str, default: str) -> str:
@@ -265,16 +358,18 @@ def _password(given: Mapping[str, str], *, default: str | None) -> str | None:
             "POSTGRES_PASSWORD and POSTGRES_PASSWORD_FILE are both set", hint="Keep the one that holds the password."
         )
     try:
-        password = Path(file).read_text(encoding="utf-8").rstrip("\r\n")
+        # As bytes, because text would have other line ends than the file; one at the end is the editor's.
+        password = re.sub(r"\r?\n\Z", "", Path(file).read_bytes().decode())
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise SettingsError(
-            f"POSTGRES_PASSWORD_FILE: {file} cannot be read: {reason}",
+            f"POSTGRES_PASSWORD_FILE: {file!r} cannot be read: {reason}",
             hint="Mount the secret there, or set POSTGRES_PASSWORD.",
         ) from error
     if not password or "\0" in password:
         raise SettingsError(
-            f"POSTGRES_PASSWORD_FILE: {file} holds no password", hint="Write the password into it, as text on one line."
+            f"POSTGRES_PASSWORD_FILE: {file!r} holds no password",
+            hint="Write the password into it, as text on one line.",
         )
     return password
 
@@ -307,4 +402,7 @@ def _parsed_url(url: str) -> dict[str, str]:
         raise problem from None  # its message quotes the URL, password included
     if "," in parsed.get("host", "") or "," in parsed.get("port", ""):
         raise problem
+    for key, value in parsed.items():
+        if key not in ("password", "sslpassword", "port"):
+            _refuse_ends(value, f"MLOPS_DATABASE_URL: its {key}")
     return parsed
