@@ -2,6 +2,10 @@
 # `docker run --rm -e POSTGRES_HOST=db.example.com mlops-db status`, or `... --entrypoint alembic mlops-db history`.
 
 FROM python:3.13-slim AS build
+# For a package index of your own: `docker build --build-arg PIP_INDEX_URL=...`.
+ARG PIP_INDEX_URL
+ARG PIP_EXTRA_INDEX_URL
+ARG PIP_TRUSTED_HOST
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 RUN python -m venv /opt/mlops-db
 ENV PATH=/opt/mlops-db/bin:$PATH
@@ -18,14 +22,15 @@ RUN pip install --no-deps .
 
 FROM python:3.13-slim
 # A number, because Kubernetes' runAsNonRoot does not look names up.
-RUN useradd --system --uid 10001 --no-create-home --home-dir /nonexistent mlops
+RUN useradd --uid 10001 --no-create-home --home-dir /nonexistent mlops
 COPY --from=build /opt/mlops-db /opt/mlops-db
-ENV PATH=/opt/mlops-db/bin:$PATH \
-    ALEMBIC_CONFIG=/app/alembic.ini
+ENV PATH=/opt/mlops-db/bin:$PATH
 WORKDIR /app
 # alembic.ini and migrations/ as the package carries them: `alembic` and `mlops-db init` run the same files.
-RUN folder="$(python -c 'from mlops_db.schema.revisions import alembic_folder; print(alembic_folder())')" \
+RUN folder="$(python -c 'from mlops_db.schema.revisions import alembic_ini; print(alembic_ini().parent)')" \
     && ln -s "$folder"/* ./
+# Only now: `alembic_ini` would take its word for where the file is.
+ENV ALEMBIC_CONFIG=/app/alembic.ini
 USER 10001
 # As process 1, Python would ignore SIGTERM; SIGINT ends it after the statement that runs.
 STOPSIGNAL SIGINT

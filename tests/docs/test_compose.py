@@ -28,8 +28,24 @@ def services(given: Mapping[str, str] | None = None) -> dict[str, Any]:
     return found
 
 
+def environment_of_migrate(given: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Its container's environment: what has no value in the file is passed on if it is set."""
+    named = services(given)["migrate"]["environment"]
+    passed_on = {name: value for name, value in (given or {}).items() if name in named}
+    return passed_on | {name: value for name, value in named.items() if value is not None}
+
+
 def settings_of_migrate(given: Mapping[str, str] | None = None) -> Settings:
-    return Settings.from_environment(services(given)["migrate"]["environment"], env_file=Path("no such file"))
+    return Settings.from_environment(environment_of_migrate(given), env_file=Path("no such file"))
+
+
+def variables_of_the_readme() -> set[str]:
+    _, _, section = text_of("README.md").partition("\n## Environment\n")
+    return set(re.findall(r"^\| (\w+) \|", section.partition("\n## ")[0], re.MULTILINE)) - {"variable"}
+
+
+def variables_of_the_example() -> set[str]:
+    return set(re.findall(r"^# ?(\w+)=", text_of(".env.example"), re.MULTILINE))
 
 
 def instructions(name: str) -> list[list[str]]:
@@ -55,6 +71,19 @@ def test_postgres_lets_in_whom_migrate_connects_as(given: dict[str, str]) -> Non
     assert (server["POSTGRES_USER"], server["POSTGRES_PASSWORD"]) == (settings.user, settings.password)
 
 
+def test_the_readme_the_example_and_migrate_know_the_variables_that_are_read() -> None:
+    read = set(re.findall(r'"((?:POSTGRES|MLOPS)_\w+)"', text_of("src/mlops_db/settings.py")))
+    named = set(services()["migrate"]["environment"])
+    assert read == named == variables_of_the_readme() == variables_of_the_example()
+
+
+def test_migrate_is_given_a_host_and_a_port_and_what_else_is_set() -> None:
+    named = services()["migrate"]["environment"]
+    given = {name: f"that of {name}" for name in named}
+    assert environment_of_migrate() == {"POSTGRES_HOST": "postgres", "POSTGRES_PORT": "5432"}
+    assert environment_of_migrate(given) == given | environment_of_migrate()
+
+
 def test_a_developers_host_and_port_do_not_reach_into_the_stack() -> None:
     settings = settings_of_migrate({"POSTGRES_HOST": "embedded", "POSTGRES_PORT": "5433", "MLOPS_DB_NAME": "other"})
     assert (settings.host, settings.port, settings.database) == ("postgres", 5432, "other")
@@ -63,7 +92,7 @@ def test_a_developers_host_and_port_do_not_reach_into_the_stack() -> None:
 def test_every_variable_that_the_stack_reads_is_in_the_example() -> None:
     read = {name for name, _ in VARIABLE.findall(text_of("docker-compose.yml"))}
     assert read
-    assert read <= set(re.findall(r"^# ?(\w+)=", text_of(".env.example"), re.MULTILINE))
+    assert read <= variables_of_the_example()
 
 
 def test_the_server_is_published_on_this_machine_only() -> None:
@@ -120,14 +149,32 @@ def test_an_image_is_built_from_the_package_and_nothing_else() -> None:
     assert not any(fnmatch(secret, rule) for secret in (".env", ".env.local", ".git", ".mlops-db") for rule in let_in)
 
 
-@pytest.mark.skipif(shutil.which("docker-compose") is None, reason="docker-compose is not installed")
-def test_docker_compose_reads_the_file_and_special_characters_in_a_password(tmp_path: Path) -> None:
+@pytest.fixture
+def compose() -> list[str]:
+    """Compose's command line: the first one, or that of the plugin."""
+    for command in (["docker-compose"], ["docker", "compose"]):
+        version = (*command, "version")
+        if shutil.which(command[0]) and run_command(*version, environment=clean_environment()).returncode == 0:
+            return command
+    pytest.skip("neither docker-compose nor Docker's plugin is installed")
+
+
+def test_compose_passes_on_what_is_set_and_special_characters_in_a_password(compose: list[str], tmp_path: Path) -> None:
     shutil.copy(ROOT / "docker-compose.yml", tmp_path)
     password = """p$a#s "x%{y}@:/?"""  # noqa: S105  (this test's own)
-    (tmp_path / ".env").write_text(f"POSTGRES_PASSWORD='{password}'\nMLOPS_DB_NAME=данные\n", encoding="utf-8")
-    done = run_command("docker-compose", "config", environment=clean_environment(), cwd=tmp_path)
+    (tmp_path / ".env").write_text(
+        f"POSTGRES_PASSWORD='{password}'\nPOSTGRES_HOST=embedded\nMLOPS_DB_NAME=данные\nMLOPS_ENV=production\n",
+        encoding="utf-8",
+    )
+    done = run_command(*compose, "config", environment=clean_environment(MLOPS_ENV="development"), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     environment = yaml.safe_load(done.stdout)["services"]["migrate"]["environment"]
-    assert environment["POSTGRES_PASSWORD"].replace("$$", "$") == password
-    assert environment["MLOPS_DB_NAME"] == "данные"
+    set_ones = {name: value.replace("$$", "$") for name, value in environment.items() if value is not None}
+    assert set_ones == {
+        "POSTGRES_HOST": "postgres",
+        "POSTGRES_PORT": "5432",
+        "POSTGRES_PASSWORD": password,
+        "MLOPS_DB_NAME": "данные",
+        "MLOPS_ENV": "development",
+    }
     assert Settings.from_environment({}, env_file=tmp_path / ".env").password == password

@@ -128,7 +128,7 @@ def run_suite_on(programs: Path) -> None:
 
 
 def run_suite(python: str, *options: str) -> None:
-    chosen = ("-m", "not soak and not matrix and not adapters")  # the slow ones, too
+    chosen = ("-m", "not soak and not matrix and not adapters and not image")  # the slow ones, too
     done = run(python, "-m", "pytest", "-p", "no:cacheprovider", *chosen, *options)
     if done.returncode:
         pytest.fail(done.stdout + done.stderr, pytrace=False)
