@@ -20,13 +20,16 @@ from alembic import op
 revision = "0005"
 down_revision = "0004"
 
+# Every name below says its schema, so nothing that others put into public can be taken for it.
+SAFE_PATH = "SET search_path = pg_catalog, pg_temp"
+
 # The zone that the old rows were written in: a run takes it from `-x legacy-timezone`, and is in UTC without it.
 ZONE = """
 SELECT set_config('TimeZone', coalesce(nullif(current_setting('mlops_db.legacy_timezone', true), ''), 'UTC'), true)
 """
 
 V_DECISION_HISTORY = """
-CREATE VIEW v_decision_history AS
+CREATE VIEW public.v_decision_history AS
 SELECT
     d.id,
     d.decision_timestamp,
@@ -47,8 +50,8 @@ SELECT
     d.gate_results,
     d.reasoning,
     d.created_at
-FROM retraining_decisions AS d
-LEFT JOIN model_versions AS v ON v.mlflow_run_id = d.candidate_mlflow_run_id
+FROM public.retraining_decisions AS d
+LEFT JOIN public.model_versions AS v ON v.mlflow_run_id = d.candidate_mlflow_run_id
 CROSS JOIN LATERAL (
     SELECT
         count(*) FILTER (WHERE outcome.passed) AS gates_passed,
@@ -82,7 +85,7 @@ ORDER BY d.decision_timestamp DESC NULLS LAST, d.id DESC
 """
 
 V_MODEL_TIMELINE = """
-CREATE VIEW v_model_timeline AS
+CREATE VIEW public.v_model_timeline AS
 SELECT
     id,
     mlflow_run_id,
@@ -97,7 +100,7 @@ SELECT
     CASE WHEN promoted_at IS NOT NULL THEN lag(model_version) OVER promotions END AS previous_version,
     CASE WHEN promoted_at IS NOT NULL THEN f1_score - lag(f1_score) OVER promotions END AS f1_delta,
     CASE WHEN promoted_at IS NOT NULL THEN brier_score - lag(brier_score) OVER promotions END AS brier_delta
-FROM model_versions
+FROM public.model_versions
 WINDOW promotions AS (ORDER BY promoted_at, id)
 ORDER BY created_at DESC NULLS LAST, id DESC
 """
@@ -112,12 +115,13 @@ def downgrade() -> None:
 
 
 def convert(type_: str) -> None:
-    op.execute("DROP VIEW v_model_timeline")
-    op.execute("DROP VIEW v_decision_history")
+    op.execute(SAFE_PATH)
+    op.execute("DROP VIEW public.v_model_timeline")
+    op.execute("DROP VIEW public.v_decision_history")
     op.execute(ZONE)
     op.execute(
         f"""
-        ALTER TABLE model_versions
+        ALTER TABLE public.model_versions
             -- squawk-ignore changing-column-type
             ALTER COLUMN created_at TYPE {type_},
             -- squawk-ignore changing-column-type

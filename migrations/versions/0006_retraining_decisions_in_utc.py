@@ -11,13 +11,16 @@ from alembic import op
 revision = "0006"
 down_revision = "0005"
 
+# Every name below says its schema, so nothing that others put into public can be taken for it.
+SAFE_PATH = "SET search_path = pg_catalog, pg_temp"
+
 # The zone that the old rows were written in: a run takes it from `-x legacy-timezone`, and is in UTC without it.
 ZONE = """
 SELECT set_config('TimeZone', coalesce(nullif(current_setting('mlops_db.legacy_timezone', true), ''), 'UTC'), true)
 """
 
 V_DECISION_HISTORY = """
-CREATE VIEW v_decision_history AS
+CREATE VIEW public.v_decision_history AS
 SELECT
     d.id,
     d.decision_timestamp,
@@ -38,8 +41,8 @@ SELECT
     d.gate_results,
     d.reasoning,
     d.created_at
-FROM retraining_decisions AS d
-LEFT JOIN model_versions AS v ON v.mlflow_run_id = d.candidate_mlflow_run_id
+FROM public.retraining_decisions AS d
+LEFT JOIN public.model_versions AS v ON v.mlflow_run_id = d.candidate_mlflow_run_id
 CROSS JOIN LATERAL (
     SELECT
         count(*) FILTER (WHERE outcome.passed) AS gates_passed,
@@ -82,11 +85,12 @@ def downgrade() -> None:
 
 
 def convert(type_: str) -> None:
-    op.execute("DROP VIEW v_decision_history")
+    op.execute(SAFE_PATH)
+    op.execute("DROP VIEW public.v_decision_history")
     op.execute(ZONE)
     op.execute(
         f"""
-        ALTER TABLE retraining_decisions
+        ALTER TABLE public.retraining_decisions
             -- squawk-ignore changing-column-type
             ALTER COLUMN decision_timestamp TYPE {type_},
             -- squawk-ignore changing-column-type

@@ -13,13 +13,16 @@ from alembic import op
 revision = "0007"
 down_revision = "0006"
 
+# Every name below says its schema, so nothing that others put into public can be taken for it.
+SAFE_PATH = "SET search_path = pg_catalog, pg_temp"
+
 # The zone that the old rows were written in: a run takes it from `-x legacy-timezone`, and is in UTC without it.
 ZONE = """
 SELECT set_config('TimeZone', coalesce(nullif(current_setting('mlops_db.legacy_timezone', true), ''), 'UTC'), true)
 """
 
 V_RECENT_MONITORING = """
-CREATE VIEW v_recent_monitoring AS
+CREATE VIEW public.v_recent_monitoring AS
 SELECT
     id,
     timestamp,
@@ -36,7 +39,7 @@ FROM (
         m.*,
         lead(m.metric_value) OVER newest_first AS previous_value,
         row_number() OVER newest_first AS recency
-    FROM monitoring_metrics AS m
+    FROM public.monitoring_metrics AS m
     WINDOW newest_first AS (
         PARTITION BY m.metric_type, m.metric_name ORDER BY m.timestamp DESC NULLS LAST, m.id DESC
     )
@@ -46,7 +49,7 @@ ORDER BY timestamp DESC NULLS LAST, id DESC
 """
 
 V_RECENT_MONITORING_0004 = """
-CREATE VIEW v_recent_monitoring AS
+CREATE VIEW public.v_recent_monitoring AS
 SELECT
     id,
     timestamp,
@@ -63,7 +66,7 @@ FROM (
         m.*,
         lead(m.metric_value) OVER newest_first AS previous_value,
         row_number() OVER newest_first AS recency
-    FROM monitoring_metrics AS m
+    FROM public.monitoring_metrics AS m
     WINDOW newest_first AS (
         PARTITION BY m.metric_type, m.metric_name ORDER BY m.timestamp DESC NULLS LAST, m.id DESC
     )
@@ -82,13 +85,14 @@ def downgrade() -> None:
 
 
 def convert(type_: str, view: str) -> None:
-    op.execute("DROP VIEW v_recent_monitoring")
+    op.execute(SAFE_PATH)
+    op.execute("DROP VIEW public.v_recent_monitoring")
     # A rewrite takes longer than a statement of a revision usually may.
     op.execute("SET LOCAL statement_timeout = '6h'")
     op.execute(ZONE)
     op.execute(
         f"""
-        ALTER TABLE monitoring_metrics
+        ALTER TABLE public.monitoring_metrics
             -- squawk-ignore changing-column-type
             ALTER COLUMN timestamp TYPE {type_},
             -- squawk-ignore changing-column-type

@@ -17,6 +17,9 @@ from alembic import op
 revision = "0008"
 down_revision = "0007"
 
+# Every name below says its schema, so nothing that others put into public can be taken for it.
+SAFE_PATH = "SET search_path = pg_catalog, pg_temp"
+
 
 def of_years(column: str) -> str:
     """Whether a moment is one that Python, too, can hold: a single other one, and nobody can read the table there."""
@@ -34,16 +37,17 @@ BROKEN = {
 
 
 def upgrade() -> None:
+    op.execute(SAFE_PATH)
     op.execute(stop_if_broken("model_versions", BROKEN))
     op.execute(
         """
         -- squawk-ignore prefer-text-field
-        ALTER TABLE model_versions ADD COLUMN model_name varchar(255) NOT NULL DEFAULT 'default'
+        ALTER TABLE public.model_versions ADD COLUMN model_name varchar(255) NOT NULL DEFAULT 'default'
         """
     )
     op.execute(
         f"""
-        ALTER TABLE model_versions
+        ALTER TABLE public.model_versions
             ALTER COLUMN status SET DEFAULT 'staging',
             ADD CONSTRAINT model_versions_status_check
                 CHECK (status IN ('staging', 'production', 'archived')) NOT VALID,
@@ -57,9 +61,10 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    op.execute(SAFE_PATH)
     op.execute(
         """
-        ALTER TABLE model_versions
+        ALTER TABLE public.model_versions
             DROP CONSTRAINT model_versions_not_null,
             DROP CONSTRAINT model_versions_promoted_at_check,
             DROP CONSTRAINT model_versions_created_at_check,
@@ -69,7 +74,7 @@ def downgrade() -> None:
             ALTER COLUMN status DROP DEFAULT
         """
     )
-    op.drop_column("model_versions", "model_name")
+    op.drop_column("model_versions", "model_name", schema="public")
 
 
 def stop_if_broken(table: str, broken: dict[str, str]) -> str:
@@ -78,7 +83,7 @@ def stop_if_broken(table: str, broken: dict[str, str]) -> str:
         f"""
         SELECT count(*), left(string_agg(id::text, ', ' ORDER BY id) FILTER (WHERE place <= 10), 200)
           INTO rows, ids
-          FROM (SELECT id, row_number() OVER (ORDER BY id) AS place FROM {table} WHERE {condition}) AS broken;
+          FROM (SELECT id, row_number() OVER (ORDER BY id) AS place FROM public.{table} WHERE {condition}) AS broken;
         IF rows > 0 THEN
             found := found || format('%s (%s %s, id %s%s)', $what${what}$what$, rows,
                                      CASE rows WHEN 1 THEN 'row' ELSE 'rows' END, ids,

@@ -13,6 +13,9 @@ from alembic import op
 revision = "0009"
 down_revision = "0008"
 
+# Every name below says its schema, so nothing that others put into public can be taken for it.
+SAFE_PATH = "SET search_path = pg_catalog, pg_temp"
+
 
 def of_years(column: str) -> str:
     """Whether a moment is one that Python, too, can hold: a single other one, and nobody can read the table there."""
@@ -30,11 +33,12 @@ NOT_VALID = {
 
 
 def upgrade() -> None:
+    op.execute(SAFE_PATH)
     for rule in NOT_VALID:
-        op.validate_constraint(f"model_versions_{rule}", "model_versions")
+        op.validate_constraint(f"model_versions_{rule}", "model_versions", schema="public")
     op.execute(
         """
-        ALTER TABLE model_versions
+        ALTER TABLE public.model_versions
             ALTER COLUMN status SET NOT NULL,
             ALTER COLUMN created_at SET NOT NULL,
             -- squawk-ignore ban-drop-constraint
@@ -44,12 +48,13 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    op.execute(SAFE_PATH)
     again = "".join(
         f", ADD CONSTRAINT model_versions_{rule} CHECK ({condition}) NOT VALID" for rule, condition in NOT_VALID.items()
     )
     op.execute(
         f"""
-        ALTER TABLE model_versions
+        ALTER TABLE public.model_versions
             DROP CONSTRAINT model_versions_promoted_at_check,
             DROP CONSTRAINT model_versions_created_at_check,
             DROP CONSTRAINT model_versions_brier_score_check,

@@ -14,6 +14,9 @@ from alembic import op
 revision = "0010"
 down_revision = "0009"
 
+# Every name below says its schema, so nothing that others put into public can be taken for it.
+SAFE_PATH = "SET search_path = pg_catalog, pg_temp"
+
 
 def of_years(column: str) -> str:
     """Whether a moment is one that Python, too, can hold: a single other one, and nobody can read the table there."""
@@ -30,16 +33,17 @@ BROKEN = {
 
 
 def upgrade() -> None:
+    op.execute(SAFE_PATH)
     op.execute(stop_if_broken("retraining_decisions", BROKEN))
     op.execute(
         """
         -- squawk-ignore prefer-text-field
-        ALTER TABLE retraining_decisions ADD COLUMN model_name varchar(255) NOT NULL DEFAULT 'default'
+        ALTER TABLE public.retraining_decisions ADD COLUMN model_name varchar(255) NOT NULL DEFAULT 'default'
         """
     )
     op.execute(
         f"""
-        ALTER TABLE retraining_decisions
+        ALTER TABLE public.retraining_decisions
             ADD CONSTRAINT retraining_decisions_action_check
                 CHECK (action IN ('promote', 'reject', 'pending')) NOT VALID,
             ADD CONSTRAINT retraining_decisions_gate_results_check
@@ -54,9 +58,10 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    op.execute(SAFE_PATH)
     op.execute(
         """
-        ALTER TABLE retraining_decisions
+        ALTER TABLE public.retraining_decisions
             DROP CONSTRAINT retraining_decisions_not_null,
             DROP CONSTRAINT retraining_decisions_created_at_check,
             DROP CONSTRAINT retraining_decisions_decision_timestamp_check,
@@ -64,7 +69,7 @@ def downgrade() -> None:
             DROP CONSTRAINT retraining_decisions_action_check
         """
     )
-    op.drop_column("retraining_decisions", "model_name")
+    op.drop_column("retraining_decisions", "model_name", schema="public")
 
 
 def stop_if_broken(table: str, broken: dict[str, str]) -> str:
@@ -73,7 +78,7 @@ def stop_if_broken(table: str, broken: dict[str, str]) -> str:
         f"""
         SELECT count(*), left(string_agg(id::text, ', ' ORDER BY id) FILTER (WHERE place <= 10), 200)
           INTO rows, ids
-          FROM (SELECT id, row_number() OVER (ORDER BY id) AS place FROM {table} WHERE {condition}) AS broken;
+          FROM (SELECT id, row_number() OVER (ORDER BY id) AS place FROM public.{table} WHERE {condition}) AS broken;
         IF rows > 0 THEN
             found := found || format('%s (%s %s, id %s%s)', $what${what}$what$, rows,
                                      CASE rows WHEN 1 THEN 'row' ELSE 'rows' END, ids,

@@ -11,6 +11,9 @@ from alembic import op
 revision = "0011"
 down_revision = "0010"
 
+# Every name below says its schema, so nothing that others put into public can be taken for it.
+SAFE_PATH = "SET search_path = pg_catalog, pg_temp"
+
 
 def of_years(column: str) -> str:
     """Whether a moment is one that Python, too, can hold: a single other one, and nobody can read the table there."""
@@ -27,11 +30,12 @@ NOT_VALID = {
 
 
 def upgrade() -> None:
+    op.execute(SAFE_PATH)
     for rule in NOT_VALID:
-        op.validate_constraint(f"retraining_decisions_{rule}", "retraining_decisions")
+        op.validate_constraint(f"retraining_decisions_{rule}", "retraining_decisions", schema="public")
     op.execute(
         """
-        ALTER TABLE retraining_decisions
+        ALTER TABLE public.retraining_decisions
             ALTER COLUMN action SET NOT NULL,
             ALTER COLUMN decision_timestamp SET NOT NULL,
             ALTER COLUMN created_at SET NOT NULL,
@@ -42,13 +46,14 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    op.execute(SAFE_PATH)
     again = "".join(
         f", ADD CONSTRAINT retraining_decisions_{rule} CHECK ({condition}) NOT VALID"
         for rule, condition in NOT_VALID.items()
     )
     op.execute(
         f"""
-        ALTER TABLE retraining_decisions
+        ALTER TABLE public.retraining_decisions
             DROP CONSTRAINT retraining_decisions_created_at_check,
             DROP CONSTRAINT retraining_decisions_decision_timestamp_check,
             DROP CONSTRAINT retraining_decisions_gate_results_check,

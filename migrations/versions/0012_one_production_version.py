@@ -15,6 +15,9 @@ from alembic import op
 revision = "0012"
 down_revision = "0011"
 
+# Every name below says its schema, so nothing that others put into public can be taken for it.
+SAFE_PATH = "SET search_path = pg_catalog, pg_temp"
+
 STOP_IF_SEVERAL = """
 DO $find$
 DECLARE
@@ -27,7 +30,7 @@ BEGIN
       FROM (
           SELECT model_name, count(*) AS rows, array_to_string((array_agg(id ORDER BY id))[1:10], ', ') AS ids,
                  row_number() OVER (ORDER BY model_name) AS place
-            FROM model_versions WHERE status = 'production' GROUP BY model_name HAVING count(*) > 1
+            FROM public.model_versions WHERE status = 'production' GROUP BY model_name HAVING count(*) > 1
       ) AS several;
     IF models > 0 THEN
         RAISE unique_violation USING
@@ -40,11 +43,18 @@ END $find$
 
 
 def upgrade() -> None:
+    op.execute(SAFE_PATH)
     op.execute(STOP_IF_SEVERAL)
     op.create_index_concurrently(
-        "model_versions_production_key", "model_versions", ["model_name"], unique=True, where="status = 'production'"
+        "model_versions_production_key",
+        "model_versions",
+        ["model_name"],
+        schema="public",
+        unique=True,
+        where="status = 'production'",
     )
 
 
 def downgrade() -> None:
-    op.drop_index("model_versions_production_key", "model_versions")
+    op.execute(SAFE_PATH)
+    op.drop_index("model_versions_production_key", "model_versions", schema="public")

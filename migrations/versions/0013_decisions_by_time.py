@@ -12,12 +12,20 @@ from alembic import op
 revision = "0013"
 down_revision = "0012"
 
+# Every name below says its schema, so nothing that others put into public can be taken for it.
+SAFE_PATH = "SET search_path = pg_catalog, pg_temp"
+
 
 def upgrade() -> None:
+    op.execute(SAFE_PATH)
     op.create_index_concurrently(
-        "retraining_decisions_decision_timestamp_id_idx", "retraining_decisions", ["decision_timestamp", "id"]
+        "retraining_decisions_decision_timestamp_id_idx",
+        "retraining_decisions",
+        ["decision_timestamp", "id"],
+        schema="public",
     )
 
 
 def downgrade() -> None:
-    op.drop_index("retraining_decisions_decision_timestamp_id_idx", "retraining_decisions")
+    op.execute(SAFE_PATH)
+    op.drop_index("retraining_decisions_decision_timestamp_id_idx", "retraining_decisions", schema="public")

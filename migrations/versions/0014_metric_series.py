@@ -12,13 +12,19 @@ do not touch. Its statement is planned anew each time, because the plan for one 
 costs a tenth of a millisecond, a cached plan made COPY 10 to 20 % slower (docs/scaling.md).
 
 Registering is a function of its own, for engines that allow no trigger on the table: there the writer calls it. Both
-run with the rights of their owner, so that who may insert metrics need not be allowed anything else.
+run with the rights of their owner, so that who may insert metrics need not be allowed anything else. So nobody but the
+owner may call them (GRANT EXECUTE ON FUNCTION mlops_internal.register_series to such a writer) or make a trigger of
+them; the trigger refuses any table but monitoring_metrics, whose columns have types of PostgreSQL's own; and what they
+name without a schema is PostgreSQL's (manual, "Writing SECURITY DEFINER Functions Safely").
 """
 
 from alembic import op
 
 revision = "0014"
 down_revision = "0013"
+
+# Every name below says its schema, so nothing that others put into public can be taken for it.
+SAFE_PATH = "SET search_path = pg_catalog, pg_temp"
 
 CREATE_SERIES = """
 CREATE TABLE mlops_internal.metric_series (
@@ -57,6 +63,11 @@ CREATE FUNCTION mlops_internal.register_new_series() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $function$
 BEGIN
+    IF TG_RELID <> to_regclass('public.monitoring_metrics') THEN
+        RAISE insufficient_privilege USING
+            MESSAGE = format('%I.%I is not monitoring_metrics, and its rows are of no series', TG_TABLE_SCHEMA, TG_TABLE_NAME),
+            HINT = 'Drop the trigger.';
+    END IF;
     EXECUTE $query$
         SELECT mlops_internal.register_series(model_name, metric_type, metric_name)
           FROM (
@@ -77,28 +88,30 @@ $function$
 """
 
 CREATE_TRIGGER = """
-CREATE TRIGGER monitoring_metrics_register_series AFTER INSERT ON monitoring_metrics
+CREATE TRIGGER monitoring_metrics_register_series AFTER INSERT ON public.monitoring_metrics
     REFERENCING NEW TABLE AS new_rows
     FOR EACH STATEMENT EXECUTE FUNCTION mlops_internal.register_new_series()
 """
 
 # Rows can come to another series, too: UPDATE monitoring_metrics SET model_name = ...
 CREATE_UPDATE_TRIGGER = """
-CREATE TRIGGER monitoring_metrics_register_updated_series AFTER UPDATE ON monitoring_metrics
+CREATE TRIGGER monitoring_metrics_register_updated_series AFTER UPDATE ON public.monitoring_metrics
     REFERENCING NEW TABLE AS new_rows
     FOR EACH STATEMENT EXECUTE FUNCTION mlops_internal.register_new_series()
 """
 
 
 def upgrade() -> None:
+    op.execute(SAFE_PATH)
     op.execute(CREATE_SERIES)
     op.execute(CREATE_REGISTER)
     op.execute("REVOKE EXECUTE ON FUNCTION mlops_internal.register_series(text, text, text) FROM PUBLIC")
     op.execute(CREATE_TRIGGER_FUNCTION)
+    op.execute("REVOKE EXECUTE ON FUNCTION mlops_internal.register_new_series() FROM PUBLIC")
     op.execute(
         """
         -- squawk-ignore prefer-text-field
-        ALTER TABLE monitoring_metrics ADD COLUMN model_name varchar(255) NOT NULL DEFAULT 'default'
+        ALTER TABLE public.monitoring_metrics ADD COLUMN model_name varchar(255) NOT NULL DEFAULT 'default'
         """
     )
     op.execute(CREATE_TRIGGER)
@@ -106,9 +119,11 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    op.execute("DROP TRIGGER monitoring_metrics_register_updated_series ON monitoring_metrics")
-    op.execute("DROP TRIGGER monitoring_metrics_register_series ON monitoring_metrics")
-    op.drop_column("monitoring_metrics", "model_name")
+    op.execute(SAFE_PATH)
+    # First of all: before it goes, its values are looked at, and dropping a trigger would keep readers out meanwhile.
+    op.drop_column("monitoring_metrics", "model_name", schema="public")
+    op.execute("DROP TRIGGER monitoring_metrics_register_updated_series ON public.monitoring_metrics")
+    op.execute("DROP TRIGGER monitoring_metrics_register_series ON public.monitoring_metrics")
     op.execute("DROP FUNCTION mlops_internal.register_new_series()")
     op.execute("DROP FUNCTION mlops_internal.register_series(text, text, text)")
     op.execute("DROP TABLE mlops_internal.metric_series")

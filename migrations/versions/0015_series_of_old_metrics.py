@@ -12,14 +12,18 @@ from alembic import op
 revision = "0015"
 down_revision = "0014"
 
+# Every name below says its schema, so nothing that others put into public can be taken for it.
+SAFE_PATH = "SET search_path = pg_catalog, pg_temp"
+
 
 def upgrade() -> None:
+    op.execute(SAFE_PATH)
     # Reading millions of rows takes longer than a statement of a revision usually may.
     op.execute("SET LOCAL statement_timeout = '6h'")
     op.execute(
         """
         INSERT INTO mlops_internal.metric_series (model_name, metric_type, metric_name)
-        SELECT DISTINCT model_name, metric_type, metric_name FROM monitoring_metrics
+        SELECT DISTINCT model_name, metric_type, metric_name FROM public.monitoring_metrics
          WHERE metric_type IS NOT NULL AND metric_name IS NOT NULL
             ON CONFLICT DO NOTHING
         """

@@ -19,16 +19,19 @@ newer, so that no insert ever fails for want of a partition. They take the place
 PostgreSQL cannot know that partitions are in the order of time: the newest row of a series would then be looked for in
 all of them (10 times slower with 24 months; docs/scaling.md).
 
-A row that breaks a rule stops the revision, as in revision 0008. So does what would stay with the old table: a trigger,
-a policy, a publication, an index or a constraint of somebody else's. So does a view of somebody else's on the table, which
-would go on reading the old rows only, and a run by another role than the table's owner, to whom the new table would
-belong. Grants are carried over.
+A row that breaks a rule stops the revision, as in revision 0008. So does whatever of somebody else's would stay with the
+old table, such as a trigger, a policy, an index or a column; whatever would go on reading the old rows only, such as a
+view or a function with a body in SQL; and a run by another role than the table's owner, to whom the new table would
+belong. All of it is named before the table is locked. Grants are carried over.
 """
 
 from alembic import op
 
 revision = "0016"
 down_revision = "0015"
+
+# Every name below says its schema, so nothing that others put into public can be taken for it.
+SAFE_PATH = "SET search_path = pg_catalog, pg_temp"
 
 
 def of_years(column: str) -> str:
@@ -44,75 +47,117 @@ BROKEN = {
     "created_at is NULL or not of the years 1 to 9999": f"created_at IS NULL OR NOT ({of_years('created_at')})",
 }
 
-STOP_IF_NOT_ALONE = """
+# Whatever of somebody else's depends on the table, its columns or its row type, as pg_depend has it: what reads it would
+# go on reading the old table, and what is a part of it would stay with that.
+STOP_IF_NOT_ALONE = r"""
 DO $find$
 DECLARE
+    metrics constant regclass := 'public.monitoring_metrics';
     owner text;
     readers text;
-    drops text;
+    parts text;
+    remedies text;
 BEGIN
-    SELECT pg_get_userbyid(relowner) INTO owner FROM pg_class WHERE oid = 'monitoring_metrics'::regclass;
+    SELECT pg_get_userbyid(relowner) INTO owner FROM pg_class WHERE oid = metrics;
     IF owner <> current_user THEN
         RAISE insufficient_privilege USING
             MESSAGE = format('monitoring_metrics belongs to %s, and would belong to %s; nothing was changed',
                              owner, current_user),
             HINT = format('Run it as the owner: POSTGRES_USER=%s.', owner);
     END IF;
-    SELECT string_agg(c.oid::regclass::text, ', '),
-           string_agg(format('DROP %sVIEW %s', CASE c.relkind WHEN 'm' THEN 'MATERIALIZED ' END, c.oid::regclass), '; ')
-      INTO readers, drops
-      FROM pg_class AS c
-     WHERE c.oid <> 'v_recent_monitoring'::regclass AND EXISTS (
-               SELECT FROM pg_rewrite AS r JOIN pg_depend AS d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid
-                WHERE r.ev_class = c.oid
-                  AND d.refclassid = 'pg_class'::regclass AND d.refobjid = 'monitoring_metrics'::regclass
-           );
-    IF readers IS NOT NULL THEN
+    WITH dependents AS (
+        SELECT d.classid, d.objid, max(d.objsubid) AS objsubid, bool_or(d.deptype = 'a') AS is_part
+          FROM pg_depend AS d
+         WHERE d.deptype <> 'i'
+           AND (d.refclassid = 'pg_class'::regclass AND d.refobjid = metrics
+                OR d.refclassid = 'pg_type'::regclass AND d.refobjid IN (
+                       SELECT t.oid FROM pg_type AS t
+                        WHERE t.typrelid = metrics OR t.typelem = (SELECT reltype FROM pg_class WHERE oid = metrics)))
+         GROUP BY 1, 2
+    ),
+    named AS (
+        -- A view depends on what its rule reads.
+        SELECT DISTINCT CASE WHEN v.oid IS NULL THEN o.type ELSE w.type END AS type,
+               CASE WHEN v.oid IS NULL THEN o.identity ELSE w.identity END AS identity,
+               d.is_part, d.classid, d.objid, d.objsubid
+          FROM dependents AS d
+          LEFT JOIN pg_rewrite AS r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid
+          LEFT JOIN pg_class AS v ON v.oid = r.ev_class AND v.relkind IN ('v', 'm')
+         CROSS JOIN LATERAL pg_identify_object(d.classid, d.objid, d.objsubid) AS o
+          LEFT JOIN LATERAL pg_identify_object('pg_class'::regclass, v.oid, 0) AS w ON v.oid IS NOT NULL
+    ),
+    strangers AS (
+        SELECT regexp_replace(regexp_replace(n.identity, ' on public\.monitoring_metrics$', ''), '^public\.', '') AS shown,
+               n.*, p.pubname, c.relkind
+          FROM named AS n
+          LEFT JOIN pg_publication_rel AS pr ON n.classid = 'pg_publication_rel'::regclass AND pr.oid = n.objid
+          LEFT JOIN pg_publication AS p ON p.oid = pr.prpubid
+          LEFT JOIN pg_class AS c ON n.classid = 'pg_class'::regclass AND c.oid = n.objid
+          LEFT JOIN pg_constraint AS k ON n.classid = 'pg_constraint'::regclass AND k.oid = n.objid
+         WHERE (n.type, n.identity) NOT IN (
+                   ('view', 'public.v_recent_monitoring'),
+                   ('sequence', 'public.monitoring_metrics_id_seq'),
+                   ('trigger', 'monitoring_metrics_register_series on public.monitoring_metrics'),
+                   ('trigger', 'monitoring_metrics_register_updated_series on public.monitoring_metrics'),
+                   ('default value', 'for public.monitoring_metrics.id'),
+                   ('default value', 'for public.monitoring_metrics."timestamp"'),
+                   ('default value', 'for public.monitoring_metrics.created_at'),
+                   ('default value', 'for public.monitoring_metrics.model_name'))
+           AND NOT coalesce(c.relispartition OR k.contype IN ('n', 'p')
+                            OR k.conrelid = metrics AND k.conname IN (
+                                   'monitoring_metrics_timestamp_check', 'monitoring_metrics_created_at_check',
+                                   'monitoring_metrics_metric_value_check'), false)
+    ),
+    told (what, is_part, remedy) AS (
+        SELECT CASE WHEN s.pubname IS NOT NULL THEN format('publication %I', s.pubname)
+                    WHEN s.type LIKE '% constraint' THEN 'constraint ' || s.shown
+                    WHEN s.relkind IN ('r', 'p', 'f') AND s.objsubid = 0 THEN format('child table %s', s.shown)
+                    WHEN s.type IN ('view', 'materialized view') THEN s.shown
+                    ELSE s.type || ' ' || s.shown END,
+               s.is_part OR coalesce(s.relkind IN ('r', 'p', 'f') AND s.objsubid = 0, false),
+               CASE WHEN s.pubname IS NOT NULL THEN format('ALTER PUBLICATION %I DROP TABLE monitoring_metrics', s.pubname)
+                    WHEN s.type LIKE '% constraint'
+                        THEN regexp_replace(s.identity, '^(.*) on (.*)$', 'ALTER TABLE \2 DROP CONSTRAINT \1')
+                    WHEN s.type = 'default value'
+                        THEN regexp_replace(s.identity, '^for (.*)\.([^.]+)$', 'ALTER TABLE \1 ALTER COLUMN \2 DROP DEFAULT')
+                    WHEN s.type LIKE '%column'
+                        THEN regexp_replace(s.identity, '^(.*)\.([^.]+)$', 'ALTER TABLE \1 ALTER COLUMN \2 TYPE text')
+                    WHEN s.relkind IN ('r', 'p', 'f') THEN format('ALTER TABLE %s NO INHERIT monitoring_metrics', s.shown)
+                    WHEN s.type IN ('trigger', 'policy', 'rule') THEN format('DROP %s %s', upper(s.type), s.identity)
+                    WHEN s.type = 'statistics object' THEN format('DROP STATISTICS %s', s.shown)
+                    ELSE format('DROP %s %s', upper(s.type), s.shown) END
+          FROM strangers AS s
+         UNION ALL
+        SELECT 'row level security', true, 'ALTER TABLE monitoring_metrics DISABLE ROW LEVEL SECURITY'
+          FROM pg_class WHERE oid = metrics AND relrowsecurity
+         UNION ALL
+        SELECT 'parent table ' || regexp_replace(inhparent::regclass::text, '^public\.', ''), true,
+               format('ALTER TABLE monitoring_metrics NO INHERIT %s', inhparent::regclass)
+          FROM pg_inherits WHERE inhrelid = metrics
+         UNION ALL
+        SELECT format('column %I', attname), true,
+               format('CREATE TABLE %I AS SELECT id, %I FROM monitoring_metrics;'
+                      ' ALTER TABLE monitoring_metrics DROP COLUMN %I', 'monitoring_metrics_' || attname, attname, attname)
+          FROM pg_attribute
+         WHERE attrelid = metrics AND attnum > 0 AND NOT attisdropped
+           AND attname NOT IN ('id', 'timestamp', 'metric_type', 'metric_name', 'metric_value', 'metadata', 'created_at',
+                               'model_name')
+    )
+    SELECT string_agg(what, ', ' ORDER BY what) FILTER (WHERE NOT is_part),
+           string_agg(what, ', ' ORDER BY what) FILTER (WHERE is_part),
+           string_agg(remedy, '; ' ORDER BY what)
+      INTO readers, parts, remedies FROM told;
+    IF remedies IS NOT NULL THEN
         RAISE dependent_objects_still_exist USING
-            MESSAGE = format('%s would go on reading the old table of monitoring_metrics; nothing was changed', readers),
-            HINT = format('%s; run it again, and create it anew afterwards.', drops);
-    END IF;
-    SELECT string_agg(left_behind.what, ', '), string_agg(left_behind.drops, '; ')
-      INTO readers, drops
-      FROM (
-          SELECT format('trigger %I', tgname) AS what, format('DROP TRIGGER %I ON monitoring_metrics', tgname) AS drops
-            FROM pg_trigger
-           WHERE tgrelid = 'monitoring_metrics'::regclass AND NOT tgisinternal
-             AND tgname NOT IN ('monitoring_metrics_register_series', 'monitoring_metrics_register_updated_series')
-          UNION ALL
-          SELECT 'row level security', 'ALTER TABLE monitoring_metrics DISABLE ROW LEVEL SECURITY'
-            FROM pg_class WHERE oid = 'monitoring_metrics'::regclass AND relrowsecurity
-          UNION ALL
-          SELECT format('policy %I', polname), format('DROP POLICY %I ON monitoring_metrics', polname)
-            FROM pg_policy WHERE polrelid = 'monitoring_metrics'::regclass
-          UNION ALL
-          SELECT format('publication %I', p.pubname), format('ALTER PUBLICATION %I DROP TABLE monitoring_metrics', p.pubname)
-            FROM pg_publication_rel AS r JOIN pg_publication AS p ON p.oid = r.prpubid
-           WHERE r.prrelid = 'monitoring_metrics'::regclass
-          UNION ALL
-          SELECT format('constraint %I', conname), format('ALTER TABLE monitoring_metrics DROP CONSTRAINT %I', conname)
-            FROM pg_constraint
-           WHERE conrelid = 'monitoring_metrics'::regclass AND contype IN ('c', 'f', 'u', 'x')
-             AND conname NOT IN (
-                       'monitoring_metrics_timestamp_check', 'monitoring_metrics_created_at_check',
-                       'monitoring_metrics_metric_value_check'
-                   )
-          UNION ALL
-          SELECT format('index %s', indexrelid::regclass), format('DROP INDEX %s', indexrelid::regclass)
-            FROM pg_index AS i
-           WHERE indrelid = 'monitoring_metrics'::regclass
-             AND NOT EXISTS (SELECT FROM pg_constraint AS k WHERE k.conindid = i.indexrelid)
-      ) AS left_behind;
-    IF readers IS NOT NULL THEN
-        RAISE dependent_objects_still_exist USING
-            MESSAGE = format('the new table of monitoring_metrics would be without %s; nothing was changed', readers),
-            HINT = format('%s; run it again, and create it anew afterwards.', drops);
+            MESSAGE = concat_ws('; ', readers || ' would go on reading the old table of monitoring_metrics',
+                                'the new table of monitoring_metrics would be without ' || parts, 'nothing was changed'),
+            HINT = format('%s; run it again, and create it anew afterwards.', remedies);
     END IF;
 END $find$
 """
 
 V_RECENT_MONITORING = """
-CREATE VIEW v_recent_monitoring AS
+CREATE VIEW public.v_recent_monitoring AS
 SELECT
     id,
     timestamp,
@@ -135,7 +180,7 @@ FROM (
         m.created_at,
         lead(m.metric_value) OVER newest_first AS previous_value,
         row_number() OVER newest_first AS recency
-    FROM monitoring_metrics AS m
+    FROM public.monitoring_metrics AS m
     WINDOW newest_first AS (
         PARTITION BY m.metric_type, m.metric_name ORDER BY m.timestamp DESC NULLS LAST, m.id DESC
     )
@@ -146,15 +191,15 @@ ORDER BY timestamp DESC NULLS LAST, id DESC
 
 # A table cannot become a partitioned one: the old one steps aside, and the new one takes its name and its sequence.
 STEP_ASIDE = """
-ALTER SEQUENCE monitoring_metrics_id_seq OWNED BY NONE;
+ALTER SEQUENCE public.monitoring_metrics_id_seq OWNED BY NONE;
 -- squawk-ignore ban-set-schema
-ALTER TABLE monitoring_metrics SET SCHEMA mlops_internal
+ALTER TABLE public.monitoring_metrics SET SCHEMA mlops_internal
 """
 
 CREATE_PARTITIONED = f"""
-ALTER SEQUENCE monitoring_metrics_id_seq AS bigint;
-CREATE TABLE monitoring_metrics (
-    id bigint NOT NULL DEFAULT nextval('monitoring_metrics_id_seq'),
+ALTER SEQUENCE public.monitoring_metrics_id_seq AS bigint;
+CREATE TABLE public.monitoring_metrics (
+    id bigint NOT NULL DEFAULT nextval('public.monitoring_metrics_id_seq'),
     timestamp timestamptz NOT NULL DEFAULT CURRENT_TIMESTAMP,
     -- squawk-ignore prefer-text-field
     metric_type varchar(100) NOT NULL,
@@ -169,13 +214,13 @@ CREATE TABLE monitoring_metrics (
     CONSTRAINT monitoring_metrics_created_at_check CHECK ({of_years("created_at")}),
     CONSTRAINT monitoring_metrics_metric_value_check CHECK (metric_value > '-Infinity' AND metric_value < 'Infinity')
 ) PARTITION BY RANGE (timestamp);
-ALTER SEQUENCE monitoring_metrics_id_seq OWNED BY monitoring_metrics.id
+ALTER SEQUENCE public.monitoring_metrics_id_seq OWNED BY public.monitoring_metrics.id
 """
 
 CREATE_PLAIN = """
-ALTER SEQUENCE monitoring_metrics_id_seq AS integer;
-CREATE TABLE monitoring_metrics (
-    id integer NOT NULL DEFAULT nextval('monitoring_metrics_id_seq'),
+ALTER SEQUENCE public.monitoring_metrics_id_seq AS integer;
+CREATE TABLE public.monitoring_metrics (
+    id integer NOT NULL DEFAULT nextval('public.monitoring_metrics_id_seq'),
     timestamp timestamptz DEFAULT CURRENT_TIMESTAMP,
     metric_type varchar(100),
     metric_name varchar(255),
@@ -184,7 +229,7 @@ CREATE TABLE monitoring_metrics (
     created_at timestamptz DEFAULT CURRENT_TIMESTAMP,
     model_name varchar(255) NOT NULL DEFAULT 'default'
 );
-ALTER SEQUENCE monitoring_metrics_id_seq OWNED BY monitoring_metrics.id
+ALTER SEQUENCE public.monitoring_metrics_id_seq OWNED BY public.monitoring_metrics.id
 """
 
 CARRY_GRANTS_OVER = """
@@ -192,7 +237,7 @@ DO $grants$
 DECLARE
     grants text;
 BEGIN
-    SELECT string_agg(format('GRANT %s%s ON monitoring_metrics TO %s%s', a.privilege_type, a.of_columns,
+    SELECT string_agg(format('GRANT %s%s ON public.monitoring_metrics TO %s%s', a.privilege_type, a.of_columns,
                              CASE WHEN a.grantee = 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END,
                              CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END), '; ')
       INTO grants
@@ -214,10 +259,10 @@ END $grants$
 """
 
 CREATE_TRIGGERS = """
-CREATE TRIGGER monitoring_metrics_register_series AFTER INSERT ON monitoring_metrics
+CREATE TRIGGER monitoring_metrics_register_series AFTER INSERT ON public.monitoring_metrics
     REFERENCING NEW TABLE AS new_rows
     FOR EACH STATEMENT EXECUTE FUNCTION mlops_internal.register_new_series();
-CREATE TRIGGER monitoring_metrics_register_updated_series AFTER UPDATE ON monitoring_metrics
+CREATE TRIGGER monitoring_metrics_register_updated_series AFTER UPDATE ON public.monitoring_metrics
     REFERENCING NEW TABLE AS new_rows
     FOR EACH STATEMENT EXECUTE FUNCTION mlops_internal.register_new_series()
 """
@@ -257,23 +302,23 @@ BEGIN
         first, next_month
     );
     ALTER TABLE mlops_internal.monitoring_metrics RENAME TO monitoring_metrics_legacy;
-    EXECUTE format('ALTER TABLE monitoring_metrics ATTACH PARTITION mlops_internal.monitoring_metrics_legacy'
+    EXECUTE format('ALTER TABLE public.monitoring_metrics ATTACH PARTITION mlops_internal.monitoring_metrics_legacy'
                    ' FOR VALUES FROM (%L) TO (%L)', first, next_month);
     ALTER TABLE mlops_internal.monitoring_metrics_legacy DROP CONSTRAINT monitoring_metrics_legacy_bounds;
 
-    EXECUTE format('CREATE TABLE mlops_internal.monitoring_metrics_earlier PARTITION OF monitoring_metrics'
+    EXECUTE format('CREATE TABLE mlops_internal.monitoring_metrics_earlier PARTITION OF public.monitoring_metrics'
                    ' FOR VALUES FROM (MINVALUE) TO (%L)', first);
     WHILE month <= this_month + interval '3 months' LOOP
-        EXECUTE format('CREATE TABLE mlops_internal.%I PARTITION OF monitoring_metrics FOR VALUES FROM (%L) TO (%L)',
+        EXECUTE format('CREATE TABLE mlops_internal.%I PARTITION OF public.monitoring_metrics FOR VALUES FROM (%L) TO (%L)',
                        'monitoring_metrics_' || to_char(month, 'YYYY_MM'), month, month + interval '1 month');
         month := month + interval '1 month';
     END LOOP;
-    EXECUTE format('CREATE TABLE mlops_internal.monitoring_metrics_later PARTITION OF monitoring_metrics'
+    EXECUTE format('CREATE TABLE mlops_internal.monitoring_metrics_later PARTITION OF public.monitoring_metrics'
                    ' FOR VALUES FROM (%L) TO (MAXVALUE)', month);
 
     IF has_later THEN
-        INSERT INTO monitoring_metrics SELECT * FROM later_metrics;
-        DROP TABLE later_metrics;
+        INSERT INTO public.monitoring_metrics SELECT * FROM pg_temp.later_metrics;
+        DROP TABLE pg_temp.later_metrics;
     END IF;
 END $attach$
 """
@@ -284,7 +329,7 @@ DECLARE
     largest constant bigint := 2147483647;
     highest bigint;
 BEGIN
-    SELECT max(id) INTO highest FROM monitoring_metrics;
+    SELECT max(id) INTO highest FROM public.monitoring_metrics;
     IF highest > largest THEN
         RAISE numeric_value_out_of_range USING
             MESSAGE = format('monitoring_metrics has ids up to %s, and revision 0015 ends at %s; nothing was changed',
@@ -293,23 +338,23 @@ BEGIN
                           ' monitoring_metrics WHERE id > %s ORDER BY id', largest);
     END IF;
     -- The rows that had the larger ids may be gone.
-    IF (SELECT last_value FROM monitoring_metrics_id_seq) > largest THEN
-        EXECUTE format('ALTER SEQUENCE monitoring_metrics_id_seq RESTART WITH %s',
+    IF (SELECT last_value FROM public.monitoring_metrics_id_seq) > largest THEN
+        EXECUTE format('ALTER SEQUENCE public.monitoring_metrics_id_seq RESTART WITH %s',
                        least(coalesce(highest, 0) + 1, largest));
     END IF;
 END $find$
 """
 
 COPY_BACK = """
-INSERT INTO monitoring_metrics (id, timestamp, metric_type, metric_name, metric_value, metadata, created_at, model_name)
+INSERT INTO public.monitoring_metrics (id, timestamp, metric_type, metric_name, metric_value, metadata, created_at, model_name)
 SELECT id, timestamp, metric_type, metric_name, metric_value, metadata, created_at, model_name
-  FROM mlops_internal.monitoring_metrics ORDER BY id;
-DROP TABLE mlops_internal.monitoring_metrics;
-ALTER TABLE monitoring_metrics ADD CONSTRAINT monitoring_metrics_pkey PRIMARY KEY (id)
+  FROM mlops_internal.monitoring_metrics ORDER BY id
 """
+ADD_KEY = "ALTER TABLE public.monitoring_metrics ADD CONSTRAINT monitoring_metrics_pkey PRIMARY KEY (id)"
 
 
 def upgrade() -> None:
+    op.execute(SAFE_PATH)
     # Reading and rewriting millions of rows takes longer than a statement of a revision usually may.
     op.execute("SET LOCAL statement_timeout = '6h'")
     # Months begin in UTC, also in a session that a caller brought.
@@ -318,10 +363,11 @@ def upgrade() -> None:
     op.execute(stop_if_broken("monitoring_metrics", BROKEN))
     op.execute(STOP_IF_NOT_ALONE)
     # The view first, as its readers have it, or both would wait for each other.
-    op.execute("DROP VIEW v_recent_monitoring")
-    op.execute("LOCK TABLE monitoring_metrics IN ACCESS EXCLUSIVE MODE")
-    op.execute("DROP TRIGGER monitoring_metrics_register_updated_series ON monitoring_metrics")
-    op.execute("DROP TRIGGER monitoring_metrics_register_series ON monitoring_metrics")
+    op.execute("DROP VIEW public.v_recent_monitoring")
+    op.execute("LOCK TABLE public.monitoring_metrics IN ACCESS EXCLUSIVE MODE")
+    op.execute(STOP_IF_NOT_ALONE)  # once more, for what came in between
+    op.execute("DROP TRIGGER monitoring_metrics_register_updated_series ON public.monitoring_metrics")
+    op.execute("DROP TRIGGER monitoring_metrics_register_series ON public.monitoring_metrics")
     op.execute(STEP_ASIDE)
     op.execute(CREATE_PARTITIONED)
     op.execute(CARRY_GRANTS_OVER)
@@ -331,17 +377,21 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    op.execute(SAFE_PATH)
     op.execute("SET LOCAL statement_timeout = '6h'")
     op.execute(STOP_IF_NOT_ALONE)
-    op.execute("DROP VIEW v_recent_monitoring")
-    op.execute("LOCK TABLE monitoring_metrics IN ACCESS EXCLUSIVE MODE")
+    op.execute("DROP VIEW public.v_recent_monitoring")
+    op.execute("LOCK TABLE public.monitoring_metrics IN ACCESS EXCLUSIVE MODE")
     op.execute(STOP_IF_IDS_TOO_LARGE)
-    op.execute("DROP TRIGGER monitoring_metrics_register_updated_series ON monitoring_metrics")
-    op.execute("DROP TRIGGER monitoring_metrics_register_series ON monitoring_metrics")
+    op.execute("DROP TRIGGER monitoring_metrics_register_updated_series ON public.monitoring_metrics")
+    op.execute("DROP TRIGGER monitoring_metrics_register_series ON public.monitoring_metrics")
     op.execute(STEP_ASIDE)
     op.execute(CREATE_PLAIN)
     op.execute(CARRY_GRANTS_OVER)
     op.execute(COPY_BACK)
+    # A statement of its own: production compares what goes with what was copied, and would copy once more for that.
+    op.execute("DROP TABLE mlops_internal.monitoring_metrics")
+    op.execute(ADD_KEY)
     op.execute(CREATE_TRIGGERS)
     op.execute(V_RECENT_MONITORING)
 
@@ -352,7 +402,7 @@ def stop_if_broken(table: str, broken: dict[str, str]) -> str:
         f"""
         SELECT count(*), left(string_agg(id::text, ', ' ORDER BY id) FILTER (WHERE place <= 10), 200)
           INTO rows, ids
-          FROM (SELECT id, row_number() OVER (ORDER BY id) AS place FROM {table} WHERE {condition}) AS broken;
+          FROM (SELECT id, row_number() OVER (ORDER BY id) AS place FROM public.{table} WHERE {condition}) AS broken;
         IF rows > 0 THEN
             found := found || format('%s (%s %s, id %s%s)', $what${what}$what$, rows,
                                      CASE rows WHEN 1 THEN 'row' ELSE 'rows' END, ids,

@@ -19,6 +19,9 @@ from alembic import op
 revision = "0017"
 down_revision = "0016"
 
+# Every name below says its schema, so nothing that others put into public can be taken for it.
+SAFE_PATH = "SET search_path = pg_catalog, pg_temp"
+
 COLUMNS = ["model_name", "metric_type", "metric_name", "timestamp", "id"]
 
 # The server cleans up after the rewrite of 0016 about now. Who waits for that with ACCESS EXCLUSIVE lets all others wait
@@ -43,7 +46,7 @@ ALTER TABLE mlops_internal.monitoring_metrics_legacy
 # (manual, "CREATE INDEX": an equivalent index of a partition is attached).
 ADD_KEY = f"""
 -- squawk-ignore constraint-missing-not-valid, adding-serial-primary-key-field
-ALTER TABLE monitoring_metrics ADD CONSTRAINT monitoring_metrics_pkey PRIMARY KEY ({", ".join(COLUMNS)})
+ALTER TABLE public.monitoring_metrics ADD CONSTRAINT monitoring_metrics_pkey PRIMARY KEY ({", ".join(COLUMNS)})
 """
 
 NAME_BY_MONTH = """
@@ -87,6 +90,7 @@ END $name$
 
 
 def upgrade() -> None:
+    op.execute(SAFE_PATH)
     op.create_index_concurrently(
         "monitoring_metrics_legacy_pkey", "monitoring_metrics_legacy", COLUMNS, schema="mlops_internal", unique=True
     )
@@ -97,12 +101,13 @@ def upgrade() -> None:
     op.execute("SET LOCAL datestyle = 'ISO'")
     op.execute(WAIT_FOR_AUTOVACUUM)
     # In the order in which writers take them; the other way round, both would wait for each other.
-    op.execute("LOCK TABLE ONLY monitoring_metrics IN ACCESS EXCLUSIVE MODE")
+    op.execute("LOCK TABLE ONLY public.monitoring_metrics IN ACCESS EXCLUSIVE MODE")
     op.execute(USE_INDEX)
     op.execute(ADD_KEY)
     op.execute(NAME_BY_MONTH)
 
 
 def downgrade() -> None:
-    op.execute("ALTER TABLE monitoring_metrics DROP CONSTRAINT monitoring_metrics_pkey")
+    op.execute(SAFE_PATH)
+    op.execute("ALTER TABLE public.monitoring_metrics DROP CONSTRAINT monitoring_metrics_pkey")
     op.execute(NAME_OLDEST_LEGACY)

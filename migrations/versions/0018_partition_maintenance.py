@@ -9,8 +9,13 @@ Locks: none. The functions themselves take ACCESS EXCLUSIVE on monitoring_metric
 Loss on downgrade: nothing but the functions.
 
 Each function takes one step, in the transaction of its caller, and says what it did; NULL means that nothing is left to
-do. One maintenance at a time: they wait for each other at an advisory lock, however short lock_timeout is, and look
-what is to do once they have it. model_versions and retraining_decisions are never touched.
+do. One maintenance at a time: they wait for each other, however short lock_timeout is, for a minute or as long as the
+setting mlops_db.lock_wait says, and look what is to do once it is their turn. The lock that they wait for is one of the
+table's, which only who may write to it can take. model_versions and retraining_decisions are never touched.
+
+They run with the rights of whoever calls them, who has to be the owner, and nobody else may call them. What they name
+without a schema is PostgreSQL's. A procedure that commits cannot have a search path of its own (manual, "CREATE
+PROCEDURE"), so `maintain` calls nothing without naming its schema.
 """
 
 from alembic import op
@@ -18,7 +23,10 @@ from alembic import op
 revision = "0018"
 down_revision = "0017"
 
-SAFE = "SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' SET datestyle = 'ISO'"
+# Every name below says its schema, so nothing that others put into public can be taken for it.
+SAFE_PATH = "SET search_path = pg_catalog, pg_temp"
+
+SAFE = "SET search_path = pg_catalog, pg_temp SET row_security = off SET timezone = 'UTC' SET datestyle = 'ISO'"
 
 FUNCTIONS = {
     "metric_partitions()": f"""
@@ -44,6 +52,8 @@ DECLARE
         SELECT pg_get_userbyid(relowner) FROM pg_class WHERE oid = 'public.monitoring_metrics'::regclass
     );
     patience constant text := current_setting('lock_timeout');
+    wait constant text := coalesce(nullif(current_setting('mlops_db.lock_wait', true), ''), '60s');
+    holders text;
 BEGIN
     IF owner <> current_user THEN
         RAISE insufficient_privilege USING
@@ -53,8 +63,22 @@ BEGIN
     END IF;
     -- Another maintenance may move rows for longer than anybody should wait for a table; and before it ends, whoever
     -- looks at the partitions waits for the table.
-    PERFORM set_config('lock_timeout', '0', true);
-    PERFORM pg_advisory_xact_lock(hashtextextended('mlops_db.maintenance', 0));
+    PERFORM set_config('lock_timeout', wait, true);
+    BEGIN
+        LOCK TABLE ONLY public.monitoring_metrics IN SHARE UPDATE EXCLUSIVE MODE;
+    EXCEPTION WHEN lock_not_available THEN
+        SELECT string_agg(DISTINCT format('pid %s (%s)', l.pid, concat_ws(', ', nullif(a.application_name, ''),
+                                                                          'role ' || a.usename)), '; ')
+          INTO holders
+          FROM pg_locks AS l LEFT JOIN pg_stat_activity AS a ON a.pid = l.pid
+         WHERE l.relation = 'public.monitoring_metrics'::regclass AND l.granted AND l.pid <> pg_backend_pid()
+           AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+           AND l.mode NOT IN ('AccessShareLock', 'RowShareLock', 'RowExclusiveLock');
+        RAISE object_in_use USING
+            MESSAGE = format('monitoring_metrics is still being maintained or altered after %s, by %s; nothing was changed',
+                             current_setting('lock_timeout'), coalesce(holders, 'a session that has just ended')),
+            HINT = 'Let it end and call it again, or wait longer: MLOPS_LOCK_WAIT=10min, in SQL SET mlops_db.lock_wait.';
+    END;
     PERFORM set_config('lock_timeout', patience, true);
 END
 $function$
@@ -194,18 +218,18 @@ AS $procedure$
 BEGIN
     LOOP
         -- Not longer than anybody notices: whoever waits for the table keeps all others waiting behind.
-        PERFORM set_config('lock_timeout', '300ms', true);
+        SET LOCAL lock_timeout = '300ms';
         EXIT WHEN mlops_internal.create_next_partition(months_ahead) IS NULL;
         COMMIT;
     END LOOP;
     COMMIT;
     LOOP
-        PERFORM set_config('lock_timeout', '300ms', true);
+        SET LOCAL lock_timeout = '300ms';
         EXIT WHEN mlops_internal.move_earlier_month() IS NULL;
         COMMIT;
     END LOOP;
     COMMIT;
-    PERFORM set_config('lock_timeout', '300ms', true);
+    SET LOCAL lock_timeout = '300ms';
     PERFORM mlops_internal.drop_partitions(keep);
 END
 $procedure$
@@ -231,13 +255,16 @@ COMMENTS = {
 
 
 def upgrade() -> None:
-    for create in FUNCTIONS.values():
+    op.execute(SAFE_PATH)
+    for signature, create in FUNCTIONS.items():
         op.execute(create)
+        op.execute(f"REVOKE EXECUTE ON ROUTINE mlops_internal.{signature} FROM PUBLIC")
     for routine, comment in COMMENTS.items():
         op.execute(f"COMMENT ON {routine} IS $comment${comment}$comment$")
 
 
 def downgrade() -> None:
+    op.execute(SAFE_PATH)
     for signature in reversed(FUNCTIONS):
         op.execute(f"DROP ROUTINE mlops_internal.{signature}")
     for routine in list(COMMENTS)[:2]:

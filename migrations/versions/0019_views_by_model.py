@@ -14,8 +14,11 @@ from alembic import op
 revision = "0019"
 down_revision = "0018"
 
+# Every name below says its schema, so nothing that others put into public can be taken for it.
+SAFE_PATH = "SET search_path = pg_catalog, pg_temp"
+
 V_DECISION_HISTORY = """
-CREATE VIEW v_decision_history AS
+CREATE VIEW public.v_decision_history AS
 SELECT
     d.id,
     d.decision_timestamp,
@@ -37,8 +40,8 @@ SELECT
     d.gate_results,
     d.reasoning,
     d.created_at
-FROM retraining_decisions AS d
-LEFT JOIN model_versions AS v ON v.mlflow_run_id = d.candidate_mlflow_run_id
+FROM public.retraining_decisions AS d
+LEFT JOIN public.model_versions AS v ON v.mlflow_run_id = d.candidate_mlflow_run_id
 CROSS JOIN LATERAL (
     SELECT
         count(*) FILTER (WHERE outcome.passed) AS gates_passed,
@@ -72,13 +75,13 @@ ORDER BY d.decision_timestamp DESC, d.id DESC
 """
 
 V_MODEL_TIMELINE = """
-CREATE VIEW v_model_timeline AS
+CREATE VIEW public.v_model_timeline AS
 WITH promotions AS (
-    SELECT model_name, id AS version_id, promoted_at FROM model_versions WHERE promoted_at IS NOT NULL
+    SELECT model_name, id AS version_id, promoted_at FROM public.model_versions WHERE promoted_at IS NOT NULL
     UNION
     SELECT v.model_name, v.id, d.decision_timestamp
-    FROM retraining_decisions AS d
-    JOIN model_versions AS v ON v.mlflow_run_id = d.candidate_mlflow_run_id AND v.model_name = d.model_name
+    FROM public.retraining_decisions AS d
+    JOIN public.model_versions AS v ON v.mlflow_run_id = d.candidate_mlflow_run_id AND v.model_name = d.model_name
     WHERE d.action = 'promote' AND d.decision_timestamp < v.promoted_at
 ),
 changes AS (
@@ -114,14 +117,14 @@ SELECT
     before.model_version AS previous_version,
     v.f1_score - before.f1_score AS f1_delta,
     v.brier_score - before.brier_score AS brier_delta
-FROM model_versions AS v
+FROM public.model_versions AS v
 LEFT JOIN latest ON latest.version_id = v.id
-LEFT JOIN model_versions AS before ON before.id = latest.before_id
+LEFT JOIN public.model_versions AS before ON before.id = latest.before_id
 ORDER BY v.created_at DESC, v.id DESC
 """
 
 V_RECENT_MONITORING = """
-CREATE VIEW v_recent_monitoring AS
+CREATE VIEW public.v_recent_monitoring AS
 SELECT
     newest.id,
     newest.timestamp,
@@ -154,7 +157,7 @@ LEFT JOIN LATERAL (
     SELECT two.*, lead(two.metric_value) OVER newest_first AS previous_value
     FROM (
         SELECT m.id, m.timestamp, m.metric_value, m.metadata, m.created_at
-        FROM monitoring_metrics AS m
+        FROM public.monitoring_metrics AS m
         WHERE m.model_name = series.model_name
             AND m.metric_type = series.metric_type
             AND m.metric_name = series.metric_name
@@ -170,7 +173,7 @@ ORDER BY newest.timestamp DESC NULLS LAST, newest.id DESC, series.model_name, se
 """
 
 V_DECISION_HISTORY_BEFORE = """
-CREATE VIEW v_decision_history AS
+CREATE VIEW public.v_decision_history AS
 SELECT
     d.id,
     d.decision_timestamp,
@@ -191,8 +194,8 @@ SELECT
     d.gate_results,
     d.reasoning,
     d.created_at
-FROM retraining_decisions AS d
-LEFT JOIN model_versions AS v ON v.mlflow_run_id = d.candidate_mlflow_run_id
+FROM public.retraining_decisions AS d
+LEFT JOIN public.model_versions AS v ON v.mlflow_run_id = d.candidate_mlflow_run_id
 CROSS JOIN LATERAL (
     SELECT
         count(*) FILTER (WHERE outcome.passed) AS gates_passed,
@@ -226,7 +229,7 @@ ORDER BY d.decision_timestamp DESC NULLS LAST, d.id DESC
 """
 
 V_MODEL_TIMELINE_BEFORE = """
-CREATE VIEW v_model_timeline AS
+CREATE VIEW public.v_model_timeline AS
 SELECT
     id,
     mlflow_run_id,
@@ -241,13 +244,13 @@ SELECT
     CASE WHEN promoted_at IS NOT NULL THEN lag(model_version) OVER promotions END AS previous_version,
     CASE WHEN promoted_at IS NOT NULL THEN f1_score - lag(f1_score) OVER promotions END AS f1_delta,
     CASE WHEN promoted_at IS NOT NULL THEN brier_score - lag(brier_score) OVER promotions END AS brier_delta
-FROM model_versions
+FROM public.model_versions
 WINDOW promotions AS (ORDER BY promoted_at, id)
 ORDER BY created_at DESC NULLS LAST, id DESC
 """
 
 V_RECENT_MONITORING_BEFORE = """
-CREATE VIEW v_recent_monitoring AS
+CREATE VIEW public.v_recent_monitoring AS
 SELECT
     id,
     timestamp,
@@ -270,7 +273,7 @@ FROM (
         m.created_at,
         lead(m.metric_value) OVER newest_first AS previous_value,
         row_number() OVER newest_first AS recency
-    FROM monitoring_metrics AS m
+    FROM public.monitoring_metrics AS m
     WINDOW newest_first AS (
         PARTITION BY m.metric_type, m.metric_name ORDER BY m.timestamp DESC NULLS LAST, m.id DESC
     )
@@ -292,7 +295,8 @@ def downgrade() -> None:
 
 
 def replace_views(*views: str) -> None:
+    op.execute(SAFE_PATH)
     for name in VIEWS:
-        op.execute(f"DROP VIEW {name}")
+        op.execute(f"DROP VIEW public.{name}")
     for create in views:
         op.execute(create)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from threading import Event
 from typing import Any
 
@@ -11,6 +11,8 @@ import pytest
 
 from support.database import Database
 from support.partitions import months, partitions
+from support.process import told
+from support.roles import role, run_as, session
 from support.table_rows import rows
 from support.versions import another_session, wait_until
 
@@ -330,7 +332,7 @@ def test_two_at_once_take_turns_however_short_the_patience_for_locks_is(
                 lambda: (
                     waiting.done()
                     or head.value(
-                        "SELECT count(*) FROM pg_locks WHERE pid = %s AND NOT granted AND locktype = 'advisory'",
+                        "SELECT count(*) FROM pg_locks WHERE pid = %s AND NOT granted AND locktype = 'relation'",
                         [other.info.backend_pid],
                     )
                 ),
@@ -395,13 +397,13 @@ def persistently(connection: psycopg.Connection[Any], statement: str) -> None:
 
 @pytest.mark.parametrize("keep", [None, "60 days"])
 def test_ten_writers_lose_no_row_while_maintenance_runs(neglected: Database, keep: str | None) -> None:
-    now = datetime.now(UTC)
+    now = datetime.now(timezone.utc)
     moments = [
         *(now - timedelta(days=40 * months_ago) for months_ago in range(12)),
         *(now + timedelta(days=40 * months_ahead) for months_ahead in range(1, 6)),
-        datetime(1, 1, 1, tzinfo=UTC),
-        datetime(1985, 10, 26, tzinfo=UTC),
-        datetime(9999, 12, 31, tzinfo=UTC),
+        datetime(1, 1, 1, tzinfo=timezone.utc),
+        datetime(1985, 10, 26, tzinfo=timezone.utc),
+        datetime(9999, 12, 31, tzinfo=timezone.utc),
     ]
     settings = neglected.settings
     stopped = Event()
@@ -487,3 +489,31 @@ def test_a_time_that_leads_ahead_drops_nothing(head: Database, keep: str) -> Non
 
 def test_a_time_before_all_times_drops_nothing(head: Database) -> None:
     assert drop(head, "9999 years") is None
+
+
+MAINTAINS = "LOCK TABLE ONLY monitoring_metrics IN SHARE UPDATE EXCLUSIVE MODE"
+
+
+@pytest.mark.parametrize("how", ["SQL", "command"])
+def test_a_wait_for_another_maintenance_ends_and_names_it(head: Database, how: str) -> None:
+    with another_session(head, "another", MAINTAINS) as other:
+        holder = rf"pid {other.info.backend_pid} \(another, role "
+        if how == "SQL":
+            head.query("SET mlops_db.lock_wait = '200ms'")
+            with pytest.raises(psycopg.errors.ObjectInUse, match=f"after 200ms, by {holder}"):
+                head.query("CALL mlops_internal.maintain()")
+        else:
+            done = head.run("mlops-db", "maintain", MLOPS_LOCK_WAIT="200ms")
+            told(done, f"pid {other.info.backend_pid} (another, role ", "MLOPS_LOCK_WAIT=10min")
+            assert done.returncode == 1
+
+
+def test_who_may_not_write_metrics_cannot_keep_others_from_maintaining_them(head: Database) -> None:
+    with role(head, "mlops_test_guest") as guest:
+        head.query("GRANT SELECT ON monitoring_metrics TO mlops_test_guest")
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            run_as(guest, f"DO $$ BEGIN {MAINTAINS}; END $$")
+        with session(guest) as theirs:
+            # The advisory lock that such a wait could be for.
+            theirs.execute("SELECT pg_advisory_lock(hashtextextended('mlops_db.maintenance', 0))")
+            head.query("CALL mlops_internal.maintain()")

@@ -1,5 +1,6 @@
 """Revisions 0016 and 0017: monitoring_metrics in months and with its key, with every row, and back."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -414,25 +415,90 @@ def test_the_owner_stays_the_owner_of_the_table_and_of_the_months(plain: Databas
     assert plain.query(owners) == [(plain.settings.user,)]
 
 
-@pytest.mark.parametrize(
-    ("what", "statement"),
-    [
-        ("trigger told", "CREATE TRIGGER told AFTER INSERT ON monitoring_metrics EXECUTE FUNCTION tell()"),
-        ("row level security", "ALTER TABLE monitoring_metrics ENABLE ROW LEVEL SECURITY"),
-        ("policy mine", "CREATE POLICY mine ON monitoring_metrics"),
-        ("publication outside", "CREATE PUBLICATION outside FOR TABLE monitoring_metrics"),
-        ("constraint short", "ALTER TABLE monitoring_metrics ADD CONSTRAINT short CHECK (length(metric_name) < 99)"),
-        ("index by_time", "CREATE INDEX by_time ON monitoring_metrics (timestamp)"),
-    ],
-)
-def test_what_would_stay_with_the_old_table_stops_it(empty: Database, what: str, statement: str) -> None:
-    commands.upgrade(empty.settings, "0015")
-    empty.query("CREATE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'")
-    empty.query(statement)
+PARTS = {
+    "trigger told": "CREATE TRIGGER told AFTER INSERT ON monitoring_metrics EXECUTE FUNCTION tell()",
+    "row level security": "ALTER TABLE monitoring_metrics ENABLE ROW LEVEL SECURITY",
+    "policy mine": "CREATE POLICY mine ON monitoring_metrics",
+    "publication outside": "CREATE PUBLICATION outside FOR TABLE monitoring_metrics",
+    "constraint short": "ALTER TABLE monitoring_metrics ADD CONSTRAINT short CHECK (length(metric_name) < 99)",
+    "index by_time": "CREATE INDEX by_time ON monitoring_metrics (timestamp)",
+    "rule told": "CREATE RULE told AS ON DELETE TO monitoring_metrics DO INSERT INTO other VALUES (old.id)",
+    "statistics object related": "CREATE STATISTICS related ON metric_type, metric_name FROM monitoring_metrics",
+    "default value for public.monitoring_metrics.metric_value": "ALTER TABLE monitoring_metrics"
+    " ALTER COLUMN metric_value SET DEFAULT 0",
+    "column remark": "ALTER TABLE monitoring_metrics ADD COLUMN remark text",
+    "child table kid": "CREATE TABLE kid () INHERITS (monitoring_metrics)",
+    "parent table forebear": "CREATE TABLE forebear (id int); ALTER TABLE monitoring_metrics INHERIT forebear",
+}
+READERS = {
+    "function counted()": "CREATE FUNCTION counted() RETURNS bigint BEGIN ATOMIC"
+    " SELECT count(*) FROM monitoring_metrics; END",
+    "function newest()": "CREATE FUNCTION newest() RETURNS SETOF monitoring_metrics LANGUAGE sql AS"
+    " 'TABLE monitoring_metrics'",
+    "policy measured on public.other": "CREATE POLICY measured ON other"
+    " USING (id IN (SELECT id FROM monitoring_metrics))",
+    "rule measured on public.other": "CREATE RULE measured AS ON INSERT TO other DO INSTEAD"
+    " INSERT INTO monitoring_metrics (metric_type) VALUES ('x')",
+    "constraint other_id_fkey on public.other": "ALTER TABLE other ADD FOREIGN KEY (id) REFERENCES monitoring_metrics",
+    "table column other.metric": "ALTER TABLE other ADD COLUMN metric monitoring_metrics",
+}
 
-    with pytest.raises(RefusedError, match=f"would be without {what}; nothing was changed") as refused:
-        commands.upgrade(empty.settings, "0016")
 
-    drop = refused.value.hint.removesuffix("; run it again, and create it anew afterwards.")
-    empty.query(drop)
-    commands.upgrade(empty.settings, "0016")
+@pytest.fixture
+def with_other(plain: Database) -> Database:
+    """A database at 0015, with what is somebody else's."""
+    plain.query("CREATE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'")
+    plain.query("CREATE TABLE other (id int)")
+    add(plain, "now()")
+    return plain
+
+
+def stops(database: Database, said: str) -> str:
+    """The upgrade stops before it changes or locks anything; returns the statements of its hint."""
+    before = contents(database)
+    with (
+        another_session(database, "reader", "SELECT count(*) FROM monitoring_metrics"),
+        pytest.raises(RefusedError, match=re.escape(said)) as refused,
+    ):
+        commands.upgrade(replace(database.settings, retry_for=0), "0016")
+    assert contents(database) == before
+    return refused.value.hint.removesuffix("; run it again, and create it anew afterwards.")
+
+
+@pytest.mark.parametrize(("what", "statement"), PARTS.items(), ids=PARTS)
+def test_what_would_stay_with_the_old_table_stops_it(with_other: Database, what: str, statement: str) -> None:
+    with_other.query(statement)
+
+    remedy = stops(with_other, f"the new table of monitoring_metrics would be without {what}; nothing was changed")
+
+    assert re.search("(^|; )DROP TABLE", remedy) is None
+    with_other.query(remedy)
+    commands.upgrade(with_other.settings, "0016")
+    assert with_other.value("SELECT count(*) FROM monitoring_metrics") == 1
+
+
+@pytest.mark.parametrize(("what", "statement"), READERS.items(), ids=READERS)
+def test_whatever_would_go_on_reading_the_old_table_stops_it(with_other: Database, what: str, statement: str) -> None:
+    if "BEGIN ATOMIC" in statement and with_other.connection.info.server_version < 140000:
+        pytest.skip("BEGIN ATOMIC came with PostgreSQL 14")
+    with_other.query(statement)
+
+    remedy = stops(with_other, f"{what} would go on reading the old table of monitoring_metrics; nothing was changed")
+
+    assert re.search("(^|; )DROP TABLE", remedy) is None
+    with_other.query(remedy)
+    commands.upgrade(with_other.settings, "0016")
+
+
+def test_all_that_stands_in_the_way_is_told_at_once(with_other: Database) -> None:
+    for statement in (PARTS["trigger told"], PARTS["column remark"], READERS["function newest()"]):
+        with_other.query(statement)
+
+    remedy = stops(
+        with_other,
+        "function newest() would go on reading the old table of monitoring_metrics; "
+        "the new table of monitoring_metrics would be without column remark, trigger told; nothing was changed",
+    )
+
+    with_other.query(remedy)
+    commands.upgrade(with_other.settings, "0016")

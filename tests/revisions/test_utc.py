@@ -1,6 +1,6 @@
-"""Revisions 0005 to 0007: timestamps get a time zone, in place for a server in UTC, rewritten for others."""
+"""Revisions 0005 to 0007: timestamps get a time zone, in place for a server in timezone.utc, rewritten for others."""
 
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
@@ -234,7 +234,7 @@ def test_new_rows_hold_the_moment_whatever_zone_they_are_written_in(head: Databa
         head.query("SET timezone = 'America/New_York'")
 
         assert dict(head.query("SELECT metric_name, timestamp FROM monitoring_metrics")) == {
-            "session": datetime(2026, 1, 1, 6, 30, tzinfo=UTC),
-            "explicit": datetime(2026, 1, 1, 17, tzinfo=UTC),
+            "session": datetime(2026, 1, 1, 6, 30, tzinfo=timezone.utc),
+            "explicit": datetime(2026, 1, 1, 17, tzinfo=timezone.utc),
             "now": head.value("SELECT now()"),
         }

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -38,7 +38,7 @@ ORDER BY created_at DESC;
 
 
 def at(text: str) -> datetime:
-    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+    return datetime.fromisoformat(text).replace(tzinfo=timezone.utc)
 
 
 PASSED, FAILED = {"passed": True}, {"passed": False}
@@ -47,7 +47,7 @@ NOTHING_RAN = (0, 0, 0, 6, None, False)
 
 @pytest.fixture(autouse=True)
 def _utc(head: Database) -> None:
-    """The literals below are in UTC, whatever the server's zone is."""
+    """The literals below are in timezone.utc, whatever the server's zone is."""
     head.query("SET timezone = 'UTC'")
 
 
@@ -529,7 +529,7 @@ some_settings = settings(
 )
 
 # Few values, so that ties, shared series and repeated candidates are frequent.
-THIS_MONTH = datetime.now(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+THIS_MONTH = datetime.now(timezone.utc).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
 times = st.sampled_from([at(f"2026-01-0{day} {hour}:00") for day in (1, 2) for hour in ("00", "12")])
 # In one partition and in several, the ones without an end among them.
 moments = times | st.sampled_from(
