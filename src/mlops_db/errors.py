@@ -28,7 +28,7 @@ class MlopsDbError(Exception):
 
 
 class SettingsError(MlopsDbError):
-    """An environment variable holds what cannot be used; the message names the variable."""
+    """An environment variable, or `.env`, holds what cannot be used; the message names it."""
 
 
 class MissingExtraError(MlopsDbError):
@@ -162,7 +162,25 @@ class BlockedError(MlopsDbError):
 
 
 class DataLossError(MlopsDbError):
-    """A downgrade in production would lose rows."""
+    """A downgrade in production would lose rows, or may."""
+
+    def __init__(self, message: str) -> None:
+        """Take what would be lost."""
+        super().__init__(
+            message, hint="Take a backup (pg_dump), then say -x allow-data-loss=true if that is what you want."
+        )
+
+
+class TransactionControlError(MlopsDbError):
+    """A revision ends the transaction that it runs in, which is the run's to end."""
+
+    def __init__(self, revision: str, words: str, *, done: str) -> None:
+        """Take the revision's id, what it says, such as `COMMIT`, and what became of its statements."""
+        super().__init__(
+            f"revision {revision} says {words}, and its transaction is the run's to end; {done}",
+            hint="Take it out. What has to run outside of a transaction goes into op.get_context().autocommit_block(): "
+            "docs/writing-a-revision.md.",
+        )
 
 
 class InvalidIndexError(MlopsDbError):

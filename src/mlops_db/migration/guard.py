@@ -1,4 +1,8 @@
-"""What a run refuses before it changes anything: a database that is not ours to change, and the loss of rows."""
+"""What a run refuses before it changes anything: a database that is not ours to change, and the loss of rows.
+
+Which rows a downgrade would lose is read off its SQL here, so that nothing has happened yet when it is refused. What
+SQL does not show is for `migration.judge`, which sees what a downgrade does.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,9 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from mlops_db.errors import BehindHeadError, DataLossError, UnknownRevisionError, UnmanagedDatabaseError
+from mlops_db.migration.row_values import HIDDEN_BY, own_value, told
 from mlops_db.schema.objects import PRESENT_SQL, TABLES
+from mlops_db.schema.recorded import VERSION_TABLE_IS_PLAIN, refuse_odd_version_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -29,6 +35,7 @@ def refuse_wrong_database(migration: MigrationContext, target: str) -> None:
         target: where the connection goes, for the messages.
 
     Raises:
+        RefusedError: alembic_version is no plain table.
         UnknownRevisionError: `alembic_version` names a revision that this checkout does not have.
         UnmanagedDatabaseError: the tables are there, made by hand. `alembic stamp` may go on: it is the way out.
         BehindHeadError: `alembic check` and `--autogenerate` compare with head, and the database is not there.
@@ -36,6 +43,8 @@ def refuse_wrong_database(migration: MigrationContext, target: str) -> None:
     script, connection = migration.script, migration.connection
     assert script is not None
     assert connection is not None
+    if connection.exec_driver_sql(VERSION_TABLE_IS_PLAIN).scalar() is False:
+        refuse_odd_version_table(target)
     current = migration.get_current_heads()
     known = {revision.revision for revision in script.walk_revisions()}
     for revision in current:
@@ -57,9 +66,11 @@ class Loss:
 
     Attributes:
         what: in the words of a message: `12 rows of model_versions`.
+        may_be_carried: whether the downgrade writes elsewhere too, so that it may have brought them there by then.
     """
 
     what: str
+    may_be_carried: bool = False
 
 
 _PART = r'(?:"(?:[^"]|"")+"|[\w$]+)'
@@ -76,14 +87,30 @@ _COLUMN_GOES = re.compile(rf"\bDROP\s+(?:COLUMN\s+)?{_IF_EXISTS}({_PART})", re.I
 _RENAMED = re.compile(rf"\s+RENAME\s+TO\s+({_PART})", re.IGNORECASE)
 _AS_IT_STANDS = {"no_parameters": True}  # a name or a default can hold a %
 _TOOK_TOO_LONG = ("57014", "55P03")  # query_canceled, lock_not_available
+_QUALIFIED = re.compile(rf"{_PART}\.{_PART}")
+# The table as the revision finds it, and the column, if one is asked for.
+_FIND = text(f"""
+    SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname), {HIDDEN_BY.format(table="c.oid")},
+           greatest(c.reltuples, pg_stat_get_live_tuples(c.oid), 1)::bigint,
+           a.attnum IS NOT NULL, a.attgenerated <> '', pg_get_expr(d.adbin, d.adrelid)
+      FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+      LEFT JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attname = :column AND a.attnum > 0 AND NOT a.attisdropped
+      LEFT JOIN pg_attrdef AS d ON d.adrelid = c.oid AND d.adnum = a.attnum
+     WHERE c.oid = to_regclass(:table)
+""")
 _SCHEMA_GOES = re.compile(r"\bDROP\s+SCHEMA\b", re.IGNORECASE)
+# What may carry rows or values elsewhere before they go.
+_CARRIES = re.compile(
+    r"\b(?:(?:INSERT|MERGE|SELECT\b[^;]*)\s+INTO|UPDATE\b[^;]*\sSET|COPY\b[^;]*\sFROM|CREATE\s+(?:\w+\s+)?TABLE\b[^;]*\sAS)\b",
+    re.IGNORECASE,
+)
 
 
 def losses(connection: Connection, downgrades: Mapping[str, str | None]) -> list[Loss]:
     """What downgrades would lose, by the SQL that they write and the rows that are there.
 
-    Reads only, under the connection's timeouts; a table that cannot be counted within them counts by the planner's
-    estimate.
+    Reads only, under the connection's timeouts and without row level security; a table that cannot be counted within
+    them counts by the planner's estimate.
 
     Args:
         connection: where the rows are.
@@ -94,87 +121,58 @@ def losses(connection: Connection, downgrades: Mapping[str, str | None]) -> list
 
 
 def refuse_losses(found: Sequence[Loss]) -> None:
-    """Refuse the downgrade.
+    """Refuse the downgrade before it begins, unless there is none, or only what it may have carried elsewhere by then.
 
     Raises:
         DataLossError: names what would be lost.
     """
-    raise DataLossError(
-        f"MLOPS_ENV is production and this downgrade would lose {', '.join(loss.what for loss in found)}; "
-        "nothing was changed",
-        hint="Take a backup (pg_dump), then say -x allow-data-loss=true if that is what you want.",
-    )
+    certain = [loss.what for loss in found if not loss.may_be_carried]
+    if certain:
+        raise DataLossError(
+            f"MLOPS_ENV is production and this downgrade would lose {', '.join(certain)}; nothing was changed"
+        )
 
 
-def refuse_late_losses(connection: Connection, revision: str, sql: str | None) -> None:
-    """Look once more inside the downgrade's transaction, with the tables locked against writers that came in between.
-
-    Raises:
-        DataLossError: a table that was empty holds rows now.
-    """
-    found = list(_losses_of(connection, revision, sql, lock=True))
-    if found:
-        refuse_losses(found)
-
-
-def _losses_of(connection: Connection, revision: str, sql: str | None, *, lock: bool = False) -> Iterator[Loss]:
+def _losses_of(connection: Connection, revision: str, sql: str | None) -> Iterator[Loss]:
     if sql is None or _SCHEMA_GOES.search(sql):
         yield Loss(f"what revision {revision} takes away, which cannot be told without running it")
         return
+    carries = _CARRIES.search(sql) is not None
     # What the downgrade itself names anew still has its old name now.
     alters = _ALTER.findall(sql)
     renamed = {new: old for old, rest in alters for new in _RENAMED.findall(rest)}
-    for match in _TABLES_GO.finditer(sql):
-        for table in re.findall(_NAME, match[1]):
-            yield from _counted(connection, renamed.get(table, table), None, lock=lock)
-    for table, rest in alters:
-        for column in _COLUMN_GOES.findall(rest):
-            yield from _counted(connection, renamed.get(table, table), column, lock=lock)
+    gone: list[tuple[str, str | None]] = [
+        (table, None) for match in _TABLES_GO.finditer(sql) for table in re.findall(_NAME, match[1])
+    ]
+    gone += [(table, column) for table, rest in alters for column in _COLUMN_GOES.findall(rest)]
+    for table, column in gone:
+        what = _counted(connection, renamed.get(table, table), column)
+        if what is not None:
+            yield Loss(what, may_be_carried=carries)
 
 
-def _counted(connection: Connection, table: str, column: str | None, *, lock: bool) -> Iterator[Loss]:
-    """Count what goes with the table, or with the column; nothing if nothing does."""
-    oid = connection.execute(text("SELECT to_regclass(:table)::oid"), {"table": table}).scalar()
-    condition = "true" if column is None else _own_values(connection, oid, column)
-    if oid is None or condition is None:
-        return
-    if lock:
-        connection.exec_driver_sql(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE", execution_options=_AS_IT_STANDS)
+def _counted(connection: Connection, written: str, column: str | None) -> str | None:
+    """What goes with the table, or with the column; None if nothing does."""
+    table = written if _QUALIFIED.fullmatch(written) else f"public.{written}"  # where a revision's statements look
+    name = None if column is None else column[1:-1].replace('""', '"') if column.startswith('"') else column.lower()
+    found = connection.execute(_FIND, {"table": table, "column": name}).first()
+    if found is None:
+        return None
+    qualified, hidden_by, estimate, has_column, generated, default = found
+    if column is not None and (generated or not has_column):
+        return None
+    place = written.removeprefix("public.") + ("" if column is None else f".{column}")
+    if hidden_by is not None:
+        return f"rows of {place}, which cannot be counted behind {hidden_by}"
+    condition = "true" if column is None else own_value(column, default)
     about = ""
     try:
         with connection.begin_nested():
             rows = connection.exec_driver_sql(
-                f"SELECT count(*) FROM {table} WHERE {condition}",
-                execution_options=_AS_IT_STANDS,
+                f"SELECT count(*) FROM {qualified} WHERE {condition}", execution_options=_AS_IT_STANDS
             ).scalar_one()
     except DBAPIError as error:
-        if lock or getattr(error.orig, "pgcode", None) not in _TOOK_TOO_LONG:
+        if getattr(error.orig, "pgcode", None) not in _TOOK_TOO_LONG:
             raise
-        about = "about "
-        rows = connection.execute(
-            text("SELECT greatest(reltuples, pg_stat_get_live_tuples(oid), 1)::bigint FROM pg_class WHERE oid = :oid"),
-            {"oid": oid},
-        ).scalar_one()
-    if rows:
-        place = table if column is None else f"{table}.{column}"
-        yield Loss(f"{about}{rows:,} {'row' if rows == 1 else 'rows'} of {place}")
-
-
-def _own_values(connection: Connection, oid: int | None, column: str) -> str | None:
-    """The condition under which a row holds a value of its own in the column; None if no row can."""
-    name = column[1:-1].replace('""', '"') if column.startswith('"') else column.lower()
-    row = connection.execute(
-        text(
-            "SELECT a.attgenerated <> '', pg_get_expr(d.adbin, d.adrelid) FROM pg_attribute AS a"
-            " LEFT JOIN pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum"
-            " WHERE a.attrelid = :oid AND a.attname = :name AND NOT a.attisdropped"
-        ),
-        {"oid": oid, "name": name},
-    ).first()
-    if row is None or row[0]:
-        return None
-    default = row[1]
-    # What a constant default filled in comes back with the column; what the clock or a sequence filled in does not.
-    if default is not None and re.fullmatch(r"'(?:[^']|'')*'(?:::[\w \"]+)?|-?[\d.]+|true|false", default):
-        return f"{column}::text IS DISTINCT FROM ({default})::text"  # json, for one, has no equality
-    return f"{column} IS NOT NULL"
+        about, rows = "about ", estimate
+    return f"{about}{told(rows)} of {place}" if rows else None

@@ -15,7 +15,8 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from mlops_db.errors import InterruptedRunError, MlopsDbError, SettingsError, UnfinishedRevisionError
 from mlops_db.migration import history, lock, view_grants
-from mlops_db.migration.guard import losses, refuse_late_losses, refuse_losses, refuse_wrong_database
+from mlops_db.migration.guard import losses, refuse_losses, refuse_wrong_database
+from mlops_db.migration.judge import Judge
 from mlops_db.migration.numbering import give_merge_next_number, give_next_number
 from mlops_db.migration.operations import TIMEOUTS  # loading it also registers the operations
 from mlops_db.migration.options import Options
@@ -24,13 +25,15 @@ from mlops_db.migration.preview import written_sql
 from mlops_db.migration.progress import Progress
 from mlops_db.migration.retry import with_retries
 from mlops_db.migration.session import LEGACY_TIMEZONE, migration_connection
+from mlops_db.migration.transaction import REVISION_PATH, is_autocommit, revision_script, revision_statements
 from mlops_db.migration.watch import Watch
 from mlops_db.schema.base import metadata
-from mlops_db.server.connection import explained_statement_failure, wait_interruptibly
+from mlops_db.server.connection import SAFE_PATH, explained_statement_failure, wait_interruptibly
+from mlops_db.server.guests import REFUSE_GUESTS
 from mlops_db.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from alembic.config import Config
     from alembic.runtime.environment import EnvironmentContext
@@ -38,6 +41,10 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     Steps = Callable[[Any, MigrationContext], Iterable[Any]]
+
+
+# The rest of what `migration.session` pins is a caller's to choose.
+PINNED = {"search_path": SAFE_PATH, "row_security": "off"}
 
 
 def run(context: EnvironmentContext) -> None:
@@ -105,8 +112,8 @@ class _Run:
         self.progress = progress
         self.callers_transaction = connection.in_transaction()
         self.history = history.History(connection, callers_transaction=self.callers_transaction)
-        self.downgrades: dict[str, str | None] = {}
         self.running = ""
+        self.judged: set[str] = set()
         self.grants_saved = False
         self.total = 0
         self.done = 0
@@ -117,7 +124,8 @@ class _Run:
             self.change(migration)
             return
         if "revision_context" in migration.opts:
-            migration = self.configured(**_comparing())
+            self.refuse_guests()
+            migration = self.configured(**_comparing(migration.opts["fn"]))
         # check, current, history and autogenerate only look: they must not leave an alembic_version behind.
         refuse_wrong_database(migration, self.settings.target)
         migration.opts["dont_mutate"] = True
@@ -131,6 +139,7 @@ class _Run:
             connection=self.connection,
             target_metadata=metadata,
             transaction_per_migration=True,
+            version_table_schema="public",
             **options,
         )
         return self.context.get_context()
@@ -138,6 +147,10 @@ class _Run:
     def run_migrations(self) -> None:
         with self.context.begin_transaction():
             self.context.run_migrations()
+
+    def refuse_guests(self) -> None:
+        """Refuse to go on where a guest has made what the run's statements could take for PostgreSQL's or ours."""
+        self.connection.exec_driver_sql(REFUSE_GUESTS, execution_options={"no_parameters": True})
 
     def end_reading(self) -> None:
         """End the transaction that reading began: Alembic would take it for its caller's, and commit nothing."""
@@ -153,6 +166,7 @@ class _Run:
             self.print_plan(self.steps_to_go(migration, alembics_steps))
             return
         with lock.run_lock(self.connection, wait_ms=self.options.lock_wait, progress=self.progress):
+            self.refuse_guests()
             steps = self.steps_to_go(migration, alembics_steps)
             if migration.opts.get("purge"):  # of stamp; Alembic empties its table before it asks for the steps
                 self.attempt(alembics_steps)
@@ -161,7 +175,10 @@ class _Run:
                 self.history.close_interrupted()
                 self.progress.note(f"{self.settings.target}: nothing to do")
                 return
-            self.guard([step for step in steps if isinstance(step, RevisionStep)])
+            revisions = [step for step in steps if isinstance(step, RevisionStep)]
+            self.guard(revisions)
+            for step in revisions:
+                step.migration_fn = self.watched(step)
             self.total = len(steps)
 
             def left(*_: Any) -> list[Any]:
@@ -186,15 +203,15 @@ class _Run:
         self.end_reading()
 
     def guard(self, steps: list[RevisionStep]) -> None:
-        self.downgrades = {
-            step.revision.revision: written_sql(step.migration_fn) for step in steps if not step.is_upgrade
-        }
-        found = losses(self.connection, self.downgrades)
+        downgrades = {step.revision.revision: written_sql(step.migration_fn) for step in steps if not step.is_upgrade}
+        found = losses(self.connection, downgrades)
         self.end_reading()
         if found and self.protects_rows:
             refuse_losses(found)
-        if found:
-            self.progress.note(f"warning: this downgrade loses {', '.join(loss.what for loss in found)}")
+        if lost := ", ".join(loss.what for loss in found if not loss.may_be_carried):
+            self.progress.note(f"warning: this downgrade loses {lost}")
+        if removed := ", ".join(loss.what for loss in found if loss.may_be_carried):
+            self.progress.note(f"warning: this downgrade removes {removed}, and may have copied them before")
 
     @property
     def protects_rows(self) -> bool:
@@ -227,6 +244,7 @@ class _Run:
             self.run_migrations()
         except Exception as error:
             if not self.callers_transaction:
+                self.roll_back()
                 self.record_failure(error)
             if isinstance(error, NotImplementedError):
                 raise UnfinishedRevisionError(self.running) from error
@@ -239,8 +257,6 @@ class _Run:
                 revision, name = step.revision.revision, step_name(step)
                 direction = "upgrade" if step.is_upgrade else "downgrade"
                 label = name if step.is_upgrade else f"downgrade {name}"
-                if not step.is_upgrade and self.protects_rows:
-                    step.migration_fn = self.looking_once_more(step)
             else:
                 revision, direction = ", ".join(step.info.destination_revision_ids) or "base", "stamp"
                 label = f"stamp {revision}"
@@ -251,21 +267,36 @@ class _Run:
             self.progress.done()
             self.done += 1
 
-    def looking_once_more(self, step: RevisionStep) -> Callable[..., None]:
-        revision, downgrade = step.revision.revision, step.migration_fn
+    def watched(self, step: RevisionStep) -> Callable[..., None]:
+        revision, migrate = step.revision.revision, step.migration_fn
 
-        @wraps(downgrade)
-        def guarded(**options: Any) -> None:
-            refuse_late_losses(self.connection, revision, self.downgrades[revision])
-            downgrade(**options)
+        @wraps(migrate)
+        def within(**options: Any) -> None:
+            judge = None
+            if self.protects_rows and not step.is_upgrade:
+                driver = self.connection.connection.dbapi_connection
+                judge = Judge(driver, revision, insists=revision in self.judged)
+                self.judged.add(revision)
+            with revision_statements(self.context.get_context(), revision, judge):
+                migrate(**options)
 
-        return guarded
+        return within
 
-    def before_commit(self, **_: Any) -> None:
+    def before_commit(self, *, step: MigrationInfo, **_: Any) -> None:
         """Alembic's on_version_apply: the last thing in a revision's transaction."""
         if self.grants_saved:
             view_grants.restore(self.connection)
-        self.history.applied()
+        in_a_transaction = not (step.is_stamp or is_autocommit(self.connection))
+        self.history.applied(self.running if in_a_transaction else None)
+
+    def roll_back(self) -> None:
+        """Roll back also what SQLAlchemy takes to be over: a revision may have tried to end it."""
+        if not self.connection.invalidated:
+            with suppress(psycopg2.Error):  # the connection broke, and the transaction with it
+                self.connection.rollback()
+                self.connection.connection.rollback()
+                self.connection.exec_driver_sql(f"SET search_path = {SAFE_PATH}")
+                self.connection.commit()
 
     def record_failure(self, error: Exception) -> None:
         if self.connection.invalidated:
@@ -276,12 +307,23 @@ class _Run:
             self.history.failed(reason)
 
 
-def _comparing() -> dict[str, Any]:
+def _comparing(compare: Steps) -> dict[str, Any]:
     """What `alembic check` and `revision --autogenerate` compare with, and how; nobody else waits for it to load."""
     import mlops_db.schema.head  # noqa: F401, PLC0415  (adds the tables to the metadata)
     from mlops_db.migration import views  # noqa: PLC0415
 
+    def compare_in_public(heads: Any, migration: MigrationContext) -> Iterable[Any]:
+        connection = migration.connection
+        assert connection is not None
+        connection.exec_driver_sql(f"SET search_path = {REVISION_PATH}")
+        steps = list(compare(heads, migration))
+        connection.exec_driver_sql(f"SET search_path = {SAFE_PATH}")
+        return steps
+
     return {
+        "fn": compare_in_public,
+        # Alembic looks for its own table among those of the schema that it has been told.
+        "include_name": lambda name, kind, _: (kind, name) != ("table", "alembic_version"),
         "compare_type": True,
         "compare_server_default": True,
         "process_revision_directives": give_next_number,
@@ -311,7 +353,7 @@ _REFUSE_ANOTHER_REVISION = """\
 DO $at$
 DECLARE
     wanted constant text[] := ARRAY[{revisions}]::text[];
-    found constant text[] := ARRAY(SELECT version_num FROM alembic_version ORDER BY version_num);
+    found constant text[] := ARRAY(SELECT version_num FROM public.alembic_version ORDER BY version_num);
 BEGIN
     -- Beside another branch, there are more.
     IF NOT found @> wanted OR (wanted = '{{}}' AND found <> wanted) THEN
@@ -335,20 +377,22 @@ def _write_sql(context: EnvironmentContext, options: Options) -> None:
         for step in alembics_steps(heads, migration):
             write(view_grants.SAVE)
             if isinstance(step, RevisionStep):
-                step.migration_fn = refusing_another_revision(step)
+                step.migration_fn = guarded(step, migration)
             yield step
 
-    def refusing_another_revision(step: RevisionStep) -> Callable[..., None]:
+    def guarded(step: RevisionStep, migration: MigrationContext) -> Callable[..., None]:
         migrate = step.migration_fn
 
         @wraps(migrate)
-        def guarded(**arguments: Any) -> None:
+        def within(**arguments: Any) -> None:
             write(_REFUSE_ANOTHER_REVISION.format(revisions=", ".join(map(repr, step.from_revisions_no_deps))))
-            migrate(**arguments)
+            with revision_script(migration, step.revision.revision):
+                migrate(**arguments)
 
-        return guarded
+        return within
 
     def before_commit(*, step: MigrationInfo, **_: Any) -> None:
+        write(REFUSE_GUESTS)
         write(view_grants.RESTORE)
         write(history.scripted(step))
 
@@ -359,21 +403,31 @@ def _write_sql(context: EnvironmentContext, options: Options) -> None:
         dialect_opts={"paramstyle": "named"},
         target_metadata=metadata,
         transaction_per_migration=True,
+        version_table_schema="public",
         **further,
     )
     write = context.get_context().impl.static_output
-    write(f"SET search_path = public;\nSET timezone = 'UTC';\nSET {LEGACY_TIMEZONE} = '{options.legacy_timezone}';")
-    write("\n".join(f"SET {name} = {milliseconds};" for name, milliseconds in timeouts.items()))
+    session = {
+        "search_path": SAFE_PATH,
+        "row_security": "off",
+        "timezone": "'UTC'",
+        LEGACY_TIMEZONE: f"'{options.legacy_timezone}'",
+        **timeouts,
+    }
+    write("\n".join(f"SET {name} = {value};" for name, value in session.items()))
+    write(REFUSE_GUESTS)
     write(history.CREATE.strip())
     with context.begin_transaction():
         context.run_migrations()
+    write("\n".join(f"RESET {name};" for name in session))
 
 
 @contextmanager
 def _connection(config: Config, settings: Settings, options: Options) -> Iterator[Connection]:
     given: Connection | None = config.attributes.get("connection")
     if given is not None:
-        yield given
+        with _pinned(given):
+            yield given
         return
     with migration_connection(
         settings,
@@ -382,6 +436,32 @@ def _connection(config: Config, settings: Settings, options: Options) -> Iterato
         legacy_timezone=options.legacy_timezone,
     ) as connection:
         yield connection
+
+
+@contextmanager
+def _pinned(connection: Connection) -> Iterator[None]:
+    """Pin what a run relies on, for a connection that a program brought, and leave the connection as it was."""
+    callers_transaction = connection.in_transaction()
+
+    def pin(settings: Mapping[str, str]) -> None:
+        for name, value in settings.items():
+            connection.exec_driver_sql(
+                "SELECT pg_catalog.set_config(%(name)s, %(value)s, false)", {"name": name, "value": value}
+            )
+        if not callers_transaction:
+            connection.commit()
+
+    before = {name: connection.exec_driver_sql(f"SHOW {name}").scalar_one() for name in PINNED}
+    pin(PINNED)
+    try:
+        yield
+    except BaseException:
+        if not callers_transaction and not connection.invalidated:  # otherwise a rollback takes the settings back
+            with suppress(SQLAlchemyError):
+                connection.rollback()
+                pin(before)
+        raise
+    pin(before)
 
 
 def _prepare_command_line(config: Config) -> None:

@@ -1,0 +1,85 @@
+"""What the text of SQL says to its transaction, read as far as needed: the first words of each of its statements."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# Manual, "Lexical Structure". A block comment can hold others, so its end is looked for apart.
+_TOKEN = re.compile(
+    r"""
+      (?P<comment> --[^\n]* ) | (?P<block> /\* )
+    | (?P<quoted> [eE]'(?:[^'\\]|\\.|'')*' | '(?:[^']|'')*' | "(?:[^"]|"")*"
+                | \$(?P<tag>(?:[^\W\d]\w*)?)\$.*?\$(?P=tag)\$ )
+    | (?P<word> [^\W\d][\w$]* )
+    | (?P<mark> [;()] )
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_BLOCK_EDGE = re.compile(r"/\*|\*/")
+FIRST_WORDS = 4
+_ENDS = {("COMMIT",), ("END",), ("ABORT",), ("ROLLBACK",), ("PREPARE", "TRANSACTION")}
+_KEEPS = re.compile(r"ROLLBACK (?:WORK |TRANSACTION )?TO\b")
+_MARKS = ("SAVEPOINT", "RELEASE", "ROLLBACK")
+
+
+def ends_transaction(sql: str) -> str | None:
+    """The words that end the transaction, such as `COMMIT`; None if no statement of `sql` does.
+
+    What a function or a DO block says of COMMIT is not seen: in a transaction, PostgreSQL refuses that itself.
+    """
+    for words in _statements(sql):
+        for end in _ENDS:
+            if words[: len(end)] == end and not _KEEPS.match(" ".join(words)):
+                return " ".join(end)
+    return None
+
+
+def is_savepoint(sql: str) -> bool:
+    """Whether it sets a savepoint, or goes back to one, or lets go of one."""
+    return any(words[0] in _MARKS for words in _statements(sql))
+
+
+def _statements(sql: str) -> Iterator[tuple[str, ...]]:
+    """The first words of each statement, in capitals."""
+    words: list[str] = []
+    depth = 0  # of parentheses, as in CREATE RULE ... DO (...; ...), and of BEGIN ATOMIC ... END with its CASE ... END
+    last = ""
+    for part in _parts(sql):
+        if part == ";" and depth == 0:
+            if words:
+                yield tuple(words)
+            words = []
+        elif part == "(" or (last == "BEGIN" and part == "ATOMIC") or (depth and part == "CASE"):
+            depth += 1
+        elif part == ")" or (depth and part == "END"):
+            depth = max(depth - 1, 0)
+        if part not in ";()" and len(words) < FIRST_WORDS:
+            words.append(part)
+        last = part
+    if words:
+        yield tuple(words)
+
+
+def _parts(sql: str) -> Iterator[str]:
+    """Words in capitals, semicolons and parentheses; `'` for whatever is quoted."""
+    place = 0
+    while match := _TOKEN.search(sql, place):
+        place = match.end()
+        if match["block"]:
+            place = _after_comment(sql, place)
+        elif match["quoted"]:
+            yield "'"
+        elif not match["comment"]:
+            yield match[0].upper()
+
+
+def _after_comment(sql: str, place: int) -> int:
+    depth = 1
+    while depth and (edge := _BLOCK_EDGE.search(sql, place)):
+        depth += 1 if edge[0] == "/*" else -1
+        place = edge.end()
+    return place if depth == 0 else len(sql)

@@ -1,0 +1,342 @@
+"""The transaction that a revision's statements run in: where they look for names, and that it is not theirs to end.
+
+Each revision is one transaction, in which the run also records that the revision is done. A COMMIT of the revision's
+own would apply one half of it whatever becomes of the other, so it is refused before it is sent: the text of each
+statement is read, and psycopg2's and SQLAlchemy's methods are watched. Alembic's autocommit_block() is the way out.
+"""
+
+from __future__ import annotations
+
+from contextlib import closing, contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+import psycopg2
+import psycopg2.errors
+import psycopg2.extensions
+from psycopg2 import sql
+from sqlalchemy import event
+from sqlalchemy.exc import SQLAlchemyError
+
+from mlops_db.errors import DataLossError, MlopsDbError, TransactionControlError
+from mlops_db.migration.statements import ends_transaction
+from mlops_db.server.connection import SAFE_PATH
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from alembic.runtime.migration import MigrationContext
+    from sqlalchemy import Connection
+
+    from mlops_db.migration.judge import Judge
+
+# A revision's statements create and find tables in public without naming it. Temporary objects come last: nobody but
+# the run can make any, and nothing of the schema is to be taken for one.
+REVISION_PATH = "public, pg_temp"
+# Set for the revision's transaction only: where it is missing at the end, that was another transaction.
+_MARK = "mlops_db.revision"
+STILL_THE_SAME = f"current_setting('{_MARK}', true)"
+NOTHING_DONE = "nothing of it was applied"
+HALF_DONE = "what came before that stays, and nothing of what came after it was applied"
+
+
+class RunConnection(psycopg2.extensions.connection):
+    """psycopg2's connection, which a revision cannot end the transaction of by psycopg2's own methods.
+
+    Attributes:
+        watch: what a revision that runs is held to; None while none runs.
+    """
+
+    watch: Watch | None = None
+
+    def cursor(self, *args: Any, **parameters: Any) -> Any:
+        """Make a cursor; while a revision runs, of whatever class, one that is watched."""
+        if self.watch is not None:
+            wanted = parameters.get("cursor_factory") or self.cursor_factory
+            parameters["cursor_factory"] = _watched_class(wanted, self.watch)
+        return super().cursor(*args, **parameters)
+
+    def commit(self) -> None:
+        """Commit, unless a revision asks."""
+        self._refuse("commit()")
+        super().commit()
+
+    def rollback(self) -> None:
+        """Roll back, unless a revision asks."""
+        self._refuse("rollback()")
+        super().rollback()
+
+    def _refuse(self, method: str) -> None:
+        if self.watch is not None:
+            self.watch.refuse(method)
+
+
+class Watch:
+    """What the statements of one revision are held to.
+
+    Attributes:
+        outside: whether they run outside of a transaction, each for itself, because the revision asked for that.
+    """
+
+    def __init__(self, revision: str, judge: Judge | None) -> None:
+        """Take the revision's id, and for a downgrade that must not lose rows its judge."""
+        self.revision = revision
+        self.judge = judge
+        self.outside = False
+        self._refusal: TransactionControlError | None = None
+
+    def refuse(self, words: str, *, done: str = NOTHING_DONE) -> None:
+        """Refuse what ends the transaction, unless there is none.
+
+        Raises:
+            TransactionControlError: there is one.
+        """
+        if not self.outside:
+            self._refusal = TransactionControlError(self.revision, words, done=done)
+            raise self._refusal
+
+    def end(self, driver: Any = None) -> None:
+        """Refuse once more what the revision was told, in case it did not listen, or went past us.
+
+        Raises:
+            TransactionControlError: it was told so, or the transaction of `driver` is over.
+            DataLossError: it was told so.
+        """
+        if self._refusal is not None:
+            raise self._refusal
+        self._require_transaction(driver)
+        if self.judge is not None and not self.outside:
+            self.judge.conclude()
+
+    def say_refusal(self, error: Exception) -> None:
+        """Say what the revision was told rather than what failed afterwards, because of it.
+
+        Raises:
+            TransactionControlError: it was told so.
+        """
+        if self._refusal is not None:
+            raise self._refusal from error
+
+    def _require_transaction(self, driver: Any) -> None:
+        """What was sent by a cursor of another class was not read; but then psycopg2 does not know that it is over."""
+        if isinstance(driver, psycopg2.extensions.connection) and (
+            driver.info.transaction_status == psycopg2.extensions.TRANSACTION_STATUS_IDLE
+        ):
+            self.refuse("COMMIT or ROLLBACK", done=HALF_DONE)
+
+    def read(self, statement: str) -> None:
+        """Refuse a statement that ends the transaction, before it is sent.
+
+        Raises:
+            TransactionControlError: it does.
+        """
+        words = ends_transaction(statement)
+        if words is not None:
+            self.refuse(words)
+
+    def carry_out(self, cursor: psycopg2.extensions.cursor, statement: str, execute: Callable[[], None]) -> None:
+        """Send a statement, if it may be sent.
+
+        Raises:
+            TransactionControlError: it ends the transaction.
+            DataLossError: it would lose rows that are protected.
+        """
+        self._require_transaction(cursor.connection)
+        self.read(statement)
+        if self.judge is None:
+            execute()
+        elif self.outside:
+            self._judge_alone(cursor, statement, execute)
+        else:
+            self.judge.carry_out(statement, execute)
+
+    def _judge_alone(self, cursor: psycopg2.extensions.cursor, statement: str, execute: Callable[[], None]) -> None:
+        """Give a statement that commits by itself a transaction, to be judged in before it does."""
+        assert self.judge is not None
+        control = psycopg2.extensions.cursor(cursor.connection)
+        commits = DataLossError(
+            f"revision {self.revision} commits within a statement of its downgrade, where MLOPS_ENV=production cannot "
+            "see whether rows are lost; that statement was not carried out"
+        )
+        if ends_transaction(statement):
+            raise commits
+        control.execute("BEGIN")
+        try:
+            self.judge.begin()
+            self.judge.carry_out(statement, execute)
+            self.judge.conclude()
+        except psycopg2.errors.ActiveSqlTransaction:
+            # CREATE INDEX CONCURRENTLY and its like: what cannot run in a transaction touches no rows.
+            control.execute("ROLLBACK")
+            execute()
+        except psycopg2.errors.InvalidTransactionTermination:
+            control.execute("ROLLBACK")
+            raise commits from None
+        except BaseException:
+            if not cursor.connection.closed:
+                control.execute("ROLLBACK")
+            raise
+        else:
+            control.execute("COMMIT")
+
+
+def is_autocommit(connection: Connection) -> bool:
+    """Whether each statement commits by itself, as on a connection that a program may bring."""
+    return bool(getattr(connection.connection.dbapi_connection, "autocommit", False))
+
+
+@contextmanager
+def revision_statements(migration: MigrationContext, revision: str, judge: Judge | None) -> Iterator[None]:
+    """Let a revision's statements run in the block, in a transaction that has begun.
+
+    Args:
+        migration: Alembic's context, on a connection of psycopg2's.
+        revision: the revision's id.
+        judge: judges what they do to rows; None if nothing is protected.
+
+    Raises:
+        TransactionControlError: one of them ends the transaction.
+        DataLossError: one of them would lose rows that are protected.
+    """
+    connection = migration.connection
+    assert connection is not None
+
+    def enter() -> None:
+        with closing(_unwatched(connection)) as cursor:
+            cursor.execute(f"SELECT pg_catalog.set_config('{_MARK}', %(mark)s, true)", {"mark": revision})
+        if judge is not None and not watch.outside:
+            judge.begin()
+
+    def leave() -> None:
+        watch.end(connection.connection.dbapi_connection)
+
+    watch = Watch(revision, judge)
+    watch.outside = is_autocommit(connection)
+    connection.exec_driver_sql(f"SET search_path = {REVISION_PATH}")
+    enter()
+    with _watched(connection, watch), _autocommit_block(migration, watch, leave=leave, enter=enter):
+        try:
+            yield
+        except Exception as error:
+            if not isinstance(error, MlopsDbError):
+                watch.say_refusal(error)
+            raise
+        leave()
+    connection.exec_driver_sql(f"SET search_path = {SAFE_PATH}")
+
+
+@contextmanager
+def revision_script(migration: MigrationContext, revision: str) -> Iterator[None]:
+    """Let a revision write its statements for `--sql` in the block.
+
+    Args:
+        migration: Alembic's context of `--sql`.
+        revision: the revision's id.
+
+    Raises:
+        TransactionControlError: one of them ends the transaction.
+    """
+    watch = Watch(revision, None)
+    write = migration.impl.static_output
+
+    def read_and_write(text: str) -> None:
+        watch.read(text)
+        write(text)
+
+    write(f"SET search_path = {REVISION_PATH};")
+    migration.impl.static_output = read_and_write  # type: ignore[method-assign]  # of this one script
+    try:
+        with _autocommit_block(migration, watch, leave=watch.end, enter=lambda: None):
+            yield
+            watch.end()
+    finally:
+        migration.impl.static_output = write  # type: ignore[method-assign]  # as before
+    write(f"SET search_path = {SAFE_PATH};")
+
+
+@contextmanager
+def _autocommit_block(
+    migration: MigrationContext, watch: Watch, *, leave: Callable[[], None], enter: Callable[[], None]
+) -> Iterator[None]:
+    """Within the block, let Alembic's own leave the transaction and come back into another."""
+    alembics = migration.autocommit_block
+
+    @contextmanager
+    def autocommit_block() -> Iterator[None]:
+        leave()
+        before, watch.outside = watch.outside, True
+        try:
+            with alembics():
+                yield
+        except Exception:
+            watch.outside = before
+            with suppress(SQLAlchemyError, psycopg2.Error):  # the revision may go on, unless the connection broke
+                enter()
+            raise
+        watch.outside = before
+        enter()
+
+    migration.autocommit_block = autocommit_block  # type: ignore[method-assign]  # of this one context
+    try:
+        yield
+    finally:
+        migration.autocommit_block = alembics  # type: ignore[method-assign]  # as before
+
+
+@contextmanager
+def _watched(connection: Connection, watch: Watch) -> Iterator[None]:
+    """Hold all that is sent over the connection, by whatever way, to what `watch` says."""
+    driver: Any = connection.connection.dbapi_connection
+    if not isinstance(driver, psycopg2.extensions.connection):  # a program's, by another driver
+        yield
+        return
+
+    def refuse_commit(_: Connection) -> None:
+        watch.refuse("commit()")
+
+    def refuse_rollback(_: Connection) -> None:
+        watch.refuse("rollback()")
+
+    event.listen(connection, "commit", refuse_commit)
+    event.listen(connection, "rollback", refuse_rollback)
+    before = driver.cursor_factory
+    if isinstance(driver, RunConnection):
+        driver.watch = watch
+    else:
+        driver.cursor_factory = _watched_class(before, watch)
+    try:
+        yield
+    finally:
+        if isinstance(driver, RunConnection):
+            driver.watch = None
+        driver.cursor_factory = before
+        event.remove(connection, "commit", refuse_commit)
+        event.remove(connection, "rollback", refuse_rollback)
+
+
+def _watched_class(wanted: Any, watch: Watch) -> type[psycopg2.extensions.cursor]:
+    """A class like the one that is wanted, None for psycopg2's own, which sends nothing unread."""
+    base: Any = wanted or psycopg2.extensions.cursor
+
+    class RevisionCursor(base):  # type: ignore[misc]  # known only now
+        def execute(self, query: str | bytes | sql.Composable, vars: Any = None) -> None:  # noqa: A002  (psycopg2's name)
+            send = super().execute
+            watch.carry_out(self, _text(query, self), lambda: send(query, vars))
+
+        def executemany(self, query: str | bytes | sql.Composable, vars_list: Any) -> None:
+            send, rows = super().executemany, list(vars_list)
+            watch.carry_out(self, _text(query, self), lambda: send(query, rows))
+
+    return RevisionCursor
+
+
+def _unwatched(connection: Connection) -> Any:
+    """A cursor for a statement of the run's own."""
+    driver: Any = connection.connection.dbapi_connection
+    watched = isinstance(driver, psycopg2.extensions.connection)
+    return psycopg2.extensions.cursor(driver) if watched else driver.cursor()
+
+
+def _text(query: str | bytes | sql.Composable, cursor: psycopg2.extensions.cursor) -> str:
+    if isinstance(query, sql.Composable):
+        return query.as_string(cursor)
+    return query if isinstance(query, str) else query.decode()

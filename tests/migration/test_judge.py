@@ -1,0 +1,576 @@
+"""What a downgrade does to rows, whatever its SQL says: production judges it in its own transaction."""
+
+import re
+import textwrap
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from io import StringIO
+from pathlib import Path
+
+import psycopg
+import pytest
+from alembic import command
+from alembic.config import Config
+from alembic.util import CommandError
+from sqlalchemy import create_engine
+from sqlalchemy.pool import NullPool
+
+from mlops_db.errors import DataLossError
+from mlops_db.migration import commands
+from mlops_db.server.connection import connect
+from mlops_db.settings import Settings
+from support.database import Database
+from support.process import told
+from support.roles import owner
+from support.stopped import contents
+from support.versions import Checkout, another_session, revision_of, sql, wait_until
+
+# Five rows in `kept`, which were there before, and none in `other`.
+UPGRADE = """
+CREATE TABLE kept (id int PRIMARY KEY, note text, kind text NOT NULL DEFAULT 'a', details jsonb);
+CREATE TABLE other (id int PRIMARY KEY, note text, kind text NOT NULL DEFAULT 'a', details jsonb);
+CREATE TABLE log (id int GENERATED ALWAYS AS IDENTITY, what text);
+CREATE TABLE child (kept_id int REFERENCES kept ON DELETE CASCADE);
+CREATE TABLE months (id int, month int) PARTITION BY LIST (month);
+CREATE TABLE month_1 PARTITION OF months FOR VALUES IN (1);
+CREATE TABLE month_2 PARTITION OF months FOR VALUES IN (2);
+CREATE TABLE "Odd ""name" ("Two words" text);
+CREATE VIEW shown AS SELECT * FROM kept WHERE id > 3;
+CREATE VIEW ruled AS SELECT * FROM kept;
+CREATE RULE forget AS ON DELETE TO ruled DO INSTEAD DELETE FROM kept WHERE id = old.id;
+CREATE FUNCTION empty_it() RETURNS void LANGUAGE plpgsql AS 'BEGIN TRUNCATE kept CASCADE; END';
+CREATE TYPE mood AS ENUM ('good', 'bad');
+CREATE TABLE moody (id int, mood mood);
+"""
+ROWS = """
+INSERT INTO kept (id, note, details) SELECT n, 'note ' || n, jsonb_build_object('n', n) FROM generate_series(1, 5) AS n;
+INSERT INTO child SELECT 1 FROM generate_series(1, 3);
+INSERT INTO months SELECT n, 1 + n % 2 FROM generate_series(1, 6) AS n;
+INSERT INTO "Odd ""name" VALUES ('x'), ('y');
+INSERT INTO moody VALUES (1, 'good'), (2, NULL);
+"""
+
+
+def hidden(verb: str, rest: str) -> str:
+    """A statement that is not to be read in the text."""
+    return f"DO $$ BEGIN EXECUTE '{verb} ' || '{rest}'; END $$"
+
+
+DYNAMIC = hidden("DROP", "TABLE kept CASCADE")
+FORGET = """
+CREATE FUNCTION forget() RETURNS trigger LANGUAGE plpgsql AS
+'BEGIN DELETE FROM public.other; DELETE FROM public.moody; RETURN NULL; END'
+"""
+AT_THE_COMMIT = "forgets AFTER INSERT ON log DEFERRABLE INITIALLY DEFERRED"
+LOSSES = {
+    "renamed first": (["ALTER TABLE kept RENAME TO gone", "DROP TABLE public.gone CASCADE"], "5 rows of kept"),
+    "in another schema first": (
+        [
+            "CREATE SCHEMA attic",
+            "ALTER TABLE kept SET SCHEMA attic",
+            hidden("DROP", "SCHEMA attic CASCADE"),
+        ],
+        "5 rows of kept",
+    ),
+    "dynamic SQL": ([DYNAMIC], "5 rows of kept"),
+    "a function that truncates": (["SELECT empty_it()"], "5 rows of kept"),
+    "a view with a rule": ([hidden("DELETE", "FROM ruled WHERE id < 3")], "2 rows of kept"),
+    "a view that can be written to": ([hidden("DELETE", "FROM shown")], "2 rows of kept"),
+    "a foreign key that cascades": ([hidden("DELETE", "FROM kept WHERE id = 1")], "3 rows of child"),
+    "a trigger of its own": (
+        [
+            FORGET,
+            "CREATE TRIGGER forgets AFTER INSERT ON log EXECUTE FUNCTION forget()",
+            "INSERT INTO log (what) VALUES ('x')",
+        ],
+        "2 rows of moody",
+    ),
+    "a deferred trigger, at the commit": (
+        [
+            FORGET,
+            f"CREATE CONSTRAINT TRIGGER {AT_THE_COMMIT} FOR EACH ROW EXECUTE FUNCTION forget()",
+            "INSERT INTO log (what) VALUES ('x')",
+        ],
+        "2 rows of moody",
+    ),
+    "one partition": ([hidden("DROP", "TABLE month_1")], "3 rows of months"),
+    "one partition, detached first": (
+        ["ALTER TABLE months DETACH PARTITION month_2", hidden("DROP", "TABLE month_2")],
+        "3 rows of month_2",
+    ),
+    "one partition, emptied": ([hidden("TRUNCATE", "ONLY month_2")], "3 rows of months"),
+    "rows through the partitioned table": ([hidden("DELETE", "FROM months WHERE id > 4")], "2 rows of months"),
+    "a name that needs quotes": (['DO $$ BEGIN DROP TABLE "Odd ""name"; END $$'], '2 rows of "Odd ""name"'),
+    "a MERGE or its like": (
+        ["WITH gone AS (DELETE FROM kept WHERE id > 1 RETURNING id) INSERT INTO log (what) SELECT id::text FROM gone"],
+        "4 rows of kept",
+    ),
+    "all its rows replaced": (
+        ["DO $$ BEGIN DELETE FROM moody; INSERT INTO moody VALUES (8, 'bad'), (9, 'bad'); END $$"], "2 rows of moody",
+    ),
+    "emptied, and filled with others": (
+        ["DO $$ BEGIN TRUNCATE moody; INSERT INTO moody VALUES (8, 'bad'), (9, 'bad'); END $$"], "2 rows of moody",
+    ),
+    "carried over in part": (
+        ["INSERT INTO other SELECT * FROM kept WHERE id < 4", DYNAMIC], "2 rows of kept",
+    ),
+    "as many others elsewhere": (
+        ["INSERT INTO other (id, note) SELECT id, 'none' FROM kept", DYNAMIC], "5 rows of kept",
+    ),
+    "carried over, and then dropped": (
+        ["CREATE TABLE third AS TABLE kept", DYNAMIC, "DO $$ BEGIN DROP TABLE third; END $$"], "5 rows of third",
+    ),
+    "carried over without a column": (
+        ["CREATE TABLE third AS SELECT id, note, kind FROM kept", DYNAMIC], "5 rows of kept",
+    ),
+    "only into a temporary table": (["CREATE TEMPORARY TABLE third AS TABLE kept", DYNAMIC], "5 rows of kept"),
+    "values overwritten": (["UPDATE kept SET note = NULL WHERE id > 2"], "3 rows of kept.note"),
+    "values by a rewrite": (
+        ["DROP VIEW shown, ruled", "ALTER TABLE kept ALTER COLUMN note TYPE text USING NULL"], "5 rows of kept.note",
+    ),
+    "a column, by dynamic SQL": (
+        [hidden("ALTER TABLE kept DROP", "COLUMN details CASCADE")], "5 rows of kept.details",
+    ),
+    "a column, with its type": (["DROP TYPE mood CASCADE"], "1 row of moody.mood"),
+    "a column carried over in part": (
+        [
+            "ALTER TABLE kept ADD COLUMN remark text",
+            "UPDATE kept SET remark = note WHERE id <> 2",
+            "DO $$ BEGIN ALTER TABLE kept DROP COLUMN note CASCADE; END $$",
+        ],
+        "1 row of kept.note",
+    ),
+}  # fmt: skip
+HARMLESS = {
+    "carried over, then dropped": ["CREATE TABLE third AS TABLE kept", DYNAMIC],
+    "carried over, then dropped by its name": ["CREATE TABLE third AS TABLE kept", "DROP TABLE kept CASCADE"],
+    "carried over to one that had rows": [
+        "INSERT INTO log (what) SELECT 'x'",
+        "INSERT INTO other SELECT id + 100, note FROM kept",
+        "INSERT INTO other TABLE kept",
+        "DROP TABLE kept CASCADE",
+    ],
+    "moved by one statement": [
+        "ALTER TABLE child DROP CONSTRAINT child_kept_id_fkey",
+        "WITH moved AS (DELETE FROM kept RETURNING *) INSERT INTO other TABLE moved",
+    ],
+    "moved by a block": [
+        "DO $$ BEGIN CREATE TABLE third AS TABLE moody; DROP TABLE moody; ALTER TABLE third RENAME TO moody; END $$"
+    ],
+    "moved with other types": [
+        "CREATE TABLE third (id bigint, note varchar(40), kind varchar, details jsonb)",
+        "INSERT INTO third TABLE kept",
+        DYNAMIC,
+    ],
+    "in two parts": [
+        "CREATE TABLE third AS SELECT * FROM kept WHERE id < 3",
+        "INSERT INTO other SELECT * FROM kept WHERE id >= 3",
+        DYNAMIC,
+    ],
+    "a partition's rows to another table": [
+        "CREATE TABLE third AS SELECT * FROM months WHERE month = 1",
+        hidden("DROP", "TABLE month_1"),
+    ],
+    "rows that change partition": ["UPDATE months SET month = 2 WHERE id = 2"],
+    "a partition detached": ["ALTER TABLE months DETACH PARTITION month_2"],
+    "renamed and moved": ["CREATE SCHEMA attic", "ALTER TABLE other SET SCHEMA attic", "ALTER TABLE moody RENAME TO m"],
+    "empty tables": ["DO $$ BEGIN TRUNCATE other; DROP TABLE other, log; END $$"],
+    "a table of its own": ["CREATE TABLE scratch AS TABLE kept", "DROP TABLE scratch"],
+    "rewritten": [
+        "DROP VIEW shown, ruled",
+        "ALTER TABLE kept ALTER COLUMN id TYPE bigint",
+        "CLUSTER kept USING kept_pkey",
+    ],
+    "a column carried over": [
+        "ALTER TABLE kept ADD COLUMN remark text",
+        "UPDATE kept SET remark = note",
+        "ALTER TABLE kept DROP COLUMN note CASCADE",
+    ],
+    "a column without values of its own": ["DO $$ BEGIN ALTER TABLE kept DROP COLUMN kind CASCADE; END $$"],
+    "values changed": ["UPDATE kept SET note = 'another', details = '{}'"],
+    "views, functions, constraints": [
+        "DROP VIEW shown, ruled",
+        "DROP FUNCTION empty_it()",
+        "ALTER TABLE child DROP CONSTRAINT child_kept_id_fkey",
+    ],
+    "a savepoint of its own": ["SAVEPOINT mine", "UPDATE kept SET note = 'x'", "ROLLBACK TO SAVEPOINT mine"],
+}
+
+
+def production(database: Database) -> Settings:
+    return replace(database.settings, environment="production", lock_timeout=500)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Checkout:
+    return Checkout(tmp_path)
+
+
+def upgraded(head: Database, checkout: Checkout, downgrade: str) -> Config:
+    """A database with rows at a revision that has this downgrade; the configuration for production."""
+    checkout.add(sql(*UPGRADE.strip().split(";\n")), downgrade)
+    command.upgrade(checkout.config(head.settings), "head")
+    head.query(ROWS)
+    return checkout.config(production(head))
+
+
+def refused(config: Config) -> str:
+    """What is said about the loss."""
+    with pytest.raises(CommandError) as failed:
+        command.downgrade(config, "-1")
+    assert isinstance(failed.value.__cause__, DataLossError), failed.value
+    return str(failed.value)
+
+
+@pytest.mark.parametrize(("statements", "lost"), LOSSES.values(), ids=LOSSES)
+def test_a_loss_is_refused_and_named_however_it_comes_about(
+    head: Database, checkout: Checkout, statements: list[str], lost: str
+) -> None:
+    config = upgraded(head, checkout, sql(*statements))
+    before = contents(head)
+
+    said = refused(config)
+
+    assert f"lose {lost}" in said or f", {lost}" in said
+    assert "allow-data-loss=true" in said
+    assert contents(head) == before
+
+
+@pytest.mark.parametrize("statements", HARMLESS.values(), ids=HARMLESS)
+def test_what_loses_nothing_is_carried_out(head: Database, checkout: Checkout, statements: list[str]) -> None:
+    config = upgraded(head, checkout, sql(*statements))
+    config.attributes["progress"] = StringIO()
+
+    command.downgrade(config, "-1")
+
+    assert head.value("SELECT version_num FROM alembic_version") < checkout.head
+
+
+def test_development_loses_what_it_is_told_to_lose(head: Database, checkout: Checkout) -> None:
+    upgraded(head, checkout, sql(DYNAMIC))
+    command.downgrade(checkout.config(head.settings), "-1")
+    assert head.value("SELECT to_regclass('kept')") is None
+
+
+def test_an_upgrade_is_not_judged(head: Database, checkout: Checkout) -> None:
+    upgraded(head, checkout, "pass")
+    checkout.add(sql(DYNAMIC))
+    command.upgrade(checkout.config(production(head)), "head")
+    assert head.value("SELECT to_regclass('kept')") is None
+
+
+def test_a_revision_that_catches_the_refusal_does_not_get_away_with_it(head: Database, checkout: Checkout) -> None:
+    downgrade = f"""
+        try:
+            op.execute({DYNAMIC!r})
+        except Exception:
+            op.execute("UPDATE moody SET mood = 'bad'")
+    """
+    config = upgraded(head, checkout, downgrade)
+    before = contents(head)
+
+    assert "5 rows of kept" in refused(config)
+
+    assert contents(head) == before
+
+
+@pytest.mark.parametrize(
+    "send",
+    [
+        "connection.connection.cursor().execute({!r})",
+        "connection.exec_driver_sql({!r})",
+        "connection.connection.cursor().executemany({!r}, [()])",
+        "import psycopg2.extras\nconnection.connection.cursor(cursor_factory=psycopg2.extras.DictCursor).execute({!r})",
+    ],
+)
+def test_it_does_not_matter_how_the_statement_is_sent(head: Database, checkout: Checkout, send: str) -> None:
+    config = upgraded(head, checkout, online(send.format(hidden("TRUNCATE", "moody"))))
+    assert "2 rows of moody" in refused(config)
+    assert head.value("SELECT count(*) FROM moody") == 2
+
+
+def online(body: str) -> str:
+    """What writes no SQL, and so cannot be read before it runs."""
+    lines = ["connection = op.get_bind()", *textwrap.dedent(body).strip().splitlines()]
+    return "if not op.get_context().as_sql:\n" + textwrap.indent("\n".join(lines), "    ")
+
+
+def test_what_went_past_the_judge_is_not_committed(head: Database, checkout: Checkout) -> None:
+    """A cursor of another class on a program's connection: nobody saw the statement, nor can count what is gone."""
+    downgrade = """
+        import psycopg2.extras
+        cursor = connection.connection.cursor(cursor_factory=psycopg2.extras.DictCursor)
+        cursor.execute("TRUNCATE moody")
+    """
+    config = upgraded(head, checkout, online(downgrade))
+    engine = create_engine("postgresql+psycopg2://", creator=lambda: connect(head.settings), poolclass=NullPool)
+    with engine.connect() as config.attributes["connection"]:
+        assert "what nobody can tell of moody" in refused(config)
+
+    assert head.value("SELECT count(*) FROM moody") == 2
+
+
+def test_in_a_callers_transaction_nothing_of_the_statement_is_left(head: Database, checkout: Checkout) -> None:
+    config = upgraded(head, checkout, sql(DYNAMIC))
+    engine = create_engine("postgresql+psycopg2://", creator=lambda: connect(head.settings), poolclass=NullPool)
+    with engine.connect() as connection, connection.begin():
+        config.attributes["connection"] = connection
+        refused(config)
+        assert connection.exec_driver_sql("SELECT count(*) FROM public.kept").scalar_one() == 5
+
+
+# Outside of a transaction
+
+
+def outside(*statements: str) -> str:
+    return "with op.get_context().autocommit_block():\n" + textwrap.indent(sql(*statements), "    ")
+
+
+@pytest.mark.parametrize(
+    ("downgrade", "said"),
+    [
+        (sql(hidden("TRUNCATE", "moody")) + "\n" + outside("SELECT 1"), "2 rows of moody"),
+        (outside(hidden("TRUNCATE", "moody")), "2 rows of moody"),
+        (outside("DO $$ BEGIN UPDATE moody SET mood = 'bad'; COMMIT; END $$"), "commits within a statement"),
+        (outside("CREATE TABLE more ()", "BEGIN", "SELECT 1", "COMMIT"), "commits within a statement"),
+    ],
+    ids=["before the block", "in the block", "in batches that commit", "in transactions of its own"],
+)
+def test_each_commit_of_its_own_is_judged_before_it_or_refused(
+    head: Database, checkout: Checkout, downgrade: str, said: str
+) -> None:
+    config = upgraded(head, checkout, downgrade)
+    rows = head.query("TABLE moody")
+
+    assert said in refused(config)
+
+    assert head.query("TABLE moody") == rows
+    assert revision_of(head) == checkout.head
+
+
+def test_what_only_runs_outside_of_a_transaction_runs(head: Database, checkout: Checkout) -> None:
+    downgrade = (
+        outside("CREATE INDEX CONCURRENTLY kept_note ON kept (note)", "VACUUM kept", "UPDATE kept SET note = 'x'")
+        + "\nop.create_index_concurrently('kept_kind', 'kept', ['kind'])\n"
+        + sql("ALTER TABLE kept ADD COLUMN more int")
+    )
+    config = upgraded(head, checkout, downgrade)
+
+    command.downgrade(config, "-1")
+
+    assert head.query("SELECT count(*) FROM pg_indexes WHERE indexname IN ('kept_note', 'kept_kind')") == [(2,)]
+    assert head.value("SELECT count(more) FROM kept WHERE note = 'x'") == 0
+
+
+# Others
+
+
+def test_what_others_delete_and_drop_meanwhile_is_not_the_downgrades(head: Database, checkout: Checkout) -> None:
+    downgrade = sql("UPDATE moody SET mood = 'bad'", "SELECT pg_advisory_xact_lock(7)", "ALTER TABLE moody ADD b int")
+    config = upgraded(head, checkout, downgrade)
+    with ThreadPoolExecutor(1) as run, another_session(head, "gate", "SELECT pg_advisory_xact_lock(7)") as gate:
+        config.attributes["settings"] = replace(production(head), lock_timeout=60_000, statement_timeout=90_000)
+        downgrading = run.submit(command.downgrade, config, "-1")
+        waits = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 7 AND NOT granted"
+        wait_until(lambda: downgrading.done() or head.value(waits), "the downgrade to be half-way")
+        head.query("DELETE FROM kept WHERE id > 2")
+        head.query('DROP TABLE "Odd ""name"')
+        head.query("TRUNCATE months")
+        gate.rollback()
+        downgrading.result()
+
+    assert head.value("SELECT count(*) FROM kept") == 2
+
+
+def test_a_row_that_comes_before_the_drop_is_seen_and_kept(head: Database, checkout: Checkout) -> None:
+    """Also by a statement that is not in the text: the table was empty when the downgrade began."""
+    downgrade = sql("SELECT pg_advisory_xact_lock(7)", hidden("DROP", "TABLE other"))
+    config = upgraded(head, checkout, downgrade)
+    with ThreadPoolExecutor(1) as run, another_session(head, "gate", "SELECT pg_advisory_xact_lock(7)") as gate:
+        config.attributes["settings"] = replace(production(head), lock_timeout=60_000, statement_timeout=90_000)
+        downgrading = run.submit(refused, config)
+        waits = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 7 AND NOT granted"
+        wait_until(lambda: downgrading.done() or head.value(waits), "the downgrade to be half-way")
+        head.query("INSERT INTO other (id) VALUES (1)")
+        gate.rollback()
+        assert "1 row of other" in downgrading.result()
+
+    assert head.value("SELECT count(*) FROM other") == 1
+
+
+def test_a_statement_that_does_something_else_the_second_time_is_refused(head: Database, checkout: Checkout) -> None:
+    """Sequences are not set back with a savepoint."""
+    head.query("CREATE SEQUENCE turns")
+    block = """
+        DO $$ BEGIN
+            IF nextval('turns') = 1 THEN DELETE FROM moody WHERE mood IS NULL; INSERT INTO moody VALUES (2);
+            ELSE DELETE FROM months; END IF;
+        END $$
+    """
+    config = upgraded(head, checkout, sql(block))
+    assert "what nobody can tell of months" in refused(config)
+    assert head.value("SELECT count(*) FROM months") == 6
+
+
+def test_who_has_read_the_table_and_waits_to_write_it_does_not_end_in_a_deadlock(
+    head: Database, checkout: Checkout
+) -> None:
+    """The judge looks at the values under a lock that writers wait for; the statement would wait for the reader."""
+    head.query("CREATE TABLE wide AS SELECT n AS id, NULL::text AS note FROM generate_series(1, 300000) AS n")
+    checkout.add("pass", sql("ALTER TABLE wide DROP COLUMN note"))
+    command.upgrade(checkout.config(head.settings), "head")
+    progress = StringIO()
+    config = checkout.config(replace(head.settings, environment="production", lock_timeout=2000))
+    config.attributes["progress"] = progress
+    failed = []
+
+    def reader_and_writer() -> None:
+        while not stop.is_set():
+            with another_session(head, "job", "SELECT count(*) FROM wide WHERE id < 10") as job:
+                try:
+                    job.execute("INSERT INTO wide (id) VALUES (0)")
+                    job.commit()
+                except psycopg.Error as error:
+                    failed.append(error)
+
+    stop = threading.Event()
+    with ThreadPoolExecutor(2) as jobs:
+        running = [jobs.submit(reader_and_writer) for _ in range(2)]
+        try:
+            command.downgrade(config, "-1")
+        finally:
+            stop.set()
+        for job in running:
+            job.result()
+
+    assert failed == []
+
+
+def test_writers_wait_until_the_statement_is_done_and_readers_only_for_itself(
+    head: Database, checkout: Checkout
+) -> None:
+    head.query("CREATE TABLE wide AS SELECT 1 AS id, NULL::text AS note")
+    checkout.add("pass", sql("ALTER TABLE wide DROP COLUMN note"))
+    command.upgrade(checkout.config(head.settings), "head")
+    progress = StringIO()
+    config = checkout.config(replace(head.settings, environment="production", lock_timeout=20_000))
+    config.attributes["progress"] = progress
+    locks = "SELECT count(*) FROM pg_locks WHERE relation = 'wide'::regclass AND mode = '{}' AND granted = {}"
+
+    def wait_for(mode: str, *, granted: bool = False) -> None:
+        wait_until(lambda: downgrading.done() or head.value(locks.format(mode, granted)), f"{mode}, {granted}")
+
+    with (
+        ThreadPoolExecutor(3) as jobs,
+        another_session(head, "reader") as reader,
+        another_session(head, "writer") as writer,
+    ):
+        with another_session(head, "gate", "SELECT FROM wide") as gate:
+            downgrading = jobs.submit(command.downgrade, config, "-1")
+            wait_for("AccessExclusiveLock")
+            # The reader comes behind the statement's first try, and stays when that is taken back.
+            reading = jobs.submit(reader.execute, "SELECT FROM wide")
+            wait_for("AccessShareLock")
+            gate.rollback()
+            reading.result()
+        wait_for("ShareRowExclusiveLock", granted=True)
+        writing = jobs.submit(writer.execute, "INSERT INTO wide (id, note) VALUES (2, 'x')")
+        wait_for("RowExclusiveLock")
+        assert head.query("SELECT count(*) FROM wide") == [(1,)], "another reader need not wait"
+        assert not writing.done()
+        reader.rollback()
+        downgrading.result()
+        with pytest.raises(psycopg.errors.UndefinedColumn):
+            writing.result()
+
+    assert "next try" not in progress.getvalue()
+
+
+# Row level security
+
+
+@pytest.fixture
+def owned(empty: Database) -> Iterator[Database]:
+    """At head, of an owner that is no superuser, whom FORCE ROW LEVEL SECURITY binds."""
+    with owner(empty) as database:
+        commands.upgrade(database.settings)
+        yield database
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("policy", ["", "CREATE POLICY mine ON model_versions USING (false)"], ids=["none", "one"])
+@pytest.mark.parametrize("filled", [True, False], ids=["rows", "empty"])
+def test_what_a_policy_hides_counts_as_a_loss(owned: Database, policy: str, *, filled: bool) -> None:
+    if filled:
+        owned.query("INSERT INTO model_versions (mlflow_run_id, model_version) VALUES ('run-1', '1')")
+    owned.query(f"ALTER TABLE model_versions ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY; {policy}")
+    named = "policy mine" if policy else "row level security, which has no policy"
+
+    for target in ("base", "0007"):
+        done = owned.run("alembic", "downgrade", target, MLOPS_ENV="production")
+        told(done, "model_versions", named, "nothing was changed")
+        assert revision_of(owned) == "0020"
+
+    allowed = owned.run("alembic", "-x", "allow-data-loss=true", "downgrade", "base", MLOPS_ENV="production")
+    assert allowed.returncode == 0, allowed.stdout
+    assert owned.value("SELECT to_regclass('model_versions')") is None
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        ["CREATE SCHEMA attic", "ALTER TABLE kept SET SCHEMA attic", "DROP TABLE attic.kept"],
+        [hidden("ALTER TABLE kept DROP", "COLUMN note")],
+        [hidden("TRUNCATE", "kept")],
+    ],
+    ids=["dropped", "a column", "emptied"],
+)
+def test_what_a_policy_hides_is_found_by_what_happens_too(
+    owned: Database, checkout: Checkout, statements: list[str]
+) -> None:
+    table = (
+        "CREATE TABLE kept (id int, note text)",
+        "ALTER TABLE kept ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY",
+        "CREATE POLICY mine ON kept USING (id = 1)",
+    )
+    checkout.add(sql(*table), sql(*statements))
+    command.upgrade(checkout.config(owned.settings), "head")
+
+    said = refused(checkout.config(production(owned)))
+
+    assert "rows of kept, which cannot be counted behind policy mine" in said
+
+
+def test_a_table_that_the_downgrade_leaves_alone_may_have_policies(owned: Database) -> None:
+    owned.query("ALTER TABLE retraining_decisions ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY")
+    commands.downgrade(replace(owned.settings, environment="production"), "0018")
+    assert revision_of(owned) == "0018"
+
+
+def test_what_reads_all_rows_of_a_table_fails_where_a_policy_hides_some(owned: Database) -> None:
+    """The findings of revisions 0008 to 0016 would pass, and rows that break a rule would stay."""
+    commands.downgrade(owned.settings, "0007")
+    owned.query("INSERT INTO model_versions (mlflow_run_id, model_version, status) VALUES ('r', '1', 'nonsense')")
+    owned.query("ALTER TABLE model_versions ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY")
+
+    done = owned.run("alembic", "upgrade", "head")
+
+    told(done, 'row-level security policy for table "model_versions"', "NO FORCE ROW LEVEL SECURITY")
+    assert revision_of(owned) == "0007"
+
+
+def test_status_and_demo_do_not_take_hidden_rows_for_none(owned: Database) -> None:
+    owned.query("INSERT INTO model_versions (mlflow_run_id, model_version) VALUES ('run-1', '1')")
+    owned.query("ALTER TABLE model_versions ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY")
+
+    status = owned.run("mlops-db", "status")
+    assert not re.search(r"model_versions +table +0 ", status.stdout), status.stdout
+    told(owned.run("mlops-db", "demo"), "row-level security policy")
+
+
+def test_a_server_that_does_not_count_leaves_the_judge_without_evidence(owned: Database) -> None:
+    owned.query(f"ALTER ROLE {owned.settings.user} SET track_counts = off")
+    told(owned.run("alembic", "downgrade", "-1", MLOPS_ENV="production"), "track_counts is off")
+    assert revision_of(owned) == "0020"
