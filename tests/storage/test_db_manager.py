@@ -43,8 +43,8 @@ from mlops_db.errors import (
 from mlops_db.migration.commands import upgrade
 from mlops_db.settings import Settings
 from mlops_db.storage.pool import IDLE_S
-from support.cluster import start, stop, throwaway_cluster
-from support.database import Database, clean_environment, client
+from support.cluster import embedded_programs, start, stop, throwaway_cluster
+from support.database import Database, clean_environment
 from support.forks import exit_code, forked
 from support.process import SECRET
 
@@ -55,7 +55,6 @@ SELECT current_setting('TimeZone'), current_setting('search_path'), current_sett
        current_setting('application_name')
 """
 INSERT_A = "INSERT INTO model_versions (mlflow_run_id, model_version) VALUES ('a', '1')"
-PROGRAMS = Path(client("postgres")).parent
 LENT = ("connection", "session", "get_connection", "cursor")
 
 
@@ -501,7 +500,8 @@ def test_nobody_at_home(tmp_path: Path) -> None:
 
 
 def test_a_restart_of_the_server() -> None:
-    with throwaway_cluster(PROGRAMS) as folder:
+    programs = embedded_programs()
+    with throwaway_cluster(programs) as folder:
         settings = Settings(host=str(folder), port=5432, user="postgres", password=None, database="mlops")
         with DatabaseManager(settings) as db, ThreadPoolExecutor(2) as threads:
             with pytest.raises(DatabaseMissingError) as missing:
@@ -516,7 +516,7 @@ def test_a_restart_of_the_server() -> None:
             db.execute_query(INSERT, ("before",))
             interrupted = threads.submit(db.execute_query, "SELECT pg_sleep(600)")
             until(lambda: db.execute_query("SELECT FROM pg_stat_activity WHERE query LIKE '%pg_sleep(600)'") != [])
-            stop(PROGRAMS, folder)
+            stop(programs, folder)
             with pytest.raises(ConnectionLostError) as caught:
                 interrupted.result(WAIT_S)
             assert caught.value.committed is False
@@ -526,12 +526,12 @@ def test_a_restart_of_the_server() -> None:
                 db.wait_until_ready(0.3)
 
             waiting = threads.submit(db.wait_until_ready, WAIT_S)
-            start(PROGRAMS, folder)
+            start(programs, folder)
             waiting.result()
             assert db.execute_query("SELECT mlflow_run_id FROM model_versions") == [("before",)]
 
-            stop(PROGRAMS, folder)
-            start(PROGRAMS, folder)
+            stop(programs, folder)
+            start(programs, folder)
             assert db.execute_query("SELECT mlflow_run_id FROM model_versions") == [("before",)]
 
 

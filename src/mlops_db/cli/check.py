@@ -9,7 +9,9 @@ from mlops_db.cli.output import print_table
 from mlops_db.inspection.drift import read_drift
 from mlops_db.inspection.repair import repair_statements
 from mlops_db.inspection.revisions import CHECKS, check_revisions
+from mlops_db.inspection.status import everybody_may_create
 from mlops_db.schema.revisions import alembic_ini, revisions
+from mlops_db.server.guests import EVERYBODY_NOTE
 from mlops_db.settings import EMBEDDED, Settings
 
 if TYPE_CHECKING:
@@ -35,6 +37,8 @@ def _check_database(*, with_sql: bool) -> int:
     head = revisions()[-1].id
     behind = "" if drift.revision == head else f" (head is {head}: alembic upgrade head)"
     print(f"{settings.target} at revision {drift.revision}{behind}: {count}", file=told)
+    if everybody_may_create(settings):
+        print(EVERYBODY_NOTE, file=sys.stderr)
     return 1 if found else 0
 
 

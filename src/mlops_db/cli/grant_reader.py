@@ -6,6 +6,7 @@ from argparse import Namespace
 from mlops_db.inspection.status import require_head
 from mlops_db.migration.reader import grant_reader
 from mlops_db.schema.objects import VIEWS
+from mlops_db.server.guests import EVERYBODY_NOTE
 from mlops_db.settings import Settings
 
 
@@ -16,9 +17,5 @@ def run(options: Namespace) -> int:
     may_create = grant_reader(settings, options.role)
     print(f'✅ Role "{options.role}" may read {", ".join(VIEWS)} of {settings.target}, and nothing else')
     if may_create:
-        print(
-            "note: before PostgreSQL 15 everybody may create tables in schema public; a superuser takes that away with "
-            "REVOKE CREATE ON SCHEMA public FROM PUBLIC;",
-            file=sys.stderr,
-        )
+        print(EVERYBODY_NOTE, file=sys.stderr)
     return 0

@@ -4,9 +4,10 @@ import sys
 from argparse import Namespace
 
 from mlops_db.errors import DriftedError
-from mlops_db.inspection.status import pending_and_missing
+from mlops_db.inspection.status import outlook
 from mlops_db.schema.objects import TABLES, VIEWS
 from mlops_db.server.create_database import create_database
+from mlops_db.server.guests import EVERYBODY_NOTE
 from mlops_db.settings import Settings
 
 
@@ -15,16 +16,18 @@ def run(_options: Namespace) -> int:
     settings = Settings.from_environment()
     create_database(settings)
     objects = (*TABLES, *VIEWS)
-    pending, missing = pending_and_missing(settings)
+    found = outlook(settings)
     heading = f"Nothing to do, these {len(objects)} tables are there:"
-    if pending:
+    if found.pending:
         # Alembic takes most of a second to import; a container that restarts at head does without.
         from mlops_db.migration.commands import upgrade  # noqa: PLC0415
 
         upgrade(settings, progress=sys.stderr)
-        _, missing = pending_and_missing(settings)
+        found = outlook(settings)
         heading = f"Created {len(objects)} tables:"
-    if missing:
-        raise DriftedError(missing, settings.target)
+    if found.missing:
+        raise DriftedError(found.missing, settings.target)
     print("✅ Database initialized successfully", heading, *(f"  - {name}" for name in objects), sep="\n")
+    if found.everybody_may_create:
+        print(EVERYBODY_NOTE, file=sys.stderr)
     return 0

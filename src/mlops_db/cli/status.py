@@ -1,12 +1,14 @@
 """`mlops-db status`: what the database is, as a table, as text or as JSON."""
 
 import json
+import sys
 from argparse import Namespace
 from dataclasses import asdict
 
 from mlops_db.cli.output import print_table
 from mlops_db.errors import MlopsDbError
 from mlops_db.inspection.status import DatabaseStatus, ObjectStatus, database_status
+from mlops_db.server.guests import EVERYBODY_NOTE
 from mlops_db.settings import Settings
 
 COLUMNS = ("object", "kind", "rows", "size")
@@ -29,6 +31,8 @@ def run(options: Namespace) -> int:
             print(f"{label:<9} {value}")
         print()
         print_table(COLUMNS, [_row(item) for item in status.objects], right=("rows", "size"))
+        if status.everybody_may_create:
+            print(EVERYBODY_NOTE, file=sys.stderr)
     return 0 if status.state == "head" else 1
 
 

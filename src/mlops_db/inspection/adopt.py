@@ -28,7 +28,7 @@ from mlops_db.migration.session import migration_connection
 from mlops_db.schema.objects import TABLES, VIEWS
 from mlops_db.schema.recorded import recorded_revision
 from mlops_db.schema.revisions import BASELINE
-from mlops_db.server.connection import connect, explained_statement_failure
+from mlops_db.server.connection import SafeCursor, connect, explained_statement_failure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -112,7 +112,7 @@ def adopt(settings: Settings, *, dry_run: bool) -> Judgement:
         LockWaitError: a migration run goes on.
         StatementFailedError: the server refused, such as for a lock that somebody else holds.
     """
-    with closing(connect(settings)) as looking, looking, looking.cursor() as cursor:
+    with closing(connect(settings)) as looking, looking, looking.cursor(cursor_factory=SafeCursor) as cursor:
         _refuse_what_is_not_hand_made(cursor, settings)
     expected = _of_the_revisions(catalogue_of(settings, BASELINE))
     try:
@@ -128,7 +128,6 @@ def adopt(settings: Settings, *, dry_run: bool) -> Judgement:
             for table in OUR_TABLES:
                 cursor.execute(_LOCK_IF_THERE.format(table=table))
             found = _of_the_revisions(read_catalogue(cursor))
-            cursor.execute("SET LOCAL search_path = public")
             judgement = judge(expected, found)
             if judgement.views:
                 _refuse_readers_of_our_views(cursor)
@@ -180,8 +179,9 @@ def _comment_on_views(cursor: Cursor, found: Catalogue) -> None:
             cursor.execute(sql.SQL("COMMENT ON {} IS {}").format(sql.SQL(what), sql.Literal(comment)))
 
 
-_READERS = """
-    SELECT DISTINCT r.ev_class::regclass::text, d.refobjid::regclass::text
+_READERS = r"""
+    SELECT DISTINCT regexp_replace(r.ev_class::regclass::text, '^public\.', ''),
+           regexp_replace(d.refobjid::regclass::text, '^public\.', '')
       FROM pg_rewrite AS r JOIN pg_depend AS d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid
      WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid::regclass::text = ANY(%(ours)s)
        AND r.ev_class::regclass::text <> ALL(%(ours)s)
@@ -190,7 +190,7 @@ _READERS = """
 
 
 def _refuse_readers_of_our_views(cursor: Cursor) -> None:
-    cursor.execute(_READERS, {"ours": list(VIEWS)})
+    cursor.execute(_READERS, {"ours": OUR_VIEWS})
     for reader, view in cursor.fetchall():
         raise NotAdoptableError(
             f"view {reader} depends on view {view}, which would be replaced; nothing was changed",

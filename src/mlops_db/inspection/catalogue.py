@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mlops_db.server.connection import SAFE_PATH
+
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  (psycopg2 names its classes like functions)
 
@@ -44,7 +46,7 @@ Catalogue = dict[Name, Properties]
 
 def read_catalogue(cursor: Cursor) -> Catalogue:
     """Read what is in our schemas. Sets the transaction's search path, so that every name comes out qualified."""
-    cursor.execute("SET LOCAL search_path = pg_catalog")
+    cursor.execute(f"SET LOCAL search_path = {SAFE_PATH}")
     found: Catalogue = {}
     for query in _QUERIES:
         cursor.execute(query, {"schemas": list(SCHEMAS)})

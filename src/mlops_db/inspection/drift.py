@@ -16,7 +16,7 @@ from mlops_db.inspection.catalogue import Catalogue, Name, Properties, read_cata
 from mlops_db.migration.commands import upgrade
 from mlops_db.schema.objects import VIEWS
 from mlops_db.schema.recorded import recorded_revision
-from mlops_db.server.connection import connect, explained_statement_failure
+from mlops_db.server.connection import SafeCursor, connect, explained_statement_failure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -163,11 +163,15 @@ def scratch_database(settings: Settings) -> Iterator[Settings]:
     # From the database itself: it is the one that this role is known to reach.
     with closing(connect(settings)) as connection:
         connection.autocommit = True
-        with connection.cursor() as cursor:
+        with connection.cursor(cursor_factory=SafeCursor) as cursor:
             try:
                 _drop_stale(cursor)
-                cursor.execute(
+                cursor.execute_alone(
                     sql.SQL("CREATE DATABASE {} ENCODING 'UTF8' TEMPLATE template0").format(sql.Identifier(name))
+                )
+                # Nobody else has anything to put into it, or to keep it open for.
+                cursor.execute_alone(
+                    sql.SQL("REVOKE CONNECT, TEMPORARY ON DATABASE {} FROM PUBLIC").format(sql.Identifier(name))
                 )
             except psycopg2.errors.InsufficientPrivilege:
                 raise NotPermittedError(
@@ -179,12 +183,12 @@ def scratch_database(settings: Settings) -> Iterator[Settings]:
         try:
             yield scratch
         finally:
-            with connection.cursor() as cursor:
+            with connection.cursor(cursor_factory=SafeCursor) as cursor:
                 # FORCE, because what an interruption left open may still be connected.
-                cursor.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+                cursor.execute_alone(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
-def _drop_stale(cursor: psycopg2.extensions.cursor) -> None:
+def _drop_stale(cursor: SafeCursor) -> None:
     cursor.execute(
         "SELECT datname FROM pg_database AS d WHERE starts_with(datname, %s) AND pg_has_role(datdba, 'USAGE')"
         " AND NOT EXISTS (SELECT FROM pg_stat_activity AS a WHERE a.datid = d.oid)",
@@ -193,7 +197,7 @@ def _drop_stale(cursor: psycopg2.extensions.cursor) -> None:
     for (name,) in cursor.fetchall():
         begun = name.removeprefix(SCRATCH_PREFIX).partition("_")[0]
         if begun.isdigit() and time.time() - int(begun) > STALE_AFTER_S:
-            cursor.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(name)))
+            cursor.execute_alone(sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(name)))
 
 
 @contextmanager
@@ -201,7 +205,7 @@ def _reading(settings: Settings) -> Iterator[psycopg2.extensions.cursor]:
     with closing(connect(settings)) as connection:
         connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
         try:
-            with connection.cursor() as cursor:
+            with connection.cursor(cursor_factory=SafeCursor) as cursor:
                 yield cursor
         except psycopg2.Error as error:
             raise explained_statement_failure(error, settings) from None

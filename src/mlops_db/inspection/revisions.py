@@ -43,7 +43,7 @@ from mlops_db.migration.preview import describe, written_sql
 from mlops_db.migration.progress import Progress
 from mlops_db.migration.session import migration_connection
 from mlops_db.schema.revisions import BASELINE
-from mlops_db.server.connection import connect, located
+from mlops_db.server.connection import SafeCursor, connect, located
 from mlops_db.server.embedded import client_program
 
 if TYPE_CHECKING:
@@ -321,7 +321,7 @@ class _Runs:
 
 @contextmanager
 def _cursor(settings: Settings) -> Iterator[Cursor]:
-    with closing(connect(settings)) as connection, connection, connection.cursor() as cursor:
+    with closing(connect(settings)) as connection, connection, connection.cursor(cursor_factory=SafeCursor) as cursor:
         yield cursor
 
 

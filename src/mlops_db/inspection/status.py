@@ -7,7 +7,7 @@ as answering.
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg2
 from psycopg2 import sql
@@ -17,7 +17,8 @@ from mlops_db.errors import BehindHeadError
 from mlops_db.schema.objects import PRESENT_SQL, TABLES, VIEWS
 from mlops_db.schema.recorded import recorded_revision
 from mlops_db.schema.revisions import Revision, pending, revisions
-from mlops_db.server.connection import connect, explained_statement_failure
+from mlops_db.server.connection import SafeCursor, connect, explained_statement_failure
+from mlops_db.server.guests import EVERYBODY_MAY_CREATE, TRUSTED
 from mlops_db.settings import Settings
 
 COUNT_TIMEOUT = "2s"
@@ -35,6 +36,15 @@ _ESTIMATE = """
 """
 
 
+# A view runs as whoever reads it: one that a guest has made under a name of ours is not counted.
+_OURS = f"""
+    SELECT c.oid FROM pg_class AS c JOIN pg_roles AS role ON role.oid = c.relowner
+     WHERE c.oid = ANY(%s::oid[])
+       AND ({TRUSTED}
+            OR role.oid = (SELECT relowner FROM pg_class WHERE oid = to_regclass('public.alembic_version')))
+"""
+
+
 @dataclass(frozen=True)
 class ObjectStatus:
     """One of the six objects.
@@ -43,9 +53,10 @@ class ObjectStatus:
         name: its name in schema public.
         kind: `table` or `view`.
         present: whether it is there.
-        rows: number of rows; None if it is missing, or a view that takes too long to count or may not be read.
+        rows: number of rows; None if it is missing, or somebody else's, or a view that takes too long to count or may
+            not be read.
         exact: whether `rows` was counted; otherwise it is the planner's estimate, because counting a table took longer
-            than two seconds, waited for a lock, or was not permitted.
+            than two seconds, waited for a lock, was not permitted, or would have seen only what a policy shows.
         bytes: size on disk with indexes and TOAST; None for views, which hold nothing, and where it is not known.
         size: the same in PostgreSQL's words, such as `24 kB`.
     """
@@ -70,6 +81,7 @@ class DatabaseStatus:
         head: the last revision of this checkout.
         pending: what an upgrade to head would run, in that order.
         objects: the six objects, in the specification's order.
+        everybody_may_create: whether every role may create objects in schema public, and so lay traps there.
     """
 
     target: str
@@ -78,6 +90,7 @@ class DatabaseStatus:
     head: str
     pending: tuple[Revision, ...]
     objects: tuple[ObjectStatus, ...]
+    everybody_may_create: bool
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -92,7 +105,21 @@ class DatabaseStatus:
         return "drifted" if self.missing else "head"
 
 
-def pending_and_missing(settings: Settings) -> tuple[tuple[Revision, ...], tuple[str, ...]]:
+class Outlook(NamedTuple):
+    """What is left to do.
+
+    Attributes:
+        pending: what an upgrade to head would run, in that order.
+        missing: those of the six objects that are not there.
+        everybody_may_create: as in `DatabaseStatus`.
+    """
+
+    pending: tuple[Revision, ...]
+    missing: tuple[str, ...]
+    everybody_may_create: bool
+
+
+def outlook(settings: Settings) -> Outlook:
     """What an upgrade of the settings' database would run, and which of the six objects are not there.
 
     Raises:
@@ -102,7 +129,18 @@ def pending_and_missing(settings: Settings) -> tuple[tuple[Revision, ...], tuple
     """
     with _reading(settings) as cursor:
         current, oids = _revision_and_oids(cursor, settings)
-    return pending(current) or (), tuple(name for name in (*TABLES, *VIEWS) if name not in oids)
+        missing = tuple(name for name in (*TABLES, *VIEWS) if name not in oids)
+        return Outlook(pending(current) or (), missing, _value(cursor, f"SELECT {EVERYBODY_MAY_CREATE}"))
+
+
+def everybody_may_create(settings: Settings) -> bool:
+    """Whether every role may create objects in the settings' database, in schema public.
+
+    Raises:
+        ConnectionFailedError: no connection.
+    """
+    with _reading(settings) as cursor:
+        return bool(_value(cursor, f"SELECT {EVERYBODY_MAY_CREATE}"))
 
 
 def require_head(settings: Settings) -> None:
@@ -130,6 +168,8 @@ def database_status(settings: Settings) -> DatabaseStatus:
     """
     with _reading(settings) as cursor:
         current, oids = _revision_and_oids(cursor, settings)
+        cursor.execute(_OURS, (list(oids.values()),))
+        ours = {oid for (oid,) in cursor.fetchall()}
         return DatabaseStatus(
             target=settings.target,
             server=_value(cursor, "SHOW server_version"),
@@ -137,9 +177,10 @@ def database_status(settings: Settings) -> DatabaseStatus:
             head=revisions()[-1].id,
             pending=pending(current) or (),
             objects=(
-                *(_table_status(cursor, name, oids.get(name)) for name in TABLES),
-                *(_view_status(cursor, name, oids.get(name)) for name in VIEWS),
+                *(_table_status(cursor, name, oids.get(name), ours) for name in TABLES),
+                *(_view_status(cursor, name, oids.get(name), ours) for name in VIEWS),
             ),
+            everybody_may_create=_value(cursor, f"SELECT {EVERYBODY_MAY_CREATE}"),
         )
 
 
@@ -148,10 +189,12 @@ def _reading(settings: Settings) -> Iterator[Cursor]:
     with closing(connect(settings)) as connection:
         connection.set_session(readonly=True)
         try:
-            with connection.cursor() as cursor:
+            with connection.cursor(cursor_factory=SafeCursor) as cursor:
                 # LOCAL, so that behind a transaction pooler it does not stay with a stranger's session.
                 cursor.execute("SET LOCAL statement_timeout = %s", (COUNT_TIMEOUT,))
                 cursor.execute("SET LOCAL lock_timeout = %s", (LOCK_TIMEOUT,))
+                # What a policy hides is an error then, not a smaller number.
+                cursor.execute("SET LOCAL row_security = off")
                 yield cursor
         except psycopg2.Error as error:
             raise explained_statement_failure(error, settings) from None
@@ -163,10 +206,10 @@ def _revision_and_oids(cursor: Cursor, settings: Settings) -> tuple[str | None, 
     return current, dict(cursor.fetchall())
 
 
-def _table_status(cursor: Cursor, name: str, oid: int | None) -> ObjectStatus:
+def _table_status(cursor: Cursor, name: str, oid: int | None, ours: set[int]) -> ObjectStatus:
     if oid is None:
         return ObjectStatus(name, "table")
-    rows = _count(cursor, name)
+    rows = _count(cursor, name) if oid in ours else None
     exact = rows is not None
     if rows is None:
         estimate = _value(cursor, _ESTIMATE, oid, oid)
@@ -176,10 +219,10 @@ def _table_status(cursor: Cursor, name: str, oid: int | None) -> ObjectStatus:
     return ObjectStatus(name, "table", present=True, rows=rows, exact=exact, bytes=size, size=pretty)
 
 
-def _view_status(cursor: Cursor, name: str, oid: int | None) -> ObjectStatus:
+def _view_status(cursor: Cursor, name: str, oid: int | None, ours: set[int]) -> ObjectStatus:
     if oid is None:
         return ObjectStatus(name, "view")
-    rows = _count(cursor, name)
+    rows = _count(cursor, name) if oid in ours else None
     return ObjectStatus(name, "view", present=True, rows=rows, exact=rows is not None)
 
 

@@ -24,9 +24,11 @@ import alembic
 import psycopg2
 import sqlalchemy
 
-from mlops_db.errors import LockLostError
+from mlops_db.errors import LockLostError, TransactionControlError
 from mlops_db.migration import lock, view_grants
-from mlops_db.server.connection import connect, explained_statement_failure
+from mlops_db.migration.transaction import HALF_DONE, STILL_THE_SAME
+from mlops_db.server.connection import SafeCursor, connect, explained_statement_failure
+from mlops_db.server.guests import REFUSE_GUESTS
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -66,12 +68,13 @@ _ENTER = f"""
     RETURNING id, {view_grants.SAVED} <> ''
 """
 _APPLIED = f"""
+    {{guests}};
     WITH ended AS (
         UPDATE mlops_internal.migration_history
            SET outcome = 'applied', finished_at = clock_timestamp() WHERE id = %(id)s
     )
-    SELECT {lock.HELD}
-"""
+    SELECT {lock.HELD}, {STILL_THE_SAME}
+""".format(guests=REFUSE_GUESTS.removesuffix(";").replace("%", "%%"))
 _FAILED = """
     UPDATE mlops_internal.migration_history
        SET outcome = 'failed', error = %(error)s, finished_at = clock_timestamp() WHERE id = %(id)s
@@ -148,14 +151,18 @@ class History:
             self._entry, saved = self._run(_ENTER, values).one()
         return bool(saved)
 
-    def applied(self) -> None:
-        """Complete the step, in its revision's transaction.
+    def applied(self, revision: str | None) -> None:
+        """Complete the step, in the transaction that `revision` ran in; None where it ran in none, such as for a stamp.
 
         Raises:
             LockLostError: this very backend does not hold the run lock any more; the transaction must not be committed.
+            TransactionControlError: it is another transaction than the one that the revision began in.
         """
-        if not self._run(_APPLIED, {"id": self._entry}).scalar_one():
+        held, in_transaction_of = self._run(_APPLIED, {"id": self._entry}).one()
+        if not held:
             raise LockLostError
+        if revision not in (None, in_transaction_of):
+            raise TransactionControlError(str(revision), "COMMIT or ROLLBACK", done=HALF_DONE)
 
     def failed(self, error: str) -> None:
         """Say why the step failed, after its transaction was rolled back."""
@@ -224,7 +231,7 @@ def read_history(settings: Settings, *, limit: int) -> list[Entry]:
         NotPermittedError: the role may not read it.
     """
     columns = "id, revision, direction, started_at, finished_at, role, client, tools, outcome, error"
-    with closing(connect(settings)) as connection, connection.cursor() as cursor:
+    with closing(connect(settings)) as connection, connection.cursor(cursor_factory=SafeCursor) as cursor:
         try:
             cursor.execute("SET timezone = 'UTC'")
             cursor.execute("SELECT to_regclass('mlops_internal.migration_history')")

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy.exc import SQLAlchemyError
 
 from mlops_db.errors import LockWaitError, MlopsDbError, PoolerError
+from mlops_db.server.advisory import held
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,14 +29,8 @@ RUN_LOCK = 0x6D6C6F70735F7275  # "mlops_ru" in ASCII; advisory locks count per d
 FIRST_POLL_S = 0.025
 LAST_POLL_S = 1.0
 
-_HOLDERS = f"""
-    FROM pg_locks AS l
-   WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
-     AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-     AND l.classid = {RUN_LOCK >> 32} AND l.objid = {RUN_LOCK & 0xFFFFFFFF}
-"""
 # A fence: whether this very backend holds it still, asked before its transaction commits a revision.
-HELD = f"EXISTS (SELECT {_HOLDERS} AND l.pid = pg_backend_pid())"
+HELD = f"EXISTS (SELECT {held(str(RUN_LOCK))} AND l.pid = pg_backend_pid())"
 
 
 def require_direct_connection(connection: Connection) -> None:
@@ -106,6 +101,6 @@ def _acquire(connection: Connection, wait_ms: int, progress: Progress, function:
 def _holder(connection: Connection) -> str | None:
     row = connection.exec_driver_sql(
         "SELECT l.pid, a.application_name, to_char(a.backend_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS')"
-        f" FROM pg_stat_activity AS a RIGHT JOIN (SELECT l.pid {_HOLDERS}) AS l ON l.pid = a.pid"
+        + held(str(RUN_LOCK))
     ).first()
     return None if row is None else f"pid {row[0]} ({row[1]}), connected since {row[2]} UTC"

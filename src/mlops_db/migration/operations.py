@@ -17,6 +17,7 @@ from sqlalchemy.schema import CreateIndex, DropIndex
 from sqlalchemy.types import NullType
 
 from mlops_db.errors import CallersTransactionError, InvalidIndexError
+from mlops_db.server.connection import SAFE_PATH
 from mlops_db.settings import duration_ms
 
 if TYPE_CHECKING:
@@ -183,15 +184,17 @@ def _build(connection: Connection, operation: CreateIndexConcurrently) -> None:
         seen = (
             "missing" if found is None else f"{found.definition}{'' if found.valid else ', INVALID'} on {found.table}"
         )
+        table = _quoted_table(connection, index).removeprefix("public.")
         raise InvalidIndexError(
-            f"index {index.name} should be {wanted} on {_quoted_table(connection, index)}, and is {seen}",
+            f"index {index.name} should be {wanted} on {table}, and is {seen}",
             hint=f"See who made it; if nobody needs it: DROP INDEX CONCURRENTLY {index.name}. Then run again.",
         )
 
 
 def _quoted_table(connection: Connection, index: Index) -> str:
     assert index.table is not None
-    return connection.dialect.identifier_preparer.format_table(index.table)
+    table = connection.dialect.identifier_preparer.format_table(index.table)
+    return table if index.table.schema else f"public.{table}"  # where CREATE INDEX finds it
 
 
 class _Found(NamedTuple):
@@ -210,9 +213,11 @@ _DEFINITION = """
 def _found(connection: Connection, index: Index) -> _Found | None:
     table = _quoted_table(connection, index)
     row = connection.execute(
-        # The definition is a constant of this module.
-        text(f"""
-            SELECT i.indrelid::regclass::text, i.indrelid = wanted.oid, i.indisvalid, {_DEFINITION}
+        # Constants; the path is set with the statement, because outside of a transaction it would not be kept.
+        text(rf"""
+            SET LOCAL search_path = {SAFE_PATH};
+            SELECT regexp_replace(i.indrelid::regclass::text, '^public\.', ''), i.indrelid = wanted.oid, i.indisvalid,
+                   {_DEFINITION}
               FROM pg_class AS wanted
               JOIN pg_class AS c ON c.relnamespace = wanted.relnamespace AND c.relname = :index
               JOIN pg_index AS i ON i.indexrelid = c.oid
@@ -230,6 +235,7 @@ def _wanted(connection: Connection, operation: CreateIndexConcurrently) -> str:
     try:
         connection.execute(CreateIndex(operation.model))
         statement = text(
+            f"SET LOCAL search_path = {SAFE_PATH}; "
             f"SELECT {_DEFINITION} FROM pg_index AS i WHERE i.indrelid = CAST('pg_temp.{_MODEL}' AS regclass)"
         )
         definition: str = connection.execute(statement).scalar_one()

@@ -10,20 +10,16 @@ from psycopg2 import sql
 
 from mlops_db.errors import NotPermittedError, RefusedError
 from mlops_db.schema.objects import VIEWS
-from mlops_db.server.connection import connect, explained_statement_failure
+from mlops_db.server.connection import SafeCursor, connect, explained_statement_failure
+from mlops_db.server.guests import EVERYBODY_MAY_CREATE
 
 if TYPE_CHECKING:
     from mlops_db.settings import Settings
 
 NO_ROLES = ("", "public", "none", "current_user", "current_role", "session_user")
-# What PostgreSQL before 15 grants to everybody, and with it to the role.
-_EVERYBODY_MAY_CREATE = """
-    EXISTS (SELECT FROM pg_namespace AS p CROSS JOIN aclexplode(coalesce(p.nspacl, acldefault('n', p.nspowner))) AS acl
-             WHERE p.nspname = 'public' AND acl.grantee = 0 AND acl.privilege_type = 'CREATE')
-"""
 # What the role can do beyond reading the views, by whatever way: granted to it, to a role that it is in, or to PUBLIC.
 _BEYOND = """
-    SELECT format('%%s on %%s', privilege, c.oid::regclass) AS beyond
+    SELECT format('%%s on %%s', privilege, regexp_replace(c.oid::regclass::text, '^public\\.', '')) AS beyond
       FROM pg_class AS c
       JOIN pg_namespace AS n ON n.oid = c.relnamespace
      CROSS JOIN unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER']) AS privilege
@@ -35,7 +31,7 @@ _BEYOND = """
            END
        AND NOT (privilege = 'SELECT' AND c.oid = ANY(%(views)s::regclass[]))
     UNION ALL
-    SELECT format('%%s on sequence %%s', privilege, c.oid::regclass)
+    SELECT format('%%s on sequence %%s', privilege, regexp_replace(c.oid::regclass::text, '^public\\.', ''))
       FROM pg_class AS c
       JOIN pg_namespace AS n ON n.oid = c.relnamespace
      CROSS JOIN unnest(ARRAY['USAGE', 'SELECT', 'UPDATE']) AS privilege
@@ -75,7 +71,7 @@ def grant_reader(settings: Settings, role: str) -> bool:
     """
     views = [f"public.{view}" for view in VIEWS]
     name = sql.Identifier(role)
-    with closing(connect(settings)) as connection, connection, connection.cursor() as cursor:
+    with closing(connect(settings)) as connection, connection, connection.cursor(cursor_factory=SafeCursor) as cursor:
         try:
             cursor.execute("SELECT FROM pg_roles WHERE rolname = %s", (role,))
             if cursor.rowcount == 0:
@@ -97,7 +93,7 @@ def grant_reader(settings: Settings, role: str) -> bool:
                     f'role "{settings.user}" may not grant on the views; nothing was changed',
                     hint="Connect as the owner of the database.",
                 )
-            cursor.execute(_BEYOND.format(everybody_may_create=_EVERYBODY_MAY_CREATE), {"role": role, "views": views})
+            cursor.execute(_BEYOND.format(everybody_may_create=EVERYBODY_MAY_CREATE), {"role": role, "views": views})
             beyond = [privilege for (privilege,) in cursor.fetchall()]
             if beyond:
                 raise RefusedError(
@@ -105,7 +101,7 @@ def grant_reader(settings: Settings, role: str) -> bool:
                     hint="REVOKE that, from the role, from PUBLIC, or from the roles that it is a member of; or take "
                     "another role.",
                 )
-            cursor.execute(f"SELECT {_EVERYBODY_MAY_CREATE}")
+            cursor.execute(f"SELECT {EVERYBODY_MAY_CREATE}")
             (may_create,) = cursor.fetchone() or (False,)
         except psycopg2.Error as error:
             raise explained_statement_failure(error, settings) from None

@@ -10,7 +10,8 @@ from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
 from mlops_db.migration.history import client
-from mlops_db.server.connection import connect
+from mlops_db.migration.transaction import RunConnection
+from mlops_db.server.connection import SAFE_PATH, connect
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,10 +20,13 @@ if TYPE_CHECKING:
 
     from mlops_db.settings import Settings
 
-# The revisions name no schema. Pinned, so that a schema named like the role does not catch the tables; in UTC, so that
-# what a revision computes from the clock does not depend on who runs it; at READ COMMITTED, so that a lock holder's
-# snapshot cannot hold up CREATE INDEX CONCURRENTLY.
-SESSION = "-c search_path=public -c timezone=UTC -c default_transaction_isolation=read\\ committed"
+# On the safe path but for a revision's own statements (`migration.transaction`); with an error where a policy would
+# hide rows (manual, "row_security"); in UTC, so that what a revision computes from the clock is the same whoever runs
+# it; at READ COMMITTED, so that a lock holder's snapshot cannot hold up CREATE INDEX CONCURRENTLY.
+SESSION = (
+    f"-c search_path={SAFE_PATH.replace(' ', '')} -c row_security=off -c timezone=UTC"
+    " -c default_transaction_isolation=read\\ committed"
+)
 # Where revisions 0005 to 0007 look for `-x legacy-timezone`.
 LEGACY_TIMEZONE = "mlops_db.legacy_timezone"
 # How soon the server notices that a killed client is gone, and ends its statement and its run lock with it.
@@ -45,11 +49,16 @@ def migration_connection(
     options = (
         f"{settings.parameters.get('options', '')} {SESSION}"
         f" -c lock_timeout={lock_timeout} -c statement_timeout={statement_timeout}"
-        f" -c {LEGACY_TIMEZONE}={legacy_timezone}"
+        f" -c {LEGACY_TIMEZONE}={legacy_timezone} -c mlops_db.lock_wait={settings.lock_wait}ms"
     )
 
     def creator() -> Any:
-        connection = connect(settings, options=options, fallback_application_name=f"mlops-db {client()}")
+        connection = connect(
+            settings,
+            options=options,
+            fallback_application_name=f"mlops-db {client()}",
+            connection_factory=RunConnection,
+        )
         if connection.server_version >= CHECK_CLIENT_SINCE:
             with suppress(psycopg2.errors.InvalidParameterValue), connection.cursor() as cursor:
                 cursor.execute(CHECK_CLIENT)  # refused where the server's system cannot do it
@@ -63,4 +72,6 @@ def migration_connection(
         use_native_hstore=False,  # it would look for the extension first
     )
     with engine.connect() as connection:
+        # SQLAlchemy takes the first schema of the path for it, and autogenerate looks for unqualified tables there.
+        connection.dialect.default_schema_name = "public"
         yield connection

@@ -16,7 +16,7 @@ import psycopg2
 
 from mlops_db.errors import MlopsDbError
 from mlops_db.migration.progress import duration
-from mlops_db.server.connection import connect
+from mlops_db.server.connection import SafeCursor, connect
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,12 +29,18 @@ if TYPE_CHECKING:
 LOOK_EVERY_S = 0.25
 TELL_AFTER_S = 5.0
 
-_BLOCKERS = """
+
+def _shown(oid: str) -> str:
+    """SQL for a relation's name, as people know it."""
+    return rf"regexp_replace({oid}::regclass::text, '^public\.', '')"
+
+
+_BLOCKERS = f"""
     SELECT blocker.pid,
            coalesce(nullif(a.application_name, ''), 'no application name'),
            a.state,
            extract(epoch FROM clock_timestamp() - a.xact_start)::float,
-           (SELECT coalesce(l.relation::regclass::text, l.locktype)
+           (SELECT coalesce({_shown("l.relation")}, l.locktype)
               FROM pg_locks AS l WHERE l.pid = me.pid AND NOT l.granted LIMIT 1),
            a.query
       FROM pg_stat_activity AS me
@@ -44,19 +50,19 @@ _BLOCKERS = """
 """
 
 # The views of the manual's chapter "Progress Reporting" that a revision's commands show up in.
-_REPORTS = """
-    SELECT 'CREATE INDEX ' || coalesce(index_relid::regclass::text, ''), phase,
+_REPORTS = f"""
+    SELECT 'CREATE INDEX ' || coalesce({_shown("index_relid")}, ''), phase,
            CASE WHEN tuples_total > 0 THEN tuples_done ELSE blocks_done END,
            CASE WHEN tuples_total > 0 THEN tuples_total ELSE blocks_total END
       FROM pg_stat_progress_create_index WHERE pid = %(pid)s
     UNION ALL
-    SELECT command || ' ' || relid::regclass, phase, heap_blks_scanned, heap_blks_total
+    SELECT command || ' ' || {_shown("relid")}, phase, heap_blks_scanned, heap_blks_total
       FROM pg_stat_progress_cluster WHERE pid = %(pid)s
     UNION ALL
-    SELECT 'VACUUM ' || relid::regclass, phase, heap_blks_scanned, heap_blks_total
+    SELECT 'VACUUM ' || {_shown("relid")}, phase, heap_blks_scanned, heap_blks_total
       FROM pg_stat_progress_vacuum WHERE pid = %(pid)s
     UNION ALL
-    SELECT 'ANALYZE ' || relid::regclass, phase, sample_blks_scanned, sample_blks_total
+    SELECT 'ANALYZE ' || {_shown("relid")}, phase, sample_blks_scanned, sample_blks_total
       FROM pg_stat_progress_analyze WHERE pid = %(pid)s
 """
 
@@ -135,7 +141,7 @@ class Watch:
         try:
             with closing(connect(self._settings, fallback_application_name="mlops-db watch")) as connection:
                 connection.autocommit = True
-                with connection.cursor() as cursor:
+                with connection.cursor(cursor_factory=SafeCursor) as cursor:
                     cursor.execute("SET statement_timeout = '2s'")
                     self._look(cursor)
         except (MlopsDbError, psycopg2.Error) as error:

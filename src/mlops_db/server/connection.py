@@ -8,7 +8,9 @@ from typing import Any
 
 import psycopg2
 import psycopg2.extensions
-from psycopg2.extensions import connection as Connection  # noqa: N812  (psycopg2 names its class like a function)
+from psycopg2 import sql
+from psycopg2.extensions import connection as Connection  # noqa: N812  (psycopg2 names its classes like functions)
+from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
 from mlops_db.errors import (
     AuthenticationFailedError,
@@ -24,6 +26,29 @@ from mlops_db.errors import (
 from mlops_db.settings import EMBEDDED, Settings
 
 CONNECT_TIMEOUT_S = 10
+# For statements of our own. What they name without a schema is PostgreSQL's: an operator or a function that a guest has
+# put into public is never taken for it, not even one that fits better, such as =(varchar, varchar), which pg_catalog
+# lacks. Temporary objects come last, or they would come first (manual, "Writing SECURITY DEFINER Functions Safely").
+SAFE_PATH = "pg_catalog, pg_temp"
+
+
+class SafeCursor(Cursor):
+    """A cursor for statements of our own: each runs on the safe search path, whatever the session's is.
+
+    The path is set with the statement, in one message and for its transaction: that costs no round trip, and behind a
+    transaction pooler it does not stay with somebody else's session.
+    """
+
+    def execute(self, query: str | bytes | sql.Composable, vars: Any = None) -> None:  # noqa: A002  (psycopg2's name)
+        """Run a statement; one that cannot share its message, such as CREATE DATABASE, goes to `execute_alone`."""
+        if self.connection.info.transaction_status != psycopg2.extensions.TRANSACTION_STATUS_INERROR:
+            text = query.as_string(self) if isinstance(query, sql.Composable) else query
+            query = f"SET LOCAL search_path = {SAFE_PATH}; {text if isinstance(text, str) else text.decode()}"
+        super().execute(query, vars)
+
+    def execute_alone(self, query: sql.Composable) -> None:
+        """Run a statement that names objects, and no operator or function."""
+        super().execute(query)
 
 
 def located(settings: Settings) -> Settings:
@@ -129,6 +154,12 @@ def explained_statement_failure(error: psycopg2.Error, settings: Settings) -> Ml
         line = f"{line} ({'; '.join(error.diag.message_detail.splitlines())})"
     if error.diag.source_function == "exec_stmt_raise" and error.diag.message_hint:
         return RefusedError(line, hint=error.diag.message_hint)
+    if isinstance(error, psycopg2.errors.InsufficientPrivilege) and "row-level security" in line:
+        return NotPermittedError(
+            line,
+            hint="A policy hides rows from this role, and all of them are needed: ALTER TABLE ... NO FORCE ROW LEVEL "
+            "SECURITY for that time, or a role with BYPASSRLS.",
+        )
     if isinstance(error, psycopg2.errors.InsufficientPrivilege):
         return NotPermittedError(
             line,

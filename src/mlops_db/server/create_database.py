@@ -5,23 +5,23 @@ from contextlib import closing, suppress
 
 import psycopg2
 from psycopg2 import sql
-from psycopg2.extensions import connection as Connection  # noqa: N812  (psycopg2 names its classes like functions)
-from psycopg2.extensions import cursor as Cursor  # noqa: N812
+from psycopg2.extensions import connection as Connection  # noqa: N812  (psycopg2 names its class like a function)
 
 from mlops_db.errors import (
     AuthenticationFailedError,
     ConnectionFailedError,
     NotPermittedError,
     ServerUnreachableError,
+    StatementFailedError,
     exit_code_of,
 )
-from mlops_db.server.connection import connect, explained_statement_failure
+from mlops_db.server.advisory import HOLDERS, held
+from mlops_db.server.connection import SafeCursor, connect, explained_statement_failure
 from mlops_db.settings import Settings, checked_database_name
 
 MAINTENANCE_DATABASES = ("postgres", "template1")
 # Serialises creators. Advisory locks count per database, so nobody else's lock of the same number in another one hurts.
 CREATE_LOCK = 0x6D6C6F70732D6462  # "mlops-db" in ASCII
-LOCK_WAIT = "60s"
 
 # Incomplete: made by a creator that was stopped between its two statements, or empty and made by hand. A database that
 # holds anything keeps its time zone: to change it would change what its naive timestamps mean.
@@ -68,10 +68,12 @@ def create_database(settings: Settings) -> bool:
 
 def _create_or_complete(settings: Settings) -> bool:
     name = sql.Identifier(settings.database)
-    with closing(_maintenance_connection(settings)) as connection, connection.cursor() as cursor:
+    with (
+        closing(_maintenance_connection(settings)) as connection,
+        connection.cursor(cursor_factory=SafeCursor) as cursor,
+    ):
         try:
-            cursor.execute("SET lock_timeout = %s", (LOCK_WAIT,))
-            cursor.execute("SELECT pg_advisory_lock(%s)", (CREATE_LOCK,))
+            _wait_for_other_creators(cursor, settings)
             cursor.execute("SELECT FROM pg_database WHERE datname = %s", (settings.database,))
             created = cursor.rowcount == 0 and _create(cursor, settings)
             if created or _is_incomplete(settings):
@@ -81,14 +83,29 @@ def _create_or_complete(settings: Settings) -> bool:
     return created
 
 
-def _create(cursor: Cursor, settings: Settings) -> bool:
+def _wait_for_other_creators(cursor: SafeCursor, settings: Settings) -> None:
+    cursor.execute("SET lock_timeout = %s", (settings.lock_wait,))
+    try:
+        cursor.execute("SELECT pg_advisory_lock(%s)", (CREATE_LOCK,))
+    except psycopg2.errors.LockNotAvailable:
+        cursor.execute(f"SELECT {HOLDERS} {held('%(key)s')}", {"key": CREATE_LOCK})
+        (holders,) = cursor.fetchone() or (None,)
+        raise StatementFailedError(
+            f"another creation of a database has not ended after {settings.lock_wait / 1000:g} s: "
+            f"{holders or 'one that has just ended'}; nothing was changed",
+            hint="Let it end and try again, wait longer with MLOPS_LOCK_WAIT=10min, or end it with "
+            "SELECT pg_terminate_backend(pid).",
+        ) from None
+
+
+def _create(cursor: SafeCursor, settings: Settings) -> bool:
     """Create it; False if somebody who does not take our lock was quicker."""
     with suppress(BrokenPipeError):  # nobody reads on, and the work is to be done all the same
         print(f"Creating database '{settings.database}'...", flush=True)
     # template0 is the only template that takes another encoding than its own, and that nobody is ever connected to.
     statement = sql.SQL("CREATE DATABASE {} OWNER {} ENCODING 'UTF8' TEMPLATE template0")
     try:
-        cursor.execute(statement.format(sql.Identifier(settings.database), sql.Identifier(settings.user)))
+        cursor.execute_alone(statement.format(sql.Identifier(settings.database), sql.Identifier(settings.user)))
     except (psycopg2.errors.DuplicateDatabase, psycopg2.errors.UniqueViolation):
         return False
     except psycopg2.errors.InsufficientPrivilege:
@@ -100,7 +117,7 @@ def _create(cursor: Cursor, settings: Settings) -> bool:
 
 
 def _is_incomplete(settings: Settings) -> bool:
-    with closing(connect(settings)) as connection, connection.cursor() as cursor:
+    with closing(connect(settings)) as connection, connection.cursor(cursor_factory=SafeCursor) as cursor:
         try:
             cursor.execute(_IS_INCOMPLETE)
         except psycopg2.Error as error:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
     from sqlalchemy.orm import Session
 
+    from mlops_db.server.connection import SafeCursor
     from mlops_db.storage.decisions import Decisions
     from mlops_db.storage.model_versions import ModelVersions
     from mlops_db.storage.monitoring import Monitoring
@@ -130,6 +131,10 @@ class DatabaseManager:
     def cursor(self) -> AbstractContextManager[psycopg2.extensions.cursor]:
         """Lend a psycopg2 cursor for one transaction: the least that a short statement can cost."""
         return self._opened().cursor()
+
+    def safe_cursor(self) -> AbstractContextManager[SafeCursor]:
+        """Lend a cursor for one transaction of this package's own: a name without its schema is PostgreSQL's there."""
+        return self._opened().safe_cursor()
 
     def get_connection(self) -> AbstractContextManager[psycopg2.extensions.connection]:
         """Lend a psycopg2 connection for one transaction.

@@ -5,21 +5,17 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from psycopg2.extensions import cursor as Cursor  # noqa: N812  (psycopg2 names its classes like functions)
-
 from mlops_db.errors import DecisionConflictError
+from mlops_db.server.connection import SafeCursor
 from mlops_db.storage import values
 from mlops_db.storage.gates import checked_gates
+from mlops_db.storage.turns import take_turn
 
 if TYPE_CHECKING:
     from mlops_db.storage.db_manager import DatabaseManager
 
 Action = Literal["promote", "reject", "pending"]
 ACTIONS: tuple[Action, ...] = get_args(Action)
-
-# One lock for all that changes a model's production version or its decisions: whoever waits for it sees, after that,
-# what the others have committed.
-_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('mlops_db.model ' || %s, 0))"
 
 
 @dataclass(frozen=True)
@@ -115,10 +111,10 @@ class Decisions:
         """
         checked = checked_decision(action, candidate, gates, reasoning, model_name)
         moment = None if decided_at is None else values.moment(decided_at, "decided_at", ahead=False)
-        with self._manager.cursor() as cursor:
+        with self._manager.safe_cursor() as cursor:
             if moment is None:
                 return insert_decision(cursor, checked, None)
-            lock_model(cursor, checked.model_name)
+            lock_model(cursor, checked.model_name, self._manager.settings.lock_wait)
             return _recorded_before(cursor, checked, moment) or insert_decision(cursor, checked, moment)
 
     def history(
@@ -143,7 +139,7 @@ class Decisions:
         """
         where, parameters = _asked(model_name, action, candidate, since)
         parameters["limit"] = values.limit(limit)
-        with self._manager.cursor() as cursor:
+        with self._manager.safe_cursor() as cursor:
             cursor.execute(
                 f"SELECT {_COLUMNS} FROM public.retraining_decisions WHERE {where}"
                 " ORDER BY decision_timestamp DESC, id DESC LIMIT %(limit)s",
@@ -162,7 +158,7 @@ class Decisions:
             InvalidValueError: an argument cannot be one; it names which.
         """
         where, parameters = _asked(model_name, None, None, since)
-        with self._manager.cursor() as cursor:
+        with self._manager.safe_cursor() as cursor:
             cursor.execute(
                 "SELECT action, count(*), max(decision_timestamp) FROM public.retraining_decisions"
                 f" WHERE {where} GROUP BY action",
@@ -189,24 +185,30 @@ def checked_decision(
     )
 
 
-def lock_model(cursor: Cursor, model_name: str) -> None:
-    """Wait until nobody else changes this model's production version or its decisions, and keep it so until the end."""
-    cursor.execute(_LOCK, (model_name,))
+def lock_model(cursor: SafeCursor, model_name: str, wait_ms: int) -> None:
+    """Wait until nobody else changes this model's production version or its decisions, and keep it so until the end.
+
+    One lock for all of that: whoever waits for it sees, after that, what the others have committed.
+
+    Raises:
+        ContentionError: somebody still does after `wait_ms` milliseconds.
+    """
+    take_turn(cursor, f"mlops_db.model {model_name}", f"model {model_name!r}", wait_ms)
 
 
-def insert_decision(cursor: Cursor, decision: CheckedDecision, decided_at: datetime | None) -> Decision:
+def insert_decision(cursor: SafeCursor, decision: CheckedDecision, decided_at: datetime | None) -> Decision:
     """Record the decision; `decided_at` None is now, by the server's clock."""
     cursor.execute(_INSERT, {**vars(decision), "decided_at": decided_at})
     return _decision(cursor.fetchone())
 
 
-def is_recorded_since(cursor: Cursor, decision: CheckedDecision, since: datetime) -> bool:
+def is_recorded_since(cursor: SafeCursor, decision: CheckedDecision, since: datetime) -> bool:
     """Whether the same decision was recorded at that moment or later."""
     cursor.execute(_SAME_SINCE, {**vars(decision), "since": since})
     return cursor.fetchone() is not None
 
 
-def _recorded_before(cursor: Cursor, decision: CheckedDecision, moment: datetime) -> Decision | None:
+def _recorded_before(cursor: SafeCursor, decision: CheckedDecision, moment: datetime) -> Decision | None:
     """The same decision of the same moment, if there is one.
 
     Raises:

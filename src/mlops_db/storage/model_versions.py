@@ -15,9 +15,8 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from psycopg2.extensions import cursor as Cursor  # noqa: N812  (psycopg2 names its classes like functions)
-
 from mlops_db.errors import RegistrationConflictError, TransitionError, UnknownModelVersionError
+from mlops_db.server.connection import SafeCursor
 from mlops_db.storage import values
 from mlops_db.storage.decisions import checked_decision, insert_decision, is_recorded_since, lock_model
 
@@ -101,7 +100,7 @@ class ModelVersions:
             "f1_score": values.score(f1_score, "f1_score"),
             "brier_score": values.score(brier_score, "brier_score"),
         }
-        with self._manager.cursor() as cursor:
+        with self._manager.safe_cursor() as cursor:
             cursor.execute(_INSERT, given)
             if row := cursor.fetchone():
                 return _version(row)
@@ -146,7 +145,7 @@ class ModelVersions:
             given["status"] = values.choice(status, "status", STATUSES)
         where = " AND ".join(f"{column} = %({column})s" for column in given) or "true"
         given["limit"] = values.limit(limit)
-        with self._manager.cursor() as cursor:
+        with self._manager.safe_cursor() as cursor:
             cursor.execute(f"{_SELECT} WHERE {where} ORDER BY created_at DESC, id DESC LIMIT %(limit)s", given)
             return [_version(row) for row in cursor]
 
@@ -172,8 +171,8 @@ class ModelVersions:
         """
         run = values.run_id(mlflow_run_id)
         checked_decision("promote", run, gates, reasoning, values.DEFAULT_MODEL)
-        with self._manager.cursor() as cursor:
-            version = _locked_with_model(cursor, run)
+        with self._manager.safe_cursor() as cursor:
+            version = _locked_with_model(cursor, run, self._manager.settings.lock_wait)
             decision = checked_decision("promote", run, gates, reasoning, version.model_name)
             if version.status == "production" and version.promoted_at is not None:
                 if not is_recorded_since(cursor, decision, version.promoted_at):
@@ -206,8 +205,8 @@ class ModelVersions:
         model = values.name_of_model(model_name)
         expected = None if of is None else values.run_id(of, "of")
         checked_decision("reject", None, None, reasoning, model)
-        with self._manager.cursor() as cursor:
-            lock_model(cursor, model)
+        with self._manager.safe_cursor() as cursor:
+            lock_model(cursor, model, self._manager.settings.lock_wait)
             cursor.execute(f"{_SELECT} WHERE status = 'production' AND model_name = %s FOR UPDATE", (model,))
             current = _in_production(cursor.fetchone(), model, expected)
             cursor.execute(_PREDECESSOR, {"model_name": model, "before": current.promoted_at})
@@ -237,8 +236,8 @@ class ModelVersions:
             TransitionError: it is in production.
         """
         run = values.run_id(mlflow_run_id)
-        with self._manager.cursor() as cursor:
-            version = _locked_with_model(cursor, run)
+        with self._manager.safe_cursor() as cursor:
+            version = _locked_with_model(cursor, run, self._manager.settings.lock_wait)
             if version.status == "production" and not even_production:
                 raise TransitionError(
                     f"{run!r} is in production, and model {version.model_name!r} would have no version there",
@@ -249,13 +248,13 @@ class ModelVersions:
             return _version(cursor.fetchone())
 
     def _one(self, condition: str, parameter: str) -> ModelVersion | None:
-        with self._manager.cursor() as cursor:
+        with self._manager.safe_cursor() as cursor:
             cursor.execute(f"{_SELECT} WHERE {condition}", (parameter,))
             row = cursor.fetchone()
             return None if row is None else _version(row)
 
 
-def _locked(cursor: Cursor, run: str) -> ModelVersion:
+def _locked(cursor: SafeCursor, run: str) -> ModelVersion:
     """The run's version, which nobody else changes until the transaction ends.
 
     Raises:
@@ -270,12 +269,12 @@ def _locked(cursor: Cursor, run: str) -> ModelVersion:
     return _version(row)
 
 
-def _locked_with_model(cursor: Cursor, run: str) -> ModelVersion:
+def _locked_with_model(cursor: SafeCursor, run: str, wait_ms: int) -> ModelVersion:
     """The run's version, while nobody else changes what is in production of its model."""
     cursor.execute("SELECT model_name FROM public.model_versions WHERE mlflow_run_id = %s", (run,))
     for (model_name,) in cursor.fetchall():
         # Before the row: whoever holds this lock may want the row, too.
-        lock_model(cursor, model_name)
+        lock_model(cursor, model_name, wait_ms)
     return _locked(cursor, run)
 
 
@@ -305,14 +304,14 @@ def _in_production(row: Any, model: str, expected: str | None) -> ModelVersion:
     return current
 
 
-def _next_moment(cursor: Cursor, model_name: str) -> datetime:
+def _next_moment(cursor: SafeCursor, model_name: str) -> datetime:
     """The time by the server's clock, but after the model's latest promotion, however the clock was set since."""
     cursor.execute(_NEXT_MOMENT, (model_name,))
     (moment,) = cursor.fetchone() or (None,)
     return moment  # type: ignore[no-any-return]
 
 
-def _put_into_production(cursor: Cursor, version: ModelVersion, now: datetime) -> ModelVersion:
+def _put_into_production(cursor: SafeCursor, version: ModelVersion, now: datetime) -> ModelVersion:
     # Two statements: at no time may two rows of a model be in production, not within one UPDATE either.
     cursor.execute(_ARCHIVE_PRODUCTION, (version.model_name,))
     cursor.execute(_PROMOTE, (now, version.id))

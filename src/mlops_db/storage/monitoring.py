@@ -18,6 +18,7 @@ from mlops_db.storage.json_values import checked_json
 from mlops_db.storage.metric_copy import COPY, PIECE, MetricCopy, SkippedRow
 from mlops_db.storage.metric_frames import frame_of_metrics, is_frame, rows_of_frame
 from mlops_db.storage.metric_rows import MAX_CHARACTERS, TIMESTAMP_HINT, VALUE_HINT, checked_bounds, checked_interval
+from mlops_db.storage.turns import take_turn
 from mlops_db.storage.values import DEFAULT_MODEL, choice, in_utc, moment, number, text
 from mlops_db.storage.values import limit as checked_limit
 
@@ -35,7 +36,6 @@ INSERT INTO public.monitoring_metrics (metric_type, metric_name, model_name, tim
 VALUES (%s, %s, %s, coalesce(%s, CURRENT_TIMESTAMP), %s, %s) RETURNING id
 """
 
-_LOCK_MOMENT = "SELECT pg_advisory_xact_lock(hashtextextended('mlops_db.replace ' || %s, 0))"
 # The new rows are there already: which series they are of, nobody knew before. They are those of this transaction.
 # Two reruns at once have written both; whoever gets the lock last finds the other's rows committed, which a transaction
 # at READ COMMITTED sees, and removes them.
@@ -207,7 +207,7 @@ class Monitoring:
             number(metric_value, "metric_value", hint=VALUE_HINT),
             None if metadata is None else checked_json(metadata, "metadata"),
         )
-        with self._manager.cursor() as cursor:
+        with self._manager.safe_cursor() as cursor:
             cursor.execute(_INSERT, row)
             id_: int = cursor.fetchall()[0][0]
         return id_
@@ -278,7 +278,7 @@ class Monitoring:
         only_at = None if replace is None else moment(replace, "replace", ahead=False, hint=hint)
         stream = rows_of_frame(rows) if is_frame(rows) else rows
         replaced = 0
-        with self._manager.cursor() as cursor:
+        with self._manager.safe_cursor() as cursor:
             cursor.execute("SELECT CURRENT_TIMESTAMP")
             copy = MetricCopy(
                 stream,
@@ -293,7 +293,10 @@ class Monitoring:
                     raise copy.failure from None
                 raise
             if only_at is not None and copy.series:
-                cursor.execute(_LOCK_MOMENT, (only_at.isoformat(),))
+                moment_in_words = only_at.isoformat()
+                take_turn(
+                    cursor, f"mlops_db.replace {moment_in_words}", moment_in_words, self._manager.settings.lock_wait
+                )
                 names = [list(part) for part in zip(*sorted(copy.series), strict=True)]
                 cursor.execute(_REMOVE_EARLIER, (*names, only_at))
                 replaced = cursor.rowcount
@@ -330,7 +333,7 @@ class Monitoring:
             checked_interval(interval),
             *checked_bounds(lower, upper),
         )
-        with self._manager.cursor() as cursor:
+        with self._manager.safe_cursor() as cursor:
             cursor.execute(_EXPECT, row)
 
     def latest(self, model_name: str | None = None, metric_type: str | None = None) -> list[SeriesState]:
@@ -424,14 +427,14 @@ class Monitoring:
     def _read(self, of: type[_Row], relation: str, order: str, **equal: str | None) -> list[_Row]:
         given = _checked_names(**{column: value for column, value in equal.items() if value is not None})
         where = " AND ".join(f"{column} = %({column})s" for column in given) or "true"
-        with self._manager.cursor() as cursor:
+        with self._manager.safe_cursor() as cursor:
             cursor.execute(f"SELECT {_columns(of)} FROM {relation} WHERE {where} ORDER BY {order}", given)
             return [of(*map(in_utc, row)) for row in cursor]
 
     def _history(self, parameters: dict[str, Any], limit: int | None) -> Iterator[Metric]:
         while limit is None or limit > 0:
             size = PAGE if limit is None else min(PAGE, limit)
-            with self._manager.cursor() as cursor:
+            with self._manager.safe_cursor() as cursor:
                 cursor.execute(HISTORY, {**parameters, "size": size})
                 page = [Metric(*map(in_utc, row)) for row in cursor]
             yield from page

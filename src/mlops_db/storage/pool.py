@@ -30,7 +30,7 @@ from mlops_db.errors import (
 )
 from mlops_db.schema.recorded import recorded_revision
 from mlops_db.schema.revisions import pending
-from mlops_db.server.connection import connect
+from mlops_db.server.connection import SafeCursor, connect
 from mlops_db.settings import Settings
 from mlops_db.storage.failures import failure_of
 
@@ -179,6 +179,12 @@ class ConnectionPool:
             yield cursor
 
     @contextmanager
+    def safe_cursor(self) -> Iterator[SafeCursor]:
+        """Lend a cursor for statements of our own, for one transaction."""
+        with self.driver_connection() as connection, connection.cursor(cursor_factory=SafeCursor) as cursor:
+            yield cursor
+
+    @contextmanager
     def _transaction(self, driver: OwnedConnection, *, check_schema: bool = True) -> Iterator[None]:
         committed: bool | None = False
         begun = driver.commits
@@ -253,7 +259,7 @@ def require_known_schema(connection: psycopg2.extensions.connection, settings: S
         UnmanagedDatabaseError: its tables are there, made by hand.
         BehindHeadError: it is at an earlier revision, or empty.
     """
-    with connection.cursor() as cursor:
+    with connection.cursor(cursor_factory=SafeCursor) as cursor:
         current = recorded_revision(cursor, settings.target)
     connection.rollback()
     if pending(current):

@@ -1,0 +1,16 @@
+"""Who holds an advisory lock: whoever waits for one in vain is told."""
+
+HOLDERS = """
+    string_agg(format('pid %%s (%%s)', l.pid, concat_ws(', ', nullif(a.application_name, ''), 'role ' || a.usename)),
+               '; ')
+"""
+
+
+def held(key: str) -> str:
+    """SQL from FROM on: the sessions `l`, with their activity `a`, that hold the lock of that 64-bit key."""
+    return f"""
+      FROM pg_locks AS l LEFT JOIN pg_stat_activity AS a ON a.pid = l.pid
+     WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
+       AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+       AND l.classid = ({key} >> 32 & 4294967295)::oid AND l.objid = ({key} & 4294967295)::oid
+    """

@@ -1,0 +1,71 @@
+"""What roles other than the owner may put into schema public, and what they have put there.
+
+A statement that names an operator, a function or a type of cast without its schema takes the one that fits best of all
+schemas in the search path. So what a guest puts into public can run with the rights of whoever runs the statement. Our
+own statements keep public out of their path (`server.connection.SAFE_PATH`); a revision's, which create and find tables
+in public, run only while no guest has anything there that they could take.
+"""
+
+# What PostgreSQL before 15 grants to everybody, and what an upgrade of such a database keeps.
+EVERYBODY_MAY_CREATE = """
+    EXISTS (SELECT FROM pg_namespace AS p CROSS JOIN aclexplode(coalesce(p.nspacl, acldefault('n', p.nspowner))) AS acl
+             WHERE p.nspname = 'public' AND acl.grantee = 0 AND acl.privilege_type = 'CREATE')
+"""
+REVOKE = "REVOKE CREATE ON SCHEMA public FROM PUBLIC"
+EVERYBODY_NOTE = (
+    "note: everybody may create tables, functions and operators in schema public, as was usual before PostgreSQL 15; "
+    f"a superuser takes that away: {REVOKE};"
+)
+
+
+# SQL for, of a row `role` of pg_roles: it runs the statement, owns the database, or is a superuser.
+TRUSTED = """
+    (role.rolsuper OR role.rolname IN (current_user, 'pg_database_owner')
+     OR role.oid = (SELECT datdba FROM pg_database WHERE datname = current_database()))
+"""
+
+# A cast has no owner: whoever owns one of its types has made it. An extension of a guest's may hold what is his, too.
+REFUSE_GUESTS = f"""\
+DO $guests$
+DECLARE
+    trusted constant oid[] := ARRAY(SELECT role.oid FROM pg_roles AS role WHERE {TRUSTED});
+    open constant oid := to_regnamespace('public');
+    mine constant oid := to_regnamespace('mlops_internal');
+    found text[];
+BEGIN
+    found := ARRAY(
+        SELECT DISTINCT format('%s %s of %s', named.type, named.identity, pg_get_userbyid(things.owner))
+          FROM (
+              SELECT 'pg_proc'::regclass, p.oid, p.proowner FROM pg_proc AS p
+               WHERE p.pronamespace IN (open, mine) AND p.proowner <> ALL (trusted)
+               UNION ALL
+              SELECT 'pg_operator'::regclass, o.oid, o.oprowner FROM pg_operator AS o
+               WHERE o.oprnamespace IN (open, mine) AND o.oprowner <> ALL (trusted)
+               UNION ALL
+              SELECT 'pg_cast'::regclass, c.oid, t.typowner FROM pg_type AS t
+                JOIN pg_cast AS c ON t.oid IN (c.castsource, c.casttarget)
+               WHERE t.typnamespace = open AND t.typowner <> ALL (trusted)
+               UNION ALL
+              SELECT 'pg_class'::regclass, c.oid, c.relowner FROM pg_class AS c
+               WHERE (c.relnamespace = mine AND c.relkind <> 'i' OR c.oid = to_regclass('public.alembic_version'))
+                 AND c.relowner <> ALL (trusted)
+               UNION ALL
+              SELECT 'pg_namespace'::regclass, n.oid, n.nspowner FROM pg_namespace AS n
+               WHERE n.oid = mine AND n.nspowner <> ALL (trusted)
+          ) AS things (class, oid, owner)
+         CROSS JOIN LATERAL pg_identify_object(things.class, things.oid, 0) AS named
+         WHERE NOT EXISTS (
+                   SELECT FROM pg_depend AS d JOIN pg_extension AS e ON e.oid = d.refobjid
+                    WHERE d.classid = things.class AND d.objid = things.oid AND d.deptype = 'e'
+                      AND d.refclassid = 'pg_extension'::regclass AND e.extowner = ANY (trusted))
+         ORDER BY 1
+    );
+    IF found <> '{{}}' THEN
+        RAISE insufficient_privilege USING
+            MESSAGE = format('others have made what a run would use as %s: %s%s; no further step was taken',
+                             current_user, array_to_string(found[:10], ', '),
+                             CASE WHEN cardinality(found) > 10 THEN ', ...' ELSE '' END),
+            HINT = format('Drop that, or give it to its rightful owner (ALTER ... OWNER TO); then keep others from'
+                          ' creating more: %s;', $revoke${REVOKE}$revoke$);
+    END IF;
+END $guests$;"""

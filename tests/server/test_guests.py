@@ -1,0 +1,360 @@
+"""What a role that may only create in public, or only use what it was granted, can make others run. It is nothing."""
+
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import psycopg
+import pytest
+from alembic import command
+from psycopg import sql
+
+from mlops_db import DatabaseManager
+from mlops_db.errors import NotPermittedError, RefusedError
+from mlops_db.migration import commands
+from mlops_db.schema.revisions import BASELINE
+from mlops_db.server.guests import REVOKE
+from support.database import Database
+from support.process import told
+from support.roles import may_create_in_public, owner, role, run_as
+from support.snapshot import Progress
+from support.stopped import contents
+from support.traps import TAKEN, set_traps
+from support.versions import Checkout, revision_of
+
+GUEST = "mlops_test_guest"
+NOON = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)
+FUNCTION = "CREATE FUNCTION public.same(l varchar, r varchar) RETURNS boolean LANGUAGE sql AS 'SELECT true'"
+# What a guest may leave in public for others to step into, and how it is told.
+LEFT_BEHIND = {
+    "a function": ([FUNCTION], "function public.same(character varying,character varying)"),
+    "an operator": (
+        [FUNCTION, "CREATE OPERATOR public.= (FUNCTION = same, LEFTARG = varchar, RIGHTARG = varchar)"],
+        "operator public.=(character varying,character varying)",
+    ),
+    "an aggregate": (
+        [
+            "CREATE FUNCTION public.add_up(l int, r int) RETURNS int LANGUAGE sql AS 'SELECT 1'",
+            "CREATE AGGREGATE public.count(int) (SFUNC = add_up, STYPE = int)",
+        ],
+        "aggregate public.count(integer)",
+    ),
+    "a procedure": (["CREATE PROCEDURE public.do_it() LANGUAGE sql AS 'SELECT 1'"], "procedure public.do_it()"),
+    "a cast": (
+        [
+            "CREATE TYPE public.odd AS (a int)",
+            "CREATE FUNCTION public.even(public.odd) RETURNS text LANGUAGE sql AS 'SELECT current_user::text'",
+            "CREATE CAST (public.odd AS text) WITH FUNCTION public.even(public.odd) AS IMPLICIT",
+        ],
+        "cast (public.odd AS pg_catalog.text)",
+    ),
+}
+# A view runs as whoever reads it.
+TRAP = f"CREATE FUNCTION public.spring() RETURNS text LANGUAGE plpgsql AS $$ BEGIN RAISE '{TAKEN}'; END $$"
+FALSE_VERSION = "CREATE VIEW public.alembic_version AS SELECT public.spring() AS version_num"
+COMMANDS = (
+    ("mlops-db", "status"),
+    ("mlops-db", "init"),
+    ("mlops-db", "check"),
+    ("mlops-db", "adopt"),
+    ("mlops-db", "maintain"),
+    ("alembic", "current"),
+    ("alembic", "check"),
+    ("alembic", "upgrade", "head"),
+    ("alembic", "stamp", "head"),
+    ("alembic", "downgrade", "base"),
+)
+
+
+@pytest.fixture(params=["an owner that is no superuser", "a superuser"])
+def open_to_all(request: pytest.FixtureRequest, empty: Database) -> Iterator[Database]:
+    """An empty database in which everybody may create in public, and a role that does nothing else: GUEST."""
+    with ExitStack() as stack:
+        database = stack.enter_context(owner(empty)) if "no superuser" in request.param else empty
+        may_create_in_public(database)
+        stack.enter_context(role(database, GUEST))
+        yield database
+
+
+def as_guest(database: Database, *statements: str) -> None:
+    guest = replace(database.settings, user=GUEST, password="of this test")  # noqa: S106  (not a secret)
+    run_as(guest, *statements)
+
+
+# The owner's rights
+
+
+def test_a_jobs_role_does_not_become_the_owner_by_the_trigger_of_the_series(open_to_all: Database) -> None:
+    """Its own type has an implicit cast to text, whose function would run with the rights of the trigger's."""
+    commands.upgrade(open_to_all.settings)
+    open_to_all.query(f"GRANT USAGE ON SCHEMA mlops_internal TO {GUEST}")
+    gain = "BEGIN EXECUTE 'CREATE TABLE mlops_internal.gained ()'; RETURN 'x'; END"
+    attack = (
+        "CREATE TYPE mine AS (a int)",
+        f"CREATE FUNCTION gain(mine) RETURNS text LANGUAGE plpgsql AS $${gain}$$",
+        "CREATE CAST (mine AS text) WITH FUNCTION gain(mine) AS IMPLICIT",
+        "CREATE TEMPORARY TABLE bait (model_name mine, metric_type mine, metric_name mine)",
+    )
+    trigger = (
+        "CREATE TRIGGER springs AFTER INSERT ON bait REFERENCING NEW TABLE AS new_rows"
+        " FOR EACH STATEMENT EXECUTE FUNCTION mlops_internal.register_new_series()"
+    )
+    with pytest.raises(psycopg.errors.InsufficientPrivilege, match="register_new_series"):
+        as_guest(open_to_all, *attack, trigger)
+
+    # Not even where somebody has granted it.
+    as_guest(open_to_all, "DROP FUNCTION gain(mine) CASCADE", "DROP TYPE mine CASCADE")
+    open_to_all.query(f"GRANT EXECUTE ON FUNCTION mlops_internal.register_new_series() TO {GUEST}")
+    with pytest.raises(psycopg.errors.InsufficientPrivilege, match="is not monitoring_metrics"):
+        as_guest(open_to_all, *attack, trigger, "INSERT INTO bait VALUES (ROW(1), ROW(1), ROW(1))")
+    assert open_to_all.value("SELECT to_regclass('mlops_internal.gained')") is None
+
+
+def test_who_may_insert_metrics_registers_series_and_may_do_nothing_else(open_to_all: Database) -> None:
+    commands.upgrade(open_to_all.settings)
+    open_to_all.query(f"GRANT INSERT ON monitoring_metrics TO {GUEST}")
+    open_to_all.query(f"GRANT USAGE ON SEQUENCE monitoring_metrics_id_seq TO {GUEST}")
+
+    as_guest(open_to_all, "INSERT INTO monitoring_metrics (metric_type, metric_name) VALUES ('drift', 'psi')")
+
+    assert open_to_all.value("SELECT metric_name FROM mlops_internal.metric_series") == "psi"
+    for statement in (
+        "INSERT INTO mlops_internal.metric_series VALUES ('m', 't', 'n')",
+        "SELECT mlops_internal.register_series('m', 't', 'n')",
+        "CALL mlops_internal.maintain()",
+    ):
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            as_guest(open_to_all, statement)
+
+
+FUNCTIONS = """
+    SELECT p.proname, p.prokind::text, pg_get_userbyid(p.proowner), p.prosecdef, p.proconfig, pg_get_functiondef(p.oid),
+           EXISTS (SELECT FROM aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) AS acl WHERE acl.grantee = 0)
+      FROM pg_proc AS p WHERE p.pronamespace = 'mlops_internal'::regnamespace ORDER BY 1
+"""
+# They run as the owner, so that a writer of metrics needs no rights on the catalogue of series: see revision 0014.
+RUN_AS_OWNER = {"register_series", "register_new_series"}
+# It commits, which no procedure with a search path of its own may.
+WITHOUT_PATH = {"maintain"}
+CALL = re.compile(r"([\w.]+)\(")
+
+
+def test_every_function_is_the_owners_and_for_nobody_else_and_has_its_own_path(open_to_all: Database) -> None:
+    commands.upgrade(open_to_all.settings)
+    found = open_to_all.query(FUNCTIONS)
+    assert len(found) >= 10
+
+    assert {of for _, _, of, *_ in found} == {open_to_all.settings.user}
+    assert {name for name, *_, everybody in found if everybody} == set()
+    assert {name for name, _, _, as_owner, *_ in found if as_owner} == RUN_AS_OWNER
+    for name, kind, _, _, settings, *_ in found:
+        assert name in WITHOUT_PATH or "search_path=pg_catalog, pg_temp" in settings, name
+        assert name not in WITHOUT_PATH or (kind, settings) == ("p", None), name
+    for name, *_, definition, _ in found:
+        if name in WITHOUT_PATH:
+            body = definition.partition("AS $procedure$")[2]
+            called = [word for word in CALL.findall(body) if not word.startswith("mlops_internal.")]
+            assert called == [], name
+
+
+# Public
+
+
+@pytest.mark.parametrize(("statements", "name"), LEFT_BEHIND.values(), ids=LEFT_BEHIND)
+def test_a_run_refuses_what_a_guest_has_put_into_public_by_its_name(
+    open_to_all: Database, statements: list[str], name: str
+) -> None:
+    commands.upgrade(open_to_all.settings, "0003")
+    as_guest(open_to_all, *statements)
+    before = contents(open_to_all)
+
+    for arguments in (("upgrade", "head"), ("downgrade", "base"), ("stamp", "head"), ("check",)):
+        told(open_to_all.run("alembic", *arguments), f"{name} of {GUEST}", REVOKE)
+
+    assert contents(open_to_all) == before
+    assert revision_of(open_to_all) == "0003"
+
+
+def test_what_comes_while_a_run_is_on_its_way_stops_it_before_the_step_is_committed(open_to_all: Database) -> None:
+    hook = Progress("[4/", lambda: as_guest(open_to_all, *LEFT_BEHIND["an operator"][0]))
+
+    with pytest.raises((NotPermittedError, RefusedError), match=r"operator public\.=") as refused:
+        commands.upgrade(open_to_all.settings, progress=hook)
+
+    assert "no further step was taken" in str(refused.value)
+    assert revision_of(open_to_all) == "0003"
+    assert open_to_all.value("SELECT to_regclass('v_model_timeline')") is None, "it could call the operator for ever"
+
+
+def test_what_belongs_to_the_owner_a_superuser_or_an_extension_is_no_guests(open_to_all: Database) -> None:
+    open_to_all.query(FUNCTION)  # as the superuser
+    run_as(
+        open_to_all.settings,
+        "CREATE FUNCTION public.mine(varchar) RETURNS text LANGUAGE sql AS 'SELECT $1::text'",
+        "CREATE TYPE public.odd AS (a int)",
+    )
+    for extension in open_to_all.query("SELECT name FROM pg_available_extensions WHERE name IN ('citext', 'pg_trgm')"):
+        open_to_all.query(f"CREATE EXTENSION {extension[0]}")
+
+    commands.upgrade(open_to_all.settings)
+    commands.downgrade(open_to_all.settings, "base")
+
+
+def test_a_guests_extension_does_not_hide_what_he_put_into_it(open_to_all: Database) -> None:
+    name = sql.Identifier(open_to_all.settings.database).as_string()
+    open_to_all.query(f"GRANT CREATE ON DATABASE {name} TO {GUEST}")
+    available = open_to_all.query(
+        "SELECT v.name FROM pg_available_extension_versions AS v WHERE v.trusted AND v.name IN ('citext', 'hstore')"
+    )
+    if not available:
+        pytest.skip("this server has no extension that a user may create")
+    as_guest(
+        open_to_all,
+        f"CREATE EXTENSION {available[0][0]}",
+        FUNCTION,
+        f"ALTER EXTENSION {available[0][0]} ADD FUNCTION public.same(varchar, varchar)",
+    )
+
+    with pytest.raises((NotPermittedError, RefusedError), match=r"function public\.same"):
+        commands.upgrade(open_to_all.settings)
+
+
+@pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
+def test_a_view_in_the_place_of_alembics_table_is_not_read(open_to_all: Database, arguments: tuple[str, ...]) -> None:
+    as_guest(open_to_all, TRAP, FALSE_VERSION)
+
+    done = open_to_all.run(*arguments)
+
+    told(done, "alembic_version")
+    assert TAKEN not in done.stdout + done.stderr
+
+
+def test_a_job_does_not_read_a_view_in_the_place_of_alembics_table(open_to_all: Database) -> None:
+    as_guest(open_to_all, TRAP, FALSE_VERSION)
+    with DatabaseManager(open_to_all.settings) as db, pytest.raises(RefusedError, match="alembic_version is a view"):
+        db.models.production()
+
+
+@pytest.mark.parametrize("name", ["v_decision_history", "v_model_timeline", "v_recent_monitoring"])
+def test_status_does_not_count_a_view_of_a_guests(open_to_all: Database, name: str) -> None:
+    as_guest(open_to_all, TRAP, f"CREATE VIEW public.{name} AS SELECT public.spring() AS trap")
+
+    done = open_to_all.run("mlops-db", "status")
+
+    assert TAKEN not in done.stdout + done.stderr
+    assert f"{name}" in done.stdout
+    assert "not counted" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("statements", "name"),
+    [
+        (["CREATE SCHEMA mlops_internal"], f"schema mlops_internal of {GUEST}"),
+        (["CREATE TABLE public.alembic_version (version_num varchar(32))"], f"table public.alembic_version of {GUEST}"),
+    ],
+)
+def test_a_run_does_not_write_into_what_a_guest_has_made_in_its_place(
+    open_to_all: Database, statements: list[str], name: str
+) -> None:
+    """A trigger or a rule on it would run with the rights of whoever migrates."""
+    database = sql.Identifier(open_to_all.settings.database).as_string()
+    open_to_all.query(f"GRANT CREATE ON DATABASE {database} TO {GUEST}")
+    as_guest(open_to_all, *statements)
+
+    told(open_to_all.run("alembic", "upgrade", "head"), name)
+
+
+# Everything, with a trap beside every operator and function that we name
+
+
+def test_no_statement_of_ours_takes_an_operator_or_a_function_of_publics(empty: Database, tmp_path: Path) -> None:
+    """The traps are a superuser's, so that nothing refuses them: what keeps out of them is each statement itself.
+
+    Not the views of revision 0004, which is frozen, and not the comparison of autogenerate, whose statements are
+    SQLAlchemy's and look for what public shows: both are refused where a guest's operators are.
+    """
+    commands.upgrade(empty.settings, BASELINE)
+    set_traps(empty.connection)
+    public = replace(empty.settings, lock_wait=200)
+
+    commands.upgrade(public)
+
+    with DatabaseManager(public) as db:
+        every_call(db)
+    for arguments in (
+        ("mlops-db", "create"),
+        ("mlops-db", "init"),
+        ("mlops-db", "status"),
+        ("mlops-db", "check"),
+        ("mlops-db", "history"),
+        ("mlops-db", "maintain", "--keep", "1y"),
+        ("mlops-db", "maintain", "--keep", "1y", "--dry-run"),
+        ("alembic", "current"),
+        ("alembic", "-x", "plan=true", "downgrade", "0016"),
+    ):
+        done = empty.run(*arguments)
+        assert TAKEN not in done.stdout + done.stderr, done.stdout + done.stderr
+        assert done.returncode == (1 if arguments[1] == "check" else 0), done.stdout + done.stderr
+    commands.downgrade(replace(public, environment="production"), "0016")
+    commands.downgrade(public, BASELINE)
+    command.upgrade(Checkout(tmp_path).config(public), "head")
+    empty.query("SET search_path = pg_catalog")
+    assert (
+        empty.query("""
+        SELECT pg_describe_object(d.classid, d.objid, 0) FROM pg_depend AS d
+          LEFT JOIN pg_proc AS p ON d.refclassid = 'pg_proc'::regclass AND p.oid = d.refobjid
+          LEFT JOIN pg_operator AS o ON d.refclassid = 'pg_operator'::regclass AND o.oid = d.refobjid
+         WHERE 'public'::regnamespace IN (p.pronamespace, o.oprnamespace) AND d.classid <> 'pg_operator'::regclass
+    """)
+        == []
+    )
+
+
+def every_call(db: DatabaseManager) -> None:
+    """What jobs call, each at least once, and the ways that they wait."""
+    db.ping()
+    db.models.register("run-1", "1", f1_score=0.5)
+    db.models.register("run-1", "1", f1_score=0.5, brier_score=0.1)
+    db.models.register("run-2", "2")
+    db.models.promote("run-1", gates={"minimum_coverage": True})
+    db.models.promote("run-1", reasoning="again")
+    db.models.promote("run-2")
+    assert db.models.rollback().mlflow_run_id == "run-1"
+    db.models.archive("run-2")
+    assert db.models.production() == db.models.get("run-1")
+    assert len(db.models.list(model_name="default", status="production")) == 1
+    for _ in range(2):
+        db.decisions.record("reject", candidate="run-3", gates={"a": False}, decided_at=NOON, reasoning="no")
+    db.decisions.record("pending", candidate=None)
+    assert db.decisions.history("default", "reject", "run-3", NOON) != []
+    assert db.decisions.summary("default", NOON)["reject"].count == 2
+    db.monitoring.log("drift", "psi", 0.1, metadata={"a": 1})
+    db.monitoring.log_failure("drift", "psi", "no data")
+    for _ in range(2):
+        rows = [{"metric_type": "drift", "metric_name": f"m{n}", "metric_value": n} for n in range(3)]
+        db.monitoring.log_many(rows, replace=NOON)
+    db.monitoring.expect("drift", "psi", interval=timedelta(days=1), lower=0, upper=1)
+    assert {state.health for state in db.monitoring.latest("default", "drift")} != set()
+    assert db.monitoring.series("default") != []
+    assert len(list(db.monitoring.history("drift", "psi", since=NOON, limit=5))) == 2
+
+
+# What is said where everybody may create
+
+
+@pytest.mark.parametrize("arguments", [("init",), ("status",), ("check",)], ids=lambda given: given[0])
+def test_it_is_said_where_everybody_may_create_in_public_and_only_there(
+    head: Database, arguments: tuple[str, ...]
+) -> None:
+    head.query(REVOKE)
+    done = head.run("mlops-db", *arguments)
+    assert "everybody may create" not in done.stdout + done.stderr
+
+    may_create_in_public(head)
+
+    done = head.run("mlops-db", *arguments)
+    assert f"{REVOKE};" in done.stderr
+    assert done.returncode == 0, done.stderr
