@@ -1,0 +1,85 @@
+"""A role of the jobs' own has what docs/operating.md grants it: every call works, and no more is needed."""
+
+import re
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+
+from mlops_db import DatabaseManager
+from mlops_db.errors import MlopsDbError, NotPermittedError
+from mlops_db.settings import Settings
+from support import roles
+from support.database import Database
+
+OPERATING = Path(__file__).parents[2] / "docs" / "operating.md"
+NOON = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)
+ROWS = [{"metric_type": "drift", "metric_name": "psi", "metric_value": 1.0}]
+
+
+def grants() -> str:
+    _, after = OPERATING.read_text().split("## Roles")
+    found = re.search(r"```sql\n(.*?)```", after, re.DOTALL)
+    assert found is not None
+    return found[1]
+
+
+@pytest.fixture
+def jobs(head: Database) -> Iterator[Settings]:
+    with roles.role(head, "jobs") as settings:
+        head.query(grants())
+        yield settings
+
+
+def test_a_jobs_role_can_make_every_call(jobs: Settings) -> None:
+    with DatabaseManager(jobs) as db:
+        for run in ("run-0", "run-1"):
+            db.models.register(run, run)
+            db.models.promote(run)
+        assert db.models.rollback().mlflow_run_id == "run-0"
+        db.models.archive("run-1")
+        assert [version.mlflow_run_id for version in db.models.list()] == ["run-1", "run-0"]
+        db.decisions.record("reject", candidate=None, decided_at=NOON)
+        assert db.decisions.summary()
+        assert db.decisions.history()
+        db.monitoring.log("drift", "psi", 0.5)
+        db.monitoring.log_failure("drift", "ks", "no data")
+        db.monitoring.log_many(ROWS, replace=NOON)
+        db.monitoring.log_many(ROWS, replace=NOON)
+        db.monitoring.expect("drift", "psi", interval=timedelta(days=1))
+        assert [series.metric_name for series in db.monitoring.series()] == ["ks", "psi"]
+        assert len(db.monitoring.latest()) == len(db.monitoring.series())
+        assert [row.metric_value for row in db.monitoring.history("drift", "psi")]
+
+
+def test_what_is_granted_for_single_calls_is_needed_by_these_alone(head: Database) -> None:
+    with roles.role(head, "jobs") as settings, DatabaseManager(settings) as db:
+        head.query(grants().partition("  GRANT DELETE")[0])
+        db.monitoring.log_many(ROWS)
+        assert len(db.monitoring.latest()) == 1
+        for call in (
+            lambda: db.monitoring.log_many(ROWS, replace=NOON),
+            db.monitoring.series,
+            lambda: db.monitoring.expect("drift", "psi"),
+        ):
+            with pytest.raises(NotPermittedError):
+                call()
+
+
+@pytest.mark.parametrize(
+    ("statement", "refused"),
+    [
+        ("TRUNCATE monitoring_metrics", "table monitoring_metrics"),
+        ("DELETE FROM model_versions", "table model_versions"),
+        ("ALTER TABLE model_versions ADD COLUMN note text", "table model_versions"),
+        ("DROP VIEW v_recent_monitoring", "view v_recent_monitoring"),
+        ("DELETE FROM mlops_internal.metric_series", "table metric_series"),
+        ("UPDATE alembic_version SET version_num = '0001'", "table alembic_version"),
+        ("SELECT mlops_internal.register_series('m', 't', 'n')", "function register_series"),
+        ("CALL mlops_internal.maintain()", "procedure maintain"),
+    ],
+)
+def test_a_jobs_role_may_not_do_more(jobs: Settings, statement: str, refused: str) -> None:
+    with DatabaseManager(jobs) as db, pytest.raises(MlopsDbError, match=f"(permission denied for|owner of) {refused}"):
+        db.execute_query(statement)
