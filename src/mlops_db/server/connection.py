@@ -51,6 +51,14 @@ class SafeCursor(Cursor):
         super().execute(query)
 
 
+class _Connection(Connection):
+    """psycopg2's, which it closes itself when Control-C ends a wait: then there is nothing to roll back."""
+
+    def __exit__(self, *raised: Any) -> None:
+        if not self.closed:
+            super().__exit__(*raised)
+
+
 def located(settings: Settings) -> Settings:
     """The settings with the host `embedded` replaced by the running embedded server's socket and port."""
     if settings.host != EMBEDDED:
@@ -73,6 +81,7 @@ def connect(settings: Settings, **parameters: Any) -> Connection:
     given: dict[str, Any] = {
         "fallback_application_name": "mlops-db",
         "client_encoding": "utf8",
+        "connection_factory": _Connection,
         **where.parameters,
         "host": where.host,
         "port": where.port,

@@ -1,0 +1,41 @@
+"""Control-C and SIGTERM while a command waits for the server: it ends at once, and says nothing of a broken connection."""
+
+import signal
+import subprocess
+
+import pytest
+
+from support.database import ROOT, SCRIPTS, TIMEOUT_S, Database
+from support.versions import another_session, wait_until
+
+COMMANDS = {
+    "adopt": ["adopt", "--dry-run"],
+    "check": ["check"],
+    "grant-reader": ["grant-reader", "pg_monitor"],
+    "history": ["history"],
+    "init": ["init"],
+    "maintain": ["maintain"],
+    "status": ["status"],
+}
+LOCKED = "LOCK TABLE alembic_version, monitoring_metrics, mlops_internal.migration_history IN ACCESS EXCLUSIVE MODE"
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
+def test_a_command_that_waits_can_be_interrupted(
+    head: Database, command: list[str], number: signal.Signals, code: int
+) -> None:
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = %s"
+    with another_session(head, "a writer", LOCKED):
+        process = subprocess.Popen(
+            [SCRIPTS / "mlops-db", *command],
+            env=head.environment,
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        wait_until(lambda: head.value(waiting, [head.settings.database]) == 1, "the command to wait")
+        process.send_signal(number)
+        _, err = process.communicate(timeout=TIMEOUT_S)
+    assert (process.returncode, err) == (code, "")
