@@ -6,6 +6,7 @@ Each worker starts a server of its own: of the embedded one's programs, or of th
 workers cannot share it: roles are the whole server's.
 """
 
+import signal
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # Ignored where a script has started this in the background; and so it would be by each process that a test starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if config.getoption("postgresql_host") is not None:
         return
     if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):

@@ -11,11 +11,11 @@ The triggers look at the rows of a statement together, so that no row of the cat
 do not touch. Its statement is planned anew each time, because the plan for one row is a bad one for 100,000: EXECUTE
 costs a tenth of a millisecond, a cached plan made COPY 10 to 20 % slower (docs/scaling.md).
 
-Registering is a function of its own, for engines that allow no trigger on the table: there the writer calls it. Both
-run with the rights of their owner, so that who may insert metrics need not be allowed anything else. So nobody but the
-owner may call them (GRANT EXECUTE ON FUNCTION mlops_internal.register_series to such a writer) or make a trigger of
-them; the trigger refuses any table but monitoring_metrics, whose columns have types of PostgreSQL's own; and what they
-name without a schema is PostgreSQL's (manual, "Writing SECURITY DEFINER Functions Safely").
+Registering is a function of its own: on an engine that allows no trigger on the table, the writer calls it. Both run with
+the rights of their owner, so a role that inserts metrics needs no other grant. Therefore only the owner may call them, or
+make a trigger of them; a writer that has to call one is granted EXECUTE on mlops_internal.register_series. The trigger
+refuses every table but monitoring_metrics, whose columns have types of PostgreSQL's own. What the functions name without
+a schema is PostgreSQL's (manual, "Writing SECURITY DEFINER Functions Safely").
 """
 
 from alembic import op

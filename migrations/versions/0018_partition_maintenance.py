@@ -3,15 +3,16 @@
 Why: each month needs its partition before its rows come, rows that came early or late belong into months, and the oldest
     months are to go when they are older than somebody wants to keep them. In SQL, so that `mlops-db maintain`, pg_cron
     (`CALL mlops_internal.maintain('90 days')`) and an Airflow task do the same.
-Locks: none. The functions themselves take ACCESS EXCLUSIVE on monitoring_metrics when they are called: for a moment
-    to create and to drop; and while rows are moved, some 0.7 seconds per 100,000 (docs/scaling.md), and those that stay
-    in monitoring_metrics_earlier are read once for each month that is moved out of it.
+Locks: none. When they are called, the functions take SHARE UPDATE EXCLUSIVE on monitoring_metrics, which keeps other
+    maintenance out, and then ACCESS EXCLUSIVE: for a moment to create and to drop; and while rows are moved, some 0.7
+    seconds per 100,000 (docs/scaling.md), and those that stay in monitoring_metrics_earlier are read once for each month
+    that is moved out of it.
 Loss on downgrade: nothing but the functions.
 
 Each function takes one step, in the transaction of its caller, and says what it did; NULL means that nothing is left to
-do. One maintenance at a time: they wait for each other, however short lock_timeout is, for a minute or as long as the
-setting mlops_db.lock_wait says, and look what is to do once it is their turn. The lock that they wait for is one of the
-table's, which only who may write to it can take. model_versions and retraining_decisions are never touched.
+do. Only one maintenance runs at a time. The next one waits for it, whatever lock_timeout says: for a minute, or as long
+as the setting mlops_db.lock_wait says. Then it looks what is left to do. Only a role that may write to the table can take
+the lock that they wait for. model_versions and retraining_decisions are never touched.
 
 They run with the rights of whoever calls them, who has to be the owner, and nobody else may call them. What they name
 without a schema is PostgreSQL's. A procedure that commits cannot have a search path of its own (manual, "CREATE
@@ -26,12 +27,14 @@ down_revision = "0017"
 # Every name below says its schema, so nothing that others put into public can be taken for it.
 SAFE_PATH = "SET search_path = pg_catalog, pg_temp"
 
-SAFE = "SET search_path = pg_catalog, pg_temp SET row_security = off SET timezone = 'UTC' SET datestyle = 'ISO'"
+FUNCTION_SETTINGS = (
+    "SET search_path = pg_catalog, pg_temp SET row_security = off SET timezone = 'UTC' SET datestyle = 'ISO'"
+)
 
 FUNCTIONS = {
     "metric_partitions()": f"""
 CREATE FUNCTION mlops_internal.metric_partitions() RETURNS TABLE (partition text, lower timestamptz, upper timestamptz)
-LANGUAGE sql STABLE {SAFE}
+LANGUAGE sql STABLE {FUNCTION_SETTINGS}
 AS $function$
     SELECT c.relname::text,
            CASE bounds.of[1] WHEN 'MINVALUE' THEN '-infinity' ELSE trim(bounds.of[1], '''')::timestamptz END,
@@ -45,7 +48,7 @@ $function$
 """,
     "begin_maintenance()": f"""
 CREATE FUNCTION mlops_internal.begin_maintenance() RETURNS void
-LANGUAGE plpgsql {SAFE}
+LANGUAGE plpgsql {FUNCTION_SETTINGS}
 AS $function$
 DECLARE
     owner constant text := (
@@ -85,7 +88,7 @@ $function$
 """,
     "name_of_month(timestamptz)": f"""
 CREATE FUNCTION mlops_internal.name_of_month(month timestamptz) RETURNS text
-LANGUAGE plpgsql {SAFE}
+LANGUAGE plpgsql {FUNCTION_SETTINGS}
 AS $function$
 DECLARE
     name constant text := 'monitoring_metrics_' || to_char(month, 'YYYY_MM');
@@ -101,7 +104,7 @@ $function$
 """,
     "create_next_partition(integer)": f"""
 CREATE FUNCTION mlops_internal.create_next_partition(months_ahead integer DEFAULT 3) RETURNS text
-LANGUAGE plpgsql STRICT {SAFE}
+LANGUAGE plpgsql STRICT {FUNCTION_SETTINGS}
 AS $function$
 DECLARE
     last constant timestamptz := date_trunc('month', CURRENT_TIMESTAMP) + months_ahead * interval '1 month';
@@ -129,7 +132,7 @@ $function$
 """,
     "move_earlier_month()": f"""
 CREATE FUNCTION mlops_internal.move_earlier_month() RETURNS text
-LANGUAGE plpgsql {SAFE}
+LANGUAGE plpgsql {FUNCTION_SETTINGS}
 AS $function$
 DECLARE
     -- What is older than ten years stays where it is: one stray row of 1970 is not worth hundreds of partitions.
@@ -169,7 +172,7 @@ $function$
 """,
     "partitions_older_than(interval)": f"""
 CREATE FUNCTION mlops_internal.partitions_older_than(keep interval) RETURNS SETOF text
-LANGUAGE plpgsql STABLE STRICT {SAFE}
+LANGUAGE plpgsql STABLE STRICT {FUNCTION_SETTINGS}
 AS $function$
 BEGIN
     IF keep > interval '1000 years' THEN
@@ -188,7 +191,7 @@ $function$
 """,
     "drop_partitions(interval)": f"""
 CREATE FUNCTION mlops_internal.drop_partitions(keep interval) RETURNS text[]
-LANGUAGE plpgsql STRICT {SAFE}
+LANGUAGE plpgsql STRICT {FUNCTION_SETTINGS}
 AS $function$
 DECLARE
     old text[];

@@ -164,20 +164,23 @@ class BlockedError(MlopsDbError):
 class DataLossError(MlopsDbError):
     """A downgrade in production would lose rows, or may."""
 
-    def __init__(self, message: str) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str = "Take a backup (pg_dump), then say -x allow-data-loss=true if that is what you want.",
+    ) -> None:
         """Take what would be lost."""
-        super().__init__(
-            message, hint="Take a backup (pg_dump), then say -x allow-data-loss=true if that is what you want."
-        )
+        super().__init__(message, hint=hint)
 
 
 class TransactionControlError(MlopsDbError):
-    """A revision ends the transaction that it runs in, which is the run's to end."""
+    """A revision ends the transaction that it runs in, which only the run may end."""
 
     def __init__(self, revision: str, words: str, *, done: str) -> None:
         """Take the revision's id, what it says, such as `COMMIT`, and what became of its statements."""
         super().__init__(
-            f"revision {revision} says {words}, and its transaction is the run's to end; {done}",
+            f"revision {revision} says {words}, but only the run may end its transaction; {done}",
             hint="Take it out. What has to run outside of a transaction goes into op.get_context().autocommit_block(): "
             "docs/writing-a-revision.md.",
         )

@@ -220,9 +220,7 @@ def _variables(environ: Mapping[str, str], env_file: Path) -> dict[str, str]:
         merged["POSTGRES_PASSWORD"] = ""
     for name, value in merged.items():
         if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
-            raise SettingsError(
-                f"{name} is not text in UTF-8", hint=f"Set {name} to UTF-8 text without NUL characters."
-            )
+            raise SettingsError(f"{name} holds a NUL character or is not UTF-8", hint=f"Set {name} to text in UTF-8.")
         if name != "POSTGRES_PASSWORD":
             _refuse_ends(value, name)
     return merged
@@ -272,7 +270,7 @@ def _from_file(path: Path) -> dict[str, str]:
 
 
 def _text_of(path: Path) -> str:
-    """Read the whole of `path`; where there is nothing, it says nothing."""
+    """Read the whole file; empty if there is none."""
     reason = "it is not text in UTF-8"
     try:
         # Looked at before it is opened: opening a FIFO would wait for somebody to write into it.
@@ -300,7 +298,7 @@ def _fault(binding: "Binding") -> str:
     quote, and whatever stands before a `=` is a name.
     """
     if binding.error:
-        return "is not a NAME=value that ends where its line does"
+        return "is not NAME=value, or a quote in it is not closed"
     key, value = binding.key or "", binding.value or ""
     statement = binding.original.string.strip()
     written = statement.partition("=")[2]
@@ -309,15 +307,15 @@ def _fault(binding: "Binding") -> str:
     another = rf"(?:^[^\w\n]*|[\s;])({_OURS})\W?\s*="
     swallowed = re.search(another, further_lines or bare, re.IGNORECASE | re.MULTILINE)
     if swallowed:
-        return f"runs on into {swallowed[1].upper()}"
+        return f"swallows the setting {swallowed[1].upper()}"
     one_quote = further_lines or (bare.endswith(("'", '"')) and bare.count(bare[-1]) == 1)
     if one_quote and key in _VARIABLES and key != "POSTGRES_PASSWORD":
         return f"gives {key} a value with a quote at one end only"
     seen = "".join(character for character in key if unicodedata.category(character) != "Cf")
     meant = re.search(rf"(?<!\w){_OURS}(?!\w)", seen, re.IGNORECASE)
     if meant and key not in _VARIABLES:
-        return f"does not spell {meant[0].upper()} as it is: in capitals, with nothing in or around it"
-    # Before 1.2.4, python-dotenv takes the comment for the value.
+        return f"misspells {meant[0].upper()}: write it in capitals, with nothing in or around it"
+    # Before 1.2.4, which an Airflow's constraints may forbid, python-dotenv takes the comment for the value.
     return "has a comment in place of a value" if bare and re.match(r"\s+#", written) else ""
 
 

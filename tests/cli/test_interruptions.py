@@ -1,4 +1,4 @@
-"""Control-C and SIGTERM while a command waits for the server: it ends at once, and says nothing of a broken connection."""
+"""Control-C and SIGTERM while a command waits for the server: it ends at once, and tells no other error."""
 
 import signal
 import subprocess

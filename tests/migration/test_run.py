@@ -10,7 +10,7 @@ import pytest
 from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
-from sqlalchemy import Connection, create_engine
+from sqlalchemy import URL, Connection, create_engine
 from sqlalchemy.pool import NullPool
 
 from mlops_db.errors import CallersTransactionError, StatementFailedError, UnmanagedDatabaseError
@@ -136,6 +136,20 @@ def test_the_caller_s_connection_decides_the_database_not_the_settings(empty: Da
 
     assert revision_of(empty) == [("0001",)]
     assert revision_of(head) == [(HEAD,)]
+
+
+def test_a_connection_of_another_driver_s_is_refused(empty: Database) -> None:
+    settings = empty.settings
+    url = URL.create(
+        "postgresql+psycopg", settings.user, host=settings.host, port=settings.port, database=settings.database
+    )
+    with (
+        create_engine(url, poolclass=NullPool).connect() as connection,
+        pytest.raises(CommandError, match="a connection of psycopg2's, and was given one of psycopg's"),
+    ):
+        command.upgrade(with_connection(empty, connection), "head")
+
+    assert relations(empty) == []
 
 
 # --sql

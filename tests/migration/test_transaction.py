@@ -1,4 +1,4 @@
-"""A revision's transaction is the run's to end: whatever the revision says to end it is refused before it is sent."""
+"""Only the run may end a revision's transaction: whatever the revision says to end it is refused before it is sent."""
 
 import textwrap
 from pathlib import Path

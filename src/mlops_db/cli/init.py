@@ -4,7 +4,7 @@ import sys
 from argparse import Namespace
 
 from mlops_db.errors import DriftedError
-from mlops_db.inspection.status import outlook
+from mlops_db.inspection.status import what_remains
 from mlops_db.schema.objects import TABLES, VIEWS
 from mlops_db.server.create_database import create_database
 from mlops_db.server.guests import EVERYBODY_NOTE
@@ -16,14 +16,14 @@ def run(_options: Namespace) -> int:
     settings = Settings.from_environment()
     create_database(settings)
     objects = (*TABLES, *VIEWS)
-    found = outlook(settings)
+    found = what_remains(settings)
     heading = f"Nothing to do, these {len(objects)} tables are there:"
     if found.pending:
         # Alembic takes most of a second to import; a container that restarts at head does without.
         from mlops_db.migration.commands import upgrade  # noqa: PLC0415
 
         upgrade(settings, progress=sys.stderr)
-        found = outlook(settings)
+        found = what_remains(settings)
         heading = f"Created {len(objects)} tables:"
     if found.missing:
         raise DriftedError(found.missing, settings.target)

@@ -105,7 +105,7 @@ class DatabaseStatus:
         return "drifted" if self.missing else "head"
 
 
-class Outlook(NamedTuple):
+class Remaining(NamedTuple):
     """What is left to do.
 
     Attributes:
@@ -119,7 +119,7 @@ class Outlook(NamedTuple):
     everybody_may_create: bool
 
 
-def outlook(settings: Settings) -> Outlook:
+def what_remains(settings: Settings) -> Remaining:
     """What an upgrade of the settings' database would run, and which of the six objects are not there.
 
     Raises:
@@ -130,7 +130,7 @@ def outlook(settings: Settings) -> Outlook:
     with _reading(settings) as cursor:
         current, oids = _revision_and_oids(cursor, settings)
         missing = tuple(name for name in (*TABLES, *VIEWS) if name not in oids)
-        return Outlook(pending(current) or (), missing, _value(cursor, f"SELECT {EVERYBODY_MAY_CREATE}"))
+        return Remaining(pending(current) or (), missing, _value(cursor, f"SELECT {EVERYBODY_MAY_CREATE}"))
 
 
 def everybody_may_create(settings: Settings) -> bool:

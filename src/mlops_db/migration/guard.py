@@ -14,7 +14,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from mlops_db.errors import BehindHeadError, DataLossError, UnknownRevisionError, UnmanagedDatabaseError
-from mlops_db.migration.row_values import HIDDEN_BY, own_value, told
+from mlops_db.migration.row_values import HIDDEN_BY, own_value, rows_in_words
 from mlops_db.schema.objects import PRESENT_SQL, TABLES
 from mlops_db.schema.recorded import VERSION_TABLE_IS_PLAIN, refuse_odd_version_table
 
@@ -66,11 +66,12 @@ class Loss:
 
     Attributes:
         what: in the words of a message: `12 rows of model_versions`.
-        may_be_carried: whether the downgrade writes elsewhere too, so that it may have brought them there by then.
+        certain: false if the downgrade writes elsewhere, too, and may have brought them there by then, or if its SQL
+            cannot be told without running it.
     """
 
     what: str
-    may_be_carried: bool = False
+    certain: bool = True
 
 
 _PART = r'(?:"(?:[^"]|"")+"|[\w$]+)'
@@ -114,19 +115,18 @@ def losses(connection: Connection, downgrades: Mapping[str, str | None]) -> list
 
     Args:
         connection: where the rows are.
-        downgrades: the SQL of each revision's downgrade; None if it cannot be told without running it, which counts as
-            a loss.
+        downgrades: the SQL of each revision's downgrade; None if it cannot be told without running it.
     """
     return [loss for revision, sql in downgrades.items() for loss in _losses_of(connection, revision, sql)]
 
 
 def refuse_losses(found: Sequence[Loss]) -> None:
-    """Refuse the downgrade before it begins, unless there is none, or only what it may have carried elsewhere by then.
+    """Refuse the downgrade before it begins, unless no loss is certain: the rest is judged while it runs.
 
     Raises:
         DataLossError: names what would be lost.
     """
-    certain = [loss.what for loss in found if not loss.may_be_carried]
+    certain = [loss.what for loss in found if loss.certain]
     if certain:
         raise DataLossError(
             f"MLOPS_ENV is production and this downgrade would lose {', '.join(certain)}; nothing was changed"
@@ -135,7 +135,7 @@ def refuse_losses(found: Sequence[Loss]) -> None:
 
 def _losses_of(connection: Connection, revision: str, sql: str | None) -> Iterator[Loss]:
     if sql is None or _SCHEMA_GOES.search(sql):
-        yield Loss(f"what revision {revision} takes away, which cannot be told without running it")
+        yield Loss(f"what revision {revision} takes away", certain=False)
         return
     carries = _CARRIES.search(sql) is not None
     # What the downgrade itself names anew still has its old name now.
@@ -148,7 +148,7 @@ def _losses_of(connection: Connection, revision: str, sql: str | None) -> Iterat
     for table, column in gone:
         what = _counted(connection, renamed.get(table, table), column)
         if what is not None:
-            yield Loss(what, may_be_carried=carries)
+            yield Loss(what, certain=not carries)
 
 
 def _counted(connection: Connection, written: str, column: str | None) -> str | None:
@@ -175,4 +175,4 @@ def _counted(connection: Connection, written: str, column: str | None) -> str | 
         if getattr(error.orig, "pgcode", None) not in _TOOK_TOO_LONG:
             raise
         about, rows = "about ", estimate
-    return f"{about}{told(rows)} of {place}" if rows else None
+    return f"{about}{rows_in_words(rows)} of {place}" if rows else None

@@ -26,7 +26,7 @@ import sqlalchemy
 
 from mlops_db.errors import LockLostError, TransactionControlError
 from mlops_db.migration import lock, view_grants
-from mlops_db.migration.transaction import HALF_DONE, STILL_THE_SAME
+from mlops_db.migration.transaction import HALF_DONE, REVISION_OF_TRANSACTION
 from mlops_db.server.connection import SafeCursor, connect, explained_statement_failure
 from mlops_db.server.guests import REFUSE_GUESTS
 
@@ -68,13 +68,13 @@ _ENTER = f"""
     RETURNING id, {view_grants.SAVED} <> ''
 """
 _APPLIED = f"""
-    {{guests}};
+    {REFUSE_GUESTS.replace("%", "%%")}
     WITH ended AS (
         UPDATE mlops_internal.migration_history
            SET outcome = 'applied', finished_at = clock_timestamp() WHERE id = %(id)s
     )
-    SELECT {lock.HELD}, {STILL_THE_SAME}
-""".format(guests=REFUSE_GUESTS.removesuffix(";").replace("%", "%%"))
+    SELECT {lock.HELD}, {REVISION_OF_TRANSACTION}
+"""
 _FAILED = """
     UPDATE mlops_internal.migration_history
        SET outcome = 'failed', error = %(error)s, finished_at = clock_timestamp() WHERE id = %(id)s

@@ -6,8 +6,8 @@ rewritten has another file. So one look after each statement of the revision tel
 did, the statement is taken back, by its savepoint; what it would take is measured while it is still there, under a lock
 that keeps others from writing; and the statement is sent once more. Only such a statement costs more than the look.
 
-A row is not lost if its table, or one that this downgrade has filled, holds its like afterwards. A value is not lost if
-a column that this downgrade has added to the table holds the same.
+A row is not lost if its table, or one that this downgrade has filled, holds an equal row afterwards. A value is not
+lost if a column that this downgrade has added to the table holds the same.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import psycopg2.extensions
 
 from mlops_db.errors import DataLossError
 from mlops_db.migration.row_comparison import count_values, missing_rows, rows_of
-from mlops_db.migration.row_values import own_value, told
+from mlops_db.migration.row_values import own_value, rows_in_words
 from mlops_db.migration.statements import is_savepoint
 from mlops_db.migration.table_changes import Harm, harm_between, look, value
 
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from mlops_db.migration.table_changes import Table, Tables
 
 SAVEPOINT = "mlops_db_judge"
-POLL_S = 0.01
-SHORTEST_MS = 1
+_POLL_S = 0.01
+_SHORTEST_MS = 1
 # How long the rows are counted that a refusal tells of, under whatever lock the downgrade has by then.
 COUNT_TIMEOUT = "2s"
 
@@ -50,25 +50,18 @@ _LOCK_TIMEOUT_MS = "SELECT setting::int FROM pg_settings WHERE name = 'lock_time
 class Judge:
     """Carries the statements of one downgrade out, and refuses what would lose rows."""
 
-    def __init__(self, driver: Any, revision: str, *, insists: bool) -> None:
+    def __init__(self, driver: Any, revision: str, *, keep_readers_out: bool) -> None:
         """Take what is judged.
 
         Args:
             driver: psycopg2's connection of the run.
             revision: the id of the revision that is taken back.
-            insists: whether readers, too, are kept from a table while it is measured, because it did not work without.
-
-        Raises:
-            DataLossError: it is another driver's.
+            keep_readers_out: whether readers, too, are kept from a table while it is measured: on a second attempt,
+                after the first one did not get its lock.
         """
-        if not isinstance(driver, psycopg2.extensions.connection):
-            raise DataLossError(
-                "MLOPS_ENV is production, and what a downgrade does to rows can only be seen on a connection of "
-                f"psycopg2's; revision {revision} was not taken back"
-            )
         self._cursor = psycopg2.extensions.cursor(driver)
         self._revision = revision
-        self._insists = insists
+        self._readers_kept_out = keep_readers_out
         self._start: Tables = {}
         self._seen: Tables = {}
         self._relied_on: set[int] = set()
@@ -82,7 +75,11 @@ class Judge:
         """
         self._cursor.execute("SHOW track_counts")
         if self._cursor.fetchone() != ("on",):
-            self._refuse(["what nobody can tell, because track_counts is off on this server"])
+            raise DataLossError(
+                "MLOPS_ENV is production and track_counts is off on this server, so nobody can tell whether this "
+                f"downgrade loses rows; revision {self._revision} was not taken back",
+                hint="Let a superuser set track_counts = on; or take a backup, then say -x allow-data-loss=true.",
+            )
         self._seen, _ = look(self._cursor)
         self._start = self._start or self._seen
 
@@ -122,7 +119,7 @@ class Judge:
         if self._refusal is not None:
             raise self._refusal
         seen, locked = look(self._cursor)
-        self._refuse(f"what nobody can tell of {self._shown(root)}" for root in self._harm(seen, locked))
+        self._refuse(f"an unknown part of {self._shown(root)}" for root in self._harm(seen, locked))
         everything_now = "SET CONSTRAINTS ALL IMMEDIATE"  # a deferred trigger may delete, too
         self.carry_out(everything_now, lambda: self._cursor.execute(everything_now))
 
@@ -146,7 +143,7 @@ class Judge:
         filled = self._filled(after_first)
         if not filled:  # then nothing can be carried anywhere, and what was deleted has been counted
             self._refuse(
-                f"{told(done.deleted)} of {self._shown(root)}"
+                f"{rows_in_words(done.deleted)} of {self._shown(root)}"
                 for root, done in harm.items()
                 if done.deleted and not done.whole
             )
@@ -166,7 +163,7 @@ class Judge:
             elif missing := missing_rows(
                 self._cursor, rows_of(tables), tables[0], [before[oid] for oid in filled if oid in before]
             ):
-                losses.append(f"{told(missing)} of {self._shown(root)}")
+                losses.append(f"{rows_in_words(missing)} of {self._shown(root)}")
         self._refuse(losses)
         self._keep_everybody_out(harm)
         execute()
@@ -176,7 +173,7 @@ class Judge:
         for root, copy in copies.items():
             holders = [after[oid] for oid in sorted({*filled, root}) if oid in after]
             if missing := missing_rows(self._cursor, f"SELECT * FROM pg_temp.{copy}", taken[root][0], holders):
-                losses.append(f"{told(missing)} of {self._shown(root)}")
+                losses.append(f"{rows_in_words(missing)} of {self._shown(root)}")
             self._cursor.execute(f"DROP TABLE pg_temp.{copy}")
         changed = {root: counted for root, counted in values.items() if harm[root].values}
         losses += [loss for root, counted in changed.items() for loss in self._fewer(before, after, root, counted)]
@@ -192,7 +189,7 @@ class Judge:
     def _dropped_values(self, harm: Mapping[int, Harm], values: Mapping[int, Mapping[str, int]]) -> list[str]:
         """What is in the columns that go; known beforehand, unless the statement changes values, too."""
         return [
-            f"{told(count)} of {self._shown(root)}.{column}"
+            f"{rows_in_words(count)} of {self._shown(root)}.{column}"
             for root, counted in values.items()
             if not harm[root].values
             for column, count in counted.items()
@@ -202,7 +199,7 @@ class Judge:
     def _unforeseen(self, measured: Mapping[int, Harm], done: Mapping[int, Harm]) -> list[str]:
         """What a statement has done that it did not do the first time."""
         return [
-            f"what nobody can tell of {self._shown(root)}"
+            f"an unknown part of {self._shown(root)}"
             for root, harm in done.items()
             if root not in measured or not measured[root].covers(harm)
         ]
@@ -250,7 +247,7 @@ class Judge:
     def _keep_writers_out(self, harm: Mapping[int, Harm]) -> None:
         """Keep others from writing to the tables while they are measured; only where we insist, from reading, too."""
         for root, done in harm.items():
-            mode = "ACCESS EXCLUSIVE" if done.locks and self._insists else "SHARE ROW EXCLUSIVE"
+            mode = "ACCESS EXCLUSIVE" if done.locks and self._readers_kept_out else "SHARE ROW EXCLUSIVE"
             for table in self._tables_of(root, done):
                 self._cursor.execute(f"LOCK TABLE {table.only}{table.sql} IN {mode} MODE")
 
@@ -261,7 +258,7 @@ class Judge:
         end their transaction at once.
         """
         tables = [table for root, done in harm.items() if done.locks for table in self._tables_of(root, done)]
-        if self._insists or not tables:
+        if self._readers_kept_out or not tables:
             return
         lock = f"LOCK TABLE {', '.join(f'{table.only}{table.sql}' for table in tables)} IN ACCESS EXCLUSIVE MODE"
         roots = {table.oid for table in tables}
@@ -273,12 +270,12 @@ class Judge:
         while not self._gets(f"{lock} NOWAIT"):
             in_use, waits_for_us = value(self._cursor, _OTHERS.format(oids=oids))
             # Before PostgreSQL 18 NOWAIT gives up if a writer waits behind our first lock; a wait goes ahead of him.
-            if not in_use and self._gets(f"SET LOCAL lock_timeout = {SHORTEST_MS}; {lock}"):
+            if not in_use and self._gets(f"SET LOCAL lock_timeout = {_SHORTEST_MS}; {lock}"):
                 break
             if waits_for_us or time.monotonic() > deadline:
                 self._cursor.execute(f"{lock} NOWAIT")
                 break
-            time.sleep(POLL_S)
+            time.sleep(_POLL_S)
         self._cursor.execute(f"SET LOCAL lock_timeout = {timeout}")
 
     def _gets(self, lock: str) -> bool:
@@ -298,7 +295,7 @@ class Judge:
     def _counted(self, tables: list[Table]) -> str:
         try:
             self._cursor.execute(f"SAVEPOINT mlops_db_count; SET LOCAL statement_timeout = '{COUNT_TIMEOUT}'")
-            return told(sum(value(self._cursor, f"SELECT count(*) FROM ONLY {table.sql}") for table in tables))
+            return rows_in_words(sum(value(self._cursor, f"SELECT count(*) FROM ONLY {table.sql}") for table in tables))
         except psycopg2.errors.QueryCanceled:
             self._cursor.execute("ROLLBACK TO SAVEPOINT mlops_db_count")
             oids = ", ".join(str(table.oid) for table in tables)
@@ -307,7 +304,7 @@ class Judge:
                 "SELECT sum(greatest(reltuples, pg_stat_get_live_tuples(oid), 1))::bigint"
                 f" FROM pg_class WHERE oid IN ({oids})",
             )
-            return f"about {told(estimate)}"
+            return f"about {rows_in_words(estimate)}"
 
     def _copied(self, root: int, tables: list[Table]) -> str:
         name = f"mlops_db_rows_{root}"
@@ -346,7 +343,7 @@ class Judge:
         found = {names[number]: counts[column.name] for number, column in now.items()} | {"": counts[""]}
         shown = self._shown(root)
         return [
-            f"{told(least)} of {shown}{f'.{name}' if name else ''}"
+            f"{rows_in_words(least)} of {shown}{f'.{name}' if name else ''}"
             for name, count in counted.items()
             if (least := count - found.get(name, 0)) > 0
         ]

@@ -31,7 +31,7 @@ def rows_of(tables: Iterable[Table]) -> str:
 
 
 def missing_rows(cursor: Cursor, rows: str, table: Table, holders: list[Table]) -> int:
-    """How many rows have no like elsewhere.
+    """How many rows have no equal row in the holders.
 
     A table that lacks a column can hold them only if none of them has a value of its own there. What all tables have in
     common is compared.
@@ -40,7 +40,7 @@ def missing_rows(cursor: Cursor, rows: str, table: Table, holders: list[Table]) 
         cursor: of the transaction.
         rows: a query for the rows.
         table: the table that they are of.
-        holders: the tables that may hold their like.
+        holders: the tables that may hold their equals.
     """
     names = {column.name: column.type for column in table.columns.values()}
     usable: list[dict[str, str]] = []

@@ -26,6 +26,6 @@ def own_value(column: str, default: str | None) -> str:
     return f"{column} IS NOT NULL"
 
 
-def told(rows: int) -> str:
+def rows_in_words(rows: int) -> str:
     """Such as `1 row`, `1,200 rows`."""
     return f"{rows:,} {'row' if rows == 1 else 'rows'}"

@@ -9,27 +9,29 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 import psycopg2
+import psycopg2.extensions
 from alembic.runtime.migration import RevisionStep
 from alembic.util import CommandError
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from mlops_db.errors import InterruptedRunError, MlopsDbError, SettingsError, UnfinishedRevisionError
+import mlops_db.migration.operations  # noqa: F401  (registers the operations)
+from mlops_db.errors import InterruptedRunError, MlopsDbError, RefusedError, UnfinishedRevisionError
 from mlops_db.migration import history, lock, view_grants
 from mlops_db.migration.guard import losses, refuse_losses, refuse_wrong_database
 from mlops_db.migration.judge import Judge
 from mlops_db.migration.numbering import give_merge_next_number, give_next_number
-from mlops_db.migration.operations import TIMEOUTS  # loading it also registers the operations
 from mlops_db.migration.options import Options
 from mlops_db.migration.plan import plan_lines, step_name
 from mlops_db.migration.preview import written_sql
 from mlops_db.migration.progress import Progress
 from mlops_db.migration.retry import with_retries
-from mlops_db.migration.session import LEGACY_TIMEZONE, migration_connection
-from mlops_db.migration.transaction import REVISION_PATH, is_autocommit, revision_script, revision_statements
+from mlops_db.migration.script import write_script
+from mlops_db.migration.session import migration_connection
+from mlops_db.migration.transaction import REVISION_PATH, is_autocommit, revision_statements
 from mlops_db.migration.watch import Watch
 from mlops_db.schema.base import metadata
-from mlops_db.server.connection import SAFE_PATH, explained_statement_failure, wait_interruptibly
-from mlops_db.server.guests import REFUSE_GUESTS
+from mlops_db.server.connection import explained_statement_failure, wait_interruptibly
+from mlops_db.server.guests import REFUSE_GUESTS, SAFE_PATH
 from mlops_db.settings import Settings
 
 if TYPE_CHECKING:
@@ -50,12 +52,12 @@ PINNED = {"search_path": SAFE_PATH, "row_security": "off"}
 def run(context: EnvironmentContext) -> None:
     """Carry out the command that Alembic was given.
 
-    Without further ado the environment says where to connect, and the command line shows progress on standard error.
+    By default the environment says where to connect, and the command line shows progress on standard error.
     A program may say otherwise in `config.attributes`:
 
     - `settings`: the Settings to use.
-    - `connection`: a connection to use. If it is in a transaction of its caller's, everything happens in that
-      transaction and nothing is tried twice.
+    - `connection`: a connection of psycopg2's to use. If it is in a transaction of its caller's, everything happens in
+      that transaction and nothing is tried twice.
     - `progress`: a text stream that is told what happens.
 
     Raises:
@@ -72,7 +74,7 @@ def run(context: EnvironmentContext) -> None:
         settings = config.attributes.get("settings") or Settings.from_environment()
         options = Options.parse(context.get_x_argument(as_dictionary=False), settings)
         if context.is_offline_mode():
-            _write_sql(context, options)
+            write_script(context, options)
         elif _only_writes_a_file(context):
             context.run_migrations()
         else:
@@ -113,7 +115,7 @@ class _Run:
         self.callers_transaction = connection.in_transaction()
         self.history = history.History(connection, callers_transaction=self.callers_transaction)
         self.running = ""
-        self.judged: set[str] = set()
+        self.attempted_downgrades: set[str] = set()
         self.grants_saved = False
         self.total = 0
         self.done = 0
@@ -178,7 +180,7 @@ class _Run:
             revisions = [step for step in steps if isinstance(step, RevisionStep)]
             self.guard(revisions)
             for step in revisions:
-                step.migration_fn = self.watched(step)
+                step.migration_fn = self.in_transaction(step)
             self.total = len(steps)
 
             def left(*_: Any) -> list[Any]:
@@ -208,10 +210,10 @@ class _Run:
         self.end_reading()
         if found and self.protects_rows:
             refuse_losses(found)
-        if lost := ", ".join(loss.what for loss in found if not loss.may_be_carried):
+        if lost := ", ".join(loss.what for loss in found if loss.certain):
             self.progress.note(f"warning: this downgrade loses {lost}")
-        if removed := ", ".join(loss.what for loss in found if loss.may_be_carried):
-            self.progress.note(f"warning: this downgrade removes {removed}, and may have copied them before")
+        if perhaps := ", ".join(loss.what for loss in found if not loss.certain):
+            self.progress.note(f"warning: this downgrade may lose {perhaps}")
 
     @property
     def protects_rows(self) -> bool:
@@ -267,7 +269,7 @@ class _Run:
             self.progress.done()
             self.done += 1
 
-    def watched(self, step: RevisionStep) -> Callable[..., None]:
+    def in_transaction(self, step: RevisionStep) -> Callable[..., None]:
         revision, migrate = step.revision.revision, step.migration_fn
 
         @wraps(migrate)
@@ -275,8 +277,8 @@ class _Run:
             judge = None
             if self.protects_rows and not step.is_upgrade:
                 driver = self.connection.connection.dbapi_connection
-                judge = Judge(driver, revision, insists=revision in self.judged)
-                self.judged.add(revision)
+                judge = Judge(driver, revision, keep_readers_out=revision in self.attempted_downgrades)
+                self.attempted_downgrades.add(revision)
             with revision_statements(self.context.get_context(), revision, judge):
                 migrate(**options)
 
@@ -347,85 +349,15 @@ def _only_writes_a_file(context: EnvironmentContext) -> bool:
     return False
 
 
-# In the step's transaction, so that nothing of it happens to a database that is somewhere else, also where a script is
-# run on after an error.
-_REFUSE_ANOTHER_REVISION = """\
-DO $at$
-DECLARE
-    wanted constant text[] := ARRAY[{revisions}]::text[];
-    found constant text[] := ARRAY(SELECT version_num FROM public.alembic_version ORDER BY version_num);
-BEGIN
-    -- Beside another branch, there are more.
-    IF NOT found @> wanted OR (wanted = '{{}}' AND found <> wanted) THEN
-        RAISE object_not_in_prerequisite_state USING
-            MESSAGE = format('this database is at revision %s, and the script goes on from %s; nothing was changed',
-                             coalesce(nullif(array_to_string(found, ', '), ''), 'base'),
-                             coalesce(nullif(array_to_string(wanted, ', '), ''), 'base')),
-            HINT = 'Write the script for it: alembic upgrade <its revision>:head --sql';
-    END IF;
-END $at$;"""
-
-
-def _write_sql(context: EnvironmentContext, options: Options) -> None:
-    if options.plan:
-        raise SettingsError("-x plan=true looks at the database, and --sql must not", hint="Leave one of them out.")
-    timeouts = {"lock_timeout": options.lock_timeout, "statement_timeout": options.statement_timeout}
-    context.configure(dialect_name="postgresql")  # until then Alembic keeps to itself which steps it has
-    alembics_steps: Steps = context.get_context().opts["fn"]
-
-    def steps(heads: Any, migration: MigrationContext) -> Iterator[Any]:
-        for step in alembics_steps(heads, migration):
-            write(view_grants.SAVE)
-            if isinstance(step, RevisionStep):
-                step.migration_fn = guarded(step, migration)
-            yield step
-
-    def guarded(step: RevisionStep, migration: MigrationContext) -> Callable[..., None]:
-        migrate = step.migration_fn
-
-        @wraps(migrate)
-        def within(**arguments: Any) -> None:
-            write(_REFUSE_ANOTHER_REVISION.format(revisions=", ".join(map(repr, step.from_revisions_no_deps))))
-            with revision_script(migration, step.revision.revision):
-                migrate(**arguments)
-
-        return within
-
-    def before_commit(*, step: MigrationInfo, **_: Any) -> None:
-        write(REFUSE_GUESTS)
-        write(view_grants.RESTORE)
-        write(history.scripted(step))
-
-    further: dict[str, Any] = {TIMEOUTS: timeouts, "fn": steps, "on_version_apply": before_commit}
-    context.configure(
-        dialect_name="postgresql",
-        literal_binds=True,
-        dialect_opts={"paramstyle": "named"},
-        target_metadata=metadata,
-        transaction_per_migration=True,
-        version_table_schema="public",
-        **further,
-    )
-    write = context.get_context().impl.static_output
-    session = {
-        "search_path": SAFE_PATH,
-        "row_security": "off",
-        "timezone": "'UTC'",
-        LEGACY_TIMEZONE: f"'{options.legacy_timezone}'",
-        **timeouts,
-    }
-    write("\n".join(f"SET {name} = {value};" for name, value in session.items()))
-    write(REFUSE_GUESTS)
-    write(history.CREATE.strip())
-    with context.begin_transaction():
-        context.run_migrations()
-    write("\n".join(f"RESET {name};" for name in session))
-
-
 @contextmanager
 def _connection(config: Config, settings: Settings, options: Options) -> Iterator[Connection]:
     given: Connection | None = config.attributes.get("connection")
     if given is not None:
+        if not isinstance(given.connection.dbapi_connection, psycopg2.extensions.connection):
+            raise RefusedError(
+                f"a run needs a connection of psycopg2's, and was given one of {given.dialect.driver}'s",
+                hint="Make it with create_engine('postgresql+psycopg2://...'), or let the run connect by itself.",
+            )
         with _pinned(given):
             yield given
         return

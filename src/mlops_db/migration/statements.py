@@ -20,7 +20,7 @@ _TOKEN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _BLOCK_EDGE = re.compile(r"/\*|\*/")
-FIRST_WORDS = 4
+_FIRST_WORDS = 4
 _ENDS = {("COMMIT",), ("END",), ("ABORT",), ("ROLLBACK",), ("PREPARE", "TRANSACTION")}
 _KEEPS = re.compile(r"ROLLBACK (?:WORK |TRANSACTION )?TO\b")
 _MARKS = ("SAVEPOINT", "RELEASE", "ROLLBACK")
@@ -57,7 +57,7 @@ def _statements(sql: str) -> Iterator[tuple[str, ...]]:
             depth += 1
         elif part == ")" or (depth and part == "END"):
             depth = max(depth - 1, 0)
-        if part not in ";()" and len(words) < FIRST_WORDS:
+        if part not in ";()" and len(words) < _FIRST_WORDS:
             words.append(part)
         last = part
     if words:

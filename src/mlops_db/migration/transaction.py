@@ -1,13 +1,13 @@
 """The transaction that a revision's statements run in: where they look for names, and that it is not theirs to end.
 
 Each revision is one transaction, in which the run also records that the revision is done. A COMMIT of the revision's
-own would apply one half of it whatever becomes of the other, so it is refused before it is sent: the text of each
-statement is read, and psycopg2's and SQLAlchemy's methods are watched. Alembic's autocommit_block() is the way out.
+own would apply one half of it whatever becomes of the other. So it is refused before it is sent: each statement is
+read, and psycopg2's and SQLAlchemy's methods refuse, too. Alembic's autocommit_block() is the way out.
 """
 
 from __future__ import annotations
 
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import psycopg2
@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from mlops_db.errors import DataLossError, MlopsDbError, TransactionControlError
 from mlops_db.migration.statements import ends_transaction
-from mlops_db.server.connection import SAFE_PATH
+from mlops_db.server.guests import SAFE_PATH
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -34,25 +34,25 @@ if TYPE_CHECKING:
 REVISION_PATH = "public, pg_temp"
 # Set for the revision's transaction only: where it is missing at the end, that was another transaction.
 _MARK = "mlops_db.revision"
-STILL_THE_SAME = f"current_setting('{_MARK}', true)"
+REVISION_OF_TRANSACTION = f"current_setting('{_MARK}', true)"
 NOTHING_DONE = "nothing of it was applied"
 HALF_DONE = "what came before that stays, and nothing of what came after it was applied"
 
 
 class RunConnection(psycopg2.extensions.connection):
-    """psycopg2's connection, which a revision cannot end the transaction of by psycopg2's own methods.
+    """A connection whose commit() and rollback() are refused while a revision runs.
 
     Attributes:
-        watch: what a revision that runs is held to; None while none runs.
+        transaction: what a revision that runs is held to; None while none runs.
     """
 
-    watch: Watch | None = None
+    transaction: RevisionTransaction | None = None
 
     def cursor(self, *args: Any, **parameters: Any) -> Any:
-        """Make a cursor; while a revision runs, of whatever class, one that is watched."""
-        if self.watch is not None:
+        """Make a cursor; while a revision runs, of whatever class, one that reads what it sends."""
+        if self.transaction is not None:
             wanted = parameters.get("cursor_factory") or self.cursor_factory
-            parameters["cursor_factory"] = _watched_class(wanted, self.watch)
+            parameters["cursor_factory"] = _held_cursor(wanted, self.transaction)
         return super().cursor(*args, **parameters)
 
     def commit(self) -> None:
@@ -66,11 +66,11 @@ class RunConnection(psycopg2.extensions.connection):
         super().rollback()
 
     def _refuse(self, method: str) -> None:
-        if self.watch is not None:
-            self.watch.refuse(method)
+        if self.transaction is not None:
+            self.transaction.refuse(method)
 
 
-class Watch:
+class RevisionTransaction:
     """What the statements of one revision are held to.
 
     Attributes:
@@ -117,10 +117,8 @@ class Watch:
             raise self._refusal from error
 
     def _require_transaction(self, driver: Any) -> None:
-        """What was sent by a cursor of another class was not read; but then psycopg2 does not know that it is over."""
-        if isinstance(driver, psycopg2.extensions.connection) and (
-            driver.info.transaction_status == psycopg2.extensions.TRANSACTION_STATUS_IDLE
-        ):
+        """Refuse if the transaction is over: a cursor that we did not make may have ended it."""
+        if driver is not None and driver.info.transaction_status == psycopg2.extensions.TRANSACTION_STATUS_IDLE:
             self.refuse("COMMIT or ROLLBACK", done=HALF_DONE)
 
     def read(self, statement: str) -> None:
@@ -165,7 +163,7 @@ class Watch:
             self.judge.carry_out(statement, execute)
             self.judge.conclude()
         except psycopg2.errors.ActiveSqlTransaction:
-            # CREATE INDEX CONCURRENTLY and its like: what cannot run in a transaction touches no rows.
+            # CREATE INDEX CONCURRENTLY and its like have to run alone; none of them deletes rows of our tables.
             control.execute("ROLLBACK")
             execute()
         except psycopg2.errors.InvalidTransactionTermination:
@@ -199,26 +197,27 @@ def revision_statements(migration: MigrationContext, revision: str, judge: Judge
     """
     connection = migration.connection
     assert connection is not None
+    driver: Any = connection.connection.dbapi_connection
 
     def enter() -> None:
-        with closing(_unwatched(connection)) as cursor:
+        with psycopg2.extensions.cursor(driver) as cursor:  # of a class that reads nothing
             cursor.execute(f"SELECT pg_catalog.set_config('{_MARK}', %(mark)s, true)", {"mark": revision})
-        if judge is not None and not watch.outside:
+        if judge is not None and not transaction.outside:
             judge.begin()
 
     def leave() -> None:
-        watch.end(connection.connection.dbapi_connection)
+        transaction.end(driver)
 
-    watch = Watch(revision, judge)
-    watch.outside = is_autocommit(connection)
+    transaction = RevisionTransaction(revision, judge)
+    transaction.outside = is_autocommit(connection)
     connection.exec_driver_sql(f"SET search_path = {REVISION_PATH}")
     enter()
-    with _watched(connection, watch), _autocommit_block(migration, watch, leave=leave, enter=enter):
+    with _held(connection, transaction), _autocommit_block(migration, transaction, leave=leave, enter=enter):
         try:
             yield
         except Exception as error:
             if not isinstance(error, MlopsDbError):
-                watch.say_refusal(error)
+                transaction.say_refusal(error)
             raise
         leave()
     connection.exec_driver_sql(f"SET search_path = {SAFE_PATH}")
@@ -235,19 +234,19 @@ def revision_script(migration: MigrationContext, revision: str) -> Iterator[None
     Raises:
         TransactionControlError: one of them ends the transaction.
     """
-    watch = Watch(revision, None)
+    transaction = RevisionTransaction(revision, None)
     write = migration.impl.static_output
 
     def read_and_write(text: str) -> None:
-        watch.read(text)
+        transaction.read(text)
         write(text)
 
     write(f"SET search_path = {REVISION_PATH};")
     migration.impl.static_output = read_and_write  # type: ignore[method-assign]  # of this one script
     try:
-        with _autocommit_block(migration, watch, leave=watch.end, enter=lambda: None):
+        with _autocommit_block(migration, transaction, leave=transaction.end, enter=lambda: None):
             yield
-            watch.end()
+            transaction.end()
     finally:
         migration.impl.static_output = write  # type: ignore[method-assign]  # as before
     write(f"SET search_path = {SAFE_PATH};")
@@ -255,7 +254,11 @@ def revision_script(migration: MigrationContext, revision: str) -> Iterator[None
 
 @contextmanager
 def _autocommit_block(
-    migration: MigrationContext, watch: Watch, *, leave: Callable[[], None], enter: Callable[[], None]
+    migration: MigrationContext,
+    transaction: RevisionTransaction,
+    *,
+    leave: Callable[[], None],
+    enter: Callable[[], None],
 ) -> Iterator[None]:
     """Within the block, let Alembic's own leave the transaction and come back into another."""
     alembics = migration.autocommit_block
@@ -263,16 +266,16 @@ def _autocommit_block(
     @contextmanager
     def autocommit_block() -> Iterator[None]:
         leave()
-        before, watch.outside = watch.outside, True
+        before, transaction.outside = transaction.outside, True
         try:
             with alembics():
                 yield
         except Exception:
-            watch.outside = before
+            transaction.outside = before
             with suppress(SQLAlchemyError, psycopg2.Error):  # the revision may go on, unless the connection broke
                 enter()
             raise
-        watch.outside = before
+        transaction.outside = before
         enter()
 
     migration.autocommit_block = autocommit_block  # type: ignore[method-assign]  # of this one context
@@ -283,57 +286,47 @@ def _autocommit_block(
 
 
 @contextmanager
-def _watched(connection: Connection, watch: Watch) -> Iterator[None]:
-    """Hold all that is sent over the connection, by whatever way, to what `watch` says."""
+def _held(connection: Connection, transaction: RevisionTransaction) -> Iterator[None]:
+    """Hold all that is sent over the connection, by whatever way, to the rules of `transaction`."""
     driver: Any = connection.connection.dbapi_connection
-    if not isinstance(driver, psycopg2.extensions.connection):  # a program's, by another driver
-        yield
-        return
 
     def refuse_commit(_: Connection) -> None:
-        watch.refuse("commit()")
+        transaction.refuse("commit()")
 
     def refuse_rollback(_: Connection) -> None:
-        watch.refuse("rollback()")
+        transaction.refuse("rollback()")
 
     event.listen(connection, "commit", refuse_commit)
     event.listen(connection, "rollback", refuse_rollback)
     before = driver.cursor_factory
     if isinstance(driver, RunConnection):
-        driver.watch = watch
+        driver.transaction = transaction
     else:
-        driver.cursor_factory = _watched_class(before, watch)
+        driver.cursor_factory = _held_cursor(before, transaction)
     try:
         yield
     finally:
         if isinstance(driver, RunConnection):
-            driver.watch = None
+            driver.transaction = None
         driver.cursor_factory = before
         event.remove(connection, "commit", refuse_commit)
         event.remove(connection, "rollback", refuse_rollback)
 
 
-def _watched_class(wanted: Any, watch: Watch) -> type[psycopg2.extensions.cursor]:
+def _held_cursor(wanted: Any, transaction: RevisionTransaction) -> type[psycopg2.extensions.cursor]:
     """A class like the one that is wanted, None for psycopg2's own, which sends nothing unread."""
     base: Any = wanted or psycopg2.extensions.cursor
 
     class RevisionCursor(base):  # type: ignore[misc]  # known only now
         def execute(self, query: str | bytes | sql.Composable, vars: Any = None) -> None:  # noqa: A002  (psycopg2's name)
             send = super().execute
-            watch.carry_out(self, _text(query, self), lambda: send(query, vars))
+            transaction.carry_out(self, _text(query, self), lambda: send(query, vars))
 
         def executemany(self, query: str | bytes | sql.Composable, vars_list: Any) -> None:
             send, rows = super().executemany, list(vars_list)
-            watch.carry_out(self, _text(query, self), lambda: send(query, rows))
+            transaction.carry_out(self, _text(query, self), lambda: send(query, rows))
 
     return RevisionCursor
-
-
-def _unwatched(connection: Connection) -> Any:
-    """A cursor for a statement of the run's own."""
-    driver: Any = connection.connection.dbapi_connection
-    watched = isinstance(driver, psycopg2.extensions.connection)
-    return psycopg2.extensions.cursor(driver) if watched else driver.cursor()
 
 
 def _text(query: str | bytes | sql.Composable, cursor: psycopg2.extensions.cursor) -> str:

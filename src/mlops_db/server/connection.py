@@ -4,6 +4,7 @@ import os
 import select
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from types import TracebackType
 from typing import Any
 
 import psycopg2
@@ -23,13 +24,10 @@ from mlops_db.errors import (
     ServerUnreachableError,
     StatementFailedError,
 )
+from mlops_db.server.guests import SAFE_PATH
 from mlops_db.settings import EMBEDDED, Settings
 
 CONNECT_TIMEOUT_S = 10
-# For statements of our own. What they name without a schema is PostgreSQL's: an operator or a function that a guest has
-# put into public is never taken for it, not even one that fits better, such as =(varchar, varchar), which pg_catalog
-# lacks. Temporary objects come last, or they would come first (manual, "Writing SECURITY DEFINER Functions Safely").
-SAFE_PATH = "pg_catalog, pg_temp"
 
 
 class SafeCursor(Cursor):
@@ -54,9 +52,11 @@ class SafeCursor(Cursor):
 class _Connection(Connection):
     """psycopg2's, which it closes itself when Control-C ends a wait: then there is nothing to roll back."""
 
-    def __exit__(self, *raised: Any) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         if not self.closed:
-            super().__exit__(*raised)
+            super().__exit__(kind, error, traceback)
 
 
 def located(settings: Settings) -> Settings:

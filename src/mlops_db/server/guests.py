@@ -1,20 +1,27 @@
 """What roles other than the owner may put into schema public, and what they have put there.
 
+A guest is a role that is neither the owner of the database, nor a superuser, nor the one that runs the statement.
+
 A statement that names an operator, a function or a type of cast without its schema takes the one that fits best of all
 schemas in the search path. So what a guest puts into public can run with the rights of whoever runs the statement. Our
-own statements keep public out of their path (`server.connection.SAFE_PATH`); a revision's, which create and find tables
-in public, run only while no guest has anything there that they could take.
+own statements keep public out of their path; a revision's, which create and find tables in public, run only while no
+guest has anything there that they could take.
 """
+
+# The search path of our own statements. PostgreSQL's schema alone would not do: where pg_temp is not named, it comes
+# first (manual, "Writing SECURITY DEFINER Functions Safely"). Nor would public behind it: an exact match there, such as
+# =(varchar, varchar), which pg_catalog lacks, wins all the same.
+SAFE_PATH = "pg_catalog, pg_temp"
 
 # What PostgreSQL before 15 grants to everybody, and what an upgrade of such a database keeps.
 EVERYBODY_MAY_CREATE = """
     EXISTS (SELECT FROM pg_namespace AS p CROSS JOIN aclexplode(coalesce(p.nspacl, acldefault('n', p.nspowner))) AS acl
              WHERE p.nspname = 'public' AND acl.grantee = 0 AND acl.privilege_type = 'CREATE')
 """
-REVOKE = "REVOKE CREATE ON SCHEMA public FROM PUBLIC"
+REVOKE_CREATE = "REVOKE CREATE ON SCHEMA public FROM PUBLIC"
 EVERYBODY_NOTE = (
     "note: everybody may create tables, functions and operators in schema public, as was usual before PostgreSQL 15; "
-    f"a superuser takes that away: {REVOKE};"
+    f"a superuser takes that away: {REVOKE_CREATE};"
 )
 
 
@@ -62,10 +69,10 @@ BEGIN
     );
     IF found <> '{{}}' THEN
         RAISE insufficient_privilege USING
-            MESSAGE = format('others have made what a run would use as %s: %s%s; no further step was taken',
-                             current_user, array_to_string(found[:10], ', '),
+            MESSAGE = format('roles other than the owner have objects that a run as %s could execute or read: %s%s; no'
+                             ' further step was taken', current_user, array_to_string(found[:10], ', '),
                              CASE WHEN cardinality(found) > 10 THEN ', ...' ELSE '' END),
             HINT = format('Drop that, or give it to its rightful owner (ALTER ... OWNER TO); then keep others from'
-                          ' creating more: %s;', $revoke${REVOKE}$revoke$);
+                          ' creating more: %s;', $revoke${REVOKE_CREATE}$revoke$);
     END IF;
 END $guests$;"""

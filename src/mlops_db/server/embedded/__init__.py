@@ -14,12 +14,13 @@ import psycopg2
 from psycopg2 import sql
 
 from mlops_db.errors import EmbeddedServerError, NotPermittedError
+from mlops_db.server.embedded.account import Account
 from mlops_db.server.embedded.initdb import SUPERUSER
 from mlops_db.server.embedded.place import DATA_DIRECTORY, place_for
 from mlops_db.server.embedded.postmaster import Server
 from mlops_db.server.embedded.programs import client_program, server_programs
-from mlops_db.server.embedded.system import Account
 from mlops_db.server.embedded.users import join
+from mlops_db.server.guests import SAFE_PATH
 from mlops_db.settings import Settings
 
 __all__ = ["Account", "client_program", "server_programs", "started"]
@@ -42,7 +43,7 @@ def started(settings: Settings) -> Settings:
             "the embedded server needs Unix sockets and file locks, which Windows lacks",
             hint="Set POSTGRES_HOST to a server.",
         )
-    client_program("postgres")  # before anything is made
+    client_program("postgres")  # MissingExtraError, before a folder is made
     data = DATA_DIRECTORY
     try:
         place = place_for(data.resolve())
@@ -71,7 +72,7 @@ def _ensure_role(server: Server, role: str) -> None:
         port=server.port,
         user=SUPERUSER,
         dbname="postgres",
-        options="-c search_path=pg_catalog,pg_temp",  # a superuser runs nothing that others have put into public
+        options=f"-c search_path={SAFE_PATH.replace(' ', '')}",
     )
     superuser.autocommit = True
     try:

@@ -3,9 +3,9 @@
 import shutil
 import subprocess
 
+from mlops_db.server.embedded.account import as_account, give, reason
 from mlops_db.server.embedded.place import Place, holds_data
 from mlops_db.server.embedded.programs import server_programs
-from mlops_db.server.embedded.system import as_account, give, reason
 
 SUPERUSER = "postgres"
 OPTIONS = ("--auth-local=trust", "--auth-host=reject", "--encoding=UTF8", "--no-locale", f"--username={SUPERUSER}")
@@ -25,7 +25,7 @@ def initialise(place: Place, lock: int) -> None:
         if holds_data(data):
             return
         if {path.name for path in data.iterdir()} - {complete.name}:
-            raise FileExistsError("its folder holds files, and no server's")
+            raise FileExistsError("the folder is not empty and holds no PostgreSQL data")
         data.chmod(0o700)
         if data.stat().st_uid == 0:
             give(data, account)

@@ -7,23 +7,17 @@ and stays as it is: if that user cannot go there, the data has its place below `
 import hashlib
 import os
 import re
-import shutil
 import stat
-import subprocess
 import sys
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 from mlops_db.errors import EmbeddedServerError
-from mlops_db.server.embedded.system import Account, locked, reason, tried
-
-if sys.platform != "win32":
-    import pwd
+from mlops_db.server.embedded.account import Account, server_account, tried
 
 DATA_DIRECTORY = Path(".mlops-db")
 ELSEWHERE = Path("/var/lib/mlops-db")
-SERVER_USER = "embedded_postgres"
 # Says which folder is the first that the user cannot enter.
 FIRST_CLOSED = 'for folder in "$@"; do cd "$folder" || { printf %s "$folder"; exit; }; done'
 
@@ -37,7 +31,11 @@ class Place(NamedTuple):
 
 @cache
 def place_for(here: Path) -> Place:
-    """The place of the data that belongs here; if that is elsewhere, standard error says so, once in a process."""
+    """The place of the data that belongs here; if that is elsewhere, standard error says so, once in a process.
+
+    Raises:
+        EmbeddedServerError: the path cannot be used, the folder elsewhere is not safe, or there is no user to run it.
+    """
     if "\n" in str(here):
         raise EmbeddedServerError(
             f"the embedded server cannot work in a path with a line break: {str(here)!r}",
@@ -50,7 +48,7 @@ def place_for(here: Path) -> Place:
     away = ELSEWHERE / _name_for(here.parent)
     if not closed and (holds_data(here) or not holds_data(away)):
         return Place(here, account)
-    elsewhere()
+    make_elsewhere()
     account = _account_for(away)
     why = f"{closed} is" if closed else f"{here.parent} was"
     note = f"note: {why} closed to the user {account.name}, whom the server runs as; its data is in {away}\n"
@@ -64,8 +62,12 @@ def holds_data(folder: Path) -> bool:
     return (folder / "PG_VERSION").exists()
 
 
-def elsewhere() -> Path:
-    """Root's own folder, made if it is missing. Whoever else could write there could replace programs and data."""
+def make_elsewhere() -> Path:
+    """Make root's own folder, unless it is there. Whoever else could write there could replace programs and data.
+
+    Raises:
+        EmbeddedServerError: others can write there.
+    """
     ELSEWHERE.mkdir(exist_ok=True)
     found = ELSEWHERE.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != 0 or found.st_mode & 0o022:
@@ -86,27 +88,4 @@ def _account_for(data: Path) -> Account:
     """Who runs root's server: whoever has the data already, or PostgreSQL would refuse it."""
     if holds_data(data) and (owner := data.stat()).st_uid != 0:
         return Account(f"number {owner.st_uid}", owner.st_uid, owner.st_gid)
-    with locked(Path("/")):  # of several processes at once, one creates the user
-        try:
-            found = pwd.getpwnam(SERVER_USER)
-        except KeyError:
-            _create_server_user()
-            found = pwd.getpwnam(SERVER_USER)
-    return Account(found.pw_name, found.pw_uid, found.pw_gid)
-
-
-def _create_server_user() -> None:
-    """Create the user, with no password, shell or home."""
-    failure = "there is no useradd"
-    useradd = shutil.which("useradd", path="/usr/sbin:/sbin:/usr/bin:/bin")  # PATH may name a folder of somebody else's
-    if useradd is not None:
-        options = ("--system", "--user-group", "--no-create-home", "--home-dir=/nonexistent")
-        command = [useradd, *options, "--shell=/usr/sbin/nologin", SERVER_USER]
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)  # noqa: S603  (constants)
-        if done.returncode == 0:
-            return
-        failure = reason(done.stderr)
-    raise EmbeddedServerError(
-        f"root's embedded server runs as the user {SERVER_USER}, who cannot be created: {failure}",
-        hint="Create that user, or work as a user other than root, or set POSTGRES_HOST to a server.",
-    )
+    return server_account()

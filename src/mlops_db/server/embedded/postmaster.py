@@ -8,14 +8,16 @@ import os
 import signal
 import socket
 import subprocess
+import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from mlops_db.server.embedded.account import as_account, give, reason
 from mlops_db.server.embedded.place import Place
 from mlops_db.server.embedded.programs import server_programs
 from mlops_db.server.embedded.sockets import PORT, new_socket_folder, remove_socket_folders
-from mlops_db.server.embedded.system import as_account, attempts, give, reason
 
 START_S = STOP_S = 60
 NOBODYS_PID = 2**31 - 1  # no other number has more digits
@@ -40,7 +42,7 @@ def awaited(data: Path, child: "subprocess.Popen[bytes] | None" = None) -> Serve
 
     A process that was killed may have left one that starts or stops.
     """
-    for _ in attempts(START_S):
+    for _ in _attempts(START_S):
         server = _recorded(data)
         if server is not None and _accepts(server):
             return server
@@ -58,7 +60,7 @@ def start(place: Place) -> Server:
     sockets = str(new_socket_folder(place)).replace('"', '""')
     private = ("--listen_addresses=", "--unix_socket_permissions=0700", f'--unix_socket_directories="{sockets}"')
     command = [str(server_programs(account) / "postgres"), "-D", str(data), f"--port={PORT}", *private]
-    for _ in attempts(START_S):
+    for _ in _attempts(START_S):
         log = os.open(data / "log", os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
         with os.fdopen(log, "rb") as said:
             give(data / "log", account)
@@ -91,7 +93,7 @@ def stop(data: Path) -> None:
     if server is None or not _is_postmaster(server.pid, data):
         return
     os.kill(server.pid, signal.SIGINT)
-    for _ in attempts(STOP_S):
+    for _ in _attempts(STOP_S):
         if not _is_postmaster(server.pid, data):
             remove_socket_folders(data)
             return
@@ -140,3 +142,11 @@ def _forget_dead_server(data: Path) -> None:
             _, _, rest = file.read().partition(b"\n")
             file.seek(0)
             file.write(b"%d\n%s" % (NOBODYS_PID, rest))
+
+
+def _attempts(seconds: float) -> Iterator[None]:
+    """One attempt after the other, for that time."""
+    give_up = time.monotonic() + seconds
+    while time.monotonic() < give_up:
+        yield
+        time.sleep(0.01)

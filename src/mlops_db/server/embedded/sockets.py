@@ -10,8 +10,8 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
+from mlops_db.server.embedded.account import give
 from mlops_db.server.embedded.place import Place
-from mlops_db.server.embedded.system import give
 
 PORT = 5432
 SOCKET = f".s.PGSQL.{PORT}"

@@ -10,10 +10,11 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+from mlops_db.server.embedded.account import give
 from mlops_db.server.embedded.initdb import initialise
+from mlops_db.server.embedded.locks import locked
 from mlops_db.server.embedded.place import Place
 from mlops_db.server.embedded.postmaster import Server, awaited, start, stop
-from mlops_db.server.embedded.system import give, locked
 
 if sys.platform != "win32":
     import fcntl

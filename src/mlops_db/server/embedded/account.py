@@ -1,17 +1,20 @@
-"""What the other modules need of the system: programs that run as another user, locks, and patience."""
+"""The user that root's servers run as, and programs that run as that user."""
 
 import os
 import re
+import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from mlops_db.errors import EmbeddedServerError
+from mlops_db.server.embedded.locks import locked
+
 if sys.platform != "win32":
-    import fcntl
+    import pwd
+
+SERVER_USER = "embedded_postgres"
 
 
 class Account(NamedTuple):
@@ -53,22 +56,33 @@ def reason(said: bytes) -> str:
     return str(lines[-1])
 
 
-@contextmanager
-def locked(path: Path, *, wait: bool = True) -> Iterator[int]:
-    """Lock a file or a folder for the time of the block; BlockingIOError if others have it and we do not wait."""
-    lock = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield lock
-    finally:
-        # Closing is not enough: a child that was forked meanwhile has the lock, too.
-        fcntl.flock(lock, fcntl.LOCK_UN)
-        os.close(lock)
+def server_account() -> Account:
+    """The user that a new server of root's runs as, created if it is missing.
+
+    Raises:
+        EmbeddedServerError: it cannot be created.
+    """
+    with locked(Path("/")):  # of several processes at once, one creates the user
+        try:
+            found = pwd.getpwnam(SERVER_USER)
+        except KeyError:
+            _create_server_user()
+            found = pwd.getpwnam(SERVER_USER)
+    return Account(found.pw_name, found.pw_uid, found.pw_gid)
 
 
-def attempts(seconds: float) -> Iterator[None]:
-    """One attempt after the other, for that time."""
-    give_up = time.monotonic() + seconds
-    while time.monotonic() < give_up:
-        yield
-        time.sleep(0.01)
+def _create_server_user() -> None:
+    """Create the user, with no password, shell or home."""
+    failure = "there is no useradd"
+    useradd = shutil.which("useradd", path="/usr/sbin:/sbin:/usr/bin:/bin")  # PATH may name a folder of somebody else's
+    if useradd is not None:
+        options = ("--system", "--user-group", "--no-create-home", "--home-dir=/nonexistent")
+        command = [useradd, *options, "--shell=/usr/sbin/nologin", SERVER_USER]
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)  # noqa: S603  (constants)
+        if done.returncode == 0:
+            return
+        failure = reason(done.stderr)
+    raise EmbeddedServerError(
+        f"root's embedded server runs as the user {SERVER_USER}, who cannot be created: {failure}",
+        hint="Create that user, or work as a user other than root, or set POSTGRES_HOST to a server.",
+    )
