@@ -525,7 +525,7 @@ def test_data_in_the_way_stays_and_is_one_line_and_a_hint(folders: Path) -> None
     file = folder / ".mlops-db" / "file"
     file.parent.mkdir(parents=True)
     file.write_text("somebody's", encoding="utf-8")
-    told(run("mlops-db", "status", cwd=folder), str(file.parent), "files")
+    told(run("mlops-db", "status", cwd=folder), str(file.parent), "not empty")
     assert file.read_text(encoding="utf-8") == "somebody's"
 
 
@@ -655,7 +655,7 @@ def test_a_place_that_others_can_write_to_is_not_used(closed: Path, everybody_s:
 def test_the_server_s_user_is_created_without_a_login(folders: Path) -> None:
     folder = folders / "user"
     folder.mkdir()
-    change = "from mlops_db.server.embedded import place\nplace.SERVER_USER = 'mlops_db_test'"
+    change = "from mlops_db.server.embedded import account\naccount.SERVER_USER = 'mlops_db_test'"
     try:
         done = run_changed(change, folder, arguments=["create"])
         user = pwd.getpwnam("mlops_db_test")
@@ -670,8 +670,8 @@ def test_the_server_s_user_is_created_without_a_login(folders: Path) -> None:
 @as_root
 def test_a_user_who_cannot_be_created_is_one_line_and_a_hint(folders: Path) -> None:
     change = """
-from mlops_db.server.embedded import place
-place.SERVER_USER = "mlops_db_test"
-place.shutil.which = lambda *_, **__: None
+from mlops_db.server.embedded import account
+account.SERVER_USER = "mlops_db_test"
+account.shutil.which = lambda *_, **__: None
 """
     told(run_changed(change, folders), "mlops_db_test", "useradd")

@@ -16,7 +16,7 @@ from mlops_db import DatabaseManager
 from mlops_db.errors import NotPermittedError, RefusedError
 from mlops_db.migration import commands
 from mlops_db.schema.revisions import BASELINE
-from mlops_db.server.guests import REVOKE
+from mlops_db.server.guests import REVOKE_CREATE
 from support.database import Database
 from support.process import told
 from support.roles import may_create_in_public, owner, role, run_as
@@ -172,7 +172,7 @@ def test_a_run_refuses_what_a_guest_has_put_into_public_by_its_name(
     before = contents(open_to_all)
 
     for arguments in (("upgrade", "head"), ("downgrade", "base"), ("stamp", "head"), ("check",)):
-        told(open_to_all.run("alembic", *arguments), f"{name} of {GUEST}", REVOKE)
+        told(open_to_all.run("alembic", *arguments), f"{name} of {GUEST}", REVOKE_CREATE)
 
     assert contents(open_to_all) == before
     assert revision_of(open_to_all) == "0003"
@@ -349,12 +349,12 @@ def every_call(db: DatabaseManager) -> None:
 def test_it_is_said_where_everybody_may_create_in_public_and_only_there(
     head: Database, arguments: tuple[str, ...]
 ) -> None:
-    head.query(REVOKE)
+    head.query(REVOKE_CREATE)
     done = head.run("mlops-db", *arguments)
     assert "everybody may create" not in done.stdout + done.stderr
 
     may_create_in_public(head)
 
     done = head.run("mlops-db", *arguments)
-    assert f"{REVOKE};" in done.stderr
+    assert f"{REVOKE_CREATE};" in done.stderr
     assert done.returncode == 0, done.stderr
