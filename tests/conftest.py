@@ -35,7 +35,7 @@ SLOW = (
     "migration/test_crashes.py",
     "migration/test_races.py",
     "server/test_embedded.py",
-    "server/test_guests.py",
+    "schema/test_guests.py",
 )
 
 

@@ -63,7 +63,7 @@ CREATE FUNCTION mlops_internal.register_new_series() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $function$
 BEGIN
-    IF TG_RELID <> to_regclass('public.monitoring_metrics') THEN
+    IF TG_RELID IS DISTINCT FROM to_regclass('public.monitoring_metrics') THEN
         RAISE insufficient_privilege USING
             MESSAGE = format('%I.%I is not monitoring_metrics, and its rows are of no series', TG_TABLE_SCHEMA, TG_TABLE_NAME),
             HINT = 'Drop the trigger.';

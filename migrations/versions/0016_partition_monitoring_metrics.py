@@ -79,11 +79,12 @@ BEGIN
         -- A view depends on what its rule reads.
         SELECT DISTINCT CASE WHEN v.oid IS NULL THEN o.type ELSE w.type END AS type,
                CASE WHEN v.oid IS NULL THEN o.identity ELSE w.identity END AS identity,
-               d.is_part, d.classid, d.objid, d.objsubid
+               a.object_names AS parts, d.is_part, d.classid, d.objid, d.objsubid
           FROM dependents AS d
           LEFT JOIN pg_rewrite AS r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid
           LEFT JOIN pg_class AS v ON v.oid = r.ev_class AND v.relkind IN ('v', 'm')
          CROSS JOIN LATERAL pg_identify_object(d.classid, d.objid, d.objsubid) AS o
+         CROSS JOIN LATERAL pg_identify_object_as_address(d.classid, d.objid, d.objsubid) AS a
           LEFT JOIN LATERAL pg_identify_object('pg_class'::regclass, v.oid, 0) AS w ON v.oid IS NOT NULL
     ),
     strangers AS (
@@ -117,11 +118,11 @@ BEGIN
                s.is_part OR coalesce(s.relkind IN ('r', 'p', 'f') AND s.objsubid = 0, false),
                CASE WHEN s.pubname IS NOT NULL THEN format('ALTER PUBLICATION %I DROP TABLE monitoring_metrics', s.pubname)
                     WHEN s.type LIKE '% constraint'
-                        THEN regexp_replace(s.identity, '^(.*) on (.*)$', 'ALTER TABLE \2 DROP CONSTRAINT \1')
+                        THEN format('ALTER TABLE %I.%I DROP CONSTRAINT %I', s.parts[1], s.parts[2], s.parts[3])
                     WHEN s.type = 'default value'
-                        THEN regexp_replace(s.identity, '^for (.*)\.([^.]+)$', 'ALTER TABLE \1 ALTER COLUMN \2 DROP DEFAULT')
+                        THEN format('ALTER TABLE %I.%I ALTER COLUMN %I DROP DEFAULT', s.parts[1], s.parts[2], s.parts[3])
                     WHEN s.type LIKE '%column'
-                        THEN regexp_replace(s.identity, '^(.*)\.([^.]+)$', 'ALTER TABLE \1 ALTER COLUMN \2 TYPE text')
+                        THEN format('ALTER TABLE %I.%I ALTER COLUMN %I TYPE text', s.parts[1], s.parts[2], s.parts[3])
                     WHEN s.relkind IN ('r', 'p', 'f') THEN format('ALTER TABLE %s NO INHERIT monitoring_metrics', s.shown)
                     WHEN s.type IN ('trigger', 'policy', 'rule') THEN format('DROP %s %s', upper(s.type), s.identity)
                     WHEN s.type = 'statistics object' THEN format('DROP STATISTICS %s', s.shown)

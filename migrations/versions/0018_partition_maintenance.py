@@ -67,6 +67,9 @@ BEGIN
     -- Another maintenance may move rows for longer than anybody should wait for a table; and before it ends, whoever
     -- looks at the partitions waits for the table.
     PERFORM set_config('lock_timeout', wait, true);
+    IF current_setting('lock_timeout') = '0' THEN -- which would be no bound
+        PERFORM set_config('lock_timeout', '1ms', true);
+    END IF;
     BEGIN
         LOCK TABLE ONLY public.monitoring_metrics IN SHARE UPDATE EXCLUSIVE MODE;
     EXCEPTION WHEN lock_not_available THEN

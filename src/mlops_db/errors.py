@@ -23,8 +23,13 @@ class MlopsDbError(Exception):
 
     def __init__(self, message: str, *, hint: str) -> None:
         """Take the two lines that the user is to read."""
-        super().__init__(message)
-        self.hint = hint
+        super().__init__(printable(message))
+        self.hint = printable(hint)
+
+
+def printable(text: str) -> str:
+    """The text with what a terminal would obey spelt out: it may hold names, and others choose those."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class SettingsError(MlopsDbError):

@@ -97,16 +97,17 @@ class Database:
         assert done.returncode == 0, done.stderr
         return "\n".join(line for line in done.stdout.splitlines() if not line.startswith(("--", "\\")))
 
-    def psql(self, script: str) -> None:
-        """Run a script as a user with psql would, stopping at the first error."""
+    def psql(self, script: str, *, stops: bool = True) -> str:
+        """Run a script as a user with psql would, to the first error or past it; returns what psql complained of."""
         done = run_command(
-            client("psql"), "-X", "-q", "-v", "ON_ERROR_STOP=1",
+            client("psql"), "-X", "-q", "-v", f"ON_ERROR_STOP={int(stops)}",
             "-h", self.settings.host, "-p", str(self.settings.port), "-U", self.settings.user,
             "-d", self.settings.database,
             environment=clean_environment(PGPASSWORD=self.settings.password or "", PGCLIENTENCODING="UTF8"),
             stdin=script,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
+        return done.stderr
 
 
 def client(program: str) -> str:

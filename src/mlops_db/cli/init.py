@@ -5,9 +5,9 @@ from argparse import Namespace
 
 from mlops_db.errors import DriftedError
 from mlops_db.inspection.status import what_remains
+from mlops_db.schema.guests import EVERYBODY_NOTE
 from mlops_db.schema.objects import TABLES, VIEWS
 from mlops_db.server.create_database import create_database
-from mlops_db.server.guests import EVERYBODY_NOTE
 from mlops_db.settings import Settings
 
 

@@ -25,6 +25,7 @@ from mlops_db.migration.commands import alembic_config, run_command
 from mlops_db.migration.lock import run_lock
 from mlops_db.migration.progress import Progress
 from mlops_db.migration.session import migration_connection
+from mlops_db.schema.guests import REFUSE_GUESTS
 from mlops_db.schema.objects import TABLES, VIEWS
 from mlops_db.schema.recorded import recorded_revision
 from mlops_db.schema.revisions import BASELINE
@@ -108,7 +109,8 @@ def adopt(settings: Settings, *, dry_run: bool) -> Judgement:
         ConnectionFailedError: no connection.
         NotAdoptableError: it is another tool's, has none of our tables, or is under Alembic already; or somebody
             else's view stands on one of ours that would be replaced.
-        NotPermittedError: the role may not create the scratch database, or does not own the tables.
+        NotPermittedError: the role may not create the scratch database.
+        RefusedError: somebody else owns the tables.
         LockWaitError: a migration run goes on.
         StatementFailedError: the server refused, such as for a lock that somebody else holds.
     """
@@ -125,6 +127,7 @@ def adopt(settings: Settings, *, dry_run: bool) -> Judgement:
             closing(cast("Cursor", connection.connection.cursor())) as cursor,
         ):
             _refuse_what_is_not_hand_made(cursor, settings)  # once more: another one may have adopted it meanwhile
+            cursor.execute(REFUSE_GUESTS)
             for table in OUR_TABLES:
                 cursor.execute(_LOCK_IF_THERE.format(table=table))
             found = _of_the_revisions(read_catalogue(cursor))

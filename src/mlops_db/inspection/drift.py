@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import psycopg2
 from psycopg2 import sql
 
-from mlops_db.errors import BehindHeadError, NotPermittedError
+from mlops_db.errors import BehindHeadError, NotPermittedError, printable
 from mlops_db.inspection.catalogue import Catalogue, Name, Properties, read_catalogue
 from mlops_db.migration.commands import upgrade
 from mlops_db.schema.objects import VIEWS
@@ -46,14 +46,14 @@ class Difference:
 
     def __str__(self) -> str:
         """The difference in one line."""
-        name = str(self.name).replace("\n", "\\n")
+        name = printable(str(self.name))
         if not self.property:
             return f"{name}: {'missing' if self.found is None else 'unexpected'}"
         expected, found = (
             _one_line(text if text is None or self.property != "grants" else text.replace("\n", ", "))
             for text in (self.expected, self.found)
         )
-        return f"{name}: {self.property}: expected {expected}, found {found}"
+        return f"{name}: {self.property}: expected {printable(expected)}, found {printable(found)}"
 
 
 @dataclass(frozen=True)

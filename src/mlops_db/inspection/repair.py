@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from graphlib import TopologicalSorter
 from typing import TYPE_CHECKING
 
@@ -414,7 +415,7 @@ def _by_hand(remark: str) -> str:
 
 def _comment(remark: str, statement: str) -> str:
     """A comment, whatever names are in it: a line break in one must not end it."""
-    return remark + statement.replace("\n", "\n-- ")
+    return remark + re.sub(r"[\r\n]", "\n-- ", statement)
 
 
 def _readers_last(catalogue: Catalogue, views: set[Name]) -> list[Name]:

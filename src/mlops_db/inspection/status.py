@@ -14,11 +14,11 @@ from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor  # noqa: N812  (psycopg2 names its classes like functions)
 
 from mlops_db.errors import BehindHeadError
+from mlops_db.schema.guests import EVERYBODY_MAY_CREATE, TRUSTED
 from mlops_db.schema.objects import PRESENT_SQL, TABLES, VIEWS
 from mlops_db.schema.recorded import recorded_revision
 from mlops_db.schema.revisions import Revision, pending, revisions
 from mlops_db.server.connection import SafeCursor, connect, explained_statement_failure
-from mlops_db.server.guests import EVERYBODY_MAY_CREATE, TRUSTED
 from mlops_db.settings import Settings
 
 COUNT_TIMEOUT = "2s"

@@ -27,8 +27,9 @@ import sqlalchemy
 from mlops_db.errors import LockLostError, TransactionControlError
 from mlops_db.migration import lock, view_grants
 from mlops_db.migration.transaction import HALF_DONE, REVISION_OF_TRANSACTION
+from mlops_db.schema.guests import REFUSE_GUESTS
+from mlops_db.schema.recorded import reading_fault, refuse_to_read
 from mlops_db.server.connection import SafeCursor, connect, explained_statement_failure
-from mlops_db.server.guests import REFUSE_GUESTS
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
     from mlops_db.settings import Settings
 
+TABLE = "mlops_internal.migration_history"
 CREATE = """
 CREATE SCHEMA IF NOT EXISTS mlops_internal;
 CREATE TABLE IF NOT EXISTS mlops_internal.migration_history (
@@ -123,11 +125,11 @@ class History:
         self._callers_transaction = callers_transaction
         self._entry: int | None = None
 
-    def open(self) -> None:
-        """Create the table if this is the first run, and close what killed runs left open."""
+    def create(self) -> None:
+        """Create the table if this is the first run."""
+        self._entry = None  # if this fails, no step did
         if not self._is_there():
             self._run(CREATE)
-        self.close_interrupted()
 
     def close_interrupted(self) -> None:
         """Mark what killed runs left open; whoever calls this holds the run lock, so nobody else runs."""
@@ -229,18 +231,19 @@ def read_history(settings: Settings, *, limit: int) -> list[Entry]:
     Raises:
         ConnectionFailedError: no connection.
         NotPermittedError: the role may not read it.
+        RefusedError: it is somebody else's.
     """
     columns = "id, revision, direction, started_at, finished_at, role, client, tools, outcome, error"
     with closing(connect(settings)) as connection, connection.cursor(cursor_factory=SafeCursor) as cursor:
         try:
             cursor.execute("SET timezone = 'UTC'")
-            cursor.execute("SELECT to_regclass('mlops_internal.migration_history')")
-            if cursor.fetchone() == (None,):
+            cursor.execute(reading_fault(TABLE))
+            found = cursor.fetchone()
+            if found is None:
                 return []
-            cursor.execute(
-                f"SELECT {columns} FROM mlops_internal.migration_history ORDER BY id DESC LIMIT %s",
-                (limit,),
-            )
+            if found != (None,):
+                refuse_to_read(TABLE, found[0], settings.target)
+            cursor.execute(f"SELECT {columns} FROM {TABLE} ORDER BY id DESC LIMIT %s", (limit,))
             return [Entry(*row) for row in cursor.fetchall()]
         except psycopg2.Error as error:
             raise explained_statement_failure(error, settings) from None

@@ -9,9 +9,9 @@ import psycopg2
 from psycopg2 import sql
 
 from mlops_db.errors import NotPermittedError, RefusedError
+from mlops_db.schema.guests import EVERYBODY_MAY_CREATE
 from mlops_db.schema.objects import VIEWS
 from mlops_db.server.connection import SafeCursor, connect, explained_statement_failure
-from mlops_db.server.guests import EVERYBODY_MAY_CREATE
 
 if TYPE_CHECKING:
     from mlops_db.settings import Settings

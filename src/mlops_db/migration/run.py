@@ -12,6 +12,7 @@ import psycopg2
 import psycopg2.extensions
 from alembic.runtime.migration import RevisionStep
 from alembic.util import CommandError
+from sqlalchemy import MetaData
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 import mlops_db.migration.operations  # noqa: F401  (registers the operations)
@@ -27,11 +28,11 @@ from mlops_db.migration.progress import Progress
 from mlops_db.migration.retry import with_retries
 from mlops_db.migration.script import write_script
 from mlops_db.migration.session import migration_connection
-from mlops_db.migration.transaction import REVISION_PATH, is_autocommit, revision_statements
+from mlops_db.migration.transaction import is_autocommit, revision_statements
 from mlops_db.migration.watch import Watch
 from mlops_db.schema.base import metadata
+from mlops_db.schema.guests import REFUSE_GUESTS, SAFE_PATH
 from mlops_db.server.connection import explained_statement_failure, wait_interruptibly
-from mlops_db.server.guests import REFUSE_GUESTS, SAFE_PATH
 from mlops_db.settings import Settings
 
 if TYPE_CHECKING:
@@ -138,11 +139,13 @@ class _Run:
 
     def configured(self, **options: Any) -> MigrationContext:
         self.context.configure(
-            connection=self.connection,
-            target_metadata=metadata,
-            transaction_per_migration=True,
-            version_table_schema="public",
-            **options,
+            **{
+                "connection": self.connection,
+                "target_metadata": metadata,
+                "transaction_per_migration": True,
+                "version_table_schema": "public",
+                **options,
+            }
         )
         return self.context.get_context()
 
@@ -237,12 +240,12 @@ class _Run:
 
     def attempt(self, steps: Steps) -> None:
         """Run the steps, and enter them in the history."""
-        self.history.open()
-        self.configured(
+        migration = self.configured(
             fn=lambda heads, migration: self.journalled(steps(heads, migration)),
             on_version_apply=self.before_commit,
         )
         try:
+            self.make_tables(migration)
             self.run_migrations()
         except Exception as error:
             if not self.callers_transaction:
@@ -251,6 +254,15 @@ class _Run:
             if isinstance(error, NotImplementedError):
                 raise UnfinishedRevisionError(self.running) from error
             raise
+
+    def make_tables(self, migration: MigrationContext) -> None:
+        """Make the run's own two tables, and refuse a guest's: from now on nobody can put another in their place."""
+        self.history.create()
+        migration._ensure_version_table()  # noqa: SLF001  (or Alembic would create it later, or find a guest's)
+        if not self.callers_transaction:
+            self.connection.commit()
+        self.refuse_guests()
+        self.history.close_interrupted()
 
     def journalled(self, steps: Iterable[Any]) -> Iterator[Any]:
         """Hand Alembic one step after the other; it commits each before it asks for the next."""
@@ -314,18 +326,25 @@ def _comparing(compare: Steps) -> dict[str, Any]:
     import mlops_db.schema.head  # noqa: F401, PLC0415  (adds the tables to the metadata)
     from mlops_db.migration import views  # noqa: PLC0415
 
-    def compare_in_public(heads: Any, migration: MigrationContext) -> Iterable[Any]:
-        connection = migration.connection
-        assert connection is not None
-        connection.exec_driver_sql(f"SET search_path = {REVISION_PATH}")
-        steps = list(compare(heads, migration))
-        connection.exec_driver_sql(f"SET search_path = {SAFE_PATH}")
-        return steps
+    def named(heads: Any, migration: MigrationContext) -> Iterable[Any]:
+        """Compare what is named with its schema: SQLAlchemy would look for the other tables in the search path."""
+        assert migration.connection is not None
+        dialect = migration.connection.dialect
+        before, dialect.default_schema_name = dialect.default_schema_name, None
+        try:
+            return list(compare(heads, migration))
+        finally:
+            dialect.default_schema_name = before
 
+    in_public = MetaData(naming_convention=metadata.naming_convention)
+    in_public.info.update(metadata.info)
+    for table in metadata.sorted_tables:
+        table.to_metadata(in_public, schema=table.schema or "public")
     return {
-        "fn": compare_in_public,
-        # Alembic looks for its own table among those of the schema that it has been told.
-        "include_name": lambda name, kind, _: (kind, name) != ("table", "alembic_version"),
+        "fn": named,
+        "target_metadata": in_public,
+        "include_schemas": True,
+        "include_name": lambda name, kind, _: kind != "schema" or name == "public",
         "compare_type": True,
         "compare_server_default": True,
         "process_revision_directives": give_next_number,

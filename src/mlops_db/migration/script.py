@@ -13,7 +13,7 @@ from mlops_db.migration.operations import TIMEOUTS
 from mlops_db.migration.session import LEGACY_TIMEZONE
 from mlops_db.migration.transaction import revision_script
 from mlops_db.schema.base import metadata
-from mlops_db.server.guests import REFUSE_GUESTS, SAFE_PATH
+from mlops_db.schema.guests import REFUSE_GUESTS, SAFE_PATH
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -71,6 +71,7 @@ def write_script(context: EnvironmentContext, options: Options) -> None:
 
         @wraps(migrate)
         def within(**arguments: Any) -> None:
+            write(REFUSE_GUESTS)  # once more: the script may run on after an error
             write(_REFUSE_ANOTHER_REVISION.format(revisions=", ".join(map(repr, step.from_revisions_no_deps))))
             with revision_script(migration, step.revision.revision):
                 migrate(**arguments)

@@ -11,8 +11,8 @@ from sqlalchemy.pool import NullPool
 
 from mlops_db.migration.history import client
 from mlops_db.migration.transaction import RunConnection
+from mlops_db.schema.guests import SAFE_PATH
 from mlops_db.server.connection import connect
-from mlops_db.server.guests import SAFE_PATH
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -30,6 +30,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DBAPIError
 
 from mlops_db.errors import NotPermittedError, ViewDefinitionError
+from mlops_db.schema.guests import TRUSTED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -46,12 +47,15 @@ _SHADOW = "mlops_db_shadow"
 _AGAIN = "mlops_db_again"
 INSUFFICIENT_PRIVILEGE = "42501"
 
-_LIVE = text("""
-    SELECT c.relname, pg_get_viewdef(c.oid, true) AS source
-      FROM pg_class AS c
-     WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'v'
+# Not a guest's: to create it once more is to run what its constants call.
+_LIVE = text(f"""
+    SELECT c.relname, c.oid
+      FROM pg_class AS c JOIN pg_roles AS role ON role.oid = c.relowner
+     WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'v' AND {TRUSTED}
        AND NOT EXISTS (SELECT FROM pg_depend AS d WHERE d.objid = c.oid AND d.deptype = 'e')
 """)
+# What is asked with public in the search path names all it calls with its schema: a guest may have put more there.
+_DEFINITION = text("SELECT pg_catalog.pg_get_viewdef(CAST(CAST(:view AS pg_catalog.regclass) AS pg_catalog.oid), true)")
 # Under "" the view's own.
 _COMMENTS = text("""
     SELECT c.relname, coalesce(a.attname, ''), d.description
@@ -73,8 +77,10 @@ _USES = text("""
      WHERE v.relnamespace = 'public'::regnamespace AND v.relkind = 'v' AND used.relnamespace = v.relnamespace
 """)
 _SHAPE = text("""
-    SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute
-     WHERE attrelid = CAST(:view AS regclass) AND attnum > 0 ORDER BY attnum
+    SELECT attname, pg_catalog.format_type(atttypid, atttypmod) FROM pg_catalog.pg_attribute
+     WHERE attrelid OPERATOR(pg_catalog.=) CAST(CAST(:view AS pg_catalog.regclass) AS pg_catalog.oid)
+       AND attnum OPERATOR(pg_catalog.>) 0::pg_catalog.int2
+     ORDER BY attnum
 """)
 
 
@@ -201,18 +207,18 @@ def setup(plugin: Plugin) -> None:
 
 
 def _live_views(connection: Connection) -> tuple[dict[str, _View], set[tuple[str, str, str]]]:
+    views = [(row.relname, str(row.oid)) for row in connection.execute(_LIVE)]
+    ours = {name for name, _ in views}
+    uses = {(view, used, column) for view, used, column in connection.execute(_USES) if view in ours}
     with _rolled_back(connection, "public"):
-        sources: dict[str, str] = {row.relname: row.source for row in connection.execute(_LIVE)}
-        uses = {(view, used, column) for view, used, column in connection.execute(_USES)}
-        return {name: _described(connection, source) for name, source in sources.items()}, uses
+        return {name: _described(connection, _definition(connection, oid)) for name, oid in views}, uses
 
 
 def _wanted_views(connection: Connection, metadata: MetaData) -> dict[str, _View]:
     sources: Mapping[str, str] = metadata.info.get(INFO_KEY, {})
     if not sources:
         return {}
-    # Behind it public, for the functions that a view may call.
-    with _rolled_back(connection, f"{_SHADOW}, public"):
+    with _rolled_back(connection, _SHADOW):
         try:
             connection.exec_driver_sql(f"CREATE SCHEMA {_SHADOW}")
         except DBAPIError as error:
@@ -222,16 +228,18 @@ def _wanted_views(connection: Connection, metadata: MetaData) -> dict[str, _View
                 "comparing views needs a scratch schema, and this role may not create one",
                 hint="Run it as the owner of the database, or let the owner GRANT CREATE ON DATABASE to this role.",
             ) from error
-        metadata.create_all(
-            connection, tables=[table for table in metadata.sorted_tables if table.schema is None], checkfirst=False
-        )
+        shadow = MetaData(naming_convention=metadata.naming_convention)
+        for table in metadata.sorted_tables:
+            if table.schema in (None, "public"):
+                table.to_metadata(shadow, schema=None)  # type: ignore[arg-type]  # None is documented, not typed
+        shadow.create_all(connection, checkfirst=False)
+        # Behind it public, for the functions that a view may call.
+        connection.exec_driver_sql(f"SET LOCAL search_path = {_SHADOW}, public")
         found = {}
         for name, source in sources.items():
             try:
                 _execute(connection, f"CREATE VIEW {_quote(name)} AS {source}")
-                read_back = connection.execute(
-                    text("SELECT pg_get_viewdef(CAST(:name AS regclass), true)"), {"name": f"{_SHADOW}.{_quote(name)}"}
-                ).scalar_one()
+                read_back = _definition(connection, f"{_SHADOW}.{_quote(name)}")
             except DBAPIError as error:
                 raise ViewDefinitionError(name, str(error.orig)) from error
             found[name] = replace(_described(connection, read_back), source=source.strip())
@@ -257,13 +265,18 @@ def _wanted_comments(name: str, view: _View, metadata: MetaData, live: Comments)
     return wanted
 
 
+def _definition(connection: Connection, view: str) -> str:
+    """PostgreSQL's text of a view, given by its name or its oid; what is in the search path has no schema there."""
+    return str(connection.execute(_DEFINITION, {"view": view}).scalar_one())
+
+
 def _described(connection: Connection, definition: str) -> _View:
     """Create it once more, where it resolves as it does now, and read it back."""
     _execute(connection, f"CREATE TEMPORARY VIEW {_AGAIN} AS {definition}")
-    view = {"view": f"pg_temp.{_AGAIN}"}
-    canonical = connection.execute(text("SELECT pg_get_viewdef(CAST(:view AS regclass), true)"), view).scalar_one()
-    columns = tuple((name, type_) for name, type_ in connection.execute(_SHAPE, view))
-    _execute(connection, f"DROP VIEW pg_temp.{_AGAIN}")
+    view = f"pg_temp.{_AGAIN}"
+    canonical = _definition(connection, view)
+    columns = tuple((name, type_) for name, type_ in connection.execute(_SHAPE, {"view": view}))
+    _execute(connection, f"DROP VIEW {view}")
     return _View(definition.strip().removesuffix(";"), canonical, columns)
 
 

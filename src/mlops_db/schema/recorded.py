@@ -3,26 +3,39 @@
 from psycopg2.extensions import cursor as Cursor  # noqa: N812  (psycopg2 names its classes like functions)
 
 from mlops_db.errors import RefusedError, UnknownRevisionError, UnmanagedDatabaseError
+from mlops_db.schema.guests import MAY_BE_READ
 from mlops_db.schema.objects import PRESENT_SQL, TABLES
 from mlops_db.schema.revisions import pending
 
-# No row: there is none. Reading a view, or a table under a policy, would run what its maker has put into it, with the
-# rights of whoever reads; and a policy would show a part of the rows as if it were all.
-VERSION_TABLE_IS_PLAIN = """
-    SELECT c.relkind IN ('r', 'p') AND NOT row_security_active(c.oid)
-      FROM pg_class AS c WHERE c.oid = to_regclass('public.alembic_version')
-"""
+VERSION_TABLE = "public.alembic_version"
 
 
-def refuse_odd_version_table(target: str) -> None:
-    """Say that public.alembic_version is not what Alembic makes.
+def reading_fault(table: str) -> str:
+    """SQL for: why a table of the runs' own is not to be read. No row: there is none; NULL: nothing is wrong.
+
+    Whoever reads it may run what its owner has put into it: the query of a view, a policy, an index on an expression.
+    A policy would also show a part of the rows as if it were all.
+    """
+    return f"""
+        SELECT CASE WHEN c.relkind NOT IN ('r', 'p') THEN 'is a view'
+                    WHEN row_security_active(c.oid) THEN 'has a row level security policy'
+                    WHEN NOT {MAY_BE_READ} THEN format('belongs to %I, who is neither the owner of the database'
+                                                       ' nor a superuser', role.rolname) END
+          FROM pg_class AS c JOIN pg_roles AS role ON role.oid = c.relowner
+         WHERE c.oid = to_regclass('{table}')
+    """
+
+
+def refuse_to_read(table: str, fault: str, target: str) -> None:
+    """Say that the table is not to be read.
 
     Raises:
         RefusedError: always.
     """
     raise RefusedError(
-        f"{target}: public.alembic_version is a view, or has a row level security policy; it was not read",
-        hint="See whose it is (psql: \\d+ public.alembic_version), and drop it, or disable its row level security.",
+        f"{target}: {table} {fault}; it was not read",
+        hint=f"Look at it (psql: \\d+ {table}). If it is yours, disable its row level security, or give it to the "
+        "owner of the database (ALTER TABLE ... OWNER TO); otherwise drop it.",
     )
 
 
@@ -36,14 +49,14 @@ def recorded_revision(cursor: Cursor, target: str) -> str | None:
     Raises:
         UnknownRevisionError: it is not one of ours.
         UnmanagedDatabaseError: our tables are there, made by hand.
-        RefusedError: alembic_version is no plain table.
+        RefusedError: alembic_version is not to be read.
     """
     recorded: list[str] = []
-    cursor.execute(VERSION_TABLE_IS_PLAIN)
-    for (is_plain,) in cursor.fetchall():
-        if not is_plain:
-            refuse_odd_version_table(target)
-        cursor.execute("SELECT version_num FROM public.alembic_version ORDER BY version_num")
+    cursor.execute(reading_fault(VERSION_TABLE))
+    for (fault,) in cursor.fetchall():
+        if fault:
+            refuse_to_read(VERSION_TABLE, fault, target)
+        cursor.execute(f"SELECT version_num FROM {VERSION_TABLE} ORDER BY version_num")
         recorded = [revision for (revision,) in cursor.fetchall()]
     for revision in recorded:
         if pending(revision) is None:

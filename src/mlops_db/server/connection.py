@@ -24,7 +24,7 @@ from mlops_db.errors import (
     ServerUnreachableError,
     StatementFailedError,
 )
-from mlops_db.server.guests import SAFE_PATH
+from mlops_db.schema.guests import SAFE_PATH
 from mlops_db.settings import EMBEDDED, Settings
 
 CONNECT_TIMEOUT_S = 10

@@ -84,7 +84,7 @@ def _create_or_complete(settings: Settings) -> bool:
 
 
 def _wait_for_other_creators(cursor: SafeCursor, settings: Settings) -> None:
-    cursor.execute("SET lock_timeout = %s", (settings.lock_wait,))
+    cursor.execute("SET lock_timeout = %s", (max(settings.lock_wait, 1),))  # 0 would be no bound
     try:
         cursor.execute("SELECT pg_advisory_lock(%s)", (CREATE_LOCK,))
     except psycopg2.errors.LockNotAvailable:

@@ -14,9 +14,9 @@ from mlops_db.server.connection import SafeCursor
 
 _KEY = "hashtextextended(%(key)s, 0)"
 _TRY = f"SELECT pg_try_advisory_xact_lock({_KEY})"
-# A shorter lock_timeout of the role's or the database's stays.
+# A shorter lock_timeout of the role's or the database's stays; one of 0 would be none.
 _PATIENCE = """
-SELECT least(nullif(setting::bigint, 0), %(wait)s), current_setting('lock_timeout')
+SELECT greatest(least(nullif(setting::bigint, 0), %(wait)s), 1), current_setting('lock_timeout')
   FROM pg_settings WHERE name = 'lock_timeout'
 """
 _WAIT = f"SAVEPOINT turn; SET LOCAL lock_timeout = %(patience)s; SELECT pg_advisory_xact_lock({_KEY})"

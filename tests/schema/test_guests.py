@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
@@ -15,15 +16,15 @@ from psycopg import sql
 from mlops_db import DatabaseManager
 from mlops_db.errors import NotPermittedError, RefusedError
 from mlops_db.migration import commands
+from mlops_db.schema.guests import REVOKE_CREATE
 from mlops_db.schema.revisions import BASELINE
-from mlops_db.server.guests import REVOKE_CREATE
 from support.database import Database
 from support.process import told
-from support.roles import may_create_in_public, owner, role, run_as
+from support.roles import may_create_in_public, owner, role, run_as, session
 from support.snapshot import Progress
 from support.stopped import contents
 from support.traps import TAKEN, set_traps
-from support.versions import Checkout, revision_of
+from support.versions import Checkout, revision_of, wait_until
 
 GUEST = "mlops_test_guest"
 NOON = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)
@@ -55,14 +56,28 @@ LEFT_BEHIND = {
 # A view runs as whoever reads it.
 TRAP = f"CREATE FUNCTION public.spring() RETURNS text LANGUAGE plpgsql AS $$ BEGIN RAISE '{TAKEN}'; END $$"
 FALSE_VERSION = "CREATE VIEW public.alembic_version AS SELECT public.spring() AS version_num"
+# So does the planner for an index: it computes constants with what the index calls.
+HIDDEN_TRAP = f"""
+    CREATE FUNCTION public.spring(version varchar) RETURNS text IMMUTABLE LANGUAGE plpgsql AS
+    $$ BEGIN IF current_user <> '{GUEST}' THEN RAISE '{TAKEN}'; END IF; RETURN version; END $$
+"""
+FALSE_TABLE = """
+    CREATE TABLE public.alembic_version (version_num varchar(32));
+    GRANT ALL ON public.alembic_version TO PUBLIC;
+    INSERT INTO public.alembic_version VALUES ('{revision}');
+    CREATE INDEX ON public.alembic_version (version_num) WHERE version_num < public.spring('x')
+"""
 COMMANDS = (
     ("mlops-db", "status"),
     ("mlops-db", "init"),
     ("mlops-db", "check"),
     ("mlops-db", "adopt"),
     ("mlops-db", "maintain"),
+    ("mlops-db", "grant-reader", "pg_monitor"),
+    ("mlops-db", "demo"),
     ("alembic", "current"),
     ("alembic", "check"),
+    ("alembic", "-x", "plan=true", "upgrade", "head"),
     ("alembic", "upgrade", "head"),
     ("alembic", "stamp", "head"),
     ("alembic", "downgrade", "base"),
@@ -222,9 +237,15 @@ def test_a_guests_extension_does_not_hide_what_he_put_into_it(open_to_all: Datab
         commands.upgrade(open_to_all.settings)
 
 
+IN_ITS_PLACE = {"a view": [TRAP, FALSE_VERSION], "a table": [HIDDEN_TRAP, FALSE_TABLE.format(revision="0003")]}
+
+
+@pytest.mark.parametrize("statements", IN_ITS_PLACE.values(), ids=IN_ITS_PLACE)
 @pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
-def test_a_view_in_the_place_of_alembics_table_is_not_read(open_to_all: Database, arguments: tuple[str, ...]) -> None:
-    as_guest(open_to_all, TRAP, FALSE_VERSION)
+def test_what_is_in_the_place_of_alembics_table_is_not_read(
+    open_to_all: Database, arguments: tuple[str, ...], statements: list[str]
+) -> None:
+    as_guest(open_to_all, *statements)
 
     done = open_to_all.run(*arguments)
 
@@ -232,10 +253,186 @@ def test_a_view_in_the_place_of_alembics_table_is_not_read(open_to_all: Database
     assert TAKEN not in done.stdout + done.stderr
 
 
-def test_a_job_does_not_read_a_view_in_the_place_of_alembics_table(open_to_all: Database) -> None:
-    as_guest(open_to_all, TRAP, FALSE_VERSION)
-    with DatabaseManager(open_to_all.settings) as db, pytest.raises(RefusedError, match="alembic_version is a view"):
+def test_the_traps_are_taken_by_whoever_reads_them(open_to_all: Database) -> None:
+    for statements in IN_ITS_PLACE.values():
+        as_guest(open_to_all, *statements)
+        with pytest.raises(psycopg.errors.RaiseException, match=TAKEN):
+            open_to_all.query("SELECT version_num FROM public.alembic_version WHERE version_num < 'x'")
+        open_to_all.query("DROP FUNCTION IF EXISTS public.spring(), public.spring(varchar) CASCADE")
+        open_to_all.query("DROP TABLE IF EXISTS public.alembic_version")
+
+
+@pytest.mark.parametrize("statements", IN_ITS_PLACE.values(), ids=IN_ITS_PLACE)
+def test_a_job_does_not_read_what_is_in_the_place_of_alembics_table(
+    open_to_all: Database, statements: list[str]
+) -> None:
+    as_guest(open_to_all, *statements)
+    with (
+        DatabaseManager(open_to_all.settings) as db,
+        pytest.raises(RefusedError, match=r"alembic_version (is|belongs)"),
+    ):
         db.models.production()
+
+
+def test_a_job_takes_the_word_of_a_role_that_may_migrate(empty: Database) -> None:
+    """Who migrates need not own the database, and a job need not know him; but nobody else is believed."""
+    database = sql.Identifier(empty.settings.database).as_string()
+    with role(empty, "mlops_test_migrator") as migrator, role(empty, GUEST) as guest:
+        empty.query("GRANT CREATE ON SCHEMA public TO mlops_test_migrator")
+        empty.query(f"GRANT CREATE ON DATABASE {database} TO mlops_test_migrator")
+        commands.upgrade(migrator)
+        empty.query(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {GUEST}")
+        with DatabaseManager(guest) as db:
+            assert db.models.production() is None
+        empty.query(f"REVOKE CREATE ON DATABASE {database} FROM mlops_test_migrator")
+        with DatabaseManager(guest) as db, pytest.raises(RefusedError, match="belongs to mlops_test_migrator"):
+            db.models.production()
+
+
+def test_history_does_not_read_a_table_of_a_guests(open_to_all: Database) -> None:
+    database = sql.Identifier(open_to_all.settings.database).as_string()
+    open_to_all.query(f"GRANT CREATE ON DATABASE {database} TO {GUEST}")
+    as_guest(
+        open_to_all,
+        "CREATE SCHEMA mlops_internal",
+        "CREATE TABLE mlops_internal.migration_history (id int)",
+        "GRANT ALL ON SCHEMA mlops_internal TO PUBLIC",
+        "GRANT ALL ON mlops_internal.migration_history TO PUBLIC",
+    )
+
+    told(open_to_all.run("mlops-db", "history"), f"mlops_internal.migration_history belongs to {GUEST}")
+
+
+# The names that the revisions will want
+NAMES = [
+    "TABLE model_versions (id int)",
+    "TABLE monitoring_metrics (id int)",
+    "TABLE retraining_decisions (id int)",
+    "VIEW v_decision_history AS SELECT 1 AS id",
+    "VIEW v_model_timeline AS SELECT 1 AS id",
+    "VIEW v_recent_monitoring AS SELECT 1 AS id",
+    "SEQUENCE monitoring_metrics_id_seq",
+]
+
+
+@pytest.mark.parametrize("what", NAMES)
+def test_a_run_and_adopt_refuse_what_a_guest_has_under_a_name_of_ours(open_to_all: Database, what: str) -> None:
+    as_guest(open_to_all, f"CREATE {what.replace(' ', ' public.', 1)}")
+    name = f"public.{what.split()[1]} of {GUEST}"
+
+    told(open_to_all.run("alembic", "upgrade", "head"), name)
+    if "TABLE" in what:
+        told(open_to_all.run("mlops-db", "adopt"), name)
+
+
+def test_a_guests_view_that_calls_his_function_is_nothing_to_compare(open_to_all: Database) -> None:
+    """To read a constant of a domain is to run what the domain checks."""
+    commands.upgrade(open_to_all.settings)
+    guest = replace(open_to_all.settings, user=GUEST, password="of this test")  # noqa: S106  (not a secret)
+    with session(guest) as connection:
+        connection.execute(
+            "CREATE FUNCTION pg_temp.spring(x text) RETURNS boolean LANGUAGE plpgsql AS"
+            f" $$ BEGIN IF current_user <> '{GUEST}' THEN RAISE '{TAKEN}'; END IF; RETURN true; END $$"
+        )
+        connection.execute("CREATE DOMAIN public.d AS text CHECK (pg_temp.spring(VALUE))")
+        connection.execute("CREATE VIEW public.guests_own AS SELECT '{x}'::public.d[] AS a")
+
+        done = open_to_all.run("alembic", "check")
+
+    assert (done.returncode, TAKEN in done.stdout + done.stderr) == (0, False), done.stdout + done.stderr
+
+
+def test_a_guest_who_is_quicker_than_the_runs_own_table_gains_nothing(open_to_all: Database) -> None:
+    """His table is not there to be refused until he commits, and then Alembic finds it."""
+    guest = replace(open_to_all.settings, user=GUEST, password="of this test")  # noqa: S106  (not a secret)
+    with session(guest) as connection, connection.transaction():
+        connection.execute("CREATE TABLE public.alembic_version (version_num varchar(32))")
+        connection.execute("GRANT ALL ON public.alembic_version TO PUBLIC")
+        connection.execute(
+            f"CREATE FUNCTION pg_temp.spring() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE '{TAKEN}'; END $$"
+        )
+        connection.execute(
+            "CREATE TRIGGER springs BEFORE INSERT ON public.alembic_version"
+            " FOR EACH ROW EXECUTE FUNCTION pg_temp.spring()"
+        )
+        with ThreadPoolExecutor() as threads:
+            run = threads.submit(open_to_all.run, "alembic", "upgrade", "0003")
+            waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+            wait_until(lambda: open_to_all.value(waiting) > 0, "the run to wait for the guest")
+            wait_until(lambda: open_to_all.value(waiting) == 0, "the run to give up waiting, and to try again")
+            connection.execute("COMMIT")
+            done = run.result()
+
+    assert f"FAILED: roles other than the owner have objects that a run as {open_to_all.settings.user}" in done.stdout
+    assert f"table public.alembic_version of {GUEST}" in done.stdout
+    assert TAKEN not in done.stdout + done.stderr
+
+
+def test_what_a_view_has_taken_of_a_guests_is_refused_wherever_it_has_gone(open_to_all: Database) -> None:
+    commands.upgrade(open_to_all.settings, "0003")
+    database = sql.Identifier(open_to_all.settings.database).as_string()
+    open_to_all.query(f"GRANT CREATE ON DATABASE {database} TO {GUEST}")
+    as_guest(open_to_all, "CREATE SCHEMA elsewhere")
+
+    as_guest(open_to_all, *LEFT_BEHIND["an operator"][0])
+    run_as(
+        open_to_all.settings,
+        "SET search_path = public",
+        "CREATE VIEW public.of_ours AS SELECT id FROM model_versions WHERE status = 'production'::varchar",
+    )
+    as_guest(
+        open_to_all,
+        "ALTER OPERATOR public.= (varchar, varchar) SET SCHEMA elsewhere",
+        "ALTER FUNCTION public.same(varchar, varchar) SET SCHEMA elsewhere",
+    )
+
+    told(
+        open_to_all.run("alembic", "upgrade", "head"),
+        f"operator elsewhere.=(character varying,character varying) of {GUEST}",
+    )
+    assert revision_of(open_to_all) == "0003"
+
+
+def test_a_script_that_runs_on_after_its_refusal_writes_nothing_of_a_guests(open_to_all: Database) -> None:
+    commands.upgrade(open_to_all.settings, "0003")
+    script = open_to_all.run("alembic", "upgrade", "0003:0004", "--sql").stdout
+    commands.downgrade(open_to_all.settings, "base")
+    open_to_all.query("DROP TABLE public.alembic_version")
+    as_guest(
+        open_to_all,
+        f"CREATE FUNCTION public.springs() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE '{TAKEN}'; END $$",
+        "CREATE TABLE public.alembic_version (version_num varchar(32))",
+        "INSERT INTO public.alembic_version VALUES ('0003')",
+        "GRANT ALL ON public.alembic_version TO PUBLIC",
+        "CREATE TRIGGER springs BEFORE UPDATE ON public.alembic_version FOR EACH ROW EXECUTE FUNCTION springs()",
+    )
+
+    said = open_to_all.psql(script, stops=False)
+
+    assert "public.alembic_version of" in said
+    assert TAKEN not in said
+
+
+@pytest.mark.parametrize("end", ["\n", "\r"])
+def test_a_name_does_not_end_a_comment_of_the_repair(open_to_all: Database, end: str) -> None:
+    commands.upgrade(open_to_all.settings)
+    name = f"x{end}DROP TABLE public.model_versions CASCADE; --"
+    as_guest(open_to_all, f'CREATE TABLE public."{name}" (a int)')
+
+    repair = open_to_all.run("mlops-db", "check", "--sql")
+    assert "DROP TABLE public.model_versions" in repair.stdout
+    open_to_all.psql(repair.stdout)
+
+    assert open_to_all.value("SELECT to_regclass('public.model_versions')") is not None
+
+
+def test_a_name_does_not_rule_the_terminal(open_to_all: Database) -> None:
+    commands.upgrade(open_to_all.settings)
+    as_guest(open_to_all, 'CREATE TABLE public."x\x1b[2J\r" (a int)')
+
+    done = open_to_all.run("mlops-db", "check")
+
+    assert r'table public."x\x1b[2J\r": unexpected' in done.stdout
 
 
 @pytest.mark.parametrize("name", ["v_decision_history", "v_model_timeline", "v_recent_monitoring"])
@@ -273,8 +470,7 @@ def test_a_run_does_not_write_into_what_a_guest_has_made_in_its_place(
 def test_no_statement_of_ours_takes_an_operator_or_a_function_of_publics(empty: Database, tmp_path: Path) -> None:
     """The traps are a superuser's, so that nothing refuses them: what keeps out of them is each statement itself.
 
-    Not the views of revision 0004, which is frozen, and not the comparison of autogenerate, whose statements are
-    SQLAlchemy's and look for what public shows: both are refused where a guest's operators are.
+    Not the views of revision 0004, which is frozen: it is refused where a guest's operators are.
     """
     commands.upgrade(empty.settings, BASELINE)
     set_traps(empty.connection)
@@ -293,11 +489,14 @@ def test_no_statement_of_ours_takes_an_operator_or_a_function_of_publics(empty: 
         ("mlops-db", "maintain", "--keep", "1y"),
         ("mlops-db", "maintain", "--keep", "1y", "--dry-run"),
         ("alembic", "current"),
+        ("alembic", "check"),
         ("alembic", "-x", "plan=true", "downgrade", "0016"),
     ):
         done = empty.run(*arguments)
         assert TAKEN not in done.stdout + done.stderr, done.stdout + done.stderr
-        assert done.returncode == (1 if arguments[1] == "check" else 0), done.stdout + done.stderr
+        # The superuser's operators are a difference to the one; views that are created among them are none to the other.
+        expected = {("mlops-db", "check"): 1, ("alembic", "check"): 255}.get(arguments[:2], 0)
+        assert done.returncode == expected, done.stdout + done.stderr
     commands.downgrade(replace(public, environment="production"), "0016")
     commands.downgrade(public, BASELINE)
     command.upgrade(Checkout(tmp_path).config(public), "head")

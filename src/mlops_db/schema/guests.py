@@ -8,6 +8,8 @@ own statements keep public out of their path; a revision's, which create and fin
 guest has anything there that they could take.
 """
 
+from mlops_db.schema.objects import TABLES, VIEWS
+
 # The search path of our own statements. PostgreSQL's schema alone would not do: where pg_temp is not named, it comes
 # first (manual, "Writing SECURITY DEFINER Functions Safely"). Nor would public behind it: an exact match there, such as
 # =(varchar, varchar), which pg_catalog lacks, wins all the same.
@@ -31,30 +33,51 @@ TRUSTED = """
      OR role.oid = (SELECT datdba FROM pg_database WHERE datname = current_database()))
 """
 
+# The same of the owner of alembic_version, for whoever reads it: an index on it can call what its owner wrote. A role
+# that may not migrate itself takes the word of whoever may.
+MAY_BE_READ = f"""
+    ({TRUSTED} OR has_database_privilege(role.oid, current_database(), 'CREATE')
+                  AND NOT has_database_privilege(current_database(), 'CREATE'))
+"""
+
+# What the revisions make, and what PostgreSQL makes for them, under names that a guest may have taken.
+_NAMES = [*TABLES, *VIEWS, *(f"{table}_id_seq" for table in TABLES), "alembic_version"]
+
 # A cast has no owner: whoever owns one of its types has made it. An extension of a guest's may hold what is his, too.
+# What has left public since may have been taken by an object of ours before.
 REFUSE_GUESTS = f"""\
 DO $guests$
 DECLARE
     trusted constant oid[] := ARRAY(SELECT role.oid FROM pg_roles AS role WHERE {TRUSTED});
     open constant oid := to_regnamespace('public');
     mine constant oid := to_regnamespace('mlops_internal');
+    names constant text[] := ARRAY{_NAMES};
     found text[];
 BEGIN
     found := ARRAY(
         SELECT DISTINCT format('%s %s of %s', named.type, named.identity, pg_get_userbyid(things.owner))
           FROM (
-              SELECT 'pg_proc'::regclass, p.oid, p.proowner FROM pg_proc AS p
-               WHERE p.pronamespace IN (open, mine) AND p.proowner <> ALL (trusted)
-               UNION ALL
-              SELECT 'pg_operator'::regclass, o.oid, o.oprowner FROM pg_operator AS o
-               WHERE o.oprnamespace IN (open, mine) AND o.oprowner <> ALL (trusted)
+              SELECT f.class, f.oid, f.owner
+                FROM (SELECT 'pg_proc'::regclass, oid, proowner, pronamespace FROM pg_proc
+                       UNION ALL
+                      SELECT 'pg_operator'::regclass, oid, oprowner, oprnamespace FROM pg_operator
+                     ) AS f (class, oid, owner, namespace)
+               WHERE f.owner <> ALL (trusted)
+                 AND (f.namespace IN (open, mine) OR EXISTS (
+                         SELECT FROM pg_depend AS d
+                           LEFT JOIN pg_rewrite AS r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid
+                           LEFT JOIN pg_attrdef AS a ON d.classid = 'pg_attrdef'::regclass AND a.oid = d.objid
+                           LEFT JOIN pg_constraint AS k ON d.classid = 'pg_constraint'::regclass AND k.oid = d.objid
+                           JOIN pg_class AS c ON c.oid = coalesce(r.ev_class, a.adrelid, k.conrelid, d.objid)
+                          WHERE d.refclassid = f.class AND d.refobjid = f.oid
+                            AND c.relnamespace IN (open, mine) AND c.relowner = ANY (trusted)))
                UNION ALL
               SELECT 'pg_cast'::regclass, c.oid, t.typowner FROM pg_type AS t
                 JOIN pg_cast AS c ON t.oid IN (c.castsource, c.casttarget)
                WHERE t.typnamespace = open AND t.typowner <> ALL (trusted)
                UNION ALL
               SELECT 'pg_class'::regclass, c.oid, c.relowner FROM pg_class AS c
-               WHERE (c.relnamespace = mine AND c.relkind <> 'i' OR c.oid = to_regclass('public.alembic_version'))
+               WHERE (c.relnamespace = mine AND c.relkind <> 'i' OR c.relnamespace = open AND c.relname = ANY (names))
                  AND c.relowner <> ALL (trusted)
                UNION ALL
               SELECT 'pg_namespace'::regclass, n.oid, n.nspowner FROM pg_namespace AS n
