@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from mlops_db.errors import BehindHeadError, DataLossError, UnknownRevisionError, UnmanagedDatabaseError
 from mlops_db.migration.row_values import HIDDEN_BY, own_value, rows_in_words
 from mlops_db.schema.objects import PRESENT_SQL, TABLES
-from mlops_db.schema.recorded import VERSION_TABLE_IS_PLAIN, refuse_odd_version_table
+from mlops_db.schema.recorded import VERSION_TABLE, reading_fault, refuse_to_read
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -35,7 +35,7 @@ def refuse_wrong_database(migration: MigrationContext, target: str) -> None:
         target: where the connection goes, for the messages.
 
     Raises:
-        RefusedError: alembic_version is no plain table.
+        RefusedError: alembic_version is not to be read.
         UnknownRevisionError: `alembic_version` names a revision that this checkout does not have.
         UnmanagedDatabaseError: the tables are there, made by hand. `alembic stamp` may go on: it is the way out.
         BehindHeadError: `alembic check` and `--autogenerate` compare with head, and the database is not there.
@@ -43,8 +43,8 @@ def refuse_wrong_database(migration: MigrationContext, target: str) -> None:
     script, connection = migration.script, migration.connection
     assert script is not None
     assert connection is not None
-    if connection.exec_driver_sql(VERSION_TABLE_IS_PLAIN).scalar() is False:
-        refuse_odd_version_table(target)
+    if fault := connection.exec_driver_sql(reading_fault(VERSION_TABLE), execution_options=_AS_IT_STANDS).scalar():
+        refuse_to_read(VERSION_TABLE, fault, target)
     current = migration.get_current_heads()
     known = {revision.revision for revision in script.walk_revisions()}
     for revision in current:

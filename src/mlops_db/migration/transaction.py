@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from mlops_db.errors import DataLossError, MlopsDbError, TransactionControlError
 from mlops_db.migration.statements import ends_transaction
-from mlops_db.server.guests import SAFE_PATH
+from mlops_db.schema.guests import SAFE_PATH
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
