@@ -494,7 +494,7 @@ def test_no_statement_of_ours_takes_an_operator_or_a_function_of_publics(empty: 
     ):
         done = empty.run(*arguments)
         assert TAKEN not in done.stdout + done.stderr, done.stdout + done.stderr
-        # The superuser's operators are a difference to the one; views that are created among them are none to the other.
+        # The superuser's operators are a difference to the one; among them, the other cannot create the views.
         expected = {("mlops-db", "check"): 1, ("alembic", "check"): 255}.get(arguments[:2], 0)
         assert done.returncode == expected, done.stdout + done.stderr
     commands.downgrade(replace(public, environment="production"), "0016")
