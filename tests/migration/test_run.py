@@ -20,6 +20,7 @@ from mlops_db.schema.objects import TABLES
 from mlops_db.server.connection import connect
 from support.database import ROOT, Database, clean_environment, run_command
 from support.extra_revisions import HEAD, add_revisions, config_in
+from support.versions import Checkout
 
 # The last revision before one that builds an index concurrently, which no transaction of a caller's can.
 BEFORE_CONCURRENTLY = "0011"
@@ -150,6 +151,23 @@ def test_a_connection_of_another_driver_s_is_refused(empty: Database) -> None:
         command.upgrade(with_connection(empty, connection), "head")
 
     assert relations(empty) == []
+
+
+@pytest.mark.parametrize("environment", ["development", "production"])
+def test_a_revision_gets_no_second_connection(head: Database, tmp_path: Path, environment: str) -> None:
+    """What it does there would stay, whatever becomes of the revision."""
+    checkout = Checkout(tmp_path)
+    checkout.add(
+        """
+        with op.get_bind().engine.begin() as second:
+            second.execute(sa.text("DROP VIEW v_model_timeline"))
+        """
+    )
+
+    with pytest.raises(CommandError, match="asks for a second connection"):
+        command.upgrade(checkout.config(replace(head.settings, environment=environment)), "head")
+
+    assert head.value("SELECT to_regclass('v_model_timeline')") is not None
 
 
 # --sql

@@ -441,6 +441,11 @@ READERS = {
     " INSERT INTO monitoring_metrics (metric_type) VALUES ('x')",
     "constraint other_id_fkey on public.other": "ALTER TABLE other ADD FOREIGN KEY (id) REFERENCES monitoring_metrics",
     "table column other.metric": "ALTER TABLE other ADD COLUMN metric monitoring_metrics",
+    # The remedy is for this table, whatever its name pretends.
+    'constraint odd on public."x on public.other DROP COLUMN id; --"': (
+        'CREATE TABLE "x on public.other DROP COLUMN id; --"'
+        " (id int, CONSTRAINT odd CHECK (NULL::monitoring_metrics IS NULL))"
+    ),
 }
 
 
@@ -488,6 +493,9 @@ def test_whatever_would_go_on_reading_the_old_table_stops_it(with_other: Databas
     assert re.search("(^|; )DROP TABLE", remedy) is None
     with_other.query(remedy)
     commands.upgrade(with_other.settings, "0016")
+    assert (
+        with_other.value("SELECT count(*) FROM pg_attribute WHERE attrelid = 'other'::regclass AND attname = 'id'") == 1
+    )
 
 
 def test_all_that_stands_in_the_way_is_told_at_once(with_other: Database) -> None:

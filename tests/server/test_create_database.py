@@ -257,15 +257,16 @@ def test_a_reader_that_went_away_does_not_leave_the_database_uncreated(server: S
     assert name in server.names()
 
 
-def test_a_wait_for_another_creator_ends_and_names_it(server: Server) -> None:
+@pytest.mark.parametrize(("wait", "seconds"), [("200ms", "0.2"), ("0s", "0")])
+def test_a_wait_for_another_creator_ends_and_names_it(server: Server, wait: str, seconds: str) -> None:
     """Whoever may connect to `postgres` can take the lock by hand."""
     name = server.will_hold("mlops_test_waits")
     with server.connected("postgres") as other:
         other.execute("SET application_name = 'a guest'")
         other.execute("SELECT pg_advisory_lock(%s)", [CREATE_LOCK])
         told(
-            server.create(name, MLOPS_LOCK_WAIT="200ms"),
-            f"after 0.2 s: pid {other.info.backend_pid} (a guest, role ",
+            server.create(name, MLOPS_LOCK_WAIT=wait),
+            f"after {seconds} s: pid {other.info.backend_pid} (a guest, role ",
             "MLOPS_LOCK_WAIT",
         )
     assert server.create(name).returncode == 0

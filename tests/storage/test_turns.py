@@ -88,6 +88,15 @@ def test_a_shorter_patience_of_the_session_stays(filled: Database) -> None:
         db.models.promote("run-2")
 
 
+def test_no_wait_at_all_is_no_endless_one(filled: Database) -> None:
+    with (
+        DatabaseManager(replace(filled.settings, lock_wait=0)) as db,
+        another_session(filled, "a guest", held(MODEL)),
+        pytest.raises(ContentionError, match="a guest"),
+    ):
+        db.models.promote("run-2")
+
+
 def test_a_lock_of_somebody_elses_on_other_things_is_not_waited_for(filled: Database) -> None:
     with (
         DatabaseManager(replace(filled.settings, lock_wait=100)) as db,

@@ -9,6 +9,7 @@ import psycopg2
 from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
+from mlops_db.errors import RefusedError
 from mlops_db.migration.history import client
 from mlops_db.migration.transaction import RunConnection
 from mlops_db.schema.guests import SAFE_PATH
@@ -46,6 +47,7 @@ def migration_connection(
 
     Raises:
         ConnectionFailedError: no connection.
+        RefusedError: a second one is asked for while this one is open.
     """
     options = (
         f"{settings.parameters.get('options', '')} {SESSION}"
@@ -53,7 +55,14 @@ def migration_connection(
         f" -c {LEGACY_TIMEZONE}={legacy_timezone} -c mlops_db.lock_wait={settings.lock_wait}ms"
     )
 
+    opened: list[RunConnection] = []
+
     def creator() -> Any:
+        if opened and not opened[-1].closed:
+            raise RefusedError(
+                "a revision asks for a second connection, whose transaction would not be the run's",
+                hint="Use op.execute() or op.get_bind(): docs/writing-a-revision.md.",
+            )
         connection = connect(
             settings,
             options=options,
@@ -64,6 +73,7 @@ def migration_connection(
             with suppress(psycopg2.errors.InvalidParameterValue), connection.cursor() as cursor:
                 cursor.execute(CHECK_CLIENT)  # refused where the server's system cannot do it
         connection.commit()
+        opened.append(connection)
         return connection
 
     engine = create_engine(
@@ -73,6 +83,6 @@ def migration_connection(
         use_native_hstore=False,  # it would look for the extension first
     )
     with engine.connect() as connection:
-        # SQLAlchemy takes the first schema of the path for it, and autogenerate looks for unqualified tables there.
+        # SQLAlchemy takes the first schema of the path for it; a revision that inspects means the one of its tables.
         connection.dialect.default_schema_name = "public"
         yield connection
