@@ -14,7 +14,8 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from mlops_db.errors import BehindHeadError, DataLossError, UnknownRevisionError, UnmanagedDatabaseError
-from mlops_db.migration.row_values import HIDDEN_BY, own_value, rows_in_words
+from mlops_db.migration.row_values import HIDDEN_BY, own_value, rows_in_words, text_of_default
+from mlops_db.migration.statements import without_texts
 from mlops_db.schema.objects import PRESENT_SQL, TABLES
 from mlops_db.schema.recorded import VERSION_TABLE, reading_fault, refuse_to_read
 
@@ -67,7 +68,7 @@ class Loss:
     Attributes:
         what: in the words of a message: `12 rows of model_versions`.
         certain: false if the downgrade writes elsewhere, too, and may have brought them there by then, or if its SQL
-            cannot be told without running it.
+            cannot be told without running it, or does not say that it is run.
     """
 
     what: str
@@ -83,8 +84,11 @@ _TABLES_GO = re.compile(
     re.IGNORECASE,
 )
 _ALTER = re.compile(rf"\bALTER\s+TABLE\s+{_IF_EXISTS}(?:ONLY\s+)?({_NAME})((?:{_PART}|[^;\"])*)", re.IGNORECASE)
-# What is no column (DROP CONSTRAINT x, DROP NOT NULL) reads as one of that name, which is not there and counts nothing.
-_COLUMN_GOES = re.compile(rf"\bDROP\s+(?:COLUMN\s+)?{_IF_EXISTS}({_PART})", re.IGNORECASE)
+# A column can be called identity; one called constraint has quotes.
+_COLUMN_GOES = re.compile(
+    rf"\bALTER\s+(?:COLUMN\s+)?{_PART}\s+DROP\b|\bDROP\s+(?!CONSTRAINT[\s\"])(?:COLUMN\s+)?{_IF_EXISTS}({_PART})",
+    re.IGNORECASE,
+)
 _RENAMED = re.compile(rf"\s+RENAME\s+TO\s+({_PART})", re.IGNORECASE)
 _AS_IT_STANDS = {"no_parameters": True}  # a name or a default can hold a %
 _TOOK_TOO_LONG = ("57014", "55P03")  # query_canceled, lock_not_available
@@ -93,18 +97,21 @@ _QUALIFIED = re.compile(rf"{_PART}\.{_PART}")
 _FIND = text(f"""
     SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname), {HIDDEN_BY.format(table="c.oid")},
            greatest(c.reltuples, pg_stat_get_live_tuples(c.oid), 1)::bigint,
-           a.attnum IS NOT NULL, a.attgenerated <> '', pg_get_expr(d.adbin, d.adrelid)
+           quote_ident(a.attname), a.attgenerated <> '', pg_get_expr(d.adbin, d.adrelid),
+           format_type(a.atttypid, a.atttypmod)
       FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
       LEFT JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attname = :column AND a.attnum > 0 AND NOT a.attisdropped
       LEFT JOIN pg_attrdef AS d ON d.adrelid = c.oid AND d.adnum = a.attnum
      WHERE c.oid = to_regclass(:table)
 """)
 _SCHEMA_GOES = re.compile(r"\bDROP\s+SCHEMA\b", re.IGNORECASE)
-# What may carry rows or values elsewhere before they go.
-_CARRIES = re.compile(
-    r"\b(?:(?:INSERT|MERGE|SELECT\b[^;]*)\s+INTO|UPDATE\b[^;]*\sSET|COPY\b[^;]*\sFROM|CREATE\s+(?:\w+\s+)?TABLE\b[^;]*\sAS)\b",
+# What may carry rows or values elsewhere before they go, or only says what a rule or a function is to do one day.
+_MAY_KEEP = re.compile(
+    r"\b(?:(?:INSERT|MERGE|SELECT\b[^;]*)\s+INTO|UPDATE\b[^;]*\sSET|COPY\b[^;]*\sFROM|CREATE\s+(?:\w+\s+)?TABLE\b[^;]*\sAS"
+    r"|CREATE\s+(?:OR\s+REPLACE\s+)?(?:RULE|FUNCTION|PROCEDURE))\b",
     re.IGNORECASE,
 )
+_SOME_ROWS_GO = re.compile(rf"DELETE\b(?:{_PART}|[^;\"])*?\bWHERE\b", re.IGNORECASE)
 
 
 def losses(connection: Connection, downgrades: Mapping[str, str | None]) -> list[Loss]:
@@ -134,21 +141,30 @@ def refuse_losses(found: Sequence[Loss]) -> None:
 
 
 def _losses_of(connection: Connection, revision: str, sql: str | None) -> Iterator[Loss]:
-    if sql is None or _SCHEMA_GOES.search(sql):
+    plain = without_texts(sql or "")
+    if sql is None or _SCHEMA_GOES.search(plain):
         yield Loss(f"what revision {revision} takes away", certain=False)
         return
-    carries = _CARRIES.search(sql) is not None
-    # What the downgrade itself names anew still has its old name now.
-    alters = _ALTER.findall(sql)
-    renamed = {new: old for old, rest in alters for new in _RENAMED.findall(rest)}
-    gone: list[tuple[str, str | None]] = [
-        (table, None) for match in _TABLES_GO.finditer(sql) for table in re.findall(_NAME, match[1])
-    ]
-    gone += [(table, column) for table, rest in alters for column in _COLUMN_GOES.findall(rest)]
-    for table, column in gone:
-        what = _counted(connection, renamed.get(table, table), column)
+    said = dict(_gone(plain))
+    may_keep = _MAY_KEEP.search(sql) is not None
+    # What a literal or a body says may be run, too: DO does.
+    for table, column in {**said, **dict(_gone(sql))}:
+        what = _counted(connection, table, column)
         if what is not None:
-            yield Loss(what, certain=not carries)
+            yield Loss(what, certain=said.get((table, column), False) and not may_keep)
+
+
+def _gone(sql: str) -> Iterator[tuple[tuple[str, str | None], bool]]:
+    """The tables and columns that go, as written, and whether they do with all their rows."""
+    alters = _ALTER.findall(sql)
+    # What the downgrade itself names anew still has its old name now.
+    renamed = {new: old for old, rest in alters for new in _RENAMED.findall(rest)}
+    for match in _TABLES_GO.finditer(sql):
+        for table in re.findall(_NAME, match[1]):
+            yield (renamed.get(table, table), None), not _SOME_ROWS_GO.match(sql, match.start())
+    for table, rest in alters:
+        for column in filter(None, _COLUMN_GOES.findall(rest)):
+            yield (renamed.get(table, table), column), True
 
 
 def _counted(connection: Connection, written: str, column: str | None) -> str | None:
@@ -158,13 +174,13 @@ def _counted(connection: Connection, written: str, column: str | None) -> str | 
     found = connection.execute(_FIND, {"table": table, "column": name}).first()
     if found is None:
         return None
-    qualified, hidden_by, estimate, has_column, generated, default = found
-    if column is not None and (generated or not has_column):
+    qualified, hidden_by, estimate, name, generated, default, type_ = found
+    if column is not None and (generated or name is None):
         return None
     place = written.removeprefix("public.") + ("" if column is None else f".{column}")
     if hidden_by is not None:
         return f"rows of {place}, which cannot be counted behind {hidden_by}"
-    condition = "true" if column is None else own_value(column, default)
+    condition = "true" if column is None else own_value(name, text_of_default(default, type_))
     about = ""
     try:
         with connection.begin_nested():

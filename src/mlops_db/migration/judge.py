@@ -13,6 +13,7 @@ lost if a column that this downgrade has added to the table holds the same.
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import psycopg2
@@ -20,15 +21,15 @@ import psycopg2.errors
 import psycopg2.extensions
 
 from mlops_db.errors import DataLossError
-from mlops_db.migration.row_comparison import count_values, missing_rows, rows_of
+from mlops_db.migration.row_comparison import as_compared, count_values, missing_rows, rows_of
 from mlops_db.migration.row_values import own_value, rows_in_words
-from mlops_db.migration.statements import is_savepoint
+from mlops_db.migration.statements import is_savepoint, is_update
 from mlops_db.migration.table_changes import Harm, harm_between, look, value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
 
-    from mlops_db.migration.table_changes import Table, Tables
+    from mlops_db.migration.table_changes import Column, Table, Tables
 
 SAVEPOINT = "mlops_db_judge"
 _POLL_S = 0.01
@@ -44,6 +45,8 @@ _OTHERS = """
                  EXISTS (SELECT FROM others AS has JOIN others AS waits USING (pid, relation)
                           WHERE has.granted AND NOT waits.granted)]
 """
+# A cursor WITH HOLD is read to its end by the commit, and what it calls may delete.
+_READ_BY_COMMIT = "SELECT EXISTS (SELECT FROM pg_cursors WHERE is_holdable AND creation_time >= now())"
 _LOCK_TIMEOUT_MS = "SELECT setting::int FROM pg_settings WHERE name = 'lock_timeout'"
 
 
@@ -62,9 +65,12 @@ class Judge:
         self._cursor = psycopg2.extensions.cursor(driver)
         self._revision = revision
         self._readers_kept_out = keep_readers_out
-        self._start: Tables = {}
+        self._start: Tables = {}  # of the downgrade
+        self._begin: Tables = {}  # of the transaction
         self._seen: Tables = {}
+        self._filled_before: set[int] = set()  # by transactions of this downgrade that are committed
         self._relied_on: set[int] = set()
+        self._relied_on_columns: set[tuple[int, int]] = set()
         self._refusal: DataLossError | None = None
 
     def begin(self) -> None:
@@ -81,37 +87,45 @@ class Judge:
                 hint="Let a superuser set track_counts = on; or take a backup, then say -x allow-data-loss=true.",
             )
         self._seen, _ = look(self._cursor)
+        self._begin = self._seen
         self._start = self._start or self._seen
 
-    def carry_out(self, statement: str, execute: Callable[[], None]) -> None:
+    def carry_out(self, statement: str, execute: Callable[[], None], *, once: bool = False) -> None:
         """Carry a statement out, twice if need be.
 
         Args:
             statement: its text.
             execute: sends it.
+            once: whether it cannot be sent twice, as COPY, whose file has been read then. It may not harm anything.
 
         Raises:
             DataLossError: rows or values would be lost by it; it has not been carried out.
         """
         if is_savepoint(statement):  # the revision's own, which must not end with one around it
             execute()
+            self._seen, _ = look(self._cursor)  # what is back may be taken again
             return
+        updates = is_update(statement)
         self._cursor.execute(f"SAVEPOINT {SAVEPOINT}")
         execute()
         seen, locked = look(self._cursor)
-        harm = self._harm(seen, locked)
+        harm = self._harm(self._seen, seen, locked, updates=updates)
         if harm:
             self._cursor.execute(f"ROLLBACK TO SAVEPOINT {SAVEPOINT}")
             try:
-                seen = self._once_more(harm, seen, execute)
+                if once:
+                    self._refuse_unknown(harm)
+                self._once_more(harm, seen, execute, updates=updates)
             except DataLossError:  # in a transaction of its caller's, too, nothing of it is left
                 self._cursor.execute(f"ROLLBACK TO SAVEPOINT {SAVEPOINT}")
                 raise
         self._cursor.execute(f"RELEASE SAVEPOINT {SAVEPOINT}")
+        if harm:  # a TRUNCATE sets the counters back when its savepoint is released
+            seen, _ = look(self._cursor)
         self._seen = seen
 
     def conclude(self) -> None:
-        """Judge what a commit would do besides, and what went past `carry_out`, such as COPY.
+        """Judge what a commit would do besides, and what went past `carry_out`.
 
         Raises:
             DataLossError: rows would be lost, or nobody can tell; also if the revision has caught that error before.
@@ -119,27 +133,47 @@ class Judge:
         if self._refusal is not None:
             raise self._refusal
         seen, locked = look(self._cursor)
-        self._refuse(f"an unknown part of {self._shown(root)}" for root in self._harm(seen, locked))
+        self._refuse_unknown(self._harm(self._seen, seen, locked))
         everything_now = "SET CONSTRAINTS ALL IMMEDIATE"  # a deferred trigger may delete, too
         self.carry_out(everything_now, lambda: self._cursor.execute(everything_now))
+        if value(self._cursor, _READ_BY_COMMIT):
+            self._refusal = DataLossError(
+                f"revision {self._revision} leaves a cursor WITH HOLD, which the commit of its downgrade would read, "
+                "where MLOPS_ENV=production cannot see whether rows are lost; it was not taken back"
+            )
+            raise self._refusal
+        self._filled_before |= self._inserted_into(self._seen)
 
-    def _harm(self, seen: Tables, locked: Collection[int]) -> dict[int, Harm]:
-        """What has happened since the last look, by root, to tables that were there before this downgrade."""
+    def _harm(
+        self, before: Tables, after: Tables, locked: Collection[int], *, updates: bool = False
+    ) -> dict[int, Harm]:
+        """What happened between two looks, by root, to tables that were there before this downgrade.
+
+        Args:
+            before: the tables at the first look.
+            after: the tables at the second look.
+            locked: which of them this transaction keeps everybody from.
+            updates: whether the statement was an UPDATE.
+        """
         counts = self._start.keys() | self._relied_on
+        counts |= {table.root for table in before.values() if table.oid in counts}
         harm: dict[int, Harm] = {}
-        for before in self._seen.values():
-            if not counts.isdisjoint((before.oid, before.root)):
-                harm.setdefault(before.root, Harm()).add(
-                    harm_between(self._cursor, before, seen.get(before.oid), locked)
+        for table in before.values():
+            if not counts.isdisjoint((table.oid, table.root)):
+                harm.setdefault(table.root, Harm()).add(
+                    harm_between(self._cursor, self._protected(table), after.get(table.oid), locked)
                 )
         for root, done in harm.items():
             # An UPDATE that moves rows to another partition counts as DELETE and INSERT there.
-            if done.deleted and not done.whole and self._has_partitions(root) and done.inserted >= done.deleted:
+            if updates and done.deleted and self._has_partitions(root) and done.inserted >= done.deleted:
                 done.deleted, done.values = 0, True
         return {root: done for root, done in harm.items() if done}
 
-    def _once_more(self, harm: Mapping[int, Harm], after_first: Tables, execute: Callable[[], None]) -> Tables:
+    def _once_more(
+        self, harm: Mapping[int, Harm], after_first: Tables, execute: Callable[[], None], *, updates: bool
+    ) -> None:
         """Measure what the statement will take, send it again, and compare."""
+        self._refuse_gone(harm)
         filled = self._filled(after_first)
         if not filled:  # then nothing can be carried anywhere, and what was deleted has been counted
             self._refuse(
@@ -168,7 +202,9 @@ class Judge:
         self._keep_everybody_out(harm)
         execute()
         after, locked = look(self._cursor)
-        losses += self._unforeseen(harm, self._harm(after, locked))
+        done_now = self._harm(before, after, locked, updates=updates)
+        losses += self._unforeseen(harm, done_now)
+        losses += self._unforeseen(done_now, harm)  # what it did not do now, something has done that nobody saw
         filled = self._filled(after)  # what a statement creates is another table each time
         for root, copy in copies.items():
             holders = [after[oid] for oid in sorted({*filled, root}) if oid in after]
@@ -179,8 +215,13 @@ class Judge:
         losses += [loss for root, counted in changed.items() for loss in self._fewer(before, after, root, counted)]
         self._refuse(losses)
         if taken:
-            self._relied_on |= filled
-        return after
+            self._relied_on |= {oid for oid, table in after.items() if table.root in filled}
+        self._relied_on_columns |= {
+            (root, number)
+            for root, done in harm.items()
+            if done.gone and root in after
+            for number in self._added(after[root])
+        }
 
     def _gives(self, after: Tables) -> bool:
         """Whether the statement has inserted rows, into a new table perhaps."""
@@ -213,6 +254,17 @@ class Judge:
             )
             raise self._refusal
 
+    def _refuse_unknown(self, roots: Iterable[int]) -> None:
+        """Refuse what cannot be measured any more."""
+        self._refuse(f"an unknown part of {self._shown(root)}" for root in roots)
+
+    def _refuse_gone(self, harm: Mapping[int, Harm]) -> None:
+        """Refuse if something nobody saw has dropped what the statement, now taken back, seemed to drop."""
+        there, _ = look(self._cursor)
+        self._refuse_unknown(
+            root for root, done in harm.items() if not there.keys() >= {root, *(table.oid for table in done.whole)}
+        )
+
     def _refuse_hidden(self, before: Tables, harm: Mapping[int, Harm]) -> None:
         seen_whole = {oid for root, done in harm.items() for oid in (root, *(table.oid for table in done.whole))}
         self._refuse(
@@ -223,11 +275,35 @@ class Judge:
 
     def _filled(self, tables: Tables) -> set[int]:
         """The roots of the tables that this downgrade has inserted into."""
+        filled = self._filled_before | self._inserted_into(tables)
+        return {table.root for oid, table in tables.items() if oid in filled}
+
+    def _inserted_into(self, tables: Tables) -> set[int]:
+        """What this transaction has inserted into; the counters may still hold what the last one did."""
         return {
-            table.root
+            oid
             for oid, table in tables.items()
-            if table.inserted > (self._start[oid].inserted if oid in self._start else 0)
+            if table.inserted > (self._begin[oid].inserted if oid in self._begin else 0)
         }
+
+    def _protected(self, table: Table) -> Table:
+        """The table with the columns that were there before this downgrade, or are relied on, and the defaults of then.
+
+        A default that the downgrade sets does not bring back what others have written.
+        """
+        added = self._added(table)
+        first = self._start[table.oid].columns if table.oid in self._start else {}
+        columns = {
+            number: replace(column, default=first[number].default if number in first else None)
+            for number, column in table.columns.items()
+            if number not in added or (table.oid, number) in self._relied_on_columns
+        }
+        return replace(table, columns=columns)
+
+    def _added(self, table: Table) -> dict[int, Column]:
+        """The columns that this downgrade has added to a table that was there before."""
+        first = self._start.get(table.oid, table).columns
+        return {number: column for number, column in table.columns.items() if number not in first}
 
     def _shown(self, root: int) -> str:
         """A table's name for people: the one that it had before this downgrade."""
@@ -289,7 +365,7 @@ class Judge:
 
     def _taken(self, before: Tables, root: int, done: Harm) -> list[Table]:
         """The tables whose rows may go; those that have none are left out."""
-        tables = self._of_root(before, root) if done.deleted else done.whole
+        tables = map(self._protected, self._of_root(before, root) if done.deleted else done.whole)
         return [table for table in tables if value(self._cursor, f"SELECT EXISTS (SELECT FROM ONLY {table.sql})")]
 
     def _counted(self, tables: list[Table]) -> str:
@@ -313,15 +389,15 @@ class Judge:
 
     def _values(self, table: Table, done: Harm) -> dict[str, int]:
         """How many rows there are, under an empty name, and how many hold a value of their own in each column."""
-        first = self._start.get(table.oid, table).columns
-        added = [column.name for number, column in table.columns.items() if number not in first]
+        added = self._added(table)
         conditions = {}
-        for number, column in table.columns.items():
+        for number, column in self._protected(table).columns.items():
             own = own_value(column.name, column.default)
-            if number in done.gone:
-                for other in added:
-                    if other != column.name:
-                        own += f" AND {column.name}::text IS DISTINCT FROM {other}::text"
+            for other in added.values() if number in done.gone else ():
+                if other.name != column.name:
+                    kinds = {column.kind, other.kind}
+                    here, there = (as_compared(each.name, each.kind, kinds) for each in (column, other))
+                    own += f" AND {here} IS DISTINCT FROM {there}"
             if number in done.gone or done.values:
                 conditions[column.name] = own
         return count_values(self._cursor, table, conditions)
@@ -331,14 +407,9 @@ class Judge:
         if root not in after:
             return []
         names = {number: column.name for number, column in before[root].columns.items()}
-        now = {number: column for number, column in after[root].columns.items() if number in names}
+        now = {n: column for n, column in self._protected(after[root]).columns.items() if n in names}
         counts = count_values(
-            self._cursor,
-            after[root],
-            {
-                column.name: own_value(column.name, before[root].columns[number].default)
-                for number, column in now.items()
-            },
+            self._cursor, after[root], {column.name: own_value(column.name, column.default) for column in now.values()}
         )
         found = {names[number]: counts[column.name] for number, column in now.items()} | {"": counts[""]}
         shown = self._shown(root)

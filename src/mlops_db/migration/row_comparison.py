@@ -14,13 +14,12 @@ if TYPE_CHECKING:
 
     from mlops_db.migration.table_changes import Table
 
-# Types whose values PostgreSQL compares with each other; of all others the text is compared.
-_COMPARED = (
-    {"smallint", "integer", "bigint", "numeric", "real", "double precision"},
-    {"text", "character varying"},
-    {"timestamp without time zone", "timestamp with time zone"},
-    {"date"}, {"boolean"}, {"uuid"}, {"jsonb"}, {"interval"}, {"bytea"},
-)  # fmt: skip
+_FLOATS = {"real", "double precision"}
+_NUMBERS = {"smallint", "integer", "bigint", "numeric", "boolean"}
+_TIMES = {"date", "timestamp without time zone", "timestamp with time zone"}
+_JSON = {"json", "jsonb"}
+# Of all others the text is compared.
+_COMPARED_AS_THEY_ARE = ({"boolean"}, {"date"}, {"uuid"}, {"jsonb"}, {"bytea"}, _FLOATS, _NUMBERS - {"boolean"})
 
 
 def rows_of(tables: Iterable[Table]) -> str:
@@ -42,11 +41,11 @@ def missing_rows(cursor: Cursor, rows: str, table: Table, holders: list[Table]) 
         table: the table that they are of.
         holders: the tables that may hold their equals.
     """
-    names = {column.name: column.type for column in table.columns.values()}
+    names = {column.name: column.kind for column in table.columns.values()}
     usable: list[dict[str, str]] = []
     sources = []
     for holder in holders:
-        has = {column.name: column.type for column in holder.columns.values()}
+        has = {column.name: column.kind for column in holder.columns.values()}
         lacks = [own_value(column.name, column.default) for column in table.columns.values() if column.name not in has]
         if holder.hidden_by or (
             lacks and value(cursor, f"SELECT EXISTS (SELECT FROM ({rows}) AS taken WHERE {' OR '.join(lacks)})")
@@ -57,11 +56,15 @@ def missing_rows(cursor: Cursor, rows: str, table: Table, holders: list[Table]) 
     common = [name for name in names if all(name in has for has in usable)]
     if not usable or not common:
         return int(value(cursor, f"SELECT count(*) FROM ({rows}) AS taken"))
-    columns = ", ".join(_as_compared(name, {names[name], *(has[name] for has in usable)}) for name in common)
-    kept = " UNION ALL ".join(f"SELECT {columns} FROM {source}" for source in sources)
-    return int(
-        value(cursor, f"SELECT count(*) FROM (SELECT {columns} FROM ({rows}) AS taken EXCEPT ALL ({kept})) AS missing")
+
+    def compared(of: Mapping[str, str]) -> str:
+        return ", ".join(as_compared(name, of[name], {names[name], *(has[name] for has in usable)}) for name in common)
+
+    kept = " UNION ALL ".join(
+        f"SELECT {compared(has)} FROM {source}" for has, source in zip(usable, sources, strict=True)
     )
+    taken = f"SELECT {compared(names)} FROM ({rows}) AS taken"
+    return int(value(cursor, f"SELECT count(*) FROM ({taken} EXCEPT ALL ({kept})) AS missing"))
 
 
 def count_values(cursor: Cursor, table: Table, conditions: Mapping[str, str]) -> dict[str, int]:
@@ -72,5 +75,25 @@ def count_values(cursor: Cursor, table: Table, conditions: Mapping[str, str]) ->
         return dict(zip(("", *conditions), cursor.fetchone() or (), strict=True))
 
 
-def _as_compared(column: str, types: set[str]) -> str:
-    return column if any(types <= alike for alike in _COMPARED) else f"{column}::text AS {column}"
+def as_compared(column: str, kind: str, kinds: set[str]) -> str:
+    """SQL for a column's value, so that it equals only the same value in a column of another type.
+
+    Args:
+        column: its name.
+        kind: its type, without a length.
+        kinds: this and the others' types.
+    """
+    if any(kinds <= alike for alike in _COMPARED_AS_THEY_ARE):
+        return column
+    if kinds <= _TIMES:
+        return f"{column}::timestamptz"
+    if kinds <= _JSON and kinds != {"json"}:
+        return f"{column}::jsonb"
+    if kinds <= _NUMBERS | _FLOATS:
+        number = f"{column}::int" if kind == "boolean" else column
+        # PostgreSQL would compare as floats, and two long numbers are one float. A float's text has all its digits.
+        exact = f"trim_scale({number}::text::numeric)::text"
+        if kind in _FLOATS:  # before PostgreSQL 14, numeric has no infinity
+            return f"CASE WHEN abs({column}) = 'Infinity' THEN {column}::text ELSE {exact} END"
+        return exact
+    return f'{column}::text COLLATE "C"'

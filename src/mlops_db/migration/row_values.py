@@ -2,7 +2,8 @@
 
 import re
 
-_CONSTANT = re.compile(r"'(?:[^']|'')*'(?:::[\w .\"]+)?|-?[\d.]+|true|false")
+_TYPE = r"[\w .\"]+(?:\(-?\d+(?:,-?\d+)?\))?[\w ]*(?:\[\])*"
+_CONSTANT = re.compile(rf"(?:'(?:[^']|'')*'|\(?-?[\d.]+\)?|ARRAY\[\])(?:::{_TYPE})?|true|false")
 
 # SQL for: what keeps the role from seeing all rows of a table, or NULL; `table` is its oid. It keeps the owner, too, if
 # row level security is forced.
@@ -13,17 +14,30 @@ HIDDEN_BY = """
 """
 
 
+def text_of_default(default: str | None, type_: str) -> str | None:
+    """SQL for the text of what a constant default fills in; None if there is no such default.
+
+    Args:
+        default: as PostgreSQL writes it; None for none.
+        type_: the column's, with its length: the 0 that a numeric(10,2) gets reads 0.00.
+    """
+    # What the clock or a sequence filled in does not come back with the column.
+    if default is None or not _CONSTANT.fullmatch(default):
+        return None
+    return f"({default})::{type_}::text"
+
+
 def own_value(column: str, default: str | None) -> str:
     """SQL for: a row holds a value of its own in the column.
 
     Args:
         column: its name, quoted where SQL needs that.
-        default: its default as PostgreSQL writes it; None for none.
+        default: what `text_of_default` says of it.
     """
-    # What a constant default filled in comes back with the column; what the clock or a sequence filled in does not.
-    if default is not None and _CONSTANT.fullmatch(default):
-        return f"{column}::text IS DISTINCT FROM ({default})::text"  # json, for one, has no equality
-    return f"{column} IS NOT NULL"
+    if default is None:
+        return f"{column} IS NOT NULL"
+    # The text, since json, for one, has no equality; and a collation can take two values for one.
+    return f'{column}::text COLLATE "C" IS DISTINCT FROM {default}'
 
 
 def rows_in_words(rows: int) -> str:

@@ -6,6 +6,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import psycopg2
+import psycopg2.extensions
 from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
@@ -55,7 +56,7 @@ def migration_connection(
         f" -c {LEGACY_TIMEZONE}={legacy_timezone} -c mlops_db.lock_wait={settings.lock_wait}ms"
     )
 
-    opened: list[RunConnection] = []
+    opened: list[psycopg2.extensions.connection] = []
 
     def creator() -> Any:
         if opened and not opened[-1].closed:

@@ -39,8 +39,28 @@ def ends_transaction(sql: str) -> str | None:
 
 
 def is_savepoint(sql: str) -> bool:
-    """Whether it sets a savepoint, or goes back to one, or lets go of one."""
-    return any(words[0] in _MARKS for words in _statements(sql))
+    """Whether it only sets a savepoint, or goes back to one, or lets go of one."""
+    marks = [words[0] in _MARKS for words in _statements(sql)]
+    return bool(marks) and all(marks)
+
+
+def is_update(sql: str) -> bool:
+    """Whether it is one UPDATE; one that begins with WITH may hold a DELETE."""
+    return [words[0] for words in _statements(sql)] == ["UPDATE"]
+
+
+def without_texts(sql: str) -> str:
+    """`sql` with nothing in its literals and bodies of functions, and without its comments; names stay."""
+    kept, place = "", 0
+    for match, end in _tokens(sql):
+        if match["comment"] or match["block"]:
+            kept += f"{sql[place : match.start()]} "
+        elif match["quoted"] and not match[0].startswith('"'):
+            kept += f"{sql[place : match.start()]}''"
+        else:
+            continue
+        place = end
+    return kept + sql[place:]
 
 
 def _statements(sql: str) -> Iterator[tuple[str, ...]]:
@@ -66,15 +86,19 @@ def _statements(sql: str) -> Iterator[tuple[str, ...]]:
 
 def _parts(sql: str) -> Iterator[str]:
     """Words in capitals, semicolons and parentheses; `'` for whatever is quoted."""
+    for match, _ in _tokens(sql):
+        if match["quoted"]:
+            yield "'"
+        elif not (match["comment"] or match["block"]):
+            yield match[0].upper()
+
+
+def _tokens(sql: str) -> Iterator[tuple[re.Match[str], int]]:
+    """Each token and where it ends, which of a block comment the match does not say."""
     place = 0
     while match := _TOKEN.search(sql, place):
-        place = match.end()
-        if match["block"]:
-            place = _after_comment(sql, place)
-        elif match["quoted"]:
-            yield "'"
-        elif not match["comment"]:
-            yield match[0].upper()
+        place = _after_comment(sql, match.end()) if match["block"] else match.end()
+        yield match, place
 
 
 def _after_comment(sql: str, place: int) -> int:

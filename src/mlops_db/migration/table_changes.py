@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from mlops_db.migration.row_values import HIDDEN_BY
+from mlops_db.migration.row_values import HIDDEN_BY, text_of_default
 from mlops_db.schema.guests import SAFE_PATH
 
 if TYPE_CHECKING:
@@ -21,7 +22,8 @@ _TABLES = f"""
            pg_stat_get_xact_tuples_inserted(c.oid), pg_stat_get_xact_tuples_updated(c.oid),
            pg_stat_get_xact_tuples_deleted(c.oid), {HIDDEN_BY.format(table="c.oid")},
            (SELECT jsonb_object_agg(a.attnum, jsonb_build_array(
-                       quote_ident(a.attname), format_type(a.atttypid, NULL), pg_get_expr(d.adbin, d.adrelid)))::text
+                       quote_ident(a.attname), format_type(a.atttypid, a.atttypmod),
+                       pg_get_expr(d.adbin, d.adrelid)))::text
               FROM pg_attribute AS a LEFT JOIN pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
              WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '')
       FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
@@ -34,15 +36,21 @@ _LOCKED = """
     SELECT relation::bigint FROM pg_locks
      WHERE pid = pg_backend_pid() AND locktype = 'relation' AND mode = 'AccessExclusiveLock' AND granted
 """
+_LENGTH = re.compile(r"\(.*?\)")
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column; its name as SQL has it, its type without a length, its default as PostgreSQL writes it."""
+    """A column; its name and type as SQL has them, its default as `text_of_default` has it."""
 
     name: str
     type: str
     default: str | None
+
+    @property
+    def kind(self) -> str:
+        """Its type without a length."""
+        return _LENGTH.sub("", self.type)
 
 
 @dataclass(frozen=True)
@@ -127,7 +135,10 @@ def look(cursor: Cursor) -> tuple[Tables, set[int]]:
         cursor.execute(_TABLES)
         found = {}
         for row in cursor.fetchall():
-            columns = {int(number): Column(*column) for number, column in json.loads(row[-1] or "{}").items()}
+            columns = {
+                int(number): Column(name, type_, text_of_default(default, type_))
+                for number, (name, type_, default) in json.loads(row[-1] or "{}").items()
+            }
             found[row[0]] = Table(*(*row[:-1], columns))
     return found, locked
 

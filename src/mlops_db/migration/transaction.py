@@ -36,7 +36,7 @@ REVISION_PATH = "public, pg_temp"
 _MARK = "mlops_db.revision"
 REVISION_OF_TRANSACTION = f"current_setting('{_MARK}', true)"
 NOTHING_DONE = "nothing of it was applied"
-HALF_DONE = "what came before that stays, and nothing of what came after it was applied"
+HALF_DONE = "what came before that may stay, and nothing of what came after it was applied"
 
 
 class RunConnection(psycopg2.extensions.connection):
@@ -131,23 +131,34 @@ class RevisionTransaction:
         if words is not None:
             self.refuse(words)
 
-    def carry_out(self, cursor: psycopg2.extensions.cursor, statement: str, execute: Callable[[], None]) -> None:
-        """Send a statement, if it may be sent.
+    def carry_out(
+        self, cursor: psycopg2.extensions.cursor, statement: str, execute: Callable[[], None], *, once: bool = False
+    ) -> None:
+        """Send a statement, if it may be sent; `once` if it cannot be sent again.
 
         Raises:
             TransactionControlError: it ends the transaction.
-            DataLossError: it would lose rows that are protected.
+            DataLossError: it would lose rows that are protected, or nobody could tell.
         """
         self._require_transaction(cursor.connection)
         self.read(statement)
         if self.judge is None:
             execute()
+        elif cursor.name is not None:
+            raise DataLossError(
+                f"revision {self.revision} reads from a cursor on the server in its downgrade, where "
+                "MLOPS_ENV=production cannot see what each fetch does; it was not opened",
+                hint="Read without stream_results and without a name for the cursor; or take a backup (pg_dump), then "
+                "say -x allow-data-loss=true.",
+            )
         elif self.outside:
-            self._judge_alone(cursor, statement, execute)
+            self._judge_alone(cursor, statement, execute, once=once)
         else:
-            self.judge.carry_out(statement, execute)
+            self.judge.carry_out(statement, execute, once=once)
 
-    def _judge_alone(self, cursor: psycopg2.extensions.cursor, statement: str, execute: Callable[[], None]) -> None:
+    def _judge_alone(
+        self, cursor: psycopg2.extensions.cursor, statement: str, execute: Callable[[], None], *, once: bool
+    ) -> None:
         """Give a statement that commits by itself a transaction, to be judged in before it does."""
         assert self.judge is not None
         control = psycopg2.extensions.cursor(cursor.connection)
@@ -160,11 +171,14 @@ class RevisionTransaction:
         control.execute("BEGIN")
         try:
             self.judge.begin()
-            self.judge.carry_out(statement, execute)
+            self.judge.carry_out(statement, execute, once=once)
             self.judge.conclude()
-        except psycopg2.errors.ActiveSqlTransaction:
-            # CREATE INDEX CONCURRENTLY and its like have to run alone; none of them deletes rows of our tables.
+        except psycopg2.errors.ActiveSqlTransaction as error:
             control.execute("ROLLBACK")
+            # CREATE INDEX CONCURRENTLY and its like have to run alone; none of them deletes rows of our tables. Other
+            # statements say the same: SET TRANSACTION ISOLATION LEVEL, or a function that says VACUUM.
+            if error.diag.source_function != "PreventInTransactionBlock" or error.diag.context:
+                raise commits from None
             execute()
         except psycopg2.errors.InvalidTransactionTermination:
             control.execute("ROLLBACK")
@@ -326,10 +340,27 @@ def _held_cursor(wanted: Any, transaction: RevisionTransaction) -> type[psycopg2
             send, rows = super().executemany, list(vars_list)
             transaction.carry_out(self, _text(query, self), lambda: send(query, rows))
 
+        def callproc(self, procname: str, *parameters: Any) -> Any:
+            send = super().callproc
+            transaction.carry_out(self, f"SELECT * FROM {procname}()", lambda: send(procname, *parameters))
+            return parameters[0] if parameters else None
+
+        def copy_expert(self, sql: str | bytes | sql.Composable, *file: Any, **options: Any) -> None:
+            send = super().copy_expert
+            transaction.carry_out(self, _text(sql, self), lambda: send(sql, *file, **options), once=True)
+
+        def copy_from(self, *file: Any, **options: Any) -> None:
+            send = super().copy_from
+            transaction.carry_out(self, "COPY", lambda: send(*file, **options), once=True)
+
+        def copy_to(self, *file: Any, **options: Any) -> None:
+            send = super().copy_to
+            transaction.carry_out(self, "COPY", lambda: send(*file, **options), once=True)
+
     return RevisionCursor
 
 
 def _text(query: str | bytes | sql.Composable, cursor: psycopg2.extensions.cursor) -> str:
     if isinstance(query, sql.Composable):
         return query.as_string(cursor)
-    return query if isinstance(query, str) else query.decode()
+    return query if isinstance(query, str) else query.decode(errors="replace")
