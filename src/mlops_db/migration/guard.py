@@ -111,7 +111,7 @@ _MAY_KEEP = re.compile(
     r"|CREATE\s+(?:OR\s+REPLACE\s+)?(?:RULE|FUNCTION|PROCEDURE))\b",
     re.IGNORECASE,
 )
-_SOME_ROWS_GO = re.compile(rf"DELETE\b(?:{_PART}|[^;\"])*?\bWHERE\b", re.IGNORECASE)
+_SOME_ROWS_GO = re.compile(r'DELETE\b(?:"[^"]*"|[^;"])*?\bWHERE\b', re.IGNORECASE)
 
 
 def losses(connection: Connection, downgrades: Mapping[str, str | None]) -> list[Loss]:
