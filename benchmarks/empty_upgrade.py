@@ -88,8 +88,8 @@ class CreateIndex(MigrateOperation):
 @Operations.register_operation("validate_constraint")
 class ValidateConstraint(MigrateOperation):
     @classmethod
-    def validate_constraint(cls, operations, name, table):
-        operations.execute(f"ALTER TABLE {table} VALIDATE CONSTRAINT {name}")
+    def validate_constraint(cls, operations, name, table, *, schema):
+        operations.execute(f"ALTER TABLE {schema}.{table} VALIDATE CONSTRAINT {name}")
 
 
 config = context.config
@@ -100,7 +100,10 @@ connectable = engine_from_config(
 )
 with connectable.connect() as connection:
     context.configure(
-        connection=connection, target_metadata=None, transaction_per_migration="BY_REVISION" in os.environ
+        connection=connection,
+        target_metadata=None,
+        version_table_schema="public",  # revisions from 0005 on leave it out of the search path
+        transaction_per_migration="BY_REVISION" in os.environ,
     )
     with context.begin_transaction():
         context.run_migrations()

@@ -12,7 +12,7 @@ down_revision = "0019"
 
 # Of each table and view, under "", and of its columns.
 COMMENTS = {
-    "TABLE model_versions": {
+    "TABLE public.model_versions": {
         "": "The versions of every model: who made them, how good they are, and which one is in production.",
         "id": "Counts the versions of all models.",
         "mlflow_run_id": "The MLflow run that made the version.",
@@ -24,7 +24,7 @@ COMMENTS = {
         "promoted_at": "When it was promoted last; NULL if never.",
         "model_name": "The model that it is a version of.",
     },
-    "TABLE monitoring_metrics": {
+    "TABLE public.monitoring_metrics": {
         "": "What monitoring measured, one row a value; partitioned by month.",
         "id": "Counts the rows; of two with the same timestamp the greater one is the newer.",
         "timestamp": "The moment that the value is about.",
@@ -35,7 +35,7 @@ COMMENTS = {
         "created_at": "When the row was written.",
         "model_name": "The model that was measured.",
     },
-    "TABLE retraining_decisions": {
+    "TABLE public.retraining_decisions": {
         "": "Every decision about a retraining candidate, with the results of its gates.",
         "id": "Counts the decisions about all models.",
         "decision_timestamp": "When it was decided.",
@@ -56,7 +56,7 @@ COMMENTS = {
         "upper_threshold": "The greatest value that is normal; NULL for none.",
         "registered_at": "When its first value was written, or its expectations were.",
     },
-    "VIEW v_decision_history": {
+    "VIEW public.v_decision_history": {
         "": "Every decision about a candidate, newest first, with the candidate's version and its gates counted.",
         "id": "The decision's id.",
         "decision_timestamp": "When it was decided.",
@@ -79,7 +79,7 @@ COMMENTS = {
         "reasoning": "Why, in words.",
         "created_at": "When the decision was recorded.",
     },
-    "VIEW v_model_timeline": {
+    "VIEW public.v_model_timeline": {
         "": "Every model version, newest first: since when it was in production, until when, and what it changed.",
         "id": "The version's id.",
         "model_name": "The model that it is a version of.",
@@ -96,7 +96,7 @@ COMMENTS = {
         "f1_delta": "By how much its F1 score is higher than that one's.",
         "brier_delta": "By how much its Brier score is higher than that one's; below zero is better.",
     },
-    "VIEW v_recent_monitoring": {
+    "VIEW public.v_recent_monitoring": {
         "": "The newest value of every metric series, newest first, beside the one before it and what is expected.",
         "id": "The newest row's id; NULL if the series has no row.",
         "timestamp": "The moment that the newest value is about.",

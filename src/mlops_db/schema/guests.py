@@ -43,6 +43,13 @@ MAY_BE_READ = f"""
 # What the revisions make, and what PostgreSQL makes for them, under names that a guest may have taken.
 _NAMES = [*TABLES, *VIEWS, *(f"{table}_id_seq" for table in TABLES), "alembic_version"]
 
+# What belongs to others in this database.
+_THEIRS = """
+    SELECT d.classid AS class, d.objid AS oid, d.refobjid AS owner
+      FROM pg_shdepend AS d JOIN pg_database AS here ON here.oid = d.dbid AND here.datname = current_database()
+     WHERE d.deptype = 'o' AND d.refobjid <> ALL (trusted)
+"""
+
 # A cast has no owner: whoever owns one of its types has made it. An extension of a guest's may hold what is his, too.
 # What has left public since may have been taken by an object of ours before.
 REFUSE_GUESTS = f"""\
@@ -54,34 +61,35 @@ DECLARE
     names constant text[] := ARRAY{_NAMES};
     found text[];
 BEGIN
+    -- Asked before each step, and mostly answered here: nobody else has anything in this database.
+    IF NOT EXISTS ({_THEIRS}) THEN
+        RETURN;
+    END IF;
     found := ARRAY(
+        WITH theirs AS ({_THEIRS})
         SELECT DISTINCT format('%s %s of %s', named.type, named.identity, pg_get_userbyid(things.owner))
           FROM (
-              SELECT f.class, f.oid, f.owner
-                FROM (SELECT 'pg_proc'::regclass, oid, proowner, pronamespace FROM pg_proc
-                       UNION ALL
-                      SELECT 'pg_operator'::regclass, oid, oprowner, oprnamespace FROM pg_operator
-                     ) AS f (class, oid, owner, namespace)
-               WHERE f.owner <> ALL (trusted)
-                 AND (f.namespace IN (open, mine) OR EXISTS (
+              SELECT t.class, t.oid, t.owner
+                FROM theirs AS t
+                LEFT JOIN pg_proc AS p ON t.class = 'pg_proc'::regclass AND p.oid = t.oid
+                LEFT JOIN pg_operator AS o ON t.class = 'pg_operator'::regclass AND o.oid = t.oid
+                LEFT JOIN pg_class AS c ON t.class = 'pg_class'::regclass AND c.oid = t.oid
+               WHERE coalesce(p.pronamespace, o.oprnamespace) IN (open, mine)
+                  OR t.class IN ('pg_proc'::regclass, 'pg_operator'::regclass) AND EXISTS (
                          SELECT FROM pg_depend AS d
                            LEFT JOIN pg_rewrite AS r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid
                            LEFT JOIN pg_attrdef AS a ON d.classid = 'pg_attrdef'::regclass AND a.oid = d.objid
                            LEFT JOIN pg_constraint AS k ON d.classid = 'pg_constraint'::regclass AND k.oid = d.objid
-                           JOIN pg_class AS c ON c.oid = coalesce(r.ev_class, a.adrelid, k.conrelid, d.objid)
-                          WHERE d.refclassid = f.class AND d.refobjid = f.oid
-                            AND c.relnamespace IN (open, mine) AND c.relowner = ANY (trusted)))
+                           JOIN pg_class AS ours ON ours.oid = coalesce(r.ev_class, a.adrelid, k.conrelid, d.objid)
+                          WHERE d.refclassid = t.class AND d.refobjid = t.oid
+                            AND ours.relnamespace IN (open, mine) AND ours.relowner = ANY (trusted))
+                  OR c.relnamespace = mine AND c.relkind <> 'i'
+                  OR c.relnamespace = open AND c.relname = ANY (names)
+                  OR t.class = 'pg_namespace'::regclass AND t.oid = mine
                UNION ALL
               SELECT 'pg_cast'::regclass, c.oid, t.typowner FROM pg_type AS t
                 JOIN pg_cast AS c ON t.oid IN (c.castsource, c.casttarget)
                WHERE t.typnamespace = open AND t.typowner <> ALL (trusted)
-               UNION ALL
-              SELECT 'pg_class'::regclass, c.oid, c.relowner FROM pg_class AS c
-               WHERE (c.relnamespace = mine AND c.relkind <> 'i' OR c.relnamespace = open AND c.relname = ANY (names))
-                 AND c.relowner <> ALL (trusted)
-               UNION ALL
-              SELECT 'pg_namespace'::regclass, n.oid, n.nspowner FROM pg_namespace AS n
-               WHERE n.oid = mine AND n.nspowner <> ALL (trusted)
           ) AS things (class, oid, owner)
          CROSS JOIN LATERAL pg_identify_object(things.class, things.oid, 0) AS named
          WHERE NOT EXISTS (
