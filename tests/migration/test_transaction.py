@@ -46,6 +46,9 @@ ENDS = {
         """,
         "COMMIT",
     ),
+    "by closing the connection": ("op.get_bind().close()", "close()"),
+    "by a block that closes it": ("with op.get_bind() as connection: pass", "close()"),
+    "by giving it up": ("op.get_bind().invalidate()", "invalidate()"),
     "by many": ('op.get_bind().connection.cursor().executemany("COMMIT", [()])', "COMMIT"),
     "and goes on after the refusal": (
         """
@@ -140,12 +143,48 @@ def test_what_was_sent_behind_the_runs_back_is_noticed_before_it_is_recorded(
     revision = checkout.add(body(HALF, sent, REST))
     config = checkout.config(head.settings)
     engine = create_engine("postgresql+psycopg2://", creator=lambda: connect(head.settings), poolclass=NullPool)
-    said = f"revision {revision} says COMMIT or ROLLBACK.*what came before that stays"
+    said = f"revision {revision} says COMMIT or ROLLBACK.*what came before that may stay"
     with engine.connect() as config.attributes["connection"], pytest.raises(CommandError, match=said):
         command.upgrade(config, "head")
 
     assert revision_of(head) < revision
     assert head.value("SELECT to_regclass('rest')") is None
+
+
+REFUSED_BY_PSYCOPG2 = {
+    "a comment": ('op.execute("-- nothing to do")', "can't execute an empty query"),
+    "nothing": ('op.get_bind().connection.cursor().execute("")', "can't execute an empty query"),
+    "autocommit": ("op.get_bind().connection.dbapi_connection.autocommit = True", "inside a transaction"),
+}
+
+
+@pytest.mark.parametrize(("line", "reason"), REFUSED_BY_PSYCOPG2.values(), ids=REFUSED_BY_PSYCOPG2)
+def test_what_psycopg2_refuses_is_told_in_one_line(head: Database, checkout: Checkout, line: str, reason: str) -> None:
+    revision = checkout.add(body(HALF, line, REST))
+
+    with pytest.raises(CommandError, match=f"psycopg2 refuses what revision {revision} does: .*{reason}"):
+        command.upgrade(checkout.config(head.settings), "head")
+
+    assert head.value("SELECT to_regclass('half')") is None
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("op.get_bind().connection.close()", "says rollback().*nothing of it was applied"),
+        ("op.get_bind().connection.dbapi_connection.reset()", "says COMMIT or ROLLBACK.*may stay"),
+        ("op.get_bind().connection.dbapi_connection.set_isolation_level(0)", "says COMMIT or ROLLBACK.*may stay"),
+        ("op.get_bind().connection.cursor().execute(b\"SELECT '\\xe9'\")", "invalid byte sequence"),
+    ],
+    ids=["closed", "reset", "another isolation", "bytes that are no UTF-8"],
+)
+def test_other_ways_out_are_told_in_one_line_too(head: Database, checkout: Checkout, line: str, said: str) -> None:
+    checkout.add(body(HALF, line, REST))
+
+    with pytest.raises(CommandError, match=said):
+        command.upgrade(checkout.config(head.settings), "head")
+
+    assert head.query("SELECT to_regclass('half'), to_regclass('rest')") == [(None, None)]
 
 
 ALLOWED = {

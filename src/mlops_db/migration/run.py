@@ -303,9 +303,14 @@ class _Run:
         in_a_transaction = not (step.is_stamp or is_autocommit(self.connection))
         self.history.applied(self.running if in_a_transaction else None)
 
+    @property
+    def has_connection(self) -> bool:
+        """Whether it neither broke nor was given back, by the driver's close() in a revision."""
+        return not self.connection.invalidated and self.connection.connection.dbapi_connection is not None
+
     def roll_back(self) -> None:
         """Roll back also what SQLAlchemy takes to be over: a revision may have tried to end it."""
-        if not self.connection.invalidated:
+        if self.has_connection:
             with suppress(psycopg2.Error):  # the connection broke, and the transaction with it
                 self.connection.rollback()
                 self.connection.connection.rollback()
@@ -313,7 +318,7 @@ class _Run:
                 self.connection.commit()
 
     def record_failure(self, error: Exception) -> None:
-        if self.connection.invalidated:
+        if not self.has_connection:
             return  # the run lock went with the connection; the next run marks the entry as interrupted
         reason = str(_refused_by_server(error) or error).strip() or type(error).__name__
         with suppress(SQLAlchemyError, MlopsDbError):  # as above

@@ -15,9 +15,9 @@ import psycopg2.errors
 import psycopg2.extensions
 from psycopg2 import sql
 from sqlalchemy import event
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from mlops_db.errors import DataLossError, MlopsDbError, TransactionControlError
+from mlops_db.errors import DataLossError, MlopsDbError, StatementFailedError, TransactionControlError
 from mlops_db.migration.statements import ends_transaction
 from mlops_db.schema.guests import SAFE_PATH
 
@@ -94,6 +94,15 @@ class RevisionTransaction:
             self._refusal = TransactionControlError(self.revision, words, done=done)
             raise self._refusal
 
+    def refuse_closing(self, words: str) -> None:
+        """Refuse what closes the connection, also where there is no transaction: the run goes on with it.
+
+        Raises:
+            TransactionControlError: always.
+        """
+        self._refusal = TransactionControlError(self.revision, words, done=HALF_DONE if self.outside else NOTHING_DONE)
+        raise self._refusal
+
     def end(self, driver: Any = None) -> None:
         """Refuse once more what the revision was told, in case it did not listen, or went past us.
 
@@ -107,14 +116,20 @@ class RevisionTransaction:
         if self.judge is not None and not self.outside:
             self.judge.conclude()
 
-    def say_refusal(self, error: Exception) -> None:
-        """Say what the revision was told rather than what failed afterwards, because of it.
+    def explain(self, error: Exception) -> None:
+        """Say what the revision was told rather than what failed afterwards, because of it; or what psycopg2 says.
 
         Raises:
             TransactionControlError: it was told so.
+            StatementFailedError: psycopg2 sends no such thing, as an empty statement.
         """
         if self._refusal is not None:
             raise self._refusal from error
+        said = error.orig if isinstance(error, DBAPIError) else error
+        if isinstance(said, psycopg2.ProgrammingError) and said.pgcode is None:  # not the server's
+            raise StatementFailedError(
+                f"psycopg2 refuses what revision {self.revision} does: {said}", hint="Take that out."
+            ) from error
 
     def _require_transaction(self, driver: Any) -> None:
         """Refuse if the transaction is over: a cursor that we did not make may have ended it."""
@@ -231,7 +246,7 @@ def revision_statements(migration: MigrationContext, revision: str, judge: Judge
             yield
         except Exception as error:
             if not isinstance(error, MlopsDbError):
-                transaction.say_refusal(error)
+                transaction.explain(error)
             raise
         leave()
     connection.exec_driver_sql(f"SET search_path = {SAFE_PATH}")
@@ -310,8 +325,17 @@ def _held(connection: Connection, transaction: RevisionTransaction) -> Iterator[
     def refuse_rollback(_: Connection) -> None:
         transaction.refuse("rollback()")
 
+    invalidate = connection.invalidate
+
+    def refuse_invalidate(broken: BaseException | None = None) -> None:
+        if broken is None:
+            transaction.refuse_closing("invalidate()")
+        invalidate(broken)  # SQLAlchemy's own, for a connection that broke
+
+    streams = connection.get_execution_options().get("stream_results", False)
     event.listen(connection, "commit", refuse_commit)
     event.listen(connection, "rollback", refuse_rollback)
+    vars(connection).update(close=lambda: transaction.refuse_closing("close()"), invalidate=refuse_invalidate)
     before = driver.cursor_factory
     if isinstance(driver, RunConnection):
         driver.transaction = transaction
@@ -323,8 +347,10 @@ def _held(connection: Connection, transaction: RevisionTransaction) -> Iterator[
         if isinstance(driver, RunConnection):
             driver.transaction = None
         driver.cursor_factory = before
+        del vars(connection)["close"], vars(connection)["invalidate"]
         event.remove(connection, "commit", refuse_commit)
         event.remove(connection, "rollback", refuse_rollback)
+        connection.execution_options(stream_results=streams)  # the run's own statements are no queries
 
 
 def _held_cursor(wanted: Any, transaction: RevisionTransaction) -> type[psycopg2.extensions.cursor]:
