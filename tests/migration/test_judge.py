@@ -3,7 +3,7 @@
 import re
 import textwrap
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from io import StringIO
@@ -43,6 +43,8 @@ CREATE RULE forget AS ON DELETE TO ruled DO INSTEAD DELETE FROM kept WHERE id = 
 CREATE FUNCTION empty_it() RETURNS void LANGUAGE plpgsql AS 'BEGIN TRUNCATE kept CASCADE; END';
 CREATE TYPE mood AS ENUM ('good', 'bad');
 CREATE TABLE moody (id int, mood mood);
+CREATE TABLE typed (large bigint, cost numeric(10,2), seen timestamptz, done boolean, doc json, day date,
+    price numeric(10,2) NOT NULL DEFAULT 0, share double precision DEFAULT 1e20, tags integer[] DEFAULT '{}');
 """
 ROWS = """
 INSERT INTO kept (id, note, details) SELECT n, 'note ' || n, jsonb_build_object('n', n) FROM generate_series(1, 5) AS n;
@@ -50,6 +52,9 @@ INSERT INTO child SELECT 1 FROM generate_series(1, 3);
 INSERT INTO months SELECT n, 1 + n % 2 FROM generate_series(1, 6) AS n;
 INSERT INTO "Odd ""name" VALUES ('x'), ('y');
 INSERT INTO moody VALUES (1, 'good'), (2, NULL);
+INSERT INTO typed VALUES
+    (9007199254740993, 1.50, '2026-01-01 12:34:56.789+00', true, '{"a":  1}', '2026-01-01'),
+    (1, 'NaN', 'infinity', false, NULL, '-infinity');
 """
 
 
@@ -142,6 +147,81 @@ LOSSES = {
         ],
         "1 row of kept.note",
     ),
+    "a column carried over, and then dropped": (
+        [
+            "ALTER TABLE kept ADD COLUMN remark text",
+            "UPDATE kept SET remark = note",
+            "ALTER TABLE kept DROP COLUMN note CASCADE",
+            hidden("ALTER TABLE kept DROP", "COLUMN remark"),
+        ],
+        "5 rows of kept.remark",
+    ),
+    "a column whose values the downgrade makes the default": (
+        [
+            "UPDATE kept SET note = 'mine'",
+            "ALTER TABLE kept ALTER COLUMN note SET DEFAULT 'mine'",
+            hidden("ALTER TABLE kept DROP", "COLUMN note CASCADE"),
+        ],
+        "5 rows of kept.note",
+    ),
+    "a column, through a partitioned table made for that": (
+        [
+            "CREATE TABLE parent (LIKE moody) PARTITION BY LIST (id)",
+            "ALTER TABLE parent ATTACH PARTITION moody DEFAULT",
+            hidden("ALTER TABLE parent DROP", "COLUMN mood"),
+        ],
+        "1 row of parent.mood",
+    ),
+    "carried over to a partition, which is detached and dropped": (
+        [
+            "CREATE TABLE parent (LIKE kept) PARTITION BY LIST (id)",
+            "CREATE TABLE part PARTITION OF parent DEFAULT",
+            "INSERT INTO parent TABLE kept",
+            DYNAMIC,
+            "ALTER TABLE parent DETACH PARTITION part",
+            hidden("DROP", "TABLE part"),
+        ],
+        "5 rows of part",
+    ),
+    "rows of partitions replaced": (
+        [
+            "DO $$ BEGIN DELETE FROM months WHERE id < 4; INSERT INTO months SELECT generate_series(91, 93), 1; END $$"
+        ],
+        "3 rows of months",
+    ),
+    "long numbers carried over as floats": (
+        ["CREATE TABLE third AS SELECT * FROM typed", "ALTER TABLE third ALTER COLUMN large TYPE double precision",
+         "DO $$ BEGIN DROP TABLE typed; END $$"],
+        "1 row of typed",
+    ),
+    "timestamps carried over as dates": (
+        ["CREATE TABLE third AS SELECT * FROM typed", "ALTER TABLE third ALTER COLUMN seen TYPE date",
+         "DO $$ BEGIN DROP TABLE typed; END $$"],
+        "1 row of typed",
+    ),
+    "in one string with savepoints": (
+        [f"SAVEPOINT a; {hidden('TRUNCATE', 'moody')}; RELEASE SAVEPOINT a", "INSERT INTO log (what) VALUES ('x')"],
+        "2 rows of moody",
+    ),
+    "dropped again after a savepoint brought it back": (
+        [
+            "SAVEPOINT mine",
+            "CREATE TABLE third AS TABLE moody",
+            "DO $$ BEGIN DROP TABLE moody; END $$",
+            "ROLLBACK TO SAVEPOINT mine",
+            "DO $$ BEGIN DROP TABLE moody; END $$",
+        ],
+        "2 rows of moody",
+    ),
+    "after a TRUNCATE has set the counters back": (
+        [
+            "ALTER TABLE child DROP CONSTRAINT child_kept_id_fkey",
+            "WITH moved AS (DELETE FROM kept WHERE id < 3 RETURNING *) INSERT INTO other TABLE moved",
+            "DO $$ BEGIN CREATE TEMPORARY TABLE t AS TABLE kept; TRUNCATE kept; INSERT INTO kept TABLE t; END $$",
+            hidden("DELETE", "FROM kept WHERE id > 3"),
+        ],
+        "2 rows of kept",
+    ),
 }  # fmt: skip
 HARMLESS = {
     "carried over, then dropped": ["CREATE TABLE third AS TABLE kept", DYNAMIC],
@@ -194,6 +274,36 @@ HARMLESS = {
         "DROP VIEW shown, ruled",
         "DROP FUNCTION empty_it()",
         "ALTER TABLE child DROP CONSTRAINT child_kept_id_fkey",
+    ],
+    "a scratch column": [
+        "ALTER TABLE kept ADD COLUMN done boolean",
+        "UPDATE kept SET done = true",
+        "ALTER TABLE kept DROP COLUMN done",
+    ],
+    "carried over without a scratch column": [
+        "ALTER TABLE kept ADD COLUMN done boolean",
+        "UPDATE kept SET done = true",
+        "INSERT INTO other SELECT id, note, kind, details FROM kept",
+        DYNAMIC,
+    ],
+    "what constant defaults bring back": [
+        "DO $$ BEGIN ALTER TABLE typed DROP COLUMN price, DROP COLUMN share, DROP COLUMN tags; END $$"
+    ],
+    "columns carried over to other types": [
+        "ALTER TABLE typed ADD big numeric, ADD rough double precision, ADD at timestamp, ADD yes int, ADD js jsonb",
+        "UPDATE typed SET big = large, rough = cost, at = seen AT TIME ZONE 'UTC', yes = done::int, js = doc",
+        "ALTER TABLE typed DROP large, DROP cost, DROP seen, DROP done, DROP doc",
+    ],
+    "rows carried over to other types": [
+        "CREATE TABLE third AS TABLE typed",
+        "ALTER TABLE third ALTER large TYPE numeric, ALTER cost TYPE double precision, ALTER doc TYPE jsonb",
+        "ALTER TABLE third ALTER done TYPE int USING done::int, ALTER day TYPE timestamp",
+        "DROP TABLE typed",
+    ],
+    "a type changed": ["ALTER TABLE typed ALTER COLUMN price TYPE integer"],
+    "a DELETE that finds nothing": ["DELETE FROM kept WHERE kind = 'none'"],
+    "the body of a function": [
+        "CREATE FUNCTION purge() RETURNS void LANGUAGE sql AS 'DELETE FROM public.kept'",
     ],
     "a savepoint of its own": ["SAVEPOINT mine", "UPDATE kept SET note = 'x'", "ROLLBACK TO SAVEPOINT mine"],
 }
@@ -297,12 +407,75 @@ def online(body: str) -> str:
     return "if not op.get_context().as_sql:\n" + textwrap.indent("\n".join(lines), "    ")
 
 
-def test_what_went_past_the_judge_is_not_committed(head: Database, checkout: Checkout) -> None:
-    """A cursor of another class on a program's connection: nobody saw the statement, nor can count what is gone."""
+LOGGED = "op.execute(\"INSERT INTO log (what) VALUES ('harmless')\")"
+# What nobody reads, or cannot be sent twice: how it is sent, and what is said.
+UNREAD = {
+    "callproc": ("cursor.callproc('empty_it')", "5 rows of kept"),
+    "copy_expert": (
+        "cursor.copy_expert('COPY (DELETE FROM moody RETURNING *) TO STDOUT', io.StringIO())",
+        "an unknown part of moody",
+    ),
+    "copy_from": ("cursor.copy_from(io.StringIO('x'), 'log', columns=['what'])", "an unknown part of moody"),
+    "a cursor with a name": (
+        "connection.connection.cursor(name='mine').execute('SELECT empty_it()')",
+        "reads from a cursor on the server",
+    ),
+    "stream_results": (
+        "list(connection.execution_options(stream_results=True).execute(sa.text('SELECT empty_it()')))",
+        "reads from a cursor on the server",
+    ),
+    "a cursor that the commit reads": (
+        "cursor.execute('DECLARE mine CURSOR WITH HOLD FOR SELECT empty_it()')",
+        "leaves a cursor WITH HOLD",
+    ),
+}
+
+
+@pytest.mark.parametrize("block", ["if True", "with op.get_context().autocommit_block()"], ids=["inside", "outside"])
+@pytest.mark.parametrize(("send", "said"), UNREAD.values(), ids=UNREAD)
+def test_each_way_to_send_is_judged_or_refused(
+    head: Database, checkout: Checkout, block: str, send: str, said: str
+) -> None:
+    config = upgraded(
+        head,
+        checkout,
+        online(f"import io\n{block}:\n    cursor = connection.connection.cursor()\n    {send}\n{LOGGED}"),
+    )
+    head.query(FORGET)
+    head.query(
+        "CREATE TRIGGER forgets AFTER INSERT ON log FOR EACH ROW WHEN (new.what = 'x') EXECUTE FUNCTION forget()"
+    )
+    before = contents(head)
+
+    assert said in refused(config)
+
+    assert contents(head) == before
+
+
+def test_rows_can_be_carried_by_copy(head: Database, checkout: Checkout) -> None:
     downgrade = """
+        import io
+        cursor, file = connection.connection.cursor(), io.StringIO()
+        cursor.copy_to(file, "kept")
+        file.seek(0)
+        cursor.copy_from(file, "other")
+        op.execute("DROP TABLE kept CASCADE")
+    """
+    command.downgrade(upgraded(head, checkout, online(downgrade)), "-1")
+    assert head.value("SELECT count(*) FROM other") == 5
+
+
+@pytest.mark.parametrize("statement", ["TRUNCATE moody", "DELETE FROM moody", "DROP TABLE moody"])
+@pytest.mark.parametrize("rest", ["pass", LOGGED], ids=["last", "in the middle"])
+def test_what_went_past_the_judge_is_not_committed(
+    head: Database, checkout: Checkout, statement: str, rest: str
+) -> None:
+    """A cursor of another class on a program's connection: nobody saw the statement, nor can count what is gone."""
+    downgrade = f"""
         import psycopg2.extras
         cursor = connection.connection.cursor(cursor_factory=psycopg2.extras.DictCursor)
-        cursor.execute("TRUNCATE moody")
+        cursor.execute("{statement}")
+        {rest}
     """
     config = upgraded(head, checkout, online(downgrade))
     engine = create_engine("postgresql+psycopg2://", creator=lambda: connect(head.settings), poolclass=NullPool)
@@ -335,8 +508,26 @@ def outside(*statements: str) -> str:
         (outside(hidden("TRUNCATE", "moody")), "2 rows of moody"),
         (outside("DO $$ BEGIN UPDATE moody SET mood = 'bad'; COMMIT; END $$"), "commits within a statement"),
         (outside("CREATE TABLE more ()", "BEGIN", "SELECT 1", "COMMIT"), "commits within a statement"),
+        (
+            outside(f"SET TRANSACTION ISOLATION LEVEL SERIALIZABLE; {hidden('TRUNCATE', 'moody')}"),
+            "commits within a statement",
+        ),
+        (
+            outside(
+                "CREATE SEQUENCE turns",
+                "DO $$ BEGIN IF nextval('turns') = 1 THEN EXECUTE 'VACUUM'; END IF; DELETE FROM moody; END $$",
+            ),
+            "commits within a statement",
+        ),
     ],
-    ids=["before the block", "in the block", "in batches that commit", "in transactions of its own"],
+    ids=[
+        "before the block",
+        "in the block",
+        "in batches that commit",
+        "in transactions of its own",
+        "with what has to come first",
+        "with what has to run alone, the first time",
+    ],
 )
 def test_each_commit_of_its_own_is_judged_before_it_or_refused(
     head: Database, checkout: Checkout, downgrade: str, said: str
@@ -348,6 +539,24 @@ def test_each_commit_of_its_own_is_judged_before_it_or_refused(
 
     assert head.query("TABLE moody") == rows
     assert revision_of(head) == checkout.head
+
+
+@pytest.mark.parametrize("carry", [sql, outside], ids=["inside", "outside"])
+def test_what_was_carried_over_before_a_commit_counts(
+    head: Database, checkout: Checkout, carry: Callable[..., str]
+) -> None:
+    """A server process tells others its counters between transactions, and forgets them; here at once."""
+    if head.connection.info.server_version < 150000:
+        pytest.skip("pg_stat_force_next_flush() came with PostgreSQL 15")
+    downgrade = (
+        f"{carry('INSERT INTO other TABLE kept')}\n{outside('SELECT pg_stat_force_next_flush()', 'SELECT 1')}\n"
+        + sql(DYNAMIC)
+    )
+    config = upgraded(head, checkout, downgrade)
+
+    command.downgrade(config, "-1")
+
+    assert head.value("SELECT count(*) FROM other") == 5
 
 
 def test_what_only_runs_outside_of_a_transaction_runs(head: Database, checkout: Checkout) -> None:
