@@ -26,6 +26,7 @@ SLOW = (
     "cli/test_adopt.py",
     "cli/test_check_revisions.py",
     "cli/test_demo.py",
+    "cli/test_interruptions.py",
     "cli/test_maintain.py",
     "inspection/test_adopt.py",
     "inspection/test_head_drift.py",
