@@ -24,6 +24,7 @@ from support.database import Database
 # are single tests that take seconds.
 SLOW = (
     "cli/test_adopt.py",
+    "cli/test_check.py",
     "cli/test_check_revisions.py",
     "cli/test_demo.py",
     "cli/test_interruptions.py",
@@ -35,6 +36,7 @@ SLOW = (
     "migration/test_blocked.py",
     "migration/test_crashes.py",
     "migration/test_races.py",
+    "migration/test_sql_mode.py",
     "server/test_embedded.py",
     "schema/test_guests.py",
 )
