@@ -151,7 +151,8 @@ class Watch:
         waiting_since: float | None = None
         while not self._stopped.wait(self._pause_s):
             cursor.execute(_BLOCKERS, {"pid": self._pid})
-            blockers = tuple(Blocker(*row) for row in cursor.fetchall())
+            seen = (Blocker(*row) for row in cursor.fetchall())
+            blockers = tuple(blocker for blocker in seen if blocker.relation is not None)  # else the wait has just ended
             if not blockers:
                 waiting_since = None
                 self._report(cursor)
