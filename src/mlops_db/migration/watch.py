@@ -152,7 +152,8 @@ class Watch:
         while not self._stopped.wait(self._pause_s):
             cursor.execute(_BLOCKERS, {"pid": self._pid})
             seen = (Blocker(*row) for row in cursor.fetchall())
-            blockers = tuple(blocker for blocker in seen if blocker.relation is not None)  # else the wait has just ended
+            # One without a relation has just let go.
+            blockers = tuple(blocker for blocker in seen if blocker.relation is not None)
             if not blockers:
                 waiting_since = None
                 self._report(cursor)
