@@ -68,7 +68,7 @@ ABOUT_THE_LIBRARIES = (
     "migration/test_run.py",
     "migration/test_sql_mode.py",
     "migration/test_views.py",
-    "schema",
+    "schema/test_head.py",
     "server/test_connection.py",
     "storage",
     "test_settings.py",
