@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mlops_db.errors import printable
 from mlops_db.inspection.adopt import adopt
 from mlops_db.schema.revisions import BASELINE
 from mlops_db.settings import Settings
@@ -19,7 +20,7 @@ def run(options: Namespace) -> int:
     for line in judgement.views:
         print(line)
     for name in judgement.left_alone:
-        print(f"left alone: {name}")
+        print(f"left alone: {printable(name)}")
     for obstacle in judgement.obstacles:
         print(f"in the way: {obstacle}")
     if judgement.obstacles:

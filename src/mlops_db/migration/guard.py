@@ -26,6 +26,28 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 
+def read_only_ours(migration: MigrationContext, target: str) -> None:
+    """Let Alembic read its table only where its owner may be believed, whenever it looks.
+
+    Args:
+        migration: a configured context of the run.
+        target: where the connection goes, for the messages.
+
+    `get_current_heads` raises RefusedError from now on if alembic_version is not to be read.
+    """
+    connection, alembics = migration.connection, migration.get_current_heads
+    assert connection is not None
+
+    def current_heads() -> tuple[str, ...]:
+        found = connection.exec_driver_sql(reading_fault(VERSION_TABLE), execution_options=_AS_IT_STANDS).all()
+        for (fault,) in found:
+            if fault:
+                refuse_to_read(VERSION_TABLE, fault, target)
+        return alembics() if found else ()  # what was not there just now may be a guest's by the time it is read
+
+    migration.get_current_heads = current_heads  # type: ignore[method-assign]  # of this one context
+
+
 def refuse_wrong_database(migration: MigrationContext, target: str) -> None:
     """Stop if the database is not in a state that the command can start from.
 
@@ -44,8 +66,6 @@ def refuse_wrong_database(migration: MigrationContext, target: str) -> None:
     script, connection = migration.script, migration.connection
     assert script is not None
     assert connection is not None
-    if fault := connection.exec_driver_sql(reading_fault(VERSION_TABLE), execution_options=_AS_IT_STANDS).scalar():
-        refuse_to_read(VERSION_TABLE, fault, target)
     current = migration.get_current_heads()
     known = {revision.revision for revision in script.walk_revisions()}
     for revision in current:

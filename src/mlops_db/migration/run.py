@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 import mlops_db.migration.operations  # noqa: F401  (registers the operations)
 from mlops_db.errors import InterruptedRunError, MlopsDbError, RefusedError, UnfinishedRevisionError
 from mlops_db.migration import history, lock, view_grants
-from mlops_db.migration.guard import losses, refuse_losses, refuse_wrong_database
+from mlops_db.migration.guard import losses, read_only_ours, refuse_losses, refuse_wrong_database
 from mlops_db.migration.judge import Judge
 from mlops_db.migration.numbering import give_merge_next_number, give_next_number
 from mlops_db.migration.options import Options
@@ -31,7 +31,7 @@ from mlops_db.migration.session import migration_connection
 from mlops_db.migration.transaction import is_autocommit, revision_statements
 from mlops_db.migration.watch import Watch
 from mlops_db.schema.base import metadata
-from mlops_db.schema.guests import REFUSE_GUESTS, SAFE_PATH
+from mlops_db.schema.guests import REFUSE_GUESTS, SAFE_PATH, TABLES_OF_OTHERS
 from mlops_db.server.connection import explained_statement_failure, wait_interruptibly
 from mlops_db.settings import Settings
 
@@ -147,7 +147,9 @@ class _Run:
                 **options,
             }
         )
-        return self.context.get_context()
+        migration = self.context.get_context()
+        read_only_ours(migration, self.settings.target)
+        return migration
 
     def run_migrations(self) -> None:
         with self.context.begin_transaction():
@@ -336,11 +338,13 @@ def _comparing(compare: Steps) -> dict[str, Any]:
         assert migration.connection is not None
         dialect = migration.connection.dialect
         before, dialect.default_schema_name = dialect.default_schema_name, None
+        others.update(migration.connection.exec_driver_sql(TABLES_OF_OTHERS).scalars())
         try:
             return list(compare(heads, migration))
         finally:
             dialect.default_schema_name = before
 
+    others: set[str] = set()
     in_public = MetaData(naming_convention=metadata.naming_convention)
     in_public.info.update(metadata.info)
     for table in metadata.sorted_tables:
@@ -349,7 +353,9 @@ def _comparing(compare: Steps) -> dict[str, Any]:
         "fn": named,
         "target_metadata": in_public,
         "include_schemas": True,
-        "include_name": lambda name, kind, _: kind != "schema" or name == "public",
+        "include_name": lambda name, kind, _: (
+            name not in others if kind == "table" else kind != "schema" or name == "public"
+        ),
         "compare_type": True,
         "compare_server_default": True,
         "process_revision_directives": give_next_number,

@@ -62,9 +62,11 @@ def write_script(context: EnvironmentContext, options: Options) -> None:
     def steps(heads: Any, migration: MigrationContext) -> Iterator[Any]:
         for step in alembics_steps(heads, migration):
             write(view_grants.SAVE)
-            if isinstance(step, RevisionStep):
-                step.migration_fn = guarded(step, migration)
+            step.migration_fn = guarded(step, migration) if isinstance(step, RevisionStep) else stamped
             yield step
+
+    def stamped(**_: Any) -> None:
+        write(REFUSE_GUESTS)
 
     def guarded(step: RevisionStep, migration: MigrationContext) -> Callable[..., None]:
         migrate = step.migration_fn

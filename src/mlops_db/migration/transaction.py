@@ -19,7 +19,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from mlops_db.errors import DataLossError, MlopsDbError, StatementFailedError, TransactionControlError
 from mlops_db.migration.statements import ends_transaction
-from mlops_db.schema.guests import SAFE_PATH
+from mlops_db.schema.guests import REFUSE_GUESTS, SAFE_PATH
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -273,7 +273,7 @@ def revision_script(migration: MigrationContext, revision: str) -> Iterator[None
     write(f"SET search_path = {REVISION_PATH};")
     migration.impl.static_output = read_and_write  # type: ignore[method-assign]  # of this one script
     try:
-        with _autocommit_block(migration, transaction, leave=transaction.end, enter=lambda: None):
+        with _autocommit_block(migration, transaction, leave=transaction.end, enter=lambda: write(REFUSE_GUESTS)):
             yield
             transaction.end()
     finally:

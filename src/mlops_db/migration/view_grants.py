@@ -13,26 +13,28 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mlops_db.schema.guests import TRUSTED
+
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 _SETTING = "mlops_db.view_grants"
 
-_GRANTS = """\
+_GRANTS = f"""\
 coalesce((
         SELECT jsonb_agg(jsonb_build_object('view', c.relname, 'oid', c.oid, 'column', g.attname, 'grant',
                    'GRANT ' || acl.privilege_type || coalesce(' (' || quote_ident(g.attname) || ')', '')
                    || ' ON public.' || quote_ident(c.relname) || ' TO '
                    || CASE acl.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(acl.grantee)) END
                    || CASE WHEN acl.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END))
-          FROM pg_class AS c
+          FROM pg_class AS c JOIN pg_roles AS role ON role.oid = c.relowner
          CROSS JOIN LATERAL (
                    SELECT NULL::name AS attname, c.relacl AS items
                     UNION ALL
                    SELECT a.attname, a.attacl FROM pg_attribute AS a WHERE a.attrelid = c.oid AND a.attacl IS NOT NULL
                ) AS g
          CROSS JOIN LATERAL aclexplode(g.items) AS acl
-         WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'v' AND acl.grantee <> c.relowner
+         WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'v' AND acl.grantee <> c.relowner AND {TRUSTED}
     )::text, '')"""
 
 # An expression that saves them, until its transaction is rolled back; '' if there are none.

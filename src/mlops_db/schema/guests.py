@@ -27,10 +27,16 @@ EVERYBODY_NOTE = (
 )
 
 
-# SQL for, of a row `role` of pg_roles: it runs the statement, owns the database, or is a superuser.
+# SQL for, of a row `role` of pg_roles: it runs the statement, has the rights of the database's owner, or all rights.
 TRUSTED = """
     (role.rolsuper OR role.rolname IN (current_user, 'pg_database_owner')
-     OR role.oid = (SELECT datdba FROM pg_database WHERE datname = current_database()))
+     OR pg_has_role(role.oid, (SELECT datdba FROM pg_database WHERE datname = current_database()), 'MEMBER'))
+"""
+
+# Of these autogenerate writes nothing.
+TABLES_OF_OTHERS = f"""
+    SELECT c.relname FROM pg_class AS c JOIN pg_roles AS role ON role.oid = c.relowner
+     WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p', 'f') AND NOT {TRUSTED}
 """
 
 # The same of the owner of alembic_version, for whoever reads it: an index on it can call what its owner wrote. A role
@@ -55,49 +61,58 @@ _THEIRS = """
 REFUSE_GUESTS = f"""\
 DO $guests$
 DECLARE
-    trusted constant oid[] := ARRAY(SELECT role.oid FROM pg_roles AS role WHERE {TRUSTED});
-    open constant oid := to_regnamespace('public');
-    mine constant oid := to_regnamespace('mlops_internal');
+    path constant text := pg_catalog.current_setting('search_path');
+    trusted oid[];
+    open oid;
+    mine oid;
     names constant text[] := ARRAY{_NAMES};
     found text[];
 BEGIN
+    PERFORM pg_catalog.set_config('search_path', '{SAFE_PATH}', true); -- a script may be within a revision
+    trusted := ARRAY(SELECT role.oid FROM pg_roles AS role WHERE {TRUSTED});
+    open := to_regnamespace('public');
+    mine := to_regnamespace('mlops_internal');
     -- Asked before each step, and mostly answered here: nobody else has anything in this database.
-    IF NOT EXISTS ({_THEIRS}) THEN
-        RETURN;
+    IF EXISTS ({_THEIRS}) THEN
+        found := ARRAY(
+            WITH theirs AS ({_THEIRS})
+            SELECT DISTINCT format('%s %s of %s', named.type, named.identity, pg_get_userbyid(things.owner))
+              FROM (
+                  SELECT t.class, t.oid, t.owner
+                    FROM theirs AS t
+                    LEFT JOIN pg_proc AS p ON t.class = 'pg_proc'::regclass AND p.oid = t.oid
+                    LEFT JOIN pg_operator AS o ON t.class = 'pg_operator'::regclass AND o.oid = t.oid
+                    LEFT JOIN pg_class AS c ON t.class = 'pg_class'::regclass AND c.oid = t.oid
+                   WHERE coalesce(p.pronamespace, o.oprnamespace) IN (open, mine)
+                      OR t.class IN ('pg_proc'::regclass, 'pg_operator'::regclass) AND EXISTS (
+                             SELECT FROM pg_depend AS d
+                               LEFT JOIN pg_rewrite AS r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid
+                               LEFT JOIN pg_attrdef AS a ON d.classid = 'pg_attrdef'::regclass AND a.oid = d.objid
+                               LEFT JOIN pg_constraint AS k ON d.classid = 'pg_constraint'::regclass AND k.oid = d.objid
+                               LEFT JOIN pg_trigger AS g ON d.classid = 'pg_trigger'::regclass AND g.oid = d.objid
+                               LEFT JOIN pg_policy AS y ON d.classid = 'pg_policy'::regclass AND y.oid = d.objid
+                               LEFT JOIN pg_statistic_ext AS s
+                                 ON d.classid = 'pg_statistic_ext'::regclass AND s.oid = d.objid
+                               JOIN pg_class AS ours ON ours.oid = coalesce(
+                                       r.ev_class, a.adrelid, k.conrelid, g.tgrelid, y.polrelid, s.stxrelid, d.objid)
+                              WHERE d.refclassid = t.class AND d.refobjid = t.oid
+                                AND ours.relnamespace IN (open, mine) AND ours.relowner = ANY (trusted))
+                      OR c.relnamespace = mine AND c.relkind <> 'i'
+                      OR c.relnamespace = open AND c.relname = ANY (names)
+                      OR t.class = 'pg_namespace'::regclass AND t.oid = mine
+                   UNION ALL
+                  SELECT 'pg_cast'::regclass, c.oid, t.typowner FROM pg_type AS t
+                    JOIN pg_cast AS c ON t.oid IN (c.castsource, c.casttarget)
+                   WHERE t.typnamespace = open AND t.typowner <> ALL (trusted)
+              ) AS things (class, oid, owner)
+             CROSS JOIN LATERAL pg_identify_object(things.class, things.oid, 0) AS named
+             WHERE NOT EXISTS (
+                       SELECT FROM pg_depend AS d JOIN pg_extension AS e ON e.oid = d.refobjid
+                        WHERE d.classid = things.class AND d.objid = things.oid AND d.deptype = 'e'
+                          AND d.refclassid = 'pg_extension'::regclass AND e.extowner = ANY (trusted))
+             ORDER BY 1
+        );
     END IF;
-    found := ARRAY(
-        WITH theirs AS ({_THEIRS})
-        SELECT DISTINCT format('%s %s of %s', named.type, named.identity, pg_get_userbyid(things.owner))
-          FROM (
-              SELECT t.class, t.oid, t.owner
-                FROM theirs AS t
-                LEFT JOIN pg_proc AS p ON t.class = 'pg_proc'::regclass AND p.oid = t.oid
-                LEFT JOIN pg_operator AS o ON t.class = 'pg_operator'::regclass AND o.oid = t.oid
-                LEFT JOIN pg_class AS c ON t.class = 'pg_class'::regclass AND c.oid = t.oid
-               WHERE coalesce(p.pronamespace, o.oprnamespace) IN (open, mine)
-                  OR t.class IN ('pg_proc'::regclass, 'pg_operator'::regclass) AND EXISTS (
-                         SELECT FROM pg_depend AS d
-                           LEFT JOIN pg_rewrite AS r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid
-                           LEFT JOIN pg_attrdef AS a ON d.classid = 'pg_attrdef'::regclass AND a.oid = d.objid
-                           LEFT JOIN pg_constraint AS k ON d.classid = 'pg_constraint'::regclass AND k.oid = d.objid
-                           JOIN pg_class AS ours ON ours.oid = coalesce(r.ev_class, a.adrelid, k.conrelid, d.objid)
-                          WHERE d.refclassid = t.class AND d.refobjid = t.oid
-                            AND ours.relnamespace IN (open, mine) AND ours.relowner = ANY (trusted))
-                  OR c.relnamespace = mine AND c.relkind <> 'i'
-                  OR c.relnamespace = open AND c.relname = ANY (names)
-                  OR t.class = 'pg_namespace'::regclass AND t.oid = mine
-               UNION ALL
-              SELECT 'pg_cast'::regclass, c.oid, t.typowner FROM pg_type AS t
-                JOIN pg_cast AS c ON t.oid IN (c.castsource, c.casttarget)
-               WHERE t.typnamespace = open AND t.typowner <> ALL (trusted)
-          ) AS things (class, oid, owner)
-         CROSS JOIN LATERAL pg_identify_object(things.class, things.oid, 0) AS named
-         WHERE NOT EXISTS (
-                   SELECT FROM pg_depend AS d JOIN pg_extension AS e ON e.oid = d.refobjid
-                    WHERE d.classid = things.class AND d.objid = things.oid AND d.deptype = 'e'
-                      AND d.refclassid = 'pg_extension'::regclass AND e.extowner = ANY (trusted))
-         ORDER BY 1
-    );
     IF found <> '{{}}' THEN
         RAISE insufficient_privilege USING
             MESSAGE = format('roles other than the owner have objects that a run as %s could execute or read: %s%s; no'
@@ -106,4 +121,5 @@ BEGIN
             HINT = format('Drop that, or give it to its rightful owner (ALTER ... OWNER TO); then keep others from'
                           ' creating more: %s;', $revoke${REVOKE_CREATE}$revoke$);
     END IF;
+    PERFORM set_config('search_path', path, true);
 END $guests$;"""

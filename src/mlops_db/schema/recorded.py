@@ -3,8 +3,8 @@
 from psycopg2.extensions import cursor as Cursor  # noqa: N812  (psycopg2 names its classes like functions)
 
 from mlops_db.errors import RefusedError, UnknownRevisionError, UnmanagedDatabaseError
-from mlops_db.schema.guests import MAY_BE_READ
-from mlops_db.schema.objects import PRESENT_SQL, TABLES
+from mlops_db.schema.guests import MAY_BE_READ, TRUSTED
+from mlops_db.schema.objects import PRESENT_SQL, TABLES, VIEWS
 from mlops_db.schema.revisions import pending
 
 VERSION_TABLE = "public.alembic_version"
@@ -34,9 +34,31 @@ def refuse_to_read(table: str, fault: str, target: str) -> None:
     """
     raise RefusedError(
         f"{target}: {table} {fault}; it was not read",
-        hint=f"Look at it (psql: \\d+ {table}). If it is yours, disable its row level security, or give it to the "
-        "owner of the database (ALTER TABLE ... OWNER TO); otherwise drop it.",
+        hint=f"Look at it (psql: \\d+ {table}). Let the role that migrates own the database (ALTER DATABASE ... OWNER "
+        "TO), and disable a policy meanwhile; drop it only if nobody knows it.",
     )
+
+
+_OTHERS = f"""
+    SELECT c.relname, role.rolname FROM pg_class AS c JOIN pg_roles AS role ON role.oid = c.relowner
+     WHERE c.relnamespace = 'public'::regnamespace AND c.relname = ANY (ARRAY{[*TABLES, *VIEWS]}) AND NOT {TRUSTED}
+       AND role.oid <> (SELECT relowner FROM pg_class WHERE oid = to_regclass('{VERSION_TABLE}'))
+"""
+
+
+def refuse_others_objects(cursor: Cursor, target: str) -> None:
+    """Refuse to use the six objects if one of them is somebody else's, put there after the owner's was dropped.
+
+    Args:
+        cursor: of a connection to the database, at whatever revision.
+        target: how errors name the database.
+
+    Raises:
+        RefusedError: one of them belongs to another role than alembic_version.
+    """
+    cursor.execute(_OTHERS)
+    for name, owner in cursor.fetchall():
+        refuse_to_read(f"public.{name}", f"belongs to {owner}, as no other object of it does", target)
 
 
 def recorded_revision(cursor: Cursor, target: str) -> str | None:

@@ -28,7 +28,7 @@ from mlops_db.errors import (
     PoolerError,
     PoolExhaustedError,
 )
-from mlops_db.schema.recorded import recorded_revision
+from mlops_db.schema.recorded import recorded_revision, refuse_others_objects
 from mlops_db.schema.revisions import pending
 from mlops_db.server.connection import SafeCursor, connect
 from mlops_db.settings import Settings
@@ -258,9 +258,11 @@ def require_known_schema(connection: psycopg2.extensions.connection, settings: S
         UnknownRevisionError: its revision is not one of ours.
         UnmanagedDatabaseError: its tables are there, made by hand.
         BehindHeadError: it is at an earlier revision, or empty.
+        RefusedError: alembic_version, or one of the six objects, is somebody else's.
     """
     with connection.cursor(cursor_factory=SafeCursor) as cursor:
         current = recorded_revision(cursor, settings.target)
+        refuse_others_objects(cursor, settings.target)
     connection.rollback()
     if pending(current):
         raise BehindHeadError(current, settings.target)
