@@ -338,8 +338,8 @@ def _comparing(compare: Steps) -> dict[str, Any]:
         assert migration.connection is not None
         dialect = migration.connection.dialect
         before, dialect.default_schema_name = dialect.default_schema_name, None
-        others.update(migration.connection.exec_driver_sql(TABLES_OF_OTHERS).scalars())
         try:
+            others.update(migration.connection.exec_driver_sql(TABLES_OF_OTHERS).scalars())
             return list(compare(heads, migration))
         finally:
             dialect.default_schema_name = before

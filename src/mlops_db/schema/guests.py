@@ -1,9 +1,10 @@
 """What roles other than the owner may put into schema public, and what they have put there.
 
-A guest is a role that is neither the owner of the database, nor a superuser, nor the one that runs the statement.
+A guest is a role that has neither the rights of the database's owner nor those of a superuser, and is not the one that
+runs the statement.
 
-A statement that names an operator, a function or a type of cast without its schema takes the one that fits best of all
-schemas in the search path. So what a guest puts into public can run with the rights of whoever runs the statement. Our
+A statement that names an operator or a function without its schema takes the one that fits best of all schemas in the
+search path. So what a guest puts into public can run with the rights of whoever runs the statement. Our
 own statements keep public out of their path; a revision's, which create and find tables in public, run only while no
 guest has anything there that they could take.
 """
@@ -25,7 +26,6 @@ EVERYBODY_NOTE = (
     "note: everybody may create tables, functions and operators in schema public, as was usual before PostgreSQL 15; "
     f"a superuser takes that away: {REVOKE_CREATE};"
 )
-
 
 # SQL for, of a row `role` of pg_roles: it runs the statement, has the rights of the database's owner, or all rights.
 TRUSTED = """

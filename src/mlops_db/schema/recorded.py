@@ -58,7 +58,7 @@ def refuse_others_objects(cursor: Cursor, target: str) -> None:
     """
     cursor.execute(_OTHERS)
     for name, owner in cursor.fetchall():
-        refuse_to_read(f"public.{name}", f"belongs to {owner}, as no other object of it does", target)
+        refuse_to_read(f"public.{name}", f"belongs to {owner}, and {VERSION_TABLE} does not", target)
 
 
 def recorded_revision(cursor: Cursor, target: str) -> str | None:
