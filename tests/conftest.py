@@ -27,6 +27,7 @@ SLOW = (
     "cli/test_check.py",
     "cli/test_check_revisions.py",
     "cli/test_demo.py",
+    "cli/test_grant_reader.py",
     "cli/test_interruptions.py",
     "cli/test_maintain.py",
     "inspection/test_adopt.py",
@@ -37,8 +38,10 @@ SLOW = (
     "migration/test_crashes.py",
     "migration/test_races.py",
     "migration/test_sql_mode.py",
-    "server/test_embedded.py",
+    "revisions/test_findings.py",
     "schema/test_guests.py",
+    "server/test_create_database.py",
+    "server/test_embedded.py",
 )
 
 
