@@ -334,28 +334,35 @@ def refused(config: Config) -> str:
     return str(failed.value)
 
 
+@pytest.fixture(params=["a superuser", pytest.param("an owner that is no superuser", marks=pytest.mark.slow)])
+def at_head(request: pytest.FixtureRequest) -> Database:
+    """At head, of an owner of either kind."""
+    database: Database = request.getfixturevalue("owned" if "no superuser" in request.param else "head")
+    return database
+
+
 @pytest.mark.parametrize(("statements", "lost"), LOSSES.values(), ids=LOSSES)
 def test_a_loss_is_refused_and_named_however_it_comes_about(
-    head: Database, checkout: Checkout, statements: list[str], lost: str
+    at_head: Database, checkout: Checkout, statements: list[str], lost: str
 ) -> None:
-    config = upgraded(head, checkout, sql(*statements))
-    before = contents(head)
+    config = upgraded(at_head, checkout, sql(*statements))
+    before = contents(at_head)
 
     said = refused(config)
 
     assert f"lose {lost}" in said or f", {lost}" in said
     assert "allow-data-loss=true" in said
-    assert contents(head) == before
+    assert contents(at_head) == before
 
 
 @pytest.mark.parametrize("statements", HARMLESS.values(), ids=HARMLESS)
-def test_what_loses_nothing_is_carried_out(head: Database, checkout: Checkout, statements: list[str]) -> None:
-    config = upgraded(head, checkout, sql(*statements))
+def test_what_loses_nothing_is_carried_out(at_head: Database, checkout: Checkout, statements: list[str]) -> None:
+    config = upgraded(at_head, checkout, sql(*statements))
     config.attributes["progress"] = StringIO()
 
     command.downgrade(config, "-1")
 
-    assert head.value("SELECT version_num FROM alembic_version") < checkout.head
+    assert at_head.value("SELECT version_num FROM alembic_version") < checkout.head
 
 
 def test_development_loses_what_it_is_told_to_lose(head: Database, checkout: Checkout) -> None:
