@@ -14,9 +14,9 @@ from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor  # noqa: N812  (psycopg2 names its classes like functions)
 
 from mlops_db.errors import BehindHeadError
-from mlops_db.schema.guests import EVERYBODY_MAY_CREATE, TRUSTED
+from mlops_db.schema.guests import EVERYBODY_MAY_CREATE
 from mlops_db.schema.objects import PRESENT_SQL, TABLES, VIEWS
-from mlops_db.schema.recorded import recorded_revision
+from mlops_db.schema.recorded import OWNS_OURS, recorded_revision
 from mlops_db.schema.revisions import Revision, pending, revisions
 from mlops_db.server.connection import SafeCursor, connect, explained_statement_failure
 from mlops_db.settings import Settings
@@ -39,9 +39,7 @@ _ESTIMATE = """
 # A view runs as whoever reads it: one that a guest has made under a name of ours is not counted.
 _OURS = f"""
     SELECT c.oid FROM pg_class AS c JOIN pg_roles AS role ON role.oid = c.relowner
-     WHERE c.oid = ANY(%s::oid[])
-       AND ({TRUSTED}
-            OR role.oid = (SELECT relowner FROM pg_class WHERE oid = to_regclass('public.alembic_version')))
+     WHERE c.oid = ANY(%s::oid[]) AND {OWNS_OURS}
 """
 
 

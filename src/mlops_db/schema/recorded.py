@@ -39,10 +39,13 @@ def refuse_to_read(table: str, fault: str, target: str) -> None:
     )
 
 
+# SQL for, of the row `role` of pg_roles that owns an object: it is one of ours.
+OWNS_OURS = f"""
+    ({TRUSTED} OR role.oid = (SELECT relowner FROM pg_class WHERE oid = to_regclass('{VERSION_TABLE}')))
+"""
 _OTHERS = f"""
     SELECT c.relname, role.rolname FROM pg_class AS c JOIN pg_roles AS role ON role.oid = c.relowner
-     WHERE c.relnamespace = 'public'::regnamespace AND c.relname = ANY (ARRAY{[*TABLES, *VIEWS]}) AND NOT {TRUSTED}
-       AND role.oid <> (SELECT relowner FROM pg_class WHERE oid = to_regclass('{VERSION_TABLE}'))
+     WHERE c.relnamespace = 'public'::regnamespace AND c.relname = ANY (ARRAY{[*TABLES, *VIEWS]}) AND NOT {OWNS_OURS}
 """
 
 
