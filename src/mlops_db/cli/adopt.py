@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from mlops_db.errors import printable
 from mlops_db.inspection.adopt import adopt
-from mlops_db.schema.revisions import BASELINE
+from mlops_db.revisions.graph import BASELINE
 from mlops_db.settings import Settings
 
 if TYPE_CHECKING:

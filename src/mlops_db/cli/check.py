@@ -10,8 +10,8 @@ from mlops_db.inspection.drift import read_drift
 from mlops_db.inspection.repair import repair_statements
 from mlops_db.inspection.revisions import CHECKS, check_revisions
 from mlops_db.inspection.status import everybody_may_create
+from mlops_db.revisions.graph import alembic_ini, revisions
 from mlops_db.schema.guests import EVERYBODY_NOTE
-from mlops_db.schema.revisions import alembic_ini, revisions
 from mlops_db.settings import EMBEDDED, Settings
 
 if TYPE_CHECKING:

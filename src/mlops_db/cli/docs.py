@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from mlops_db.inspection.drift import catalogue_of
 from mlops_db.inspection.schema_docs import markdown, svg
-from mlops_db.schema.revisions import alembic_ini, revisions
+from mlops_db.revisions.graph import alembic_ini, revisions
 from mlops_db.settings import EMBEDDED, Settings
 
 if TYPE_CHECKING:

@@ -25,10 +25,10 @@ from mlops_db.migration.commands import alembic_config, run_command
 from mlops_db.migration.lock import run_lock
 from mlops_db.migration.progress import Progress
 from mlops_db.migration.session import migration_connection
+from mlops_db.revisions.graph import BASELINE
+from mlops_db.revisions.recorded import recorded_revision
 from mlops_db.schema.guests import REFUSE_GUESTS
 from mlops_db.schema.objects import TABLES, VIEWS
-from mlops_db.schema.recorded import recorded_revision
-from mlops_db.schema.revisions import BASELINE
 from mlops_db.server.connection import SafeCursor, connect, explained_statement_failure
 
 if TYPE_CHECKING:

@@ -27,8 +27,8 @@ import sqlalchemy
 from mlops_db.errors import LockLostError, TransactionControlError
 from mlops_db.migration import lock, view_grants
 from mlops_db.migration.transaction import HALF_DONE, REVISION_OF_TRANSACTION
+from mlops_db.revisions.recorded import reading_fault, refuse_to_read
 from mlops_db.schema.guests import REFUSE_GUESTS
-from mlops_db.schema.recorded import reading_fault, refuse_to_read
 from mlops_db.server.connection import SafeCursor, connect, explained_statement_failure
 
 if TYPE_CHECKING:

@@ -28,8 +28,8 @@ from mlops_db.errors import (
     PoolerError,
     PoolExhaustedError,
 )
-from mlops_db.schema.recorded import recorded_revision, refuse_others_objects
-from mlops_db.schema.revisions import pending
+from mlops_db.revisions.graph import pending
+from mlops_db.revisions.recorded import recorded_revision, refuse_others_objects
 from mlops_db.server.connection import SafeCursor, connect
 from mlops_db.settings import Settings
 from mlops_db.storage.failures import failure_of
