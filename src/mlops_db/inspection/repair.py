@@ -7,9 +7,10 @@ from graphlib import TopologicalSorter
 from typing import TYPE_CHECKING
 
 from mlops_db.inspection.catalogue import Name
+from mlops_db.inspection.obstructions import converted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from mlops_db.inspection.catalogue import Catalogue, Properties
     from mlops_db.inspection.drift import Drift
@@ -28,14 +29,15 @@ def repair_statements(drift: Drift) -> list[str]:
     single statement repairs, such as the order of columns. Views are dropped and created anew together, because they
     read each other and keep columns from changing.
     """
-    repair = _Repair(drift.expected, drift.found)
+    repair = _Repair(drift.expected, drift.found, drift.obstructions)
     return [*(["SET check_function_bodies = off;"] if repair.makes_functions else []), *repair.statements()]
 
 
 class _Repair:
-    def __init__(self, expected: Catalogue, found: Catalogue) -> None:
+    def __init__(self, expected: Catalogue, found: Catalogue, obstructions: Mapping[Name, str]) -> None:
         self.expected = expected
         self.found = found
+        self.obstructions = obstructions
         self.differing = {name for name in expected if name in found and expected[name] != found[name]}
         self.missing = [name for name in expected if name not in found]
         self.unexpected = [name for name in found if name not in expected]
@@ -248,24 +250,23 @@ class _Repair:
             yield _by_hand(f"{name} should be {self.column(name)}, at position {wanted['position']}")
             if self.changed(name, "identity"):
                 return
+        reason = self.obstructions.get(name)
+        if reason and self.changed(name, "type"):
+            yield _by_hand(f"{name} should be {self.column(name)}; {reason}")
+            return
         if self.changed(name, "type", "collation"):
             collate = f" COLLATE {wanted['collation']}" if "collation" in wanted else ""
             if "default" in self.found[name]:
                 yield f"{alter} DROP DEFAULT;"  # it may not convert
-            yield f"{alter} TYPE {wanted['type']}{collate} USING {self.converted(name)};"
+            using = converted(name.name, self.found[name]["type"], wanted["type"])
+            yield f"{alter} TYPE {wanted['type']}{collate} USING {using};"
         moved = self.changed(name, "type", "collation") and "default" in wanted
         if moved or self.changed(name, "default"):
             yield f"{alter} SET DEFAULT {wanted['default']};" if "default" in wanted else f"{alter} DROP DEFAULT;"
-        if self.changed(name, "not null"):
+        if reason and self.changed(name, "not null"):
+            yield _by_hand(f"{name}: {reason}; fill it, then {alter} SET NOT NULL;")
+        elif self.changed(name, "not null"):
             yield f"{alter} {'SET' if 'not null' in wanted else 'DROP'} NOT NULL;"
-
-    def converted(self, name: Name) -> str:
-        wanted, there = self.expected[name]["type"], self.found[name]["type"]
-        if wanted != there and wanted.startswith("timestamp") and there.startswith("timestamp"):
-            return f"{name.name} AT TIME ZONE 'UTC'"  # not the zone of whoever runs this
-        if wanted.startswith("character"):
-            return f"{name.name}::text"  # a value that is too long is then an error; a cast would cut it
-        return f"{name.name}::{wanted}"
 
     def alter_table(self, name: Name) -> Iterator[str]:
         wanted = self.expected[name]
@@ -321,6 +322,9 @@ class _Repair:
         definition = self.expected[name]["definition"].rstrip().rstrip(";")
         if name.kind == "constraint":
             definition = f"ALTER TABLE {name.within} ADD CONSTRAINT {name.name} {definition}"
+            if name in self.obstructions:
+                yield _by_hand(f"{name}: {self.obstructions[name]}; mend them, then {definition};")
+                return
         elif name.kind == "policy":
             definition = f"CREATE POLICY {name.name} ON {name.within} {definition}"
         elif name.kind == "index":
