@@ -96,15 +96,18 @@ def connect(
     # PGTZ and PGDATESTYLE reach the server beside the options, and win over them.
     later = {name: pins[name] for name in ("timezone", "DateStyle") if name in pins}
     later |= {name: value for name, (value, since) in NEWER_PINS.items() if connection.server_version >= since}
-    before, connection.autocommit = connection.autocommit, True
-    with connection.cursor() as cursor:
-        # Not behind a pooler that took our options and dropped them: there it would stay with somebody else's session.
-        cursor.execute(
-            "SELECT pg_catalog.set_config(pin.name, pin.value, false) FROM pg_catalog.json_each_text(%s) AS pin"
-            f" (name, value) WHERE pg_catalog.current_setting('{MARK}', true) = 'on'",
-            (json.dumps(later),),
-        )
-    connection.autocommit = before
+    try:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            # Not behind a pooler that dropped our options: there it would stay with somebody else's session.
+            cursor.execute(
+                "SELECT pg_catalog.set_config(pin.name, pin.value, false) FROM pg_catalog.json_each_text(%s) AS pin"
+                f" (name, value) WHERE pg_catalog.current_setting('{MARK}', true) = 'on'",
+                (json.dumps(later),),
+            )
+        connection.autocommit = False
+    except psycopg2.Error as error:
+        raise explained_statement_failure(error, settings) from None
     return connection
 
 
