@@ -44,6 +44,7 @@ SLOW = (
     "schema/test_guests.py",
     "server/test_create_database.py",
     "server/test_embedded.py",
+    "server/test_tls.py",
 )
 
 

@@ -231,6 +231,10 @@ def explained_statement_failure(error: psycopg2.Error, settings: Settings) -> Ml
     return StatementFailedError(f"{line} (SQLSTATE {error.pgcode})", hint="The server's log has the statement.")
 
 
+# How libpq begins where it has not even tried to connect.
+_LIBPQ_REFUSES = ("invalid ", "definition of service", "service file", "syntax error in service file")
+
+
 def _explained(error: psycopg2.OperationalError, settings: Settings, database: str) -> ConnectionFailedError:
     """Tell a failed connection in our words.
 
@@ -258,6 +262,16 @@ def _explained(error: psycopg2.OperationalError, settings: Settings, database: s
         )
     if "unsupported startup parameter" in said:
         raise PoolerError
+    if text.startswith(_LIBPQ_REFUSES):
+        return ConnectionFailedError(
+            f"libpq cannot use a setting: {said}",
+            hint="Check the PG... variables, the service file, and what follows ? in MLOPS_DATABASE_URL.",
+        )
+    if "FATAL" not in text and any(mark in text for mark in ("SSL", "certificate")):
+        return ConnectionFailedError(
+            f"no encrypted connection to {settings.target}: {said}",
+            hint='Check PGSSLMODE and PGSSLROOTCERT, in a URL sslmode and sslrootcert: docs/operating.md, "TLS".',
+        )
     if "FATAL" not in text:
         return ServerUnreachableError(
             f"no PostgreSQL answers at {settings.target}: {said}",
@@ -278,7 +292,7 @@ def first_line(text: str) -> str:
 
 def _last_line(text: str) -> str:
     """Reduce libpq's account of every address it tried to what the last one said."""
-    # What is indented is libpq's advice about the line before it.
-    lines = [line for line in text.splitlines() if line.strip() and not line[0].isspace()]
+    # The rest is libpq's advice about the line before it.
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith((" ", "\t", "Either provide "))]
     line = ([line for line in lines if "FATAL:" in line] or lines or ["no reason given"])[-1]
     return line.partition("FATAL:")[2].strip() or line.rpartition("failed: ")[2]
