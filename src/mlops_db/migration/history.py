@@ -180,14 +180,13 @@ class History:
             return
         self._commit()  # of what Alembic read
         driver: Any = self._connection.connection.dbapi_connection
-        before = driver.autocommit  # that of a caller's engine may be on
         driver.autocommit = True
         try:
             yield
             self._commit()
         finally:
             if not driver.closed:  # otherwise what closed it has been raised
-                driver.autocommit = before
+                driver.autocommit = False
 
     def _commit(self) -> None:
         if not self._callers_transaction:
