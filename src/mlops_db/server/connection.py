@@ -23,6 +23,7 @@ from mlops_db.errors import (
     RefusedError,
     ServerUnreachableError,
     StatementFailedError,
+    alembic,
 )
 from mlops_db.schema.guests import SAFE_PATH
 from mlops_db.settings import EMBEDDED, Settings
@@ -147,7 +148,7 @@ _HINTS: tuple[tuple[type[psycopg2.Error] | tuple[type[psycopg2.Error], ...], str
     ),
     (
         psycopg2.errors.UndefinedTable,
-        "Run `alembic upgrade head`; if nothing is left to do, `mlops-db status` shows what is missing.",
+        f"Run `{alembic('upgrade head')}`; if nothing is left to do, `mlops-db status` shows what is missing.",
     ),
     (
         psycopg2.errors.QueryCanceled,
