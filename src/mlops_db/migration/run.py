@@ -21,6 +21,7 @@ from mlops_db.migration import history, lock, view_grants
 from mlops_db.migration.given import given_connection, reached
 from mlops_db.migration.guard import losses, read_only_ours, refuse_losses, refuse_wrong_database
 from mlops_db.migration.judge import Judge
+from mlops_db.migration.new_files import refuse_new_file_in_package
 from mlops_db.migration.numbering import give_merge_next_number, give_next_number
 from mlops_db.migration.options import Options
 from mlops_db.migration.plan import plan_lines, step_name
@@ -373,8 +374,9 @@ def _only_writes_a_file(context: EnvironmentContext) -> bool:
     migration = context.get_context()
     options = migration.opts
     revision = options.get("revision_context")
+    assert migration.script is not None
+    refuse_new_file_in_package(migration.script)
     if "template_args" in options and revision is None:
-        assert migration.script is not None
         give_merge_next_number(migration.script)
         return True
     if revision and not revision.command_args["autogenerate"]:
@@ -397,7 +399,7 @@ def _connection(given: object, settings: Settings, options: Options) -> Abstract
 
 def _prepare_command_line(config: Config) -> None:
     """Only for the command line: a program that calls Alembic has its own logging and its own way to wait."""
-    if config.config_file_name is not None:
+    if config.config_file_name is not None and config.file_config.has_section("loggers"):
         logging.config.fileConfig(config.config_file_name, disable_existing_loggers=False)
     wait_interruptibly()
 

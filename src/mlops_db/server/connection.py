@@ -24,6 +24,7 @@ from mlops_db.errors import (
     RefusedError,
     ServerUnreachableError,
     StatementFailedError,
+    alembic,
 )
 from mlops_db.schema.guests import SAFE_PATH
 from mlops_db.server.pins import MARK, NEWER_PINS, PINS, given_options, startup_options
@@ -193,7 +194,7 @@ _HINTS: tuple[tuple[type[psycopg2.Error] | tuple[type[psycopg2.Error], ...], str
     ),
     (
         psycopg2.errors.UndefinedTable,
-        "Run `alembic upgrade head`; if nothing is left to do, `mlops-db status` shows what is missing.",
+        f"Run `{alembic('upgrade head')}`; if nothing is left to do, `mlops-db status` shows what is missing.",
     ),
     (
         psycopg2.errors.QueryCanceled,
@@ -262,25 +263,30 @@ def _explained(error: psycopg2.OperationalError, settings: Settings, database: s
         )
     if "unsupported startup parameter" in said:
         raise PoolerError
+    if "FATAL" not in text:
+        return _not_reached(text, said, settings)
+    return ConnectionFailedError(
+        f"{settings.target}: {said}",
+        hint="The server answered and refused; its log says more. If it is just starting, try again.",
+    )
+
+
+def _not_reached(text: str, said: str, settings: Settings) -> ConnectionFailedError:
+    """Tell what the server had no part in."""
     if text.startswith(_LIBPQ_REFUSES):
         return ConnectionFailedError(
             f"libpq cannot use a setting: {said}",
             hint="Check the PG... variables, the service file, and what follows ? in MLOPS_DATABASE_URL.",
         )
-    if "FATAL" not in text and any(mark in text for mark in ("SSL", "certificate")):
+    if any(mark in text for mark in ("SSL", "certificate")):
         return ConnectionFailedError(
             f"no encrypted connection to {settings.target}: {said}",
             hint='Check PGSSLMODE and PGSSLROOTCERT, in a URL sslmode and sslrootcert: docs/operating.md, "TLS".',
         )
-    if "FATAL" not in text:
-        return ServerUnreachableError(
-            f"no PostgreSQL answers at {settings.target}: {said}",
-            hint="Is the server running (`docker-compose ps postgres`)? Are POSTGRES_HOST and POSTGRES_PORT right? "
-            "POSTGRES_HOST=embedded needs no server of yours.",
-        )
-    return ConnectionFailedError(
-        f"{settings.target}: {said}",
-        hint="The server answered and refused; its log says more. If it is just starting, try again.",
+    return ServerUnreachableError(
+        f"no PostgreSQL answers at {settings.target}: {said}",
+        hint="Is the server running (`docker-compose ps postgres`)? Are POSTGRES_HOST and POSTGRES_PORT right? "
+        "POSTGRES_HOST=embedded needs no server of yours.",
     )
 
 
