@@ -28,6 +28,7 @@ from mlops_db.migration.plan import plan_lines, step_name
 from mlops_db.migration.preview import written_sql
 from mlops_db.migration.progress import Progress
 from mlops_db.migration.retry import with_retries
+from mlops_db.migration.revision_graph import sound_graph
 from mlops_db.migration.script import write_script
 from mlops_db.migration.session import migration_connection
 from mlops_db.migration.transaction import revision_statements
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
     from alembic.runtime.environment import EnvironmentContext
     from alembic.runtime.migration import MigrationContext, MigrationInfo
     from sqlalchemy import Connection
+
+    from mlops_db.revisions.graph import Graph
 
     Steps = Callable[[Any, MigrationContext], Iterable[Any]]
 
@@ -75,6 +78,7 @@ def run(context: EnvironmentContext) -> None:
     progress = Progress(sys.stderr if on_command_line else config.attributes.get("progress"))
     settings = None
     try:
+        graph = sound_graph(context)
         settings = config.attributes.get("settings") or Settings.from_environment()
         options = Options.parse(context.get_x_argument(as_dictionary=False), settings)
         if context.is_offline_mode():
@@ -86,7 +90,7 @@ def run(context: EnvironmentContext) -> None:
             with _connection(given, settings, options) as connection:
                 if given is not None:
                     settings = reached(connection, settings)
-                _Run(context, connection, settings, options, progress).carry_out()
+                _Run(context, connection, graph, settings, options, progress).carry_out()
     except MlopsDbError as error:
         raise _command_error(error) from error
     except KeyboardInterrupt as error:
@@ -106,16 +110,18 @@ def run(context: EnvironmentContext) -> None:
 class _Run:
     """One command on one connection."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917  (all that a run is made of)
         self,
         context: EnvironmentContext,
         connection: Connection,
+        graph: Graph,
         settings: Settings,
         options: Options,
         progress: Progress,
     ) -> None:
         self.context = context
         self.connection = connection
+        self.graph = graph
         self.settings = settings
         self.options = options
         self.progress = progress
@@ -136,7 +142,7 @@ class _Run:
             self.refuse_guests()
             migration = self.configured(**_comparing(migration.opts["fn"]))
         # check, current, history and autogenerate only look: they must not leave an alembic_version behind.
-        refuse_wrong_database(migration, self.settings.target)
+        refuse_wrong_database(migration, self.graph, self.settings.target)
         migration.opts["dont_mutate"] = True
         self.end_reading()
         self.run_migrations()
@@ -204,7 +210,7 @@ class _Run:
                 self.attempt_until_done(left)
 
     def steps_to_go(self, migration: MigrationContext, alembics_steps: Steps) -> list[Any]:
-        refuse_wrong_database(migration, self.settings.target)
+        refuse_wrong_database(migration, self.graph, self.settings.target)
         steps = list(alembics_steps(migration.get_current_heads(), migration))
         self.end_reading()
         return steps
