@@ -14,8 +14,8 @@ from psycopg2 import sql
 from mlops_db.errors import BehindHeadError, NotPermittedError, printable
 from mlops_db.inspection.catalogue import Catalogue, Name, Properties, read_catalogue
 from mlops_db.migration.commands import upgrade
+from mlops_db.revisions.recorded import recorded_revision
 from mlops_db.schema.objects import VIEWS
-from mlops_db.schema.recorded import recorded_revision
 from mlops_db.server.connection import SafeCursor, connect, explained_statement_failure
 
 if TYPE_CHECKING:

@@ -24,6 +24,7 @@ from mlops_db.errors import (
     RefusedError,
     ServerUnreachableError,
     StatementFailedError,
+    alembic,
 )
 from mlops_db.schema.guests import SAFE_PATH
 from mlops_db.server.pins import MARK, NEWER_PINS, PINS, given_options, startup_options
@@ -241,7 +242,7 @@ _HINTS: tuple[tuple[type[psycopg2.Error] | tuple[type[psycopg2.Error], ...], str
     ),
     (
         psycopg2.errors.UndefinedTable,
-        "Run `alembic upgrade head`; if nothing is left to do, `mlops-db status` shows what is missing.",
+        f"Run `{alembic('upgrade head')}`; if nothing is left to do, `mlops-db status` shows what is missing.",
     ),
     (
         psycopg2.errors.QueryCanceled,
@@ -280,6 +281,10 @@ def explained_statement_failure(error: psycopg2.Error, settings: Settings) -> Ml
     return StatementFailedError(f"{line} (SQLSTATE {error.pgcode})", hint="The server's log has the statement.")
 
 
+# How libpq begins where it has not even tried to connect.
+_LIBPQ_REFUSES = ("invalid ", "definition of service", "service file", "syntax error in service file")
+
+
 def _explained(error: psycopg2.OperationalError, settings: Settings, database: str) -> ConnectionFailedError:
     """Tell a failed connection in our words.
 
@@ -314,14 +319,29 @@ def _explained(error: psycopg2.OperationalError, settings: Settings, database: s
     if "unsupported startup parameter" in said:
         raise PoolerError
     if "FATAL" not in text:
-        return ServerUnreachableError(
-            f"no PostgreSQL answers at {settings.target}: {said}",
-            hint="Is the server running (`docker-compose ps postgres`)? Are POSTGRES_HOST and POSTGRES_PORT right? "
-            "POSTGRES_HOST=embedded needs no server of yours.",
-        )
+        return _not_reached(text, said, settings)
     return ConnectionFailedError(
         f"{settings.target}: {said}",
         hint="The server answered and refused; its log says more. If it is just starting, try again.",
+    )
+
+
+def _not_reached(text: str, said: str, settings: Settings) -> ConnectionFailedError:
+    """Tell what the server had no part in."""
+    if text.startswith(_LIBPQ_REFUSES):
+        return ConnectionFailedError(
+            f"libpq cannot use a setting: {said}",
+            hint="Check the PG... variables, the service file, and what follows ? in MLOPS_DATABASE_URL.",
+        )
+    if any(mark in text for mark in ("SSL", "certificate")):
+        return ConnectionFailedError(
+            f"no encrypted connection to {settings.target}: {said}",
+            hint='Check PGSSLMODE and PGSSLROOTCERT, in a URL sslmode and sslrootcert: docs/operating.md, "TLS".',
+        )
+    return ServerUnreachableError(
+        f"no PostgreSQL answers at {settings.target}: {said}",
+        hint="Is the server running (`docker-compose ps postgres`)? Are POSTGRES_HOST and POSTGRES_PORT right? "
+        "POSTGRES_HOST=embedded needs no server of yours.",
     )
 
 
@@ -333,7 +353,7 @@ def first_line(text: str) -> str:
 
 def _last_line(text: str) -> str:
     """Reduce libpq's account of every address it tried to what the last one said."""
-    # What is indented is libpq's advice about the line before it.
-    lines = [line for line in text.splitlines() if line.strip() and not line[0].isspace()]
+    # The rest is libpq's advice about the line before it.
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith((" ", "\t", "Either provide "))]
     line = ([line for line in lines if "FATAL:" in line] or lines or ["no reason given"])[-1]
     return line.partition("FATAL:")[2].strip() or line.rpartition("failed: ")[2]

@@ -28,8 +28,8 @@ from mlops_db.errors import (
     PoolerError,
     PoolExhaustedError,
 )
-from mlops_db.schema.recorded import recorded_revision, refuse_others_objects
-from mlops_db.schema.revisions import pending
+from mlops_db.revisions.graph import pending
+from mlops_db.revisions.recorded import recorded_revision, refuse_others_objects
 from mlops_db.server.connection import SafeCursor, open_connection
 from mlops_db.server.pins import MARK, startup_options
 from mlops_db.settings import Settings
