@@ -23,7 +23,7 @@ from mlops_db.migration.judge import Judge
 from mlops_db.migration.numbering import give_merge_next_number, give_next_number
 from mlops_db.migration.operations import OPTIONS  # which registers the operations
 from mlops_db.migration.options import Options
-from mlops_db.migration.plan import plan_lines, step_name
+from mlops_db.migration.plan import plan_lines, stamp_lines, step_name
 from mlops_db.migration.preview import written_sql
 from mlops_db.migration.progress import Progress
 from mlops_db.migration.retry import with_retries
@@ -172,7 +172,7 @@ class _Run:
         lock.require_direct_connection(self.connection)
         self.end_reading()
         if self.options.plan:
-            self.print_plan(self.steps_to_go(migration, alembics_steps))
+            self.print_plan(migration, alembics_steps)
             return
         with lock.run_lock(self.connection, wait_ms=self.options.lock_wait, progress=self.progress):
             self.refuse_guests()
@@ -205,9 +205,15 @@ class _Run:
         self.end_reading()
         return steps
 
-    def print_plan(self, steps: list[Any]) -> None:
-        revisions = [step for step in steps if isinstance(step, RevisionStep)]
-        for line in plan_lines(self.connection, revisions, self.settings.target):
+    def print_plan(self, migration: MigrationContext, alembics_steps: Steps) -> None:
+        steps = self.steps_to_go(migration, alembics_steps)
+        if "purge" in migration.opts:  # of stamp, which with --purge asks for the steps from an empty table
+            recorded, purge = migration.get_current_heads(), migration.opts["purge"]
+            left = () if purge else recorded
+            lines = stamp_lines(recorded, left, alembics_steps(left, migration), self.settings.target)
+        else:
+            lines = plan_lines(self.connection, steps, self.settings.target)
+        for line in lines:
             self.context.config.print_stdout(line)
         self.end_reading()
 

@@ -6,6 +6,7 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 from alembic.runtime.migration import RevisionStep
+from sqlalchemy.schema import CreateTable
 
 from mlops_db.errors import SettingsError
 from mlops_db.migration import history, view_grants
@@ -108,7 +109,11 @@ def write_script(context: EnvironmentContext, settings: Settings, options: Optio
         version_table_schema="public",
         **further,
     )
-    write = context.get_context().impl.static_output
+    migration = context.get_context()
+    write = migration.impl.static_output
+    # It is there, without a row, where a downgrade went down to base.
+    create = CreateTable(migration._version, if_not_exists=True)  # noqa: SLF001  (it has no other name)
+    migration._version.create = lambda connection, **_: connection.execute(create)  # type: ignore[method-assign]  # noqa: SLF001
     pins = {"client_encoding": "UTF8", **run_pins(settings, **options.pinned)}
     pins = {name: value for name, value in pins.items() if value}
     write("\n".join(f"SET {name} = {_value(name, value)};" for name, value in pins.items()))
