@@ -13,7 +13,7 @@ from mlops_db.cli.check import run
 from mlops_db.errors import exit_code_of
 from mlops_db.inspection.drift import SCRATCH_PREFIX, STALE_AFTER_S, scratch_database
 from mlops_db.migration.commands import upgrade
-from mlops_db.schema.revisions import revisions
+from mlops_db.revisions.graph import revisions
 from support.database import ROOT, SCRIPTS, TIMEOUT_S, Database
 from support.process import SECRET, told
 from support.snapshot import everything

@@ -17,8 +17,8 @@ from mlops_db.inspection.drift import catalogue_of, read_drift
 from mlops_db.inspection.repair import BY_HAND, LOSES_ROWS
 from mlops_db.migration.commands import alembic_config
 from mlops_db.migration.lock import RUN_LOCK
+from mlops_db.revisions.graph import BASELINE
 from mlops_db.schema.objects import TABLES, VIEWS
-from mlops_db.schema.revisions import BASELINE
 from mlops_db.settings import Settings
 from support.database import Database
 from support.handmade import (

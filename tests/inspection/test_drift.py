@@ -15,7 +15,7 @@ from mlops_db.errors import (
 )
 from mlops_db.inspection.drift import SCRATCH_PREFIX, STALE_AFTER_S, read_drift, scratch_database
 from mlops_db.migration.commands import downgrade, upgrade
-from mlops_db.schema.revisions import revisions
+from mlops_db.revisions.graph import revisions
 from mlops_db.server.connection import connect
 from mlops_db.settings import Settings
 from support.database import Database

@@ -9,7 +9,7 @@ import pytest
 from alembic import command
 
 from mlops_db.migration.commands import alembic_config, run_command
-from mlops_db.schema.revisions import revisions
+from mlops_db.revisions.graph import revisions
 from mlops_db.settings import Settings
 from support.database import ROOT, Database, clean_environment
 from support.database import run_command as run_process

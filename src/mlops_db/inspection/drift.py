@@ -16,7 +16,7 @@ from mlops_db.inspection import others
 from mlops_db.inspection.catalogue import Catalogue, Name, Properties, read_catalogue
 from mlops_db.inspection.owners import Owners, read_owners
 from mlops_db.migration.commands import upgrade
-from mlops_db.schema.recorded import recorded_revision
+from mlops_db.revisions.recorded import recorded_revision
 from mlops_db.server.connection import SafeCursor, connect, explained_statement_failure
 
 if TYPE_CHECKING:

@@ -42,7 +42,7 @@ from mlops_db.migration.history import CREATE as CREATE_HISTORY
 from mlops_db.migration.preview import describe, written_sql
 from mlops_db.migration.progress import Progress
 from mlops_db.migration.session import migration_connection
-from mlops_db.schema.revisions import BASELINE
+from mlops_db.revisions.graph import BASELINE
 from mlops_db.server.connection import SafeCursor, connect, located
 from mlops_db.server.embedded import client_program
 

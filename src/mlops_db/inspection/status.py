@@ -14,10 +14,10 @@ from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor  # noqa: N812  (psycopg2 names its classes like functions)
 
 from mlops_db.errors import BehindHeadError
+from mlops_db.revisions.graph import Revision, pending, revisions
+from mlops_db.revisions.recorded import OWNS_OURS, recorded_revision
 from mlops_db.schema.guests import EVERYBODY_MAY_CREATE
 from mlops_db.schema.objects import PRESENT_SQL, TABLES, VIEWS
-from mlops_db.schema.recorded import OWNS_OURS, recorded_revision
-from mlops_db.schema.revisions import Revision, pending, revisions
 from mlops_db.server.connection import SafeCursor, connect, explained_statement_failure
 from mlops_db.settings import Settings
 

@@ -16,8 +16,8 @@ from sqlalchemy.exc import DBAPIError
 from mlops_db.errors import BehindHeadError, DataLossError, UnknownRevisionError, UnmanagedDatabaseError
 from mlops_db.migration.row_values import HIDDEN_BY, own_value, rows_in_words, text_of_default
 from mlops_db.migration.statements import without_texts
+from mlops_db.revisions.recorded import VERSION_TABLE, reading_fault, refuse_to_read
 from mlops_db.schema.objects import PRESENT_SQL, TABLES
-from mlops_db.schema.recorded import VERSION_TABLE, reading_fault, refuse_to_read
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

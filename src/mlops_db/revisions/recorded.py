@@ -3,9 +3,9 @@
 from psycopg2.extensions import cursor as Cursor  # noqa: N812  (psycopg2 names its classes like functions)
 
 from mlops_db.errors import RefusedError, UnknownRevisionError, UnmanagedDatabaseError
+from mlops_db.revisions.graph import pending
 from mlops_db.schema.guests import MAY_BE_READ, TRUSTED
 from mlops_db.schema.objects import PRESENT_SQL, TABLES, VIEWS
-from mlops_db.schema.revisions import pending
 
 VERSION_TABLE = "public.alembic_version"
 
