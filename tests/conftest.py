@@ -38,6 +38,7 @@ SLOW = (
     "inspection/test_revisions.py",
     "migration/test_blocked.py",
     "migration/test_crashes.py",
+    "migration/test_others.py",
     "migration/test_races.py",
     "migration/test_sql_mode.py",
     "revisions/test_findings.py",
