@@ -40,6 +40,7 @@ SLOW = (
     "migration/test_crashes.py",
     "migration/test_given.py",
     "migration/test_long_statements.py",
+    "migration/test_others.py",
     "migration/test_races.py",
     "migration/test_sql_mode.py",
     "revisions/test_findings.py",

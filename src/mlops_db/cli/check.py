@@ -31,6 +31,8 @@ def _check_database(*, with_sql: bool) -> int:
     told = sys.stderr if with_sql else sys.stdout
     for difference in found:
         print(difference, file=told)
+    for line in drift.theirs:
+        print(line, file=told)
     if with_sql:
         for statement in repair_statements(drift):
             print(statement)

@@ -5,17 +5,18 @@ from __future__ import annotations
 import secrets
 import time
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import psycopg2
 from psycopg2 import sql
 
 from mlops_db.errors import BehindHeadError, NotPermittedError, printable
+from mlops_db.inspection import others
 from mlops_db.inspection.catalogue import Catalogue, Name, Properties, read_catalogue
+from mlops_db.inspection.owners import Owners, read_owners
 from mlops_db.migration.commands import upgrade
 from mlops_db.revisions.recorded import recorded_revision
-from mlops_db.schema.objects import VIEWS
 from mlops_db.server.connection import SafeCursor, connect, explained_statement_failure
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 SCRATCH_PREFIX = "mlops_scratch_"
 STALE_AFTER_S = 3600
-OUR_VIEWS = tuple(Name("view", "", f"public.{view}") for view in VIEWS)
 
 
 @dataclass(frozen=True)
@@ -62,18 +62,62 @@ class Drift:
 
     Attributes:
         revision: the revision that it is at.
-        expected: what the revisions up to that one make.
-        found: what is there.
+        expected: what the revisions up to that one make, with what others were granted on it.
+        found: what of ours is there.
+        owners: who owns it, and who should.
+        theirs: what is somebody else's, one line a thing.
+        dependents: what of theirs stands on ours.
     """
 
     revision: str
     expected: Catalogue
     found: Catalogue
+    owners: Owners = field(default_factory=Owners)
+    theirs: list[str] = field(default_factory=list)
+    dependents: list[others.Dependent] = field(default_factory=list)
 
     @property
     def differences(self) -> list[Difference]:
         """Every difference; of a table that is missing or unexpected as a whole, not also each of its parts."""
-        return differences(self.expected, self.found)
+        wrong = self.owners.wrong(self.expected)
+        return [
+            *differences(self.expected, self.found),
+            *(Difference(name, "owner", self.owners.expected, owner) for name, owner in wrong.items()),
+        ]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What was read of a database, for `compare`."""
+
+    catalogue: Catalogue
+    owners: Owners
+    dependents: list[others.Dependent]
+
+
+def read_database(cursor: psycopg2.extensions.cursor, owner_role: str | None = None) -> Reading:
+    """Read what is there, who owns it and what depends on it.
+
+    Args:
+        cursor: of a connection to the database. Sets the transaction's search path.
+        owner_role: who should own what is ours, if a setting says so.
+    """
+    catalogue = read_catalogue(cursor)
+    return Reading(catalogue, read_owners(cursor, owner_role), others.read_dependents(cursor))
+
+
+def compare(revision: str, expected: Catalogue, reading: Reading) -> Drift:
+    """Hold a database against what the revisions up to `revision` make; what is somebody else's is left out."""
+    ours, theirs = others.divide(expected, reading.catalogue)
+    wholes = {name.within or name.name for name in ours}
+    return Drift(
+        revision,
+        others.with_their_grants(expected, ours),
+        ours,
+        reading.owners,
+        others.lines(expected, ours, theirs),
+        [dependent for dependent in reading.dependents if dependent.within not in wholes],
+    )
 
 
 def differences(expected: Catalogue, found: Catalogue) -> list[Difference]:
@@ -124,21 +168,8 @@ def read_drift(settings: Settings) -> Drift:
         revision = recorded_revision(cursor, settings.target)
         if revision is None:
             raise BehindHeadError(None, settings.target)
-        found = read_catalogue(cursor)
-    expected = catalogue_of(settings, revision)
-    for view in OUR_VIEWS:
-        _expect_readers(expected, found, view)
-    return Drift(revision, expected, found)
-
-
-def _expect_readers(expected: Catalogue, found: Catalogue, view: Name) -> None:
-    """Who may read a view is not for the revisions to say: `mlops-db grant-reader` does, and GRANT SELECT."""
-    there = found.get(view, {}).get("grants", "")
-    readers = {grant for grant in there.split("\n") if grant.startswith("SELECT TO ")}
-    if view in expected and readers:
-        grants = readers | set(filter(None, expected[view].get("grants", "").split("\n")))
-        same = grants == set(there.split("\n"))  # which the server may sort otherwise
-        expected[view] = {**expected[view], "grants": there if same else "\n".join(sorted(grants))}
+        reading = read_database(cursor, getattr(settings, "owner_role", None))
+    return compare(revision, catalogue_of(settings, revision), reading)
 
 
 def catalogue_of(settings: Settings, revision: str) -> Catalogue:

@@ -34,7 +34,7 @@ from mlops_db.migration.session import migration_connection, run_pins
 from mlops_db.migration.transaction import revision_statements
 from mlops_db.migration.watch import Watch
 from mlops_db.schema.base import metadata
-from mlops_db.schema.guests import REFUSE_GUESTS, SAFE_PATH, TABLES_OF_OTHERS
+from mlops_db.schema.guests import REFUSE_GUESTS, SAFE_PATH, TABLES_IN_PUBLIC, TABLES_OF_OTHERS
 from mlops_db.server.connection import explained_statement_failure, wait_interruptibly
 from mlops_db.settings import Settings
 
@@ -345,7 +345,7 @@ class _Run:
 def _comparing(compare: Steps) -> dict[str, Any]:
     """What `alembic check` and `revision --autogenerate` compare with, and how; nobody else waits for it to load."""
     import mlops_db.schema.head  # noqa: F401, PLC0415  (adds the tables to the metadata)
-    from mlops_db.migration import views  # noqa: PLC0415
+    from mlops_db.migration import made, views  # noqa: PLC0415
 
     def named(heads: Any, migration: MigrationContext) -> Iterable[Any]:
         """Compare what is named with its schema: SQLAlchemy would look for the other tables in the search path."""
@@ -354,11 +354,16 @@ def _comparing(compare: Steps) -> dict[str, Any]:
         before, dialect.default_schema_name = dialect.default_schema_name, None
         try:
             others.update(migration.connection.exec_driver_sql(TABLES_OF_OTHERS).scalars())
+            unknown = set(migration.connection.exec_driver_sql(TABLES_IN_PUBLIC).scalars()) - known
+            if unknown:
+                assert migration.script is not None
+                others.update(unknown - made.made_by_revisions(migration.script))
             return list(compare(heads, migration))
         finally:
             dialect.default_schema_name = before
 
     others: set[str] = set()
+    known = {table.name for table in metadata.tables.values()} | {"alembic_version"}
     in_public = MetaData(naming_convention=metadata.naming_convention)
     in_public.info.update(metadata.info)
     for table in metadata.sorted_tables:
