@@ -31,6 +31,9 @@ def run(options: Namespace) -> int:
             print(f"{label:<9} {value}")
         print()
         print_table(COLUMNS, [_row(item) for item in status.objects], right=("rows", "size"))
+        for item in status.objects:
+            if item.uncounted:
+                print(f"{item.name} was not counted: {item.uncounted}")
         if status.everybody_may_create:
             print(EVERYBODY_NOTE, file=sys.stderr)
     return 0 if status.state == "head" else 1
@@ -50,6 +53,8 @@ def _summary(status: DatabaseStatus) -> list[tuple[str, str]]:
         lines.append(("missing", ", ".join(status.missing)))
         again = f"`{alembic('downgrade base')}` and `{alembic('upgrade head')}`"
         lines.append(("next", f"restore them from a backup, or {again}"))
+    if status.upkeep:
+        lines.append(("upkeep", f"`mlops-db maintain` would {', and '.join(status.upkeep)}"))
     return lines
 
 
