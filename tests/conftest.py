@@ -30,6 +30,8 @@ SLOW = (
     "cli/test_grant_reader.py",
     "cli/test_interruptions.py",
     "cli/test_maintain.py",
+    "cli/test_without_metadata.py",
+    "docs/test_operating.py",
     "inspection/test_adopt.py",
     "inspection/test_head_drift.py",
     "inspection/test_repair.py",
@@ -42,6 +44,7 @@ SLOW = (
     "schema/test_guests.py",
     "server/test_create_database.py",
     "server/test_embedded.py",
+    "server/test_tls.py",
 )
 
 

@@ -7,6 +7,7 @@ through its own failure line; a Python caller catches the class. Anything else t
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 
 
 class MlopsDbError(Exception):
@@ -32,8 +33,20 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def alembic(arguments: str) -> str:
+    """How a command of Alembic's is typed here: `alembic` itself has to find an alembic.ini."""
+    finds_one = os.environ.get("ALEMBIC_CONFIG") or Path("alembic.ini").exists()
+    return f"{'' if finds_one else 'mlops-db '}alembic {arguments}"
+
+
 class SettingsError(MlopsDbError):
     """An environment variable, or `.env`, holds what cannot be used; the message names it."""
+
+
+class UsageError(SettingsError):
+    """The command line is wrong."""
+
+    exit_code = 64  # sysexits.h: EX_USAGE; argparse's own 2 means here that the server cannot be reached
 
 
 class MissingExtraError(MlopsDbError):
@@ -123,7 +136,7 @@ class BehindHeadError(MlopsDbError):
     def __init__(self, current: str | None, target: str) -> None:
         """Take the revision that the database is at, None before the first one."""
         at = f"is at revision {current}, not at head" if current else "has no tables yet"
-        super().__init__(f"{target} {at}", hint="Run `alembic upgrade head`.")
+        super().__init__(f"{target} {at}", hint=f"Run `{alembic('upgrade head')}`.")
 
 
 class DriftedError(MlopsDbError):
@@ -230,11 +243,13 @@ class CallersTransactionError(MlopsDbError):
 class InterruptedRunError(MlopsDbError):
     """Control-C, on Alembic's command line."""
 
+    exit_code = 130
+
     def __init__(self) -> None:
         """Need nothing: there is only one thing to say."""
         super().__init__(
             "interrupted; the revision that ran is rolled back, those before it are done",
-            hint="The same command goes on where it stopped; `alembic current` says where that is.",
+            hint=f"The same command goes on where it stopped; `{alembic('current')}` says where that is.",
         )
 
 
@@ -396,11 +411,12 @@ def exit_code_of(command: Callable[[], int]) -> int:
     """Run `command` as a process should: its exit code, with an `MlopsDbError` told on standard error.
 
     Control-C ends with 130, as shells expect of SIGINT. A reader that went away (`mlops-db status | head -1`) is no
-    error. Characters that the terminal's encoding lacks are replaced instead of failing.
+    error. Characters that the terminal's encoding lacks are replaced instead of failing. A line goes out when it is
+    printed, in a pipe, too: what standard error says next comes after it.
     """
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")
+            stream.reconfigure(errors="replace", line_buffering=True)
     try:
         try:
             code = command()

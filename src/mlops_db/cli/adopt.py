@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mlops_db.errors import printable
+from mlops_db.errors import alembic, printable
 from mlops_db.inspection.adopt import adopt
 from mlops_db.revisions.graph import BASELINE
 from mlops_db.settings import Settings
@@ -31,5 +31,5 @@ def run(options: Namespace) -> int:
     if options.dry_run:
         print(f"{settings.target}: the tables are the specification's, {views}. Nothing was changed (--dry-run).")
     else:
-        print(f"✅ {settings.target} is now at revision {BASELINE}, with every row. Next: alembic upgrade head")
+        print(f"✅ {settings.target} is now at revision {BASELINE}, with every row. Next: {alembic('upgrade head')}")
     return 0

@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from mlops_db.cli.output import print_table
+from mlops_db.errors import alembic
 from mlops_db.inspection.drift import read_drift
 from mlops_db.inspection.repair import repair_statements
 from mlops_db.inspection.revisions import CHECKS, check_revisions
@@ -35,7 +36,7 @@ def _check_database(*, with_sql: bool) -> int:
             print(statement)
     count = f"{len(found)} {'difference' if len(found) == 1 else 'differences'}" if found else "no difference"
     head = revisions()[-1].id
-    behind = "" if drift.revision == head else f" (head is {head}: alembic upgrade head)"
+    behind = "" if drift.revision == head else f" (head is {head}: {alembic('upgrade head')})"
     print(f"{settings.target} at revision {drift.revision}{behind}: {count}", file=told)
     if everybody_may_create(settings):
         print(EVERYBODY_NOTE, file=sys.stderr)

@@ -6,7 +6,7 @@ from argparse import Namespace
 from dataclasses import asdict
 
 from mlops_db.cli.output import print_table
-from mlops_db.errors import MlopsDbError
+from mlops_db.errors import MlopsDbError, alembic
 from mlops_db.inspection.status import DatabaseStatus, ObjectStatus, database_status
 from mlops_db.schema.guests import EVERYBODY_NOTE
 from mlops_db.settings import Settings
@@ -45,10 +45,11 @@ def _summary(status: DatabaseStatus) -> list[tuple[str, str]]:
     if status.pending:
         lines.append(("head", status.head))
         lines.append(("pending", ", ".join(f"{revision.id} {revision.title}" for revision in status.pending)))
-        lines.append(("next", "alembic upgrade head"))
+        lines.append(("next", alembic("upgrade head")))
     elif status.missing:
         lines.append(("missing", ", ".join(status.missing)))
-        lines.append(("next", "restore them from a backup, or `alembic downgrade base` and `alembic upgrade head`"))
+        again = f"`{alembic('downgrade base')}` and `{alembic('upgrade head')}`"
+        lines.append(("next", f"restore them from a backup, or {again}"))
     return lines
 
 

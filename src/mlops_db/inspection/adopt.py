@@ -16,7 +16,7 @@ from alembic import command
 from psycopg2 import sql
 from sqlalchemy.exc import DBAPIError
 
-from mlops_db.errors import NotAdoptableError, UnmanagedDatabaseError
+from mlops_db.errors import NotAdoptableError, UnmanagedDatabaseError, alembic
 from mlops_db.inspection.catalogue import Catalogue, Name, read_catalogue
 from mlops_db.inspection.drift import Difference, Drift, catalogue_of, differences
 from mlops_db.inspection.repair import repair_statements
@@ -217,7 +217,7 @@ def _refuse_what_is_not_hand_made(cursor: Cursor, settings: Settings) -> None:
     if revision is not None:
         raise NotAdoptableError(
             f"{settings.target} is under Alembic already, at revision {revision}",
-            hint="Run `alembic upgrade head`; `mlops-db check` compares it with its revisions.",
+            hint=f"Run `{alembic('upgrade head')}`; `mlops-db check` compares it with its revisions.",
         )
     raise NotAdoptableError(
         f"{settings.target} has none of the tables {', '.join(TABLES)}",

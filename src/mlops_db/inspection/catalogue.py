@@ -1,11 +1,13 @@
 """Everything that makes up our part of a database, read from the system catalogue: object by object, column by column.
 
 What depends on the place rather than on the revisions is left out: owners, tablespaces, oids, statistics, and the
-privileges that an owner has anyway.
+privileges that an owner has anyway. So is how an expression came to be there: PostgreSQL reads some back in another way
+after a dump was restored, or after it was made by an earlier version.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -51,8 +53,24 @@ def read_catalogue(cursor: Cursor) -> Catalogue:
     for query in _QUERIES:
         cursor.execute(query, {"schemas": list(SCHEMAS)})
         for kind, within, name, properties in cursor.fetchall():
-            found[Name(kind, within, name)] = properties
+            found[Name(kind, within, name)] = {
+                key: _restored(value) if key in _EXPRESSIONS else value for key, value in properties.items()
+            }
     return found
+
+
+_EXPRESSIONS = ("definition", "default", "generated", "domain")
+# PostgreSQL 13 has a call where later ones have AT TIME ZONE, and so has what was restored from it.
+_AT_TIME_ZONE = re.compile(r"""\(((?:[\w.]|"[^"]*")+) AT TIME ZONE ('[^']*'::text)\)""")
+# A list of varchars is converted as a whole; restored, one by one.
+_LIST = re.compile(r"""(\()?ARRAY\[((?:'(?:[^']|'')*'::character varying(?:, )?)+)\](?(1)\))::text\[\]""")
+_LISTED = re.compile(r"'(?:[^']|'')*'::character varying")
+
+
+def _restored(expression: str) -> str:
+    """The expression as PostgreSQL reads it back after a dump, whichever version it was made by."""
+    called = _AT_TIME_ZONE.sub(r"timezone(\2, \1)", expression)
+    return _LIST.sub(lambda found: f"ARRAY[{_LISTED.sub(lambda one: f'({one[0]})::text', found[2])}]", called)
 
 
 def _grants(acl: str, owner: str) -> str:
@@ -84,6 +102,12 @@ def _bounds(oid: str) -> str:
 _NO_MONTH = """
     NOT EXISTS (SELECT FROM pg_inherits AS m
                  WHERE m.inhrelid = c.oid AND m.inhparent = to_regclass('public.monitoring_metrics'))
+"""
+# Of a procedure PostgreSQL 14 and later spell out IN, earlier ones do not.
+_IDENTITY = r"regexp_replace(pg_get_function_identity_arguments(p.oid), '(^|, )IN ', '\1', 'g')"
+_DEFINITION = r"""
+    replace(pg_get_functiondef(p.oid), '(' || pg_get_function_arguments(p.oid) || ')',
+            '(' || regexp_replace(pg_get_function_arguments(p.oid), '(^|, )IN ', '\1', 'g') || ')')
 """
 _RELATION = "quote_ident(n.nspname) || '.' || quote_ident(c.relname)"
 _CLASS = "pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace"
@@ -220,9 +244,9 @@ _QUERIES: tuple[str, ...] = (
     """,
     f"""
     SELECT 'function', '', quote_ident(n.nspname) || '.' || quote_ident(p.proname)
-               || '(' || pg_get_function_identity_arguments(p.oid) || ')',
+               || '(' || {_IDENTITY} || ')',
            jsonb_strip_nulls(jsonb_build_object(
-               'definition', CASE WHEN p.prokind IN ('f', 'p') THEN pg_get_functiondef(p.oid) ELSE p.prokind::text END,
+               'definition', CASE WHEN p.prokind IN ('f', 'p') THEN {_DEFINITION} ELSE p.prokind::text END,
                'comment', obj_description(p.oid, 'pg_proc'),
                'grants', {_grants("coalesce(p.proacl, acldefault('f', p.proowner))", "p.proowner")}))
       FROM pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace WHERE {_own("p.oid")} ORDER BY p.oid

@@ -17,13 +17,13 @@ import platform
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import alembic
 import psycopg2
 import sqlalchemy
 
+from mlops_db import __version__
 from mlops_db.errors import LockLostError, TransactionControlError
 from mlops_db.migration import lock, view_grants
 from mlops_db.migration.transaction import HALF_DONE, REVISION_OF_TRANSACTION
@@ -179,14 +179,13 @@ class History:
             return
         self._commit()  # of what Alembic read
         driver: Any = self._connection.connection.dbapi_connection
-        before = driver.autocommit  # that of a caller's engine may be on
         driver.autocommit = True
         try:
             yield
             self._commit()
         finally:
             if not driver.closed:  # otherwise what closed it has been raised
-                driver.autocommit = before
+                driver.autocommit = False
 
     def _commit(self) -> None:
         if not self._callers_transaction:
@@ -218,9 +217,11 @@ def client() -> str:
 @cache
 def tools() -> str:
     """The versions of what takes part in a run."""
+    # As the modules have them: psycopg2 is installed under two names, and what is only in PYTHONPATH under none.
+    driver = psycopg2.__version__.split()[0]  # type: ignore[attr-defined]  # the stubs lack it
     return (
-        f"mlops-db {version('mlops-db')}, Alembic {alembic.__version__}, SQLAlchemy {sqlalchemy.__version__}, "
-        f"psycopg2 {version('psycopg2-binary')}, Python {platform.python_version()}"
+        f"mlops-db {__version__}, Alembic {alembic.__version__}, SQLAlchemy {sqlalchemy.__version__}, "
+        f"psycopg2 {driver}, Python {platform.python_version()}"
     )
 
 

@@ -15,7 +15,7 @@ import psycopg2
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from mlops_db.errors import SettingsError
+from mlops_db.errors import UsageError
 from mlops_db.migration.progress import Progress
 from mlops_db.migration.retry import with_retries
 from mlops_db.migration.session import migration_connection
@@ -95,11 +95,11 @@ def interval_of(keep: str) -> str:
     """Read how long metrics are kept: `90d`, `12w`, `6mo` or `2y`; returns PostgreSQL's interval for it.
 
     Raises:
-        SettingsError: it is none of these, or not above 0.
+        UsageError: it is none of these, or not above 0.
     """
     match = re.fullmatch(r"([0-9]+)(d|w|mo|y)", keep)
     if match is None or len(match[1]) > _MAX_DIGITS or int(match[1]) == 0:
-        raise SettingsError(
+        raise UsageError(
             f"--keep: {keep!r} is not a time to keep metrics for",
             hint="Write a whole number from 1 to 9999 with its unit: 90d, 12w, 6mo or 2y.",
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging.config
 import sys
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import nullcontext, suppress
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
@@ -16,20 +16,22 @@ from sqlalchemy import MetaData
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 import mlops_db.migration.operations  # noqa: F401  (registers the operations)
-from mlops_db.errors import InterruptedRunError, MlopsDbError, RefusedError, UnfinishedRevisionError
+from mlops_db.errors import InterruptedRunError, MlopsDbError, UnfinishedRevisionError
 from mlops_db.migration import history, lock, view_grants
+from mlops_db.migration.given import given_connection, reached
 from mlops_db.migration.guard import losses, read_only_ours, refuse_losses, refuse_wrong_database
 from mlops_db.migration.judge import Judge
+from mlops_db.migration.new_files import refuse_new_file_in_package
 from mlops_db.migration.numbering import give_merge_next_number, give_next_number
 from mlops_db.migration.options import Options
 from mlops_db.migration.plan import plan_lines, step_name
 from mlops_db.migration.preview import written_sql
 from mlops_db.migration.progress import Progress
 from mlops_db.migration.retry import with_retries
-from mlops_db.migration.revision_graph import sound_graph
+from mlops_db.migration.revision_graph import graph_of_command
 from mlops_db.migration.script import write_script
 from mlops_db.migration.session import migration_connection
-from mlops_db.migration.transaction import is_autocommit, revision_statements
+from mlops_db.migration.transaction import revision_statements
 from mlops_db.migration.watch import Watch
 from mlops_db.schema.base import metadata
 from mlops_db.schema.guests import REFUSE_GUESTS, SAFE_PATH, TABLES_OF_OTHERS
@@ -37,7 +39,8 @@ from mlops_db.server.connection import explained_statement_failure, wait_interru
 from mlops_db.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator
+    from contextlib import AbstractContextManager
 
     from alembic.config import Config
     from alembic.runtime.environment import EnvironmentContext
@@ -60,8 +63,8 @@ def run(context: EnvironmentContext) -> None:
     A program may say otherwise in `config.attributes`:
 
     - `settings`: the Settings to use.
-    - `connection`: a connection of psycopg2's to use. If it is in a transaction of its caller's, everything happens in
-      that transaction and nothing is tried twice.
+    - `connection`: a Connection or an Engine of SQLAlchemy's on psycopg2 to use (`migration.given`). If the connection
+      is in a transaction of its caller's, everything happens in that transaction and nothing is tried twice.
     - `progress`: a text stream that is told what happens.
 
     Raises:
@@ -75,7 +78,7 @@ def run(context: EnvironmentContext) -> None:
     progress = Progress(sys.stderr if on_command_line else config.attributes.get("progress"))
     settings = None
     try:
-        graph = sound_graph(context)
+        graph = graph_of_command(context)
         settings = config.attributes.get("settings") or Settings.from_environment()
         options = Options.parse(context.get_x_argument(as_dictionary=False), settings)
         if context.is_offline_mode():
@@ -83,7 +86,10 @@ def run(context: EnvironmentContext) -> None:
         elif _only_writes_a_file(context):
             context.run_migrations()
         else:
-            with _connection(config, settings, options) as connection:
+            given = config.attributes.get("connection")
+            with _connection(given, settings, options) as connection:
+                if given is not None:
+                    settings = reached(connection, settings)
                 _Run(context, connection, graph, settings, options, progress).carry_out()
     except MlopsDbError as error:
         raise _command_error(error) from error
@@ -234,9 +240,9 @@ class _Run:
         pid = self.connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
         self.end_reading()
         watch = Watch(self.settings, pid, self.progress, lock_timeout_ms=self.options.lock_timeout)
-        # A connection that a program brought can lead elsewhere than the settings.
-        watching = nullcontext() if "connection" in self.context.config.attributes else watch.watching()
-        with watching:
+        # Not with a connection that a program brought: its password is not known here.
+        handed_in = self.context.config.attributes.get("connection") is not None
+        with nullcontext() if handed_in else watch.watching():
             with_retries(
                 lambda: self.attempt(steps),
                 position=lambda: self.done,
@@ -308,8 +314,7 @@ class _Run:
         """Alembic's on_version_apply: the last thing in a revision's transaction."""
         if self.grants_saved:
             view_grants.restore(self.connection)
-        in_a_transaction = not (step.is_stamp or is_autocommit(self.connection))
-        self.history.applied(self.running if in_a_transaction else None)
+        self.history.applied(None if step.is_stamp else self.running)
 
     @property
     def has_connection(self) -> bool:
@@ -375,8 +380,9 @@ def _only_writes_a_file(context: EnvironmentContext) -> bool:
     migration = context.get_context()
     options = migration.opts
     revision = options.get("revision_context")
+    assert migration.script is not None
+    refuse_new_file_in_package(migration.script)
     if "template_args" in options and revision is None:
-        assert migration.script is not None
         give_merge_next_number(migration.script)
         return True
     if revision and not revision.command_args["autogenerate"]:
@@ -385,56 +391,21 @@ def _only_writes_a_file(context: EnvironmentContext) -> bool:
     return False
 
 
-@contextmanager
-def _connection(config: Config, settings: Settings, options: Options) -> Iterator[Connection]:
-    given: Connection | None = config.attributes.get("connection")
+def _connection(given: object, settings: Settings, options: Options) -> AbstractContextManager[Connection]:
+    """The connection that the run uses: one of its own, unless a program has handed one in."""
     if given is not None:
-        if not isinstance(given.connection.dbapi_connection, psycopg2.extensions.connection):
-            raise RefusedError(
-                f"a run needs a connection of psycopg2's, and was given one of {given.dialect.driver}'s",
-                hint="Make it with create_engine('postgresql+psycopg2://...'), or let the run connect by itself.",
-            )
-        with _pinned(given):
-            yield given
-        return
-    with migration_connection(
+        return given_connection(given, PINNED)
+    return migration_connection(
         settings,
         lock_timeout=options.lock_timeout,
         statement_timeout=options.statement_timeout,
         legacy_timezone=options.legacy_timezone,
-    ) as connection:
-        yield connection
-
-
-@contextmanager
-def _pinned(connection: Connection) -> Iterator[None]:
-    """Pin what a run relies on, for a connection that a program brought, and leave the connection as it was."""
-    callers_transaction = connection.in_transaction()
-
-    def pin(settings: Mapping[str, str]) -> None:
-        for name, value in settings.items():
-            connection.exec_driver_sql(
-                "SELECT pg_catalog.set_config(%(name)s, %(value)s, false)", {"name": name, "value": value}
-            )
-        if not callers_transaction:
-            connection.commit()
-
-    before = {name: connection.exec_driver_sql(f"SHOW {name}").scalar_one() for name in PINNED}
-    pin(PINNED)
-    try:
-        yield
-    except BaseException:
-        if not callers_transaction and not connection.invalidated:  # otherwise a rollback takes the settings back
-            with suppress(SQLAlchemyError):
-                connection.rollback()
-                pin(before)
-        raise
-    pin(before)
+    )
 
 
 def _prepare_command_line(config: Config) -> None:
     """Only for the command line: a program that calls Alembic has its own logging and its own way to wait."""
-    if config.config_file_name is not None:
+    if config.config_file_name is not None and config.file_config.has_section("loggers"):
         logging.config.fileConfig(config.config_file_name, disable_existing_loggers=False)
     wait_interruptibly()
 

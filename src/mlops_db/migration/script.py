@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from alembic.runtime.migration import RevisionStep
 
-from mlops_db.errors import SettingsError
+from mlops_db.errors import UsageError
 from mlops_db.migration import history, view_grants
 from mlops_db.migration.operations import TIMEOUTS
 from mlops_db.migration.session import LEGACY_TIMEZONE
@@ -50,11 +50,11 @@ def write_script(context: EnvironmentContext, options: Options) -> None:
         options: those of `-x`.
 
     Raises:
-        SettingsError: an option needs the database.
+        UsageError: an option needs the database.
         TransactionControlError: a revision ends its transaction.
     """
     if options.plan:
-        raise SettingsError("-x plan=true looks at the database, and --sql must not", hint="Leave one of them out.")
+        raise UsageError("-x plan=true looks at the database, and --sql must not", hint="Leave one of them out.")
     timeouts = {"lock_timeout": options.lock_timeout, "statement_timeout": options.statement_timeout}
     context.configure(dialect_name="postgresql")  # until then Alembic keeps to itself which steps it has
     alembics_steps = context.get_context().opts["fn"]

@@ -206,11 +206,6 @@ class RevisionTransaction:
             control.execute("COMMIT")
 
 
-def is_autocommit(connection: Connection) -> bool:
-    """Whether each statement commits by itself, as on a connection that a program may bring."""
-    return bool(getattr(connection.connection.dbapi_connection, "autocommit", False))
-
-
 @contextmanager
 def revision_statements(migration: MigrationContext, revision: str, judge: Judge | None) -> Iterator[None]:
     """Let a revision's statements run in the block, in a transaction that has begun.
@@ -238,7 +233,6 @@ def revision_statements(migration: MigrationContext, revision: str, judge: Judge
         transaction.end(driver)
 
     transaction = RevisionTransaction(revision, judge)
-    transaction.outside = is_autocommit(connection)
     connection.exec_driver_sql(f"SET search_path = {REVISION_PATH}")
     enter()
     with _held(connection, transaction), _autocommit_block(migration, transaction, leave=leave, enter=enter):

@@ -1,8 +1,9 @@
 """One way to connect, for every part of the project: psycopg2 with the settings, and failures told in our words."""
 
+import json
 import os
 import select
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any
@@ -23,8 +24,10 @@ from mlops_db.errors import (
     RefusedError,
     ServerUnreachableError,
     StatementFailedError,
+    alembic,
 )
 from mlops_db.schema.guests import SAFE_PATH
+from mlops_db.server.pins import MARK, NEWER_PINS, PINS, given_options, startup_options
 from mlops_db.settings import EMBEDDED, Settings
 
 CONNECT_TIMEOUT_S = 10
@@ -68,14 +71,57 @@ def located(settings: Settings) -> Settings:
     return embedded.started(settings)
 
 
-def connect(settings: Settings, **parameters: Any) -> Connection:
-    """Open a psycopg2 connection to the settings' database; starts the embedded server if that is the host.
+def connect(
+    settings: Settings, *, pins: Mapping[str, str] = PINS, through_pooler: bool = True, **parameters: Any
+) -> Connection:
+    """Open a connection for a command of ours; starts the embedded server if that is the host.
 
-    `parameters` are libpq's connection parameters (manual, 34.1.2) and win over the settings'. Unless PGCONNECT_TIMEOUT
-    or the URL say otherwise, an address that does not answer is given up after 10 seconds.
+    The options of the URL, of the service file or of PGOPTIONS hold, but for what is pinned.
+
+    Args:
+        settings: where to connect, and as whom.
+        pins: settings of the server that hold for this session, over those of everybody else.
+        through_pooler: whether it will do without the pins behind a pooler that takes no options.
+        parameters: as `open_connection`.
 
     Raises:
         ConnectionFailedError: no connection; the subclass says why.
+        PoolerError: a pooler takes no options.
+    """
+    try:
+        connection = open_connection(settings, options=startup_options({**pins, MARK: "on"}), **parameters)
+    except PoolerError:
+        if not through_pooler:
+            raise
+        return open_connection(settings, **parameters)
+    # PGTZ and PGDATESTYLE reach the server beside the options, and win over them.
+    later = {name: pins[name] for name in ("timezone", "DateStyle") if name in pins}
+    later |= {name: value for name, (value, since) in NEWER_PINS.items() if connection.server_version >= since}
+    try:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            # Not behind a pooler that dropped our options: there it would stay with somebody else's session.
+            cursor.execute(
+                "SELECT pg_catalog.set_config(pin.name, pin.value, false) FROM pg_catalog.json_each_text(%s) AS pin"
+                f" (name, value) WHERE pg_catalog.current_setting('{MARK}', true) = 'on'",
+                (json.dumps(later),),
+            )
+        connection.autocommit = False
+    except psycopg2.Error as error:
+        raise explained_statement_failure(error, settings) from None
+    return connection
+
+
+def open_connection(settings: Settings, *, options: str = "", **parameters: Any) -> Connection:
+    """Open a psycopg2 connection to the settings' database; starts the embedded server if that is the host.
+
+    `parameters` are libpq's connection parameters (manual, 34.1.2) and win over the settings'; `options` come after
+    those that the URL, the service file or PGOPTIONS give. Unless PGCONNECT_TIMEOUT or the URL say otherwise, an
+    address that does not answer is given up after 10 seconds.
+
+    Raises:
+        ConnectionFailedError: no connection; the subclass says why.
+        PoolerError: a pooler takes no options.
     """
     where = located(settings)
     given: dict[str, Any] = {
@@ -87,6 +133,7 @@ def connect(settings: Settings, **parameters: Any) -> Connection:
         "port": where.port,
         "user": where.user,
         "dbname": where.database,
+        "options": f"{given_options(where.parameters)} {options}".strip(),
         **parameters,
     }
     if where.password is not None:
@@ -147,7 +194,7 @@ _HINTS: tuple[tuple[type[psycopg2.Error] | tuple[type[psycopg2.Error], ...], str
     ),
     (
         psycopg2.errors.UndefinedTable,
-        "Run `alembic upgrade head`; if nothing is left to do, `mlops-db status` shows what is missing.",
+        f"Run `{alembic('upgrade head')}`; if nothing is left to do, `mlops-db status` shows what is missing.",
     ),
     (
         psycopg2.errors.QueryCanceled,
@@ -185,6 +232,10 @@ def explained_statement_failure(error: psycopg2.Error, settings: Settings) -> Ml
     return StatementFailedError(f"{line} (SQLSTATE {error.pgcode})", hint="The server's log has the statement.")
 
 
+# How libpq begins where it has not even tried to connect.
+_LIBPQ_REFUSES = ("invalid ", "definition of service", "service file", "syntax error in service file")
+
+
 def _explained(error: psycopg2.OperationalError, settings: Settings, database: str) -> ConnectionFailedError:
     """Tell a failed connection in our words.
 
@@ -213,14 +264,29 @@ def _explained(error: psycopg2.OperationalError, settings: Settings, database: s
     if "unsupported startup parameter" in said:
         raise PoolerError
     if "FATAL" not in text:
-        return ServerUnreachableError(
-            f"no PostgreSQL answers at {settings.target}: {said}",
-            hint="Is the server running (`docker-compose ps postgres`)? Are POSTGRES_HOST and POSTGRES_PORT right? "
-            "POSTGRES_HOST=embedded needs no server of yours.",
-        )
+        return _not_reached(text, said, settings)
     return ConnectionFailedError(
         f"{settings.target}: {said}",
         hint="The server answered and refused; its log says more. If it is just starting, try again.",
+    )
+
+
+def _not_reached(text: str, said: str, settings: Settings) -> ConnectionFailedError:
+    """Tell what the server had no part in."""
+    if text.startswith(_LIBPQ_REFUSES):
+        return ConnectionFailedError(
+            f"libpq cannot use a setting: {said}",
+            hint="Check the PG... variables, the service file, and what follows ? in MLOPS_DATABASE_URL.",
+        )
+    if any(mark in text for mark in ("SSL", "certificate")):
+        return ConnectionFailedError(
+            f"no encrypted connection to {settings.target}: {said}",
+            hint='Check PGSSLMODE and PGSSLROOTCERT, in a URL sslmode and sslrootcert: docs/operating.md, "TLS".',
+        )
+    return ServerUnreachableError(
+        f"no PostgreSQL answers at {settings.target}: {said}",
+        hint="Is the server running (`docker-compose ps postgres`)? Are POSTGRES_HOST and POSTGRES_PORT right? "
+        "POSTGRES_HOST=embedded needs no server of yours.",
     )
 
 
@@ -232,7 +298,7 @@ def first_line(text: str) -> str:
 
 def _last_line(text: str) -> str:
     """Reduce libpq's account of every address it tried to what the last one said."""
-    # What is indented is libpq's advice about the line before it.
-    lines = [line for line in text.splitlines() if line.strip() and not line[0].isspace()]
+    # The rest is libpq's advice about the line before it.
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith((" ", "\t", "Either provide "))]
     line = ([line for line in lines if "FATAL:" in line] or lines or ["no reason given"])[-1]
     return line.partition("FATAL:")[2].strip() or line.rpartition("failed: ")[2]

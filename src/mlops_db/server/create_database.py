@@ -59,11 +59,17 @@ def create_database(settings: Settings) -> bool:
     except ConnectionFailedError:
         complete = False  # most likely it does not exist: pg_database will tell, whatever language the server speaks
     created = False if complete else _create_or_complete(settings)
-    if created:
-        print(f"✅ Database '{settings.database}' created successfully")
-    else:
-        print(f"Database '{settings.database}' already exists")
+    _say(
+        f"✅ Database '{settings.database}' created successfully"
+        if created
+        else f"Database '{settings.database}' already exists"
+    )
     return created
+
+
+def _say(line: str) -> None:
+    with suppress(BrokenPipeError):  # nobody reads on, and the work is to be done all the same
+        print(line, flush=True)
 
 
 def _create_or_complete(settings: Settings) -> bool:
@@ -100,8 +106,7 @@ def _wait_for_other_creators(cursor: SafeCursor, settings: Settings) -> None:
 
 def _create(cursor: SafeCursor, settings: Settings) -> bool:
     """Create it; False if somebody who does not take our lock was quicker."""
-    with suppress(BrokenPipeError):  # nobody reads on, and the work is to be done all the same
-        print(f"Creating database '{settings.database}'...", flush=True)
+    _say(f"Creating database '{settings.database}'...")
     # template0 is the only template that takes another encoding than its own, and that nobody is ever connected to.
     statement = sql.SQL("CREATE DATABASE {} OWNER {} ENCODING 'UTF8' TEMPLATE template0")
     try:
