@@ -45,6 +45,13 @@ def sound_graph(script: ScriptDirectory, *, second_head: bool) -> Graph:
     graph = graph_of(script)
     graph.refuse_faults(second_head=second_head)
     _refuse_what_cannot_be_loaded(script, graph)
+    for revision in script.walk_revisions():
+        for name in ("upgrade", "downgrade"):
+            if not callable(getattr(revision.module, name, None)):
+                raise RevisionFilesError(
+                    f"{Path(revision.path).name} has no {name}()",
+                    hint="Write it: docs/writing-a-revision.md has an example of each kind.",
+                )
     return graph
 
 

@@ -150,8 +150,9 @@ class Graph:
         return Fault(names, says, f"Set the down_revision of {names[0]} to the revision that came before it.")
 
     def _two_heads(self, by_id: dict[str, RevisionFile]) -> Fault:
-        names = tuple(by_id[head].path.name for head in self.heads)
-        first, *_, last = self.heads
+        heads = [one.id for one in self.revisions if one.id in self.heads]  # one may depend on those before it
+        first, *_, last = heads
+        names = tuple(by_id[head].path.name for head in heads)
         begins = next(one.id for one in self.revisions if one.id in self.ancestors(last) - self.ancestors(first))
         return Fault(
             names, f"there are {len(names)} heads, {_listed(names)}",
