@@ -154,8 +154,6 @@ def by_service(folder: Path) -> tuple[dict[str, str], dict[str, str]]:
     (another := folder / "another").write_text("[theirs]\noptions=-c work_mem=9MB\n", encoding="utf-8")
     files = {"PGSYSCONFDIR": str(folder), "PGSERVICEFILE": str(another)}
     return {"PGOPTIONS": "-c work_mem=8MB", **files}, {"service": "ours"}
-        "service": "ours"
-    }
 
 
 @pytest.mark.parametrize("way", [by_pgoptions, by_url, by_service])
