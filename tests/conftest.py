@@ -47,6 +47,8 @@ SLOW = (
     "schema/test_guests.py",
     "server/test_create_database.py",
     "server/test_embedded.py",
+    "server/test_hostile_settings.py",
+    "server/test_owner_role.py",
     "server/test_tls.py",
 )
 

@@ -99,7 +99,7 @@ def connect(
         if role or not through_pooler:
             raise
         return open_connection(settings, **parameters)
-    except ConnectionFailedError:
+    except (ConnectionFailedError, NotPermittedError):
         if role:
             _refuse_owner_role(settings, parameters)
         raise
