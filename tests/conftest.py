@@ -39,6 +39,8 @@ SLOW = (
     "inspection/test_revisions.py",
     "migration/test_blocked.py",
     "migration/test_crashes.py",
+    "migration/test_given.py",
+    "migration/test_long_statements.py",
     "migration/test_others.py",
     "migration/test_races.py",
     "migration/test_sql_mode.py",

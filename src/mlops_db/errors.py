@@ -6,7 +6,7 @@ through its own failure line; a Python caller catches the class. Anything else t
 
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 
@@ -94,13 +94,23 @@ class DatabaseNameError(SettingsError):
 class UnknownRevisionError(MlopsDbError):
     """`alembic_version` names a revision that this checkout does not have."""
 
-    def __init__(self, revision: str, target: str) -> None:
-        """Take the revision and where it was found."""
+    def __init__(self, revision: str, target: str, *, beside: Sequence[str] = ()) -> None:
+        """Take the revision, where it was found, and the revisions that were found beside it."""
+        at = f"revision {' and '.join(beside)}, and beside it at {revision!r}" if beside else f"revision {revision!r}"
+        deleting = f" DELETE FROM public.alembic_version WHERE version_num = '{revision}';" if beside else ""
         super().__init__(
-            f"{target} is at revision {revision!r}, which this checkout does not have; nothing was changed",
+            f"{target} is at {at}, which this checkout does not have; nothing was changed",
             hint="Either a newer checkout migrated it: update this one. Or another tool (Airflow, MLflow) owns it: "
-            "set MLOPS_DB_NAME to a database of its own.",
+            f"set MLOPS_DB_NAME to a database of its own.{' If neither is true:' if deleting else ''}{deleting}",
         )
+
+
+class RevisionFilesError(MlopsDbError):
+    """The files of the revisions contradict each other, or one cannot be read; the message names them."""
+
+
+class RecordedRevisionError(MlopsDbError):
+    """What a database has recorded in `alembic_version` cannot be, or what it holds cannot be without a record."""
 
 
 class UnmanagedDatabaseError(MlopsDbError):

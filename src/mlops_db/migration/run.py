@@ -15,7 +15,6 @@ from alembic.util import CommandError
 from sqlalchemy import MetaData
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-import mlops_db.migration.operations  # noqa: F401  (registers the operations)
 from mlops_db.errors import InterruptedRunError, MlopsDbError, UnfinishedRevisionError
 from mlops_db.migration import history, lock, view_grants
 from mlops_db.migration.given import given_connection, reached
@@ -23,13 +22,15 @@ from mlops_db.migration.guard import losses, read_only_ours, refuse_losses, refu
 from mlops_db.migration.judge import Judge
 from mlops_db.migration.new_files import refuse_new_file_in_package
 from mlops_db.migration.numbering import give_merge_next_number, give_next_number
+from mlops_db.migration.operations import OPTIONS  # which registers the operations
 from mlops_db.migration.options import Options
-from mlops_db.migration.plan import plan_lines, step_name
+from mlops_db.migration.plan import plan_lines, stamp_lines, step_name
 from mlops_db.migration.preview import written_sql
 from mlops_db.migration.progress import Progress
 from mlops_db.migration.retry import with_retries
+from mlops_db.migration.revision_graph import sound_graph
 from mlops_db.migration.script import write_script
-from mlops_db.migration.session import migration_connection
+from mlops_db.migration.session import migration_connection, run_pins
 from mlops_db.migration.transaction import revision_statements
 from mlops_db.migration.watch import Watch
 from mlops_db.schema.base import metadata
@@ -46,11 +47,9 @@ if TYPE_CHECKING:
     from alembic.runtime.migration import MigrationContext, MigrationInfo
     from sqlalchemy import Connection
 
+    from mlops_db.revisions.graph import Graph
+
     Steps = Callable[[Any, MigrationContext], Iterable[Any]]
-
-
-# The rest of what `migration.session` pins is a caller's to choose.
-PINNED = {"search_path": SAFE_PATH, "row_security": "off"}
 
 
 def run(context: EnvironmentContext) -> None:
@@ -75,10 +74,11 @@ def run(context: EnvironmentContext) -> None:
     progress = Progress(sys.stderr if on_command_line else config.attributes.get("progress"))
     settings = None
     try:
+        graph = sound_graph(context)
         settings = config.attributes.get("settings") or Settings.from_environment()
         options = Options.parse(context.get_x_argument(as_dictionary=False), settings)
         if context.is_offline_mode():
-            write_script(context, options)
+            write_script(context, settings, options)
         elif _only_writes_a_file(context):
             context.run_migrations()
         else:
@@ -86,7 +86,7 @@ def run(context: EnvironmentContext) -> None:
             with _connection(given, settings, options) as connection:
                 if given is not None:
                     settings = reached(connection, settings)
-                _Run(context, connection, settings, options, progress).carry_out()
+                _Run(context, connection, graph, settings, options, progress).carry_out()
     except MlopsDbError as error:
         raise _command_error(error) from error
     except KeyboardInterrupt as error:
@@ -106,16 +106,18 @@ def run(context: EnvironmentContext) -> None:
 class _Run:
     """One command on one connection."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917  (all that a run is made of)
         self,
         context: EnvironmentContext,
         connection: Connection,
+        graph: Graph,
         settings: Settings,
         options: Options,
         progress: Progress,
     ) -> None:
         self.context = context
         self.connection = connection
+        self.graph = graph
         self.settings = settings
         self.options = options
         self.progress = progress
@@ -136,7 +138,7 @@ class _Run:
             self.refuse_guests()
             migration = self.configured(**_comparing(migration.opts["fn"]))
         # check, current, history and autogenerate only look: they must not leave an alembic_version behind.
-        refuse_wrong_database(migration, self.settings.target)
+        refuse_wrong_database(migration, self.graph, self.settings.target)
         migration.opts["dont_mutate"] = True
         self.end_reading()
         self.run_migrations()
@@ -150,6 +152,7 @@ class _Run:
                 "target_metadata": metadata,
                 "transaction_per_migration": True,
                 "version_table_schema": "public",
+                OPTIONS: self.options,
                 **options,
             }
         )
@@ -176,7 +179,7 @@ class _Run:
         lock.require_direct_connection(self.connection)
         self.end_reading()
         if self.options.plan:
-            self.print_plan(self.steps_to_go(migration, alembics_steps))
+            self.print_plan(migration, alembics_steps)
             return
         with lock.run_lock(self.connection, wait_ms=self.options.lock_wait, progress=self.progress):
             self.refuse_guests()
@@ -204,14 +207,20 @@ class _Run:
                 self.attempt_until_done(left)
 
     def steps_to_go(self, migration: MigrationContext, alembics_steps: Steps) -> list[Any]:
-        refuse_wrong_database(migration, self.settings.target)
+        refuse_wrong_database(migration, self.graph, self.settings.target)
         steps = list(alembics_steps(migration.get_current_heads(), migration))
         self.end_reading()
         return steps
 
-    def print_plan(self, steps: list[Any]) -> None:
-        revisions = [step for step in steps if isinstance(step, RevisionStep)]
-        for line in plan_lines(self.connection, revisions, self.settings.target):
+    def print_plan(self, migration: MigrationContext, alembics_steps: Steps) -> None:
+        steps = self.steps_to_go(migration, alembics_steps)
+        if "purge" in migration.opts:  # of stamp, which with --purge asks for the steps from an empty table
+            recorded, purge = migration.get_current_heads(), migration.opts["purge"]
+            left = () if purge else recorded
+            lines = stamp_lines(recorded, left, alembics_steps(left, migration), self.settings.target)
+        else:
+            lines = plan_lines(self.connection, steps, self.settings.target)
+        for line in lines:
             self.context.config.print_stdout(line)
         self.end_reading()
 
@@ -393,13 +402,8 @@ def _only_writes_a_file(context: EnvironmentContext) -> bool:
 def _connection(given: object, settings: Settings, options: Options) -> AbstractContextManager[Connection]:
     """The connection that the run uses: one of its own, unless a program has handed one in."""
     if given is not None:
-        return given_connection(given, PINNED)
-    return migration_connection(
-        settings,
-        lock_timeout=options.lock_timeout,
-        statement_timeout=options.statement_timeout,
-        legacy_timezone=options.legacy_timezone,
-    )
+        return given_connection(given, run_pins(settings, **options.pinned))
+    return migration_connection(settings, **options.pinned)
 
 
 def _prepare_command_line(config: Config) -> None:
