@@ -33,6 +33,7 @@ SLOW = (
     "cli/test_without_metadata.py",
     "docs/test_operating.py",
     "inspection/test_adopt.py",
+    "inspection/test_copies.py",
     "inspection/test_head_drift.py",
     "inspection/test_repair.py",
     "inspection/test_revisions.py",

@@ -95,7 +95,12 @@ _LISTED = re.compile(r"'(?:[^']|'')*'::character varying")
 def restored(expression: str) -> str:
     """The expression as PostgreSQL reads it back after a dump, whichever version it was made by."""
     called = _AT_TIME_ZONE.sub(r"timezone(\2, \1)", expression)
-    return _LIST.sub(lambda found: f"ARRAY[{_LISTED.sub(lambda one: f'({one[0]})::text', found[2])}]", called)
+    return _LIST.sub(lambda found: f"ARRAY[{_one_by_one(found[2], parentheses=found[1] is not None)}]", called)
+
+
+def _one_by_one(listed: str, *, parentheses: bool) -> str:
+    """A view has none: its definition is asked for in the form that is good to read."""
+    return _LISTED.sub(r"(\g<0>)::text" if parentheses else r"\g<0>::text", listed)
 
 
 def _grants(acl: str, owner: str) -> str:
