@@ -98,6 +98,11 @@ def connect(settings: Settings, **parameters: Any) -> Connection:
         connection: Connection = psycopg2.connect(**given)
     except psycopg2.OperationalError as error:
         raise _explained(error, settings, given["dbname"]) from None
+    except UnicodeError:  # psycopg2 cannot read the server's refusal, which quotes what it was given
+        raise ConnectionFailedError(
+            f"{settings.target}: the server refused what is not UTF-8",
+            hint="Look at libpq's variables (PGOPTIONS, PGTZ and others) and the URL; the server's log has its words.",
+        ) from None
     return connection
 
 
