@@ -27,6 +27,7 @@ SLOW = (
     "cli/test_check.py",
     "cli/test_check_revisions.py",
     "cli/test_demo.py",
+    "cli/test_fuzz.py",
     "cli/test_grant_reader.py",
     "cli/test_interruptions.py",
     "cli/test_maintain.py",
