@@ -168,7 +168,7 @@ def test_without_drift_there_is_nothing_to_repair(head: Database, in_process: In
 
 
 def test_what_would_lose_rows_is_printed_and_not_run(head: Database, in_process: InProcess) -> None:
-    head.psql("CREATE TABLE mine (id integer PRIMARY KEY); ALTER TABLE model_versions ADD extra integer DEFAULT 5;")
+    head.psql("CREATE TABLE mlops_internal.mine (); ALTER TABLE model_versions ADD extra integer DEFAULT 5;")
     before = everything(head)
     done = in_process(head, sql=True)
     head.psql(done.stdout)
@@ -176,7 +176,7 @@ def test_what_would_lose_rows_is_printed_and_not_run(head: Database, in_process:
 
     prefix = "-- loses data, so it is yours to uncomment: "
     assert {line for line in done.stdout.splitlines() if line.startswith(prefix)} == {
-        f"{prefix}DROP TABLE public.mine;",
+        f"{prefix}DROP TABLE mlops_internal.mine;",
         f"{prefix}ALTER TABLE public.model_versions DROP COLUMN extra;",
     }
     head.psql(done.stdout.replace(prefix, ""))

@@ -36,7 +36,7 @@ def test_the_version_is_the_packages() -> None:
     assert (done.returncode, done.stdout) == (0, f"mlops-db {version('mlops-db')}\n")
 
 
-@pytest.mark.parametrize("arguments", [(), ("nope",), ("status", "--nope"), ("create", "extra"), ("--nope", "status")])
+@pytest.mark.parametrize("arguments", [("nope",), ("status", "--nope"), ("create", "extra"), ("--nope", "status")])
 def test_a_wrong_command_line_exits_64_and_points_to_the_help(arguments: tuple[str, ...]) -> None:
     done = run_command("mlops-db", *arguments, environment=NO_DATABASE)
     told(done, "mlops-db", "--help")

@@ -1,7 +1,6 @@
 """What `mlops-db check` sees: every kind of drift, one at a time, on a database that has one of everything."""
 
 import pytest
-from psycopg2 import sql
 
 from mlops_db.errors import (
     BehindHeadError,
@@ -14,7 +13,7 @@ from mlops_db.migration.commands import downgrade, upgrade
 from mlops_db.revisions.graph import revisions
 from mlops_db.settings import Settings
 from support.database import Database
-from support.drifts import CASES, ODD_ROLE, Case, line_is
+from support.drifts import CASES, QUOTED_ROLE, Case, line_is
 from support.workshop import Workshop
 
 
@@ -22,6 +21,7 @@ from support.workshop import Workshop
 def test_a_drift_is_told_as_what_it_is_and_nothing_else_is(workshop: Workshop, case: Case) -> None:
     with workshop.drifted(case.drift, given=case.given):
         lines = workshop.lines()
+        assert workshop.drift().theirs == list(case.theirs)
     assert [line for line in lines if not any(line_is(line, expected) for expected in case.lines)] == []
     assert [expected for expected in case.lines if not any(line_is(line, expected) for line in lines)] == []
     assert len(lines) == len(case.lines)
@@ -32,10 +32,10 @@ def test_a_drift_is_told_as_what_it_is_and_nothing_else_is(workshop: Workshop, c
     [
         pytest.param("ALTER TABLE runs DISABLE RULE quiet", id="rule disabled"),
         pytest.param("ALTER TABLE model_versions DISABLE TRIGGER ALL", id="foreign key not enforced"),
-        pytest.param("CREATE TYPE extra AS (a integer)", id="composite type"),
+        pytest.param("CREATE TYPE mlops_internal.extra AS (a integer)", id="composite type"),
         pytest.param(
             "CREATE FOREIGN DATA WRAPPER w; CREATE SERVER s FOREIGN DATA WRAPPER w;"
-            "CREATE FOREIGN TABLE extra (a integer) SERVER s",
+            "CREATE FOREIGN TABLE mlops_internal.extra (a integer) SERVER s",
             id="foreign table",
         ),
     ],
@@ -47,9 +47,33 @@ def test_this_does_not_pass_unseen_either(workshop: Workshop, drift: str) -> Non
 
 def test_what_depends_on_the_place_is_no_drift(workshop: Workshop) -> None:
     with workshop.drifted("ALTER TABLE runs ALTER note SET STATISTICS 500; ANALYZE runs"):
-        quoted = sql.Identifier(ODD_ROLE).as_string(workshop.cursor)
-        for kind, name in (("TABLE", "runs"), ("VIEW", "passed"), ("TYPE", "stage"), ("FUNCTION", "touch()")):
-            workshop.run(f"ALTER {kind} {name} OWNER TO {quoted}")
+        assert workshop.lines() == []
+
+
+def test_another_owner_is_told_of_everything_that_can_have_one(workshop: Workshop) -> None:
+    kinds = {
+        "table public.runs": "TABLE",
+        "view public.passed": "VIEW",
+        "sequence mlops_internal.loose": "SEQUENCE",
+        "function public.touch()": "ROUTINE",
+        "type public.stage": "TYPE",
+        "type public.score": "DOMAIN",
+        "table mlops_internal.parts_2026": "TABLE",
+    }
+    parts = """
+        CREATE SEQUENCE mlops_internal.loose;
+        CREATE TABLE mlops_internal.parts (at date) PARTITION BY RANGE (at);
+        CREATE TABLE mlops_internal.parts_2026 PARTITION OF mlops_internal.parts
+            FOR VALUES FROM ('2026-01-01') TO ('2027-01-01')
+    """
+    with workshop.drifted(given=parts):
+        workshop.cursor.execute("SELECT quote_ident(current_user)")
+        ((owner,),) = workshop.cursor.fetchall()
+        for name, kind in kinds.items():
+            workshop.run(f"ALTER {kind} {name.partition(' ')[2]} OWNER TO {QUOTED_ROLE}")
+        told = workshop.lines()
+        assert set(told) == {f"{name}: owner: expected {owner}, found {QUOTED_ROLE}" for name in kinds}
+        workshop.run(workshop.script(losing=False))
         assert workshop.lines() == []
 
 
@@ -63,7 +87,8 @@ def test_other_schemas_and_extensions_are_not_ours(workshop: Workshop) -> None:
 
 def test_each_difference_is_one_line_whatever_things_are_called(workshop: Workshop) -> None:
     with workshop.drifted('CREATE TABLE "two\nlines" (); ALTER TABLE runs ADD "two\nlines" integer'):
-        lines = workshop.lines()
+        drift = workshop.drift()
+    lines = [*map(str, drift.differences), *drift.theirs]
     assert len(lines) == 2
     assert [line for line in lines if "\n" in line] == []
 

@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from mlops_db.cli.output import print_details
-from mlops_db.errors import printable
+from mlops_db.errors import alembic, printable
 from mlops_db.inspection.adopt import adopt
 from mlops_db.revisions.graph import BASELINE
 from mlops_db.settings import Settings
@@ -40,5 +40,6 @@ def run(options: Namespace) -> int:
         if mend:
             print("The rows to mend keep no one from adopting it; `alembic upgrade head` stops at them.")
     else:
-        print(f"✅ {settings.target} is now at revision {BASELINE}, with every row. Next: {mend}alembic upgrade head")
+        following = f"{mend}{alembic('upgrade head')}"
+        print(f"✅ {settings.target} is now at revision {BASELINE}, with every row. Next: {following}")
     return 0

@@ -6,11 +6,12 @@ import sys
 from typing import TYPE_CHECKING
 
 from mlops_db.cli.output import print_details, print_table
+from mlops_db.errors import alembic
 from mlops_db.inspection.drift import read_drift
 from mlops_db.inspection.repair import repair_statements
 from mlops_db.inspection.revisions import CHECKS, check_revisions
 from mlops_db.inspection.status import everybody_may_create
-from mlops_db.revisions.graph import alembic_ini, revisions
+from mlops_db.revisions.graph import project_ini, revisions
 from mlops_db.schema.guests import EVERYBODY_NOTE
 from mlops_db.settings import EMBEDDED, Settings
 
@@ -31,12 +32,14 @@ def _check_database(*, with_sql: bool) -> int:
     for difference in found:
         print(difference, file=told)
         print_details(difference, told)
+    for line in drift.theirs:
+        print(line, file=told)
     if with_sql:
         for statement in repair_statements(drift):
             print(statement)
     count = f"{len(found)} {'difference' if len(found) == 1 else 'differences'}" if found else "no difference"
     head = revisions()[-1].id
-    behind = "" if drift.revision == head else f" (head is {head}: alembic upgrade head)"
+    behind = "" if drift.revision == head else f" (head is {head}: {alembic('upgrade head')})"
     print(f"{settings.target} at revision {drift.revision}{behind}: {count}", file=told)
     if everybody_may_create(settings):
         print(EVERYBODY_NOTE, file=sys.stderr)
@@ -45,7 +48,7 @@ def _check_database(*, with_sql: bool) -> int:
 
 def _check_revisions() -> int:
     # Always there: a colleague's .env may name a server where nobody wants scratch databases.
-    report = check_revisions(Settings(host=EMBEDDED, database="postgres"), alembic_ini(), progress=sys.stderr)
+    report = check_revisions(Settings(host=EMBEDDED, database="postgres"), project_ini(), progress=sys.stderr)
     print_table(
         ("revision", *CHECKS), [(file, *(report.verdict(file, check) for check in CHECKS)) for file in report.files]
     )

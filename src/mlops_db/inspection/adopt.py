@@ -16,7 +16,7 @@ from alembic import command
 from psycopg2 import sql
 from sqlalchemy.exc import DBAPIError
 
-from mlops_db.errors import NotAdoptableError, UnmanagedDatabaseError
+from mlops_db.errors import LostRecordError, NotAdoptableError, UnmanagedDatabaseError, alembic
 from mlops_db.inspection.broken_rows import BrokenRule, broken_rules
 from mlops_db.inspection.catalogue import Catalogue, Name, read_catalogue
 from mlops_db.inspection.drift import Difference, Drift, differences
@@ -95,7 +95,7 @@ def judge(cursor: Cursor, expected: Catalogue, found: Catalogue, config: Config)
                 BASELINE,
                 expected_tables,
                 concerned,
-                obstructions(cursor, expected_tables, concerned, with_rows=True),
+                obstructions=obstructions(cursor, expected_tables, concerned, with_rows=True),
             )
         )
         remedy = [line for line in statements if not line.startswith(("COMMENT", "GRANT", "REVOKE"))]
@@ -227,12 +227,14 @@ def _refuse_what_is_not_hand_made(cursor: Cursor, settings: Settings) -> None:
             )
     try:
         revision = recorded_revision(cursor, settings.target)
+    except LostRecordError:
+        raise
     except UnmanagedDatabaseError:
         return
     if revision is not None:
         raise NotAdoptableError(
             f"{settings.target} is under Alembic already, at revision {revision}",
-            hint="Run `alembic upgrade head`; `mlops-db check` compares it with its revisions.",
+            hint=f"Run `{alembic('upgrade head')}`; `mlops-db check` compares it with its revisions.",
         )
     raise NotAdoptableError(
         f"{settings.target} has none of the tables {', '.join(TABLES)}",

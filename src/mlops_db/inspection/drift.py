@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import unified_diff
 from typing import TYPE_CHECKING
 
 from mlops_db.errors import BehindHeadError, printable
+from mlops_db.inspection import others
 from mlops_db.inspection.catalogue import Catalogue, Name, Properties, read_catalogue, reading
 from mlops_db.inspection.obstructions import obstructions
+from mlops_db.inspection.owners import Owners, read_owners
 from mlops_db.inspection.rendering import as_written_here, trying
 from mlops_db.inspection.snapshot import expected_catalogue
 from mlops_db.revisions.recorded import recorded_revision
-from mlops_db.schema.objects import VIEWS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812  (psycopg2 names its classes like functions)
+
     from mlops_db.settings import Settings
 
 LONG = 100
-OUR_VIEWS = tuple(Name("view", "", f"public.{view}") for view in VIEWS)
 
 
 @dataclass(frozen=True)
@@ -69,20 +71,64 @@ class Drift:
 
     Attributes:
         revision: the revision that it is at.
-        expected: what the revisions up to that one make.
-        found: what is there.
+        expected: what the revisions up to that one make, with what others were granted on it.
+        found: what of ours is there.
+        owners: who owns it, and who should.
+        theirs: what is somebody else's, one line a thing.
+        dependents: what of theirs stands on ours.
         obstructions: why something of it is not repaired by a statement.
     """
 
     revision: str
     expected: Catalogue
     found: Catalogue
+    owners: Owners = field(default_factory=Owners)
+    theirs: list[str] = field(default_factory=list)
+    dependents: list[others.Dependent] = field(default_factory=list)
     obstructions: dict[Name, str] = field(default_factory=dict)
 
     @property
     def differences(self) -> list[Difference]:
         """Every difference; of a table that is missing or unexpected as a whole, not also each of its parts."""
-        return differences(self.expected, self.found)
+        wrong = self.owners.wrong(self.expected)
+        return [
+            *differences(self.expected, self.found),
+            *(Difference(name, "owner", self.owners.expected, owner) for name, owner in wrong.items()),
+        ]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What was read of a database, for `compare`."""
+
+    catalogue: Catalogue
+    owners: Owners
+    dependents: list[others.Dependent]
+
+
+def read_database(cursor: Cursor, owner_role: str | None = None) -> Reading:
+    """Read what is there, who owns it and what depends on it.
+
+    Args:
+        cursor: of a connection to the database. Sets the transaction's search path.
+        owner_role: who should own what is ours, if a setting says so.
+    """
+    catalogue = read_catalogue(cursor)
+    return Reading(catalogue, read_owners(cursor, owner_role), others.read_dependents(cursor))
+
+
+def compare(revision: str, expected: Catalogue, there: Reading) -> Drift:
+    """Hold a database against what the revisions up to `revision` make; what is somebody else's is left out."""
+    ours, theirs = others.divide(expected, there.catalogue)
+    wholes = {name.within or name.name for name in ours}
+    return Drift(
+        revision,
+        others.with_their_grants(expected, ours),
+        ours,
+        there.owners,
+        others.lines(expected, ours, theirs),
+        [dependent for dependent in there.dependents if dependent.within not in wholes],
+    )
 
 
 def differences(expected: Catalogue, found: Catalogue) -> list[Difference]:
@@ -131,25 +177,14 @@ def read_drift(settings: Settings) -> Drift:
         revision = recorded_revision(cursor, settings.target)
         if revision is None:
             raise BehindHeadError(None, settings.target)
-        found = read_catalogue(cursor)
-    expected = expected_catalogue(settings, revision)
-    for view in OUR_VIEWS:
-        _expect_readers(expected, found, view)
-    if expected != found:
-        with trying(settings) as cursor:
-            expected = as_written_here(cursor, expected, found)
-            return Drift(revision, expected, found, obstructions(cursor, expected, found, with_rows=False))
-    return Drift(revision, expected, found)
-
-
-def _expect_readers(expected: Catalogue, found: Catalogue, view: Name) -> None:
-    """Who may read a view is not for the revisions to say: `mlops-db grant-reader` does, and GRANT SELECT."""
-    there = found.get(view, {}).get("grants", "")
-    readers = {grant for grant in there.split("\n") if grant.startswith("SELECT TO ")}
-    if view in expected and readers:
-        grants = readers | set(filter(None, expected[view].get("grants", "").split("\n")))
-        same = grants == set(there.split("\n"))  # which the server may sort otherwise
-        expected[view] = {**expected[view], "grants": there if same else "\n".join(sorted(grants))}
+        there = read_database(cursor, settings.owner_role)
+    drift = compare(revision, expected_catalogue(settings, revision), there)
+    if drift.expected == drift.found:
+        return drift
+    with trying(settings) as cursor:
+        expected = as_written_here(cursor, drift.expected, drift.found)
+        reasons = obstructions(cursor, expected, drift.found, with_rows=False)
+        return replace(drift, expected=expected, obstructions=reasons)
 
 
 def _goes_with_its_table(name: Name, expected: Catalogue, found: Catalogue) -> bool:

@@ -1,43 +1,15 @@
 """The revision that a database says it is at."""
 
+from collections.abc import Sequence
+
 from psycopg2.extensions import cursor as Cursor  # noqa: N812  (psycopg2 names its classes like functions)
 
-from mlops_db.errors import RefusedError, UnknownRevisionError, UnmanagedDatabaseError
-from mlops_db.revisions.graph import pending
-from mlops_db.schema.guests import MAY_BE_READ, TRUSTED
-from mlops_db.schema.objects import PRESENT_SQL, TABLES, VIEWS
-
-VERSION_TABLE = "public.alembic_version"
-
-
-def reading_fault(table: str) -> str:
-    """SQL for: why a table of the runs' own is not to be read. No row: there is none; NULL: nothing is wrong.
-
-    Whoever reads it may run what its owner has put into it: the query of a view, a policy, an index on an expression.
-    A policy would also show a part of the rows as if it were all.
-    """
-    return f"""
-        SELECT CASE WHEN c.relkind NOT IN ('r', 'p') THEN 'is a view'
-                    WHEN row_security_active(c.oid) THEN 'has a row level security policy'
-                    WHEN NOT {MAY_BE_READ} THEN format('belongs to %I, who is neither the owner of the database'
-                                                       ' nor a superuser', role.rolname) END
-          FROM pg_class AS c JOIN pg_roles AS role ON role.oid = c.relowner
-         WHERE c.oid = to_regclass('{table}')
-    """
-
-
-def refuse_to_read(table: str, fault: str, target: str) -> None:
-    """Say that the table is not to be read.
-
-    Raises:
-        RefusedError: always.
-    """
-    raise RefusedError(
-        f"{target}: {table} {fault}; it was not read",
-        hint=f"Look at it (psql: \\d+ {table}). Let the role that migrates own the database (ALTER DATABASE ... OWNER "
-        "TO), and disable a policy meanwhile; drop it only if nobody knows it.",
-    )
-
+from mlops_db.errors import BehindHeadError, RecordedRevisionError, UnknownRevisionError
+from mlops_db.revisions.graph import Graph, package_graph
+from mlops_db.revisions.remains import refuse_remains
+from mlops_db.revisions.tables import VERSION_TABLE, reading_fault, refuse_to_read
+from mlops_db.schema.guests import TRUSTED
+from mlops_db.schema.objects import TABLES, VIEWS
 
 # SQL for, of the row `role` of pg_roles that owns an object: it is one of ours.
 OWNS_OURS = f"""
@@ -64,32 +36,71 @@ def refuse_others_objects(cursor: Cursor, target: str) -> None:
         refuse_to_read(f"public.{name}", f"belongs to {owner}, and {VERSION_TABLE} does not", target)
 
 
-def recorded_revision(cursor: Cursor, target: str) -> str | None:
-    """The revision that the database is at; None before the first one.
+def recorded_heads(cursor: Cursor, target: str) -> tuple[str, ...]:
+    """The revisions that the database is at: none before the first one, several where branches are yet to be merged.
 
     Args:
         cursor: of a connection to the database.
         target: how errors name the database.
 
     Raises:
+        RevisionFilesError: the package's own revisions cannot be relied on.
         UnknownRevisionError: it is not one of ours.
+        RecordedRevisionError: the rows of alembic_version exclude each other, or there is none, and there should be.
         UnmanagedDatabaseError: our tables are there, made by hand.
         RefusedError: alembic_version is not to be read.
     """
-    recorded: list[str] = []
+    graph = package_graph()
+    recorded: tuple[str, ...] = ()
     cursor.execute(reading_fault(VERSION_TABLE))
     for (fault,) in cursor.fetchall():
         if fault:
             refuse_to_read(VERSION_TABLE, fault, target)
         cursor.execute(f"SELECT version_num FROM {VERSION_TABLE} ORDER BY version_num")
-        recorded = [revision for (revision,) in cursor.fetchall()]
+        recorded = tuple(revision for (revision,) in cursor.fetchall())
+    refuse_unknown_rows(recorded, graph, target)
+    refuse_overlapping_rows(recorded, graph, target)
+    if not recorded:
+        refuse_remains(cursor, graph, target)
+    return recorded
+
+
+def recorded_revision(cursor: Cursor, target: str) -> str | None:
+    """The one revision that the database is at; None before the first one.
+
+    Args and errors are those of `recorded_heads`, and
+
+    Raises:
+        BehindHeadError: it is at several, because branches are yet to be merged.
+    """
+    recorded = recorded_heads(cursor, target)
+    if len(recorded) > 1:
+        raise BehindHeadError(" and ".join(recorded), target)
+    return recorded[0] if recorded else None
+
+
+def refuse_unknown_rows(recorded: Sequence[str], graph: Graph, target: str) -> None:
+    """Refuse rows of alembic_version that name no revision of the graph.
+
+    Raises:
+        UnknownRevisionError: one does.
+    """
     for revision in recorded:
-        if pending(revision) is None:
-            raise UnknownRevisionError(revision, target)
-    if recorded:
-        return recorded[-1]
-    cursor.execute(PRESENT_SQL)
-    tables = [name for name, _ in cursor.fetchall() if name in TABLES]
-    if tables:
-        raise UnmanagedDatabaseError(tables, target)
-    return None
+        if revision not in graph:
+            raise UnknownRevisionError(revision, target, beside=[one for one in recorded if one in graph])
+
+
+def refuse_overlapping_rows(recorded: Sequence[str], graph: Graph, target: str) -> None:
+    """Refuse rows of alembic_version that no run leaves: a step replaces the rows of all that it goes on from.
+
+    Raises:
+        RecordedRevisionError: one is there twice, or beside what comes after it.
+    """
+    last = [one for one in dict.fromkeys(recorded) if one not in graph.ancestors(*({*recorded} - {one}))]
+    if len(last) < len(recorded):
+        raise RecordedRevisionError(
+            f"{VERSION_TABLE} of {target} holds {' and '.join(recorded)}, and no run leaves another row beside "
+            f"{' and '.join(last)}; nothing was changed",
+            hint=f"If that is what ran there last, run `alembic stamp --purge {' '.join(last)}`; then `mlops-db check` "
+            "tells whether it is.",
+        )
