@@ -8,13 +8,21 @@ after a dump was restored, or after it was made by an earlier version.
 from __future__ import annotations
 
 import re
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import psycopg2
+
 from mlops_db.schema.guests import SAFE_PATH
+from mlops_db.server.connection import SafeCursor, connect, explained_statement_failure
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  (psycopg2 names its classes like functions)
+
+    from mlops_db.settings import Settings
 
 SCHEMAS = ("public", "mlops_internal")
 
@@ -46,6 +54,23 @@ Properties = dict[str, str]
 Catalogue = dict[Name, Properties]
 
 
+@contextmanager
+def reading(settings: Settings) -> Iterator[Cursor]:
+    """A cursor in one read-only transaction, so that everything is read as of one moment.
+
+    Raises:
+        ConnectionFailedError: no connection.
+        MlopsDbError: the server refused a statement of the block.
+    """
+    with closing(connect(settings)) as connection:
+        connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
+        try:
+            with connection.cursor(cursor_factory=SafeCursor) as cursor:
+                yield cursor
+        except psycopg2.Error as error:
+            raise explained_statement_failure(error, settings) from None
+
+
 def read_catalogue(cursor: Cursor) -> Catalogue:
     """Read what is in our schemas. Sets the transaction's search path, so that every name comes out qualified."""
     cursor.execute(f"SET LOCAL search_path = {SAFE_PATH}")
@@ -54,7 +79,7 @@ def read_catalogue(cursor: Cursor) -> Catalogue:
         cursor.execute(query, {"schemas": list(SCHEMAS)})
         for kind, within, name, properties in cursor.fetchall():
             found[Name(kind, within, name)] = {
-                key: _restored(value) if key in _EXPRESSIONS else value for key, value in properties.items()
+                key: restored(value) if key in _EXPRESSIONS else value for key, value in properties.items()
             }
     return found
 
@@ -67,10 +92,15 @@ _LIST = re.compile(r"""(\()?ARRAY\[((?:'(?:[^']|'')*'::character varying(?:, )?)
 _LISTED = re.compile(r"'(?:[^']|'')*'::character varying")
 
 
-def _restored(expression: str) -> str:
+def restored(expression: str) -> str:
     """The expression as PostgreSQL reads it back after a dump, whichever version it was made by."""
     called = _AT_TIME_ZONE.sub(r"timezone(\2, \1)", expression)
-    return _LIST.sub(lambda found: f"ARRAY[{_LISTED.sub(lambda one: f'({one[0]})::text', found[2])}]", called)
+    return _LIST.sub(lambda found: f"ARRAY[{_one_by_one(found[2], parentheses=found[1] is not None)}]", called)
+
+
+def _one_by_one(listed: str, *, parentheses: bool) -> str:
+    """A view has none: its definition is asked for in the form that is good to read."""
+    return _LISTED.sub(r"(\g<0>)::text" if parentheses else r"\g<0>::text", listed)
 
 
 def _grants(acl: str, owner: str) -> str:

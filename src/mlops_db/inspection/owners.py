@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mlops_db.inspection.catalogue import IDENTITY, SCHEMAS, Catalogue, Name, own
-from mlops_db.revisions.recorded import VERSION_TABLE
+from mlops_db.revisions.tables import VERSION_TABLE
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  (psycopg2 names its classes like functions)

@@ -7,6 +7,7 @@ from graphlib import TopologicalSorter
 from typing import TYPE_CHECKING
 
 from mlops_db.inspection.catalogue import Name
+from mlops_db.inspection.obstructions import converted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,6 +41,7 @@ class _Repair:
         self.found = found = drift.found
         self.owners = drift.owners
         self.dependents = drift.dependents
+        self.obstructions = drift.obstructions
         self.differing = {name for name in expected if name in found and expected[name] != found[name]}
         self.missing = [name for name in expected if name not in found]
         self.unexpected = [name for name in found if name not in expected]
@@ -83,7 +85,9 @@ class _Repair:
 
     def changes_type(self, name: Name) -> bool:
         wanted, there = self.expected.get(name, {}), self.found.get(name, {})
-        return any(wanted.get(key) != there.get(key) for key in ("type", "collation"))
+        # One that is to be converted by hand stays as it is meanwhile.
+        differs = any(wanted.get(key) != there.get(key) for key in ("type", "collation"))
+        return differs and name not in self.obstructions
 
     def statements(self) -> Iterator[str]:
         yield from self.stands_in_the_way()
@@ -292,24 +296,23 @@ class _Repair:
             yield _by_hand(f"{name} should be {self.column(name)}, at position {wanted['position']}")
             if self.changed(name, "identity"):
                 return
+        reason = self.obstructions.get(name)
+        if reason and self.changed(name, "type"):
+            yield _by_hand(f"{name} should be {self.column(name)}; {reason}")
+            return
         if self.changed(name, "type", "collation"):
             collate = f" COLLATE {wanted['collation']}" if "collation" in wanted else ""
             if "default" in self.found[name]:
                 yield f"{alter} DROP DEFAULT;"  # it may not convert
-            yield f"{alter} TYPE {wanted['type']}{collate} USING {self.converted(name)};"
+            using = converted(name.name, self.found[name]["type"], wanted["type"])
+            yield f"{alter} TYPE {wanted['type']}{collate} USING {using};"
         moved = self.changed(name, "type", "collation") and "default" in wanted
         if moved or self.changed(name, "default"):
             yield f"{alter} SET DEFAULT {wanted['default']};" if "default" in wanted else f"{alter} DROP DEFAULT;"
-        if self.changed(name, "not null"):
+        if reason and self.changed(name, "not null"):
+            yield _by_hand(f"{name}: {reason}; fill it, then {alter} SET NOT NULL;")
+        elif self.changed(name, "not null"):
             yield f"{alter} {'SET' if 'not null' in wanted else 'DROP'} NOT NULL;"
-
-    def converted(self, name: Name) -> str:
-        wanted, there = self.expected[name]["type"], self.found[name]["type"]
-        if wanted != there and wanted.startswith("timestamp") and there.startswith("timestamp"):
-            return f"{name.name} AT TIME ZONE 'UTC'"  # not the zone of whoever runs this
-        if wanted.startswith("character"):
-            return f"{name.name}::text"  # a value that is too long is then an error; a cast would cut it
-        return f"{name.name}::{wanted}"
 
     def alter_table(self, name: Name) -> Iterator[str]:
         wanted = self.expected[name]
@@ -365,6 +368,9 @@ class _Repair:
         definition = self.expected[name]["definition"].rstrip().rstrip(";")
         if name.kind == "constraint":
             definition = f"ALTER TABLE {name.within} ADD CONSTRAINT {name.name} {definition}"
+            if name in self.obstructions:
+                yield _by_hand(f"{name}: {self.obstructions[name]}; mend them, then {definition};")
+                return
         elif name.kind == "policy":
             definition = f"CREATE POLICY {name.name} ON {name.within} {definition}"
         elif name.kind == "index":
@@ -386,7 +392,7 @@ class _Repair:
         yield f"ALTER SEQUENCE {name.name} OWNED BY {owner or 'NONE'};"
         if owner is not None and name in self.missing:
             table, _, column = owner.rpartition(".")
-            if Name("table", "", table) in self.found:
+            if Name("table", "", table) in self.found and Name("column", table, column) not in self.obstructions:
                 highest = f"(SELECT coalesce(max({column}), 0) + 1 FROM {table})"
                 yield f"SELECT setval('{name.name}', {highest}, false);"
 
