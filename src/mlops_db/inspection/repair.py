@@ -45,9 +45,9 @@ class _Repair:
         self.differing = {name for name in expected if name in found and expected[name] != found[name]}
         self.missing = [name for name in expected if name not in found]
         self.unexpected = [name for name in found if name not in expected]
-        changed = self.differing | set(self.unexpected) | set(self.missing)
         self.makes_functions = any(
-            name.kind == "function" and len(expected.get(name, {}).get("definition", "")) > 1 for name in changed
+            name.kind == "function" and len(expected[name]["definition"]) > 1 and self.changed(name, "definition")
+            for name in expected
         )
         self.views = {name for name in self.missing if name.kind in VIEWS} | self.stale_views()
 
