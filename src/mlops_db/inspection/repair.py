@@ -6,6 +6,7 @@ import re
 from graphlib import TopologicalSorter
 from typing import TYPE_CHECKING
 
+from mlops_db.errors import printable
 from mlops_db.inspection.catalogue import Name
 from mlops_db.inspection.obstructions import converted
 
@@ -108,7 +109,7 @@ class _Repair:
         for on, part, _, what in self.dependents:
             needed = going.get((on, part)) or going.get((on, ""))
             if needed is not None:
-                yield _by_hand(f"{what} needs {needed}: drop it before this, and create it again afterwards")
+                yield _by_hand(f"{printable(what)} needs {needed}: drop it before this, and create it again afterwards")
 
     def give_away(self) -> Iterator[str]:
         """ALTER ... OWNER TO, for what belongs to somebody else, and for what whoever runs this has made."""
