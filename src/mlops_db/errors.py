@@ -5,6 +5,7 @@ through its own failure line; a Python caller catches the class. Anything else t
 """
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -24,7 +25,8 @@ class MlopsDbError(Exception):
 
     def __init__(self, message: str, *, hint: str) -> None:
         """Take the two lines that the user is to read."""
-        super().__init__(printable(message))
+        # A URL that somebody put where none belongs is shown, but for what may be its password.
+        super().__init__(printable(re.sub(r"://\S*@", "://...@", message)))
         self.hint = printable(hint)
 
 
@@ -110,7 +112,7 @@ class RevisionFilesError(MlopsDbError):
 
 
 class RecordedRevisionError(MlopsDbError):
-    """What a database has recorded in `alembic_version` cannot be, or what it holds cannot be without a record."""
+    """No run leaves `alembic_version` as it is: its rows overlap, or there is none and remains of revisions are."""
 
 
 class UnmanagedDatabaseError(MlopsDbError):
@@ -123,6 +125,20 @@ class UnmanagedDatabaseError(MlopsDbError):
             "nothing was changed",
             hint="Run `mlops-db adopt --dry-run`: it compares them with the specification's, and without --dry-run "
             "takes them under Alembic.",
+        )
+
+
+class LostRecordError(UnmanagedDatabaseError):
+    """The tables are there, but no revision is recorded, although runs made them: the record was lost."""
+
+    def __init__(self, tables: Iterable[str], target: str, *, at: str, instead: str = "") -> None:
+        """Take the tables, where they are, where runs have left them, and what to do if that is not so any more."""
+        MlopsDbError.__init__(
+            self,
+            f"{target} has {', '.join(tables)}, but no revision in alembic_version any more, where runs have recorded "
+            "some; nothing was changed",
+            hint=f"If it is at revision {at}, run `alembic stamp {at}`; then `mlops-db check` tells whether it is."
+            + instead,
         )
 
 

@@ -1,30 +1,20 @@
 """What `mlops-db check` sees: every kind of drift, one at a time, on a database that has one of everything."""
 
-import time
-from collections.abc import Iterator
-from contextlib import closing
-
 import pytest
 
 from mlops_db.errors import (
     BehindHeadError,
     DatabaseMissingError,
-    NotPermittedError,
     UnknownRevisionError,
     UnmanagedDatabaseError,
 )
 from mlops_db.inspection.drift import read_drift
-from mlops_db.inspection.scratch import SCRATCH_PREFIX, STALE_AFTER_S, scratch_database
 from mlops_db.migration.commands import downgrade, upgrade
 from mlops_db.revisions.graph import revisions
-from mlops_db.server.connection import connect
 from mlops_db.settings import Settings
 from support.database import Database
 from support.drifts import CASES, QUOTED_ROLE, Case, line_is
-from support.process import SECRET
 from support.workshop import Workshop
-
-OWNER = "mlops_test_owner"
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
@@ -151,75 +141,3 @@ def test_what_cannot_be_compared_is_told(empty: Database) -> None:
     empty.query("INSERT INTO alembic_version VALUES ('of_another_tool')")
     with pytest.raises(UnknownRevisionError, match="of_another_tool"):
         read_drift(empty.settings)
-    assert scratch_databases(empty) == []
-
-
-@pytest.fixture
-def owner(empty: Database) -> Iterator[Settings]:
-    """A role that owns the database and may not create another."""
-    empty.query(f"CREATE ROLE {OWNER} LOGIN PASSWORD '{SECRET}'")
-    empty.query(f"ALTER DATABASE {empty.settings.database} OWNER TO {OWNER}")
-    yield Settings(**(vars(empty.settings) | {"user": OWNER, "password": SECRET}))
-    empty.query(f"REASSIGN OWNED BY {OWNER} TO CURRENT_USER")
-    empty.query(f"DROP OWNED BY {OWNER}")
-    empty.query(f"DROP ROLE {OWNER}")
-
-
-def test_a_role_that_may_not_create_databases_is_told_so(empty: Database, owner: Settings) -> None:
-    if empty.connection.info.server_version >= 150000:
-        empty.query(f"GRANT ALL ON SCHEMA public TO {OWNER}")
-    upgrade(owner)
-    with pytest.raises(NotPermittedError, match="scratch database") as refused, scratch_database(owner):
-        pass
-    assert f'ALTER ROLE "{OWNER}" CREATEDB' in refused.value.hint
-    assert read_drift(owner).differences == []  # needs none
-
-
-def scratch_databases(database: Database) -> list[str]:
-    found = database.query("SELECT datname FROM pg_database WHERE starts_with(datname, %s)", [SCRATCH_PREFIX])
-    return sorted(name for (name,) in found)
-
-
-def test_the_scratch_database_is_dropped_also_when_what_used_it_fails(empty: Database) -> None:
-    def fail() -> None:
-        with scratch_database(empty.settings) as scratch:
-            assert scratch_databases(empty) == [scratch.database]
-            raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        fail()
-    assert scratch_databases(empty) == []
-
-
-def test_scratch_databases_that_were_left_behind_go_after_an_hour(empty: Database) -> None:
-    now = int(time.time())
-    old, used, young = (f"{SCRATCH_PREFIX}{now - age}_x" for age in (STALE_AFTER_S + 60, STALE_AFTER_S + 90, 60))
-    foreign = f"{SCRATCH_PREFIX}of_somebody"
-    names = [old, used, young, foreign]
-    try:
-        for name in names:
-            empty.query(f"CREATE DATABASE {name} TEMPLATE template0")
-        with (
-            closing(connect(Settings(**(vars(empty.settings) | {"database": used})))),
-            scratch_database(empty.settings),
-        ):
-            pass
-        assert scratch_databases(empty) == sorted([used, young, foreign])
-        with scratch_database(empty.settings):
-            pass
-        assert scratch_databases(empty) == sorted([young, foreign])
-    finally:
-        for name in names:
-            empty.query(f"DROP DATABASE IF EXISTS {name}")
-
-
-def test_somebody_elses_stale_scratch_database_is_left_to_them(empty: Database, owner: Settings) -> None:
-    empty.query(f"ALTER ROLE {OWNER} CREATEDB")
-    theirs = f"{SCRATCH_PREFIX}{int(time.time()) - STALE_AFTER_S - 60}_x"
-    empty.query(f"CREATE DATABASE {theirs} TEMPLATE template0")
-    try:
-        with scratch_database(owner):
-            pass
-        assert scratch_databases(empty) == [theirs]
-    finally:
-        empty.query(f"DROP DATABASE {theirs}")

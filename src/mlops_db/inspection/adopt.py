@@ -16,7 +16,7 @@ from alembic import command
 from psycopg2 import sql
 from sqlalchemy.exc import DBAPIError
 
-from mlops_db.errors import NotAdoptableError, UnmanagedDatabaseError, alembic
+from mlops_db.errors import LostRecordError, NotAdoptableError, UnmanagedDatabaseError, alembic
 from mlops_db.inspection.broken_rows import BrokenRule, broken_rules
 from mlops_db.inspection.catalogue import Catalogue, Name, read_catalogue
 from mlops_db.inspection.drift import Difference, Drift, differences
@@ -227,6 +227,8 @@ def _refuse_what_is_not_hand_made(cursor: Cursor, settings: Settings) -> None:
             )
     try:
         revision = recorded_revision(cursor, settings.target)
+    except LostRecordError:
+        raise
     except UnmanagedDatabaseError:
         return
     if revision is not None:

@@ -6,6 +6,7 @@ Such a statement would fail in the middle of the repair, so it is not proposed; 
 from __future__ import annotations
 
 import re
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import psycopg2
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  (psycopg2 names its classes like functions)
 
-    from mlops_db.inspection.catalogue import Catalogue
+    from mlops_db.inspection.catalogue import Catalogue, Properties
 
 _LIMITED = re.compile(r"character varying\((\d+)\)")
 _KEY = re.compile(r"(?:PRIMARY KEY|UNIQUE) \(([^()]*)\)")
@@ -44,43 +45,49 @@ def obstructions(cursor: Cursor, expected: Catalogue, found: Catalogue, *, with_
         found: what is there.
         with_rows: whether rows are looked at, too, each table from end to end; what its owner wrote may run then.
     """
-    return {
-        name: printable(reason)
-        for name, wanted in expected.items()
-        if Name("table", "", name.within) in expected.keys() & found.keys()
-        for reason in _reasons(cursor, name, wanted, found.get(name), with_rows=with_rows)
-    }
+    reasons: dict[Name, str] = {}
+    for name, wanted in expected.items():
+        if Name("table", "", name.within) in expected.keys() & found.keys():
+            there = found.get(name)
+            of_it: Iterator[str] = iter(())
+            if name.kind == "column" and there is not None:
+                of_it = _of_column(cursor, name, there, wanted, with_rows=with_rows)
+            elif name.kind == "constraint" and there is None and with_rows:
+                of_it = _of_key(cursor, name.within, wanted["definition"])
+            for reason in islice(of_it, 1):  # the others may follow from it
+                reasons[name] = printable(reason)
+    return reasons
 
 
-def _reasons(
-    cursor: Cursor, name: Name, wanted: dict[str, str], there: dict[str, str] | None, *, with_rows: bool
-) -> Iterator[str]:
-    """At most one: the first."""
-    column = name.name
-    if name.kind == "column" and there is not None and there["type"] != wanted["type"]:
-        value = converted(column, there["type"], wanted["type"])
-        if _fails(cursor, f"CREATE TEMPORARY VIEW mlops_db_converted AS SELECT {value} AS it FROM {name.within}"):
+def _of_column(cursor: Cursor, name: Name, there: Properties, wanted: Properties, *, with_rows: bool) -> Iterator[str]:
+    if there["type"] != wanted["type"]:
+        value = converted(name.name, there["type"], wanted["type"])
+        if _failure(cursor, f"CREATE TEMPORARY VIEW mlops_db_converted AS SELECT {value} AS it FROM {name.within}"):
             yield f"PostgreSQL does not convert {there['type']} to it"
-            return
-        if with_rows and (failure := _fails(cursor, f"SELECT count({value}) FROM {name.within}")):
+        if with_rows and (failure := _failure(cursor, f"SELECT count({value}) FROM {name.within}")):
             yield f"not all rows convert: {failure}"
-            return
         limit = _LIMITED.fullmatch(wanted["type"])
-        if with_rows and limit and _has(cursor, f"FROM {name.within} WHERE char_length(rtrim({value})) > {limit[1]}"):
+        if with_rows and limit and _any(cursor, f"FROM {name.within} WHERE char_length(rtrim({value})) > {limit[1]}"):
             yield f"some rows are longer than {limit[1]} characters"
-            return
-    if not with_rows:
-        return
-    if name.kind == "column" and there is not None and "not null" in wanted and "not null" not in there:
-        if _has(cursor, f"FROM {name.within} WHERE {column} IS NULL"):
-            yield "some rows have NULL in it"
-    elif name.kind == "constraint" and there is None and (key := _KEY.fullmatch(wanted["definition"])):
-        columns = key[1]
-        if _has(cursor, f"FROM {name.within} GROUP BY {columns} HAVING count(*) > 1 AND num_nulls({columns}) = 0"):
-            yield f"some rows have the same {columns}"
+    if with_rows and "not null" in wanted and "not null" not in there:
+        yield from _null_in(cursor, name.within, name.name)
 
 
-def _has(cursor: Cursor, rows: str) -> bool:
+def _of_key(cursor: Cursor, table: str, definition: str) -> Iterator[str]:
+    key = _KEY.fullmatch(definition)
+    if key:
+        if definition.startswith("PRIMARY"):
+            yield from _null_in(cursor, table, key[1])
+        if _any(cursor, f"FROM {table} GROUP BY {key[1]} HAVING count(*) > 1 AND num_nulls({key[1]}) = 0"):
+            yield f"some rows have the same {key[1]}"
+
+
+def _null_in(cursor: Cursor, table: str, columns: str) -> Iterator[str]:
+    if _any(cursor, f"FROM {table} WHERE num_nulls({columns}) > 0"):
+        yield f"some rows have NULL in {columns}"
+
+
+def _any(cursor: Cursor, rows: str) -> bool:
     """Whether there are such rows, as far as that can be told."""
     with rolled_back(cursor):
         try:
@@ -90,7 +97,7 @@ def _has(cursor: Cursor, rows: str) -> bool:
         return cursor.rowcount > 0
 
 
-def _fails(cursor: Cursor, statement: str) -> str:
+def _failure(cursor: Cursor, statement: str) -> str:
     """Why values do not convert; empty if they do, or if that cannot be told."""
     with rolled_back(cursor):
         try:

@@ -86,7 +86,9 @@ class _Repair:
 
     def changes_type(self, name: Name) -> bool:
         wanted, there = self.expected.get(name, {}), self.found.get(name, {})
-        return any(wanted.get(key) != there.get(key) for key in ("type", "collation"))
+        # One that is to be converted by hand stays as it is meanwhile.
+        differs = any(wanted.get(key) != there.get(key) for key in ("type", "collation"))
+        return differs and name not in self.obstructions
 
     def statements(self) -> Iterator[str]:
         yield from self.stands_in_the_way()
@@ -391,7 +393,7 @@ class _Repair:
         yield f"ALTER SEQUENCE {name.name} OWNED BY {owner or 'NONE'};"
         if owner is not None and name in self.missing:
             table, _, column = owner.rpartition(".")
-            if Name("table", "", table) in self.found:
+            if Name("table", "", table) in self.found and Name("column", table, column) not in self.obstructions:
                 highest = f"(SELECT coalesce(max({column}), 0) + 1 FROM {table})"
                 yield f"SELECT setval('{name.name}', {highest}, false);"
 

@@ -71,9 +71,7 @@ class Options:
         for argument in arguments:
             key, _, value = argument.partition("=")
             if key not in kinds:
-                # A URL would be shown with its password.
-                shown = key if "://" not in key else "with a URL"
-                raise UsageError(f"-x {shown} is not known", hint=f"Known are: {', '.join(sorted(kinds))}.")
+                raise UsageError(f"-x {key} is not known", hint=f"Known are: {', '.join(sorted(kinds))}.")
             read = {"bool": _boolean, "str": _timezone}.get(str(kinds[key]), duration_ms)
             try:
                 values[key.replace("-", "_")] = read(value, f"-x {key}")

@@ -22,22 +22,41 @@ if TYPE_CHECKING:
     from mlops_db.revisions.graph import Graph
 
 
-def sound_graph(context: EnvironmentContext) -> Graph:
-    """Read the revisions of the command's project: those beside its env.py are ours, other version locations are not.
+def graph_of_command(context: EnvironmentContext) -> Graph:
+    """The graph that a command of Alembic's is about.
 
     Raises:
-        RevisionFilesError: the command cannot rely on the files; names them and the way out.
+        RevisionFilesError: as `sound_graph`.
     """
-    script = context.script
-    graph = graph_of(script)
     context.configure(dialect_name="postgresql")  # until then Alembic keeps the command to itself
-    graph.refuse_faults(second_head=_knows_its_head(context.get_context()))
+    return sound_graph(context.script, second_head=_knows_its_head(context.get_context()))
+
+
+def sound_graph(script: ScriptDirectory, *, second_head: bool) -> Graph:
+    """Read the revisions of a project: those beside its env.py are ours, those of other version locations are not.
+
+    Args:
+        script: Alembic's, of the project.
+        second_head: whether the command can do with several heads.
+
+    Raises:
+        RevisionFilesError: nothing can rely on the files; names them and the way out.
+    """
+    graph = graph_of(script)
+    graph.refuse_faults(second_head=second_head)
     _refuse_what_cannot_be_loaded(script, graph)
+    for revision in script.walk_revisions():
+        for name in ("upgrade", "downgrade"):
+            if not callable(getattr(revision.module, name, None)):
+                raise RevisionFilesError(
+                    f"{Path(revision.path).name} has no {name}()",
+                    hint="Write it: docs/writing-a-revision.md has an example of each kind.",
+                )
     return graph
 
 
 def graph_of(script: ScriptDirectory) -> Graph:
-    """The graph of a project of Alembic's; what is wrong with it is in it."""
+    """The graph of a project; what is wrong with it is in it."""
     beside = Path(script.dir, "versions").absolute()
     folders = [Path(folder).absolute() for folder in script.version_locations] or [beside]
     return read_graph(*sorted(folders, key=beside.__ne__))

@@ -28,7 +28,7 @@ from mlops_db.migration.plan import plan_lines, stamp_lines, step_name
 from mlops_db.migration.preview import written_sql
 from mlops_db.migration.progress import Progress
 from mlops_db.migration.retry import with_retries
-from mlops_db.migration.revision_graph import sound_graph
+from mlops_db.migration.revision_graph import graph_of_command
 from mlops_db.migration.script import write_script
 from mlops_db.migration.session import migration_connection, run_pins
 from mlops_db.migration.transaction import revision_statements
@@ -74,7 +74,7 @@ def run(context: EnvironmentContext) -> None:
     progress = Progress(sys.stderr if on_command_line else config.attributes.get("progress"))
     settings = None
     try:
-        graph = sound_graph(context)
+        graph = graph_of_command(context)
         settings = config.attributes.get("settings") or Settings.from_environment()
         options = Options.parse(context.get_x_argument(as_dictionary=False), settings)
         if context.is_offline_mode():

@@ -127,4 +127,5 @@ def write_script(context: EnvironmentContext, settings: Settings, options: Optio
 
 
 def _value(name: str, value: str) -> str:
-    return value if name == "search_path" else f"'{value}'"  # in quotes, a path would be one name
+    # In quotes, a path would be one name.
+    return value if name == "search_path" else "'" + value.replace("'", "''") + "'"

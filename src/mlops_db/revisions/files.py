@@ -125,6 +125,8 @@ def _assignments(path: Path, tree: ast.Module) -> Iterator[tuple[str, object]]:
     for node in tree.body:
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             continue
+        if isinstance(node, ast.AnnAssign) and node.value is None:
+            continue
         for name in names & _bound(node):
             yield name, _literal(path, name, node)
 

@@ -44,6 +44,7 @@ class Graph:
 
     Attributes:
         faults: what is wrong with the files, the most basic first; with any, nothing else here can be relied on.
+        shared_ids: those of them that are about an id or a label of several files.
         second_head: that our line ends at several heads; Alembic runs those if it is told which one is meant.
         revisions: ours, each after all that it follows.
         heads: the ids of ours that no other one of ours follows.
@@ -62,7 +63,8 @@ class Graph:
         followed = {parent for file in ours for parent in file.parents}
         self.heads = tuple(file.id for file in ours if file.id not in followed)
         by_id = {file.id: file for file in ours}
-        self.faults = (*unusable, *_names(ours), *self._same_names(), *self._strangers(), *_bases(ours))
+        self.shared_ids = tuple(self._shared_ids())
+        self.faults = (*unusable, *_names(ours), *self.shared_ids, *self._strangers(), *_bases(ours))
         try:
             order = tuple(TopologicalSorter(self._before).static_order())
         except CycleError as error:
@@ -108,7 +110,7 @@ class Graph:
         for fault in faults:
             raise RevisionFilesError(fault.message, hint=fault.remedy)
 
-    def _same_names(self) -> Iterator[Fault]:
+    def _shared_ids(self) -> Iterator[Fault]:
         """Files that claim one id or label: usually each of two branches has added the next number."""
         claims: dict[str, list[RevisionFile]] = {}
         for file in self._files:
@@ -148,8 +150,9 @@ class Graph:
         return Fault(names, says, f"Set the down_revision of {names[0]} to the revision that came before it.")
 
     def _two_heads(self, by_id: dict[str, RevisionFile]) -> Fault:
-        names = tuple(by_id[head].path.name for head in self.heads)
-        first, *_, last = self.heads
+        heads = [one.id for one in self.revisions if one.id in self.heads]  # one may depend on those before it
+        first, *_, last = heads
+        names = tuple(by_id[head].path.name for head in heads)
         begins = next(one.id for one in self.revisions if one.id in self.ancestors(last) - self.ancestors(first))
         return Fault(
             names, f"there are {len(names)} heads, {_listed(names)}",

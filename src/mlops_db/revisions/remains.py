@@ -1,8 +1,11 @@
 """What revisions have left in a database in which none is recorded."""
 
+from collections.abc import Iterator
+from typing import NamedTuple
+
 from psycopg2.extensions import cursor as Cursor  # noqa: N812  (psycopg2 names its classes like functions)
 
-from mlops_db.errors import RecordedRevisionError, UnmanagedDatabaseError
+from mlops_db.errors import LostRecordError, RecordedRevisionError, UnmanagedDatabaseError
 from mlops_db.revisions.graph import BASELINE, Graph
 from mlops_db.revisions.tables import HISTORY_TABLE, VERSION_TABLE, reading_fault
 from mlops_db.schema.objects import TABLES, VIEWS
@@ -11,8 +14,7 @@ from mlops_db.schema.objects import TABLES, VIEWS
 _REMAINS = f"""
     SELECT c.relname, n.nspname,
            CASE c.relkind WHEN 'v' THEN 'VIEW' WHEN 'm' THEN 'MATERIALIZED VIEW' WHEN 'S' THEN 'SEQUENCE'
-                          WHEN 'f' THEN 'FOREIGN TABLE' ELSE 'TABLE' END,
-           format('%I.%I', n.nspname, c.relname)
+                          WHEN 'f' THEN 'FOREIGN TABLE' ELSE 'TABLE' END
       FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
      WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
        AND CASE n.nspname
@@ -20,7 +22,7 @@ _REMAINS = f"""
                WHEN 'mlops_internal' THEN c.relname NOT IN ('migration_history', 'migration_history_id_seq')
            END
      UNION ALL
-    SELECT p.proname, n.nspname, 'FUNCTION', NULL FROM pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace
+    SELECT p.proname, n.nspname, 'FUNCTION' FROM pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace
      WHERE n.nspname = 'mlops_internal'
      ORDER BY 2, 3, 1
 """
@@ -32,8 +34,15 @@ _HISTORY_IS_OPEN = f"""
 _LAST_STEP = f"""
     SELECT revision, direction FROM {HISTORY_TABLE} WHERE outcome = 'applied' ORDER BY id DESC LIMIT 1
 """
-_DROP = "DROP SCHEMA mlops_internal CASCADE;"
-_AT_ONCE = 5  # as many names as a line takes
+_DROP_INTERNAL = "DROP SCHEMA mlops_internal CASCADE;"
+_KEEP_INTERNAL = "ALTER SCHEMA mlops_internal RENAME TO mlops_internal_old;"
+_AS_MANY_AS_A_LINE_TAKES = 5
+
+
+class _Remnant(NamedTuple):
+    name: str
+    schema: str
+    kind: str
 
 
 def refuse_remains(cursor: Cursor, graph: Graph, target: str) -> None:
@@ -45,42 +54,50 @@ def refuse_remains(cursor: Cursor, graph: Graph, target: str) -> None:
         target: how errors name the database.
 
     Raises:
-        UnmanagedDatabaseError: our tables are there, and no run has been: they were made by hand.
-        RecordedRevisionError: runs have been there; their record is lost, or schema public was dropped.
+        UnmanagedDatabaseError: our tables are there, and no run has gone beyond the baseline: they were made by hand.
+        LostRecordError: our tables are there, and runs have.
+        RecordedRevisionError: something else of ours is there.
     """
     cursor.execute(_REMAINS)
-    found = cursor.fetchall()
-    internal = [(name, kind) for name, schema, kind, _ in found if schema != "public"]
-    in_public = {name: f"DROP {kind} {qualified};" for name, schema, kind, qualified in found if schema == "public"}
-    tables = [table for table in TABLES if table in in_public]
+    found = [_Remnant(*row) for row in cursor.fetchall()]
+    internal = [one for one in found if one.schema != "public"]
+    names = {one.name for one in found if one.schema == "public"}
+    tables = [table for table in TABLES if table in names]
     if tables:
         last = _last_run(cursor, graph)
         if not internal and (last in (None, BASELINE) or BASELINE not in graph.ancestors(last)):
-            raise UnmanagedDatabaseError(tables, target)  # up to the baseline, adopting it finds out
-        at = last or graph.heads[0]
+            raise UnmanagedDatabaseError(tables, target)
+        # With months there, the table of metrics is not the one that is made by hand, and they hold its rows.
+        has_months = any(one.name.startswith("monitoring_metrics_") for one in internal)
+        by_hand = f" If the tables were made by hand since, run {_DROP_INTERNAL} and then `mlops-db adopt`."
+        raise LostRecordError(tables, target, at=last or graph.heads[0], instead="" if has_months else by_hand)
+    if found:
         raise RecordedRevisionError(
-            f"{target} has {', '.join(tables)}, but no revision in alembic_version, where runs have recorded "
-            f"{last or 'some'}; nothing was changed",
-            hint=f"If it still is at revision {at}, run `alembic stamp {at}`; `mlops-db check` tells whether it is. If "
-            f"the tables were made by hand since, run {_DROP} and then `mlops-db adopt`.",
+            f"{target} has no revision in {VERSION_TABLE}, but still {_told(found)}, as if somebody had dropped schema "
+            "public; nothing was changed",
+            hint=f"If nothing of it is wanted, run {' '.join(_statements(found))}"
+            + (f" To keep it, run {_KEEP_INTERNAL} instead." if internal else ""),
         )
-    if not found:
-        return
-    names = [name for name, kind in internal if kind != "FUNCTION"] + [*in_public]
-    functions = len([kind for _, kind in internal if kind == "FUNCTION"])
-    told = names[:_AT_ONCE] + [f"{len(names) - _AT_ONCE} more"] * (len(names) > _AT_ONCE)
-    told += [f"{functions} functions"] * bool(functions)
-    statements = [*in_public.values()] + [_DROP] * bool(internal)
-    raise RecordedRevisionError(
-        f"{target} has no revision in {VERSION_TABLE}, and yet of revisions that ran there {', '.join(told)}, as if "
-        "schema public had been dropped; nothing was changed",
-        hint=f"If nothing of it is wanted, run {' '.join(statements)}"
-        + (
-            " The history of runs goes with it; ALTER SCHEMA mlops_internal RENAME TO mlops_internal_old; keeps all."
-            if internal
-            else ""
-        ),
-    )
+
+
+def _told(found: list[_Remnant]) -> str:
+    names = [one.name for one in found if one.kind != "FUNCTION"]
+    functions = len(found) - len(names)
+    told = names[:_AS_MANY_AS_A_LINE_TAKES]
+    if names[_AS_MANY_AS_A_LINE_TAKES:]:
+        told.append(f"{len(names) - _AS_MANY_AS_A_LINE_TAKES} more")
+    if functions:
+        told.append(f"{functions} functions of mlops_internal")
+    return ", ".join(told)
+
+
+def _statements(found: list[_Remnant]) -> Iterator[str]:
+    """What takes it away, each kind at once: views may read each other."""
+    for kind in sorted({one.kind for one in found if one.schema == "public"}, reverse=True):
+        names = (f"public.{one.name}" for one in found if one.schema == "public" and one.kind == kind)
+        yield f"DROP {kind} {', '.join(names)};"
+    if any(one.schema != "public" for one in found):
+        yield _DROP_INTERNAL
 
 
 def _last_run(cursor: Cursor, graph: Graph) -> str | None:

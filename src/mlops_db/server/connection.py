@@ -99,7 +99,7 @@ def connect(
         if role or not through_pooler:
             raise
         return open_connection(settings, **parameters)
-    except ConnectionFailedError:
+    except (ConnectionFailedError, NotPermittedError):
         if role:
             _refuse_owner_role(settings, parameters)
         raise
@@ -187,6 +187,11 @@ def open_connection(settings: Settings, *, options: str = "", **parameters: Any)
         connection: Connection = psycopg2.connect(**given)
     except psycopg2.OperationalError as error:
         raise _explained(error, settings, given["dbname"]) from None
+    except UnicodeError:  # psycopg2 cannot read the server's refusal, which quotes what it was given
+        raise ConnectionFailedError(
+            f"{settings.target}: the server refused what is not UTF-8",
+            hint="Look at libpq's variables (PGOPTIONS, PGTZ and others) and the URL; the server's log has its words.",
+        ) from None
     return connection
 
 
