@@ -30,7 +30,7 @@ from sqlalchemy import MetaData, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DBAPIError
 
-from mlops_db.errors import NotPermittedError, ViewDefinitionError
+from mlops_db.errors import NotPermittedError, ViewDefinitionError, printable
 from mlops_db.migration.made import made_by_revisions
 from mlops_db.schema.guests import TRUSTED
 
@@ -189,7 +189,9 @@ def compare_views(autogen_context: AutogenContext, upgrade_ops: ops.UpgradeOps) 
     stale = {name for name, view in live.items() if name not in wanted or not wanted[name].same_as(view)}
     going = _with_readers(stale | _reading(uses, upgrade_ops), uses)
     for reader in sorted(_reading(others, upgrade_ops) | {reader for reader, used, _ in others if used in going}):
-        _log.warning("%s is somebody else's and reads what the revision drops: drop it before you run that", reader)
+        _log.warning(
+            "%s is somebody else's and reads what the revision drops: drop it before you run that", printable(reader)
+        )
     drops = [
         DropViewOp(name, _way_back(live[name], wanted.get(name)), has.get(name, {}))
         for name in _readers_first(going, uses)
