@@ -31,6 +31,7 @@ SLOW = (
     "cli/test_grant_reader.py",
     "cli/test_interruptions.py",
     "cli/test_maintain.py",
+    "cli/test_promises.py",
     "inspection/test_adopt.py",
     "inspection/test_head_drift.py",
     "inspection/test_repair.py",
