@@ -96,7 +96,7 @@ def test_alembic_can_be_interrupted(head: Database, number: signal.Signals, code
         wait_until(lambda: head.value(waiting, [head.settings.database]) == 1, "the command to wait")
         process.send_signal(number)
         out, err = process.communicate(timeout=TIMEOUT_S)
-    assert (process.returncode, out) == (code, "")
+    assert (process.returncode, out) == (code, ""), err
     assert "Traceback" not in err
     assert everything(head) == before
 
