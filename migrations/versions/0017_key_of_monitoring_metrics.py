@@ -22,6 +22,12 @@ down_revision = "0016"
 # Every name below says its schema, so nothing that others put into public can be taken for it.
 SAFE_PATH = "SET search_path = pg_catalog, pg_temp"
 
+# A run takes it from `-x statement-timeout`, if that is given.
+LONG_TIMEOUT = """
+SELECT set_config('statement_timeout',
+                  coalesce(nullif(current_setting('mlops_db.long_statement_timeout', true), ''), '6h'), true)
+"""
+
 COLUMNS = ["model_name", "metric_type", "metric_name", "timestamp", "id"]
 
 # The server cleans up after the rewrite of 0016 about now. Who waits for that with ACCESS EXCLUSIVE lets all others wait
@@ -95,7 +101,7 @@ def upgrade() -> None:
         "monitoring_metrics_legacy_pkey", "monitoring_metrics_legacy", COLUMNS, schema="mlops_internal", unique=True
     )
     # For the wait, and for months that have rows.
-    op.execute("SET LOCAL statement_timeout = '6h'")
+    op.execute(LONG_TIMEOUT)
     # Months begin in UTC, also in a session that a caller brought.
     op.execute("SET LOCAL timezone = 'UTC'")
     op.execute("SET LOCAL datestyle = 'ISO'")

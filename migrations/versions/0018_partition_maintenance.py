@@ -43,7 +43,7 @@ AS $function$
            CASE bounds.of[2] WHEN 'MAXVALUE' THEN 'infinity' ELSE trim(bounds.of[2], '''')::timestamptz END
       FROM pg_inherits AS i
       JOIN pg_class AS c ON c.oid = i.inhrelid
-     CROSS JOIN LATERAL regexp_match(pg_get_expr(c.relpartbound, c.oid), 'FROM \\((.*)\\) TO \\((.*)\\)') AS bounds (of)
+     CROSS JOIN LATERAL regexp_match(pg_get_expr(c.relpartbound, c.oid), 'FROM [(](.*)[)] TO [(](.*)[)]') AS bounds (of)
      WHERE i.inhparent = 'public.monitoring_metrics'::regclass
      ORDER BY 2
 $function$

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from mlops_db.storage.db_manager import DatabaseManager, get_db_manager
 
 __all__ = ["DatabaseManager", "get_db_manager"]
+# Not asked of the installation: run from a folder in PYTHONPATH, there is none.
+__version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:

@@ -7,7 +7,7 @@ through its own failure line; a Python caller catches the class. Anything else t
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 
@@ -96,13 +96,23 @@ class DatabaseNameError(SettingsError):
 class UnknownRevisionError(MlopsDbError):
     """`alembic_version` names a revision that this checkout does not have."""
 
-    def __init__(self, revision: str, target: str) -> None:
-        """Take the revision and where it was found."""
+    def __init__(self, revision: str, target: str, *, beside: Sequence[str] = ()) -> None:
+        """Take the revision, where it was found, and the revisions that were found beside it."""
+        at = f"revision {' and '.join(beside)}, and beside it at {revision!r}" if beside else f"revision {revision!r}"
+        deleting = f" DELETE FROM public.alembic_version WHERE version_num = '{revision}';" if beside else ""
         super().__init__(
-            f"{target} is at revision {revision!r}, which this checkout does not have; nothing was changed",
+            f"{target} is at {at}, which this checkout does not have; nothing was changed",
             hint="Either a newer checkout migrated it: update this one. Or another tool (Airflow, MLflow) owns it: "
-            "set MLOPS_DB_NAME to a database of its own.",
+            f"set MLOPS_DB_NAME to a database of its own.{' If neither is true:' if deleting else ''}{deleting}",
         )
+
+
+class RevisionFilesError(MlopsDbError):
+    """The files of the revisions contradict each other, or one cannot be read; the message names them."""
+
+
+class RecordedRevisionError(MlopsDbError):
+    """No run leaves `alembic_version` as it is: its rows overlap, or there is none and remains of revisions are."""
 
 
 class UnmanagedDatabaseError(MlopsDbError):
@@ -115,6 +125,20 @@ class UnmanagedDatabaseError(MlopsDbError):
             "nothing was changed",
             hint="Run `mlops-db adopt --dry-run`: it compares them with the specification's, and without --dry-run "
             "takes them under Alembic.",
+        )
+
+
+class LostRecordError(UnmanagedDatabaseError):
+    """The tables are there, but no revision is recorded, although runs made them: the record was lost."""
+
+    def __init__(self, tables: Iterable[str], target: str, *, at: str, instead: str = "") -> None:
+        """Take the tables, where they are, where runs have left them, and what to do if that is not so any more."""
+        MlopsDbError.__init__(
+            self,
+            f"{target} has {', '.join(tables)}, but no revision in alembic_version any more, where runs have recorded "
+            "some; nothing was changed",
+            hint=f"If it is at revision {at}, run `alembic stamp {at}`; then `mlops-db check` tells whether it is."
+            + instead,
         )
 
 

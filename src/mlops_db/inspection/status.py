@@ -15,10 +15,10 @@ from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor  # noqa: N812  (psycopg2 names its classes like functions)
 
 from mlops_db.errors import BehindHeadError, printable
+from mlops_db.revisions.graph import Revision, package_graph, revisions
+from mlops_db.revisions.recorded import OWNS_OURS, recorded_heads
 from mlops_db.schema.guests import EVERYBODY_MAY_CREATE
 from mlops_db.schema.objects import PRESENT_SQL, TABLES, VIEWS
-from mlops_db.schema.recorded import OWNS_OURS, recorded_revision
-from mlops_db.schema.revisions import Revision, pending, revisions
 from mlops_db.server.connection import SafeCursor, connect, explained_statement_failure, first_line
 from mlops_db.settings import Settings
 
@@ -134,7 +134,7 @@ def what_remains(settings: Settings) -> Remaining:
     with _reading(settings) as cursor:
         current, oids = _revision_and_oids(cursor, settings)
         missing = tuple(name for name in (*TABLES, *VIEWS) if name not in oids)
-        return Remaining(pending(current) or (), missing, _value(cursor, f"SELECT {EVERYBODY_MAY_CREATE}"))
+        return Remaining(package_graph().pending(*current), missing, _value(cursor, f"SELECT {EVERYBODY_MAY_CREATE}"))
 
 
 def everybody_may_create(settings: Settings) -> bool:
@@ -157,9 +157,9 @@ def require_head(settings: Settings) -> None:
         BehindHeadError: it is at an earlier revision.
     """
     with _reading(settings) as cursor:
-        current = recorded_revision(cursor, settings.target)
-    if pending(current):
-        raise BehindHeadError(current, settings.target)
+        current = recorded_heads(cursor, settings.target)
+    if package_graph().pending(*current):
+        raise BehindHeadError(" and ".join(current), settings.target)
 
 
 def database_status(settings: Settings) -> DatabaseStatus:
@@ -177,18 +177,19 @@ def database_status(settings: Settings) -> DatabaseStatus:
         cursor.execute(_OURS, (list(oids.values()),))
         ours = {oid for (oid,) in cursor.fetchall()}
         attempts = _Attempts(cursor)
+        pending = package_graph().pending(*current)
         return DatabaseStatus(
             target=settings.target,
             server=_value(cursor, "SHOW server_version"),
-            current=current,
+            current=" and ".join(current) or None,
             head=revisions()[-1].id,
-            pending=pending(current) or (),
+            pending=pending,
             everybody_may_create=_value(cursor, f"SELECT {EVERYBODY_MAY_CREATE}"),
             objects=(
                 *(_table_status(attempts, name, oids.get(name), ours) for name in TABLES),
                 *(_view_status(attempts, name, oids.get(name), ours) for name in VIEWS),
             ),
-            upkeep=tuple(_upkeep(attempts)) if pending(current) == () else (),
+            upkeep=() if pending else tuple(_upkeep(attempts)),
         )
 
 
@@ -208,8 +209,8 @@ def _reading(settings: Settings) -> Iterator[Cursor]:
             raise explained_statement_failure(error, settings) from None
 
 
-def _revision_and_oids(cursor: Cursor, settings: Settings) -> tuple[str | None, dict[str, int]]:
-    current = recorded_revision(cursor, settings.target)
+def _revision_and_oids(cursor: Cursor, settings: Settings) -> tuple[tuple[str, ...], dict[str, int]]:
+    current = recorded_heads(cursor, settings.target)
     cursor.execute(PRESENT_SQL)
     return current, dict(cursor.fetchall())
 

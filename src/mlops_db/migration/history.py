@@ -17,18 +17,18 @@ import platform
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import alembic
 import psycopg2
 import sqlalchemy
 
+from mlops_db import __version__
 from mlops_db.errors import LockLostError, TransactionControlError
 from mlops_db.migration import lock, view_grants
 from mlops_db.migration.transaction import HALF_DONE, REVISION_OF_TRANSACTION
+from mlops_db.revisions.tables import HISTORY_TABLE, reading_fault, refuse_to_read
 from mlops_db.schema.guests import REFUSE_GUESTS
-from mlops_db.schema.recorded import reading_fault, refuse_to_read
 from mlops_db.server.connection import SafeCursor, connect, explained_statement_failure
 
 if TYPE_CHECKING:
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
     from mlops_db.settings import Settings
 
-TABLE = "mlops_internal.migration_history"
 CREATE = """
 CREATE SCHEMA IF NOT EXISTS mlops_internal;
 CREATE TABLE IF NOT EXISTS mlops_internal.migration_history (
@@ -180,14 +179,13 @@ class History:
             return
         self._commit()  # of what Alembic read
         driver: Any = self._connection.connection.dbapi_connection
-        before = driver.autocommit  # that of a caller's engine may be on
         driver.autocommit = True
         try:
             yield
             self._commit()
         finally:
             if not driver.closed:  # otherwise what closed it has been raised
-                driver.autocommit = before
+                driver.autocommit = False
 
     def _commit(self) -> None:
         if not self._callers_transaction:
@@ -219,9 +217,11 @@ def client() -> str:
 @cache
 def tools() -> str:
     """The versions of what takes part in a run."""
+    # As the modules have them: psycopg2 is installed under two names, and what is only in PYTHONPATH under none.
+    driver = psycopg2.__version__.split()[0]  # type: ignore[attr-defined]  # the stubs lack it
     return (
-        f"mlops-db {version('mlops-db')}, Alembic {alembic.__version__}, SQLAlchemy {sqlalchemy.__version__}, "
-        f"psycopg2 {version('psycopg2-binary')}, Python {platform.python_version()}"
+        f"mlops-db {__version__}, Alembic {alembic.__version__}, SQLAlchemy {sqlalchemy.__version__}, "
+        f"psycopg2 {driver}, Python {platform.python_version()}"
     )
 
 
@@ -237,13 +237,13 @@ def read_history(settings: Settings, *, limit: int) -> list[Entry]:
     with closing(connect(settings)) as connection, connection.cursor(cursor_factory=SafeCursor) as cursor:
         try:
             cursor.execute("SET timezone = 'UTC'")
-            cursor.execute(reading_fault(TABLE))
+            cursor.execute(reading_fault(HISTORY_TABLE))
             found = cursor.fetchone()
             if found is None:
                 return []
             if found != (None,):
-                refuse_to_read(TABLE, found[0], settings.target)
-            cursor.execute(f"SELECT {columns} FROM {TABLE} ORDER BY id DESC LIMIT %s", (limit,))
+                refuse_to_read(HISTORY_TABLE, found[0], settings.target)
+            cursor.execute(f"SELECT {columns} FROM {HISTORY_TABLE} ORDER BY id DESC LIMIT %s", (limit,))
             return [Entry(*row) for row in cursor.fetchall()]
         except psycopg2.Error as error:
             raise explained_statement_failure(error, settings) from None

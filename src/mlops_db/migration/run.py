@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging.config
 import sys
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import nullcontext, suppress
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
@@ -15,40 +15,41 @@ from alembic.util import CommandError
 from sqlalchemy import MetaData
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-import mlops_db.migration.operations  # noqa: F401  (registers the operations)
-from mlops_db.errors import InterruptedRunError, MlopsDbError, RefusedError, UnfinishedRevisionError
+from mlops_db.errors import InterruptedRunError, MlopsDbError, UnfinishedRevisionError
 from mlops_db.migration import history, lock, view_grants
+from mlops_db.migration.given import given_connection, reached
 from mlops_db.migration.guard import losses, read_only_ours, refuse_losses, refuse_wrong_database
 from mlops_db.migration.judge import Judge
 from mlops_db.migration.new_files import refuse_new_file_in_package
 from mlops_db.migration.numbering import give_merge_next_number, give_next_number
+from mlops_db.migration.operations import OPTIONS  # which registers the operations
 from mlops_db.migration.options import Options
-from mlops_db.migration.plan import plan_lines, step_name
+from mlops_db.migration.plan import plan_lines, stamp_lines, step_name
 from mlops_db.migration.preview import written_sql
 from mlops_db.migration.progress import Progress
 from mlops_db.migration.retry import with_retries
+from mlops_db.migration.revision_graph import graph_of_command
 from mlops_db.migration.script import write_script
-from mlops_db.migration.session import migration_connection
-from mlops_db.migration.transaction import is_autocommit, revision_statements
+from mlops_db.migration.session import migration_connection, run_pins
+from mlops_db.migration.transaction import revision_statements
 from mlops_db.migration.watch import Watch
 from mlops_db.schema.base import metadata
-from mlops_db.schema.guests import REFUSE_GUESTS, SAFE_PATH, TABLES_OF_OTHERS
+from mlops_db.schema.guests import REFUSE_GUESTS, SAFE_PATH, TABLES_IN_PUBLIC, TABLES_OF_OTHERS
 from mlops_db.server.connection import explained_statement_failure, wait_interruptibly
 from mlops_db.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator
+    from contextlib import AbstractContextManager
 
     from alembic.config import Config
     from alembic.runtime.environment import EnvironmentContext
     from alembic.runtime.migration import MigrationContext, MigrationInfo
     from sqlalchemy import Connection
 
+    from mlops_db.revisions.graph import Graph
+
     Steps = Callable[[Any, MigrationContext], Iterable[Any]]
-
-
-# The rest of what `migration.session` pins is a caller's to choose.
-PINNED = {"search_path": SAFE_PATH, "row_security": "off"}
 
 
 def run(context: EnvironmentContext) -> None:
@@ -58,8 +59,8 @@ def run(context: EnvironmentContext) -> None:
     A program may say otherwise in `config.attributes`:
 
     - `settings`: the Settings to use.
-    - `connection`: a connection of psycopg2's to use. If it is in a transaction of its caller's, everything happens in
-      that transaction and nothing is tried twice.
+    - `connection`: a Connection or an Engine of SQLAlchemy's on psycopg2 to use (`migration.given`). If the connection
+      is in a transaction of its caller's, everything happens in that transaction and nothing is tried twice.
     - `progress`: a text stream that is told what happens.
 
     Raises:
@@ -73,15 +74,19 @@ def run(context: EnvironmentContext) -> None:
     progress = Progress(sys.stderr if on_command_line else config.attributes.get("progress"))
     settings = None
     try:
+        graph = graph_of_command(context)
         settings = config.attributes.get("settings") or Settings.from_environment()
         options = Options.parse(context.get_x_argument(as_dictionary=False), settings)
         if context.is_offline_mode():
-            write_script(context, options)
+            write_script(context, settings, options)
         elif _only_writes_a_file(context):
             context.run_migrations()
         else:
-            with _connection(config, settings, options) as connection:
-                _Run(context, connection, settings, options, progress).carry_out()
+            given = config.attributes.get("connection")
+            with _connection(given, settings, options) as connection:
+                if given is not None:
+                    settings = reached(connection, settings)
+                _Run(context, connection, graph, settings, options, progress).carry_out()
     except MlopsDbError as error:
         raise _command_error(error) from error
     except KeyboardInterrupt:
@@ -102,16 +107,18 @@ def run(context: EnvironmentContext) -> None:
 class _Run:
     """One command on one connection."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917  (all that a run is made of)
         self,
         context: EnvironmentContext,
         connection: Connection,
+        graph: Graph,
         settings: Settings,
         options: Options,
         progress: Progress,
     ) -> None:
         self.context = context
         self.connection = connection
+        self.graph = graph
         self.settings = settings
         self.options = options
         self.progress = progress
@@ -132,7 +139,7 @@ class _Run:
             self.refuse_guests()
             migration = self.configured(**_comparing(migration.opts["fn"]))
         # check, current, history and autogenerate only look: they must not leave an alembic_version behind.
-        refuse_wrong_database(migration, self.settings.target)
+        refuse_wrong_database(migration, self.graph, self.settings.target)
         migration.opts["dont_mutate"] = True
         self.end_reading()
         self.run_migrations()
@@ -146,6 +153,7 @@ class _Run:
                 "target_metadata": metadata,
                 "transaction_per_migration": True,
                 "version_table_schema": "public",
+                OPTIONS: self.options,
                 **options,
             }
         )
@@ -172,7 +180,7 @@ class _Run:
         lock.require_direct_connection(self.connection)
         self.end_reading()
         if self.options.plan:
-            self.print_plan(self.steps_to_go(migration, alembics_steps))
+            self.print_plan(migration, alembics_steps)
             return
         with lock.run_lock(self.connection, wait_ms=self.options.lock_wait, progress=self.progress):
             self.refuse_guests()
@@ -200,14 +208,20 @@ class _Run:
                 self.attempt_until_done(left)
 
     def steps_to_go(self, migration: MigrationContext, alembics_steps: Steps) -> list[Any]:
-        refuse_wrong_database(migration, self.settings.target)
+        refuse_wrong_database(migration, self.graph, self.settings.target)
         steps = list(alembics_steps(migration.get_current_heads(), migration))
         self.end_reading()
         return steps
 
-    def print_plan(self, steps: list[Any]) -> None:
-        revisions = [step for step in steps if isinstance(step, RevisionStep)]
-        for line in plan_lines(self.connection, revisions, self.settings.target):
+    def print_plan(self, migration: MigrationContext, alembics_steps: Steps) -> None:
+        steps = self.steps_to_go(migration, alembics_steps)
+        if "purge" in migration.opts:  # of stamp, which with --purge asks for the steps from an empty table
+            recorded, purge = migration.get_current_heads(), migration.opts["purge"]
+            left = () if purge else recorded
+            lines = stamp_lines(recorded, left, alembics_steps(left, migration), self.settings.target)
+        else:
+            lines = plan_lines(self.connection, steps, self.settings.target)
+        for line in lines:
             self.context.config.print_stdout(line)
         self.end_reading()
 
@@ -230,9 +244,9 @@ class _Run:
         pid = self.connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
         self.end_reading()
         watch = Watch(self.settings, pid, self.progress, lock_timeout_ms=self.options.lock_timeout)
-        # A connection that a program brought can lead elsewhere than the settings.
-        watching = nullcontext() if "connection" in self.context.config.attributes else watch.watching()
-        with watching:
+        # Not with a connection that a program brought: its password is not known here.
+        handed_in = self.context.config.attributes.get("connection") is not None
+        with nullcontext() if handed_in else watch.watching():
             with_retries(
                 lambda: self.attempt(steps),
                 position=lambda: self.done,
@@ -304,8 +318,7 @@ class _Run:
         """Alembic's on_version_apply: the last thing in a revision's transaction."""
         if self.grants_saved:
             view_grants.restore(self.connection)
-        in_a_transaction = not (step.is_stamp or is_autocommit(self.connection))
-        self.history.applied(self.running if in_a_transaction else None)
+        self.history.applied(None if step.is_stamp else self.running)
 
     @property
     def has_connection(self) -> bool:
@@ -333,7 +346,7 @@ class _Run:
 def _comparing(compare: Steps) -> dict[str, Any]:
     """What `alembic check` and `revision --autogenerate` compare with, and how; nobody else waits for it to load."""
     import mlops_db.schema.head  # noqa: F401, PLC0415  (adds the tables to the metadata)
-    from mlops_db.migration import views  # noqa: PLC0415
+    from mlops_db.migration import made, views  # noqa: PLC0415
 
     def named(heads: Any, migration: MigrationContext) -> Iterable[Any]:
         """Compare what is named with its schema: SQLAlchemy would look for the other tables in the search path."""
@@ -342,11 +355,16 @@ def _comparing(compare: Steps) -> dict[str, Any]:
         before, dialect.default_schema_name = dialect.default_schema_name, None
         try:
             others.update(migration.connection.exec_driver_sql(TABLES_OF_OTHERS).scalars())
+            unknown = set(migration.connection.exec_driver_sql(TABLES_IN_PUBLIC).scalars()) - known
+            if unknown:
+                assert migration.script is not None
+                others.update(unknown - made.made_by_revisions(migration.script))
             return list(compare(heads, migration))
         finally:
             dialect.default_schema_name = before
 
     others: set[str] = set()
+    known = {table.name for table in metadata.tables.values()} | {"alembic_version"}
     in_public = MetaData(naming_convention=metadata.naming_convention)
     in_public.info.update(metadata.info)
     for table in metadata.sorted_tables:
@@ -382,51 +400,11 @@ def _only_writes_a_file(context: EnvironmentContext) -> bool:
     return False
 
 
-@contextmanager
-def _connection(config: Config, settings: Settings, options: Options) -> Iterator[Connection]:
-    given: Connection | None = config.attributes.get("connection")
+def _connection(given: object, settings: Settings, options: Options) -> AbstractContextManager[Connection]:
+    """The connection that the run uses: one of its own, unless a program has handed one in."""
     if given is not None:
-        if not isinstance(given.connection.dbapi_connection, psycopg2.extensions.connection):
-            raise RefusedError(
-                f"a run needs a connection of psycopg2's, and was given one of {given.dialect.driver}'s",
-                hint="Make it with create_engine('postgresql+psycopg2://...'), or let the run connect by itself.",
-            )
-        with _pinned(given):
-            yield given
-        return
-    with migration_connection(
-        settings,
-        lock_timeout=options.lock_timeout,
-        statement_timeout=options.statement_timeout,
-        legacy_timezone=options.legacy_timezone,
-    ) as connection:
-        yield connection
-
-
-@contextmanager
-def _pinned(connection: Connection) -> Iterator[None]:
-    """Pin what a run relies on, for a connection that a program brought, and leave the connection as it was."""
-    callers_transaction = connection.in_transaction()
-
-    def pin(settings: Mapping[str, str]) -> None:
-        for name, value in settings.items():
-            connection.exec_driver_sql(
-                "SELECT pg_catalog.set_config(%(name)s, %(value)s, false)", {"name": name, "value": value}
-            )
-        if not callers_transaction:
-            connection.commit()
-
-    before = {name: connection.exec_driver_sql(f"SHOW {name}").scalar_one() for name in PINNED}
-    pin(PINNED)
-    try:
-        yield
-    except BaseException:
-        if not callers_transaction and not connection.invalidated:  # otherwise a rollback takes the settings back
-            with suppress(SQLAlchemyError):
-                connection.rollback()
-                pin(before)
-        raise
-    pin(before)
+        return given_connection(given, run_pins(settings, **options.pinned))
+    return migration_connection(settings, **options.pinned)
 
 
 def _prepare_command_line(config: Config) -> None:

@@ -13,8 +13,8 @@ from sqlalchemy.pool import NullPool
 from mlops_db.errors import RefusedError
 from mlops_db.migration.history import client
 from mlops_db.migration.transaction import RunConnection
-from mlops_db.schema.guests import SAFE_PATH
 from mlops_db.server.connection import connect
+from mlops_db.server.pins import PINS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,39 +23,51 @@ if TYPE_CHECKING:
 
     from mlops_db.settings import Settings
 
-# On the safe path but for a revision's own statements (`migration.transaction`); with an error where a policy would
-# hide rows (manual, "row_security"); in UTC, so that what a revision computes from the clock is the same whoever runs
-# it; at READ COMMITTED, so that a lock holder's snapshot cannot hold up CREATE INDEX CONCURRENTLY.
-SESSION = (
-    f"-c search_path={SAFE_PATH.replace(' ', '')} -c row_security=off -c timezone=UTC"
-    " -c default_transaction_isolation=read\\ committed"
-)
 # Where revisions 0005 to 0007 look for `-x legacy-timezone`.
 LEGACY_TIMEZONE = "mlops_db.legacy_timezone"
+# Where revisions that read or rewrite all rows look for `-x statement-timeout`, if it was given: else they take hours.
+LONG_TIMEOUT = "mlops_db.long_statement_timeout"
 # How soon the server notices that a killed client is gone, and ends its statement and its run lock with it.
 CHECK_CLIENT = "SET client_connection_check_interval = '500ms'"
 CHECK_CLIENT_SINCE = 140000
 
 
-@contextmanager
-def migration_connection(
-    settings: Settings, *, lock_timeout: int, statement_timeout: int, legacy_timezone: str = "UTC"
-) -> Iterator[Connection]:
-    """Connect as a migration run does; the timeouts are milliseconds, the rest is `Options`'.
+def run_pins(
+    settings: Settings,
+    *,
+    lock_timeout: int,
+    statement_timeout: int,
+    long_timeout: int | None = None,
+    legacy_timezone: str = "UTC",
+) -> dict[str, str]:
+    """What holds for the session of a run, whoever set it otherwise; the arguments are those of `Options`."""
+    return {
+        **PINS,
+        "row_security": "off",  # an error where a policy would hide rows
+        "lock_timeout": f"{lock_timeout}",
+        "statement_timeout": f"{statement_timeout}",
+        LONG_TIMEOUT: "" if long_timeout is None else f"{long_timeout}",
+        LEGACY_TIMEZONE: legacy_timezone,
+        "mlops_db.lock_wait": f"{settings.lock_wait}ms",
+        **({"role": settings.owner_role} if settings.owner_role else {}),
+    }
 
-    They come with the connection instead of with a SET, so that a rollback does not take them back and that raw SQL in
-    a revision has them too.
+
+@contextmanager
+def migration_connection(settings: Settings, **options: Any) -> Iterator[Connection]:
+    """Connect as a migration run does.
+
+    Everything that protects others, and that a revision's meaning depends on, is pinned (`server.pins`).
+
+    Args:
+        settings: where to connect.
+        options: the timeouts, and what else `run_pins` takes.
 
     Raises:
         ConnectionFailedError: no connection.
         RefusedError: a second one is asked for while this one is open.
     """
-    options = (
-        f"{settings.parameters.get('options', '')} {SESSION}"
-        f" -c lock_timeout={lock_timeout} -c statement_timeout={statement_timeout}"
-        f" -c {LEGACY_TIMEZONE}={legacy_timezone} -c mlops_db.lock_wait={settings.lock_wait}ms"
-    )
-
+    pins = run_pins(settings, **options)
     opened: list[psycopg2.extensions.connection] = []
 
     def creator() -> Any:
@@ -66,7 +78,8 @@ def migration_connection(
             )
         connection = connect(
             settings,
-            options=options,
+            pins=pins,
+            through_pooler=False,
             fallback_application_name=f"mlops-db {client()}",
             connection_factory=RunConnection,
         )

@@ -206,11 +206,6 @@ class RevisionTransaction:
             control.execute("COMMIT")
 
 
-def is_autocommit(connection: Connection) -> bool:
-    """Whether each statement commits by itself, as on a connection that a program may bring."""
-    return bool(getattr(connection.connection.dbapi_connection, "autocommit", False))
-
-
 @contextmanager
 def revision_statements(migration: MigrationContext, revision: str, judge: Judge | None) -> Iterator[None]:
     """Let a revision's statements run in the block, in a transaction that has begun.
@@ -238,8 +233,8 @@ def revision_statements(migration: MigrationContext, revision: str, judge: Judge
         transaction.end(driver)
 
     transaction = RevisionTransaction(revision, judge)
-    transaction.outside = is_autocommit(connection)
-    connection.exec_driver_sql(f"SET search_path = {REVISION_PATH}")
+    path = f"SET search_path = {REVISION_PATH}"
+    role = connection.exec_driver_sql(f"{path}; SELECT pg_catalog.current_setting('role')").scalar_one()
     enter()
     with _held(connection, transaction), _autocommit_block(migration, transaction, leave=leave, enter=enter):
         try:
@@ -249,7 +244,12 @@ def revision_statements(migration: MigrationContext, revision: str, judge: Judge
                 transaction.explain(error)
             raise
         leave()
-    connection.exec_driver_sql(f"SET search_path = {SAFE_PATH}")
+    # The next revision, and what the run writes by itself, are not for a role that this one became and stayed.
+    connection.exec_driver_sql(
+        f"SET search_path = {SAFE_PATH}; SELECT pg_catalog.set_config('role', %(role)s, false)"
+        " WHERE current_setting('role') <> %(role)s",
+        {"role": role},
+    )
 
 
 @contextmanager

