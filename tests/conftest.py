@@ -31,6 +31,7 @@ SLOW = (
     "cli/test_grant_reader.py",
     "cli/test_interruptions.py",
     "cli/test_maintain.py",
+    "cli/test_promises.py",
     "cli/test_without_metadata.py",
     "docs/test_operating.py",
     "inspection/test_adopt.py",
