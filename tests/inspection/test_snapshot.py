@@ -19,6 +19,8 @@ from mlops_db.inspection.snapshot import SNAPSHOT, recorded_catalogue, written_d
 from mlops_db.migration.commands import upgrade
 from mlops_db.revisions.graph import revisions
 from mlops_db.server.connection import connect
+from mlops_db.settings import Settings
+from support.cluster import embedded_programs, start, stop, throwaway_cluster
 from support.database import Database
 from support.versions import Checkout, installed
 
@@ -259,6 +261,33 @@ def test_a_new_revision_is_compared_with_a_scratch_database(empty: Database, che
 
         empty.query("ALTER TABLE new ADD extra int")
         assert list(map(str, read_drift(empty.settings).differences)) == ["column public.new.extra: unexpected"]
+
+
+# Where nothing can be made
+
+
+def test_a_standby_is_checked_too(request: pytest.FixtureRequest) -> None:
+    """It makes neither a scratch database nor a temporary view."""
+    pg_ctl = request.config.getoption("postgresql_exec")
+    programs = embedded_programs() if pg_ctl is None else Path(pg_ctl).parent
+    with throwaway_cluster(programs) as folder:
+        settings = Settings(host=str(folder), port=5432, user="postgres", password=None, database="postgres")
+        upgrade(settings)
+        with closing(connect(settings)) as connection, connection, connection.cursor() as cursor:
+            cursor.execute(
+                "COMMENT ON VIEW public.v_model_timeline IS 'by hand'; ALTER TABLE public.model_versions ADD extra int"
+            )
+            cursor.execute("DROP VIEW public.v_decision_history")
+            cursor.execute("ALTER TABLE public.retraining_decisions ALTER reasoning TYPE date USING NULL")
+        found = read_drift(settings)
+        stop(programs, folder, mode="fast")
+        (folder / "data" / "standby.signal").touch()
+        start(programs, folder)
+
+        on_standby = read_drift(settings)
+
+    assert list(map(str, on_standby.differences)) == list(map(str, found.differences))
+    assert len(found.differences) == 4
 
 
 # How it is written
