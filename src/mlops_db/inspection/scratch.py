@@ -96,9 +96,10 @@ def _create(cursor: SafeCursor, name: str, settings: Settings) -> None:
             _drop(cursor, name)
             raise
     except psycopg2.errors.InsufficientPrivilege:
+        role = settings.owner_role or settings.user
         raise NotPermittedError(
-            f'role "{settings.user}" may not create databases, and the comparison needs a scratch database',
-            hint=f'Let a superuser run ALTER ROLE "{settings.user}" CREATEDB; or, in a checkout, run `mlops-db docs`: '
+            f'role "{role}" may not create databases, and the comparison needs a scratch database',
+            hint=f'Let a superuser run ALTER ROLE "{role}" CREATEDB; or, in a checkout, run `mlops-db docs`: '
             "it records what the revisions make, and no database is needed to compare with that.",
         ) from None
     except psycopg2.Error as error:
