@@ -66,8 +66,8 @@ def test_the_way_of_a_team_whose_database_was_made_by_schema_sql(empty: Database
     assert empty.run("mlops-db", "status").returncode == 0
     checked = empty.run("mlops-db", "check")
     assert checked.stdout.splitlines() == [
-        "table public.orders: unexpected",
-        f"{target} at revision {HEAD}: 1 difference",
+        "theirs: table public.orders",
+        f"{target} at revision {HEAD}: no difference",
     ]
 
 

@@ -38,7 +38,7 @@ def run(options: Namespace) -> int:
     if options.dry_run:
         print(f"{settings.target}: the tables are the specification's, {views}. Nothing was changed (--dry-run).")
         if mend:
-            print("The rows to mend keep no one from adopting it; `alembic upgrade head` stops at them.")
+            print(f"The rows to mend keep no one from adopting it; `{alembic('upgrade head')}` stops at them.")
     else:
         following = f"{mend}{alembic('upgrade head')}"
         print(f"✅ {settings.target} is now at revision {BASELINE}, with every row. Next: {following}")
