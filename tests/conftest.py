@@ -40,6 +40,7 @@ SLOW = (
     "migration/test_crashes.py",
     "migration/test_races.py",
     "migration/test_sql_mode.py",
+    "revision_graph/test_commands.py",
     "revisions/test_findings.py",
     "schema/test_guests.py",
     "server/test_create_database.py",
