@@ -16,6 +16,12 @@ down_revision = "0006"
 # Every name below says its schema, so nothing that others put into public can be taken for it.
 SAFE_PATH = "SET search_path = pg_catalog, pg_temp"
 
+# A run takes it from `-x statement-timeout`, if that is given.
+LONG_TIMEOUT = """
+SELECT set_config('statement_timeout',
+                  coalesce(nullif(current_setting('mlops_db.long_statement_timeout', true), ''), '6h'), true)
+"""
+
 # The zone that the old rows were written in: a run takes it from `-x legacy-timezone`, and is in UTC without it.
 ZONE = """
 SELECT set_config('TimeZone', coalesce(nullif(current_setting('mlops_db.legacy_timezone', true), ''), 'UTC'), true)
@@ -88,7 +94,7 @@ def convert(type_: str, view: str) -> None:
     op.execute(SAFE_PATH)
     op.execute("DROP VIEW public.v_recent_monitoring")
     # A rewrite takes longer than a statement of a revision usually may.
-    op.execute("SET LOCAL statement_timeout = '6h'")
+    op.execute(LONG_TIMEOUT)
     op.execute(ZONE)
     op.execute(
         f"""

@@ -27,6 +27,8 @@ def of_years(column: str) -> str:
     return f"{utc} >= timestamp '0001-01-01' AND {utc} < timestamp '10000-01-01'"
 
 
+# What breaks each rule; `mlops-db adopt` looks for it, too.
+TABLE = "model_versions"
 BROKEN = {
     "status is not staging, production or archived": "status IS NULL"
     " OR status NOT IN ('staging', 'production', 'archived')",
@@ -39,7 +41,7 @@ BROKEN = {
 
 def upgrade() -> None:
     op.execute(SAFE_PATH)
-    op.execute(stop_if_broken("model_versions", BROKEN))
+    op.execute(stop_if_broken(TABLE, BROKEN))
     op.execute(
         """
         -- squawk-ignore prefer-text-field

@@ -24,6 +24,8 @@ def of_years(column: str) -> str:
     return f"{utc} >= timestamp '0001-01-01' AND {utc} < timestamp '10000-01-01'"
 
 
+# What breaks each rule; `mlops-db adopt` looks for it, too.
+TABLE = "retraining_decisions"
 BROKEN = {
     "action is not promote, reject or pending": "action IS NULL OR action NOT IN ('promote', 'reject', 'pending')",
     "gate_results is not an object": "jsonb_typeof(gate_results) <> 'object'",
@@ -35,7 +37,7 @@ BROKEN = {
 
 def upgrade() -> None:
     op.execute(SAFE_PATH)
-    op.execute(stop_if_broken("retraining_decisions", BROKEN))
+    op.execute(stop_if_broken(TABLE, BROKEN))
     op.execute(
         """
         -- squawk-ignore prefer-text-field

@@ -15,11 +15,17 @@ down_revision = "0014"
 # Every name below says its schema, so nothing that others put into public can be taken for it.
 SAFE_PATH = "SET search_path = pg_catalog, pg_temp"
 
+# A run takes it from `-x statement-timeout`, if that is given.
+LONG_TIMEOUT = """
+SELECT set_config('statement_timeout',
+                  coalesce(nullif(current_setting('mlops_db.long_statement_timeout', true), ''), '6h'), true)
+"""
+
 
 def upgrade() -> None:
     op.execute(SAFE_PATH)
     # Reading millions of rows takes longer than a statement of a revision usually may.
-    op.execute("SET LOCAL statement_timeout = '6h'")
+    op.execute(LONG_TIMEOUT)
     op.execute(
         """
         INSERT INTO mlops_internal.metric_series (model_name, metric_type, metric_name)

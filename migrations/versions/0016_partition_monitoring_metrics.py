@@ -33,6 +33,19 @@ down_revision = "0015"
 # Every name below says its schema, so nothing that others put into public can be taken for it.
 SAFE_PATH = "SET search_path = pg_catalog, pg_temp"
 
+# A run takes it from `-x statement-timeout`, if that is given.
+LONG_TIMEOUT = """
+SELECT set_config('statement_timeout',
+                  coalesce(nullif(current_setting('mlops_db.long_statement_timeout', true), ''), '6h'), true)
+"""
+
+# A partitioned table, or an index on one, cannot be put into the database's own tablespace by its name.
+OWN_TABLESPACE_UNNAMED = """
+SELECT set_config('default_tablespace', '', true)
+  FROM pg_database AS d JOIN pg_tablespace AS t ON t.oid = d.dattablespace
+ WHERE d.datname = current_database() AND t.spcname = current_setting('default_tablespace')
+"""
+
 
 def of_years(column: str) -> str:
     """Whether a moment is one that Python, too, can hold: a single other one, and nobody can read the table there."""
@@ -40,6 +53,8 @@ def of_years(column: str) -> str:
     return f"{utc} >= timestamp '0001-01-01' AND {utc} < timestamp '10000-01-01'"
 
 
+# What breaks each rule; `mlops-db adopt` looks for it, too.
+TABLE = "monitoring_metrics"
 BROKEN = {
     "metric_type is NULL": "metric_type IS NULL",
     "metric_name is NULL": "metric_name IS NULL",
@@ -358,11 +373,11 @@ ADD_KEY = "ALTER TABLE public.monitoring_metrics ADD CONSTRAINT monitoring_metri
 def upgrade() -> None:
     op.execute(SAFE_PATH)
     # Reading and rewriting millions of rows takes longer than a statement of a revision usually may.
-    op.execute("SET LOCAL statement_timeout = '6h'")
+    op.execute(LONG_TIMEOUT)
     # Months begin in UTC, also in a session that a caller brought.
     op.execute("SET LOCAL timezone = 'UTC'")
     op.execute("SET LOCAL datestyle = 'ISO'")
-    op.execute(stop_if_broken("monitoring_metrics", BROKEN))
+    op.execute(stop_if_broken(TABLE, BROKEN))
     op.execute(STOP_IF_NOT_ALONE)
     # The view first, as its readers have it, or both would wait for each other.
     op.execute("DROP VIEW public.v_recent_monitoring")
@@ -371,6 +386,7 @@ def upgrade() -> None:
     op.execute("DROP TRIGGER monitoring_metrics_register_updated_series ON public.monitoring_metrics")
     op.execute("DROP TRIGGER monitoring_metrics_register_series ON public.monitoring_metrics")
     op.execute(STEP_ASIDE)
+    op.execute(OWN_TABLESPACE_UNNAMED)
     op.execute(CREATE_PARTITIONED)
     op.execute(CARRY_GRANTS_OVER)
     op.execute(ATTACH)
@@ -380,7 +396,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.execute(SAFE_PATH)
-    op.execute("SET LOCAL statement_timeout = '6h'")
+    op.execute(LONG_TIMEOUT)
     op.execute(STOP_IF_NOT_ALONE)
     op.execute("DROP VIEW public.v_recent_monitoring")
     op.execute("LOCK TABLE public.monitoring_metrics IN ACCESS EXCLUSIVE MODE")

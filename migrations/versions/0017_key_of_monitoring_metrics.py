@@ -22,6 +22,19 @@ down_revision = "0016"
 # Every name below says its schema, so nothing that others put into public can be taken for it.
 SAFE_PATH = "SET search_path = pg_catalog, pg_temp"
 
+# A run takes it from `-x statement-timeout`, if that is given.
+LONG_TIMEOUT = """
+SELECT set_config('statement_timeout',
+                  coalesce(nullif(current_setting('mlops_db.long_statement_timeout', true), ''), '6h'), true)
+"""
+
+# A partitioned table, or an index on one, cannot be put into the database's own tablespace by its name.
+OWN_TABLESPACE_UNNAMED = """
+SELECT set_config('default_tablespace', '', true)
+  FROM pg_database AS d JOIN pg_tablespace AS t ON t.oid = d.dattablespace
+ WHERE d.datname = current_database() AND t.spcname = current_setting('default_tablespace')
+"""
+
 COLUMNS = ["model_name", "metric_type", "metric_name", "timestamp", "id"]
 
 # The server cleans up after the rewrite of 0016 about now. Who waits for that with ACCESS EXCLUSIVE lets all others wait
@@ -95,7 +108,7 @@ def upgrade() -> None:
         "monitoring_metrics_legacy_pkey", "monitoring_metrics_legacy", COLUMNS, schema="mlops_internal", unique=True
     )
     # For the wait, and for months that have rows.
-    op.execute("SET LOCAL statement_timeout = '6h'")
+    op.execute(LONG_TIMEOUT)
     # Months begin in UTC, also in a session that a caller brought.
     op.execute("SET LOCAL timezone = 'UTC'")
     op.execute("SET LOCAL datestyle = 'ISO'")
@@ -103,6 +116,7 @@ def upgrade() -> None:
     # In the order in which writers take them; the other way round, both would wait for each other.
     op.execute("LOCK TABLE ONLY public.monitoring_metrics IN ACCESS EXCLUSIVE MODE")
     op.execute(USE_INDEX)
+    op.execute(OWN_TABLESPACE_UNNAMED)
     op.execute(ADD_KEY)
     op.execute(NAME_BY_MONTH)
 

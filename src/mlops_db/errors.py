@@ -5,6 +5,7 @@ through its own failure line; a Python caller catches the class. Anything else t
 """
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -24,7 +25,8 @@ class MlopsDbError(Exception):
 
     def __init__(self, message: str, *, hint: str) -> None:
         """Take the two lines that the user is to read."""
-        super().__init__(printable(message))
+        # A URL that somebody put where none belongs is shown, but for what may be its password.
+        super().__init__(printable(re.sub(r"(postgres[\w+]*://)\S+|(?<=://)\S*@", r"\1...", message)))
         self.hint = printable(hint)
 
 

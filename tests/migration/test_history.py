@@ -274,7 +274,7 @@ def test_a_callers_engine_in_autocommit_stays_so(empty: Database) -> None:
         config.attributes["connection"] = connection
         command.upgrade(config, "0002")
     with engine.connect() as connection:
-        connection.exec_driver_sql("CREATE TABLE afterwards ()")
+        connection.exec_driver_sql("CREATE TABLE public.afterwards ()")
     engine.dispose()
 
     assert revision_of(empty) == "0002"

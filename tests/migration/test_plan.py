@@ -124,3 +124,15 @@ def test_what_a_revision_does_not_tell_is_not_made_up(head: Database, tmp_path: 
 
 def test_it_does_not_go_with_sql(head: Database) -> None:
     told(head.run("alembic", "-x", "plan=true", "upgrade", "head", "--sql"), "plan=true", "--sql", "Leave one")
+
+
+def test_a_stamp_is_told_by_what_it_records(head: Database) -> None:
+    before = everything(head)
+
+    assert plan(head, "stamp", "0004") == [
+        f"{head.settings.target}: stamp records 0004 in place of 0020, and runs no revision"
+    ]
+    assert plan(head, "stamp", "--purge", "base") == [
+        f"{head.settings.target}: stamp records base in place of 0020, and runs no revision"
+    ]
+    assert everything(head) == before

@@ -59,6 +59,28 @@ def test_scripts_up_and_down_leave_the_catalogue_of_online_runs(empty: Database,
     assert empty.dump(but_alembic_s) == head.dump(but_alembic_s)
 
 
+@pytest.mark.parametrize("down", ["run", "script"])
+def test_a_script_goes_up_again_after_a_downgrade_to_base(empty: Database, head: Database, down: str) -> None:
+    commands.upgrade(empty.settings)
+    if down == "run":
+        commands.downgrade(empty.settings, "base")
+    else:
+        empty.psql(written(empty, "downgrade", f"{HEAD}:base"))
+
+    empty.psql(written(empty, "upgrade", "head"))
+
+    assert empty.dump() == head.dump()
+    assert empty.query("SELECT version_num FROM alembic_version") == [(HEAD,)]
+
+
+def test_a_script_from_base_refuses_a_database_that_is_further(empty: Database) -> None:
+    commands.upgrade(empty.settings, "0002")
+    before = empty.dump()
+    with pytest.raises(AssertionError, match="at revision 0002, and the script goes on from base; nothing was changed"):
+        empty.psql(written(empty, "upgrade", "head"))
+    assert empty.dump() == before
+
+
 def test_each_revision_of_a_script_is_entered_in_the_history(empty: Database) -> None:
     empty.psql(written(empty, "upgrade", "head"))
     empty.psql(written(empty, "downgrade", f"{HEAD}:base"))

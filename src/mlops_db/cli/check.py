@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from mlops_db.cli.output import print_table
+from mlops_db.cli.output import print_details, print_table
 from mlops_db.errors import alembic
 from mlops_db.inspection.drift import read_drift
 from mlops_db.inspection.repair import repair_statements
@@ -31,6 +31,9 @@ def _check_database(*, with_sql: bool) -> int:
     told = sys.stderr if with_sql else sys.stdout
     for difference in found:
         print(difference, file=told)
+        print_details(difference, told)
+    for line in drift.theirs:
+        print(line, file=told)
     if with_sql:
         for statement in repair_statements(drift):
             print(statement)

@@ -1,4 +1,4 @@
-"""`mlops-db docs`: write docs/schema.md and docs/schema.svg from a migrated database."""
+"""`mlops-db docs`: write down what the revisions make, for readers and for what `mlops-db check` compares with."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlops_db.errors import RefusedError
-from mlops_db.inspection.drift import catalogue_of
 from mlops_db.inspection.schema_docs import markdown, svg
+from mlops_db.inspection.snapshot import SNAPSHOT, catalogues, written_down
 from mlops_db.migration.new_files import is_in_package
 from mlops_db.revisions.graph import alembic_ini, revisions
 from mlops_db.settings import EMBEDDED, Settings
@@ -22,10 +22,13 @@ def run(options: Namespace) -> int:
     Where pip installed the project, they are in the working directory instead.
     """
     head = revisions()[-1].id
-    catalogue = catalogue_of(Settings(host=EMBEDDED, database="postgres"), head)
+    made = catalogues(Settings(host=EMBEDDED, database="postgres"))
     ini = alembic_ini()
     folder = (Path() if is_in_package(ini) else ini.parent) / "docs"
-    documents = {folder / "schema.md": markdown(catalogue, head), folder / "schema.svg": svg(catalogue)}
+    documents = {folder / "schema.md": markdown(made[head], head), folder / "schema.svg": svg(made[head])}
+    package = folder.parent / "src" / "mlops_db" / "inspection"
+    if package.is_dir():  # in a checkout
+        documents[package / SNAPSHOT.name] = written_down(made)
     stale = [path for path, text in documents.items() if not _holds(path, text)]
     if not options.check:
         for path in stale:

@@ -26,6 +26,7 @@ and exits with 255 when it fails.
 Where to connect is in the environment, or in .env: see .env.example.
 """
 MAX_DIGITS = 9
+OTHER_PROGRAMS = ("alembic", "psql")  # read the rest of the command line themselves
 EXIT_TERMINATED = 128 + signal.SIGTERM
 
 
@@ -39,9 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(given: Sequence[str]) -> int:
     arguments = [_text(argument) for argument in given]
-    if arguments[:1] == ["alembic"]:  # reads the rest itself
-        alembic: Callable[[Sequence[str]], int] = import_module("mlops_db.cli.alembic").run
-        return alembic(arguments[1:])
+    if arguments and arguments[0] in OTHER_PROGRAMS:
+        hand_over: Callable[[Sequence[str]], int] = import_module(f"mlops_db.cli.{arguments[0]}").run
+        return hand_over(arguments[1:])
     parser = _parser()
     if not arguments:
         parser.print_help()
@@ -107,9 +108,8 @@ def _parser() -> argparse.ArgumentParser:
     history = commands.add_parser("history", help="show what migration runs did, newest first")
     history.add_argument("--limit", type=_positive, default=20, metavar="N", help="how many entries (default: 20)")
     history.add_argument("--json", action="store_true", help="print a JSON array, for machines")
-    commands.add_parser(
-        "alembic", help="run Alembic on the revisions: alembic upgrade head, alembic check, alembic --help"
-    )
+    commands.add_parser("alembic", help="run Alembic on the revisions: alembic upgrade head, alembic --help")
+    commands.add_parser("psql", help="run psql on the database, with psql's own options")
     return parser
 
 

@@ -23,8 +23,6 @@ class Parser(argparse.ArgumentParser):
         unknown = _UNKNOWN_COMMAND.fullmatch(message)
         if unknown:
             message = self._suggestion(unknown[1], re.findall(r"[\w-]+", unknown[2]))
-        elif "://" in message:  # a URL may hold a password
-            message = f"{message.partition('://')[0]}://..."
         raise UsageError(message, hint=f"`{self.prog} --help` lists what it takes.")
 
     def _suggestion(self, quoted: str, commands: list[str]) -> str:

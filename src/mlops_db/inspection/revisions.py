@@ -28,7 +28,7 @@ from sqlalchemy import event
 
 from mlops_db.errors import MissingExtraError, SettingsError
 from mlops_db.inspection.catalogue import Catalogue, read_catalogue
-from mlops_db.inspection.drift import Difference, differences, scratch_database
+from mlops_db.inspection.drift import Difference, differences
 from mlops_db.inspection.revision_files import (
     LOCK_MODES,
     Finding,
@@ -38,6 +38,7 @@ from mlops_db.inspection.revision_files import (
     strongest_lock,
 )
 from mlops_db.inspection.rows import insert_rows, read_checks
+from mlops_db.inspection.scratch import scratch_database
 from mlops_db.migration.commands import alembic_config, run_command
 from mlops_db.migration.history import CREATE as CREATE_HISTORY
 from mlops_db.migration.preview import describe, written_sql

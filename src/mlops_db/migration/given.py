@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from mlops_db.errors import ConnectionFailedError, RefusedError
+from mlops_db.server.pins import NEWER_PINS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -162,6 +163,9 @@ def _transactions(connection: Connection) -> Iterator[None]:
 @contextmanager
 def _settings(connection: Connection, pins: Mapping[str, str]) -> Iterator[None]:
     callers_transaction = connection.in_transaction()
+    driver: Any = connection.connection.dbapi_connection
+    newer = {name: value for name, (value, since) in NEWER_PINS.items() if driver.server_version >= since}
+    pins = {**pins, **newer}
 
     def set_all(values: Mapping[str, str]) -> None:
         # In its caller's transaction, what the caller has set for that alone is to end with it; but of search_path a

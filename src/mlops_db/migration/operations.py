@@ -26,8 +26,10 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Index
     from sqlalchemy.sql.elements import ColumnElement, TextClause
 
+    from mlops_db.migration.options import Options
+
 LONG = "6h"
-TIMEOUTS = "mlops_db_timeouts"  # key of MigrationContext.opts: (lock_timeout, statement_timeout) of a `--sql` script
+OPTIONS = "mlops_db_options"  # key of MigrationContext.opts: the run's, or the script's, Options
 
 
 @Operations.register_operation("create_index_concurrently")
@@ -68,7 +70,8 @@ class CreateIndexConcurrently(MigrateOperation):
             schema: the table's schema; default: the search path's, public.
             unique: whether no two rows may be equal in it.
             where: the predicate of a partial index.
-            timeout: a duration such as `6h`: how long it may take, waits for old transactions included.
+            timeout: a duration such as `6h`: how long it may take, waits for old transactions included, unless
+                `-x statement-timeout` says otherwise.
             postgresql: further options of Alembic's `op.create_index`, such as `postgresql_using`.
 
         Raises:
@@ -123,7 +126,7 @@ class ValidateConstraint(MigrateOperation):
             constraint_name: name of the constraint.
             table_name: its table.
             schema: the table's schema; default: the search path's, public.
-            timeout: a duration such as `6h`: how long it may take.
+            timeout: a duration such as `6h`: how long it may take, unless `-x statement-timeout` says otherwise.
         """
         operations.invoke(cls(constraint_name, table_name, schema, duration_ms(timeout, "timeout")))
 
@@ -133,13 +136,14 @@ def _validate_constraint(operations: Operations, operation: ValidateConstraint) 
     quote = operations.get_context().dialect.identifier_preparer.quote
     table = ".".join(quote(name) for name in (operation.schema, operation.table_name) if name)
     validate = f"ALTER TABLE {table} VALIDATE CONSTRAINT {quote(operation.constraint_name)}"
+    timeout = _long_timeout(operations, operation.timeout_ms)
     if operations.get_context().as_sql:
-        with _statement_timeout(operations, operation.timeout_ms):
+        with _setting(operations, "statement_timeout", timeout):
             operations.execute(validate)
     else:
-        # All in one message, of which the timeout holds for each statement (manual, "statement_timeout"); an error
-        # takes back the SET, too.
-        operations.execute(f"SET statement_timeout = {operation.timeout_ms}; {validate}; RESET statement_timeout")
+        # All in one message, of which the timeout holds for each statement (manual, "statement_timeout").
+        back = _setting_back(operations, "statement_timeout").replace("SET ", "SET LOCAL ")
+        operations.execute(f"SET LOCAL statement_timeout = {timeout}; {validate}; {back}")
 
 
 @Operations.implementation_for(CreateIndexConcurrently)
@@ -151,7 +155,7 @@ def _create_index_concurrently(operations: Operations, operation: CreateIndexCon
         migration.autocommit_block(),
         # It waits for every older transaction, as a lock on that transaction: a short lock_timeout would end it there.
         _setting(operations, "lock_timeout", 0),
-        _statement_timeout(operations, operation.timeout_ms),
+        _setting(operations, "statement_timeout", _long_timeout(operations, operation.timeout_ms)),
     ):
         if migration.as_sql:
             operations.execute(CreateIndex(operation.index))
@@ -247,22 +251,28 @@ def _wanted(connection: Connection, operation: CreateIndexConcurrently) -> str:
 _MODEL = "mlops_db_model"
 
 
-def _statement_timeout(operations: Operations, milliseconds: int) -> Any:
-    return _setting(operations, "statement_timeout", milliseconds)
+def _long_timeout(operations: Operations, timeout_ms: int) -> int:
+    """How long a statement may take that its revision allows `timeout_ms`: whoever runs it may say otherwise."""
+    options: Options | None = operations.get_context().opts.get(OPTIONS)
+    return timeout_ms if options is None or options.long_timeout is None else options.long_timeout
 
 
 @contextmanager
 def _setting(operations: Operations, name: str, milliseconds: int) -> Iterator[None]:
     """Set a timeout of the session and take it back afterwards."""
-    migration = operations.get_context()
     operations.execute(f"SET {name} = {milliseconds}")
+    back = _setting_back(operations, name)
     try:
         yield
     except BaseException:
         # In autocommit mode this takes it back; in a transaction that failed the rollback does, and this cannot.
         with suppress(SQLAlchemyError):
-            operations.execute(f"RESET {name}")
+            operations.execute(back)
         raise
-    script = migration.opts.get(TIMEOUTS) if migration.as_sql else None
-    # RESET goes back to what the connection started with; in a script that was not ours to choose.
-    operations.execute(f"SET {name} = {script[name]}" if script else f"RESET {name}")
+    operations.execute(back)
+
+
+def _setting_back(operations: Operations, name: str) -> str:
+    """To what the run has: RESET would go back to what the connection started with, which is not always its own."""
+    options: Options | None = operations.get_context().opts.get(OPTIONS)
+    return f"RESET {name}" if options is None else f"SET {name} = {getattr(options, name)}"

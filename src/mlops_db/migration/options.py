@@ -15,16 +15,21 @@ if TYPE_CHECKING:
     from mlops_db.settings import Settings
 
 _BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+_PINNED = ("lock_timeout", "statement_timeout", "long_timeout", "legacy_timezone")
 
 
 @dataclass(frozen=True)
 class Options:
     """What `-x` said, over the settings' defaults. A field is its key with underscores; times are milliseconds.
 
+    Only `long_timeout` is no key of its own.
+
     Attributes:
         lock_wait: how long to wait for another run of the migrations to end.
         lock_timeout: how long one statement may wait for a lock, and so how long it can make others queue behind it.
         statement_timeout: how long one statement may take.
+        long_timeout: the same for one that reads or rewrites all rows of a table: what `-x statement-timeout` gave;
+            None leaves it to its revision.
         retry_for: how long to go on trying a revision that could not get its lock.
         plan: print what would run, and stop.
         allow_data_loss: let a downgrade in production drop rows.
@@ -41,6 +46,12 @@ class Options:
     allow_data_loss: bool = False
     show_queries: bool = False
     legacy_timezone: str = "UTC"
+    long_timeout: int | None = None
+
+    @property
+    def pinned(self) -> dict[str, Any]:
+        """What of it the run's session holds (`migration.session.run_pins`)."""
+        return {name: getattr(self, name) for name in _PINNED}
 
     @classmethod
     def parse(cls, arguments: Sequence[str], settings: Settings) -> Options:
@@ -56,18 +67,18 @@ class Options:
             "statement_timeout": settings.statement_timeout,
             "retry_for": settings.retry_for,
         }
-        kinds = {field.name.replace("_", "-"): field.type for field in fields(cls)}
+        kinds = {field.name.replace("_", "-"): field.type for field in fields(cls) if field.name != "long_timeout"}
         for argument in arguments:
             key, _, value = argument.partition("=")
             if key not in kinds:
-                # A URL would be shown with its password.
-                shown = key if "://" not in key else "with a URL"
-                raise UsageError(f"-x {shown} is not known", hint=f"Known are: {', '.join(sorted(kinds))}.")
+                raise UsageError(f"-x {key} is not known", hint=f"Known are: {', '.join(sorted(kinds))}.")
             read = {"bool": _boolean, "str": _timezone}.get(str(kinds[key]), duration_ms)
             try:
                 values[key.replace("-", "_")] = read(value, f"-x {key}")
             except SettingsError as error:
                 raise UsageError(str(error), hint=error.hint) from None
+            if key == "statement-timeout":
+                values["long_timeout"] = values["statement_timeout"]
         options = cls(**values)
         if not 0 < options.lock_timeout < options.statement_timeout:
             # When both are equal, PostgreSQL reports the statement's and the run could not tell that it may try again.

@@ -11,9 +11,9 @@ from sqlalchemy import text
 from mlops_db.migration.preview import describe, written_sql
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
-    from alembic.runtime.migration import RevisionStep
+    from alembic.runtime.migration import RevisionStep, StampStep
     from sqlalchemy import Connection
 
 # All of it comes from the catalogue and the statistics: pg_total_relation_size would wait for whoever has locked the
@@ -63,3 +63,22 @@ def plan_lines(connection: Connection, steps: Sequence[RevisionStep], target: st
         rows = connection.execute(_TABLES, {"words": sorted(set(re.findall(r"[\w$]+", sql)))}).all()
         tables = ", ".join(f"{name} (about {count:,} rows, {size})" for name, count, size in rows)
         yield f"      tables: {tables or 'none that exist yet'}"
+
+
+def stamp_lines(recorded: Sequence[str], left: Sequence[str], steps: Iterable[StampStep], target: str) -> Iterator[str]:
+    """The plan of a stamp, which runs no revision: what alembic_version has afterwards.
+
+    Args:
+        recorded: what it has now.
+        left: what of that Alembic leaves before it takes the steps.
+        steps: what Alembic does then.
+        target: where the connection goes.
+    """
+    after = set(left)
+    for step in steps:
+        after = after - set(step.from_revisions) | set(step.to_revisions)
+    if after == set(recorded):
+        yield f"{target}: nothing to do"
+    else:
+        before, then = (", ".join(sorted(revisions)) or "base" for revisions in (recorded, after))
+        yield f"{target}: stamp records {then} in place of {before}, and runs no revision"

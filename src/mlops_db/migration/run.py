@@ -15,7 +15,6 @@ from alembic.util import CommandError
 from sqlalchemy import MetaData
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-import mlops_db.migration.operations  # noqa: F401  (registers the operations)
 from mlops_db.errors import InterruptedRunError, MlopsDbError, UnfinishedRevisionError
 from mlops_db.migration import history, lock, view_grants
 from mlops_db.migration.given import given_connection, reached
@@ -23,18 +22,19 @@ from mlops_db.migration.guard import losses, read_only_ours, refuse_losses, refu
 from mlops_db.migration.judge import Judge
 from mlops_db.migration.new_files import refuse_new_file_in_package
 from mlops_db.migration.numbering import give_merge_next_number, give_next_number
+from mlops_db.migration.operations import OPTIONS  # which registers the operations
 from mlops_db.migration.options import Options
-from mlops_db.migration.plan import plan_lines, step_name
+from mlops_db.migration.plan import plan_lines, stamp_lines, step_name
 from mlops_db.migration.preview import written_sql
 from mlops_db.migration.progress import Progress
 from mlops_db.migration.retry import with_retries
 from mlops_db.migration.revision_graph import graph_of_command
 from mlops_db.migration.script import write_script
-from mlops_db.migration.session import migration_connection
+from mlops_db.migration.session import migration_connection, run_pins
 from mlops_db.migration.transaction import revision_statements
 from mlops_db.migration.watch import Watch
 from mlops_db.schema.base import metadata
-from mlops_db.schema.guests import REFUSE_GUESTS, SAFE_PATH, TABLES_OF_OTHERS
+from mlops_db.schema.guests import REFUSE_GUESTS, SAFE_PATH, TABLES_IN_PUBLIC, TABLES_OF_OTHERS
 from mlops_db.server.connection import explained_statement_failure, wait_interruptibly
 from mlops_db.settings import Settings
 
@@ -50,10 +50,6 @@ if TYPE_CHECKING:
     from mlops_db.revisions.graph import Graph
 
     Steps = Callable[[Any, MigrationContext], Iterable[Any]]
-
-
-# The rest of what `migration.session` pins is a caller's to choose.
-PINNED = {"search_path": SAFE_PATH, "row_security": "off"}
 
 
 def run(context: EnvironmentContext) -> None:
@@ -82,7 +78,7 @@ def run(context: EnvironmentContext) -> None:
         settings = config.attributes.get("settings") or Settings.from_environment()
         options = Options.parse(context.get_x_argument(as_dictionary=False), settings)
         if context.is_offline_mode():
-            write_script(context, options)
+            write_script(context, settings, options)
         elif _only_writes_a_file(context):
             context.run_migrations()
         else:
@@ -93,10 +89,11 @@ def run(context: EnvironmentContext) -> None:
                 _Run(context, connection, graph, settings, options, progress).carry_out()
     except MlopsDbError as error:
         raise _command_error(error) from error
-    except KeyboardInterrupt as error:
+    except KeyboardInterrupt:
         if not on_command_line:
             raise
-        raise _command_error(InterruptedRunError()) from error
+        interrupted = InterruptedRunError()
+        raise _command_error(interrupted) from interrupted
     except (SQLAlchemyError, psycopg2.Error) as error:
         refused = _refused_by_server(error)
         if refused is None or settings is None:
@@ -156,6 +153,7 @@ class _Run:
                 "target_metadata": metadata,
                 "transaction_per_migration": True,
                 "version_table_schema": "public",
+                OPTIONS: self.options,
                 **options,
             }
         )
@@ -182,7 +180,7 @@ class _Run:
         lock.require_direct_connection(self.connection)
         self.end_reading()
         if self.options.plan:
-            self.print_plan(self.steps_to_go(migration, alembics_steps))
+            self.print_plan(migration, alembics_steps)
             return
         with lock.run_lock(self.connection, wait_ms=self.options.lock_wait, progress=self.progress):
             self.refuse_guests()
@@ -215,9 +213,15 @@ class _Run:
         self.end_reading()
         return steps
 
-    def print_plan(self, steps: list[Any]) -> None:
-        revisions = [step for step in steps if isinstance(step, RevisionStep)]
-        for line in plan_lines(self.connection, revisions, self.settings.target):
+    def print_plan(self, migration: MigrationContext, alembics_steps: Steps) -> None:
+        steps = self.steps_to_go(migration, alembics_steps)
+        if "purge" in migration.opts:  # of stamp, which with --purge asks for the steps from an empty table
+            recorded, purge = migration.get_current_heads(), migration.opts["purge"]
+            left = () if purge else recorded
+            lines = stamp_lines(recorded, left, alembics_steps(left, migration), self.settings.target)
+        else:
+            lines = plan_lines(self.connection, steps, self.settings.target)
+        for line in lines:
             self.context.config.print_stdout(line)
         self.end_reading()
 
@@ -342,7 +346,7 @@ class _Run:
 def _comparing(compare: Steps) -> dict[str, Any]:
     """What `alembic check` and `revision --autogenerate` compare with, and how; nobody else waits for it to load."""
     import mlops_db.schema.head  # noqa: F401, PLC0415  (adds the tables to the metadata)
-    from mlops_db.migration import views  # noqa: PLC0415
+    from mlops_db.migration import made, views  # noqa: PLC0415
 
     def named(heads: Any, migration: MigrationContext) -> Iterable[Any]:
         """Compare what is named with its schema: SQLAlchemy would look for the other tables in the search path."""
@@ -351,11 +355,16 @@ def _comparing(compare: Steps) -> dict[str, Any]:
         before, dialect.default_schema_name = dialect.default_schema_name, None
         try:
             others.update(migration.connection.exec_driver_sql(TABLES_OF_OTHERS).scalars())
+            unknown = set(migration.connection.exec_driver_sql(TABLES_IN_PUBLIC).scalars()) - known
+            if unknown:
+                assert migration.script is not None
+                others.update(unknown - made.made_by_revisions(migration.script))
             return list(compare(heads, migration))
         finally:
             dialect.default_schema_name = before
 
     others: set[str] = set()
+    known = {table.name for table in metadata.tables.values()} | {"alembic_version"}
     in_public = MetaData(naming_convention=metadata.naming_convention)
     in_public.info.update(metadata.info)
     for table in metadata.sorted_tables:
@@ -394,13 +403,8 @@ def _only_writes_a_file(context: EnvironmentContext) -> bool:
 def _connection(given: object, settings: Settings, options: Options) -> AbstractContextManager[Connection]:
     """The connection that the run uses: one of its own, unless a program has handed one in."""
     if given is not None:
-        return given_connection(given, PINNED)
-    return migration_connection(
-        settings,
-        lock_timeout=options.lock_timeout,
-        statement_timeout=options.statement_timeout,
-        legacy_timezone=options.legacy_timezone,
-    )
+        return given_connection(given, run_pins(settings, **options.pinned))
+    return migration_connection(settings, **options.pinned)
 
 
 def _prepare_command_line(config: Config) -> None:

@@ -6,14 +6,16 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 from alembic.runtime.migration import RevisionStep
+from sqlalchemy.schema import CreateTable
 
 from mlops_db.errors import UsageError
 from mlops_db.migration import history, view_grants
-from mlops_db.migration.operations import TIMEOUTS
-from mlops_db.migration.session import LEGACY_TIMEZONE
+from mlops_db.migration.operations import OPTIONS
+from mlops_db.migration.session import run_pins
 from mlops_db.migration.transaction import revision_script
 from mlops_db.schema.base import metadata
-from mlops_db.schema.guests import REFUSE_GUESTS, SAFE_PATH
+from mlops_db.schema.guests import REFUSE_GUESTS
+from mlops_db.server.pins import NEWER_PINS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from alembic.runtime.migration import MigrationContext, MigrationInfo
 
     from mlops_db.migration.options import Options
+    from mlops_db.settings import Settings
 
 # In the step's transaction, so that nothing of it happens to a database that is somewhere else, also where a script is
 # run on after an error.
@@ -41,12 +44,24 @@ BEGIN
     END IF;
 END $at$;"""
 
+# Not every server knows these.
+_PIN_NEWER = """\
+DO $pin$ BEGIN
+    PERFORM set_config(pin.name, pin.value, false)
+       FROM (VALUES {pins}) AS pin (name, value) JOIN pg_settings AS known ON known.name = pin.name;
+END $pin$;""".format(pins=", ".join(f"('{name}', '{value}')" for name, (value, _) in NEWER_PINS.items()))
+_RESET_NEWER = f"""\
+DO $pin$ BEGIN
+    PERFORM set_config(name, reset_val, false) FROM pg_settings WHERE name IN {tuple(NEWER_PINS)};
+END $pin$;"""
 
-def write_script(context: EnvironmentContext, options: Options) -> None:
+
+def write_script(context: EnvironmentContext, settings: Settings, options: Options) -> None:
     """Write the SQL of the command that Alembic was given.
 
     Args:
         context: Alembic's, of an environment in offline mode.
+        settings: what the script pins for its session comes from them and from `options`.
         options: those of `-x`.
 
     Raises:
@@ -55,7 +70,6 @@ def write_script(context: EnvironmentContext, options: Options) -> None:
     """
     if options.plan:
         raise UsageError("-x plan=true looks at the database, and --sql must not", hint="Leave one of them out.")
-    timeouts = {"lock_timeout": options.lock_timeout, "statement_timeout": options.statement_timeout}
     context.configure(dialect_name="postgresql")  # until then Alembic keeps to itself which steps it has
     alembics_steps = context.get_context().opts["fn"]
 
@@ -85,7 +99,7 @@ def write_script(context: EnvironmentContext, options: Options) -> None:
         write(view_grants.RESTORE)
         write(history.scripted(step))
 
-    further: dict[str, Any] = {TIMEOUTS: timeouts, "fn": steps, "on_version_apply": before_commit}
+    further: dict[str, Any] = {OPTIONS: options, "fn": steps, "on_version_apply": before_commit}
     context.configure(
         dialect_name="postgresql",
         literal_binds=True,
@@ -95,17 +109,23 @@ def write_script(context: EnvironmentContext, options: Options) -> None:
         version_table_schema="public",
         **further,
     )
-    write = context.get_context().impl.static_output
-    session = {
-        "search_path": SAFE_PATH,
-        "row_security": "off",
-        "timezone": "'UTC'",
-        LEGACY_TIMEZONE: f"'{options.legacy_timezone}'",
-        **timeouts,
-    }
-    write("\n".join(f"SET {name} = {value};" for name, value in session.items()))
+    migration = context.get_context()
+    write = migration.impl.static_output
+    # It is there, without a row, where a downgrade went down to base.
+    create = CreateTable(migration._version, if_not_exists=True)  # noqa: SLF001  (it has no other name)
+    migration._version.create = lambda connection, **_: connection.execute(create)  # type: ignore[method-assign]  # noqa: SLF001
+    pins = {"client_encoding": "UTF8", **run_pins(settings, **options.pinned)}
+    pins = {name: value for name, value in pins.items() if value}
+    write("\n".join(f"SET {name} = {_value(name, value)};" for name, value in pins.items()))
+    write(_PIN_NEWER)
     write(REFUSE_GUESTS)
     write(history.CREATE.strip())
     with context.begin_transaction():
         context.run_migrations()
-    write("\n".join(f"RESET {name};" for name in session))
+    write(_RESET_NEWER)
+    write("\n".join(f"RESET {name};" for name in pins))
+
+
+def _value(name: str, value: str) -> str:
+    # In quotes, a path would be one name.
+    return value if name == "search_path" else "'" + value.replace("'", "''") + "'"

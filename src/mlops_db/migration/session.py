@@ -25,31 +25,49 @@ if TYPE_CHECKING:
 
 # Where revisions 0005 to 0007 look for `-x legacy-timezone`.
 LEGACY_TIMEZONE = "mlops_db.legacy_timezone"
+# Where revisions that read or rewrite all rows look for `-x statement-timeout`, if it was given: else they take hours.
+LONG_TIMEOUT = "mlops_db.long_statement_timeout"
 # How soon the server notices that a killed client is gone, and ends its statement and its run lock with it.
 CHECK_CLIENT = "SET client_connection_check_interval = '500ms'"
 CHECK_CLIENT_SINCE = 140000
 
 
+def run_pins(
+    settings: Settings,
+    *,
+    lock_timeout: int,
+    statement_timeout: int,
+    long_timeout: int | None = None,
+    legacy_timezone: str = "UTC",
+) -> dict[str, str]:
+    """What holds for the session of a run, whoever set it otherwise; the arguments are those of `Options`."""
+    return {
+        **PINS,
+        "row_security": "off",  # an error where a policy would hide rows
+        "lock_timeout": f"{lock_timeout}",
+        "statement_timeout": f"{statement_timeout}",
+        LONG_TIMEOUT: "" if long_timeout is None else f"{long_timeout}",
+        LEGACY_TIMEZONE: legacy_timezone,
+        "mlops_db.lock_wait": f"{settings.lock_wait}ms",
+        **({"role": settings.owner_role} if settings.owner_role else {}),
+    }
+
+
 @contextmanager
-def migration_connection(
-    settings: Settings, *, lock_timeout: int, statement_timeout: int, legacy_timezone: str = "UTC"
-) -> Iterator[Connection]:
-    """Connect as a migration run does; the timeouts are milliseconds, the rest is `Options`'.
+def migration_connection(settings: Settings, **options: Any) -> Iterator[Connection]:
+    """Connect as a migration run does.
 
     Everything that protects others, and that a revision's meaning depends on, is pinned (`server.pins`).
+
+    Args:
+        settings: where to connect.
+        options: the timeouts, and what else `run_pins` takes.
 
     Raises:
         ConnectionFailedError: no connection.
         RefusedError: a second one is asked for while this one is open.
     """
-    pins = {
-        **PINS,
-        "row_security": "off",  # an error where a policy would hide rows
-        "lock_timeout": f"{lock_timeout}",
-        "statement_timeout": f"{statement_timeout}",
-        LEGACY_TIMEZONE: legacy_timezone,
-        "mlops_db.lock_wait": f"{settings.lock_wait}ms",
-    }
+    pins = run_pins(settings, **options)
     opened: list[psycopg2.extensions.connection] = []
 
     def creator() -> Any:

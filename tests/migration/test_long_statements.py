@@ -1,0 +1,49 @@
+"""How long a statement may take, in every revision of the project: what `-x statement-timeout` says, if it says."""
+
+import re
+from collections.abc import Sequence
+
+import pytest
+
+from support.database import ROOT, Database
+
+SEE = """
+CREATE TABLE public.seen (place bigserial, tag text, statement text, lock text);
+CREATE FUNCTION public.see() RETURNS event_trigger LANGUAGE plpgsql AS $function$
+BEGIN
+    INSERT INTO public.seen (tag, statement, lock)
+    VALUES (tg_tag, current_setting('statement_timeout'), current_setting('lock_timeout'));
+END
+$function$;
+CREATE EVENT TRIGGER see ON ddl_command_start EXECUTE FUNCTION public.see();
+"""
+
+
+def upgrade_by(database: Database, how: str, options: Sequence[str]) -> None:
+    done = database.run("alembic", *options, "upgrade", "head", *(["--sql"] if how == "script" else []))
+    assert done.returncode == 0, done.stdout
+    if how == "script":
+        database.psql(done.stdout)
+
+
+@pytest.mark.parametrize("how", ["run", "script"])
+@pytest.mark.parametrize(
+    ("options", "seen"),
+    [
+        ((), {("30s", "1s"), ("6h", "1s"), ("6h", "0")}),
+        # An index that is built concurrently has to wait for older transactions.
+        (("-x", "statement-timeout=77s", "-x", "lock-timeout=7s"), {("77s", "7s"), ("77s", "0")}),
+    ],
+    ids=["default", "given"],
+)
+def test_each_statement_may_take_what_was_said(
+    empty: Database, how: str, options: Sequence[str], seen: set[tuple[str, str]]
+) -> None:
+    empty.query(SEE)
+    upgrade_by(empty, how, options)
+    assert set(empty.query("SELECT statement, lock FROM public.seen")) == seen
+
+
+def test_no_revision_says_a_time_that_nobody_can_change() -> None:
+    for path in (ROOT / "migrations" / "versions").glob("*.py"):
+        assert not re.search(r"statement_timeout\s*(=|TO)", path.read_text(encoding="utf-8")), path.name
