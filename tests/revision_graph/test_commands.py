@@ -225,7 +225,7 @@ def test_two_heads_run_only_where_the_command_says_which(head: Database, checkou
 
     alembic("upgrade", "heads")
     assert head.query("TABLE alembic_version ORDER BY 1") == [("9001",), ("9002",)]
-    assert alembic("current").split() == ["9001", "(head)", "9002", "(head)"]
+    assert sorted(alembic("current").split()) == ["(head)", "(head)", "9001", "9002"]
     assert alembic("history")
     alembic("revision", "-m", "Add one", "--head", "9001", "--rev-id", "9003")
     next(checkout.versions.glob("9003_*")).unlink()
