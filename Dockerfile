@@ -27,9 +27,8 @@ COPY --from=build /opt/mlops-db /opt/mlops-db
 ENV PATH=/opt/mlops-db/bin:$PATH
 WORKDIR /app
 # alembic.ini and migrations/ as the package carries them: `alembic` and `mlops-db init` run the same files.
-RUN folder="$(python -c 'from mlops_db.schema.revisions import alembic_ini; print(alembic_ini().parent)')" \
+RUN folder="$(python -c 'from mlops_db.revisions.graph import alembic_ini; print(alembic_ini().parent)')" \
     && ln -s "$folder"/* ./
-# After the link is made: `alembic_ini()` returns ALEMBIC_CONFIG where it is set, and the file would not be there yet.
 ENV ALEMBIC_CONFIG=/app/alembic.ini
 USER 10001
 # As process 1, Python would ignore SIGTERM; SIGINT ends it after the statement that runs.

@@ -575,6 +575,7 @@ USABLE = {
     "POSTGRES_PASSWORD_FILE": __file__,
     "MLOPS_DB_NAME": "mlops",
     "MLOPS_DATABASE_URL": f"postgresql://airflow:{quote(SECRET)}@db/mlops",
+    "MLOPS_OWNER_ROLE": "mlops_owner",
     "MLOPS_ENV": "production",
     "MLOPS_LOCK_WAIT": "60s",
     "MLOPS_LOCK_TIMEOUT": "1s",

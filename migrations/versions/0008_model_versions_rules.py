@@ -23,9 +23,12 @@ SAFE_PATH = "SET search_path = pg_catalog, pg_temp"
 
 def of_years(column: str) -> str:
     """Whether a moment is one that Python, too, can hold: a single other one, and nobody can read the table there."""
-    return f"{column} AT TIME ZONE 'UTC' >= timestamp '0001-01-01' AND {column} AT TIME ZONE 'UTC' < timestamp '10000-01-01'"
+    utc = f"timezone('UTC', {column})"  # a call, as AT TIME ZONE reads back differently from version to version
+    return f"{utc} >= timestamp '0001-01-01' AND {utc} < timestamp '10000-01-01'"
 
 
+# What breaks each rule; `mlops-db adopt` looks for it, too.
+TABLE = "model_versions"
 BROKEN = {
     "status is not staging, production or archived": "status IS NULL"
     " OR status NOT IN ('staging', 'production', 'archived')",
@@ -38,7 +41,7 @@ BROKEN = {
 
 def upgrade() -> None:
     op.execute(SAFE_PATH)
-    op.execute(stop_if_broken("model_versions", BROKEN))
+    op.execute(stop_if_broken(TABLE, BROKEN))
     op.execute(
         """
         -- squawk-ignore prefer-text-field
@@ -50,7 +53,7 @@ def upgrade() -> None:
         ALTER TABLE public.model_versions
             ALTER COLUMN status SET DEFAULT 'staging',
             ADD CONSTRAINT model_versions_status_check
-                CHECK (status IN ('staging', 'production', 'archived')) NOT VALID,
+                CHECK (status::text IN ('staging', 'production', 'archived')) NOT VALID,
             ADD CONSTRAINT model_versions_f1_score_check CHECK (f1_score BETWEEN 0 AND 1) NOT VALID,
             ADD CONSTRAINT model_versions_brier_score_check CHECK (brier_score BETWEEN 0 AND 1) NOT VALID,
             ADD CONSTRAINT model_versions_created_at_check CHECK ({of_years("created_at")}) NOT VALID,

@@ -20,9 +20,12 @@ SAFE_PATH = "SET search_path = pg_catalog, pg_temp"
 
 def of_years(column: str) -> str:
     """Whether a moment is one that Python, too, can hold: a single other one, and nobody can read the table there."""
-    return f"{column} AT TIME ZONE 'UTC' >= timestamp '0001-01-01' AND {column} AT TIME ZONE 'UTC' < timestamp '10000-01-01'"
+    utc = f"timezone('UTC', {column})"  # a call, as AT TIME ZONE reads back differently from version to version
+    return f"{utc} >= timestamp '0001-01-01' AND {utc} < timestamp '10000-01-01'"
 
 
+# What breaks each rule; `mlops-db adopt` looks for it, too.
+TABLE = "retraining_decisions"
 BROKEN = {
     "action is not promote, reject or pending": "action IS NULL OR action NOT IN ('promote', 'reject', 'pending')",
     "gate_results is not an object": "jsonb_typeof(gate_results) <> 'object'",
@@ -34,7 +37,7 @@ BROKEN = {
 
 def upgrade() -> None:
     op.execute(SAFE_PATH)
-    op.execute(stop_if_broken("retraining_decisions", BROKEN))
+    op.execute(stop_if_broken(TABLE, BROKEN))
     op.execute(
         """
         -- squawk-ignore prefer-text-field
@@ -45,7 +48,7 @@ def upgrade() -> None:
         f"""
         ALTER TABLE public.retraining_decisions
             ADD CONSTRAINT retraining_decisions_action_check
-                CHECK (action IN ('promote', 'reject', 'pending')) NOT VALID,
+                CHECK (action::text IN ('promote', 'reject', 'pending')) NOT VALID,
             ADD CONSTRAINT retraining_decisions_gate_results_check
                 CHECK (jsonb_typeof(gate_results) = 'object') NOT VALID,
             ADD CONSTRAINT retraining_decisions_decision_timestamp_check

@@ -17,11 +17,12 @@ SAFE_PATH = "SET search_path = pg_catalog, pg_temp"
 
 def of_years(column: str) -> str:
     """Whether a moment is one that Python, too, can hold: a single other one, and nobody can read the table there."""
-    return f"{column} AT TIME ZONE 'UTC' >= timestamp '0001-01-01' AND {column} AT TIME ZONE 'UTC' < timestamp '10000-01-01'"
+    utc = f"timezone('UTC', {column})"  # a call, as AT TIME ZONE reads back differently from version to version
+    return f"{utc} >= timestamp '0001-01-01' AND {utc} < timestamp '10000-01-01'"
 
 
 NOT_VALID = {
-    "action_check": "action IN ('promote', 'reject', 'pending')",
+    "action_check": "action::text IN ('promote', 'reject', 'pending')",
     "gate_results_check": "jsonb_typeof(gate_results) = 'object'",
     "decision_timestamp_check": of_years("decision_timestamp"),
     "created_at_check": of_years("created_at"),

@@ -18,7 +18,12 @@ down_revision = "0011"
 # Every name below says its schema, so nothing that others put into public can be taken for it.
 SAFE_PATH = "SET search_path = pg_catalog, pg_temp"
 
-STOP_IF_SEVERAL = """
+# What breaks the rule; `mlops-db adopt` looks for it, too.
+TABLE = "model_versions"
+SEVERAL = """status = 'production' AND model_name IN (SELECT model_name FROM public.model_versions WHERE status = 'production' GROUP BY model_name HAVING count(*) > 1)"""
+BROKEN = {"several versions of a model are in production": SEVERAL}
+
+STOP_IF_SEVERAL = f"""
 DO $find$
 DECLARE
     models bigint;
@@ -30,7 +35,7 @@ BEGIN
       FROM (
           SELECT model_name, count(*) AS rows, array_to_string((array_agg(id ORDER BY id))[1:10], ', ') AS ids,
                  row_number() OVER (ORDER BY model_name) AS place
-            FROM public.model_versions WHERE status = 'production' GROUP BY model_name HAVING count(*) > 1
+            FROM public.model_versions WHERE {SEVERAL} GROUP BY model_name
       ) AS several;
     IF models > 0 THEN
         RAISE unique_violation USING

@@ -49,9 +49,12 @@ SELECT set_config('default_tablespace', '', true)
 
 def of_years(column: str) -> str:
     """Whether a moment is one that Python, too, can hold: a single other one, and nobody can read the table there."""
-    return f"{column} AT TIME ZONE 'UTC' >= timestamp '0001-01-01' AND {column} AT TIME ZONE 'UTC' < timestamp '10000-01-01'"
+    utc = f"timezone('UTC', {column})"  # a call, as AT TIME ZONE reads back differently from version to version
+    return f"{utc} >= timestamp '0001-01-01' AND {utc} < timestamp '10000-01-01'"
 
 
+# What breaks each rule; `mlops-db adopt` looks for it, too.
+TABLE = "monitoring_metrics"
 BROKEN = {
     "metric_type is NULL": "metric_type IS NULL",
     "metric_name is NULL": "metric_name IS NULL",
@@ -374,7 +377,7 @@ def upgrade() -> None:
     # Months begin in UTC, also in a session that a caller brought.
     op.execute("SET LOCAL timezone = 'UTC'")
     op.execute("SET LOCAL datestyle = 'ISO'")
-    op.execute(stop_if_broken("monitoring_metrics", BROKEN))
+    op.execute(stop_if_broken(TABLE, BROKEN))
     op.execute(STOP_IF_NOT_ALONE)
     # The view first, as its readers have it, or both would wait for each other.
     op.execute("DROP VIEW public.v_recent_monitoring")

@@ -1,8 +1,10 @@
 """Create the functions that keep the partitions of monitoring_metrics: ahead, in months, and no longer than wanted.
 
 Why: each month needs its partition before its rows come, rows that came early or late belong into months, and the oldest
-    months are to go when they are older than somebody wants to keep them. In SQL, so that `mlops-db maintain`, pg_cron
-    (`CALL mlops_internal.maintain('90 days')`) and an Airflow task do the same.
+    months are to go when they are older than somebody wants to keep them. And rows that came past the triggers, by logical
+    replication or `pg_restore --data-only`, are of series that nobody registered, with ids that the sequences know nothing
+    of. In SQL, so that `mlops-db maintain`, pg_cron (`CALL mlops_internal.maintain('90 days')`) and an Airflow task do the
+    same.
 Locks: none. When they are called, the functions take SHARE UPDATE EXCLUSIVE on monitoring_metrics, which keeps other
     maintenance out, and then ACCESS EXCLUSIVE: for a moment to create and to drop; and while rows are moved, some 0.7
     seconds per 100,000 (docs/scaling.md), and those that stay in monitoring_metrics_earlier are read once for each month
@@ -217,6 +219,79 @@ BEGIN
 END
 $function$
 """,
+    # The next series is looked up in the key, so the rows of a series are not read. By a loop, as engines that cannot
+    # recurse over this table can take each step.
+    "missing_series(integer)": f"""
+CREATE FUNCTION mlops_internal.missing_series(at_most integer DEFAULT NULL)
+    RETURNS TABLE (model_name text, metric_type text, metric_name text)
+LANGUAGE plpgsql STABLE {FUNCTION_SETTINGS}
+AS $function$
+DECLARE
+    missing integer := 0;
+BEGIN
+    SELECT m.model_name, m.metric_type, m.metric_name INTO model_name, metric_type, metric_name
+      FROM public.monitoring_metrics AS m
+     ORDER BY m.model_name, m.metric_type, m.metric_name LIMIT 1;
+    WHILE FOUND LOOP
+        IF NOT EXISTS (SELECT FROM mlops_internal.metric_series AS s
+                        WHERE (s.model_name, s.metric_type, s.metric_name)
+                            = (missing_series.model_name, missing_series.metric_type, missing_series.metric_name)) THEN
+            RETURN NEXT;
+            missing := missing + 1;
+            EXIT WHEN missing = at_most;
+        END IF;
+        SELECT m.model_name, m.metric_type, m.metric_name INTO model_name, metric_type, metric_name
+          FROM public.monitoring_metrics AS m
+         WHERE (m.model_name, m.metric_type, m.metric_name)
+             > (missing_series.model_name, missing_series.metric_type, missing_series.metric_name)
+         ORDER BY m.model_name, m.metric_type, m.metric_name LIMIT 1;
+    END LOOP;
+END
+$function$
+""",
+    "register_missing_series()": f"""
+CREATE FUNCTION mlops_internal.register_missing_series() RETURNS bigint
+LANGUAGE sql {FUNCTION_SETTINGS}
+AS $function$
+    WITH registered AS (
+        INSERT INTO mlops_internal.metric_series (model_name, metric_type, metric_name)
+        SELECT model_name, metric_type, metric_name FROM mlops_internal.missing_series()
+            ON CONFLICT DO NOTHING RETURNING 1
+    )
+    SELECT nullif(count(*), 0) FROM registered
+$function$
+""",
+    # Of the metrics, the last month tells: no index is on their id alone.
+    "late_sequences()": f"""
+CREATE FUNCTION mlops_internal.late_sequences() RETURNS TABLE (sequence text, rows_of text)
+LANGUAGE sql STABLE {FUNCTION_SETTINGS}
+AS $function$
+    SELECT used.sequence, used.rows_of
+      FROM (VALUES ('model_versions_id_seq', 'model_versions', (SELECT max(id) FROM public.model_versions)),
+                   ('monitoring_metrics_id_seq', 'monitoring_metrics',
+                    (SELECT max(id) FROM public.monitoring_metrics WHERE timestamp >= CURRENT_TIMESTAMP - interval '1 month')),
+                   ('retraining_decisions_id_seq', 'retraining_decisions', (SELECT max(id) FROM public.retraining_decisions))
+           ) AS used (sequence, rows_of, last)
+     WHERE used.last > coalesce(pg_sequence_last_value(to_regclass('public.' || used.sequence)), 0)
+$function$
+""",
+    "advance_sequences()": f"""
+CREATE FUNCTION mlops_internal.advance_sequences() RETURNS text[]
+LANGUAGE plpgsql {FUNCTION_SETTINGS}
+AS $function$
+DECLARE
+    late record;
+    advanced text[];
+BEGIN
+    PERFORM mlops_internal.begin_maintenance();
+    FOR late IN SELECT * FROM mlops_internal.late_sequences() LOOP
+        EXECUTE format('SELECT setval(%L, max(id)) FROM public.%I', 'public.' || late.sequence, late.rows_of);
+        advanced := advanced || late.sequence;
+    END LOOP;
+    RETURN advanced;
+END
+$function$
+""",
     "maintain(interval, integer)": """
 CREATE PROCEDURE mlops_internal.maintain(keep interval DEFAULT NULL, months_ahead integer DEFAULT 3)
 LANGUAGE plpgsql
@@ -237,6 +312,10 @@ BEGIN
     COMMIT;
     SET LOCAL lock_timeout = '300ms';
     PERFORM mlops_internal.drop_partitions(keep);
+    COMMIT;
+    SET LOCAL lock_timeout = '300ms';
+    PERFORM mlops_internal.register_missing_series();
+    PERFORM mlops_internal.advance_sequences();
 END
 $procedure$
 """,
@@ -255,8 +334,13 @@ COMMENTS = {
     "FUNCTION mlops_internal.partitions_older_than(interval)": "The partitions all of whose rows are older than that.",
     "FUNCTION mlops_internal.drop_partitions(interval)": "Drop the partitions all of whose rows are older than that;"
     " returns their names, or NULL if there are none.",
-    "PROCEDURE mlops_internal.maintain(interval, integer)": "Create partitions ahead, move rows into their months and drop"
-    " what is older than keep (NULL: nothing), a transaction each.",
+    "FUNCTION mlops_internal.missing_series(integer)": "The series that rows are of, and that the catalogue lacks.",
+    "FUNCTION mlops_internal.register_missing_series()": "Enter them; returns how many, or NULL if none is missing.",
+    "FUNCTION mlops_internal.late_sequences()": "The sequences that would give ids that rows have already.",
+    "FUNCTION mlops_internal.advance_sequences()": "Let them go on after the rows; returns their names, or NULL if none is"
+    " late.",
+    "PROCEDURE mlops_internal.maintain(interval, integer)": "Create partitions ahead, move rows into their months, drop what"
+    " is older than keep (NULL: nothing), a transaction each; then register missing series and advance late sequences.",
 }
 
 

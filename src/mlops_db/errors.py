@@ -5,8 +5,10 @@ through its own failure line; a Python caller catches the class. Anything else t
 """
 
 import os
+import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 
 
 class MlopsDbError(Exception):
@@ -23,7 +25,8 @@ class MlopsDbError(Exception):
 
     def __init__(self, message: str, *, hint: str) -> None:
         """Take the two lines that the user is to read."""
-        super().__init__(printable(message))
+        # A URL that somebody put where none belongs is shown, but for what may be its password.
+        super().__init__(printable(re.sub(r"(postgres[\w+]*://)\S+|(?<=://)\S*@", r"\1...", message)))
         self.hint = printable(hint)
 
 
@@ -32,8 +35,20 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def alembic(arguments: str) -> str:
+    """How a command of Alembic's is typed here: `alembic` itself has to find an alembic.ini."""
+    finds_one = os.environ.get("ALEMBIC_CONFIG") or Path("alembic.ini").exists()
+    return f"{'' if finds_one else 'mlops-db '}alembic {arguments}"
+
+
 class SettingsError(MlopsDbError):
     """An environment variable, or `.env`, holds what cannot be used; the message names it."""
+
+
+class UsageError(SettingsError):
+    """The command line is wrong."""
+
+    exit_code = 64  # sysexits.h: EX_USAGE; argparse's own 2 means here that the server cannot be reached
 
 
 class MissingExtraError(MlopsDbError):
@@ -81,13 +96,23 @@ class DatabaseNameError(SettingsError):
 class UnknownRevisionError(MlopsDbError):
     """`alembic_version` names a revision that this checkout does not have."""
 
-    def __init__(self, revision: str, target: str) -> None:
-        """Take the revision and where it was found."""
+    def __init__(self, revision: str, target: str, *, beside: Sequence[str] = ()) -> None:
+        """Take the revision, where it was found, and the revisions that were found beside it."""
+        at = f"revision {' and '.join(beside)}, and beside it at {revision!r}" if beside else f"revision {revision!r}"
+        deleting = f" DELETE FROM public.alembic_version WHERE version_num = '{revision}';" if beside else ""
         super().__init__(
-            f"{target} is at revision {revision!r}, which this checkout does not have; nothing was changed",
+            f"{target} is at {at}, which this checkout does not have; nothing was changed",
             hint="Either a newer checkout migrated it: update this one. Or another tool (Airflow, MLflow) owns it: "
-            "set MLOPS_DB_NAME to a database of its own.",
+            f"set MLOPS_DB_NAME to a database of its own.{' If neither is true:' if deleting else ''}{deleting}",
         )
+
+
+class RevisionFilesError(MlopsDbError):
+    """The files of the revisions contradict each other, or one cannot be read; the message names them."""
+
+
+class RecordedRevisionError(MlopsDbError):
+    """No run leaves `alembic_version` as it is: its rows overlap, or there is none and remains of revisions are."""
 
 
 class UnmanagedDatabaseError(MlopsDbError):
@@ -103,6 +128,20 @@ class UnmanagedDatabaseError(MlopsDbError):
         )
 
 
+class LostRecordError(UnmanagedDatabaseError):
+    """The tables are there, but no revision is recorded, although runs made them: the record was lost."""
+
+    def __init__(self, tables: Iterable[str], target: str, *, at: str, instead: str = "") -> None:
+        """Take the tables, where they are, where runs have left them, and what to do if that is not so any more."""
+        MlopsDbError.__init__(
+            self,
+            f"{target} has {', '.join(tables)}, but no revision in alembic_version any more, where runs have recorded "
+            "some; nothing was changed",
+            hint=f"If it is at revision {at}, run `alembic stamp {at}`; then `mlops-db check` tells whether it is."
+            + instead,
+        )
+
+
 class NotAdoptableError(MlopsDbError):
     """The database cannot be taken under Alembic as it is."""
 
@@ -113,7 +152,7 @@ class BehindHeadError(MlopsDbError):
     def __init__(self, current: str | None, target: str) -> None:
         """Take the revision that the database is at, None before the first one."""
         at = f"is at revision {current}, not at head" if current else "has no tables yet"
-        super().__init__(f"{target} {at}", hint="Run `alembic upgrade head`.")
+        super().__init__(f"{target} {at}", hint=f"Run `{alembic('upgrade head')}`.")
 
 
 class DriftedError(MlopsDbError):
@@ -220,11 +259,13 @@ class CallersTransactionError(MlopsDbError):
 class InterruptedRunError(MlopsDbError):
     """Control-C, on Alembic's command line."""
 
+    exit_code = 130
+
     def __init__(self) -> None:
         """Need nothing: there is only one thing to say."""
         super().__init__(
             "interrupted; the revision that ran is rolled back, those before it are done",
-            hint="The same command goes on where it stopped; `alembic current` says where that is.",
+            hint=f"The same command goes on where it stopped; `{alembic('current')}` says where that is.",
         )
 
 
@@ -386,11 +427,12 @@ def exit_code_of(command: Callable[[], int]) -> int:
     """Run `command` as a process should: its exit code, with an `MlopsDbError` told on standard error.
 
     Control-C ends with 130, as shells expect of SIGINT. A reader that went away (`mlops-db status | head -1`) is no
-    error. Characters that the terminal's encoding lacks are replaced instead of failing.
+    error. Characters that the terminal's encoding lacks are replaced instead of failing. A line goes out when it is
+    printed, in a pipe, too: what standard error says next comes after it.
     """
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")
+            stream.reconfigure(errors="replace", line_buffering=True)
     try:
         try:
             code = command()

@@ -33,6 +33,7 @@ _VARIABLES = (
     "POSTGRES_PASSWORD_FILE",
     "MLOPS_DB_NAME",
     "MLOPS_DATABASE_URL",
+    "MLOPS_OWNER_ROLE",
     "MLOPS_ENV",
     "MLOPS_LOCK_WAIT",
     "MLOPS_LOCK_TIMEOUT",
@@ -55,12 +56,14 @@ class Settings:
     Attributes:
         host: host name, address or socket directory, or `embedded` for the pip-installed server.
         port: TCP port, or the number in a socket's file name.
-        user: role that connects, and that owns the database when we create it.
+        user: role that connects.
         password: None leaves it to libpq (PGPASSWORD, PGPASSFILE, peer authentication). Never part of a repr.
         database: name of the database, as PostgreSQL stores it: no quotes, no case folding.
         environment: `development` or `production`.
         parameters: further connection parameters of libpq, from MLOPS_DATABASE_URL's query. Never part of a repr,
             because sslpassword is one of them.
+        owner_role: role whose rights every command but a job's has, and that owns what they make, as PostgreSQL stores
+            its name; None for the one that connects.
         lock_wait: how long a migration run waits for another one to end, in milliseconds, as the three that follow.
         lock_timeout: how long one statement of a revision may wait for a lock.
         statement_timeout: how long one statement of a revision may take.
@@ -81,6 +84,7 @@ class Settings:
     database: str = "mlops"
     environment: str = "development"
     parameters: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)
+    owner_role: str | None = None
     lock_wait: int = 60_000
     lock_timeout: int = 1_000
     statement_timeout: int = 30_000
@@ -113,6 +117,7 @@ class Settings:
             else checked_database_name(given.get("MLOPS_DB_NAME", cls.database)),
             environment=_environment(given.get("MLOPS_ENV") or cls.environment),
             parameters=MappingProxyType(url),
+            owner_role=_role(given["MLOPS_OWNER_ROLE"], "MLOPS_OWNER_ROLE") if "MLOPS_OWNER_ROLE" in given else None,
             lock_wait=_duration(given, "MLOPS_LOCK_WAIT", cls.lock_wait),
             lock_timeout=_duration(given, "MLOPS_LOCK_TIMEOUT", cls.lock_timeout),
             statement_timeout=_duration(given, "MLOPS_STATEMENT_TIMEOUT", cls.statement_timeout),
@@ -154,6 +159,29 @@ def checked_database_name(name: str, variable: str = "MLOPS_DB_NAME") -> str:
             hint="Choose a shorter name; letters outside ASCII take two to four bytes each.",
         )
     _refuse_ends(name, variable)
+    return name
+
+
+def _role(name: str, variable: str) -> str:
+    """Return `name` if a role can have it; PostgreSQL keeps some names for itself, as they are written here."""
+    if not name:
+        raise SettingsError(
+            f"{variable} is empty", hint="Unset it for the role that connects, or name a role that it is a member of."
+        )
+    if name in ("none", "public") or name.startswith("pg_"):
+        raise SettingsError(
+            f"{variable} is {name!r}, a name that PostgreSQL keeps for itself", hint="Name a role of your own."
+        )
+    size = len(name.encode())
+    if size > MAX_NAME_BYTES:
+        raise SettingsError(
+            f"{variable} is {size} bytes long; PostgreSQL takes at most {MAX_NAME_BYTES}",
+            hint="Name it as pg_roles does; letters outside ASCII take two to four bytes each.",
+        )
+    if any(unicodedata.category(character) == "Cc" for character in name):
+        raise SettingsError(
+            f"{variable} holds a control character: {name!r}", hint="Name it as pg_roles does, without quotes."
+        )
     return name
 
 

@@ -5,19 +5,21 @@ import subprocess
 import time
 from argparse import Namespace
 from collections.abc import Iterator
+from itertools import takewhile
+from pathlib import Path
 from typing import Protocol
 
 import pytest
 
 from mlops_db.cli.check import run
 from mlops_db.errors import exit_code_of
-from mlops_db.inspection.drift import SCRATCH_PREFIX, STALE_AFTER_S, scratch_database
+from mlops_db.inspection.scratch import SCRATCH_PREFIX, STALE_AFTER_S, scratch_database
 from mlops_db.migration.commands import upgrade
-from mlops_db.schema.revisions import revisions
+from mlops_db.revisions.graph import revisions
 from support.database import ROOT, SCRIPTS, TIMEOUT_S, Database
 from support.process import SECRET, told
 from support.snapshot import everything
-from support.versions import wait_until
+from support.versions import Checkout, wait_until
 
 HEAD = revisions()[-1].id
 OWNER = "mlops_test_owner"
@@ -97,6 +99,53 @@ def test_each_difference_is_one_line_and_nothing_changes(drifted: Database) -> N
     assert scratch_databases(drifted) == []
 
 
+CHANGED = "DROP VIEW v_model_timeline; CREATE VIEW v_model_timeline AS SELECT id, f1_score FROM model_versions;"
+
+
+def test_of_a_text_of_several_lines_a_diff_is_below_the_line(head: Database, in_process: InProcess) -> None:
+    head.psql(CHANGED)
+    head.query("COMMENT ON TABLE model_versions IS E'two\nlines \x1b[31m'")
+
+    lines = in_process(head).stdout.splitlines()
+
+    table, view = (
+        lines.index("table public.model_versions: comment differs"),
+        lines.index("view public.v_model_timeline: definition differs"),
+    )
+    assert lines[table + 1 : table + 4] == ["    --- expected", "    +++ found", "    @@ -1 +1,2 @@"]
+    assert lines[table + 5 : table + 7] == ["    +two", r"    +lines \x1b[31m"]
+    diff = list(takewhile(lambda line: line.startswith("    "), lines[view + 1 :]))
+    assert diff[:2] == ["    --- expected", "    +++ found"]
+    assert any(line.startswith("    -") and "previous_version" in line for line in diff)
+    told = [line for line in lines if not line.startswith("    ")]
+    assert told[-1].endswith(f": {len(told) - 1} differences")
+
+
+def test_with_sql_only_statements_are_on_standard_output(head: Database, in_process: InProcess) -> None:
+    head.psql(CHANGED)
+
+    done = in_process(head, sql=True)
+
+    assert "    --- expected" in done.stderr.splitlines()
+    assert "--- expected" not in done.stdout
+    head.psql(done.stdout)
+    assert in_process(head).returncode == 0
+
+
+def test_what_nothing_converts_is_by_hand(head: Database, in_process: InProcess) -> None:
+    head.psql("""
+        DROP VIEW v_decision_history;
+        ALTER TABLE retraining_decisions DROP CONSTRAINT retraining_decisions_created_at_check,
+            ALTER created_at DROP DEFAULT, ALTER created_at TYPE boolean USING true;
+    """)
+
+    script = in_process(head, sql=True).stdout
+
+    (line,) = [line for line in script.splitlines() if "does not convert" in line]
+    assert line.startswith("-- by hand: column public.retraining_decisions.created_at should be created_at timestamp")
+    assert line.endswith("; PostgreSQL does not convert boolean to it")
+
+
 def test_the_printed_statements_repair_it(drifted: Database, in_process: InProcess) -> None:
     """Only statements are on standard output, as in `mlops-db check --sql > repair.sql`."""
     rows = drifted.query("TABLE model_versions")
@@ -119,7 +168,7 @@ def test_without_drift_there_is_nothing_to_repair(head: Database, in_process: In
 
 
 def test_what_would_lose_rows_is_printed_and_not_run(head: Database, in_process: InProcess) -> None:
-    head.psql("CREATE TABLE mine (id integer PRIMARY KEY); ALTER TABLE model_versions ADD extra integer DEFAULT 5;")
+    head.psql("CREATE TABLE mlops_internal.mine (); ALTER TABLE model_versions ADD extra integer DEFAULT 5;")
     before = everything(head)
     done = in_process(head, sql=True)
     head.psql(done.stdout)
@@ -127,7 +176,7 @@ def test_what_would_lose_rows_is_printed_and_not_run(head: Database, in_process:
 
     prefix = "-- loses data, so it is yours to uncomment: "
     assert {line for line in done.stdout.splitlines() if line.startswith(prefix)} == {
-        f"{prefix}DROP TABLE public.mine;",
+        f"{prefix}DROP TABLE mlops_internal.mine;",
         f"{prefix}ALTER TABLE public.model_versions DROP COLUMN extra;",
     }
     head.psql(done.stdout.replace(prefix, ""))
@@ -185,10 +234,38 @@ def owner(head: Database) -> Iterator[dict[str, str]]:
     head.query(f"DROP ROLE {OWNER}")
 
 
-def test_a_role_that_may_not_create_databases_is_told_whom_to_ask(head: Database, owner: dict[str, str]) -> None:
+@pytest.fixture
+def edited(tmp_path: Path) -> dict[str, str]:
+    """What lets a command use other revisions than those of the snapshot: one of them was edited."""
+    checkout = Checkout(tmp_path)
+    (first,) = checkout.ini.parent.glob("migrations/versions/0001_*.py")
+    first.write_text(first.read_text(encoding="utf-8") + "# edited\n", encoding="utf-8")
+    return {"ALEMBIC_CONFIG": str(checkout.ini)}
+
+
+def test_no_database_is_made_and_none_needs_to_be_allowed(head: Database, owner: dict[str, str]) -> None:
+    head.query("COMMENT ON TABLE model_versions IS 'by hand'")
+    before = everything(head)
     done = head.run("mlops-db", "check", **owner)
-    told(done, OWNER, "scratch database", "CREATEDB")
+    assert "table public.model_versions: comment: expected " in done.stdout
+    assert (done.returncode, done.stderr) == (1, "")
+    assert everything(head) == before
+
+
+def test_with_edited_revisions_a_role_that_may_not_create_databases_is_told_whom_to_ask(
+    head: Database, owner: dict[str, str], edited: dict[str, str], in_process: InProcess
+) -> None:
+    done = in_process(head, **owner, **edited)
+    told(done, OWNER, "scratch database", "CREATEDB", "`mlops-db docs`")
     assert done.returncode == 1
+
+
+def test_with_edited_revisions_a_scratch_database_tells(
+    drifted: Database, edited: dict[str, str], in_process: InProcess
+) -> None:
+    by_snapshot, by_scratch = in_process(drifted), in_process(drifted, **edited)
+    assert (by_scratch.returncode, by_scratch.stdout, by_scratch.stderr) == (1, by_snapshot.stdout, "")
+    assert scratch_databases(drifted) == []
 
 
 def test_a_role_that_may_not_read_the_revision_is_told_so(
@@ -198,12 +275,12 @@ def test_a_role_that_may_not_read_the_revision_is_told_so(
     told(in_process(head, **owner), "permission denied", "alembic_version")
 
 
-def stopped_halfway(database: Database) -> "subprocess.Popen[str]":
+def stopped_halfway(database: Database, edited: dict[str, str]) -> "subprocess.Popen[str]":
     """A check that is stopped while it fills its scratch database."""
     for _ in range(ATTEMPTS):
         process = subprocess.Popen(
             [SCRIPTS / "mlops-db", "check"],
-            env=database.environment,
+            env=database.environment | edited,
             cwd=ROOT,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -224,8 +301,10 @@ def connected(database: Database) -> bool:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_an_interrupted_check_drops_its_scratch_database(head: Database, number: signal.Signals, code: int) -> None:
-    process = stopped_halfway(head)
+def test_an_interrupted_check_drops_its_scratch_database(
+    head: Database, edited: dict[str, str], number: signal.Signals, code: int
+) -> None:
+    process = stopped_halfway(head, edited)
     process.send_signal(number)
     process.send_signal(signal.SIGCONT)
     out, err = process.communicate(timeout=TIMEOUT_S)
@@ -234,8 +313,10 @@ def test_an_interrupted_check_drops_its_scratch_database(head: Database, number:
     assert scratch_databases(head) == []
 
 
-def test_what_a_killed_check_leaves_goes_with_the_first_check_after_an_hour(head: Database) -> None:
-    process = stopped_halfway(head)
+def test_what_a_killed_check_leaves_goes_with_the_first_check_after_an_hour(
+    head: Database, edited: dict[str, str]
+) -> None:
+    process = stopped_halfway(head, edited)
     process.kill()
     process.communicate(timeout=TIMEOUT_S)
     (left,) = scratch_databases(head)

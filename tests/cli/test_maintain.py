@@ -144,6 +144,7 @@ def test_a_time_that_is_none_is_refused(head: Database, keep: str) -> None:
     done = head.run("mlops-db", "maintain", f"--keep={keep}")
 
     told(done, "--keep", "90d")
+    assert done.returncode == 64
 
 
 def test_a_database_behind_head_is_refused(empty: Database) -> None:
@@ -197,3 +198,25 @@ def test_the_longest_time_keeps_everything(head: Database) -> None:
 
     assert "to drop" not in head.run("mlops-db", "maintain", "--dry-run", "--keep", "9999y").stdout
     assert "dropped" not in head.run("mlops-db", "maintain", "--keep", "9999y").stdout
+
+
+def test_what_came_past_the_triggers_is_made_good(head: Database) -> None:
+    head.query("SET session_replication_role = replica")
+    head.query(
+        "INSERT INTO monitoring_metrics (id, metric_type, metric_name) VALUES (9, 'drift', 'a'), (8, 'drift', 'b')"
+    )
+
+    dry = head.run("mlops-db", "maintain", "--dry-run")
+    done = head.run("mlops-db", "maintain")
+    again = head.run("mlops-db", "maintain", "--dry-run")
+
+    assert [line.split() for line in dry.stdout.splitlines()[:-1]] == [
+        ["action", "name", "rows", "size"],
+        ["register", "metric_series", "2"],
+        ["advance", "monitoring_metrics_id_seq"],
+    ]
+    assert dry.stdout.endswith(": 2 series to register, 1 to advance. Nothing was changed (--dry-run).\n")
+    assert done.stderr.splitlines() == ["register metric_series", "advance monitoring_metrics_id_seq"]
+    assert done.stdout == f"{head.settings.target}: 2 series registered, 1 sequence advanced.\n"
+    assert again.stdout == f"{head.settings.target}: nothing to do. Nothing was changed (--dry-run).\n"
+    assert head.value("SELECT count(*) FROM v_recent_monitoring") == 2

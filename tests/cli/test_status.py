@@ -12,9 +12,10 @@ from alembic import command
 from psycopg import sql
 
 from mlops_db.migration.commands import alembic_config
-from mlops_db.schema.revisions import revisions
+from mlops_db.revisions.graph import revisions
 from support.database import SCRIPTS, TIMEOUT_S, Database
 from support.process import SECRET
+from support.versions import another_session
 
 TABLES = ["model_versions", "monitoring_metrics", "retraining_decisions"]
 VIEWS = ["v_decision_history", "v_model_timeline", "v_recent_monitoring"]
@@ -81,6 +82,7 @@ def test_json_at_head_holds_the_same_for_machines(head: Database) -> None:
         "pending": [],
         "state": "head",
         "everybody_may_create": head.value("SELECT has_schema_privilege('public', 'public', 'CREATE')"),
+        "upkeep": [],
     }
     assert list(objects) == TABLES + VIEWS
     assert {name: item["kind"] for name, item in objects.items()} == dict.fromkeys(TABLES, "table") | dict.fromkeys(
@@ -206,3 +208,68 @@ def test_a_name_that_looks_like_markup_is_shown_as_it_is(empty: Database, name: 
         empty.connection.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(name)))
     assert code == 1
     assert f"/{name}" in shown
+
+
+# What cannot be counted
+
+
+def replace_views(database: Database, **conditions: str) -> None:
+    for name, condition in conditions.items():
+        database.query(f"DROP VIEW {name}")
+        database.query(f"CREATE VIEW {name} AS SELECT 1 AS one WHERE {condition}")
+
+
+def fails_with(database: Database, kind: str) -> str:
+    """The name of a function that fails in that way, and says what time it has."""
+    database.query(f"""
+        CREATE FUNCTION {kind}_fault() RETURNS boolean LANGUAGE plpgsql AS $$
+        BEGIN RAISE {kind} USING MESSAGE = 'a {kind}, with ' || current_setting('statement_timeout'); END $$
+    """)
+    return f"{kind}_fault()"
+
+
+def test_all_counts_together_have_two_seconds(head: Database) -> None:
+    asleep = "pg_sleep(600) IS NOT NULL"
+    replace_views(head, v_decision_history=asleep, v_model_timeline=asleep)
+    replace_views(head, v_recent_monitoring=fails_with(head, "raise_exception"))
+
+    code, status = status_json(head)
+
+    objects = {item["name"]: item for item in status["objects"]}  # type: ignore[attr-defined]
+    assert (code, status["state"]) == (0, "head")
+    assert [objects[name]["rows"] for name in TABLES + VIEWS] == [0, 0, 0, None, None, None]
+    # Two have slept for as long as they were let: half of the time, and a quarter.
+    left = re.search(r"with (\d+)ms$", objects["v_recent_monitoring"]["uncounted"])
+    assert left
+    assert int(left[1]) <= 2000 / 8
+
+
+def test_whatever_fails_is_told_with_its_object_and_the_rest_is_counted(head: Database) -> None:
+    head.query("INSERT INTO model_versions (mlflow_run_id, model_version) VALUES ('a', '1')")
+    replace_views(
+        head,
+        v_decision_history=fails_with(head, "disk_full"),
+        v_model_timeline=fails_with(head, "data_corrupted"),
+        v_recent_monitoring=fails_with(head, "out_of_memory"),
+    )
+    with another_session(head, "a writer", "LOCK TABLE retraining_decisions"):
+        done = head.run("mlops-db", "status")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.search(r"^model_versions +table +1 ", done.stdout, re.MULTILINE)
+    assert re.search(r"^retraining_decisions +table +not counted$", done.stdout, re.MULTILINE)
+    for name, kind in zip(VIEWS, ("disk_full", "data_corrupted", "out_of_memory"), strict=True):
+        assert re.search(rf"^{name} +view +not counted$", done.stdout, re.MULTILINE)
+        assert f"\n{name} was not counted: a {kind}, with " in done.stdout
+    assert "\nretraining_decisions was not counted: canceling statement due to lock timeout\n" in done.stdout
+
+
+def test_what_came_past_the_triggers_is_told(head: Database) -> None:
+    head.query("SET session_replication_role = replica")
+    head.query("INSERT INTO monitoring_metrics (id, metric_type, metric_name) VALUES (9, 'drift', 'psi')")
+
+    done = head.run("mlops-db", "status")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    told = "would register series of monitoring_metrics that v_recent_monitoring lacks, and advance sequences"
+    assert f"\nupkeep    `mlops-db maintain` {told} whose next ids are taken\n" in done.stdout

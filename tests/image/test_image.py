@@ -15,7 +15,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from mlops_db.schema.revisions import revisions
+from mlops_db.revisions.graph import revisions
 from support.checkout import copy_checkout
 from support.cluster import embedded_programs, start, stop, throwaway_cluster
 from support.image import Image, builder

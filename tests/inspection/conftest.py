@@ -8,7 +8,7 @@ from psycopg2 import sql
 
 from mlops_db.inspection.catalogue import read_catalogue
 from mlops_db.migration.commands import upgrade
-from mlops_db.schema.revisions import BASELINE
+from mlops_db.revisions.graph import BASELINE
 from mlops_db.server.connection import connect
 from mlops_db.settings import Settings
 from support.drifts import ANALYST, ODD_ROLE, SCHEMA

@@ -12,7 +12,7 @@ import pytest
 
 from mlops_db.errors import MissingExtraError, NotPermittedError, ServerUnreachableError
 from mlops_db.inspection.revisions import CHECKS, Report, check_revisions
-from mlops_db.schema.revisions import BASELINE
+from mlops_db.revisions.graph import BASELINE
 from mlops_db.settings import Settings
 from support.database import ROOT, SCRIPTS
 from support.revision_project import add_revision, copied_project, empty_project, source, versions

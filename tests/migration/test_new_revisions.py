@@ -9,7 +9,7 @@ import pytest
 from alembic import command
 
 from mlops_db.migration.commands import alembic_config, run_command
-from mlops_db.schema.revisions import revisions
+from mlops_db.revisions.graph import revisions
 from mlops_db.settings import Settings
 from support.database import ROOT, Database, clean_environment
 from support.database import run_command as run_process
@@ -117,14 +117,20 @@ def test_any_message_makes_a_file_that_is_clean(copy: Path, message: str, title:
 
 
 def test_what_autogenerate_writes_is_clean_and_runs(head: Database, copy: Path) -> None:
-    head.query("CREATE VIEW extra AS SELECT 'it''s at :noon \\ 100 %' AS a")
+    sql = "CREATE VIEW extra AS SELECT 'it''s at :noon \\ 100 %' AS a"
+    (copy / "migrations" / "versions" / f"{NEXT}_extra.py").write_text(
+        f"from alembic import op\nfrom sqlalchemy import DDL\n\nrevision, down_revision = '{NEXT}', '{HEAD}'\n"
+        f"def upgrade():\n    op.execute(DDL({sql.replace('%', '%%')!r}))\n",
+        encoding="utf-8",
+    )
+    run_command(command.upgrade, alembic_config(head.settings, ini=copy / "alembic.ini"), "head")
     head.query("ALTER TABLE model_versions ADD extra integer")
     head.query("DROP VIEW v_model_timeline")
 
     done = head.run("alembic", "revision", "--autogenerate", "-m", "Bring it back", cwd=copy)
 
     assert done.returncode == 0, done.stdout + done.stderr
-    (file,) = (copy / "migrations" / "versions").glob(f"{NEXT}_*.py")
+    (file,) = (copy / "migrations" / "versions").glob("*_bring_it_back.py")
     assert_clean(file)
     assert "# ###" not in file.read_text(encoding="utf-8")
     config = alembic_config(head.settings, ini=copy / "alembic.ini")

@@ -12,7 +12,7 @@ from sqlalchemy.pool import NullPool
 
 from mlops_db.migration.commands import downgrade, upgrade
 from mlops_db.migration.lock import RUN_LOCK
-from mlops_db.schema.revisions import revisions
+from mlops_db.revisions.graph import revisions
 from mlops_db.server.connection import connect
 from support.database import ROOT, SCRIPTS, TIMEOUT_S, Database
 from support.versions import Checkout, another_session, event, history_of, refused, revision_of, sql

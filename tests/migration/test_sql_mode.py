@@ -8,7 +8,7 @@ from alembic import command
 from mlops_db.migration import commands
 from mlops_db.migration.commands import alembic_config
 from mlops_db.migration.history import read_history
-from mlops_db.schema.revisions import revisions
+from mlops_db.revisions.graph import revisions
 from support.database import Database, clean_environment, client, run_command
 
 HEAD = revisions()[-1].id

@@ -1,4 +1,4 @@
-"""What mlops_db.schema.revisions, and the readers of `alembic history`, take for granted about every revision file."""
+"""What mlops_db.revisions.graph, and the readers of `alembic history`, take for granted about every revision file."""
 
 import ast
 import re
@@ -9,7 +9,7 @@ import pytest
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
-from mlops_db.schema.revisions import revisions
+from mlops_db.revisions.graph import revisions
 from support.database import ROOT
 
 # All of them, whatever their name: one that the scheme misses would be invisible to `mlops-db status`.

@@ -518,3 +518,73 @@ def test_who_may_not_write_metrics_cannot_keep_others_from_maintaining_them(head
             # The advisory lock that such a wait could be for.
             theirs.execute("SELECT pg_advisory_lock(hashtextextended('mlops_db.maintenance', 0))")
             head.query("CALL mlops_internal.maintain()")
+
+
+# What came past the triggers: a copy by logical replication, or loaded with session_replication_role = replica
+
+SERIES = "SELECT model_name, metric_type, metric_name FROM mlops_internal.metric_series ORDER BY 1, 2, 3"
+
+
+@pytest.fixture
+def copied(head: Database) -> Database:
+    """Rows of five series in several months, whose triggers did not fire, and whose ids no sequence gave."""
+    head.query("SET session_replication_role = replica")
+    head.query(f"""
+        INSERT INTO monitoring_metrics (id, model_name, timestamp, metric_type, metric_name, metric_value)
+        SELECT 4000000000 + n, 'm' || n % 2, {MONTH} - n * interval '10 days', 'drift', 'f' || n % 5, n
+          FROM generate_series(0, 29) AS n
+    """)
+    head.query("INSERT INTO model_versions (id, mlflow_run_id, model_version) VALUES (77, 'run', '1')")
+    head.query("INSERT INTO retraining_decisions (id, action) VALUES (5, 'reject')")
+    head.query("RESET session_replication_role")
+    return head
+
+
+def test_series_that_no_trigger_saw_are_registered_and_what_was_expected_of_others_stays(copied: Database) -> None:
+    copied.query(
+        "INSERT INTO mlops_internal.metric_series (model_name, metric_type, metric_name, expected_interval)"
+        " VALUES ('m0', 'drift', 'f0', '1 hour'), ('gone', 'drift', 'psi', '2 hours')"
+    )
+    wanted = [("gone", "drift", "psi"), *((f"m{m}", "drift", f"f{f}") for m in range(2) for f in range(5))]
+    assert len(copied.query("SELECT FROM v_recent_monitoring")) < 10
+
+    copied.query("CALL mlops_internal.maintain()")
+
+    assert copied.query(SERIES) == wanted
+    assert copied.query(
+        "SELECT model_name, expected_interval FROM mlops_internal.metric_series"
+        " WHERE expected_interval IS NOT NULL ORDER BY 1"
+    ) == [("gone", timedelta(hours=2)), ("m0", timedelta(hours=1))]
+    assert {name for (name,) in copied.query("SELECT metric_name FROM v_recent_monitoring")} >= {
+        f"f{f}" for f in range(5)
+    }
+    assert copied.value("SELECT mlops_internal.register_missing_series()") is None
+
+
+def test_series_are_found_without_reading_their_rows(copied: Database) -> None:
+    assert copied.value("SELECT mlops_internal.register_missing_series()") == 10
+    copied.query(f"INSERT INTO monitoring_metrics (timestamp, metric_type, metric_name) SELECT {MONTH}, 'drift', 'f1'"
+                 " FROM generate_series(1, 20000)")  # fmt: skip
+    copied.query("ANALYZE monitoring_metrics")
+
+    with copied.connection.transaction():
+        copied.query("SELECT * FROM mlops_internal.missing_series()")
+        rows = copied.value("SELECT coalesce(sum(seq_tup_read + coalesce(idx_tup_fetch, 0)), 0)"
+                            " FROM pg_stat_xact_user_tables WHERE relname ~ '^monitoring_metrics'")  # fmt: skip
+    assert rows < 500
+
+
+def test_the_next_ids_are_not_those_of_rows_that_are_there(copied: Database) -> None:
+    late = "SELECT rows_of FROM mlops_internal.late_sequences() ORDER BY 1"
+    assert copied.query(late) == [("model_versions",), ("monitoring_metrics",), ("retraining_decisions",)]
+
+    copied.query("CALL mlops_internal.maintain()")
+
+    assert copied.query(late) == []
+    assert copied.value("INSERT INTO retraining_decisions (action) VALUES ('reject') RETURNING id") == 6
+    assert (
+        copied.value("INSERT INTO model_versions (mlflow_run_id, model_version) VALUES ('b', '2') RETURNING id") == 78
+    )
+    add(copied, 0)
+    assert copied.value("SELECT max(id) FROM monitoring_metrics") == 4000000030
+    assert copied.value("SELECT mlops_internal.advance_sequences()") is None

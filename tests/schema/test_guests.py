@@ -19,8 +19,8 @@ from sqlalchemy.pool import NullPool
 from mlops_db import DatabaseManager
 from mlops_db.errors import NotPermittedError, RefusedError
 from mlops_db.migration import commands
+from mlops_db.revisions.graph import BASELINE
 from mlops_db.schema.guests import REVOKE_CREATE
-from mlops_db.schema.revisions import BASELINE
 from mlops_db.server.connection import connect
 from support.database import Database
 from support.process import told

@@ -46,7 +46,6 @@ def test_alembic_check_finds_head_and_metadata_equal(head: Database) -> None:
         ("ALTER TABLE model_versions DROP COLUMN f1_score CASCADE", "add_column", "f1_score"),
         ("ALTER TABLE model_versions ADD COLUMN extra text", "remove_column", "extra"),
         ("CREATE INDEX extra ON model_versions (status)", "remove_index", "extra"),
-        ("CREATE TABLE extra (id int)", "remove_table", "extra"),
         ("DROP TABLE retraining_decisions CASCADE", "add_table", "retraining_decisions"),
     ],
 )

@@ -171,6 +171,19 @@ def test_a_parameter_that_libpq_refuses_is_told_in_its_words(empty: Database) ->
     told(done, "sslmode")
 
 
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"PGSSLMODE": "maybe"},
+        {"PGTARGETSESSIONATTRS": "first"},
+        {"PGSERVICE": "nowhere"},
+        {"PGSSLMODE": "verify-full", "PGSSLROOTCERT": "system", "PGSSLMINPROTOCOLVERSION": "TLSv9"},
+    ],
+)
+def test_what_libpq_cannot_use_is_not_told_as_a_server_that_is_away(variables: dict[str, str], empty: Database) -> None:
+    told(empty.run("mlops-db", "status", **variables, POSTGRES_HOST="localhost"), "libpq cannot use a setting", "PG...")
+
+
 def test_the_urls_options_reach_the_server_through_alembic_too(empty: Database) -> None:
     read_only = replace(empty.settings, parameters={"options": "-c default_transaction_read_only=on"})
     with pytest.raises(CommandError, match=r"read-only transaction\nHint: .*primary") as caught:

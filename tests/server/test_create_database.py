@@ -232,6 +232,53 @@ def test_template1_serves_where_the_maintenance_database_lets_nobody_in(server: 
     assert (done.returncode, done.stdout, done.stderr) == (0, created(name), "")
 
 
+@pytest.fixture
+def closed_server(server: Server) -> Server:
+    """One that lets nobody but superusers into the databases that are there before ours."""
+    for name in ("postgres", "template1"):
+        server.run_sql("REVOKE CONNECT ON DATABASE {} FROM PUBLIC", name)
+        server.cleanup.callback(server.run_sql, "GRANT CONNECT ON DATABASE {} TO PUBLIC", name)
+    return server
+
+
+def test_one_that_exists_is_completed_without_any_other_database(closed_server: Server) -> None:
+    role = closed_server.role("mlops_test_creator", "CREATEDB")
+    name = closed_server.will_hold("mlops_test_half")
+    closed_server.run_sql("CREATE DATABASE {} OWNER {} ENCODING 'UTF8' TEMPLATE template0", name, "mlops_test_creator")
+
+    done = closed_server.create(name, **role)
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, there(name), "")
+    assert closed_server.facts(name)[2] == ["TimeZone=UTC"]
+
+
+def test_one_that_is_missing_and_cannot_be_created_from_anywhere_is_told(closed_server: Server) -> None:
+    role = closed_server.role("mlops_test_creator", "CREATEDB")
+    name = closed_server.will_hold("mlops_test_missing")
+
+    done = closed_server.create(name, **role)
+
+    assert done.returncode == 1
+    told(
+        done,
+        f'database "{name}" does not exist',
+        'permission denied for database "postgres"',
+        f'CREATE DATABASE "{name}" OWNER "mlops_test_creator"',
+    )
+
+
+def test_ten_at_once_complete_one(server: Server) -> None:
+    name = server.will_hold("mlops_test_half")
+    server.run_sql("CREATE DATABASE {} TEMPLATE template0", name)
+    command = [SCRIPTS / "mlops-db", "create"]
+    environment = server.database.environment | {"MLOPS_DB_NAME": name}
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "encoding": "utf-8"}
+    rush = [subprocess.Popen(command, env=environment, **pipes) for _ in range(10)]
+
+    assert [process.communicate(timeout=TIMEOUT_S)[0] for process in rush] == [there(name)] * 10
+    assert server.facts(name)[2] == ["TimeZone=UTC"]
+
+
 def test_a_database_that_takes_no_connections_is_told_apart_from_a_missing_one(server: Server) -> None:
     name = server.will_hold("mlops_test_closed")
     server.run_sql("CREATE DATABASE {} ALLOW_CONNECTIONS false", name)

@@ -65,9 +65,9 @@ def embedded_programs() -> Path:
 
 
 @contextmanager
-def throwaway_cluster(programs: Path) -> Iterator[Path]:
+def throwaway_cluster(programs: Path, **settings: str) -> Iterator[Path]:
     """Start a server for the time of the block; gives the folder of its socket. Port 5432, superuser postgres."""
-    folder = new_cluster(programs)
+    folder = new_cluster(programs, **settings)
     start(programs, folder)
     try:
         yield folder
@@ -76,19 +76,20 @@ def throwaway_cluster(programs: Path) -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
-def new_cluster(programs: Path) -> Path:
-    """A new folder with the data of a server that was not started yet, in `data`."""
+def new_cluster(programs: Path, *options: str, **settings: str) -> Path:
+    """A new folder with the data of a server that was not started yet, in `data`; `options` are initdb's."""
     owner = _owner()
     folder = server_folder("cluster")
     if owner is not None:
         folder.chmod(0o700)
         os.chown(folder, owner.uid, owner.gid)
     _run(
-        programs, folder, "initdb", "--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"
-    )
-    settings = DISPOSABLE | {"listen_addresses": "''", "unix_socket_directories": f"'{folder}'", "port": "5432"}
+        programs, folder, "initdb", "--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync",
+        *options,
+    )  # fmt: skip
+    where = {"listen_addresses": "''", "unix_socket_directories": f"'{folder}'", "port": "5432"}
     with (folder / "data" / "postgresql.conf").open("a", encoding="utf-8") as configuration:
-        configuration.writelines(f"{name} = {value}\n" for name, value in settings.items())
+        configuration.writelines(f"{name} = {value}\n" for name, value in {**DISPOSABLE, **where, **settings}.items())
     return folder
 
 
@@ -98,15 +99,25 @@ def start(programs: Path, folder: Path) -> None:
     _run(programs, folder, "pg_ctl", "--silent", "--wait", f"--log={folder / 'log'}", "start")
 
 
-def stop(programs: Path, folder: Path) -> None:
-    """Stop the server in the middle of whatever it does."""
-    _run(programs, folder, "pg_ctl", "--silent", "--wait", "--mode=immediate", "stop")
+def stop(programs: Path, folder: Path, mode: str = "immediate") -> None:
+    """Stop the server, in the middle of whatever it does unless the mode is another one of pg_ctl's."""
+    _run(programs, folder, "pg_ctl", "--silent", "--wait", f"--mode={mode}", "stop")
+
+
+def upgrade_cluster(old: Path, programs: Path, folder: Path) -> Path:
+    """Run pg_upgrade on a server that was shut down; gives the folder of the new one, which is not started."""
+    new = new_cluster(programs, *(["--no-data-checksums"] if (programs / "pg_checksums").exists() else []))
+    _run(programs, new, "pg_upgrade", f"--old-bindir={old}", f"--new-bindir={programs}",
+         f"--old-datadir={folder / 'data'}", f"--new-datadir={new / 'data'}", f"--socketdir={new}",
+         "--username=postgres", "--no-sync")  # fmt: skip
+    return new
 
 
 def _run(programs: Path, folder: Path, program: str, *options: str) -> None:
     owner = _owner()
+    data = [] if program == "pg_upgrade" else [f"--pgdata={folder / 'data'}"]
     done = subprocess.run(
-        [str(programs / program), f"--pgdata={folder / 'data'}", *options],
+        [str(programs / program), *data, *options],
         cwd=folder,
         stdin=subprocess.DEVNULL,
         capture_output=True,

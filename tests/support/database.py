@@ -69,6 +69,7 @@ class Database:
             POSTGRES_USER=settings.user,
             POSTGRES_PASSWORD=settings.password or "",
             MLOPS_DB_NAME=settings.database,
+            **({"MLOPS_OWNER_ROLE": settings.owner_role} if settings.owner_role else {}),
         )
 
     def query(

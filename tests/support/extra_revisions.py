@@ -6,7 +6,7 @@ from pathlib import Path
 from alembic.config import Config
 
 from mlops_db.migration.commands import alembic_config
-from mlops_db.schema.revisions import revisions
+from mlops_db.revisions.graph import revisions
 from mlops_db.settings import Settings
 from support.database import ROOT
 

@@ -20,7 +20,7 @@ from pathlib import Path
 import alembic.config
 import psycopg
 
-from mlops_db.schema.revisions import revisions
+from mlops_db.revisions.graph import revisions
 from mlops_db.settings import Settings
 from support.database import ROOT, Database
 from support.process import told

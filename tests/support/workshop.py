@@ -8,9 +8,9 @@ import psycopg2
 import psycopg2.extensions
 
 from mlops_db.inspection.catalogue import Catalogue, read_catalogue
-from mlops_db.inspection.drift import Drift
+from mlops_db.inspection.drift import Drift, compare, read_database
 from mlops_db.inspection.repair import LOSES_ROWS, repair_statements
-from mlops_db.schema.revisions import BASELINE
+from mlops_db.revisions.graph import BASELINE
 
 
 @dataclass
@@ -50,7 +50,7 @@ class Workshop:
         return False
 
     def drift(self) -> Drift:
-        return Drift(BASELINE, self.expected, read_catalogue(self.cursor))
+        return compare(BASELINE, self.expected, read_database(self.cursor))
 
     def lines(self) -> list[str]:
         return [str(difference) for difference in self.drift().differences]

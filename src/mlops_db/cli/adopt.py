@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
-from mlops_db.errors import printable
+from mlops_db.cli.output import print_details
+from mlops_db.errors import alembic, printable
 from mlops_db.inspection.adopt import adopt
-from mlops_db.schema.revisions import BASELINE
+from mlops_db.revisions.graph import BASELINE
 from mlops_db.settings import Settings
 
 if TYPE_CHECKING:
@@ -23,13 +25,21 @@ def run(options: Namespace) -> int:
         print(f"left alone: {printable(name)}")
     for obstacle in judgement.obstacles:
         print(f"in the way: {obstacle}")
+        print_details(obstacle, sys.stdout)
+    for rule in judgement.broken:
+        if rule.count is not None or not judgement.obstacles:
+            print(f"to mend: {rule}\n    {rule.select}")
     if judgement.obstacles:
         print(f"{settings.target} is not the specification's, and was not changed. These statements would make it so:")
         print(*judgement.remedy, sep="\n")
         return 1
+    mend = "mend the rows above, then " if judgement.broken else ""
     views = "the views above are replaced" if judgement.views else "so are the views"
     if options.dry_run:
         print(f"{settings.target}: the tables are the specification's, {views}. Nothing was changed (--dry-run).")
+        if mend:
+            print("The rows to mend keep no one from adopting it; `alembic upgrade head` stops at them.")
     else:
-        print(f"✅ {settings.target} is now at revision {BASELINE}, with every row. Next: alembic upgrade head")
+        following = f"{mend}{alembic('upgrade head')}"
+        print(f"✅ {settings.target} is now at revision {BASELINE}, with every row. Next: {following}")
     return 0

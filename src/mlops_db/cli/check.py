@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from mlops_db.cli.output import print_table
+from mlops_db.cli.output import print_details, print_table
+from mlops_db.errors import alembic
 from mlops_db.inspection.drift import read_drift
 from mlops_db.inspection.repair import repair_statements
 from mlops_db.inspection.revisions import CHECKS, check_revisions
 from mlops_db.inspection.status import everybody_may_create
+from mlops_db.revisions.graph import project_ini, revisions
 from mlops_db.schema.guests import EVERYBODY_NOTE
-from mlops_db.schema.revisions import alembic_ini, revisions
 from mlops_db.settings import EMBEDDED, Settings
 
 if TYPE_CHECKING:
@@ -30,12 +31,15 @@ def _check_database(*, with_sql: bool) -> int:
     told = sys.stderr if with_sql else sys.stdout
     for difference in found:
         print(difference, file=told)
+        print_details(difference, told)
+    for line in drift.theirs:
+        print(line, file=told)
     if with_sql:
         for statement in repair_statements(drift):
             print(statement)
     count = f"{len(found)} {'difference' if len(found) == 1 else 'differences'}" if found else "no difference"
     head = revisions()[-1].id
-    behind = "" if drift.revision == head else f" (head is {head}: alembic upgrade head)"
+    behind = "" if drift.revision == head else f" (head is {head}: {alembic('upgrade head')})"
     print(f"{settings.target} at revision {drift.revision}{behind}: {count}", file=told)
     if everybody_may_create(settings):
         print(EVERYBODY_NOTE, file=sys.stderr)
@@ -44,7 +48,7 @@ def _check_database(*, with_sql: bool) -> int:
 
 def _check_revisions() -> int:
     # Always there: a colleague's .env may name a server where nobody wants scratch databases.
-    report = check_revisions(Settings(host=EMBEDDED, database="postgres"), alembic_ini(), progress=sys.stderr)
+    report = check_revisions(Settings(host=EMBEDDED, database="postgres"), project_ini(), progress=sys.stderr)
     print_table(
         ("revision", *CHECKS), [(file, *(report.verdict(file, check) for check in CHECKS)) for file in report.files]
     )

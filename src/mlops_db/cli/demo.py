@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from mlops_db.demo.fill import fill
+from mlops_db.errors import alembic
 from mlops_db.migration.maintenance import maintain
 from mlops_db.migration.progress import Progress, duration
 from mlops_db.server.connection import waiting_by_itself
@@ -58,7 +59,7 @@ def run(options: Namespace) -> int:
         if writing:
             print(
                 f"interrupted; {settings.target} is filled in part\n"
-                "hint: `alembic downgrade base` and `alembic upgrade head` empty it.",
+                f"hint: `{alembic('downgrade base')}` and `{alembic('upgrade head')}` empty it.",
                 file=sys.stderr,
             )
         raise

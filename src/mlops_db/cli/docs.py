@@ -1,36 +1,54 @@
-"""`mlops-db docs`: write docs/schema.md and docs/schema.svg from a migrated database."""
+"""`mlops-db docs`: write down what the revisions make, for readers and for what `mlops-db check` compares with."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlops_db.inspection.drift import catalogue_of
+from mlops_db.errors import RefusedError
 from mlops_db.inspection.schema_docs import markdown, svg
-from mlops_db.schema.revisions import alembic_ini, revisions
+from mlops_db.inspection.snapshot import SNAPSHOT, catalogues, written_down
+from mlops_db.migration.new_files import is_in_package
+from mlops_db.revisions.graph import alembic_ini, revisions
 from mlops_db.settings import EMBEDDED, Settings
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from pathlib import Path
 
 
 def run(options: Namespace) -> int:
-    """Write the documents beside the project's alembic.ini, or tell whether they are stale."""
+    """Write the documents beside the checkout's alembic.ini, or tell whether they are stale.
+
+    Where pip installed the project, they are in the working directory instead.
+    """
     head = revisions()[-1].id
-    catalogue = catalogue_of(Settings(host=EMBEDDED, database="postgres"), head)
-    folder = alembic_ini().parent / "docs"
-    documents = {folder / "schema.md": markdown(catalogue, head), folder / "schema.svg": svg(catalogue)}
+    made = catalogues(Settings(host=EMBEDDED, database="postgres"))
+    ini = alembic_ini()
+    folder = (Path() if is_in_package(ini) else ini.parent) / "docs"
+    documents = {folder / "schema.md": markdown(made[head], head), folder / "schema.svg": svg(made[head])}
+    package = folder.parent / "src" / "mlops_db" / "inspection"
+    if package.is_dir():  # in a checkout
+        documents[package / SNAPSHOT.name] = written_down(made)
     stale = [path for path, text in documents.items() if not _holds(path, text)]
     if not options.check:
         for path in stale:
-            path.parent.mkdir(exist_ok=True)
-            path.write_text(documents[path], encoding="utf-8")
+            _write(path, documents[path])
     for path in stale:
         print(f"{'stale' if options.check else 'written'}: {path.relative_to(folder.parent)}")
     if options.check and stale:
         print("run `mlops-db docs` and commit what it writes")
         return 1
     return 0
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise RefusedError(
+            f"{path} cannot be written: {error.strerror}", hint="Call it in a folder that this user may write to."
+        ) from None
 
 
 def _holds(path: Path, text: str) -> bool:

@@ -5,6 +5,7 @@ from argparse import Namespace
 
 from mlops_db.errors import DriftedError
 from mlops_db.inspection.status import what_remains
+from mlops_db.revisions.graph import package_graph
 from mlops_db.schema.guests import EVERYBODY_NOTE
 from mlops_db.schema.objects import TABLES, VIEWS
 from mlops_db.server.create_database import create_database
@@ -14,6 +15,7 @@ from mlops_db.settings import Settings
 def run(_options: Namespace) -> int:
     """Create the database, upgrade it to head, and say so in the specification's words."""
     settings = Settings.from_environment()
+    package_graph()  # refuses what could only end halfway, before there is a database
     create_database(settings)
     objects = (*TABLES, *VIEWS)
     found = what_remains(settings)

@@ -1,6 +1,7 @@
 """The command line of `mlops-db`. Each command is imported when it runs, so that a small one stays quick."""
 
 import argparse
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -8,7 +9,8 @@ from importlib import import_module
 from typing import NoReturn
 
 from mlops_db import __version__
-from mlops_db.errors import exit_code_of
+from mlops_db.cli.parser import Parser
+from mlops_db.errors import UsageError, exit_code_of
 from mlops_db.server.connection import wait_interruptibly
 
 EPILOG = """\
@@ -19,19 +21,13 @@ exit codes:
   64   the command line is wrong
   130  interrupted by Control-C; 143 by SIGTERM
 
-Revisions are Alembic's: alembic upgrade head, alembic downgrade base, alembic history.
+Revisions are Alembic's: mlops-db alembic upgrade head, mlops-db alembic history. In a checkout `alembic` does the same,
+and exits with 255 when it fails.
 Where to connect is in the environment, or in .env: see .env.example.
 """
-EXIT_USAGE = 64
 MAX_DIGITS = 9
+OTHER_PROGRAMS = ("alembic", "psql")  # read the rest of the command line themselves
 EXIT_TERMINATED = 128 + signal.SIGTERM
-
-
-class _Parser(argparse.ArgumentParser):
-    """argparse with an exit code of its own for wrong usage, because 2 means that the server cannot be reached."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(EXIT_USAGE, f"error: {message}\nhint: `{self.prog} --help` lists what it takes.\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,13 +35,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
     wait_interruptibly()
     # As process 1 of a container, a process without a handler does not get SIGTERM at all.
     signal.signal(signal.SIGTERM, _terminated)
-    return exit_code_of(lambda: _run(arguments))
+    return exit_code_of(lambda: _run(sys.argv[1:] if arguments is None else arguments))
 
 
-def _run(arguments: Sequence[str] | None) -> int:
-    options = _parser().parse_args(arguments)
+def _run(given: Sequence[str]) -> int:
+    arguments = [_text(argument) for argument in given]
+    if arguments and arguments[0] in OTHER_PROGRAMS:
+        hand_over: Callable[[Sequence[str]], int] = import_module(f"mlops_db.cli.{arguments[0]}").run
+        return hand_over(arguments[1:])
+    parser = _parser()
+    if not arguments:
+        parser.print_help()
+        return 0
+    options = parser.parse_args(arguments)
     run: Callable[[argparse.Namespace], int] = import_module(f"mlops_db.cli.{options.command.replace('-', '_')}").run
     return run(options)
+
+
+def _text(argument: str) -> str:
+    """The argument as text: what Python cannot decode in this locale it keeps as bytes."""
+    if argument.isascii():
+        return argument
+    try:
+        argument.encode()
+    except UnicodeEncodeError:
+        try:
+            return os.fsencode(argument).decode()
+        except UnicodeError:
+            raise UsageError(
+                f"the argument {argument!a} is not UTF-8", hint="`mlops-db --help` lists what it takes."
+            ) from None
+    return argument
 
 
 def _terminated(*_: object) -> NoReturn:
@@ -53,7 +73,7 @@ def _terminated(*_: object) -> NoReturn:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="mlops-db",
         description="What Alembic has no word for, for the mlops metadata database.",
         epilog=EPILOG,
@@ -73,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     what.add_argument("--sql", action="store_true", help="print the statements that repair it; the rest to stderr")
     adopt = commands.add_parser("adopt", help="take a database that was made by hand under Alembic, with its rows")
     adopt.add_argument("--dry-run", action="store_true", help="compare and report, change nothing")
-    docs = commands.add_parser("docs", help="write docs/schema.md and docs/schema.svg, on the embedded server")
+    docs = commands.add_parser("docs", help="write docs/schema.md and docs/schema.svg, with the embedded server")
     docs.add_argument("--check", action="store_true", help="only tell whether they are stale: exit 1 if so")
     maintain = commands.add_parser("maintain", help="create, fill and drop the months of monitoring_metrics")
     maintain.add_argument(
@@ -88,6 +108,8 @@ def _parser() -> argparse.ArgumentParser:
     history = commands.add_parser("history", help="show what migration runs did, newest first")
     history.add_argument("--limit", type=_positive, default=20, metavar="N", help="how many entries (default: 20)")
     history.add_argument("--json", action="store_true", help="print a JSON array, for machines")
+    commands.add_parser("alembic", help="run Alembic on the revisions: alembic upgrade head, alembic --help")
+    commands.add_parser("psql", help="run psql on the database, with psql's own options")
     return parser
 
 

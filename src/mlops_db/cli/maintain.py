@@ -1,4 +1,4 @@
-"""`mlops-db maintain`: partitions of monitoring_metrics ahead, in months, and no longer than wanted."""
+"""`mlops-db maintain`: partitions of monitoring_metrics ahead, in months, no longer than wanted; no series lacking."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from mlops_db.migration.maintenance import Step
 
-DONE = {"create": "created", "move": "filled with moved rows", "drop": "dropped"}
+DONE = {"create": "created", "move": "filled with moved rows", "drop": "dropped", "advance": "advanced"}
 
 
 def run(options: Namespace) -> int:
@@ -26,19 +26,26 @@ def run(options: Namespace) -> int:
     require_head(settings)
     steps = planned(settings, keep=keep) if options.dry_run else maintain(settings, keep=keep, progress=sys.stderr)
     if options.dry_run and steps:
-        print_table(("action", "partition", "rows", "size"), [_row(step) for step in steps], right=("rows", "size"))
-    counts = Counter(step.action for step in steps)
-    told = ", ".join(
-        f"{count} to {action}" if options.dry_run else _done(action, count) for action, count in counts.items()
-    )
+        print_table(("action", "name", "rows", "size"), [_row(step) for step in steps], right=("rows", "size"))
+    counts: Counter[str] = Counter()
+    for step in steps:
+        counts[step.action] += (step.rows or 0) if step.action == "register" else 1
+    told = ", ".join((_to_do if options.dry_run else _done)(action, count) for action, count in counts.items())
     remark = " Nothing was changed (--dry-run)." if options.dry_run else ""
     print(f"{settings.target}: {told or 'nothing to do'}.{remark}")
     return 0
 
 
+def _to_do(action: str, count: int) -> str:
+    return f"{count} {'series ' if action == 'register' else ''}to {action}"
+
+
 def _done(action: str, count: int) -> str:
-    return f"{count} {'partition' if count == 1 else 'partitions'} {DONE[action]}"
+    if action == "register":
+        return f"{count} series registered"
+    what = "sequence" if action == "advance" else "partition"
+    return f"{count} {what}{'' if count == 1 else 's'} {DONE[action]}"
 
 
 def _row(step: Step) -> tuple[str, ...]:
-    return step.action, step.partition, "" if step.rows is None else f"{step.rows:,}", step.size or ""
+    return step.action, step.name, "" if step.rows is None else f"{step.rows:,}", step.size or ""

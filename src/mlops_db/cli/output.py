@@ -1,7 +1,13 @@
-"""How commands print a table: drawn on a terminal, aligned text in a pipe."""
+"""How commands print tables and diffs: drawn and coloured on a terminal, aligned text in a pipe."""
 
 import sys
 from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from mlops_db.inspection.drift import Difference
+
+COLOURS = {"-": "\x1b[31m", "+": "\x1b[32m"}
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Collection[str] = ()) -> None:
@@ -25,3 +31,11 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, right:
             for cell, width, column in zip(row, widths, columns, strict=True)
         ]
         print("  ".join(cells).rstrip())
+
+
+def print_details(difference: "Difference", stream: TextIO | None) -> None:
+    """Print the diff of a difference that one line does not hold, indented below it."""
+    terminal = stream is not None and stream.isatty()
+    for line in difference.details():
+        colour = COLOURS.get(line[0]) if terminal else None
+        print(f"    {colour}{line}\x1b[0m" if colour else f"    {line}", file=stream)

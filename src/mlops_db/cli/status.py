@@ -6,10 +6,10 @@ from argparse import Namespace
 from dataclasses import asdict
 
 from mlops_db.cli.output import print_table
-from mlops_db.errors import MlopsDbError
+from mlops_db.errors import MlopsDbError, alembic
 from mlops_db.inspection.status import DatabaseStatus, ObjectStatus, database_status
 from mlops_db.schema.guests import EVERYBODY_NOTE
-from mlops_db.settings import Settings
+from mlops_db.settings import EMBEDDED, Settings
 
 COLUMNS = ("object", "kind", "rows", "size")
 
@@ -17,7 +17,8 @@ COLUMNS = ("object", "kind", "rows", "size")
 def run(options: Namespace) -> int:
     """Print the status; 0 at head, 1 behind or drifted, 2 if the database cannot be reached."""
     try:
-        status = database_status(Settings.from_environment())
+        settings = Settings.from_environment()
+        status = database_status(settings)
     except MlopsDbError as error:
         if options.json:
             state = "unreachable" if error.exit_code == 2 else "error"  # noqa: PLR2004  (documented in --help)
@@ -27,29 +28,45 @@ def run(options: Namespace) -> int:
     if options.json:
         print(json.dumps(asdict(status) | {"state": status.state}, ensure_ascii=False, indent=2))
     else:
-        for label, value in _summary(status):
+        for label, value in _summary(status, settings):
             print(f"{label:<9} {value}")
         print()
         print_table(COLUMNS, [_row(item) for item in status.objects], right=("rows", "size"))
+        for item in status.objects:
+            if item.uncounted:
+                print(f"{item.name} was not counted: {item.uncounted}")
         if status.everybody_may_create:
             print(EVERYBODY_NOTE, file=sys.stderr)
     return 0 if status.state == "head" else 1
 
 
-def _summary(status: DatabaseStatus) -> list[tuple[str, str]]:
+def _summary(status: DatabaseStatus, settings: Settings) -> list[tuple[str, str]]:
     lines = [
         ("database", status.target),
+        *_embedded(settings),
         ("server", f"PostgreSQL {status.server}"),
         ("revision", f"{status.current or 'base'}{' (head)' if not status.pending else ''}"),
     ]
     if status.pending:
         lines.append(("head", status.head))
         lines.append(("pending", ", ".join(f"{revision.id} {revision.title}" for revision in status.pending)))
-        lines.append(("next", "alembic upgrade head"))
+        lines.append(("next", alembic("upgrade head")))
     elif status.missing:
         lines.append(("missing", ", ".join(status.missing)))
-        lines.append(("next", "restore them from a backup, or `alembic downgrade base` and `alembic upgrade head`"))
+        again = f"`{alembic('downgrade base')}` and `{alembic('upgrade head')}`"
+        lines.append(("next", f"restore them from a backup, or {again}"))
+    if status.upkeep:
+        lines.append(("upkeep", f"`mlops-db maintain` would {', and '.join(status.upkeep)}"))
     return lines
+
+
+def _embedded(settings: Settings) -> list[tuple[str, str]]:
+    """What nobody could know of a server that has no port, and stops with its last user."""
+    if settings.host != EMBEDDED:
+        return []
+    from mlops_db.server.embedded import data_folder  # noqa: PLC0415  (its package stays out of every other run)
+
+    return [("data", str(data_folder())), ("psql", "`mlops-db psql`")]
 
 
 def _row(item: ObjectStatus) -> tuple[str, str, str, str]:

@@ -16,24 +16,29 @@ from alembic import command
 from psycopg2 import sql
 from sqlalchemy.exc import DBAPIError
 
-from mlops_db.errors import NotAdoptableError, UnmanagedDatabaseError
+from mlops_db.errors import LostRecordError, NotAdoptableError, UnmanagedDatabaseError, alembic
+from mlops_db.inspection.broken_rows import BrokenRule, broken_rules
 from mlops_db.inspection.catalogue import Catalogue, Name, read_catalogue
-from mlops_db.inspection.drift import Difference, Drift, catalogue_of, differences
+from mlops_db.inspection.drift import Difference, Drift, differences
+from mlops_db.inspection.obstructions import obstructions
+from mlops_db.inspection.rendering import as_written_here
 from mlops_db.inspection.repair import repair_statements
+from mlops_db.inspection.snapshot import expected_catalogue
 from mlops_db.migration import view_grants
 from mlops_db.migration.commands import alembic_config, run_command
 from mlops_db.migration.lock import run_lock
 from mlops_db.migration.progress import Progress
 from mlops_db.migration.session import migration_connection
+from mlops_db.revisions.graph import BASELINE
+from mlops_db.revisions.recorded import recorded_revision
 from mlops_db.schema.guests import REFUSE_GUESTS
 from mlops_db.schema.objects import TABLES, VIEWS
-from mlops_db.schema.recorded import recorded_revision
-from mlops_db.schema.revisions import BASELINE
 from mlops_db.server.connection import SafeCursor, connect, explained_statement_failure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from alembic.config import Config
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  (psycopg2 names its classes like functions)
     from sqlalchemy import Connection
 
@@ -58,16 +63,19 @@ class Judgement:
         remedy: the statements that would remove the obstacles.
         views: the differences of the views, as lines of a diff from what is there to what will be.
         left_alone: what is there beside the three tables and three views, and stays as it is.
+        broken: the rules of revisions to come that rows break.
     """
 
     obstacles: list[Difference]
     remedy: list[str]
     views: list[str]
     left_alone: list[str]
+    broken: list[BrokenRule]
 
 
-def judge(expected: Catalogue, found: Catalogue) -> Judgement:
+def judge(cursor: Cursor, expected: Catalogue, found: Catalogue, config: Config) -> Judgement:
     """Compare a database with the baseline. Comments and grants on the tables are their owner's, and stay."""
+    expected = as_written_here(cursor, expected, found)
     expected_tables, found_tables = _without_views(expected), _without_views(found)
     obstacles, left_alone = [], []
     for difference in differences(expected_tables, found_tables):
@@ -82,14 +90,21 @@ def judge(expected: Catalogue, found: Catalogue) -> Judgement:
         concerned = {
             name: found_tables[name] for name in found_tables if name in expected or _belongs_to_ours(name, found)
         }
-        statements = repair_statements(Drift(BASELINE, expected_tables, concerned))
+        statements = repair_statements(
+            Drift(
+                BASELINE,
+                expected_tables,
+                concerned,
+                obstructions=obstructions(cursor, expected_tables, concerned, with_rows=True),
+            )
+        )
         remedy = [line for line in statements if not line.startswith(("COMMENT", "GRANT", "REVOKE"))]
         there = [name for name in OUR_VIEWS if Name("view", "", name) in found]
         if there and any(
             " COLUMN " in line for line in remedy
         ):  # they would keep columns from changing, and are made anew in any case
             remedy.insert(0, f"DROP VIEW {', '.join(there)};")
-    return Judgement(obstacles, remedy, list(_view_lines(expected, found)), left_alone)
+    return Judgement(obstacles, remedy, list(_view_lines(expected, found)), left_alone, broken_rules(cursor, config))
 
 
 def adopt(settings: Settings, *, dry_run: bool) -> Judgement:
@@ -109,14 +124,14 @@ def adopt(settings: Settings, *, dry_run: bool) -> Judgement:
         ConnectionFailedError: no connection.
         NotAdoptableError: it is another tool's, has none of our tables, or is under Alembic already; or somebody
             else's view stands on one of ours that would be replaced.
-        NotPermittedError: the role may not create the scratch database.
+        NotPermittedError: a scratch database is needed, and the role may not create it.
         RefusedError: somebody else owns the tables.
         LockWaitError: a migration run goes on.
         StatementFailedError: the server refused, such as for a lock that somebody else holds.
     """
     with closing(connect(settings)) as looking, looking, looking.cursor(cursor_factory=SafeCursor) as cursor:
         _refuse_what_is_not_hand_made(cursor, settings)
-    expected = _of_the_revisions(catalogue_of(settings, BASELINE))
+    expected = _of_the_revisions(expected_catalogue(settings, BASELINE))
     try:
         with (
             migration_connection(
@@ -131,7 +146,7 @@ def adopt(settings: Settings, *, dry_run: bool) -> Judgement:
             for table in OUR_TABLES:
                 cursor.execute(_LOCK_IF_THERE.format(table=table))
             found = _of_the_revisions(read_catalogue(cursor))
-            judgement = judge(expected, found)
+            judgement = judge(cursor, expected, found, alembic_config(settings))
             if judgement.views:
                 _refuse_readers_of_our_views(cursor)
             if judgement.obstacles or dry_run:
@@ -212,12 +227,14 @@ def _refuse_what_is_not_hand_made(cursor: Cursor, settings: Settings) -> None:
             )
     try:
         revision = recorded_revision(cursor, settings.target)
+    except LostRecordError:
+        raise
     except UnmanagedDatabaseError:
         return
     if revision is not None:
         raise NotAdoptableError(
             f"{settings.target} is under Alembic already, at revision {revision}",
-            hint="Run `alembic upgrade head`; `mlops-db check` compares it with its revisions.",
+            hint=f"Run `{alembic('upgrade head')}`; `mlops-db check` compares it with its revisions.",
         )
     raise NotAdoptableError(
         f"{settings.target} has none of the tables {', '.join(TABLES)}",

@@ -1,18 +1,28 @@
 """Everything that makes up our part of a database, read from the system catalogue: object by object, column by column.
 
 What depends on the place rather than on the revisions is left out: owners, tablespaces, oids, statistics, and the
-privileges that an owner has anyway.
+privileges that an owner has anyway. So is how an expression came to be there: PostgreSQL reads some back in another way
+after a dump was restored, or after it was made by an earlier version.
 """
 
 from __future__ import annotations
 
+import re
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import psycopg2
+
 from mlops_db.schema.guests import SAFE_PATH
+from mlops_db.server.connection import SafeCursor, connect, explained_statement_failure
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  (psycopg2 names its classes like functions)
+
+    from mlops_db.settings import Settings
 
 SCHEMAS = ("public", "mlops_internal")
 
@@ -23,7 +33,7 @@ class Name:
 
     Attributes:
         kind: `table`, `column`, `constraint`, `index`, `view`, `materialized view`, `function`, `trigger`, `sequence`,
-            `type`, `schema`, `policy` or `rule`.
+            `type`, `schema`, `extension`, `policy` or `rule`.
         within: the qualified table or view that it is a part of; empty for what stands for itself.
         name: quoted where SQL needs it, and qualified for what stands for itself.
     """
@@ -44,6 +54,23 @@ Properties = dict[str, str]
 Catalogue = dict[Name, Properties]
 
 
+@contextmanager
+def reading(settings: Settings) -> Iterator[Cursor]:
+    """A cursor in one read-only transaction, so that everything is read as of one moment.
+
+    Raises:
+        ConnectionFailedError: no connection.
+        MlopsDbError: the server refused a statement of the block.
+    """
+    with closing(connect(settings)) as connection:
+        connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
+        try:
+            with connection.cursor(cursor_factory=SafeCursor) as cursor:
+                yield cursor
+        except psycopg2.Error as error:
+            raise explained_statement_failure(error, settings) from None
+
+
 def read_catalogue(cursor: Cursor) -> Catalogue:
     """Read what is in our schemas. Sets the transaction's search path, so that every name comes out qualified."""
     cursor.execute(f"SET LOCAL search_path = {SAFE_PATH}")
@@ -51,8 +78,29 @@ def read_catalogue(cursor: Cursor) -> Catalogue:
     for query in _QUERIES:
         cursor.execute(query, {"schemas": list(SCHEMAS)})
         for kind, within, name, properties in cursor.fetchall():
-            found[Name(kind, within, name)] = properties
+            found[Name(kind, within, name)] = {
+                key: restored(value) if key in _EXPRESSIONS else value for key, value in properties.items()
+            }
     return found
+
+
+_EXPRESSIONS = ("definition", "default", "generated", "domain")
+# PostgreSQL 13 has a call where later ones have AT TIME ZONE, and so has what was restored from it.
+_AT_TIME_ZONE = re.compile(r"""\(((?:[\w.]|"[^"]*")+) AT TIME ZONE ('[^']*'::text)\)""")
+# A list of varchars is converted as a whole; restored, one by one.
+_LIST = re.compile(r"""(\()?ARRAY\[((?:'(?:[^']|'')*'::character varying(?:, )?)+)\](?(1)\))::text\[\]""")
+_LISTED = re.compile(r"'(?:[^']|'')*'::character varying")
+
+
+def restored(expression: str) -> str:
+    """The expression as PostgreSQL reads it back after a dump, whichever version it was made by."""
+    called = _AT_TIME_ZONE.sub(r"timezone(\2, \1)", expression)
+    return _LIST.sub(lambda found: f"ARRAY[{_one_by_one(found[2], parentheses=found[1] is not None)}]", called)
+
+
+def _one_by_one(listed: str, *, parentheses: bool) -> str:
+    """A view has none: its definition is asked for in the form that is good to read."""
+    return _LISTED.sub(r"(\g<0>)::text" if parentheses else r"\g<0>::text", listed)
 
 
 def _grants(acl: str, owner: str) -> str:
@@ -65,7 +113,7 @@ def _grants(acl: str, owner: str) -> str:
            FROM aclexplode({acl}) AS a WHERE a.grantee <> {owner})"""
 
 
-def _own(oid: str) -> str:
+def own(oid: str) -> str:
     """SQL for: in one of our schemas, and not part of an extension."""
     return f"""
         n.nspname = ANY(%(schemas)s)
@@ -85,15 +133,24 @@ _NO_MONTH = """
     NOT EXISTS (SELECT FROM pg_inherits AS m
                  WHERE m.inhrelid = c.oid AND m.inhparent = to_regclass('public.monitoring_metrics'))
 """
+# Of a procedure PostgreSQL 14 and later spell out IN, earlier ones do not.
+IDENTITY = r"regexp_replace(pg_get_function_identity_arguments(p.oid), '(^|, )IN ', '\1', 'g')"
+_DEFINITION = r"""
+    replace(pg_get_functiondef(p.oid), '(' || pg_get_function_arguments(p.oid) || ')',
+            '(' || regexp_replace(pg_get_function_arguments(p.oid), '(^|, )IN ', '\1', 'g') || ')')
+"""
 _RELATION = "quote_ident(n.nspname) || '.' || quote_ident(c.relname)"
 _CLASS = "pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace"
 
 _QUERIES: tuple[str, ...] = (
+    """
+    SELECT 'extension', '', quote_ident(extname), '{}'::jsonb FROM pg_extension WHERE extname <> 'plpgsql' ORDER BY oid
+    """,
     f"""
     SELECT 'schema', '', quote_ident(n.nspname), jsonb_strip_nulls(jsonb_build_object(
                'comment', obj_description(n.oid, 'pg_namespace'),
                'grants', {_grants("coalesce(n.nspacl, acldefault('n', n.nspowner))", "n.nspowner")}))
-      FROM pg_namespace AS n WHERE {_own("n.oid")} AND n.nspname <> 'public' ORDER BY n.oid
+      FROM pg_namespace AS n WHERE {own("n.oid")} AND n.nspname <> 'public' ORDER BY n.oid
     """,
     f"""
     SELECT 'type', '', quote_ident(n.nspname) || '.' || quote_ident(t.typname), jsonb_strip_nulls(jsonb_build_object(
@@ -110,7 +167,7 @@ _QUERIES: tuple[str, ...] = (
                                WHERE c.oid = t.typrelid AND c.relkind = 'c' AND a.attnum > 0 AND NOT a.attisdropped),
                'comment', obj_description(t.oid, 'pg_type')))
       FROM pg_type AS t JOIN pg_namespace AS n ON n.oid = t.typnamespace
-     WHERE {_own("t.oid")}
+     WHERE {own("t.oid")}
        AND (t.typtype IN ('d', 'e') OR (t.typtype = 'c' AND EXISTS (
                SELECT FROM pg_class AS c WHERE c.oid = t.typrelid AND c.relkind = 'c')))
      ORDER BY t.oid
@@ -129,7 +186,7 @@ _QUERIES: tuple[str, ...] = (
                                AND d.refclassid = 'pg_class'::regclass),
                'comment', obj_description(c.oid, 'pg_class'),
                'grants', {_grants("coalesce(c.relacl, acldefault('s', c.relowner))", "c.relowner")}))
-      FROM {_CLASS} JOIN pg_sequence AS s ON s.seqrelid = c.oid WHERE {_own("c.oid")} ORDER BY c.oid
+      FROM {_CLASS} JOIN pg_sequence AS s ON s.seqrelid = c.oid WHERE {own("c.oid")} ORDER BY c.oid
     """,
     f"""
     SELECT 'table', '', {_RELATION}, jsonb_strip_nulls(jsonb_build_object(
@@ -160,7 +217,7 @@ _QUERIES: tuple[str, ...] = (
                'replica identity', CASE WHEN c.relreplident <> 'd' THEN c.relreplident::text END,
                'comment', obj_description(c.oid, 'pg_class'),
                'grants', {_grants("coalesce(c.relacl, acldefault('r', c.relowner))", "c.relowner")}))
-      FROM {_CLASS} WHERE {_own("c.oid")} AND {_NO_MONTH} AND c.relkind IN ('r', 'p', 'f')
+      FROM {_CLASS} WHERE {own("c.oid")} AND {_NO_MONTH} AND c.relkind IN ('r', 'p', 'f')
      ORDER BY c.oid
     """,
     f"""
@@ -174,7 +231,7 @@ _QUERIES: tuple[str, ...] = (
                'options', array_to_string(c.reloptions, ', '),
                'comment', obj_description(c.oid, 'pg_class'),
                'grants', {_grants("coalesce(c.relacl, acldefault('r', c.relowner))", "c.relowner")}))
-      FROM {_CLASS} WHERE {_own("c.oid")} AND c.relkind IN ('v', 'm') ORDER BY c.oid
+      FROM {_CLASS} WHERE {own("c.oid")} AND c.relkind IN ('v', 'm') ORDER BY c.oid
     """,
     f"""
     SELECT 'column', {_RELATION}, quote_ident(a.attname), jsonb_strip_nulls(jsonb_build_object(
@@ -190,7 +247,7 @@ _QUERIES: tuple[str, ...] = (
                'grants', {_grants("a.attacl", "c.relowner")}))
       FROM {_CLASS} JOIN pg_attribute AS a ON a.attrelid = c.oid
       LEFT JOIN pg_attrdef AS d ON d.adrelid = c.oid AND d.adnum = a.attnum
-     WHERE {_own("c.oid")} AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND a.attnum > 0 AND NOT a.attisdropped
+     WHERE {own("c.oid")} AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND a.attnum > 0 AND NOT a.attisdropped
        AND NOT c.relispartition  -- which has its columns from the partitioned table
      ORDER BY c.oid, a.attnum
     """,
@@ -202,7 +259,7 @@ _QUERIES: tuple[str, ...] = (
                                               WHERE t.tgconstraint = k.oid AND t.tgenabled = 'D') THEN 'no' END,
                'comment', obj_description(k.oid, 'pg_constraint')))
       FROM {_CLASS} JOIN pg_constraint AS k ON k.conrelid = c.oid
-     WHERE {_own("c.oid")} AND {_NO_MONTH} AND k.contype NOT IN ('n', 't')
+     WHERE {own("c.oid")} AND {_NO_MONTH} AND k.contype NOT IN ('n', 't')
        AND NOT (c.relispartition AND k.coninhcount > 0)
      ORDER BY array_position(ARRAY['p', 'u', 'x', 'c', 'f'], k.contype::text), k.oid
     """,
@@ -213,19 +270,19 @@ _QUERIES: tuple[str, ...] = (
                'options', array_to_string(c.reloptions, ', '),
                'comment', obj_description(c.oid, 'pg_class')))
       FROM {_CLASS} JOIN pg_index AS i ON i.indexrelid = c.oid JOIN pg_class AS t ON t.oid = i.indrelid
-     WHERE {_own("c.oid")} AND NOT c.relispartition
+     WHERE {own("c.oid")} AND NOT c.relispartition
        AND NOT EXISTS (SELECT FROM pg_constraint AS k
                         WHERE k.conindid = c.oid AND k.contype IN ('p', 'u', 'x'))
      ORDER BY c.oid
     """,
     f"""
     SELECT 'function', '', quote_ident(n.nspname) || '.' || quote_ident(p.proname)
-               || '(' || pg_get_function_identity_arguments(p.oid) || ')',
+               || '(' || {IDENTITY} || ')',
            jsonb_strip_nulls(jsonb_build_object(
-               'definition', CASE WHEN p.prokind IN ('f', 'p') THEN pg_get_functiondef(p.oid) ELSE p.prokind::text END,
+               'definition', CASE WHEN p.prokind IN ('f', 'p') THEN {_DEFINITION} ELSE p.prokind::text END,
                'comment', obj_description(p.oid, 'pg_proc'),
                'grants', {_grants("coalesce(p.proacl, acldefault('f', p.proowner))", "p.proowner")}))
-      FROM pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace WHERE {_own("p.oid")} ORDER BY p.oid
+      FROM pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace WHERE {own("p.oid")} ORDER BY p.oid
     """,
     f"""
     SELECT 'trigger', {_RELATION}, quote_ident(t.tgname), jsonb_strip_nulls(jsonb_build_object(
@@ -234,14 +291,14 @@ _QUERIES: tuple[str, ...] = (
                                            WHEN 'R' THEN 'ENABLE REPLICA' END,
                'comment', obj_description(t.oid, 'pg_trigger')))
       FROM {_CLASS} JOIN pg_trigger AS t ON t.tgrelid = c.oid
-     WHERE {_own("c.oid")} AND NOT t.tgisinternal ORDER BY t.oid
+     WHERE {own("c.oid")} AND NOT t.tgisinternal ORDER BY t.oid
     """,
     f"""
     SELECT 'rule', {_RELATION}, quote_ident(r.rulename), jsonb_strip_nulls(jsonb_build_object(
                'definition', pg_get_ruledef(r.oid),
                'enabled', CASE WHEN r.ev_enabled <> 'O' THEN r.ev_enabled::text END))
       FROM {_CLASS} JOIN pg_rewrite AS r ON r.ev_class = c.oid
-     WHERE {_own("c.oid")} AND r.rulename <> '_RETURN' ORDER BY r.oid
+     WHERE {own("c.oid")} AND r.rulename <> '_RETURN' ORDER BY r.oid
     """,
     f"""
     SELECT 'policy', {_RELATION}, quote_ident(p.polname), jsonb_build_object('definition', concat_ws(' ',
@@ -252,6 +309,6 @@ _QUERIES: tuple[str, ...] = (
                            FROM unnest(p.polroles) AS o),
                'USING (' || pg_get_expr(p.polqual, p.polrelid) || ')',
                'WITH CHECK (' || pg_get_expr(p.polwithcheck, p.polrelid) || ')'))
-      FROM {_CLASS} JOIN pg_policy AS p ON p.polrelid = c.oid WHERE {_own("c.oid")} ORDER BY p.oid
+      FROM {_CLASS} JOIN pg_policy AS p ON p.polrelid = c.oid WHERE {own("c.oid")} ORDER BY p.oid
     """,
 )

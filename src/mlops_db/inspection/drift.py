@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import secrets
-import time
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from difflib import unified_diff
 from typing import TYPE_CHECKING
 
-import psycopg2
-from psycopg2 import sql
-
-from mlops_db.errors import BehindHeadError, NotPermittedError, printable
-from mlops_db.inspection.catalogue import Catalogue, Name, Properties, read_catalogue
-from mlops_db.migration.commands import upgrade
-from mlops_db.schema.objects import VIEWS
-from mlops_db.schema.recorded import recorded_revision
-from mlops_db.server.connection import SafeCursor, connect, explained_statement_failure
+from mlops_db.errors import BehindHeadError, printable
+from mlops_db.inspection import others
+from mlops_db.inspection.catalogue import Catalogue, Name, Properties, read_catalogue, reading
+from mlops_db.inspection.obstructions import obstructions
+from mlops_db.inspection.owners import Owners, read_owners
+from mlops_db.inspection.rendering import as_written_here, trying
+from mlops_db.inspection.snapshot import expected_catalogue
+from mlops_db.revisions.recorded import recorded_revision
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812  (psycopg2 names its classes like functions)
+
     from mlops_db.settings import Settings
 
-SCRATCH_PREFIX = "mlops_scratch_"
-STALE_AFTER_S = 3600
-OUR_VIEWS = tuple(Name("view", "", f"public.{view}") for view in VIEWS)
+LONG = 100
 
 
 @dataclass(frozen=True)
@@ -49,11 +46,23 @@ class Difference:
         name = printable(str(self.name))
         if not self.property:
             return f"{name}: {'missing' if self.found is None else 'unexpected'}"
+        if self._is_long():
+            return f"{name}: {self.property} {'differ' if self.property.endswith('s') else 'differs'}"
         expected, found = (
-            _one_line(text if text is None or self.property != "grants" else text.replace("\n", ", "))
-            for text in (self.expected, self.found)
+            "nothing" if text is None else printable(text.replace("\n", ", ")) for text in (self.expected, self.found)
         )
-        return f"{name}: {self.property}: expected {printable(expected)}, found {printable(found)}"
+        return f"{name}: {self.property}: expected {expected}, found {found}"
+
+    def details(self) -> list[str]:
+        """Of texts that one line does not hold, what differs line by line, as a unified diff; otherwise nothing."""
+        if not self._is_long():
+            return []
+        expected, found = ((text or "").splitlines() for text in (self.expected, self.found))
+        return [printable(line) for line in unified_diff(expected, found, "expected", "found", n=1, lineterm="")]
+
+    def _is_long(self) -> bool:
+        texts = [text for text in (self.expected, self.found) if self.property and text is not None]
+        return any(len(text) > LONG or ("\n" in text and self.property != "grants") for text in texts)
 
 
 @dataclass(frozen=True)
@@ -62,18 +71,64 @@ class Drift:
 
     Attributes:
         revision: the revision that it is at.
-        expected: what the revisions up to that one make.
-        found: what is there.
+        expected: what the revisions up to that one make, with what others were granted on it.
+        found: what of ours is there.
+        owners: who owns it, and who should.
+        theirs: what is somebody else's, one line a thing.
+        dependents: what of theirs stands on ours.
+        obstructions: why something of it is not repaired by a statement.
     """
 
     revision: str
     expected: Catalogue
     found: Catalogue
+    owners: Owners = field(default_factory=Owners)
+    theirs: list[str] = field(default_factory=list)
+    dependents: list[others.Dependent] = field(default_factory=list)
+    obstructions: dict[Name, str] = field(default_factory=dict)
 
     @property
     def differences(self) -> list[Difference]:
         """Every difference; of a table that is missing or unexpected as a whole, not also each of its parts."""
-        return differences(self.expected, self.found)
+        wrong = self.owners.wrong(self.expected)
+        return [
+            *differences(self.expected, self.found),
+            *(Difference(name, "owner", self.owners.expected, owner) for name, owner in wrong.items()),
+        ]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What was read of a database, for `compare`."""
+
+    catalogue: Catalogue
+    owners: Owners
+    dependents: list[others.Dependent]
+
+
+def read_database(cursor: Cursor, owner_role: str | None = None) -> Reading:
+    """Read what is there, who owns it and what depends on it.
+
+    Args:
+        cursor: of a connection to the database. Sets the transaction's search path.
+        owner_role: who should own what is ours, if a setting says so.
+    """
+    catalogue = read_catalogue(cursor)
+    return Reading(catalogue, read_owners(cursor, owner_role), others.read_dependents(cursor))
+
+
+def compare(revision: str, expected: Catalogue, there: Reading) -> Drift:
+    """Hold a database against what the revisions up to `revision` make; what is somebody else's is left out."""
+    ours, theirs = others.divide(expected, there.catalogue)
+    wholes = {name.within or name.name for name in ours}
+    return Drift(
+        revision,
+        others.with_their_grants(expected, ours),
+        ours,
+        there.owners,
+        others.lines(expected, ours, theirs),
+        [dependent for dependent in there.dependents if dependent.within not in wholes],
+    )
 
 
 def differences(expected: Catalogue, found: Catalogue) -> list[Difference]:
@@ -109,106 +164,27 @@ def _order(table: str, catalogue: Catalogue, other: Catalogue) -> list[str]:
 
 
 def read_drift(settings: Settings) -> Drift:
-    """Compare the settings' database with a scratch database on the same server, made by the revisions.
-
-    Reads the database in one read-only transaction; creates the scratch database and drops it again.
+    """Compare the settings' database with what its revisions make; changes nothing in it.
 
     Raises:
         ConnectionFailedError: no connection.
         UnknownRevisionError: its revision is not one of ours.
         UnmanagedDatabaseError: its tables are there, made by hand.
         BehindHeadError: no revision has run yet, so there is nothing to compare.
-        NotPermittedError: the role may not create databases.
+        NotPermittedError: a scratch database is needed, and the role may not create databases.
     """
-    with _reading(settings) as cursor:
+    with reading(settings) as cursor:
         revision = recorded_revision(cursor, settings.target)
         if revision is None:
             raise BehindHeadError(None, settings.target)
-        found = read_catalogue(cursor)
-    expected = catalogue_of(settings, revision)
-    for view in OUR_VIEWS:
-        _expect_readers(expected, found, view)
-    return Drift(revision, expected, found)
-
-
-def _expect_readers(expected: Catalogue, found: Catalogue, view: Name) -> None:
-    """Who may read a view is not for the revisions to say: `mlops-db grant-reader` does, and GRANT SELECT."""
-    there = found.get(view, {}).get("grants", "")
-    readers = {grant for grant in there.split("\n") if grant.startswith("SELECT TO ")}
-    if view in expected and readers:
-        grants = readers | set(filter(None, expected[view].get("grants", "").split("\n")))
-        same = grants == set(there.split("\n"))  # which the server may sort otherwise
-        expected[view] = {**expected[view], "grants": there if same else "\n".join(sorted(grants))}
-
-
-def catalogue_of(settings: Settings, revision: str) -> Catalogue:
-    """The catalogue that the revisions up to `revision` make, on the settings' server."""
-    with scratch_database(settings) as scratch:
-        upgrade(scratch, revision)
-        with _reading(scratch) as cursor:
-            return read_catalogue(cursor)
-
-
-@contextmanager
-def scratch_database(settings: Settings) -> Iterator[Settings]:
-    """An empty database on the settings' server for the time of the block; the settings that reach it.
-
-    What an earlier run had to leave behind, because it was killed, is dropped once it is an hour old.
-
-    Raises:
-        NotPermittedError: the role may not create databases.
-    """
-    name = f"{SCRATCH_PREFIX}{int(time.time())}_{secrets.token_hex(4)}"
-    scratch = replace(settings, database=name, environment="development")  # nothing in it is worth protecting
-    # From the database itself: it is the one that this role is known to reach.
-    with closing(connect(settings)) as connection:
-        connection.autocommit = True
-        with connection.cursor(cursor_factory=SafeCursor) as cursor:
-            try:
-                _drop_stale(cursor)
-                cursor.execute_alone(
-                    sql.SQL("CREATE DATABASE {} ENCODING 'UTF8' TEMPLATE template0").format(sql.Identifier(name))
-                )
-                # Nobody else has anything to put into it, or to keep it open for.
-                cursor.execute_alone(
-                    sql.SQL("REVOKE CONNECT, TEMPORARY ON DATABASE {} FROM PUBLIC").format(sql.Identifier(name))
-                )
-            except psycopg2.errors.InsufficientPrivilege:
-                raise NotPermittedError(
-                    f'role "{settings.user}" may not create databases, and the comparison needs a scratch database',
-                    hint=f'Let a superuser run ALTER ROLE "{settings.user}" CREATEDB, or run it as a role that has it.',
-                ) from None
-            except psycopg2.Error as error:
-                raise explained_statement_failure(error, settings) from None
-        try:
-            yield scratch
-        finally:
-            with connection.cursor(cursor_factory=SafeCursor) as cursor:
-                # FORCE, because what an interruption left open may still be connected.
-                cursor.execute_alone(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
-
-
-def _drop_stale(cursor: SafeCursor) -> None:
-    cursor.execute(
-        "SELECT datname FROM pg_database AS d WHERE starts_with(datname, %s) AND pg_has_role(datdba, 'USAGE')"
-        " AND NOT EXISTS (SELECT FROM pg_stat_activity AS a WHERE a.datid = d.oid)",
-        (SCRATCH_PREFIX,),
-    )
-    for (name,) in cursor.fetchall():
-        begun = name.removeprefix(SCRATCH_PREFIX).partition("_")[0]
-        if begun.isdigit() and time.time() - int(begun) > STALE_AFTER_S:
-            cursor.execute_alone(sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(name)))
-
-
-@contextmanager
-def _reading(settings: Settings) -> Iterator[psycopg2.extensions.cursor]:
-    with closing(connect(settings)) as connection:
-        connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
-        try:
-            with connection.cursor(cursor_factory=SafeCursor) as cursor:
-                yield cursor
-        except psycopg2.Error as error:
-            raise explained_statement_failure(error, settings) from None
+        there = read_database(cursor, settings.owner_role)
+    drift = compare(revision, expected_catalogue(settings, revision), there)
+    if drift.expected == drift.found:
+        return drift
+    with trying(settings) as cursor:
+        expected = as_written_here(cursor, drift.expected, drift.found)
+        reasons = obstructions(cursor, expected, drift.found, with_rows=False)
+        return replace(drift, expected=expected, obstructions=reasons)
 
 
 def _goes_with_its_table(name: Name, expected: Catalogue, found: Catalogue) -> bool:
@@ -227,7 +203,3 @@ def _owners(name: Name) -> Iterator[Name]:
 
 def _whole(properties: Properties | None) -> str | None:
     return None if properties is None else "there"
-
-
-def _one_line(text: str | None) -> str:
-    return "nothing" if text is None else " ".join(text.split())

@@ -6,7 +6,9 @@ import re
 from graphlib import TopologicalSorter
 from typing import TYPE_CHECKING
 
+from mlops_db.errors import printable
 from mlops_db.inspection.catalogue import Name
+from mlops_db.inspection.obstructions import converted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 
 LOSES_ROWS = "-- loses data, so it is yours to uncomment: "
 BY_HAND = "-- by hand: "
+AS_BOTH = "-- as a superuser, or as a member of the old owner and of the new one:"
 VIEWS = ("view", "materialized view")
 # Dropped in this order when they are unexpected or not as they should be; made again after the tables are right.
 REPLACED = ("rule", "policy", "trigger", "constraint", "index", *VIEWS)
@@ -25,28 +28,29 @@ def repair_statements(drift: Drift) -> list[str]:
     """SQL that repairs the drift, one statement an entry, in an order in which it runs.
 
     What would lose data, a table or a column that is not expected, is there as a comment; so is the little that no
-    single statement repairs, such as the order of columns. Views are dropped and created anew together, because they
-    read each other and keep columns from changing.
+    single statement repairs, such as the order of columns. A view that is wrong, or that keeps a column from changing,
+    is dropped and created anew, with those that read it. What is somebody else's and stands in the way of that is named
+    and left alone: then the script stops there.
     """
-    repair = _Repair(drift.expected, drift.found)
+    repair = _Repair(drift)
     return [*(["SET check_function_bodies = off;"] if repair.makes_functions else []), *repair.statements()]
 
 
 class _Repair:
-    def __init__(self, expected: Catalogue, found: Catalogue) -> None:
-        self.expected = expected
-        self.found = found
+    def __init__(self, drift: Drift) -> None:
+        self.expected = expected = drift.expected
+        self.found = found = drift.found
+        self.owners = drift.owners
+        self.dependents = drift.dependents
+        self.obstructions = drift.obstructions
         self.differing = {name for name in expected if name in found and expected[name] != found[name]}
         self.missing = [name for name in expected if name not in found]
         self.unexpected = [name for name in found if name not in expected]
-        changed = self.differing | set(self.unexpected) | set(self.missing)
-        rebuild = any(name.kind in VIEWS for name in changed) or any(
-            name.kind == "column" and self.changes_type(name) for name in changed
-        )
         self.makes_functions = any(
-            name.kind == "function" and len(expected.get(name, {}).get("definition", "")) > 1 for name in changed
+            name.kind == "function" and len(expected[name]["definition"]) > 1 and self.changed(name, "definition")
+            for name in expected
         )
-        self.views = {name for name in [*expected, *found] if rebuild and name.kind in VIEWS}
+        self.views = {name for name in self.missing if name.kind in VIEWS} | self.stale_views()
 
     @property
     def replaced(self) -> set[Name]:
@@ -64,11 +68,30 @@ class _Repair:
             )
         }
 
+    def stale_views(self) -> set[Name]:
+        """The views that are there and have to be made anew: wrong ones, what reads them or a column that changes."""
+        views = {name for name in self.found if name.kind in VIEWS}
+        stale = {name for name in views if name not in self.expected or self.changed(name, "definition", "options")}
+        below = {name.name for name in stale} | {
+            name.within for name in self.differing if name.kind == "column" and self.changes_type(name)
+        }
+        while more := {
+            name
+            for name in views - stale
+            if name.name in below or below & set(self.found[name].get("reads", "").split(", "))
+        }:
+            stale |= more
+            below |= {name.name for name in more}
+        return stale
+
     def changes_type(self, name: Name) -> bool:
         wanted, there = self.expected.get(name, {}), self.found.get(name, {})
-        return any(wanted.get(key) != there.get(key) for key in ("type", "collation"))
+        # One that is to be converted by hand stays as it is meanwhile.
+        differs = any(wanted.get(key) != there.get(key) for key in ("type", "collation"))
+        return differs and name not in self.obstructions
 
     def statements(self) -> Iterator[str]:
+        yield from self.stands_in_the_way()
         yield from self.drops()
         yield from self.tables_and_columns()
         yield from self.creates()
@@ -76,7 +99,33 @@ class _Repair:
             if not self.is_beyond_us(name):
                 yield from self.comment(name, properties)
         yield from self.grants()
+        yield from self.give_away()
         yield from self.leftovers()
+
+    def stands_in_the_way(self) -> Iterator[str]:
+        """What of somebody else's keeps a thing of ours from being dropped or changed; it is not dropped for that."""
+        going = {(name.name, ""): name for name in self.views if name in self.found}
+        for name in self.found:
+            if name.within and (name in self.replaced or name in self.unexpected or self.changes_type(name)):
+                going[name.within, name.name] = name
+        for on, part, _, what in self.dependents:
+            needed = going.get((on, part)) or going.get((on, ""))
+            if needed is not None:
+                yield _by_hand(f"{printable(what)} needs {needed}: drop it before this, and create it again afterwards")
+
+    def give_away(self) -> Iterator[str]:
+        """ALTER ... OWNER TO, for what belongs to somebody else, and for what whoever runs this has made."""
+        owner = self.owners.expected
+        wrong = {name for name in self.owners.wrong(self.expected) if name not in self.views}
+        if owner != self.owners.reader:
+            wrong |= self.views & self.expected.keys()
+            wrong |= {name for name in self.missing if not name.within and not self.is_beyond_us(name)}
+        if wrong and owner is not None:
+            yield AS_BOTH
+            # The schema first: a new owner has to be able to create in it.
+            for name in sorted(wrong, key=lambda name: (name.kind != "schema", str(name))):
+                if name.kind != "extension" and "owned by" not in self.expected.get(name, {}):
+                    yield f"ALTER {_sql_kind(name)} {name.name} OWNER TO {owner};"
 
     def is_beyond_us(self, name: Name) -> bool:
         """Whether it is missing and stays so: PostgreSQL gives no definition of an aggregate."""
@@ -145,7 +194,7 @@ class _Repair:
         return f"DROP {name.kind.upper()} {name.name}{on}"
 
     def tables_and_columns(self) -> Iterator[str]:
-        for kind in ("schema", "type", "sequence"):
+        for kind in ("extension", "schema", "type", "sequence"):
             yield from self.create_all_missing(kind)
         for name in self.expected:
             if name.kind == "function" and (name in self.missing or self.changed(name, "definition")):
@@ -172,8 +221,8 @@ class _Repair:
         yield f"{definition.rstrip().rstrip(';')};"
 
     def create_missing(self, name: Name) -> Iterator[str]:
-        if name.kind == "schema":
-            yield f"CREATE SCHEMA {name.name};"
+        if name.kind in ("extension", "schema"):
+            yield f"CREATE {name.kind.upper()} {name.name};"
         elif name.kind == "type":
             yield self.create_type(name)
         elif name.kind == "sequence" and "identity" not in self.expected[name]:
@@ -248,24 +297,23 @@ class _Repair:
             yield _by_hand(f"{name} should be {self.column(name)}, at position {wanted['position']}")
             if self.changed(name, "identity"):
                 return
+        reason = self.obstructions.get(name)
+        if reason and self.changed(name, "type"):
+            yield _by_hand(f"{name} should be {self.column(name)}; {reason}")
+            return
         if self.changed(name, "type", "collation"):
             collate = f" COLLATE {wanted['collation']}" if "collation" in wanted else ""
             if "default" in self.found[name]:
                 yield f"{alter} DROP DEFAULT;"  # it may not convert
-            yield f"{alter} TYPE {wanted['type']}{collate} USING {self.converted(name)};"
+            using = converted(name.name, self.found[name]["type"], wanted["type"])
+            yield f"{alter} TYPE {wanted['type']}{collate} USING {using};"
         moved = self.changed(name, "type", "collation") and "default" in wanted
         if moved or self.changed(name, "default"):
             yield f"{alter} SET DEFAULT {wanted['default']};" if "default" in wanted else f"{alter} DROP DEFAULT;"
-        if self.changed(name, "not null"):
+        if reason and self.changed(name, "not null"):
+            yield _by_hand(f"{name}: {reason}; fill it, then {alter} SET NOT NULL;")
+        elif self.changed(name, "not null"):
             yield f"{alter} {'SET' if 'not null' in wanted else 'DROP'} NOT NULL;"
-
-    def converted(self, name: Name) -> str:
-        wanted, there = self.expected[name]["type"], self.found[name]["type"]
-        if wanted != there and wanted.startswith("timestamp") and there.startswith("timestamp"):
-            return f"{name.name} AT TIME ZONE 'UTC'"  # not the zone of whoever runs this
-        if wanted.startswith("character"):
-            return f"{name.name}::text"  # a value that is too long is then an error; a cast would cut it
-        return f"{name.name}::{wanted}"
 
     def alter_table(self, name: Name) -> Iterator[str]:
         wanted = self.expected[name]
@@ -321,6 +369,9 @@ class _Repair:
         definition = self.expected[name]["definition"].rstrip().rstrip(";")
         if name.kind == "constraint":
             definition = f"ALTER TABLE {name.within} ADD CONSTRAINT {name.name} {definition}"
+            if name in self.obstructions:
+                yield _by_hand(f"{name}: {self.obstructions[name]}; mend them, then {definition};")
+                return
         elif name.kind == "policy":
             definition = f"CREATE POLICY {name.name} ON {name.within} {definition}"
         elif name.kind == "index":
@@ -342,7 +393,7 @@ class _Repair:
         yield f"ALTER SEQUENCE {name.name} OWNED BY {owner or 'NONE'};"
         if owner is not None and name in self.missing:
             table, _, column = owner.rpartition(".")
-            if Name("table", "", table) in self.found:
+            if Name("table", "", table) in self.found and Name("column", table, column) not in self.obstructions:
                 highest = f"(SELECT coalesce(max({column}), 0) + 1 FROM {table})"
                 yield f"SELECT setval('{name.name}', {highest}, false);"
 
@@ -374,15 +425,16 @@ class _Repair:
         for name, (wanted, there) in granted.items():
             kind, target, columns = _grant_target(name)
             for grant in sorted(there - wanted):
-                revoked.add(target)
                 privilege, _, role = grant.removesuffix(" WITH GRANT OPTION").partition(" TO ")
+                revoked.add((target, role))
                 yield f"REVOKE {privilege}{columns} ON {kind} {target} FROM {role};"
         for name, (wanted, there) in granted.items():
             kind, target, columns = _grant_target(name)
-            # What is revoked from a table is revoked from its columns, too.
-            for grant in sorted(wanted if target in revoked else wanted - there):
+            for grant in sorted(wanted):
                 privilege, _, role = grant.partition(" TO ")
-                if not self.is_beyond_us(name):
+                # What is revoked from a table is revoked from its columns, too.
+                lost = grant not in there or (target, role.removesuffix(" WITH GRANT OPTION")) in revoked
+                if lost and not self.is_beyond_us(name):
                     yield f"GRANT {privilege}{columns} ON {kind} {target} TO {role};"
 
     def changed(self, name: Name, *keys: str) -> bool:

@@ -6,6 +6,7 @@ again with rows in every table, once more as a `--sql` script, and tells which l
 
 from __future__ import annotations
 
+import configparser
 import io
 import json
 import os
@@ -27,7 +28,7 @@ from sqlalchemy import event
 
 from mlops_db.errors import MissingExtraError, SettingsError
 from mlops_db.inspection.catalogue import Catalogue, read_catalogue
-from mlops_db.inspection.drift import Difference, differences, scratch_database
+from mlops_db.inspection.drift import Difference, differences
 from mlops_db.inspection.revision_files import (
     LOCK_MODES,
     Finding,
@@ -37,12 +38,15 @@ from mlops_db.inspection.revision_files import (
     strongest_lock,
 )
 from mlops_db.inspection.rows import insert_rows, read_checks
+from mlops_db.inspection.scratch import scratch_database
 from mlops_db.migration.commands import alembic_config, run_command
 from mlops_db.migration.history import CREATE as CREATE_HISTORY
 from mlops_db.migration.preview import describe, written_sql
 from mlops_db.migration.progress import Progress
+from mlops_db.migration.revision_graph import graph_of
 from mlops_db.migration.session import migration_connection
-from mlops_db.schema.revisions import BASELINE
+from mlops_db.revisions.files import revision_paths
+from mlops_db.revisions.graph import BASELINE
 from mlops_db.server.connection import SafeCursor, connect, located
 from mlops_db.server.embedded import client_program
 
@@ -57,7 +61,7 @@ if TYPE_CHECKING:
     from mlops_db.settings import Settings
 
 OLDEST_SERVER = "13"
-KEEP_FROM_RUNNING = ("syntax", "loads", "upgrade", "one-head", "linear", "name")
+KEEP_FROM_RUNNING = ("syntax", "loads", "upgrade", "one-id", "one-head", "linear", "name")
 CHECKS = ("files", "round trip", "--sql", "squawk", "locks")
 _RULES = {"round-trip": "round trip", "sql-mode": "--sql", "squawk": "squawk", "locks": "locks"}
 
@@ -105,17 +109,23 @@ def check_revisions(settings: Settings, ini: Path, *, progress: TextIO | None = 
         NotPermittedError: the role may not create databases.
         MissingExtraError: squawk is needed and not installed.
         SettingsError: there is no project.
+        RevisionFilesError: it has no revisions.
     """
     config = alembic_config(settings, ini=ini)
     try:
         directory = ScriptDirectory.from_config(config)
-    except CommandError as error:
+        folder = Path(directory.versions)
+    except (CommandError, configparser.Error, ImportError, OSError, ValueError) as error:
         raise SettingsError(
-            f"there is no Alembic project at {ini}: {error}", hint="Set ALEMBIC_CONFIG to its alembic.ini, or unset it."
+            f"there is no Alembic project at {ini}: {' '.join(str(error).split())}",
+            hint="Set ALEMBIC_CONFIG to its alembic.ini, or unset it.",
         ) from error
-    folder = Path(directory.versions)
+    graph = graph_of(directory)
+    if not revision_paths(folder):
+        graph.refuse_faults()
     report = Report(tuple(path.name for path in sorted(folder.glob("*.py"))))
     report.findings.extend(file_findings(folder))
+    report.findings.extend(Finding(each.files[-1], "one-id", each.message, each.remedy) for each in graph.shared_ids)
     report.ran.update((file, "files") for file in report.files)
     report.findings.extend(_import_errors(folder, report))
     if not any(finding.rule in KEEP_FROM_RUNNING for finding in report.findings):

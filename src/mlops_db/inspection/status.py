@@ -4,6 +4,7 @@ Read with psycopg2 alone: containers ask this at every start, and loading SQLAlc
 as answering.
 """
 
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -13,15 +14,17 @@ import psycopg2
 from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor  # noqa: N812  (psycopg2 names its classes like functions)
 
-from mlops_db.errors import BehindHeadError
+from mlops_db.errors import BehindHeadError, printable
+from mlops_db.revisions.graph import Revision, package_graph, revisions
+from mlops_db.revisions.recorded import OWNS_OURS, recorded_heads
 from mlops_db.schema.guests import EVERYBODY_MAY_CREATE
 from mlops_db.schema.objects import PRESENT_SQL, TABLES, VIEWS
-from mlops_db.schema.recorded import OWNS_OURS, recorded_revision
-from mlops_db.schema.revisions import Revision, pending, revisions
-from mlops_db.server.connection import SafeCursor, connect, explained_statement_failure
+from mlops_db.server.connection import SafeCursor, connect, explained_statement_failure, first_line
 from mlops_db.settings import Settings
 
-COUNT_TIMEOUT = "2s"
+COUNT_FOR_S = 1.8  # with the least of every question, two seconds
+LEAST_MS = 10
+STATEMENT_TIMEOUT = "2s"
 LOCK_TIMEOUT = "200ms"
 
 
@@ -51,12 +54,11 @@ class ObjectStatus:
         name: its name in schema public.
         kind: `table` or `view`.
         present: whether it is there.
-        rows: number of rows; None if it is missing, or somebody else's, or a view that takes too long to count or may
-            not be read.
-        exact: whether `rows` was counted; otherwise it is the planner's estimate, because counting a table took longer
-            than two seconds, waited for a lock, was not permitted, or would have seen only what a policy shows.
+        rows: number of rows; None if it is missing, or somebody else's, or a view that cannot be counted.
+        exact: whether `rows` was counted; otherwise it is the planner's estimate, because a table cannot be counted.
         bytes: size on disk with indexes and TOAST; None for views, which hold nothing, and where it is not known.
         size: the same in PostgreSQL's words, such as `24 kB`.
+        uncounted: why it was not counted, in the server's words; None if it was, or if the time was over.
     """
 
     name: str
@@ -66,6 +68,7 @@ class ObjectStatus:
     exact: bool = False
     bytes: int | None = None
     size: str | None = None
+    uncounted: str | None = None
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,8 @@ class DatabaseStatus:
         pending: what an upgrade to head would run, in that order.
         objects: the six objects, in the specification's order.
         everybody_may_create: whether every role may create objects in schema public, and so lay traps there.
+        upkeep: what rows lack that came past the triggers, and `mlops-db maintain` mends; empty also where it takes too
+            long to find out, or is not for this role.
     """
 
     target: str
@@ -89,6 +94,7 @@ class DatabaseStatus:
     pending: tuple[Revision, ...]
     objects: tuple[ObjectStatus, ...]
     everybody_may_create: bool
+    upkeep: tuple[str, ...]
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -128,7 +134,7 @@ def what_remains(settings: Settings) -> Remaining:
     with _reading(settings) as cursor:
         current, oids = _revision_and_oids(cursor, settings)
         missing = tuple(name for name in (*TABLES, *VIEWS) if name not in oids)
-        return Remaining(pending(current) or (), missing, _value(cursor, f"SELECT {EVERYBODY_MAY_CREATE}"))
+        return Remaining(package_graph().pending(*current), missing, _value(cursor, f"SELECT {EVERYBODY_MAY_CREATE}"))
 
 
 def everybody_may_create(settings: Settings) -> bool:
@@ -151,13 +157,15 @@ def require_head(settings: Settings) -> None:
         BehindHeadError: it is at an earlier revision.
     """
     with _reading(settings) as cursor:
-        current = recorded_revision(cursor, settings.target)
-    if pending(current):
-        raise BehindHeadError(current, settings.target)
+        current = recorded_heads(cursor, settings.target)
+    if package_graph().pending(*current):
+        raise BehindHeadError(" and ".join(current), settings.target)
 
 
 def database_status(settings: Settings) -> DatabaseStatus:
-    """Read the status of the settings' database; changes nothing, and counts for two seconds at most.
+    """Read the status of the settings' database; changes nothing, and counts for two seconds in all at most.
+
+    Whatever keeps an object from being counted, such as a full disk, is told with the object.
 
     Raises:
         ConnectionFailedError: no connection.
@@ -168,17 +176,20 @@ def database_status(settings: Settings) -> DatabaseStatus:
         current, oids = _revision_and_oids(cursor, settings)
         cursor.execute(_OURS, (list(oids.values()),))
         ours = {oid for (oid,) in cursor.fetchall()}
+        attempts = _Attempts(cursor)
+        pending = package_graph().pending(*current)
         return DatabaseStatus(
             target=settings.target,
             server=_value(cursor, "SHOW server_version"),
-            current=current,
+            current=" and ".join(current) or None,
             head=revisions()[-1].id,
-            pending=pending(current) or (),
-            objects=(
-                *(_table_status(cursor, name, oids.get(name), ours) for name in TABLES),
-                *(_view_status(cursor, name, oids.get(name), ours) for name in VIEWS),
-            ),
+            pending=pending,
             everybody_may_create=_value(cursor, f"SELECT {EVERYBODY_MAY_CREATE}"),
+            objects=(
+                *(_table_status(attempts, name, oids.get(name), ours) for name in TABLES),
+                *(_view_status(attempts, name, oids.get(name), ours) for name in VIEWS),
+            ),
+            upkeep=() if pending else tuple(_upkeep(attempts)),
         )
 
 
@@ -189,7 +200,7 @@ def _reading(settings: Settings) -> Iterator[Cursor]:
         try:
             with connection.cursor(cursor_factory=SafeCursor) as cursor:
                 # LOCAL, so that behind a transaction pooler it does not stay with a stranger's session.
-                cursor.execute("SET LOCAL statement_timeout = %s", (COUNT_TIMEOUT,))
+                cursor.execute("SET LOCAL statement_timeout = %s", (STATEMENT_TIMEOUT,))
                 cursor.execute("SET LOCAL lock_timeout = %s", (LOCK_TIMEOUT,))
                 # What a policy hides is an error then, not a smaller number.
                 cursor.execute("SET LOCAL row_security = off")
@@ -198,49 +209,69 @@ def _reading(settings: Settings) -> Iterator[Cursor]:
             raise explained_statement_failure(error, settings) from None
 
 
-def _revision_and_oids(cursor: Cursor, settings: Settings) -> tuple[str | None, dict[str, int]]:
-    current = recorded_revision(cursor, settings.target)
+def _revision_and_oids(cursor: Cursor, settings: Settings) -> tuple[tuple[str, ...], dict[str, int]]:
+    current = recorded_heads(cursor, settings.target)
     cursor.execute(PRESENT_SQL)
     return current, dict(cursor.fetchall())
 
 
-def _table_status(cursor: Cursor, name: str, oid: int | None, ours: set[int]) -> ObjectStatus:
+class _Attempts:
+    """Questions whose answers may take long, or fail: all of them have two seconds together."""
+
+    def __init__(self, cursor: Cursor) -> None:
+        self.cursor = cursor
+        self.ends = time.monotonic() + COUNT_FOR_S
+
+    def number(self, statement: str | sql.Composable, *parameters: object) -> tuple[int | None, str | None]:
+        """The answer, or None and why there is none, in the server's words; without words, it is for want of time.
+
+        One question has half of the time that is left, so that a large table leaves some for what comes after it.
+        """
+        milliseconds = max(LEAST_MS, int((self.ends - time.monotonic()) * 500))
+        self.cursor.execute("SAVEPOINT attempt")
+        self.cursor.execute("SET LOCAL statement_timeout = %s", (milliseconds,))
+        number = reason = None
+        try:
+            number = _value(self.cursor, statement, *parameters)
+        except psycopg2.Error as error:
+            if self.cursor.connection.closed:
+                raise
+            reason = None if isinstance(error, psycopg2.errors.QueryCanceled) else printable(first_line(str(error)))
+        self.cursor.execute("ROLLBACK TO SAVEPOINT attempt")  # the time limit, too
+        return number, reason
+
+
+def _table_status(attempts: _Attempts, name: str, oid: int | None, ours: set[int]) -> ObjectStatus:
     if oid is None:
         return ObjectStatus(name, "table")
-    rows = _count(cursor, name) if oid in ours else None
+    size, _ = attempts.number(_SIZE, oid, oid)
+    rows, reason = _count(attempts, name, is_ours=oid in ours)
     exact = rows is not None
     if rows is None:
-        estimate = _value(cursor, _ESTIMATE, oid, oid)
-        rows = None if estimate < 0 else estimate  # -1: never analyzed
-    size = _attempted(cursor, _SIZE, oid, oid)
-    pretty = _value(cursor, "SELECT pg_size_pretty(%s::bigint)", size)
-    return ObjectStatus(name, "table", present=True, rows=rows, exact=exact, bytes=size, size=pretty)
+        estimate, _ = attempts.number(_ESTIMATE, oid, oid)
+        rows = None if estimate is None or estimate < 0 else estimate  # -1: never analyzed
+    pretty = None if size is None else _value(attempts.cursor, "SELECT pg_size_pretty(%s::bigint)", size)
+    return ObjectStatus(name, "table", present=True, rows=rows, exact=exact, bytes=size, size=pretty, uncounted=reason)
 
 
-def _view_status(cursor: Cursor, name: str, oid: int | None, ours: set[int]) -> ObjectStatus:
+def _view_status(attempts: _Attempts, name: str, oid: int | None, ours: set[int]) -> ObjectStatus:
     if oid is None:
         return ObjectStatus(name, "view")
-    rows = _count(cursor, name) if oid in ours else None
-    return ObjectStatus(name, "view", present=True, rows=rows, exact=rows is not None)
+    rows, reason = _count(attempts, name, is_ours=oid in ours)
+    return ObjectStatus(name, "view", present=True, rows=rows, exact=rows is not None, uncounted=reason)
 
 
-def _count(cursor: Cursor, name: str) -> int | None:
-    return _attempted(cursor, sql.SQL("SELECT count(*) FROM public.{}").format(sql.Identifier(name)))
+def _upkeep(attempts: _Attempts) -> Iterator[str]:
+    if attempts.number("SELECT count(*) FROM mlops_internal.missing_series(1)")[0]:
+        yield "register series of monitoring_metrics that v_recent_monitoring lacks"
+    if attempts.number("SELECT count(*) FROM mlops_internal.late_sequences()")[0]:
+        yield "advance sequences whose next ids are taken"
 
 
-def _attempted(cursor: Cursor, statement: str | sql.Composable, *parameters: object) -> int | None:
-    """A number, or None if it takes too long, as behind a lock, or is not for this role."""
-    cursor.execute("SAVEPOINT attempt")
-    try:
-        number: int = _value(cursor, statement, *parameters)
-    except (
-        psycopg2.errors.QueryCanceled,
-        psycopg2.errors.LockNotAvailable,
-        psycopg2.errors.InsufficientPrivilege,
-    ):
-        cursor.execute("ROLLBACK TO SAVEPOINT attempt")
-        return None
-    return number
+def _count(attempts: _Attempts, name: str, *, is_ours: bool) -> tuple[int | None, str | None]:
+    if not is_ours:
+        return None, "it belongs to another role than alembic_version"
+    return attempts.number(sql.SQL("SELECT count(*) FROM public.{}").format(sql.Identifier(name)))
 
 
 def _value(cursor: Cursor, statement: str | sql.Composable, *parameters: object) -> Any:

@@ -7,23 +7,28 @@ SQL does not show is for `migration.judge`, which sees what a downgrade does.
 from __future__ import annotations
 
 import re
+from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from mlops_db.errors import BehindHeadError, DataLossError, UnknownRevisionError, UnmanagedDatabaseError
+from mlops_db.errors import BehindHeadError, DataLossError
 from mlops_db.migration.row_values import HIDDEN_BY, own_value, rows_in_words, text_of_default
 from mlops_db.migration.statements import without_texts
-from mlops_db.schema.objects import PRESENT_SQL, TABLES
-from mlops_db.schema.recorded import VERSION_TABLE, reading_fault, refuse_to_read
+from mlops_db.revisions.recorded import refuse_overlapping_rows, refuse_unknown_rows
+from mlops_db.revisions.remains import refuse_remains
+from mlops_db.revisions.tables import VERSION_TABLE, reading_fault, refuse_to_read
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from alembic.runtime.migration import MigrationContext
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812  (psycopg2 names its classes like functions)
     from sqlalchemy import Connection
+
+    from mlops_db.revisions.graph import Graph
 
 
 def read_only_ours(migration: MigrationContext, target: str) -> None:
@@ -48,37 +53,35 @@ def read_only_ours(migration: MigrationContext, target: str) -> None:
     migration.get_current_heads = current_heads  # type: ignore[method-assign]  # of this one context
 
 
-def refuse_wrong_database(migration: MigrationContext, target: str) -> None:
+def refuse_wrong_database(migration: MigrationContext, graph: Graph, target: str) -> None:
     """Stop if the database is not in a state that the command can start from.
 
     Only reads, and leaves the transaction that it read in to the caller.
 
     Args:
         migration: the configured context of the run.
+        graph: the revisions of the run.
         target: where the connection goes, for the messages.
 
     Raises:
         RefusedError: alembic_version is not to be read.
         UnknownRevisionError: `alembic_version` names a revision that this checkout does not have.
+        RecordedRevisionError: its rows exclude each other, unless `alembic stamp --purge` deletes them; or there is
+            none, and there should be.
         UnmanagedDatabaseError: the tables are there, made by hand. `alembic stamp` may go on: it is the way out.
         BehindHeadError: `alembic check` and `--autogenerate` compare with head, and the database is not there.
     """
-    script, connection = migration.script, migration.connection
-    assert script is not None
+    connection = migration.connection
     assert connection is not None
     current = migration.get_current_heads()
-    known = {revision.revision for revision in script.walk_revisions()}
-    for revision in current:
-        if revision not in known:
-            raise UnknownRevisionError(revision, target)
-    stamping = "purge" in migration.opts
-    if not current and not stamping:
-        present = {name for name, _ in connection.execute(text(PRESENT_SQL))}
-        tables = [name for name in TABLES if name in present]
-        if tables:
-            raise UnmanagedDatabaseError(tables, target)
-    if "revision_context" in migration.opts and set(current) != set(script.get_heads()):
-        raise BehindHeadError(", ".join(current) or None, target)
+    refuse_unknown_rows(current, graph, target)
+    if not migration.opts.get("purge"):
+        refuse_overlapping_rows(current, graph, target)
+    if not current and "purge" not in migration.opts:
+        with closing(connection.connection.cursor()) as cursor:
+            refuse_remains(cast("Cursor", cursor), graph, target)
+    if "revision_context" in migration.opts and graph.pending(*current):
+        raise BehindHeadError(" and ".join(current) or None, target)
 
 
 @dataclass(frozen=True)

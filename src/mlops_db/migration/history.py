@@ -27,8 +27,8 @@ from mlops_db import __version__
 from mlops_db.errors import LockLostError, TransactionControlError
 from mlops_db.migration import lock, view_grants
 from mlops_db.migration.transaction import HALF_DONE, REVISION_OF_TRANSACTION
+from mlops_db.revisions.tables import HISTORY_TABLE, reading_fault, refuse_to_read
 from mlops_db.schema.guests import REFUSE_GUESTS
-from mlops_db.schema.recorded import reading_fault, refuse_to_read
 from mlops_db.server.connection import SafeCursor, connect, explained_statement_failure
 
 if TYPE_CHECKING:
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
     from mlops_db.settings import Settings
 
-TABLE = "mlops_internal.migration_history"
 CREATE = """
 CREATE SCHEMA IF NOT EXISTS mlops_internal;
 CREATE TABLE IF NOT EXISTS mlops_internal.migration_history (
@@ -238,13 +237,13 @@ def read_history(settings: Settings, *, limit: int) -> list[Entry]:
     with closing(connect(settings)) as connection, connection.cursor(cursor_factory=SafeCursor) as cursor:
         try:
             cursor.execute("SET timezone = 'UTC'")
-            cursor.execute(reading_fault(TABLE))
+            cursor.execute(reading_fault(HISTORY_TABLE))
             found = cursor.fetchone()
             if found is None:
                 return []
             if found != (None,):
-                refuse_to_read(TABLE, found[0], settings.target)
-            cursor.execute(f"SELECT {columns} FROM {TABLE} ORDER BY id DESC LIMIT %s", (limit,))
+                refuse_to_read(HISTORY_TABLE, found[0], settings.target)
+            cursor.execute(f"SELECT {columns} FROM {HISTORY_TABLE} ORDER BY id DESC LIMIT %s", (limit,))
             return [Entry(*row) for row in cursor.fetchall()]
         except psycopg2.Error as error:
             raise explained_statement_failure(error, settings) from None

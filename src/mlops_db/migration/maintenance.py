@@ -1,4 +1,4 @@
-"""Keeping the partitions of monitoring_metrics: the functions of revision 0018, a step and a transaction at a time.
+"""Keeping the partitions and the series of monitoring_metrics: the functions of revision 0018, a transaction a step.
 
 The functions do the work, so that pg_cron and an Airflow task do the same. What is added here is what a command owes
 its user: a plan, progress, and trying again instead of making everybody wait.
@@ -15,7 +15,7 @@ import psycopg2
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from mlops_db.errors import SettingsError
+from mlops_db.errors import UsageError
 from mlops_db.migration.progress import Progress
 from mlops_db.migration.retry import with_retries
 from mlops_db.migration.session import migration_connection
@@ -39,9 +39,11 @@ _MAX_DIGITS = 4
 
 # In the order in which they are taken; each is repeated until it answers NULL.
 _STEPS = {
-    "create": "SELECT ARRAY[mlops_internal.create_next_partition()]",
-    "move": "SELECT ARRAY[mlops_internal.move_earlier_month()]",
-    "drop": "SELECT mlops_internal.drop_partitions(CAST(:keep AS interval))",
+    "create": "SELECT mlops_internal.create_next_partition(), NULL",
+    "move": "SELECT mlops_internal.move_earlier_month(), NULL",
+    "drop": "SELECT unnest(mlops_internal.drop_partitions(CAST(:keep AS interval))), NULL",
+    "register": "SELECT 'metric_series', count FROM mlops_internal.register_missing_series() AS count WHERE count > 0",
+    "advance": "SELECT unnest(mlops_internal.advance_sequences()), NULL",
 }
 _PLAN = text("""
     SELECT 'create', 'monitoring_metrics_' || to_char(month, 'YYYY_MM'), NULL::bigint, NULL
@@ -71,6 +73,10 @@ _PLAN = text("""
            pg_size_pretty(pg_total_relation_size(c.oid))
       FROM mlops_internal.partitions_older_than(CAST(:keep AS interval)) AS old (name)
       JOIN pg_class AS c ON c.relname = old.name AND c.relnamespace = 'mlops_internal'::regnamespace
+    UNION ALL
+    SELECT 'register', 'metric_series', count(*), NULL FROM mlops_internal.missing_series() HAVING count(*) > 0
+    UNION ALL
+    SELECT 'advance', sequence, NULL, NULL FROM mlops_internal.late_sequences()
 """)
 
 
@@ -79,14 +85,16 @@ class Step:
     """Something that maintenance does, or would do.
 
     Attributes:
-        action: `create`, `move` (rows into the month that they belong to) or `drop`.
-        partition: the partition in mlops_internal.
-        rows: how many rows are moved, or by the statistics dropped; None where none are, or where it is not counted.
+        action: `create`, `move` (rows into the month that they belong to) or `drop` a partition; `register` series that
+            the catalogue lacks; `advance` a sequence that would give ids that rows have already.
+        name: the partition in mlops_internal, the catalogue, or the sequence.
+        rows: how many rows are moved, by the statistics dropped, or registered; None where none are, or where it is not
+            counted.
         size: what dropping frees, in PostgreSQL's words; None otherwise.
     """
 
     action: str
-    partition: str
+    name: str
     rows: int | None = None
     size: str | None = None
 
@@ -95,11 +103,11 @@ def interval_of(keep: str) -> str:
     """Read how long metrics are kept: `90d`, `12w`, `6mo` or `2y`; returns PostgreSQL's interval for it.
 
     Raises:
-        SettingsError: it is none of these, or not above 0.
+        UsageError: it is none of these, or not above 0.
     """
     match = re.fullmatch(r"([0-9]+)(d|w|mo|y)", keep)
     if match is None or len(match[1]) > _MAX_DIGITS or int(match[1]) == 0:
-        raise SettingsError(
+        raise UsageError(
             f"--keep: {keep!r} is not a time to keep metrics for",
             hint="Write a whole number from 1 to 9999 with its unit: 90d, 12w, 6mo or 2y.",
         )
@@ -125,6 +133,9 @@ def planned(settings: Settings, *, keep: str | None) -> list[Step]:
 
 def maintain(settings: Settings, *, keep: str | None, progress: TextIO | None = None) -> list[Step]:
     """Create partitions ahead, move early and late rows into their months, drop what is older than `keep`.
+
+    Then mend what rows lack that came past the triggers, by logical replication or without them: the entries of their
+    series in the catalogue, and sequences that go on after them. Nothing that is in the catalogue changes.
 
     Each step is a transaction of its own; interrupted, the next call goes on where this one stopped. Two at once wait
     for each other. model_versions and retraining_decisions are never touched.
@@ -164,11 +175,12 @@ def _carried_out(settings: Settings, connection: Connection, keep: str | None, p
 
                 def attempt(action: str = action, statement: str = statement) -> None:
                     connection.rollback()
-                    names = connection.execute(text(statement), {"keep": keep} if action == "drop" else {}).scalar()
+                    done = connection.execute(text(statement), {"keep": keep} if action == "drop" else {}).all()
                     connection.commit()
-                    for name in filter(None, names or ()):
-                        steps.append(Step(action, name))
-                        progress.note(f"{action} {name}")
+                    for name, rows in done:
+                        if name is not None:
+                            steps.append(Step(action, name, rows))
+                            progress.note(f"{action} {name}")
 
                 with_retries(
                     attempt,

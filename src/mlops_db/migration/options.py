@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from mlops_db.errors import SettingsError
+from mlops_db.errors import SettingsError, UsageError
 from mlops_db.settings import duration_ms
 
 if TYPE_CHECKING:
@@ -58,7 +58,8 @@ class Options:
         """Read the values of `-x`, each `key=value`.
 
         Raises:
-            SettingsError: an unknown key, or a value that is neither a duration nor a boolean where one is due.
+            UsageError: an unknown key, or a value that is neither a duration nor a boolean where one is due.
+            SettingsError: the timeouts of the settings do not fit together.
         """
         values: dict[str, Any] = {
             "lock_wait": settings.lock_wait,
@@ -70,15 +71,19 @@ class Options:
         for argument in arguments:
             key, _, value = argument.partition("=")
             if key not in kinds:
-                raise SettingsError(f"-x {key} is not known", hint=f"Known are: {', '.join(sorted(kinds))}.")
+                raise UsageError(f"-x {key} is not known", hint=f"Known are: {', '.join(sorted(kinds))}.")
             read = {"bool": _boolean, "str": _timezone}.get(str(kinds[key]), duration_ms)
-            values[key.replace("-", "_")] = read(value, f"-x {key}")
+            try:
+                values[key.replace("-", "_")] = read(value, f"-x {key}")
+            except SettingsError as error:
+                raise UsageError(str(error), hint=error.hint) from None
             if key == "statement-timeout":
                 values["long_timeout"] = values["statement_timeout"]
         options = cls(**values)
         if not 0 < options.lock_timeout < options.statement_timeout:
             # When both are equal, PostgreSQL reports the statement's and the run could not tell that it may try again.
-            raise SettingsError(
+            said_here = any("-timeout=" in argument for argument in arguments)
+            raise (UsageError if said_here else SettingsError)(
                 "lock-timeout has to be above 0 and below statement-timeout",
                 hint="Raise statement-timeout, or lower lock-timeout: a short one is what keeps others from waiting.",
             )

@@ -90,8 +90,8 @@ def grant_reader(settings: Settings, role: str) -> bool:
             )
             if cursor.fetchone() != (True,):  # to who does not own them, the server only says a warning
                 raise NotPermittedError(
-                    f'role "{settings.user}" may not grant on the views; nothing was changed',
-                    hint="Connect as the owner of the database.",
+                    f'role "{settings.owner_role or settings.user}" may not grant on the views; nothing was changed',
+                    hint="Connect as the owner of the database, or name it in MLOPS_OWNER_ROLE.",
                 )
             cursor.execute(_BEYOND.format(everybody_may_create=EVERYBODY_MAY_CREATE), {"role": role, "views": views})
             beyond = [privilege for (privilege,) in cursor.fetchall()]

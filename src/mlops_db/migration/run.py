@@ -20,6 +20,7 @@ from mlops_db.migration import history, lock, view_grants
 from mlops_db.migration.given import given_connection, reached
 from mlops_db.migration.guard import losses, read_only_ours, refuse_losses, refuse_wrong_database
 from mlops_db.migration.judge import Judge
+from mlops_db.migration.new_files import refuse_new_file_in_package
 from mlops_db.migration.numbering import give_merge_next_number, give_next_number
 from mlops_db.migration.operations import OPTIONS  # which registers the operations
 from mlops_db.migration.options import Options
@@ -27,12 +28,13 @@ from mlops_db.migration.plan import plan_lines, stamp_lines, step_name
 from mlops_db.migration.preview import written_sql
 from mlops_db.migration.progress import Progress
 from mlops_db.migration.retry import with_retries
+from mlops_db.migration.revision_graph import graph_of_command
 from mlops_db.migration.script import write_script
 from mlops_db.migration.session import migration_connection, run_pins
 from mlops_db.migration.transaction import revision_statements
 from mlops_db.migration.watch import Watch
 from mlops_db.schema.base import metadata
-from mlops_db.schema.guests import REFUSE_GUESTS, SAFE_PATH, TABLES_OF_OTHERS
+from mlops_db.schema.guests import REFUSE_GUESTS, SAFE_PATH, TABLES_IN_PUBLIC, TABLES_OF_OTHERS
 from mlops_db.server.connection import explained_statement_failure, wait_interruptibly
 from mlops_db.settings import Settings
 
@@ -44,6 +46,8 @@ if TYPE_CHECKING:
     from alembic.runtime.environment import EnvironmentContext
     from alembic.runtime.migration import MigrationContext, MigrationInfo
     from sqlalchemy import Connection
+
+    from mlops_db.revisions.graph import Graph
 
     Steps = Callable[[Any, MigrationContext], Iterable[Any]]
 
@@ -70,6 +74,7 @@ def run(context: EnvironmentContext) -> None:
     progress = Progress(sys.stderr if on_command_line else config.attributes.get("progress"))
     settings = None
     try:
+        graph = graph_of_command(context)
         settings = config.attributes.get("settings") or Settings.from_environment()
         options = Options.parse(context.get_x_argument(as_dictionary=False), settings)
         if context.is_offline_mode():
@@ -81,13 +86,14 @@ def run(context: EnvironmentContext) -> None:
             with _connection(given, settings, options) as connection:
                 if given is not None:
                     settings = reached(connection, settings)
-                _Run(context, connection, settings, options, progress).carry_out()
+                _Run(context, connection, graph, settings, options, progress).carry_out()
     except MlopsDbError as error:
         raise _command_error(error) from error
-    except KeyboardInterrupt as error:
+    except KeyboardInterrupt:
         if not on_command_line:
             raise
-        raise _command_error(InterruptedRunError()) from error
+        interrupted = InterruptedRunError()
+        raise _command_error(interrupted) from interrupted
     except (SQLAlchemyError, psycopg2.Error) as error:
         refused = _refused_by_server(error)
         if refused is None or settings is None:
@@ -101,16 +107,18 @@ def run(context: EnvironmentContext) -> None:
 class _Run:
     """One command on one connection."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917  (all that a run is made of)
         self,
         context: EnvironmentContext,
         connection: Connection,
+        graph: Graph,
         settings: Settings,
         options: Options,
         progress: Progress,
     ) -> None:
         self.context = context
         self.connection = connection
+        self.graph = graph
         self.settings = settings
         self.options = options
         self.progress = progress
@@ -131,7 +139,7 @@ class _Run:
             self.refuse_guests()
             migration = self.configured(**_comparing(migration.opts["fn"]))
         # check, current, history and autogenerate only look: they must not leave an alembic_version behind.
-        refuse_wrong_database(migration, self.settings.target)
+        refuse_wrong_database(migration, self.graph, self.settings.target)
         migration.opts["dont_mutate"] = True
         self.end_reading()
         self.run_migrations()
@@ -200,7 +208,7 @@ class _Run:
                 self.attempt_until_done(left)
 
     def steps_to_go(self, migration: MigrationContext, alembics_steps: Steps) -> list[Any]:
-        refuse_wrong_database(migration, self.settings.target)
+        refuse_wrong_database(migration, self.graph, self.settings.target)
         steps = list(alembics_steps(migration.get_current_heads(), migration))
         self.end_reading()
         return steps
@@ -338,7 +346,7 @@ class _Run:
 def _comparing(compare: Steps) -> dict[str, Any]:
     """What `alembic check` and `revision --autogenerate` compare with, and how; nobody else waits for it to load."""
     import mlops_db.schema.head  # noqa: F401, PLC0415  (adds the tables to the metadata)
-    from mlops_db.migration import views  # noqa: PLC0415
+    from mlops_db.migration import made, views  # noqa: PLC0415
 
     def named(heads: Any, migration: MigrationContext) -> Iterable[Any]:
         """Compare what is named with its schema: SQLAlchemy would look for the other tables in the search path."""
@@ -347,11 +355,16 @@ def _comparing(compare: Steps) -> dict[str, Any]:
         before, dialect.default_schema_name = dialect.default_schema_name, None
         try:
             others.update(migration.connection.exec_driver_sql(TABLES_OF_OTHERS).scalars())
+            unknown = set(migration.connection.exec_driver_sql(TABLES_IN_PUBLIC).scalars()) - known
+            if unknown:
+                assert migration.script is not None
+                others.update(unknown - made.made_by_revisions(migration.script))
             return list(compare(heads, migration))
         finally:
             dialect.default_schema_name = before
 
     others: set[str] = set()
+    known = {table.name for table in metadata.tables.values()} | {"alembic_version"}
     in_public = MetaData(naming_convention=metadata.naming_convention)
     in_public.info.update(metadata.info)
     for table in metadata.sorted_tables:
@@ -376,8 +389,9 @@ def _only_writes_a_file(context: EnvironmentContext) -> bool:
     migration = context.get_context()
     options = migration.opts
     revision = options.get("revision_context")
+    assert migration.script is not None
+    refuse_new_file_in_package(migration.script)
     if "template_args" in options and revision is None:
-        assert migration.script is not None
         give_merge_next_number(migration.script)
         return True
     if revision and not revision.command_args["autogenerate"]:
@@ -395,7 +409,7 @@ def _connection(given: object, settings: Settings, options: Options) -> Abstract
 
 def _prepare_command_line(config: Config) -> None:
     """Only for the command line: a program that calls Alembic has its own logging and its own way to wait."""
-    if config.config_file_name is not None:
+    if config.config_file_name is not None and config.file_config.has_section("loggers"):
         logging.config.fileConfig(config.config_file_name, disable_existing_loggers=False)
     wait_interruptibly()
 

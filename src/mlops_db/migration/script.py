@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from alembic.runtime.migration import RevisionStep
 from sqlalchemy.schema import CreateTable
 
-from mlops_db.errors import SettingsError
+from mlops_db.errors import UsageError
 from mlops_db.migration import history, view_grants
 from mlops_db.migration.operations import OPTIONS
 from mlops_db.migration.session import run_pins
@@ -65,11 +65,11 @@ def write_script(context: EnvironmentContext, settings: Settings, options: Optio
         options: those of `-x`.
 
     Raises:
-        SettingsError: an option needs the database.
+        UsageError: an option needs the database.
         TransactionControlError: a revision ends its transaction.
     """
     if options.plan:
-        raise SettingsError("-x plan=true looks at the database, and --sql must not", hint="Leave one of them out.")
+        raise UsageError("-x plan=true looks at the database, and --sql must not", hint="Leave one of them out.")
     context.configure(dialect_name="postgresql")  # until then Alembic keeps to itself which steps it has
     alembics_steps = context.get_context().opts["fn"]
 
@@ -127,4 +127,5 @@ def write_script(context: EnvironmentContext, settings: Settings, options: Optio
 
 
 def _value(name: str, value: str) -> str:
-    return value if name == "search_path" else f"'{value}'"  # in quotes, a path would be one name
+    # In quotes, a path would be one name.
+    return value if name == "search_path" else "'" + value.replace("'", "''") + "'"

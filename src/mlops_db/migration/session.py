@@ -49,6 +49,7 @@ def run_pins(
         LONG_TIMEOUT: "" if long_timeout is None else f"{long_timeout}",
         LEGACY_TIMEZONE: legacy_timezone,
         "mlops_db.lock_wait": f"{settings.lock_wait}ms",
+        **({"role": settings.owner_role} if settings.owner_role else {}),
     }
 
 

@@ -233,7 +233,8 @@ def revision_statements(migration: MigrationContext, revision: str, judge: Judge
         transaction.end(driver)
 
     transaction = RevisionTransaction(revision, judge)
-    connection.exec_driver_sql(f"SET search_path = {REVISION_PATH}")
+    path = f"SET search_path = {REVISION_PATH}"
+    role = connection.exec_driver_sql(f"{path}; SELECT pg_catalog.current_setting('role')").scalar_one()
     enter()
     with _held(connection, transaction), _autocommit_block(migration, transaction, leave=leave, enter=enter):
         try:
@@ -243,7 +244,12 @@ def revision_statements(migration: MigrationContext, revision: str, judge: Judge
                 transaction.explain(error)
             raise
         leave()
-    connection.exec_driver_sql(f"SET search_path = {SAFE_PATH}")
+    # The next revision, and what the run writes by itself, are not for a role that this one became and stayed.
+    connection.exec_driver_sql(
+        f"SET search_path = {SAFE_PATH}; SELECT pg_catalog.set_config('role', %(role)s, false)"
+        " WHERE current_setting('role') <> %(role)s",
+        {"role": role},
+    )
 
 
 @contextmanager

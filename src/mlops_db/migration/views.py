@@ -14,6 +14,7 @@ Plain `op.execute` is written, so that a revision stays what it is whatever beco
 
 from __future__ import annotations
 
+import logging
 import re
 import sys
 from contextlib import contextmanager
@@ -29,16 +30,21 @@ from sqlalchemy import MetaData, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DBAPIError
 
-from mlops_db.errors import NotPermittedError, ViewDefinitionError
+from mlops_db.errors import NotPermittedError, ViewDefinitionError, printable
+from mlops_db.migration.made import made_by_revisions
 from mlops_db.schema.guests import TRUSTED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from alembic.autogenerate.api import AutogenContext
+    from alembic.script import ScriptDirectory
     from sqlalchemy import Connection
 
     Comments = Mapping[str, str]  # by column, the view's own under ""
+    Use = tuple[str, str, str]  # the view, what it reads, and the column of that, or ""
+
+_log = logging.getLogger(__name__)
 
 PLUGIN = "mlops_db.views"
 INFO_KEY = "views"
@@ -65,16 +71,18 @@ _COMMENTS = text("""
      WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'v'
      ORDER BY c.relname, d.objsubid
 """)
-# View by view what it reads: each relation, and the number of each column of it that is used.
+# View by view what it reads in public: each relation, and each column of it that is used. Others' views too, which are
+# named with their schema.
 _USES = text("""
-    SELECT DISTINCT v.relname, used.relname, coalesce(a.attname, '')
+    SELECT DISTINCT v.oid, v.oid::regclass::text, used.relname, coalesce(a.attname, '')
       FROM pg_class AS v
       JOIN pg_rewrite AS r ON r.ev_class = v.oid
       JOIN pg_depend AS d
         ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid AND d.refclassid = 'pg_class'::regclass
       JOIN pg_class AS used ON used.oid = d.refobjid AND used.oid <> v.oid
       LEFT JOIN pg_attribute AS a ON a.attrelid = used.oid AND a.attnum = d.refobjsubid AND d.refobjsubid > 0
-     WHERE v.relnamespace = 'public'::regnamespace AND v.relkind = 'v' AND used.relnamespace = v.relnamespace
+     WHERE v.relkind IN ('v', 'm') AND used.relnamespace = 'public'::regnamespace
+     ORDER BY 2, 3
 """)
 _SHAPE = text("""
     SELECT attname, pg_catalog.format_type(atttypid, atttypmod) FROM pg_catalog.pg_attribute
@@ -172,14 +180,18 @@ def compare_views(autogen_context: AutogenContext, upgrade_ops: ops.UpgradeOps) 
     connection, metadata = autogen_context.connection, autogen_context.metadata
     assert connection is not None
     assert isinstance(metadata, MetaData)
-    live, uses = _live_views(connection)
     wanted = _wanted_views(connection, metadata)
+    live, uses, others = _live_views(connection, wanted, autogen_context.migration_context.script)
 
     has = _live_comments(connection)
     gets = {name: _wanted_comments(name, view, metadata, has.get(name, {})) for name, view in wanted.items()}
 
     stale = {name for name, view in live.items() if name not in wanted or not wanted[name].same_as(view)}
     going = _with_readers(stale | _reading(uses, upgrade_ops), uses)
+    for reader in sorted(_reading(others, upgrade_ops) | {reader for reader, used, _ in others if used in going}):
+        _log.warning(
+            "%s is somebody else's and reads what the revision drops: drop it before you run that", printable(reader)
+        )
     drops = [
         DropViewOp(name, _way_back(live[name], wanted.get(name)), has.get(name, {}))
         for name in _readers_first(going, uses)
@@ -206,12 +218,23 @@ def setup(plugin: Plugin) -> None:
     )
 
 
-def _live_views(connection: Connection) -> tuple[dict[str, _View], set[tuple[str, str, str]]]:
-    views = [(row.relname, str(row.oid)) for row in connection.execute(_LIVE)]
-    ours = {name for name, _ in views}
-    uses = {(view, used, column) for view, used, column in connection.execute(_USES) if view in ours}
+def _live_views(
+    connection: Connection, wanted: Mapping[str, _View], script: ScriptDirectory | None
+) -> tuple[dict[str, _View], set[Use], set[Use]]:
+    """The views in public that the metadata has or a revision made, what they read, and what others' views read."""
+    views = {row.relname: str(row.oid) for row in connection.execute(_LIVE)}
+    if script is not None and views.keys() - wanted.keys():
+        ours = wanted.keys() | made_by_revisions(script)
+        views = {name: oid for name, oid in views.items() if name in ours}
+    names = {oid: name for name, oid in views.items()}
+    uses, others = set(), set()
+    for oid, reader, used, column in connection.execute(_USES):
+        if str(oid) in names:
+            uses.add((names[str(oid)], used, column))
+        else:
+            others.add((reader, used, column))
     with _rolled_back(connection, "public"):
-        return {name: _described(connection, _definition(connection, oid)) for name, oid in views}, uses
+        return {name: _described(connection, _definition(connection, oid)) for name, oid in views.items()}, uses, others
 
 
 def _wanted_views(connection: Connection, metadata: MetaData) -> dict[str, _View]:
@@ -298,7 +321,7 @@ def _execute(connection: Connection, statement: str) -> None:
     connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
 
 
-def _reading(uses: Iterable[tuple[str, str, str]], upgrade_ops: ops.UpgradeOps) -> set[str]:
+def _reading(uses: Iterable[Use], upgrade_ops: ops.UpgradeOps) -> set[str]:
     """The views that stand in the way of what the revision does to tables."""
     gone = {operation.table_name for operation in upgrade_ops.ops if isinstance(operation, ops.DropTableOp)}
     changed = {
@@ -312,14 +335,14 @@ def _reading(uses: Iterable[tuple[str, str, str]], upgrade_ops: ops.UpgradeOps) 
     return {view for view, table, column in uses if table in gone or (table, column) in changed}
 
 
-def _with_readers(views: set[str], uses: Iterable[tuple[str, str, str]]) -> set[str]:
+def _with_readers(views: set[str], uses: Iterable[Use]) -> set[str]:
     """The views and, step by step, those that read them."""
     while more := {reader for reader, used, _ in uses if used in views} - views:
         views = views | more
     return views
 
 
-def _readers_first(views: set[str], uses: Iterable[tuple[str, str, str]]) -> list[str]:
+def _readers_first(views: set[str], uses: Iterable[Use]) -> list[str]:
     """An order in which each can be dropped: nothing that still stands reads it."""
     readers = {view: {reader for reader, used, _ in uses if used == view} & views for view in sorted(views)}
     return list(TopologicalSorter(readers).static_order())

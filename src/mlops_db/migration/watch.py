@@ -142,7 +142,8 @@ class Watch:
             with closing(connect(self._settings, fallback_application_name="mlops-db watch")) as connection:
                 connection.autocommit = True
                 with connection.cursor(cursor_factory=SafeCursor) as cursor:
-                    cursor.execute("SET statement_timeout = '2s'")
+                    # What a session does is shown to the role that it logged in as, not to the one that it became.
+                    cursor.execute("SET ROLE NONE; SET statement_timeout = '2s'")
                     self._look(cursor)
         except (MlopsDbError, psycopg2.Error) as error:
             self._progress.note(f"not watching any more, blockers and progress are not shown: {error}")

@@ -17,5 +17,5 @@ metadata = MetaData(
 
 def of_years(column: str) -> str:
     """The rule that a moment is one of the years 1 to 9999 in UTC, which is what Python can hold, too."""
-    utc = f"{column} AT TIME ZONE 'UTC'"
+    utc = f"timezone('UTC', {column})"  # a call, as AT TIME ZONE reads back differently from version to version
     return f"{utc} >= timestamp '0001-01-01' AND {utc} < timestamp '10000-01-01'"

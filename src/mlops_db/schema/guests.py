@@ -33,11 +33,12 @@ TRUSTED = """
      OR pg_has_role(role.oid, (SELECT datdba FROM pg_database WHERE datname = current_database()), 'MEMBER'))
 """
 
-# Of these autogenerate writes nothing.
-TABLES_OF_OTHERS = f"""
+TABLES_IN_PUBLIC = """
     SELECT c.relname FROM pg_class AS c JOIN pg_roles AS role ON role.oid = c.relowner
-     WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p', 'f') AND NOT {TRUSTED}
+     WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p', 'f')
 """
+# Of these autogenerate writes nothing, though they have a name of ours.
+TABLES_OF_OTHERS = f"{TABLES_IN_PUBLIC} AND NOT {TRUSTED}"
 
 # The same of the owner of alembic_version, for whoever reads it: an index on it can call what its owner wrote. A role
 # that may not migrate itself takes the word of whoever may.

@@ -36,7 +36,7 @@ model_versions = Table(
         comment="The model that it is a version of.",
     ),
     UniqueConstraint("mlflow_run_id"),
-    CheckConstraint("status IN ('staging', 'production', 'archived')", name="status"),
+    CheckConstraint("status::text IN ('staging', 'production', 'archived')", name="status"),
     CheckConstraint("f1_score BETWEEN 0 AND 1", name="f1_score"),
     CheckConstraint("brier_score BETWEEN 0 AND 1", name="brier_score"),
     CheckConstraint(of_years("created_at"), name="created_at"),

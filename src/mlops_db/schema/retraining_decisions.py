@@ -42,7 +42,7 @@ retraining_decisions = Table(
         server_default="default",
         comment="The model that it is about.",
     ),
-    CheckConstraint("action IN ('promote', 'reject', 'pending')", name="action"),
+    CheckConstraint("action::text IN ('promote', 'reject', 'pending')", name="action"),
     CheckConstraint("jsonb_typeof(gate_results) = 'object'", name="gate_results"),
     CheckConstraint(of_years("decision_timestamp"), name="decision_timestamp"),
     CheckConstraint(of_years("created_at"), name="created_at"),

@@ -4,7 +4,7 @@ import json
 import os
 import select
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from types import TracebackType
 from typing import Any
 
@@ -24,12 +24,15 @@ from mlops_db.errors import (
     RefusedError,
     ServerUnreachableError,
     StatementFailedError,
+    alembic,
 )
 from mlops_db.schema.guests import SAFE_PATH
 from mlops_db.server.pins import MARK, NEWER_PINS, PINS, given_options, startup_options
 from mlops_db.settings import EMBEDDED, Settings
 
 CONNECT_TIMEOUT_S = 10
+# Since then a member may have been granted the rights of a role without being able to become it.
+SET_OPTION_SINCE = 160000
 
 
 class SafeCursor(Cursor):
@@ -73,26 +76,33 @@ def located(settings: Settings) -> Settings:
 def connect(
     settings: Settings, *, pins: Mapping[str, str] = PINS, through_pooler: bool = True, **parameters: Any
 ) -> Connection:
-    """Open a connection for a command of ours; starts the embedded server if that is the host.
+    """Open a connection for a command of ours, as the owner role; starts the embedded server if that is the host.
 
     The options of the URL, of the service file or of PGOPTIONS hold, but for what is pinned.
 
     Args:
         settings: where to connect, and as whom.
         pins: settings of the server that hold for this session, over those of everybody else.
-        through_pooler: whether it will do without the pins behind a pooler that takes no options.
+        through_pooler: whether it will do without the pins behind a pooler that takes no options; never without the
+            owner role.
         parameters: as `open_connection`.
 
     Raises:
         ConnectionFailedError: no connection; the subclass says why.
+        NotPermittedError: the owner role, or one that PGOPTIONS names, is none or not this login's to become.
         PoolerError: a pooler takes no options.
     """
+    role = {"role": settings.owner_role} if settings.owner_role else {}
     try:
-        connection = open_connection(settings, options=startup_options({**pins, MARK: "on"}), **parameters)
+        connection = open_connection(settings, options=startup_options({**pins, **role, MARK: "on"}), **parameters)
     except PoolerError:
-        if not through_pooler:
+        if role or not through_pooler:
             raise
         return open_connection(settings, **parameters)
+    except (ConnectionFailedError, NotPermittedError):
+        if role:
+            _refuse_owner_role(settings, parameters)
+        raise
     # PGTZ and PGDATESTYLE reach the server beside the options, and win over them.
     later = {name: pins[name] for name in ("timezone", "DateStyle") if name in pins}
     later |= {name: value for name, (value, since) in NEWER_PINS.items() if connection.server_version >= since}
@@ -105,10 +115,43 @@ def connect(
                 f" (name, value) WHERE pg_catalog.current_setting('{MARK}', true) = 'on'",
                 (json.dumps(later),),
             )
+            pinned = cursor.rowcount > 0
         connection.autocommit = False
     except psycopg2.Error as error:
         raise explained_statement_failure(error, settings) from None
+    if role and not pinned:
+        connection.close()
+        raise PoolerError
     return connection
+
+
+def _refuse_owner_role(settings: Settings, parameters: Mapping[str, Any]) -> None:
+    """Say what is wrong with the owner role, if it is that which keeps a connection from being made.
+
+    Raises:
+        NotPermittedError: there is no such role, or it is not this login's to become.
+        ConnectionFailedError: there is no connection without the owner role either.
+    """
+    with closing(open_connection(settings, **parameters)) as connection, connection.cursor() as cursor:
+        privilege = "SET" if connection.server_version >= SET_OPTION_SINCE else "MEMBER"
+        cursor.execute(
+            "SELECT pg_catalog.pg_has_role(session_user, oid, %s), pg_catalog.pg_has_role(session_user, oid, 'MEMBER')"
+            " FROM pg_catalog.pg_roles WHERE rolname OPERATOR(pg_catalog.=) %s::pg_catalog.name",
+            (privilege, settings.owner_role),
+        )
+        found = cursor.fetchone()
+    owner, login = quoted(settings.owner_role or ""), quoted(settings.user)
+    if found is None:
+        raise NotPermittedError(
+            f"MLOPS_OWNER_ROLE: there is no role {owner} on {settings.target.rpartition('/')[0]}",
+            hint=f"Let a superuser run CREATE ROLE {owner} NOLOGIN CREATEDB; GRANT {owner} TO {login};",
+        )
+    may_be_set, member = found
+    if not may_be_set:
+        raise NotPermittedError(
+            f"MLOPS_OWNER_ROLE: role {login} may not become {owner}",
+            hint=f"Let a superuser run GRANT {owner} TO {login}{' WITH SET TRUE' if member else ''};",
+        )
 
 
 def open_connection(settings: Settings, *, options: str = "", **parameters: Any) -> Connection:
@@ -120,6 +163,7 @@ def open_connection(settings: Settings, *, options: str = "", **parameters: Any)
 
     Raises:
         ConnectionFailedError: no connection; the subclass says why.
+        NotPermittedError: PGOPTIONS names a role that is none, or not this login's to become.
         PoolerError: a pooler takes no options.
     """
     where = located(settings)
@@ -143,7 +187,17 @@ def open_connection(settings: Settings, *, options: str = "", **parameters: Any)
         connection: Connection = psycopg2.connect(**given)
     except psycopg2.OperationalError as error:
         raise _explained(error, settings, given["dbname"]) from None
+    except UnicodeError:  # psycopg2 cannot read the server's refusal, which quotes what it was given
+        raise ConnectionFailedError(
+            f"{settings.target}: the server refused what is not UTF-8",
+            hint="Look at libpq's variables (PGOPTIONS, PGTZ and others) and the URL; the server's log has its words.",
+        ) from None
     return connection
+
+
+def quoted(name: str) -> str:
+    """The name as SQL has it, for a statement that somebody is to run."""
+    return '"' + name.replace('"', '""') + '"'
 
 
 def wait_interruptibly() -> None:
@@ -193,7 +247,7 @@ _HINTS: tuple[tuple[type[psycopg2.Error] | tuple[type[psycopg2.Error], ...], str
     ),
     (
         psycopg2.errors.UndefinedTable,
-        "Run `alembic upgrade head`; if nothing is left to do, `mlops-db status` shows what is missing.",
+        f"Run `{alembic('upgrade head')}`; if nothing is left to do, `mlops-db status` shows what is missing.",
     ),
     (
         psycopg2.errors.QueryCanceled,
@@ -218,7 +272,8 @@ def explained_statement_failure(error: psycopg2.Error, settings: Settings) -> Ml
     if isinstance(error, psycopg2.errors.InsufficientPrivilege):
         return NotPermittedError(
             line,
-            hint=f'Connect as the owner of the database, or let its owner GRANT the privilege to "{settings.user}".',
+            hint="Connect as the owner of the database, or name it in MLOPS_OWNER_ROLE; or let it GRANT the privilege "
+            f"to {quoted(settings.owner_role or settings.user)}.",
         )
     for refusals, hint in _HINTS:
         if isinstance(error, refusals):
@@ -229,6 +284,10 @@ def explained_statement_failure(error: psycopg2.Error, settings: Settings) -> Ml
             hint="Look at the server's log, then run the same command again.",
         )
     return StatementFailedError(f"{line} (SQLSTATE {error.pgcode})", hint="The server's log has the statement.")
+
+
+# How libpq begins where it has not even tried to connect.
+_LIBPQ_REFUSES = ("invalid ", "definition of service", "service file", "syntax error in service file")
 
 
 def _explained(error: psycopg2.OperationalError, settings: Settings, database: str) -> ConnectionFailedError:
@@ -249,6 +308,12 @@ def _explained(error: psycopg2.OperationalError, settings: Settings, database: s
             f'database "{database}" does not exist on {settings.target.rpartition("/")[0]}',
             hint="Run `mlops-db create`.",
         )
+    if "set role" in said or ("role" in said and "does not exist" in said and f'"{settings.user}"' not in said):
+        raise NotPermittedError(
+            f"{settings.target}: {said}",
+            hint="PGOPTIONS, a service file or the URL says `-c role=...`: take that out, or GRANT the role to "
+            f"{quoted(settings.user)}.",
+        )
     if any(mark in said for mark in ("authentication failed", "no password supplied", "pg_hba.conf")) or (
         "role" in said and ("does not exist" in said or "is not permitted to log in" in said)
     ):
@@ -259,14 +324,29 @@ def _explained(error: psycopg2.OperationalError, settings: Settings, database: s
     if "unsupported startup parameter" in said:
         raise PoolerError
     if "FATAL" not in text:
-        return ServerUnreachableError(
-            f"no PostgreSQL answers at {settings.target}: {said}",
-            hint="Is the server running (`docker-compose ps postgres`)? Are POSTGRES_HOST and POSTGRES_PORT right? "
-            "POSTGRES_HOST=embedded needs no server of yours.",
-        )
+        return _not_reached(text, said, settings)
     return ConnectionFailedError(
         f"{settings.target}: {said}",
         hint="The server answered and refused; its log says more. If it is just starting, try again.",
+    )
+
+
+def _not_reached(text: str, said: str, settings: Settings) -> ConnectionFailedError:
+    """Tell what the server had no part in."""
+    if text.startswith(_LIBPQ_REFUSES):
+        return ConnectionFailedError(
+            f"libpq cannot use a setting: {said}",
+            hint="Check the PG... variables, the service file, and what follows ? in MLOPS_DATABASE_URL.",
+        )
+    if any(mark in text for mark in ("SSL", "certificate")):
+        return ConnectionFailedError(
+            f"no encrypted connection to {settings.target}: {said}",
+            hint='Check PGSSLMODE and PGSSLROOTCERT, in a URL sslmode and sslrootcert: docs/operating.md, "TLS".',
+        )
+    return ServerUnreachableError(
+        f"no PostgreSQL answers at {settings.target}: {said}",
+        hint="Is the server running (`docker-compose ps postgres`)? Are POSTGRES_HOST and POSTGRES_PORT right? "
+        "POSTGRES_HOST=embedded needs no server of yours.",
     )
 
 
@@ -278,7 +358,7 @@ def first_line(text: str) -> str:
 
 def _last_line(text: str) -> str:
     """Reduce libpq's account of every address it tried to what the last one said."""
-    # What is indented is libpq's advice about the line before it.
-    lines = [line for line in text.splitlines() if line.strip() and not line[0].isspace()]
+    # The rest is libpq's advice about the line before it.
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith((" ", "\t", "Either provide "))]
     line = ([line for line in lines if "FATAL:" in line] or lines or ["no reason given"])[-1]
     return line.partition("FATAL:")[2].strip() or line.rpartition("failed: ")[2]

@@ -2,6 +2,7 @@
 
 import sys
 from contextlib import closing, suppress
+from dataclasses import replace
 
 import psycopg2
 from psycopg2 import sql
@@ -10,13 +11,14 @@ from psycopg2.extensions import connection as Connection  # noqa: N812  (psycopg
 from mlops_db.errors import (
     AuthenticationFailedError,
     ConnectionFailedError,
+    DatabaseMissingError,
     NotPermittedError,
     ServerUnreachableError,
     StatementFailedError,
     exit_code_of,
 )
 from mlops_db.server.advisory import HOLDERS, held
-from mlops_db.server.connection import SafeCursor, connect, explained_statement_failure
+from mlops_db.server.connection import SafeCursor, connect, explained_statement_failure, quoted
 from mlops_db.settings import Settings, checked_database_name
 
 MAINTENANCE_DATABASES = ("postgres", "template1")
@@ -36,11 +38,12 @@ _IS_INCOMPLETE = """
 
 
 def create_database(settings: Settings) -> bool:
-    """Create the settings' database: owned by their role, UTF8, with the time zone UTC as its default.
+    """Create the settings' database: owned by the role in force, UTF8, with the time zone UTC as its default.
 
     Says on standard output what it does. Safe to repeat and to run several times at once. CREATE DATABASE cannot be
     part of a transaction (manual, "CREATE DATABASE"), so a run that is killed in between can leave an empty database
-    without its time zone; the next run completes it. Apart from that, a database that exists is left as it is.
+    without its time zone; the next run completes it. Apart from that, a database that exists is left as it is, and no
+    other database is needed for it.
 
     Returns:
         True if this call created it, False if it was there.
@@ -48,39 +51,65 @@ def create_database(settings: Settings) -> bool:
     Raises:
         DatabaseNameError: PostgreSQL allows no database of that name.
         ConnectionFailedError: no connection to the server.
+        DatabaseMissingError: it is missing, and no database lets us in to create it from.
         NotPermittedError: the role may not create databases.
         StatementFailedError: the server refused for another reason.
     """
     checked_database_name(settings.database)
+    created = False
     try:
-        complete = not _is_incomplete(settings)
+        _complete(settings)
     except (AuthenticationFailedError, ServerUnreachableError):
         raise
-    except ConnectionFailedError:
-        complete = False  # most likely it does not exist: pg_database will tell, whatever language the server speaks
-    created = False if complete else _create_or_complete(settings)
-    if created:
-        print(f"✅ Database '{settings.database}' created successfully")
-    else:
-        print(f"Database '{settings.database}' already exists")
+    except ConnectionFailedError as error:
+        # Most likely it does not exist: pg_database will tell, whatever language the server speaks.
+        created = _create(settings, error)
+        _complete(settings)
+    _say(
+        f"✅ Database '{settings.database}' created successfully"
+        if created
+        else f"Database '{settings.database}' already exists"
+    )
     return created
 
 
-def _create_or_complete(settings: Settings) -> bool:
-    name = sql.Identifier(settings.database)
+def _say(line: str) -> None:
+    with suppress(BrokenPipeError):  # nobody reads on, and the work is to be done all the same
+        print(line, flush=True)
+
+
+def _complete(settings: Settings) -> None:
+    """Give the database its time zone, from within it, if it is incomplete."""
+    with closing(connect(settings)) as connection, connection.cursor(cursor_factory=SafeCursor) as cursor:
+        connection.autocommit = True
+        try:
+            if _is_incomplete(cursor):
+                _wait_for_other_creators(cursor, settings)
+                if _is_incomplete(cursor):
+                    name = sql.Identifier(settings.database)
+                    cursor.execute(sql.SQL("ALTER DATABASE {} SET timezone TO 'UTC'").format(name))
+        except psycopg2.Error as error:
+            raise explained_statement_failure(error, settings) from None
+
+
+def _is_incomplete(cursor: SafeCursor) -> bool:
+    cursor.execute(_IS_INCOMPLETE)
+    (incomplete,) = cursor.fetchone() or (False,)
+    return bool(incomplete)
+
+
+def _create(settings: Settings, missing: ConnectionFailedError) -> bool:
+    """Create it; False if it is there, which is not why there was no connection to it."""
     with (
-        closing(_maintenance_connection(settings)) as connection,
+        closing(_maintenance_connection(settings, missing)) as connection,
         connection.cursor(cursor_factory=SafeCursor) as cursor,
     ):
         try:
             _wait_for_other_creators(cursor, settings)
             cursor.execute("SELECT FROM pg_database WHERE datname = %s", (settings.database,))
-            created = cursor.rowcount == 0 and _create(cursor, settings)
-            if created or _is_incomplete(settings):
-                cursor.execute(sql.SQL("ALTER DATABASE {} SET timezone TO 'UTC'").format(name))
+            return cursor.rowcount == 0 and _created(cursor, settings)
         except psycopg2.Error as error:
             raise explained_statement_failure(error, settings) from None
-    return created
 
 
 def _wait_for_other_creators(cursor: SafeCursor, settings: Settings) -> None:
@@ -98,44 +127,47 @@ def _wait_for_other_creators(cursor: SafeCursor, settings: Settings) -> None:
         ) from None
 
 
-def _create(cursor: SafeCursor, settings: Settings) -> bool:
+def _created(cursor: SafeCursor, settings: Settings) -> bool:
     """Create it; False if somebody who does not take our lock was quicker."""
-    with suppress(BrokenPipeError):  # nobody reads on, and the work is to be done all the same
-        print(f"Creating database '{settings.database}'...", flush=True)
+    _say(f"Creating database '{settings.database}'...")
     # template0 is the only template that takes another encoding than its own, and that nobody is ever connected to.
-    statement = sql.SQL("CREATE DATABASE {} OWNER {} ENCODING 'UTF8' TEMPLATE template0")
+    statement = sql.SQL("CREATE DATABASE {} ENCODING 'UTF8' TEMPLATE template0")
     try:
-        cursor.execute_alone(statement.format(sql.Identifier(settings.database), sql.Identifier(settings.user)))
+        cursor.execute_alone(statement.format(sql.Identifier(settings.database)))
     except (psycopg2.errors.DuplicateDatabase, psycopg2.errors.UniqueViolation):
         return False
     except psycopg2.errors.InsufficientPrivilege:
+        cursor.execute("SELECT current_user")  # a role setting of PGOPTIONS or of the login may be in force
+        (role,) = cursor.fetchone() or (settings.user,)
         raise NotPermittedError(
-            f'role "{settings.user}" may not create databases on this server',
-            hint=f'Let a superuser run ALTER ROLE "{settings.user}" CREATEDB, or create the database for it.',
+            f"role {quoted(role)} may not create databases on this server",
+            hint=f"Let a superuser run ALTER ROLE {quoted(role)} CREATEDB, or create the database for it.",
         ) from None
     return True
 
 
-def _is_incomplete(settings: Settings) -> bool:
-    with closing(connect(settings)) as connection, connection.cursor(cursor_factory=SafeCursor) as cursor:
+def _maintenance_connection(settings: Settings, missing: ConnectionFailedError) -> Connection:
+    """Connect to a database that is there before ours, in autocommit, as CREATE DATABASE demands.
+
+    Raises:
+        ConnectionFailedError: none lets us in; `missing` says why ours does not.
+    """
+    reasons = []
+    for database in MAINTENANCE_DATABASES:
         try:
-            cursor.execute(_IS_INCOMPLETE)
-        except psycopg2.Error as error:
-            raise explained_statement_failure(error, settings) from None
-        (incomplete,) = cursor.fetchone() or (False,)
-        return bool(incomplete)
-
-
-def _maintenance_connection(settings: Settings) -> Connection:
-    """Connect to a database that is there before ours, in autocommit, as CREATE DATABASE demands."""
-    try:
-        connection = connect(settings, dbname=MAINTENANCE_DATABASES[0])
-    except (AuthenticationFailedError, ServerUnreachableError):
-        raise
-    except ConnectionFailedError:
-        connection = connect(settings, dbname=MAINTENANCE_DATABASES[1])
-    connection.autocommit = True
-    return connection
+            connection = connect(replace(settings, database=database))
+        except ConnectionFailedError as error:  # noqa: PERF203  (the next one may let us in)
+            reasons.append(error)
+        else:
+            connection.autocommit = True
+            return connection
+    if not isinstance(missing, DatabaseMissingError):
+        raise missing
+    name, role = quoted(settings.database), quoted(settings.owner_role or settings.user)
+    raise DatabaseMissingError(
+        f"{missing}, and there is no other to create it from: {reasons[0]}",
+        hint=f"Let somebody create it: CREATE DATABASE {name} OWNER {role} ENCODING 'UTF8' TEMPLATE template0;",
+    )
 
 
 def main() -> int:

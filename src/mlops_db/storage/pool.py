@@ -28,8 +28,8 @@ from mlops_db.errors import (
     PoolerError,
     PoolExhaustedError,
 )
-from mlops_db.schema.recorded import recorded_revision, refuse_others_objects
-from mlops_db.schema.revisions import pending
+from mlops_db.revisions.graph import package_graph
+from mlops_db.revisions.recorded import recorded_heads, refuse_others_objects
 from mlops_db.server.connection import SafeCursor, open_connection
 from mlops_db.server.pins import MARK, startup_options
 from mlops_db.settings import Settings
@@ -262,11 +262,11 @@ def require_known_schema(connection: psycopg2.extensions.connection, settings: S
         RefusedError: alembic_version, or one of the six objects, is somebody else's.
     """
     with connection.cursor(cursor_factory=SafeCursor) as cursor:
-        current = recorded_revision(cursor, settings.target)
+        current = recorded_heads(cursor, settings.target)
         refuse_others_objects(cursor, settings.target)
     connection.rollback()
-    if pending(current):
-        raise BehindHeadError(current, settings.target)
+    if package_graph().pending(*current):
+        raise BehindHeadError(" and ".join(current), settings.target)
 
 
 def _engine(settings: Settings) -> Engine:

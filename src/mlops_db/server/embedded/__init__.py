@@ -9,6 +9,7 @@ import sys
 from contextlib import closing
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import psycopg2
 from psycopg2 import sql
@@ -17,13 +18,13 @@ from mlops_db.errors import EmbeddedServerError, NotPermittedError
 from mlops_db.schema.guests import SAFE_PATH
 from mlops_db.server.embedded.account import Account
 from mlops_db.server.embedded.initdb import SUPERUSER
-from mlops_db.server.embedded.place import DATA_DIRECTORY, place_for
+from mlops_db.server.embedded.place import DATA_DIRECTORY, holds_data, note_new_data, place_for
 from mlops_db.server.embedded.postmaster import Server
 from mlops_db.server.embedded.programs import client_program, server_programs
 from mlops_db.server.embedded.users import join
 from mlops_db.settings import Settings
 
-__all__ = ["Account", "client_program", "server_programs", "started"]
+__all__ = ["Account", "client_program", "data_folder", "server_programs", "started"]
 
 
 def started(settings: Settings) -> Settings:
@@ -46,8 +47,10 @@ def started(settings: Settings) -> Settings:
     client_program("postgres")  # MissingExtraError, before a folder is made
     data = DATA_DIRECTORY
     try:
-        place = place_for(data.resolve())
+        here = data.resolve()
+        place = place_for(here)
         data = place.data
+        is_new = not holds_data(data)
         server = join(place)
     except (OSError, subprocess.SubprocessError) as error:
         log = data / "log"
@@ -62,7 +65,14 @@ def started(settings: Settings) -> Settings:
             f"the embedded server does not let its superuser in: {' '.join(str(error).split())}",
             hint=f"Its log is {data / 'log'}.",
         ) from None
+    if is_new and data == here:
+        note_new_data(here)
     return replace(settings, host=str(server.sockets), port=server.port, password=None)
+
+
+def data_folder() -> Path:
+    """Where the data of the working directory's server is."""
+    return place_for(DATA_DIRECTORY.resolve()).data
 
 
 @cache

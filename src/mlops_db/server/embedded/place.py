@@ -51,10 +51,21 @@ def place_for(here: Path) -> Place:
     make_elsewhere()
     account = _account_for(away)
     why = f"{closed} is" if closed else f"{here.parent} was"
-    note = f"note: {why} closed to the user {account.name}, whom the server runs as; its data is in {away}\n"
-    if sys.stderr is not None:  # it is None where the caller has closed it
-        sys.stderr.write(note)
+    note(f"{why} closed to the user {account.name}, whom the server runs as; its data is in {away}")
     return Place(away, account)
+
+
+def note_new_data(here: Path) -> None:
+    """Say on standard error where new data is, and where an older server's is that somebody may miss in it."""
+    older = (folder / here.name for folder in here.parent.parents)
+    found = next((data for data in older if os.access(data / "PG_VERSION", os.F_OK)), None)
+    note(f"the data of a new server is in {here}" + (f"; {found} has another one's" if found else ""))
+
+
+def note(text: str) -> None:
+    """Say something on standard error."""
+    if sys.stderr is not None:  # it is None where the caller has closed it
+        sys.stderr.write(f"note: {text}\n")
 
 
 def holds_data(folder: Path) -> bool:

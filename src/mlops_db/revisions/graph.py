@@ -1,0 +1,240 @@
+"""The graph of revisions: which there are, which follows which, and what is wrong with their files."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlops_db.errors import RevisionFilesError
+from mlops_db.revisions.files import Fault, RevisionFile, UnusableFileError, read_revision_file, revision_paths
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+_PACKAGE = Path(__file__).parents[1]
+_INSTALLED = _PACKAGE / "_alembic"
+
+# The last revision of the specification's own schema, where databases that were made by hand come in.
+BASELINE = "0004"
+
+
+@dataclass(frozen=True)
+class Revision:
+    """A revision.
+
+    Attributes:
+        id: what `alembic_version` holds at this revision, such as `0003`.
+        title: the rest of the file name, such as `retraining_decisions`.
+    """
+
+    id: str
+    title: str
+
+
+class Graph:
+    """The revisions of our folder, and those of other folders that stand beside them.
+
+    Ours are one line: they begin at one base and end at one head, whatever branches were merged in between. What others
+    have is theirs: a base and heads of their own.
+
+    Attributes:
+        faults: what is wrong with the files, the most basic first; with any, nothing else here can be relied on.
+        shared_ids: those of them that are about an id or a label of several files.
+        second_head: that our line ends at several heads; Alembic runs those if it is told which one is meant.
+        revisions: ours, each after all that it follows.
+        heads: the ids of ours that no other one of ours follows.
+    """
+
+    def __init__(
+        self, ours: Sequence[RevisionFile], others: Sequence[RevisionFile] = (), *, unusable: Iterable[Fault] = ()
+    ) -> None:
+        """Take what the files say, and what is wrong with files that say nothing."""
+        self._files = (*ours, *others)
+        self._ids_of_labels = {label: file.id for file in self._files for label in file.labels}
+        self._before: dict[str, tuple[str, ...]] = {}
+        for file in self._files:
+            depends_on = (self._ids_of_labels.get(name, name) for name in file.depends_on)
+            self._before[file.id] = (*self._before.get(file.id, ()), *file.parents, *depends_on)
+        followed = {parent for file in ours for parent in file.parents}
+        self.heads = tuple(file.id for file in ours if file.id not in followed)
+        by_id = {file.id: file for file in ours}
+        self.shared_ids = tuple(self._shared_ids())
+        self.faults = (*unusable, *_names(ours), *self.shared_ids, *self._strangers(), *_bases(ours))
+        try:
+            order = tuple(TopologicalSorter(self._before).static_order())
+        except CycleError as error:
+            order = ()
+            self.faults += (self._circle(error.args[1][1:]),)
+        self.revisions = tuple(Revision(id_, by_id[id_].title) for id_ in order if id_ in by_id)
+        self.second_head = None if self.faults or len(self.heads) == 1 else self._two_heads(by_id)
+
+    def __contains__(self, revision: str) -> bool:
+        """Whether there is such a revision, ours or another's."""
+        return revision in self._before
+
+    def has_file(self, path: Path) -> bool:
+        """Whether one of the revisions is in this file."""
+        return any(file.path.name == path.name and file.path.resolve() == path.resolve() for file in self._files)
+
+    def ancestors(self, *revisions: str) -> set[str]:
+        """All that has run where these have: they, what they follow and what they depend on."""
+        found: set[str] = set()
+        left = list(revisions)
+        while left:
+            revision = left.pop()
+            if revision not in found:
+                found.add(revision)
+                left.extend(self._before[revision])
+        return found
+
+    def pending(self, *recorded: str) -> tuple[Revision, ...]:
+        """Those of ours that an upgrade to head runs where these are recorded; none recorded is base."""
+        done = self.ancestors(*recorded)
+        return tuple(revision for revision in self.revisions if revision.id not in done)
+
+    def refuse_faults(self, *, second_head: bool = False) -> None:
+        """Stop if a command cannot rely on the files.
+
+        Args:
+            second_head: whether the command says itself which head it means.
+
+        Raises:
+            RevisionFilesError: names the files and the way out.
+        """
+        faults = self.faults or (() if second_head or self.second_head is None else (self.second_head,))
+        for fault in faults:
+            raise RevisionFilesError(fault.message, hint=fault.remedy)
+
+    def _shared_ids(self) -> Iterator[Fault]:
+        """Files that claim one id or label: usually each of two branches has added the next number."""
+        claims: dict[str, list[RevisionFile]] = {}
+        for file in self._files:
+            for claim in dict.fromkeys((file.id, *file.labels)):
+                claims.setdefault(claim, []).append(file)
+        for claim, files in claims.items():
+            if len(files) > 1:
+                names = tuple(file.path.name for file in files)
+                if claim in self._ids_of_labels:
+                    remedy = "Take another label in one of them."
+                else:
+                    last = {*self._before} - {parent for file in self._files for parent in file.parents}
+                    follows = f'"{last.pop()}"' if len(last) == 1 else "the last one's id"
+                    remedy = (
+                        "Renumber the one that has run nowhere yet: another number in its name and in `revision`, such "
+                        f"as {self._next_number()}, and down_revision = {follows}."
+                    )
+                both = "both" if len(names) == 2 else "all"  # noqa: PLR2004
+                yield Fault(names, f"{_listed(names)} are {both} revision {claim}", remedy)
+
+    def _next_number(self) -> str:
+        return f"{max((int(id_) for id_ in self._before if id_.isdigit()), default=0) + 1:04}"
+
+    def _strangers(self) -> Iterator[Fault]:
+        for file in self._files:
+            for name, said in (("down_revision", file.parents), ("depends_on", file.depends_on)):
+                for revision in said:
+                    if revision not in self._before and not (name == "depends_on" and revision in self._ids_of_labels):
+                        yield Fault(
+                            (file.path.name,), f"{file.path.name} has {name} {revision!r}, which no file is",
+                            f"Restore the file of {revision}, or set {name} to a revision that is there.",
+                        )  # fmt: skip
+
+    def _circle(self, ids: Sequence[str]) -> Fault:
+        names = tuple(file.path.name for file in self._files if file.id in ids)
+        says = f"{names[0]} follows itself" if len(names) == 1 else f"{_listed(names)} follow each other in a circle"
+        return Fault(names, says, f"Set the down_revision of {names[0]} to the revision that came before it.")
+
+    def _two_heads(self, by_id: dict[str, RevisionFile]) -> Fault:
+        heads = [one.id for one in self.revisions if one.id in self.heads]  # one may depend on those before it
+        first, *_, last = heads
+        names = tuple(by_id[head].path.name for head in heads)
+        begins = next(one.id for one in self.revisions if one.id in self.ancestors(last) - self.ancestors(first))
+        return Fault(
+            names, f"there are {len(names)} heads, {_listed(names)}",
+            f'Join them: alembic merge heads -m "Join them". Or, if {by_id[begins].path.name} has run nowhere yet, set '
+            f'its down_revision to "{first}".',
+        )  # fmt: skip
+
+
+def _names(ours: Sequence[RevisionFile]) -> Iterator[Fault]:
+    for file in ours:
+        name = file.path.name
+        if not file.is_named_after_its_id:
+            yield Fault(
+                (name,), f"{name} says that it is revision {file.id}",
+                f"Rename it to {file.id}_...py, or set the `revision` in it to the one in its name.",
+            )  # fmt: skip
+
+
+def _bases(ours: Sequence[RevisionFile]) -> Iterator[Fault]:
+    names = tuple(file.path.name for file in ours if not file.parents)
+    if len(names) > 1:
+        yield Fault(
+            names, f"there are {len(names)} bases, {_listed(names)}",
+            f"Set the down_revision of all but {names[0]} to the revision that comes before.",
+        )  # fmt: skip
+
+
+def _listed(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def read_graph(ours: Path, *others: Path) -> Graph:
+    """Read the files of our folder of revisions, and of the folders that stand beside it; what is wrong is in it."""
+    unusable: list[Fault] = []
+    lines = [tuple(_read(folder, unusable)) for folder in (ours, *others)]
+    if not lines[0] and not unusable:
+        unusable.append(
+            Fault(
+                (), f"there is no revision in {ours}",
+                "Restore it (in a checkout: git checkout -- migrations), or install mlops-db again.",
+            )
+        )  # fmt: skip
+    return Graph(lines[0], tuple(chain.from_iterable(lines[1:])), unusable=unusable)
+
+
+def _read(folder: Path, unusable: list[Fault]) -> Iterator[RevisionFile]:
+    for path in revision_paths(folder):
+        try:
+            yield read_revision_file(path)
+        except UnusableFileError as error:  # noqa: PERF203  (each file has its own)
+            unusable.append(error.fault)
+
+
+def alembic_ini() -> Path:
+    """The alembic.ini of the package's own revisions, with migrations/ beside it.
+
+    It is in the package if that was installed, and otherwise in the checkout around it.
+    """
+    return (_INSTALLED if _INSTALLED.is_dir() else _PACKAGE.parents[1]) / "alembic.ini"
+
+
+def project_ini() -> Path:
+    """The alembic.ini of the project at hand: the one that ALEMBIC_CONFIG names, as for Alembic itself, or our own."""
+    return Path(os.environ.get("ALEMBIC_CONFIG") or alembic_ini())
+
+
+@cache
+def package_graph() -> Graph:
+    """The package's own revisions: whatever is at hand, they are what its code was written for.
+
+    Raises:
+        RevisionFilesError: the files cannot be relied on.
+    """
+    graph = read_graph(alembic_ini().parent / "migrations" / "versions")
+    graph.refuse_faults()
+    return graph
+
+
+def revisions() -> tuple[Revision, ...]:
+    """The package's own revisions, from the first one to head.
+
+    Raises:
+        RevisionFilesError: their files cannot be relied on.
+    """
+    return package_graph().revisions

@@ -1,0 +1,118 @@
+"""What revisions have left in a database in which none is recorded."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from psycopg2.extensions import cursor as Cursor  # noqa: N812  (psycopg2 names its classes like functions)
+
+from mlops_db.errors import LostRecordError, RecordedRevisionError, UnmanagedDatabaseError
+from mlops_db.revisions.graph import BASELINE, Graph
+from mlops_db.revisions.tables import HISTORY_TABLE, VERSION_TABLE, reading_fault
+from mlops_db.schema.objects import TABLES, VIEWS
+
+# Of mlops_internal only the history of runs is there before the first revision, and after the last one was taken back.
+_REMAINS = f"""
+    SELECT c.relname, n.nspname,
+           CASE c.relkind WHEN 'v' THEN 'VIEW' WHEN 'm' THEN 'MATERIALIZED VIEW' WHEN 'S' THEN 'SEQUENCE'
+                          WHEN 'f' THEN 'FOREIGN TABLE' ELSE 'TABLE' END
+      FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+     WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
+       AND CASE n.nspname
+               WHEN 'public' THEN c.relname = ANY (ARRAY{[*TABLES, *VIEWS, *(f"{table}_id_seq" for table in TABLES)]})
+               WHEN 'mlops_internal' THEN c.relname NOT IN ('migration_history', 'migration_history_id_seq')
+           END
+     UNION ALL
+    SELECT p.proname, n.nspname, 'FUNCTION' FROM pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace
+     WHERE n.nspname = 'mlops_internal'
+     ORDER BY 2, 3, 1
+"""
+_HISTORY_IS_OPEN = f"""
+    SELECT has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')
+      FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+     WHERE n.nspname || '.' || c.relname = '{HISTORY_TABLE}'
+"""
+_LAST_STEP = f"""
+    SELECT revision, direction FROM {HISTORY_TABLE} WHERE outcome = 'applied' ORDER BY id DESC LIMIT 1
+"""
+_DROP_INTERNAL = "DROP SCHEMA mlops_internal CASCADE;"
+_KEEP_INTERNAL = "ALTER SCHEMA mlops_internal RENAME TO mlops_internal_old;"
+_AS_MANY_AS_A_LINE_TAKES = 5
+
+
+class _Remnant(NamedTuple):
+    name: str
+    schema: str
+    kind: str
+
+
+def refuse_remains(cursor: Cursor, graph: Graph, target: str) -> None:
+    """Refuse a database without a recorded revision that holds what the first run would find in its way.
+
+    Args:
+        cursor: of a connection to the database.
+        graph: the revisions that can have run there.
+        target: how errors name the database.
+
+    Raises:
+        UnmanagedDatabaseError: our tables are there, and no run has gone beyond the baseline: they were made by hand.
+        LostRecordError: our tables are there, and runs have.
+        RecordedRevisionError: something else of ours is there.
+    """
+    cursor.execute(_REMAINS)
+    found = [_Remnant(*row) for row in cursor.fetchall()]
+    internal = [one for one in found if one.schema != "public"]
+    names = {one.name for one in found if one.schema == "public"}
+    tables = [table for table in TABLES if table in names]
+    if tables:
+        last = _last_run(cursor, graph)
+        if not internal and (last in (None, BASELINE) or BASELINE not in graph.ancestors(last)):
+            raise UnmanagedDatabaseError(tables, target)
+        # With months there, the table of metrics is not the one that is made by hand, and they hold its rows.
+        has_months = any(one.name.startswith("monitoring_metrics_") for one in internal)
+        by_hand = f" If the tables were made by hand since, run {_DROP_INTERNAL} and then `mlops-db adopt`."
+        raise LostRecordError(tables, target, at=last or graph.heads[0], instead="" if has_months else by_hand)
+    if found:
+        raise RecordedRevisionError(
+            f"{target} has no revision in {VERSION_TABLE}, but still {_told(found)}, as if somebody had dropped schema "
+            "public; nothing was changed",
+            hint=f"If nothing of it is wanted, run {' '.join(_statements(found))}"
+            + (f" To keep it, run {_KEEP_INTERNAL} instead." if internal else ""),
+        )
+
+
+def _told(found: list[_Remnant]) -> str:
+    names = [one.name for one in found if one.kind != "FUNCTION"]
+    functions = len(found) - len(names)
+    told = names[:_AS_MANY_AS_A_LINE_TAKES]
+    if names[_AS_MANY_AS_A_LINE_TAKES:]:
+        told.append(f"{len(names) - _AS_MANY_AS_A_LINE_TAKES} more")
+    if functions:
+        told.append(f"{functions} functions of mlops_internal")
+    return ", ".join(told)
+
+
+def _statements(found: list[_Remnant]) -> Iterator[str]:
+    """What takes it away, each kind at once: views may read each other."""
+    for kind in sorted({one.kind for one in found if one.schema == "public"}, reverse=True):
+        names = (f"public.{one.name}" for one in found if one.schema == "public" and one.kind == kind)
+        yield f"DROP {kind} {', '.join(names)};"
+    if any(one.schema != "public" for one in found):
+        yield _DROP_INTERNAL
+
+
+def _last_run(cursor: Cursor, graph: Graph) -> str | None:
+    """Where the last run has left the database; None for base, and if nobody knows."""
+    cursor.execute(_HISTORY_IS_OPEN)
+    if cursor.fetchone() != (True,):
+        return None
+    cursor.execute(reading_fault(HISTORY_TABLE))
+    if cursor.fetchone() != (None,):
+        return None
+    cursor.execute(_LAST_STEP)
+    for revision, direction in cursor.fetchall():
+        if revision in graph and direction == "downgrade":
+            left = graph.ancestors(revision) - {revision}
+            return next((one.id for one in reversed(graph.revisions) if one.id in left), None)
+        if revision in graph:
+            return str(revision)
+    return None

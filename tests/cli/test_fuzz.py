@@ -1,0 +1,171 @@
+"""Five hundred inputs that nobody meant: the exit codes, the words and the silence that are promised for each."""
+
+import json
+import os
+import subprocess
+import sys
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from itertools import islice
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+import alembic.config
+from psycopg import sql
+
+from mlops_db.cli.main import main
+from support.database import ROOT, Database
+from support.fuzzed import OF_ALEMBIC, Input, inputs
+from support.process import NARRATION, SECRET
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
+SEED = 11
+INPUTS = 500
+EXIT_CODES = {"mlops-db": {0, 1, 2, 64}, "alembic": {0, 255}}
+CATALOGUE = """
+    SELECT md5(string_agg(x, '' ORDER BY x)) FROM (
+        SELECT concat_ws(' ', 'class', oid, relname, relnamespace, relfilenode, relacl) FROM pg_class
+         WHERE relnamespace <> 'pg_toast'::regnamespace
+        UNION ALL SELECT concat_ws(' ', 'attribute', attrelid, attname, atttypid, attacl) FROM pg_attribute
+         WHERE attrelid >= 16384
+        UNION ALL SELECT concat_ws(' ', 'routine', oid, proname, proacl) FROM pg_proc WHERE oid >= 16384
+        UNION ALL SELECT concat_ws(' ', 'schema', nspname, nspacl) FROM pg_namespace
+        UNION ALL SELECT concat_ws(' ', 'database', oid, datname, datacl) FROM pg_database
+        UNION ALL SELECT concat_ws(' ', 'role', oid, rolname, rolconfig) FROM pg_roles
+    ) AS catalogue (x)
+"""
+
+
+def test_whatever_is_typed_gets_a_documented_code_and_one_line_with_a_hint(head: Database, tmp_path: Path) -> None:
+    where = head.settings
+    given = list(islice(inputs(SEED, database=where.database, host=where.host, port=where.port), INPUTS))
+    assert len(set(given)) == INPUTS
+    before = databases(head)
+    ended: dict[int, int] = {}
+    faults: list[str] = []
+    with ExitStack() as stack:
+        stack.callback(lambda: drop_all_but(head, before))
+        runner = Runner(head.environment, tmp_path)
+        stack.callback(runner.stop)
+        catalogue = fingerprint(head)
+        for one in given:
+            done = runner.run(one)
+            faults += [f"{one}: {fault}: {done.stdout[-300:]}{done.stderr[-600:]}" for fault in faults_of(done)]
+            ended[done.returncode] = ended.get(done.returncode, 0) + 1
+            now = fingerprint(head)
+            if done.returncode != 0 and now != catalogue:
+                faults.append(f"{one} changed the catalogue: {done.stderr}")
+            catalogue = now
+    assert not faults, "\n".join(faults)
+    # Each kind of end is among them, or the inputs would say little.
+    assert set(ended) == {0, 1, 2, 64, 255}, ended
+    assert ended[0] > INPUTS / 5, ended
+
+
+def faults_of(done: subprocess.CompletedProcess[str]) -> Iterator[str]:
+    everything = done.stdout + done.stderr
+    if done.returncode not in EXIT_CODES[done.args[0]]:
+        yield f"exits with {done.returncode}"
+    if "Traceback" in everything:
+        yield "a traceback"
+    if SECRET in everything or SECRET in unquote(everything):
+        yield "the password"
+    lines = [line for line in everything.splitlines() if not NARRATION.match(line)]
+    one_line_and_a_hint = [line.partition(": ")[0] for line in lines] in (["FAILED", "Hint"], ["error", "hint"])
+    if not (done.returncode == 0 or one_line_and_a_hint or is_behind(done) or is_json(done)):
+        yield "not one line and a hint"
+
+
+def is_json(done: subprocess.CompletedProcess[str]) -> bool:
+    """Whether `status --json` tells a failure."""
+    return "--json" in done.args and set(json.loads(done.stdout)) == {"state", "error", "hint"}
+
+
+def is_behind(done: subprocess.CompletedProcess[str]) -> bool:
+    """Whether `status` or `check` says with its exit code that the database is not at head, or differs."""
+    said = ("\nnext      ", '"state": "behind"', " difference\n", " differences\n")
+    return done.returncode == 1 and any(text in done.stdout for text in said)
+
+
+def databases(database: Database) -> set[str]:
+    return {name for (name,) in database.query("SELECT datname FROM pg_database")}
+
+
+def drop_all_but(database: Database, known: set[str]) -> None:
+    for name in databases(database) - known:
+        database.connection.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(name)))
+
+
+def fingerprint(database: Database) -> tuple[str, list[tuple[str, ...]]]:
+    """What the catalogues of the server say, and which revision the database is at."""
+    recorded = "SELECT version_num FROM alembic_version"
+    at = database.query(recorded) if database.value("SELECT to_regclass('alembic_version')") else []
+    return database.value(CATALOGUE), at
+
+
+class Runner:
+    """A process that has imported everything, and forks for each input."""
+
+    def __init__(self, environment: Mapping[str, str], folder: Path) -> None:
+        processes = get_context("forkserver")
+        self._inputs, theirs = processes.Pipe()
+        self._output = (folder / "out", folder / "err")
+        self._process = processes.Process(target=_serve, args=(theirs, dict(environment), self._output), daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def run(self, given: Input) -> subprocess.CompletedProcess[str]:
+        self._inputs.send(given)
+        code = self._inputs.recv()
+        out, err = (path.read_text(encoding="utf-8", errors="replace") for path in self._output)
+        return subprocess.CompletedProcess(given.arguments, code, out, err)
+
+    def stop(self) -> None:
+        self._inputs.close()
+        self._process.join()
+
+
+def _serve(given: "Connection[int, Input]", environment: Mapping[str, str], output: tuple[Path, Path]) -> None:
+    os.chdir(ROOT)
+    import mlops_db.cli.alembic  # noqa: PLC0415
+    import mlops_db.migration.commands  # noqa: F401, PLC0415
+
+    while True:
+        try:
+            one = given.recv()
+        except EOFError:
+            return
+        child = os.fork()
+        if child == 0:
+            os._exit(_ended(one, environment, output))
+        given.send(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+
+
+def _ended(given: Input, environment: Mapping[str, str], output: tuple[Path, Path]) -> int:
+    """Run the input as its console script would; returns the exit code."""
+    os.environ.clear()
+    os.environ.update(environment)
+    os.environ.update(given.variables)
+    for path, descriptor in zip(output, (1, 2), strict=True):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
+    sys.stdout, sys.stderr = (open(number, "w", encoding="utf-8", closefd=False) for number in (1, 2))  # noqa: SIM115
+    program, *arguments = given.arguments
+    code = 1
+    try:
+        if program == OF_ALEMBIC:
+            alembic.config.main(arguments, prog="alembic")
+            code = 0
+        else:
+            code = main(arguments)
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    except BaseException:  # noqa: BLE001  (what Python would do)
+        traceback.print_exc()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    return code & 255

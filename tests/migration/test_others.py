@@ -1,0 +1,89 @@
+"""What autogenerate leaves alone: tables and views that no revision makes, whoever owns them."""
+
+import re
+from pathlib import Path
+
+import pytest
+from alembic import command
+
+from mlops_db.migration import views
+from mlops_db.migration.commands import alembic_config, run_command
+from support.database import Database
+from support.extra_revisions import add_revisions, config_in
+
+THEIRS = """
+CREATE TABLE spatial_ref_sys (srid integer PRIMARY KEY);
+CREATE TABLE "Their Table" (id serial PRIMARY KEY, version integer REFERENCES model_versions);
+CREATE TABLE status (rows integer); -- words that our revisions use
+CREATE VIEW report AS SELECT model_name, health FROM v_recent_monitoring;
+CREATE MATERIALIZED VIEW totals AS SELECT count(*) FROM model_versions;
+CREATE SCHEMA bi;
+CREATE VIEW bi.versions AS SELECT mlflow_run_id FROM model_versions;
+"""
+OURS = """
+def upgrade():
+    op.create_table("things", sa.Column("id", sa.Integer, primary_key=True))
+    op.rename_table("things", "better_things")
+    op.execute("CREATE VIEW public.v_things AS SELECT id FROM public.better_things")
+def downgrade():
+    op.execute("DROP VIEW v_things")
+    op.drop_table("better_things")
+"""
+BY_ROWS = """
+def upgrade():
+    op.create_table("things", sa.Column("id", sa.Integer, primary_key=True))
+    op.get_bind().execute(sa.text("SELECT count(*) FROM things")).scalar_one()
+def downgrade():
+    op.drop_table("things")
+"""
+
+
+def written(folder: Path, database: Database) -> str:
+    """What autogenerate writes into the next revision."""
+    before = set((folder / "migrations" / "versions").glob("*.py"))
+    run_command(command.revision, config_in(folder, database.settings), message="Next", autogenerate=True)
+    (file,) = set((folder / "migrations" / "versions").glob("*.py")) - before
+    return file.read_text(encoding="utf-8")
+
+
+def operations(text: str) -> list[str]:
+    body = text.partition("def upgrade")[2].partition("def downgrade")[0]
+    return re.findall(r"op\.(\w+\(\"\w+\"|execute\(\W*[A-Z]+ [A-Z]+ \w+)", body)
+
+
+def test_what_no_revision_makes_is_not_compared(head: Database) -> None:
+    head.psql(THEIRS)
+    command.check(alembic_config(head.settings))
+
+
+def test_what_no_revision_makes_is_not_written_into_one(head: Database, tmp_path: Path) -> None:
+    folder = add_revisions(tmp_path, OURS)
+    run_command(command.upgrade, config_in(folder, head.settings), "head")
+    head.psql(THEIRS)
+
+    assert operations(written(folder, head)) == ['execute("DROP VIEW v_things', 'drop_table("better_things"']
+
+
+def test_what_a_revision_makes_that_reads_rows_is_still_known_to_be_ours(head: Database, tmp_path: Path) -> None:
+    folder = add_revisions(tmp_path, BY_ROWS)
+    run_command(command.upgrade, config_in(folder, head.settings), "head")
+    assert operations(written(folder, head)) == ['drop_table("things"']
+
+
+def test_whose_view_reads_what_goes_is_named_and_stays(
+    head: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    head.psql(THEIRS)
+    from mlops_db.schema.head import metadata  # noqa: PLC0415  (only what this test changes)
+
+    changed = dict(metadata.info["views"]) | {
+        "v_recent_monitoring": "SELECT model_name, 'ok' AS health FROM model_versions"
+    }
+    monkeypatch.setitem(metadata.info, "views", changed)
+    monkeypatch.setitem(metadata.info, "view_comments", {})
+
+    text = written(add_revisions(tmp_path), head)
+
+    assert "report" not in text
+    (told,) = [record.message for record in caplog.records if record.name == views.__name__]
+    assert told.startswith("public.report is somebody else's and reads what the revision drops")
