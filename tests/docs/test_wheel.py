@@ -125,6 +125,13 @@ def test_every_day_in_an_empty_folder(installed: Installed) -> None:
         assert (installed.folder / "docs" / name).read_bytes() == (ROOT / "docs" / name).read_bytes()
 
 
+def test_what_check_compares_with_comes_along_and_holds(installed: Installed) -> None:
+    ended = installed.run(
+        f"python -c 'from mlops_db.inspection.snapshot import recorded_catalogue as c; print(len(c(\"{HEAD}\")) > 99)'"
+    )
+    assert ended.stdout == "True\n", ended.stderr
+
+
 @pytest.mark.parametrize(
     "command",
     [
