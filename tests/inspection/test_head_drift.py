@@ -136,6 +136,7 @@ GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO mlops_test_reader;
 GRANT USAGE ON SCHEMA mlops_internal TO mlops_test_reader;
 GRANT EXECUTE ON FUNCTION mlops_internal.register_series(text, text, text) TO mlops_test_reader;
 GRANT SELECT (id, status) ON model_versions TO mlops_test_reader;
+GRANT SELECT ON v_decision_history TO mlops_test_reader;
 """
 
 
