@@ -4,6 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from mlops_db.inspection.drift import read_drift
+from mlops_db.migration.commands import upgrade
+from support import roles
 from support.database import Database
 from support.partitions import months
 
@@ -114,8 +117,6 @@ def test_the_size_and_rows_of_a_partitioned_table_are_those_of_its_partitions(he
 
 
 THEIRS = """
-CREATE EXTENSION hstore;
-CREATE EXTENSION pg_stat_statements;
 CREATE SCHEMA bi;
 CREATE TABLE bi.spatial (id integer);
 CREATE TABLE spatial_ref_sys (id serial PRIMARY KEY, version integer REFERENCES model_versions, kind text);
@@ -142,6 +143,12 @@ GRANT SELECT ON v_decision_history TO mlops_test_reader;
 
 def test_what_is_somebody_elses_is_told_and_nothing_is_done_about_it(head: Database, reader: str) -> None:
     head.psql(THEIRS)
+    offered = head.query(
+        "SELECT name FROM pg_available_extensions WHERE name IN ('hstore', 'pg_stat_statements') ORDER BY 1"
+    )
+    extensions = [name for (name,) in offered]
+    for name in extensions:
+        head.query(f"CREATE EXTENSION {name}")
 
     done = head.run("mlops-db", "check", "--sql")
 
@@ -149,8 +156,7 @@ def test_what_is_somebody_elses_is_told_and_nothing_is_done_about_it(head: Datab
     *theirs, summary = done.stderr.splitlines()
     assert summary.endswith(": no difference")
     assert sorted(line for line in theirs if reader not in line) == [
-        "theirs: extension hstore",
-        "theirs: extension pg_stat_statements",
+        *(f"theirs: extension {name}" for name in extensions),
         "theirs: function public.log()",
         "theirs: function public.newest()",
         "theirs: materialized view public.totals",
@@ -182,3 +188,15 @@ def test_beside_what_is_somebody_elses_ours_is_repaired(head: Database, reader: 
     assert head.run("mlops-db", "check").returncode == 0
     assert sorted(head.dump().splitlines()) == sorted(before.splitlines())
     assert head.value("SELECT has_table_privilege(%s, 'v_decision_history', 'SELECT')", [reader])
+
+
+def test_in_a_database_of_a_superuser_s_ours_belongs_to_whom_the_revision_does(empty: Database) -> None:
+    with roles.owner(empty) as database:
+        upgrade(database.settings)
+        empty.query(f"ALTER DATABASE {empty.settings.database} OWNER TO CURRENT_USER")
+        empty.query("ALTER TABLE model_versions OWNER TO CURRENT_USER")
+        superuser = empty.value("SELECT quote_ident(current_user)")
+
+        told = [f"table public.model_versions: owner: expected {database.settings.user}, found {superuser}"]
+
+        assert [str(difference) for difference in read_drift(empty.settings).differences] == told
