@@ -199,4 +199,4 @@ def test_in_a_database_of_a_superuser_s_ours_belongs_to_whom_the_revision_does(e
 
         told = [f"table public.model_versions: owner: expected {database.settings.user}, found {superuser}"]
 
-        assert [str(difference) for difference in read_drift(empty.settings).differences] == told
+        assert [str(difference) for difference in read_drift(database.settings).differences] == told
