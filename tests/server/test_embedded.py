@@ -405,6 +405,32 @@ def test_in_any_path_the_server_works_and_only_this_user_can_open_its_socket(
     assert "(head)" in succeeded("mlops-db", "status", cwd=folder)
 
 
+def test_new_data_is_told_once_and_so_is_the_server_of_a_folder_above(folders: Path) -> None:
+    above, below = folders / "project", folders / "project" / "docs" / "pages"
+    below.mkdir(parents=True)
+    first = run("mlops-db", "create", cwd=above)
+    second = run("mlops-db", "create", cwd=below)
+    status = run("mlops-db", "status", cwd=below)
+
+    assert first.stderr == f"note: the data of a new server is in {above}/.mlops-db\n"
+    told_below = f"note: the data of a new server is in {below}/.mlops-db; {above}/.mlops-db has another one's\n"
+    assert second.stderr == told_below
+    assert f"\ndata      {below}/.mlops-db\npsql      `mlops-db psql`\n" in status.stdout
+    assert status.stderr == ""
+
+
+def test_psql_reaches_the_server_which_stops_after_it(used: Path) -> None:
+    said = succeeded("mlops-db", "psql", "-At", "-c", "SELECT current_user, count(*) FROM model_versions", cwd=used)
+    assert said == "airflow|0\n"
+    assert not postmaster(used).exists()
+
+
+def test_by_a_link_to_the_folder_it_is_the_same_server(folders: Path, used: Path) -> None:
+    link = folders / "link"
+    link.symlink_to(used)
+    assert f"\ndata      {used}/.mlops-db\n" in succeeded("mlops-db", "status", cwd=link)
+
+
 def test_what_was_killed_leaves_no_socket_folder_behind(folders: Path, used: Path) -> None:
     folder, moved = folders / ("crash" * 40), folders / ("moved" * 40)
     used.rename(folder)

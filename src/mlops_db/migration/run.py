@@ -89,10 +89,11 @@ def run(context: EnvironmentContext) -> None:
                 _Run(context, connection, graph, settings, options, progress).carry_out()
     except MlopsDbError as error:
         raise _command_error(error) from error
-    except KeyboardInterrupt as error:
+    except KeyboardInterrupt:
         if not on_command_line:
             raise
-        raise _command_error(InterruptedRunError()) from error
+        interrupted = InterruptedRunError()
+        raise _command_error(interrupted) from interrupted
     except (SQLAlchemyError, psycopg2.Error) as error:
         refused = _refused_by_server(error)
         if refused is None or settings is None:

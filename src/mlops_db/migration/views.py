@@ -255,6 +255,8 @@ def _wanted_views(connection: Connection, metadata: MetaData) -> dict[str, _View
         for table in metadata.sorted_tables:
             if table.schema in (None, "public"):
                 table.to_metadata(shadow, schema=None)  # type: ignore[arg-type]  # None is documented, not typed
+        # Where the database's default names its own tablespace, a partitioned table would be refused.
+        connection.exec_driver_sql("SET LOCAL default_tablespace = ''")
         shadow.create_all(connection, checkfirst=False)
         # Behind it public, for the functions that a view may call.
         connection.exec_driver_sql(f"SET LOCAL search_path = {_SHADOW}, public")

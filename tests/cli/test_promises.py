@@ -1,0 +1,133 @@
+"""What the README says of exit codes, of the order of output and of `mlops-db alembic`, as processes."""
+
+import re
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+from psycopg import sql
+
+from support.database import ROOT, SCRIPTS, TIMEOUT_S, Database
+from support.process import SECRET, closed_pipe, told
+from support.snapshot import everything
+from support.versions import another_session, wait_until
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables", "code"),
+    [
+        (("status",), {}, 0),
+        (("alembic", "current"), {}, 0),
+        (("status",), {"MLOPS_DB_NAME": "mlops_test_nowhere"}, 1),
+        (("alembic", "upgrade", "nope"), {}, 1),
+        (("alembic", "current"), {"MLOPS_DB_NAME": "mlops_test_nowhere"}, 1),
+        (("status",), {"POSTGRES_HOST": "/no/such/folder"}, 2),
+        (("alembic", "current"), {"POSTGRES_HOST": "/no/such/folder"}, 2),
+    ],
+)
+def test_the_exit_codes_are_the_readmes(
+    head: Database, arguments: tuple[str, ...], variables: dict[str, str], code: int
+) -> None:
+    done = head.run("mlops-db", *arguments, **{"POSTGRES_PASSWORD": SECRET} | variables)
+    assert done.returncode == code, done.stderr
+    if code:
+        told(done)
+        assert done.stdout == ""
+
+
+def test_in_a_pipe_lines_come_in_the_order_in_which_they_happened(empty: Database) -> None:
+    name = "mlops_test_order"
+    merged = ("bash", "-c", '"$0" init 2>&1 | cat', str(SCRIPTS / "mlops-db"))
+    try:
+        lines = empty.run(*merged, MLOPS_DB_NAME=name).stdout.splitlines()
+    finally:
+        empty.connection.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(name)))
+    assert [line.split()[0] for line in lines[:2]] == ["Creating", "✅"]
+    assert lines[2].startswith("[1/")
+    assert lines[-7:][0].startswith("Created 6 tables")
+
+
+@pytest.mark.parametrize("command", ["alembic heads", "alembic current", "alembic --help"])
+def test_without_a_reader_or_standard_output_alembic_is_content(head: Database, command: str) -> None:
+    with closed_pipe() as output:
+        done = subprocess.run(
+            [SCRIPTS / "mlops-db", *command.split()],
+            env=head.environment,
+            cwd=ROOT,
+            stdout=output,
+            stderr=subprocess.PIPE,
+            timeout=TIMEOUT_S,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (0, b"")
+    closed = head.run("sh", "-c", f'"$0" {command} >&-', str(SCRIPTS / "mlops-db"))
+    assert (closed.returncode, closed.stderr) == (0, "")
+
+
+def test_a_reader_that_went_away_does_not_stop_the_work(empty: Database) -> None:
+    with closed_pipe() as output:
+        done = subprocess.run(
+            [SCRIPTS / "mlops-db", "init"],
+            env=empty.environment,
+            cwd=ROOT,
+            stdout=output,
+            stderr=subprocess.PIPE,
+            timeout=TIMEOUT_S,
+            check=False,
+        )
+    assert done.returncode == 0
+    assert empty.run("mlops-db", "status").returncode == 0
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_alembic_can_be_interrupted(head: Database, number: signal.Signals, code: int) -> None:
+    before = everything(head)
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = %s"
+    with another_session(head, "a writer", "LOCK TABLE alembic_version IN ACCESS EXCLUSIVE MODE"):
+        process = subprocess.Popen(
+            [SCRIPTS / "mlops-db", "alembic", "downgrade", "-1"],
+            env=head.environment | {"MLOPS_LOCK_TIMEOUT": "20s"},
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        wait_until(lambda: head.value(waiting, [head.settings.database]) == 1, "the command to wait")
+        process.send_signal(number)
+        out, err = process.communicate(timeout=TIMEOUT_S)
+    assert (process.returncode, out) == (code, ""), err
+    assert "Traceback" not in err
+    assert everything(head) == before
+
+
+def test_alembic_does_the_same_as_alembic(head: Database) -> None:
+    for arguments in (["current"], ["history", "-r", "0018:"], ["-x", "plan=true", "downgrade", "base"], ["check"]):
+        ours, theirs = head.run("mlops-db", "alembic", *arguments), head.run("alembic", *arguments)
+        assert (ours.returncode, ours.stdout) == (theirs.returncode, theirs.stdout)
+    script = ("upgrade", "0001:0003", "--sql")
+    dated = re.compile(r"\d{4}-\d\d-\d\d[ T][\d:.+]+|pid \d+")
+    assert dated.sub("", head.run("mlops-db", "alembic", *script).stdout) == dated.sub(
+        "", head.run("alembic", *script).stdout
+    )
+
+
+def test_a_traceback_is_shown_to_who_asks_for_it(head: Database) -> None:
+    done = head.run("mlops-db", "alembic", "--raiseerr", "upgrade", "nope")
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+
+
+def test_hints_name_the_command_that_works_here(empty: Database, tmp_path: Path) -> None:
+    assert "hint: Run `alembic upgrade head`." in empty.run("mlops-db", "maintain").stderr
+    assert "hint: Run `mlops-db alembic upgrade head`." in empty.run("mlops-db", "maintain", cwd=tmp_path).stderr
+
+
+def test_psql_is_given_the_database_and_no_password_on_its_command_line(head: Database) -> None:
+    done = head.run("mlops-db", "psql", "-At", "-c", "SELECT current_database(), version_num FROM alembic_version")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"{head.settings.database}|")
+    assert head.run("mlops-db", "psql", "-c", "SELECT 1/0").returncode == 1
+    refused = head.run("mlops-db", "psql", "-c", "SELECT 1", POSTGRES_PASSWORD=SECRET, POSTGRES_HOST="/no/such/folder")
+    assert refused.returncode == 2
+    assert SECRET not in refused.stderr
