@@ -39,6 +39,13 @@ SELECT set_config('statement_timeout',
                   coalesce(nullif(current_setting('mlops_db.long_statement_timeout', true), ''), '6h'), true)
 """
 
+# A partitioned table, or an index on one, cannot be put into the database's own tablespace by its name.
+OWN_TABLESPACE_UNNAMED = """
+SELECT set_config('default_tablespace', '', true)
+  FROM pg_database AS d JOIN pg_tablespace AS t ON t.oid = d.dattablespace
+ WHERE d.datname = current_database() AND t.spcname = current_setting('default_tablespace')
+"""
+
 
 def of_years(column: str) -> str:
     """Whether a moment is one that Python, too, can hold: a single other one, and nobody can read the table there."""
@@ -379,6 +386,7 @@ def upgrade() -> None:
     op.execute("DROP TRIGGER monitoring_metrics_register_updated_series ON public.monitoring_metrics")
     op.execute("DROP TRIGGER monitoring_metrics_register_series ON public.monitoring_metrics")
     op.execute(STEP_ASIDE)
+    op.execute(OWN_TABLESPACE_UNNAMED)
     op.execute(CREATE_PARTITIONED)
     op.execute(CARRY_GRANTS_OVER)
     op.execute(ATTACH)

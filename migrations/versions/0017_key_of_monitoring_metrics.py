@@ -28,6 +28,13 @@ SELECT set_config('statement_timeout',
                   coalesce(nullif(current_setting('mlops_db.long_statement_timeout', true), ''), '6h'), true)
 """
 
+# A partitioned table, or an index on one, cannot be put into the database's own tablespace by its name.
+OWN_TABLESPACE_UNNAMED = """
+SELECT set_config('default_tablespace', '', true)
+  FROM pg_database AS d JOIN pg_tablespace AS t ON t.oid = d.dattablespace
+ WHERE d.datname = current_database() AND t.spcname = current_setting('default_tablespace')
+"""
+
 COLUMNS = ["model_name", "metric_type", "metric_name", "timestamp", "id"]
 
 # The server cleans up after the rewrite of 0016 about now. Who waits for that with ACCESS EXCLUSIVE lets all others wait
@@ -109,6 +116,7 @@ def upgrade() -> None:
     # In the order in which writers take them; the other way round, both would wait for each other.
     op.execute("LOCK TABLE ONLY public.monitoring_metrics IN ACCESS EXCLUSIVE MODE")
     op.execute(USE_INDEX)
+    op.execute(OWN_TABLESPACE_UNNAMED)
     op.execute(ADD_KEY)
     op.execute(NAME_BY_MONTH)
 

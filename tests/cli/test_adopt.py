@@ -12,6 +12,14 @@ from support.versions import PATIENCE_S, another_session, refused, revision_of, 
 HEAD = revisions()[-1].id
 
 
+NOT_A_STAGE = "status is not staging, production or archived: 6 rows, id -7, 3, 4, 5, 6, 2147483647"
+NO_NUMBER = "metric_value is NaN or infinite: 2 rows, id 11, 12"
+
+
+def split_at(lines: list[str], line: str) -> tuple[list[str], str, list[str]]:
+    return lines[: lines.index(line)], line, lines[lines.index(line) + 1 :]
+
+
 def test_the_way_of_a_team_whose_database_was_made_by_schema_sql(empty: Database) -> None:
     """Refused, looked at, adopted, migrated, checked: with every row."""
     make_by_hand(empty, ODD_ROWS, OLD_VIEWS, "CREATE TABLE orders (id int);")
@@ -23,11 +31,16 @@ def test_the_way_of_a_team_whose_database_was_made_by_schema_sql(empty: Database
     tried = empty.run("mlops-db", "adopt", "--dry-run")
 
     assert (tried.returncode, tried.stderr) == (0, "")
-    *differing, other, verdict = tried.stdout.splitlines()
+    *lines, verdict, rows_keep_nobody = tried.stdout.splitlines()
+    differing, other, to_mend = split_at(lines, "left alone: table public.orders")
     for view in VIEWS:
         assert f"--- {view} as it is" in differing
         assert f"+++ {view} as it will be" in differing
-    assert other == "left alone: table public.orders"
+    told = [line for line in to_mend if line.startswith("to mend: ")]
+    assert f"to mend: model_versions: {NOT_A_STAGE} (revision 0008)" in told
+    assert f"to mend: monitoring_metrics: {NO_NUMBER} (revision 0016)" in told
+    assert [line.startswith("    ") and line.endswith(" ORDER BY id;") for line in to_mend] == [False, True] * len(told)
+    assert rows_keep_nobody == ("The rows to mend keep no one from adopting it; `alembic upgrade head` stops at them.")
     assert verdict == (
         f"{target}: the tables are the specification's, the views above are replaced. Nothing was changed (--dry-run)."
     )
@@ -39,7 +52,8 @@ def test_the_way_of_a_team_whose_database_was_made_by_schema_sql(empty: Database
     assert done.stdout.splitlines() == [
         *differing,
         other,
-        f"✅ {target} is now at revision 0004, with every row. Next: alembic upgrade head",
+        *to_mend,
+        f"✅ {target} is now at revision 0004, with every row. Next: mend the rows above, then alembic upgrade head",
     ]
     assert rows(empty) == before
     stopped = empty.run("alembic", "upgrade", "head")
@@ -90,6 +104,31 @@ def test_obstacles_are_listed_with_the_statements_that_remove_them(empty: Databa
         "-- loses data, so it is yours to uncomment: ALTER TABLE public.model_versions DROP COLUMN note;",
     ]
     assert state(empty) == before
+
+
+def test_what_no_statement_converts_is_by_hand(empty: Database) -> None:
+    make_by_hand(
+        empty,
+        """
+        INSERT INTO model_versions (mlflow_run_id, model_version, f1_score) VALUES ('1', '1', 0.5);
+        ALTER TABLE model_versions ALTER f1_score TYPE jsonb USING to_jsonb(f1_score),
+            ALTER brier_score TYPE date USING now();
+        """,
+    )
+
+    done = empty.run("mlops-db", "adopt", "--dry-run")
+
+    assert (done.returncode, done.stderr) == (1, "")
+    assert done.stdout.splitlines()[-2:] == [
+        (
+            "ALTER TABLE public.model_versions ALTER COLUMN f1_score TYPE double precision"
+            " USING f1_score::double precision;"
+        ),
+        (
+            "-- by hand: column public.model_versions.brier_score should be brier_score double precision;"
+            " PostgreSQL does not convert date to it"
+        ),
+    ]
 
 
 def test_a_database_under_alembic_is_refused(head: Database) -> None:

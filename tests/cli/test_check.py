@@ -5,6 +5,7 @@ import subprocess
 import time
 from argparse import Namespace
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 from typing import Protocol
 
@@ -96,6 +97,53 @@ def test_each_difference_is_one_line_and_nothing_changes(drifted: Database) -> N
     assert count == f"{drifted.settings.target} at revision {HEAD}: {len(lines)} differences"
     assert everything(drifted) == before
     assert scratch_databases(drifted) == []
+
+
+CHANGED = "DROP VIEW v_model_timeline; CREATE VIEW v_model_timeline AS SELECT id, f1_score FROM model_versions;"
+
+
+def test_of_a_text_of_several_lines_a_diff_is_below_the_line(head: Database, in_process: InProcess) -> None:
+    head.psql(CHANGED)
+    head.query("COMMENT ON TABLE model_versions IS E'two\nlines \x1b[31m'")
+
+    lines = in_process(head).stdout.splitlines()
+
+    table, view = (
+        lines.index("table public.model_versions: comment differs"),
+        lines.index("view public.v_model_timeline: definition differs"),
+    )
+    assert lines[table + 1 : table + 4] == ["    --- expected", "    +++ found", "    @@ -1 +1,2 @@"]
+    assert lines[table + 5 : table + 7] == ["    +two", r"    +lines \x1b[31m"]
+    diff = list(takewhile(lambda line: line.startswith("    "), lines[view + 1 :]))
+    assert diff[:2] == ["    --- expected", "    +++ found"]
+    assert any(line.startswith("    -") and "previous_version" in line for line in diff)
+    told = [line for line in lines if not line.startswith("    ")]
+    assert told[-1].endswith(f": {len(told) - 1} differences")
+
+
+def test_with_sql_only_statements_are_on_standard_output(head: Database, in_process: InProcess) -> None:
+    head.psql(CHANGED)
+
+    done = in_process(head, sql=True)
+
+    assert "    --- expected" in done.stderr.splitlines()
+    assert "--- expected" not in done.stdout
+    head.psql(done.stdout)
+    assert in_process(head).returncode == 0
+
+
+def test_what_nothing_converts_is_by_hand(head: Database, in_process: InProcess) -> None:
+    head.psql("""
+        DROP VIEW v_decision_history;
+        ALTER TABLE retraining_decisions DROP CONSTRAINT retraining_decisions_created_at_check,
+            ALTER created_at DROP DEFAULT, ALTER created_at TYPE boolean USING true;
+    """)
+
+    script = in_process(head, sql=True).stdout
+
+    (line,) = [line for line in script.splitlines() if "does not convert" in line]
+    assert line.startswith("-- by hand: column public.retraining_decisions.created_at should be created_at timestamp")
+    assert line.endswith("; PostgreSQL does not convert boolean to it")
 
 
 def test_the_printed_statements_repair_it(drifted: Database, in_process: InProcess) -> None:

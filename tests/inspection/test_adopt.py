@@ -507,6 +507,111 @@ def test_a_remedy_works_under_old_views_that_use_what_it_changes(empty: Database
     adopted(empty)
 
 
+UNFIT = {
+    "numbers that text does not hold": (
+        (
+            "ALTER TABLE monitoring_metrics ALTER metric_value TYPE text;"
+            "UPDATE monitoring_metrics SET metric_value = 'n/a'"
+        ),
+        'not all rows convert: invalid input syntax for type double precision: "n/a"',
+    ),
+    "ids that are UUIDs": (
+        (
+            "ALTER TABLE model_versions ALTER id DROP DEFAULT, ALTER id TYPE uuid USING gen_random_uuid();"
+            "DROP SEQUENCE model_versions_id_seq"
+        ),
+        "PostgreSQL does not convert uuid to it",
+    ),
+    "ids beyond 32 bits": (
+        (
+            "ALTER TABLE retraining_decisions ALTER id TYPE bigint;"
+            "UPDATE retraining_decisions SET id = 3000000000 WHERE id = 1"
+        ),
+        "not all rows convert: integer out of range",
+    ),
+    "JSON that is a list": (
+        "ALTER TABLE model_versions ALTER f1_score TYPE jsonb USING '[]'",
+        "not all rows convert: cannot cast jsonb array to type double precision",
+    ),
+    "a truth value for a moment": (
+        "ALTER TABLE model_versions ALTER promoted_at TYPE boolean USING true",
+        "PostgreSQL does not convert boolean to it",
+    ),
+    "text that is no JSON": (
+        "ALTER TABLE monitoring_metrics ALTER metadata TYPE text; UPDATE monitoring_metrics SET metadata = '{'",
+        "not all rows convert: invalid input syntax for type json",
+    ),
+    "text that is no moment": (
+        (
+            "ALTER TABLE model_versions ALTER created_at DROP DEFAULT, ALTER created_at TYPE text;"
+            "UPDATE model_versions SET created_at = 'yesterday noon'"
+        ),
+        "not all rows convert: invalid input syntax for type timestamp",
+    ),
+    "text that is too long": (
+        "ALTER TABLE model_versions ALTER status TYPE text; UPDATE model_versions SET status = repeat('x', 51)",
+        "some rows are longer than 50 characters",
+    ),
+    "NULL where there must be none": (
+        (
+            "ALTER TABLE model_versions ALTER model_version DROP NOT NULL;"
+            "UPDATE model_versions SET model_version = NULL WHERE id = 1"
+        ),
+        "some rows have NULL in model_version",
+    ),
+    "the same run twice": (
+        (
+            "ALTER TABLE model_versions DROP CONSTRAINT model_versions_mlflow_run_id_key;"
+            "UPDATE model_versions SET mlflow_run_id = 'run'"
+        ),
+        "some rows have the same mlflow_run_id",
+    ),
+    "a key without a value": (
+        (
+            "ALTER TABLE retraining_decisions DROP CONSTRAINT retraining_decisions_pkey, ALTER id DROP NOT NULL;"
+            "UPDATE retraining_decisions SET id = NULL WHERE id = 1"
+        ),
+        "some rows have NULL in id",
+    ),
+}
+
+
+@pytest.mark.parametrize(("statements", "reason"), UNFIT.values(), ids=UNFIT)
+def test_a_statement_that_would_fail_is_not_proposed(empty: Database, statements: str, reason: str) -> None:
+    """What is printed runs from end to end, and what it cannot do is told as to be done by hand, with the reason."""
+    make_by_hand(empty, ODD_ROWS, f"{statements};")
+
+    judgement = adopt(empty.settings, dry_run=True)
+
+    by_hand = [line for line in judgement.remedy if line.startswith(BY_HAND)]
+    assert any(reason in line for line in by_hand), judgement.remedy
+    assert "\n" not in "".join(by_hand)
+    empty.psql("\n".join(judgement.remedy))
+    again = adopt(empty.settings, dry_run=True)
+    assert again.obstacles
+    assert [line for line in again.remedy if not line.startswith(BY_HAND)] == []
+
+
+@pytest.mark.parametrize(
+    ("statements", "type_"),
+    [
+        ("ALTER TABLE monitoring_metrics ALTER metric_value TYPE text", "double precision"),
+        ("ALTER TABLE model_versions ALTER model_version TYPE text", "character varying(50)"),
+        ("ALTER TABLE model_versions ALTER created_at TYPE date", "timestamp without time zone"),
+        ("ALTER TABLE monitoring_metrics ALTER metadata TYPE json", "jsonb"),
+        ("ALTER TABLE retraining_decisions ALTER id TYPE bigint", "integer"),
+    ],
+)
+def test_a_statement_that_converts_all_rows_is_proposed(empty: Database, statements: str, type_: str) -> None:
+    make_by_hand(empty, ODD_ROWS.replace("2147483647", "1000"), f"{statements};")
+
+    remedy = adopt(empty.settings, dry_run=True).remedy
+
+    assert any(f" TYPE {type_} USING " in line for line in remedy), remedy
+    empty.psql("\n".join(remedy))
+    adopted(empty)
+
+
 # Refused
 
 

@@ -7,14 +7,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import quote
 
+import psycopg
 import pytest
+from alembic import command
 from psycopg import sql
+from sqlalchemy import create_engine
 
 from mlops_db.errors import NotPermittedError, SettingsError
+from mlops_db.migration.commands import alembic_config, run_command
 from mlops_db.server.connection import connect
 from mlops_db.settings import Settings
 from mlops_db.storage.db_manager import DatabaseManager
-from support.database import Database
+from support.cluster import embedded_programs, throwaway_cluster
+from support.database import ROOT, Database
 from support.handmade import SPECIFICATION
 from support.process import told
 from support.roles import PASSWORD, role
@@ -24,6 +29,7 @@ from support.versions import sql as statements
 # With everything in it that an option, a file or SQL takes for syntax.
 OWNER = 'mlops test "Owner" \\ é'
 LOGIN = "mlops_test_login"
+PAGE = ROOT / "docs" / "operating.md"
 SET_OPTION_SINCE = 160000
 IDLE_SESSION_TIMEOUT_SINCE = 140000
 
@@ -121,10 +127,10 @@ COMMANDS = (
 def test_everything_that_the_commands_make_is_the_owner_s(place: Place, tmp_path: Path, way: Way) -> None:
     variables = way(place, tmp_path)
 
-    for command in COMMANDS if way is by_variable else COMMANDS[:2]:
-        done = place.login.run(*command.split(), **variables)
-        assert done.returncode == 0, (command, done.stdout, done.stderr)
-        assert place.owners() == {OWNER}, command
+    for words in COMMANDS if way is by_variable else COMMANDS[:2]:
+        done = place.login.run(*words.split(), **variables)
+        assert done.returncode == 0, (words, done.stdout, done.stderr)
+        assert place.owners() == {OWNER}, words
     assert not place.database.query("SELECT FROM pg_database WHERE datname LIKE 'mlops_scratch%'")
     assert f"  {LOGIN}  " in place.login.run("mlops-db", "history", **variables).stdout
 
@@ -133,10 +139,10 @@ def test_a_database_that_the_owner_made_by_hand_is_adopted(place: Place) -> None
     place.sql("CREATE DATABASE {} OWNER {} TEMPLATE template0", place.name, OWNER)
     place.login.psql(sql.SQL("SET ROLE {};").format(sql.Identifier(OWNER)).as_string() + SPECIFICATION)
 
-    for command in ("mlops-db adopt", "alembic upgrade head"):
-        done = place.login.run(*command.split(), MLOPS_OWNER_ROLE=OWNER)
-        assert done.returncode == 0, (command, done.stdout, done.stderr)
-        assert place.owners() == {OWNER}, command
+    for words in ("mlops-db adopt", "alembic upgrade head"):
+        done = place.login.run(*words.split(), MLOPS_OWNER_ROLE=OWNER)
+        assert done.returncode == 0, (words, done.stdout, done.stderr)
+        assert place.owners() == {OWNER}, words
 
 
 # What a revision says, and what it makes then. DISCARD ALL lets go of the run lock, too, and is refused for that.
@@ -160,6 +166,19 @@ def test_the_role_holds_after_every_reset(place: Place, tmp_path: Path) -> None:
     done = checkout.alembic(as_owner, "upgrade", "head")
 
     assert done.returncode == 0, done.stdout + done.stderr
+    assert place.owners() == {OWNER}
+
+
+def test_a_connection_that_a_program_hands_in_becomes_the_owner_and_comes_back_as_it_was(place: Place) -> None:
+    assert place.login.run("mlops-db", "create", MLOPS_OWNER_ROLE=OWNER).returncode == 0
+    settings = place.login.settings
+    engine = create_engine("postgresql+psycopg2://", creator=lambda: connect(settings))
+    with engine.connect() as connection:
+        config = alembic_config(replace(settings, owner_role=OWNER), connection=connection)
+        run_command(command.upgrade, config, "head")
+        assert connection.exec_driver_sql("SELECT current_user").scalar() == LOGIN
+    engine.dispose()
+
     assert place.owners() == {OWNER}
 
 
@@ -207,6 +226,33 @@ def test_jobs_stay_who_they_are(head: Database) -> None:
             connect(replace(login, owner_role=OWNER))
 
 
+def test_the_page_s_statements_make_an_owner_and_hand_a_database_over_to_it() -> None:
+    with throwaway_cluster(embedded_programs()) as socket:
+        at = Settings(host=str(socket), user="airflow", password=None)
+        with psycopg.connect(host=at.host, user="postgres", dbname="postgres", autocommit=True) as superuser:
+            superuser.execute(block("owner").encode())
+            superuser.execute("ALTER ROLE airflow CREATEDB")
+            database = Database(superuser, at)
+            assert database.run("mlops-db", "init").returncode == 0
+            superuser.execute("ALTER ROLE airflow NOCREATEDB")
+
+            with psycopg.connect(host=at.host, user="postgres", dbname="mlops") as connection:
+                connection.execute(block("handover").encode())
+
+            as_owner = {"MLOPS_OWNER_ROLE": "mlops_owner"}
+            for words in ("mlops-db status", "alembic downgrade base", "mlops-db init"):
+                done = database.run(*words.split(), **as_owner)
+                assert done.returncode == 0, (words, done.stdout, done.stderr)
+            assert Place(Database(superuser, replace(at, user="postgres")), "mlops").owners() == {"mlops_owner"}
+            assert database.run("mlops-db", "create", MLOPS_DB_NAME="another", **as_owner).returncode == 0
+
+
+def block(name: str) -> str:
+    found = re.search(rf"^```sql {name}\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    assert found is not None
+    return found[1]
+
+
 # What is wrong with the role: what a superuser has done, and what is said.
 WRONG = {
     "there is none": ("DROP ROLE {owner}", "MLOPS_OWNER_ROLE: there is no role {owner} on "),
@@ -243,11 +289,11 @@ def test_what_is_wrong_with_the_role_is_told_with_the_statement_that_mends_it(pl
 
 
 @pytest.mark.parametrize(
-    "command", ["alembic current", "mlops-db status", "mlops-db check", "mlops-db maintain", "mlops-db history"]
+    "words", ["alembic current", "mlops-db status", "mlops-db check", "mlops-db maintain", "mlops-db history"]
 )
-def test_every_command_says_so_where_the_role_is_not_granted(head: Database, command: str) -> None:
+def test_every_command_says_so_where_the_role_is_not_granted(head: Database, words: str) -> None:
     with role(head, OWNER, "NOLOGIN"), role(head, LOGIN) as login:
-        done = replace(head, settings=login).run(*command.split(), MLOPS_OWNER_ROLE=OWNER)
+        done = replace(head, settings=login).run(*words.split(), MLOPS_OWNER_ROLE=OWNER)
         told(done, "MLOPS_OWNER_ROLE: role ", " may not become ", "Let a superuser run GRANT ")
 
 

@@ -1,12 +1,12 @@
 """The rows that a revision to come would refuse, found before it runs, all of them at once.
 
 A revision that holds rows to rules says in TABLE which rows, and in BROKEN what breaks each rule, as SQL, and how it is
-named. The table may still be as the baseline made it: times without a time zone, which a run in UTC takes for the same
-moments, and no model_name.
+named. The table is still as the baseline made it: its times have no time zone and are in UTC, and it has no model_name.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,9 @@ from mlops_db.server.connection import first_line
 if TYPE_CHECKING:
     from alembic.config import Config
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  (psycopg2 names its classes like functions)
+
+
+_IN_UTC = re.compile(r"timezone\('UTC', (\w+)\)")
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ def broken_rules(cursor: Cursor, config: Config) -> list[BrokenRule]:
     """The rules of the revisions after the baseline that rows break, or that cannot be told, in their order.
 
     Args:
-        cursor: in a transaction in UTC of a database at the baseline, or in about that shape.
+        cursor: in a transaction, of a database at the baseline, or in about that shape.
         config: Alembic's, of the revisions.
     """
     scripts = list(ScriptDirectory.from_config(config).iterate_revisions("heads", BASELINE))
@@ -68,8 +71,8 @@ def broken_rules(cursor: Cursor, config: Config) -> list[BrokenRule]:
 
 
 def _looked_for(cursor: Cursor, revision: str, table: str, what: str, condition: str) -> BrokenRule:
-    rows = f"FROM public.{table} WHERE {condition}"
-    shape = ""
+    as_it_is = _IN_UTC.sub(r"\1", condition)
+    rows, shape = f"FROM public.{table} WHERE {as_it_is}", ""
     if "model_name" in condition:
         shape = f"WITH {table} AS (SELECT *, 'default' AS model_name FROM public.{table}) "
         rows = rows.replace(f"public.{table}", table)

@@ -6,6 +6,7 @@ import re
 from graphlib import TopologicalSorter
 from typing import TYPE_CHECKING
 
+from mlops_db.errors import printable
 from mlops_db.inspection.catalogue import Name
 from mlops_db.inspection.obstructions import converted
 
@@ -45,9 +46,9 @@ class _Repair:
         self.differing = {name for name in expected if name in found and expected[name] != found[name]}
         self.missing = [name for name in expected if name not in found]
         self.unexpected = [name for name in found if name not in expected]
-        changed = self.differing | set(self.unexpected) | set(self.missing)
         self.makes_functions = any(
-            name.kind == "function" and len(expected.get(name, {}).get("definition", "")) > 1 for name in changed
+            name.kind == "function" and len(expected[name]["definition"]) > 1 and self.changed(name, "definition")
+            for name in expected
         )
         self.views = {name for name in self.missing if name.kind in VIEWS} | self.stale_views()
 
@@ -110,7 +111,7 @@ class _Repair:
         for on, part, _, what in self.dependents:
             needed = going.get((on, part)) or going.get((on, ""))
             if needed is not None:
-                yield _by_hand(f"{what} needs {needed}: drop it before this, and create it again afterwards")
+                yield _by_hand(f"{printable(what)} needs {needed}: drop it before this, and create it again afterwards")
 
     def give_away(self) -> Iterator[str]:
         """ALTER ... OWNER TO, for what belongs to somebody else, and for what whoever runs this has made."""

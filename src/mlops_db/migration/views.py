@@ -30,7 +30,7 @@ from sqlalchemy import MetaData, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DBAPIError
 
-from mlops_db.errors import NotPermittedError, ViewDefinitionError
+from mlops_db.errors import NotPermittedError, ViewDefinitionError, printable
 from mlops_db.migration.made import made_by_revisions
 from mlops_db.schema.guests import TRUSTED
 
@@ -189,7 +189,9 @@ def compare_views(autogen_context: AutogenContext, upgrade_ops: ops.UpgradeOps) 
     stale = {name for name, view in live.items() if name not in wanted or not wanted[name].same_as(view)}
     going = _with_readers(stale | _reading(uses, upgrade_ops), uses)
     for reader in sorted(_reading(others, upgrade_ops) | {reader for reader, used, _ in others if used in going}):
-        _log.warning("%s is somebody else's and reads what the revision drops: drop it before you run that", reader)
+        _log.warning(
+            "%s is somebody else's and reads what the revision drops: drop it before you run that", printable(reader)
+        )
     drops = [
         DropViewOp(name, _way_back(live[name], wanted.get(name)), has.get(name, {}))
         for name in _readers_first(going, uses)
@@ -253,6 +255,8 @@ def _wanted_views(connection: Connection, metadata: MetaData) -> dict[str, _View
         for table in metadata.sorted_tables:
             if table.schema in (None, "public"):
                 table.to_metadata(shadow, schema=None)  # type: ignore[arg-type]  # None is documented, not typed
+        # Where the database's default names its own tablespace, a partitioned table would be refused.
+        connection.exec_driver_sql("SET LOCAL default_tablespace = ''")
         shadow.create_all(connection, checkfirst=False)
         # Behind it public, for the functions that a view may call.
         connection.exec_driver_sql(f"SET LOCAL search_path = {_SHADOW}, public")
