@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mlops_db.revisions import revisions
+from mlops_db.revisions.graph import revisions
 from support.checkout import copy_checkout
 from support.cluster import server_folder
 from support.database import ROOT, clean_environment, run_command
