@@ -9,7 +9,7 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from alembic.util import CommandError, to_tuple
+from alembic.util import CommandError, coerce_resource_to_filename, to_tuple
 
 from mlops_db.errors import RevisionFilesError
 from mlops_db.revisions.graph import read_graph
@@ -58,7 +58,10 @@ def sound_graph(script: ScriptDirectory, *, second_head: bool) -> Graph:
 def graph_of(script: ScriptDirectory) -> Graph:
     """The graph of a project; what is wrong with it is in it."""
     beside = Path(script.dir, "versions").absolute()
-    folders = [Path(folder).absolute() for folder in script.version_locations] or [beside]
+    # They may be of a package, such as mlops_db:_alembic/migrations/versions.
+    folders = [Path(coerce_resource_to_filename(place)).absolute() for place in script.version_locations or ()] or [
+        beside
+    ]
     return read_graph(*sorted(folders, key=beside.__ne__))
 
 
