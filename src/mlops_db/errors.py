@@ -99,7 +99,8 @@ class UnknownRevisionError(MlopsDbError):
     def __init__(self, revision: str, target: str, *, beside: Sequence[str] = ()) -> None:
         """Take the revision, where it was found, and the revisions that were found beside it."""
         at = f"revision {' and '.join(beside)}, and beside it at {revision!r}" if beside else f"revision {revision!r}"
-        deleting = f" DELETE FROM public.alembic_version WHERE version_num = '{revision}';" if beside else ""
+        row = revision.replace("'", "''")
+        deleting = f" DELETE FROM public.alembic_version WHERE version_num = '{row}';" if beside else ""
         super().__init__(
             f"{target} is at {at}, which this checkout does not have; nothing was changed",
             hint="Either a newer checkout migrated it: update this one. Or another tool (Airflow, MLflow) owns it: "
