@@ -117,7 +117,7 @@ class Settings:
             else checked_database_name(given.get("MLOPS_DB_NAME", cls.database)),
             environment=_environment(given.get("MLOPS_ENV") or cls.environment),
             parameters=MappingProxyType(url),
-            owner_role=_role(given["MLOPS_OWNER_ROLE"], "MLOPS_OWNER_ROLE") if "MLOPS_OWNER_ROLE" in given else None,
+            owner_role=_role(given["MLOPS_OWNER_ROLE"], "MLOPS_OWNER_ROLE") if given.get("MLOPS_OWNER_ROLE") else None,
             lock_wait=_duration(given, "MLOPS_LOCK_WAIT", cls.lock_wait),
             lock_timeout=_duration(given, "MLOPS_LOCK_TIMEOUT", cls.lock_timeout),
             statement_timeout=_duration(given, "MLOPS_STATEMENT_TIMEOUT", cls.statement_timeout),
@@ -168,10 +168,6 @@ def checked_database_name(name: str, variable: str = "MLOPS_DB_NAME") -> str:
 
 def _role(name: str, variable: str) -> str:
     """Return `name` if a role can have it; PostgreSQL keeps some names for itself, as they are written here."""
-    if not name:
-        raise SettingsError(
-            f"{variable} is empty", hint="Unset it for the role that connects, or name a role that it is a member of."
-        )
     if name in ("none", "public") or name.startswith("pg_"):
         raise SettingsError(
             f"{variable} is {name!r}, a name that PostgreSQL keeps for itself", hint="Name a role of your own."

@@ -10,7 +10,7 @@ from psycopg2.extensions import cursor as Cursor  # noqa: N812  (the same)
 
 from mlops_db.inspection.patterns import matching_text
 from mlops_db.inspection.rows import ROWS, insert_rows
-from mlops_db.server.connection import connect
+from mlops_db.server.connection import open_connection
 from mlops_db.settings import Settings
 from support.database import Database
 
@@ -24,7 +24,7 @@ def connection(_empty_template: Any) -> Iterator[Connection]:
     settings = Settings(
         host=where.host, port=int(where.port), user=where.user, password=where.password or None, database="postgres"
     )
-    with closing(connect(settings)) as connection:
+    with closing(open_connection(settings)) as connection:
         yield connection
 
 
@@ -195,7 +195,7 @@ def test_every_table_gets_rows_and_views_histories_and_other_schemas_none(cursor
 
 
 def test_the_project_s_own_tables_are_filled(head: Database) -> None:
-    with closing(connect(head.settings)) as connection, connection.cursor() as cursor:
+    with closing(open_connection(head.settings)) as connection, connection.cursor() as cursor:
         for _ in range(TIMES):
             insert_rows(cursor)
             connection.commit()

@@ -20,7 +20,7 @@ from mlops_db.errors import DataLossError, UnknownRevisionError, UnmanagedDataba
 from mlops_db.migration import commands
 from mlops_db.migration.commands import alembic_config
 from mlops_db.migration.guard import losses
-from mlops_db.server.connection import connect
+from mlops_db.server.connection import open_connection
 from mlops_db.settings import Settings
 from support.database import Database
 from support.process import told
@@ -341,7 +341,9 @@ COLUMN_DROPS = (
 
 @pytest.fixture
 def connection(empty: Database) -> Iterator[Connection]:
-    engine = create_engine("postgresql+psycopg2://", creator=lambda: connect(empty.settings), poolclass=NullPool)
+    engine = create_engine(
+        "postgresql+psycopg2://", creator=lambda: open_connection(empty.settings), poolclass=NullPool
+    )
     with engine.connect() as connection:
         yield connection
 
