@@ -10,7 +10,7 @@ from psycopg2.extensions import cursor as Cursor  # noqa: N812  (the same)
 
 from mlops_db.inspection.patterns import matching_text
 from mlops_db.inspection.rows import ROWS, insert_rows
-from mlops_db.server.connection import connect
+from mlops_db.server.connection import connect, open_connection
 from mlops_db.settings import Settings
 from support.database import Database
 
@@ -24,7 +24,7 @@ def connection(_empty_template: Any) -> Iterator[Connection]:
     settings = Settings(
         host=where.host, port=int(where.port), user=where.user, password=where.password or None, database="postgres"
     )
-    with closing(connect(settings)) as connection:
+    with closing(open_connection(settings)) as connection:
         yield connection
 
 
@@ -100,6 +100,7 @@ def test_unique_columns_get_values_that_differ(cursor: Cursor, type_: str) -> No
 
 CHECKS = {
     "a list": "c text CHECK (c IN ('staging', 'production'))",
+    "a list as an array": "c text NOT NULL CHECK (c = ANY ('{staging,production}'::text[]))",
     "a list of a varchar": "c varchar(50) NOT NULL CHECK (c IN ('staging', 'production'))",
     "a list written with OR": "c text CHECK (c = 'promote' OR c = 'reject')",
     "a list with a quote": "c text CHECK (c IN ('it''s', 'not'))",
