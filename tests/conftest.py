@@ -50,6 +50,7 @@ SLOW = (
     "migration/test_others.py",
     "migration/test_races.py",
     "migration/test_sql_mode.py",
+    "revision_graph/test_commands.py",
     "revisions/test_database_settings.py",
     "revisions/test_findings.py",
     "schema/test_guests.py",

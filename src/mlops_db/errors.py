@@ -137,8 +137,8 @@ class LostRecordError(UnmanagedDatabaseError):
             self,
             f"{target} has {', '.join(tables)}, but no revision in alembic_version any more, where runs have recorded "
             "some; nothing was changed",
-            hint=f"If it is at revision {at}, run `alembic stamp {at}`; then `mlops-db check` tells whether it is."
-            + instead,
+            hint=f"If it is at revision {at}, run `{alembic(f'stamp {at}')}`; then `mlops-db check` tells whether it "
+            f"is.{instead}",
         )
 
 

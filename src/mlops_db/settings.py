@@ -138,6 +138,10 @@ class Settings:
         return f"{self.user}@{host}{port}/{self.database}"
 
 
+# The embedded server whatever .env says. PGOPTIONS is for another server, which has other roles.
+EMBEDDED_SERVER = Settings(host=EMBEDDED, database="postgres", parameters=MappingProxyType({"options": ""}))
+
+
 def checked_database_name(name: str, variable: str = "MLOPS_DB_NAME") -> str:
     """Return `name` if PostgreSQL can store it.
 

@@ -16,10 +16,11 @@ from mlops_db.errors import exit_code_of
 from mlops_db.inspection.scratch import SCRATCH_PREFIX, STALE_AFTER_S, scratch_database
 from mlops_db.migration.commands import upgrade
 from mlops_db.revisions.graph import revisions
+from support.checkout import edited_package
 from support.database import ROOT, SCRIPTS, TIMEOUT_S, Database
 from support.process import SECRET, told
 from support.snapshot import everything
-from support.versions import Checkout, wait_until
+from support.versions import wait_until
 
 HEAD = revisions()[-1].id
 OWNER = "mlops_test_owner"
@@ -236,11 +237,7 @@ def owner(head: Database) -> Iterator[dict[str, str]]:
 
 @pytest.fixture
 def edited(tmp_path: Path) -> dict[str, str]:
-    """What lets a command use other revisions than those of the snapshot: one of them was edited."""
-    checkout = Checkout(tmp_path)
-    (first,) = checkout.ini.parent.glob("migrations/versions/0001_*.py")
-    first.write_text(first.read_text(encoding="utf-8") + "# edited\n", encoding="utf-8")
-    return {"ALEMBIC_CONFIG": str(checkout.ini)}
+    return edited_package(tmp_path / "edited")
 
 
 def test_no_database_is_made_and_none_needs_to_be_allowed(head: Database, owner: dict[str, str]) -> None:
@@ -253,9 +250,9 @@ def test_no_database_is_made_and_none_needs_to_be_allowed(head: Database, owner:
 
 
 def test_with_edited_revisions_a_role_that_may_not_create_databases_is_told_whom_to_ask(
-    head: Database, owner: dict[str, str], edited: dict[str, str], in_process: InProcess
+    head: Database, owner: dict[str, str], edited: dict[str, str]
 ) -> None:
-    done = in_process(head, **owner, **edited)
+    done = head.run("mlops-db", "check", **owner, **edited)
     told(done, OWNER, "scratch database", "CREATEDB", "`mlops-db docs`")
     assert done.returncode == 1
 
@@ -263,7 +260,7 @@ def test_with_edited_revisions_a_role_that_may_not_create_databases_is_told_whom
 def test_with_edited_revisions_a_scratch_database_tells(
     drifted: Database, edited: dict[str, str], in_process: InProcess
 ) -> None:
-    by_snapshot, by_scratch = in_process(drifted), in_process(drifted, **edited)
+    by_snapshot, by_scratch = in_process(drifted), drifted.run("mlops-db", "check", **edited)
     assert (by_scratch.returncode, by_scratch.stdout, by_scratch.stderr) == (1, by_snapshot.stdout, "")
     assert scratch_databases(drifted) == []
 

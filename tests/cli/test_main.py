@@ -83,6 +83,7 @@ def in_process(*arguments: str) -> tuple[int, str, str]:
         ("alembic", "upgrade"),
         ("alembic", "upgrade", "head", "--nope"),
         ("alembic", "-c", "no such file", "heads"),
+        ("alembic", "-c", "alembic.ini", "-c", "pyproject.toml", "heads"),
         ("alembic", "-x", "nope=1", "upgrade", "head"),
         ("alembic", "-x", "lock-wait=soon", "upgrade", "head"),
         ("alembic", "-x", "lock-timeout=1h", "upgrade", "head"),

@@ -10,6 +10,7 @@ from psycopg import sql
 
 from support.database import ROOT, SCRIPTS, TIMEOUT_S, Database
 from support.process import SECRET, closed_pipe, told
+from support.roles import may_create_in_public, role
 from support.snapshot import everything
 from support.versions import another_session, wait_until
 
@@ -40,12 +41,23 @@ def test_in_a_pipe_lines_come_in_the_order_in_which_they_happened(empty: Databas
     name = "mlops_test_order"
     merged = ("bash", "-c", '"$0" init 2>&1 | cat', str(SCRIPTS / "mlops-db"))
     try:
-        lines = empty.run(*merged, MLOPS_DB_NAME=name).stdout.splitlines()
+        lines = empty.run(*merged, MLOPS_DB_NAME=name, PYTHONUNBUFFERED="").stdout.splitlines()
     finally:
         empty.connection.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(name)))
     assert [line.split()[0] for line in lines[:2]] == ["Creating", "✅"]
     assert lines[2].startswith("[1/")
     assert lines[-7:][0].startswith("Created 6 tables")
+
+
+@pytest.mark.parametrize("command", ["status", "init", "check", "grant-reader mlops_test_reader"])
+def test_a_note_comes_after_what_it_is_about(head: Database, command: str) -> None:
+    may_create_in_public(head)
+    with role(head, "mlops_test_reader"):
+        merged = ("bash", "-c", f'"$0" {command} 2>&1 | cat', str(SCRIPTS / "mlops-db"))
+        done = head.run(*merged, PYTHONUNBUFFERED="")
+    lines = done.stdout.splitlines()
+    assert len(lines) > 1
+    assert [line for line in lines if line.startswith("note: everybody may create")] == lines[-1:]
 
 
 @pytest.mark.parametrize("command", ["alembic heads", "alembic current", "alembic --help"])

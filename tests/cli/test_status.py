@@ -13,6 +13,7 @@ from psycopg import sql
 
 from mlops_db.migration.commands import alembic_config
 from mlops_db.revisions.graph import revisions
+from mlops_db.schema.guests import REVOKE_CREATE
 from support.database import SCRIPTS, TIMEOUT_S, Database
 from support.process import SECRET
 from support.versions import another_session
@@ -46,6 +47,7 @@ def on_a_terminal(database: Database, *, columns: int = 120, **variables: str) -
 
 
 def test_at_head_it_prints_where_what_and_how_much_and_exits_0(head: Database) -> None:
+    head.query(REVOKE_CREATE)  # before PostgreSQL 15, everybody may, and is told so
     head.query("INSERT INTO model_versions (mlflow_run_id, model_version) SELECT g, g FROM generate_series(1, 1200) g")
 
     done = head.run("mlops-db", "status")
@@ -245,6 +247,7 @@ def test_all_counts_together_have_two_seconds(head: Database) -> None:
 
 
 def test_whatever_fails_is_told_with_its_object_and_the_rest_is_counted(head: Database) -> None:
+    head.query(REVOKE_CREATE)  # before PostgreSQL 15, everybody may, and is told so
     head.query("INSERT INTO model_versions (mlflow_run_id, model_version) VALUES ('a', '1')")
     replace_views(
         head,
@@ -257,7 +260,7 @@ def test_whatever_fails_is_told_with_its_object_and_the_rest_is_counted(head: Da
 
     assert (done.returncode, done.stderr) == (0, "")
     assert re.search(r"^model_versions +table +1 ", done.stdout, re.MULTILINE)
-    assert re.search(r"^retraining_decisions +table +not counted$", done.stdout, re.MULTILINE)
+    assert re.search(r"^retraining_decisions +table +(not counted|~0)$", done.stdout, re.MULTILINE)
     for name, kind in zip(VIEWS, ("disk_full", "data_corrupted", "out_of_memory"), strict=True):
         assert re.search(rf"^{name} +view +not counted$", done.stdout, re.MULTILINE)
         assert f"\n{name} was not counted: a {kind}, with " in done.stdout
@@ -265,6 +268,7 @@ def test_whatever_fails_is_told_with_its_object_and_the_rest_is_counted(head: Da
 
 
 def test_what_came_past_the_triggers_is_told(head: Database) -> None:
+    head.query(REVOKE_CREATE)  # before PostgreSQL 15, everybody may, and is told so
     head.query("SET session_replication_role = replica")
     head.query("INSERT INTO monitoring_metrics (id, metric_type, metric_name) VALUES (9, 'drift', 'psi')")
 

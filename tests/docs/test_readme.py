@@ -52,8 +52,7 @@ def shell(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         ["/bin/bash", "-c", command],
         cwd=folder,
-        # Into a pipe, Python writes its lines late, and not between those of standard error.
-        env=inherited | {"PATH": os.pathsep.join(path), "PYTHONUNBUFFERED": "1"},
+        env=inherited | {"PATH": os.pathsep.join(path)},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

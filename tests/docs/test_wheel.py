@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mlops_db.revisions import revisions
+from mlops_db.revisions.graph import revisions
 from support.checkout import copy_checkout
 from support.cluster import server_folder
 from support.database import ROOT, clean_environment, run_command
@@ -123,6 +123,13 @@ def test_every_day_in_an_empty_folder(installed: Installed) -> None:
     assert {path.name for path in installed.folder.iterdir()} == {".mlops-db", "docs"}
     for name in ("schema.md", "schema.svg"):
         assert (installed.folder / "docs" / name).read_bytes() == (ROOT / "docs" / name).read_bytes()
+
+
+def test_what_check_compares_with_comes_along_and_holds(installed: Installed) -> None:
+    ended = installed.run(
+        f"python -c 'from mlops_db.inspection.snapshot import recorded_catalogue as c; print(len(c(\"{HEAD}\")) > 99)'"
+    )
+    assert ended.stdout == "True\n", ended.stderr
 
 
 @pytest.mark.parametrize(

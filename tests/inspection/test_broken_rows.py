@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -14,7 +13,7 @@ from support.database import Database
 from support.handmade import make_by_hand
 from support.rules import GOOD, RULES
 from support.table_rows import insert
-from support.versions import Checkout, revision_of
+from support.versions import Checkout, installed, revision_of
 
 HEAD = revisions()[-1].id
 SEVERAL = "several versions of a model are in production"
@@ -116,9 +115,7 @@ def test_rows_are_told_beside_what_is_in_the_way(empty: Database) -> None:
     assert "cannot be told" not in done.stdout
 
 
-def test_a_rule_of_somebody_s_own_revision_is_told_too(
-    empty: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_rule_of_somebody_s_own_revision_is_told_too(empty: Database, tmp_path: Path) -> None:
     checkout = Checkout(tmp_path)
     new = checkout.add("pass")
     (file,) = checkout.ini.parent.glob(f"migrations/versions/{new}_*.py")
@@ -126,12 +123,12 @@ def test_a_rule_of_somebody_s_own_revision_is_told_too(
         text.write(
             "TABLE = 'model_versions'\nBROKEN = {'too short': 'length(model_version) < 2', 'late': 'late > 1'}\n"
         )
-    monkeypatch.setenv("ALEMBIC_CONFIG", str(checkout.ini))
     make_by_hand(
         empty, "INSERT INTO model_versions (mlflow_run_id, model_version, status) VALUES ('1', '1', 'staging');"
     )
 
-    short, late = adopt(empty.settings, dry_run=False).broken
+    with installed(checkout):
+        short, late = adopt(empty.settings, dry_run=False).broken
 
     assert str(short) == f"model_versions: too short: 1 row, id 1 (revision {new})"
     assert str(late) == 'model_versions: late: cannot be told (column "late" does not exist)'

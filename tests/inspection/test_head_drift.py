@@ -4,6 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from mlops_db.inspection.drift import read_drift
+from mlops_db.migration.commands import upgrade
+from support import roles
 from support.database import Database
 from support.partitions import months
 
@@ -111,3 +114,90 @@ def test_the_size_and_rows_of_a_partitioned_table_are_those_of_its_partitions(he
     row = next(line.split() for line in done.stdout.splitlines() if line.startswith("monitoring_metrics"))
     assert row[:3] == ["monitoring_metrics", "table", "6"]
     assert int(row[3]) > 0
+
+
+THEIRS = """
+CREATE SCHEMA bi;
+CREATE TABLE bi.spatial (id integer);
+CREATE TABLE spatial_ref_sys (id serial PRIMARY KEY, version integer REFERENCES model_versions, kind text);
+CREATE INDEX ON spatial_ref_sys (kind);
+CREATE TYPE kind AS ENUM ('a');
+CREATE SEQUENCE numbers;
+CREATE VIEW report AS SELECT model_name, health FROM v_recent_monitoring;
+CREATE VIEW bi.report AS SELECT * FROM report;
+CREATE MATERIALIZED VIEW totals AS SELECT count(*) AS n FROM model_versions;
+CREATE FUNCTION newest() RETURNS SETOF v_model_timeline LANGUAGE sql AS 'SELECT * FROM public.v_model_timeline';
+CREATE FUNCTION log() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END';
+CREATE EVENT TRIGGER log ON sql_drop EXECUTE FUNCTION log();
+CREATE STATISTICS by_action (dependencies) ON action, model_name FROM retraining_decisions;
+CREATE PUBLICATION cdc FOR ALL TABLES;
+ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT ON TABLES TO mlops_test_reader;
+GRANT SELECT, INSERT, UPDATE ON model_versions, retraining_decisions, monitoring_metrics TO mlops_test_reader;
+GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO mlops_test_reader;
+GRANT USAGE ON SCHEMA mlops_internal TO mlops_test_reader;
+GRANT EXECUTE ON FUNCTION mlops_internal.register_series(text, text, text) TO mlops_test_reader;
+GRANT SELECT (id, status) ON model_versions TO mlops_test_reader;
+GRANT SELECT ON v_decision_history TO mlops_test_reader;
+"""
+
+
+def test_what_is_somebody_elses_is_told_and_nothing_is_done_about_it(head: Database, reader: str) -> None:
+    head.psql(THEIRS)
+    offered = head.query(
+        "SELECT name FROM pg_available_extensions WHERE name IN ('hstore', 'pg_stat_statements') ORDER BY 1"
+    )
+    extensions = [name for (name,) in offered]
+    for name in extensions:
+        head.query(f"CREATE EXTENSION {name}")
+
+    done = head.run("mlops-db", "check", "--sql")
+
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    # Before PostgreSQL 15 a note follows.
+    *theirs, summary = [line for line in done.stderr.splitlines() if not line.startswith("note: ")]
+    assert summary.endswith(": no difference")
+    assert sorted(line for line in theirs if reader not in line) == [
+        *(f"theirs: extension {name}" for name in extensions),
+        "theirs: function public.log()",
+        "theirs: function public.newest()",
+        "theirs: materialized view public.totals",
+        "theirs: sequence public.numbers",
+        "theirs: table public.spatial_ref_sys",
+        "theirs: type public.kind",
+        "theirs: view public.report",
+    ]
+    (grants,) = [line for line in theirs if reader in line]
+    assert grants.startswith(f"theirs: grants to {reader} on schema mlops_internal, ")
+    assert "column public.model_versions.status" in grants
+    assert "function mlops_internal.register_series(" in grants
+
+
+def test_beside_what_is_somebody_elses_ours_is_repaired(head: Database, reader: str) -> None:
+    head.psql(THEIRS)
+    before = head.dump()
+    head.psql("""
+        DROP EVENT TRIGGER log;
+        DROP VIEW v_decision_history;
+        CREATE INDEX extra ON retraining_decisions (action);
+        GRANT DELETE ON model_versions TO PUBLIC;
+        ALTER TABLE model_versions ALTER status DROP DEFAULT
+    """)
+
+    head.psql(head.run("mlops-db", "check", "--sql").stdout)
+
+    head.psql("CREATE EVENT TRIGGER log ON sql_drop EXECUTE FUNCTION log()")
+    assert head.run("mlops-db", "check").returncode == 0
+    assert sorted(head.dump().splitlines()) == sorted(before.splitlines())
+    assert head.value("SELECT has_table_privilege(%s, 'v_decision_history', 'SELECT')", [reader])
+
+
+def test_in_a_database_of_a_superuser_s_ours_belongs_to_whom_the_revision_does(empty: Database) -> None:
+    with roles.owner(empty) as database:
+        upgrade(database.settings)
+        empty.query(f"ALTER DATABASE {empty.settings.database} OWNER TO CURRENT_USER")
+        empty.query("ALTER TABLE model_versions OWNER TO CURRENT_USER")
+        superuser = empty.value("SELECT quote_ident(current_user)")
+
+        told = [f"table public.model_versions: owner: expected {database.settings.user}, found {superuser}"]
+
+        assert [str(difference) for difference in read_drift(database.settings).differences] == told

@@ -14,9 +14,10 @@ from mlops_db.errors import ConnectionFailedError, MlopsDbError, NotPermittedErr
 from mlops_db.inspection.scratch import SCRATCH_PREFIX, STALE_AFTER_S, catalogue_of, scratch_database
 from mlops_db.server.connection import connect
 from mlops_db.settings import Settings
+from support.checkout import edited_package
 from support.database import Database
 from support.process import SECRET
-from support.versions import PATIENCE_S, Checkout
+from support.versions import PATIENCE_S
 
 OWNER = "mlops_test_owner"
 
@@ -149,9 +150,7 @@ def test_a_foreign_session_in_it_keeps_it_and_not_the_answer(
 
 @pytest.mark.usefixtures("creator")
 def test_check_tells_its_answer_whoever_sits_in_the_scratch_database(empty: Database, tmp_path: Path) -> None:
-    checkout = Checkout(tmp_path)  # edited, so that a scratch database is needed
-    (first,) = checkout.ini.parent.glob("migrations/versions/0001_*.py")
-    first.write_text(first.read_text(encoding="utf-8") + "# edited\n", encoding="utf-8")
+    edited = edited_package(tmp_path / "edited")
     if empty.connection.info.server_version >= 150000:
         empty.query(f"GRANT ALL ON SCHEMA public TO {OWNER}")
     owner = {"POSTGRES_USER": OWNER, "POSTGRES_PASSWORD": SECRET}
@@ -168,7 +167,7 @@ def test_check_tells_its_answer_whoever_sits_in_the_scratch_database(empty: Data
     agent = threading.Thread(target=enter)
     agent.start()
     try:
-        done = empty.run("mlops-db", "check", ALEMBIC_CONFIG=str(checkout.ini), **owner)
+        done = empty.run("mlops-db", "check", **edited, **owner)
     finally:
         ended.set()
         agent.join(PATIENCE_S)

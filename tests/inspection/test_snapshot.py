@@ -19,8 +19,10 @@ from mlops_db.inspection.snapshot import SNAPSHOT, recorded_catalogue, written_d
 from mlops_db.migration.commands import upgrade
 from mlops_db.revisions.graph import revisions
 from mlops_db.server.connection import connect
+from mlops_db.settings import Settings
+from support.cluster import embedded_programs, start, stop, throwaway_cluster
 from support.database import Database
-from support.versions import Checkout
+from support.versions import Checkout, installed
 
 REVISIONS = [revision.id for revision in revisions()]
 HEAD = REVISIONS[-1]
@@ -171,10 +173,10 @@ def test_a_definition_in_another_server_s_words_is_no_difference(head: Database)
 
 
 @pytest.fixture
-def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Checkout:
+def checkout(tmp_path: Path) -> Iterator[Checkout]:
     checkout = Checkout(tmp_path)
-    monkeypatch.setenv("ALEMBIC_CONFIG", str(checkout.ini))
-    return checkout
+    with installed(checkout):
+        yield checkout
 
 
 def file_of(checkout: Checkout, revision: str) -> Path:
@@ -202,15 +204,29 @@ def test_it_holds_whatever_a_checkout_made_of_line_ends(checkout: Checkout) -> N
 def test_it_holds_for_the_revisions_before_a_new_one_and_not_for_that(checkout: Checkout) -> None:
     new = checkout.add("pass")
 
-    assert known(HEAD)
-    assert recorded_catalogue(new) is None
+    with installed(checkout):
+        assert known(HEAD)
+        assert recorded_catalogue(new) is None
 
 
-def test_it_holds_no_longer_where_a_revision_is_gone(checkout: Checkout) -> None:
-    file_of(checkout, "0003").unlink()
+def test_of_a_line_with_branches_it_holds_as_far_as_one_follows_the_other(checkout: Checkout, tmp_path: Path) -> None:
+    branch = checkout.add("pass")
+    file_of(checkout, branch).write_text(
+        file_of(checkout, branch).read_text(encoding="utf-8").replace(f'"{HEAD}"', '"0010"'), encoding="utf-8"
+    )
+    checkout.ids = [HEAD, branch]
+    merge = checkout.add("pass")
+    file_of(checkout, merge).write_text(
+        file_of(checkout, merge).read_text(encoding="utf-8").replace(f'"{branch}"', f'("{HEAD}", "{branch}")'),
+        encoding="utf-8",
+    )
+    with installed(checkout):
+        snapshot = tmp_path / "snapshot.json"
+        snapshot.write_text(written_down({one.id: known("0002") for one in revisions()}), encoding="utf-8")
 
-    assert recorded_catalogue("0002") is not None
-    assert recorded_catalogue(HEAD) is None
+        assert known("0010", snapshot)
+        assert known(merge, snapshot)
+        assert (recorded_catalogue(HEAD, snapshot) is None) or (recorded_catalogue(branch, snapshot) is None)
 
 
 def test_a_file_that_a_revision_reads_counts_too(checkout: Checkout, tmp_path: Path) -> None:
@@ -239,11 +255,39 @@ def test_without_a_snapshot_that_can_be_read_there_is_none(tmp_path: Path, text:
 
 def test_a_new_revision_is_compared_with_a_scratch_database(empty: Database, checkout: Checkout) -> None:
     checkout.add("op.execute('CREATE TABLE public.new (id int)')", "op.execute('DROP TABLE public.new')")
-    upgrade(empty.settings)
-    assert read_drift(empty.settings).differences == []
+    with installed(checkout):
+        upgrade(empty.settings)
+        assert read_drift(empty.settings).differences == []
 
-    empty.query("ALTER TABLE new ADD extra int")
-    assert list(map(str, read_drift(empty.settings).differences)) == ["column public.new.extra: unexpected"]
+        empty.query("ALTER TABLE new ADD extra int")
+        assert list(map(str, read_drift(empty.settings).differences)) == ["column public.new.extra: unexpected"]
+
+
+# Where nothing can be made
+
+
+def test_a_standby_is_checked_too(request: pytest.FixtureRequest) -> None:
+    """It makes neither a scratch database nor a temporary view."""
+    pg_ctl = request.config.getoption("postgresql_exec")
+    programs = embedded_programs() if pg_ctl is None else Path(pg_ctl).parent
+    with throwaway_cluster(programs) as folder:
+        settings = Settings(host=str(folder), port=5432, user="postgres", password=None, database="postgres")
+        upgrade(settings)
+        with closing(connect(settings)) as connection, connection, connection.cursor() as cursor:
+            cursor.execute(
+                "COMMENT ON VIEW public.v_model_timeline IS 'by hand'; ALTER TABLE public.model_versions ADD extra int"
+            )
+            cursor.execute("DROP VIEW public.v_decision_history")
+            cursor.execute("ALTER TABLE public.retraining_decisions ALTER reasoning TYPE date USING NULL")
+        found = read_drift(settings)
+        stop(programs, folder, mode="fast")
+        (folder / "data" / "standby.signal").touch()
+        start(programs, folder)
+
+        on_standby = read_drift(settings)
+
+    assert list(map(str, on_standby.differences)) == list(map(str, found.differences))
+    assert len(found.differences) == 4
 
 
 # How it is written

@@ -1,4 +1,4 @@
-"""What mlops_db.revisions.graph, and the readers of `alembic history`, take for granted about every revision file."""
+"""What `mlops-db status`, and the readers of `alembic history`, take for granted about every revision file."""
 
 import ast
 import re

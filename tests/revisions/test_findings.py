@@ -212,3 +212,19 @@ def test_new_rows_are_held_to_the_rules_before_the_old_ones_are_verified(
         for value in rule.bad if rule.table == table else ():
             with pytest.raises(psycopg.errors.CheckViolation):
                 empty.query(f"UPDATE {table} SET {rule.column} = {value}")
+
+
+@pytest.mark.parametrize("table", TABLES)
+@pytest.mark.parametrize("type_", ["{}", "{}[]"])
+def test_a_column_of_a_table_s_row_type_is_named_and_with_another_type_it_goes_on(
+    empty: Database, table: str, type_: str
+) -> None:
+    commands.upgrade(empty.settings, "0004")
+    empty.query(f"CREATE TABLE theirs (kept {type_.format(table)})")
+
+    with pytest.raises(MlopsDbError, match=r"theirs\.kept") as refused:
+        commands.upgrade(empty.settings)
+    assert "another type" in refused.value.hint
+
+    empty.query("ALTER TABLE theirs ALTER COLUMN kept TYPE text USING kept::text")
+    commands.upgrade(empty.settings)

@@ -14,12 +14,12 @@ from psycopg import sql
 from sqlalchemy import create_engine
 
 from mlops_db.errors import NotPermittedError, SettingsError
-from mlops_db.migration.commands import alembic_config, run_command
+from mlops_db.migration.commands import alembic_config
 from mlops_db.server.connection import connect
 from mlops_db.settings import Settings
 from mlops_db.storage.db_manager import DatabaseManager
 from support.cluster import embedded_programs, throwaway_cluster
-from support.database import ROOT, Database
+from support.database import ROOT, Database, clean_environment, run_command
 from support.handmade import SPECIFICATION
 from support.process import told
 from support.roles import PASSWORD, role
@@ -112,6 +112,7 @@ WAYS: list[Way] = [by_variable, by_pgoptions, by_url, by_service_file, by_settin
 
 COMMANDS = (
     "mlops-db init",
+    "mlops-db check",
     "mlops-db maintain --keep 90d",
     "mlops-db create",
     "alembic downgrade base",
@@ -127,7 +128,7 @@ COMMANDS = (
 def test_everything_that_the_commands_make_is_the_owner_s(place: Place, tmp_path: Path, way: Way) -> None:
     variables = way(place, tmp_path)
 
-    for words in COMMANDS if way is by_variable else COMMANDS[:2]:
+    for words in COMMANDS if way is by_variable else COMMANDS[:3]:
         done = place.login.run(*words.split(), **variables)
         assert done.returncode == 0, (words, done.stdout, done.stderr)
         assert place.owners() == {OWNER}, words
@@ -139,7 +140,7 @@ def test_a_database_that_the_owner_made_by_hand_is_adopted(place: Place) -> None
     place.sql("CREATE DATABASE {} OWNER {} TEMPLATE template0", place.name, OWNER)
     place.login.psql(sql.SQL("SET ROLE {};").format(sql.Identifier(OWNER)).as_string() + SPECIFICATION)
 
-    for words in ("mlops-db adopt", "alembic upgrade head"):
+    for words in ("mlops-db adopt", "alembic upgrade head", "mlops-db check"):
         done = place.login.run(*words.split(), MLOPS_OWNER_ROLE=OWNER)
         assert done.returncode == 0, (words, done.stdout, done.stderr)
         assert place.owners() == {OWNER}, words
@@ -175,7 +176,7 @@ def test_a_connection_that_a_program_hands_in_becomes_the_owner_and_comes_back_a
     engine = create_engine("postgresql+psycopg2://", creator=lambda: connect(settings))
     with engine.connect() as connection:
         config = alembic_config(replace(settings, owner_role=OWNER), connection=connection)
-        run_command(command.upgrade, config, "head")
+        command.upgrade(config, "head")
         assert connection.exec_driver_sql("SELECT current_user").scalar() == LOGIN
     engine.dispose()
 
@@ -300,6 +301,13 @@ def test_every_command_says_so_where_the_role_is_not_granted(head: Database, wor
 def test_a_role_that_pgoptions_names_is_told_as_what_it_is(place: Place) -> None:
     for name, said in (("postgres", "permission denied to set role"), ("nobody", 'role "nobody" does not exist')):
         told(place.login.run("mlops-db", "create", PGOPTIONS=f"-c role={name}"), said, "PGOPTIONS")
+
+
+def test_what_is_said_of_another_server_is_not_said_of_the_embedded_one() -> None:
+    """PGOPTIONS with a role that it does not have, and an address that would win over its socket."""
+    elsewhere = clean_environment(PGOPTIONS="-c role=nobody", PGHOSTADDR="127.0.0.9", MLOPS_OWNER_ROLE="nobody")
+    done = run_command("mlops-db", "docs", "--check", environment=elsewhere)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("name", ["", "none", "public", "pg_monitor", "x" * 64, "я" * 32, "a\tb", "a\x7fb"])

@@ -16,10 +16,12 @@ from dataclasses import dataclass
 from itertools import count
 from multiprocessing.synchronize import Event
 from pathlib import Path
+from unittest.mock import patch
 
 import alembic.config
 import psycopg
 
+from mlops_db.revisions import graph
 from mlops_db.revisions.graph import revisions
 from mlops_db.settings import Settings
 from support.database import ROOT, Database
@@ -85,6 +87,17 @@ class Checkout:
     def alembic(self, database: Database, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run `alembic -c alembic.ini ...` to its end."""
         return self.start(database, *arguments).ended()
+
+
+@contextmanager
+def installed(checkout: Checkout) -> Iterator[None]:
+    """Let the package's own revisions be those of the checkout, as if it had been installed with them."""
+    with patch.object(graph, "_INSTALLED", checkout.ini.parent):
+        graph.package_graph.cache_clear()
+        try:
+            yield
+        finally:
+            graph.package_graph.cache_clear()
 
 
 def event() -> Event:

@@ -13,7 +13,7 @@ from mlops_db.inspection.revisions import CHECKS, check_revisions
 from mlops_db.inspection.status import everybody_may_create
 from mlops_db.revisions.graph import project_ini, revisions
 from mlops_db.schema.guests import EVERYBODY_NOTE
-from mlops_db.settings import EMBEDDED, Settings
+from mlops_db.settings import EMBEDDED_SERVER, Settings
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -48,7 +48,7 @@ def _check_database(*, with_sql: bool) -> int:
 
 def _check_revisions() -> int:
     # Always there: a colleague's .env may name a server where nobody wants scratch databases.
-    report = check_revisions(Settings(host=EMBEDDED, database="postgres"), project_ini(), progress=sys.stderr)
+    report = check_revisions(EMBEDDED_SERVER, project_ini(), progress=sys.stderr)
     print_table(
         ("revision", *CHECKS), [(file, *(report.verdict(file, check) for check in CHECKS)) for file in report.files]
     )

@@ -10,7 +10,7 @@ from mlops_db.inspection.schema_docs import markdown, svg
 from mlops_db.inspection.snapshot import SNAPSHOT, catalogues, written_down
 from mlops_db.migration.new_files import is_in_package
 from mlops_db.revisions.graph import alembic_ini, revisions
-from mlops_db.settings import EMBEDDED, Settings
+from mlops_db.settings import EMBEDDED_SERVER
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -22,7 +22,7 @@ def run(options: Namespace) -> int:
     Where pip installed the project, they are in the working directory instead.
     """
     head = revisions()[-1].id
-    made = catalogues(Settings(host=EMBEDDED, database="postgres"))
+    made = catalogues(EMBEDDED_SERVER)
     ini = alembic_ini()
     folder = (Path() if is_in_package(ini) else ini.parent) / "docs"
     documents = {folder / "schema.md": markdown(made[head], head), folder / "schema.svg": svg(made[head])}

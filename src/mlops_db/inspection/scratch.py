@@ -15,7 +15,7 @@ from psycopg2 import sql
 from mlops_db.errors import ConnectionFailedError, NotPermittedError, printable
 from mlops_db.inspection.catalogue import read_catalogue, reading
 from mlops_db.migration.commands import upgrade
-from mlops_db.server.connection import SafeCursor, connect, explained_statement_failure, first_line
+from mlops_db.server.connection import SafeCursor, connect, explained_statement_failure, first_line, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -96,9 +96,11 @@ def _create(cursor: SafeCursor, name: str, settings: Settings) -> None:
             _drop(cursor, name)
             raise
     except psycopg2.errors.InsufficientPrivilege:
+        cursor.execute("SELECT current_user")  # a role setting may be in force
+        (role,) = cursor.fetchone() or (settings.user,)
         raise NotPermittedError(
-            f'role "{settings.user}" may not create databases, and the comparison needs a scratch database',
-            hint=f'Let a superuser run ALTER ROLE "{settings.user}" CREATEDB; or, in a checkout, run `mlops-db docs`: '
+            f"role {quoted(role)} may not create databases, and the comparison needs a scratch database",
+            hint=f"Let a superuser run ALTER ROLE {quoted(role)} CREATEDB; or, in a checkout, run `mlops-db docs`: "
             "it records what the revisions make, and no database is needed to compare with that.",
         ) from None
     except psycopg2.Error as error:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from mlops_db.inspection.catalogue import Catalogue, Name, Properties, read_catalogue, reading
 from mlops_db.inspection.scratch import catalogue_of, scratch_database
 from mlops_db.migration.commands import upgrade
-from mlops_db.revisions.graph import Revision, alembic_ini, revisions
+from mlops_db.revisions.graph import Revision, alembic_ini, package_graph, revisions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,15 +44,17 @@ def recorded_catalogue(revision: str, snapshot: Path = SNAPSHOT) -> Catalogue | 
         document: Document = json.loads(snapshot.read_text(encoding="utf-8"))
     except (OSError, ValueError):  # not written yet, or in the middle of a merge
         return None
-    used, made = _fingerprints(), Catalogue()
+    used, made, done = _fingerprints(), Catalogue(), set()
     if any(used.get(file) != digest for file, digest in document["files"].items() if not _is_revision(file)):
         return None
     for step in document["steps"]:
         if used.get(step["file"]) != document["files"][step["file"]]:
             return None
         made = _after(made, step)
+        done.add(step["revision"])
         if step["revision"] == revision:
-            return made
+            # Beside another branch, a revision makes less than all that was written down before it.
+            return made if package_graph().ancestors(revision) == done else None
     return None
 
 
@@ -85,7 +87,7 @@ def _fingerprints() -> dict[str, str]:
 
 
 def _file(revision: Revision) -> str:
-    return f"versions/{revision.id}_{revision.title}.py"
+    return f"versions/{'_'.join(filter(None, (revision.id, revision.title)))}.py"
 
 
 def _is_revision(file: str) -> bool:

@@ -50,12 +50,7 @@ def given_connection(given: object, pins: Mapping[str, str]) -> Iterator[Connect
         with _pinned(given, pins):
             yield given
     else:
-        kind = type(given)
-        said = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-        raise RefusedError(
-            f"a run needs SQLAlchemy's Connection or Engine on psycopg2, and was given an object of the class {said}",
-            hint="Hand in its connection()." if callable(getattr(given, "connection", None)) else _HINT,
-        )
+        raise _no_connection(given)
 
 
 def reached(connection: Connection, settings: Settings) -> Settings:
@@ -63,6 +58,18 @@ def reached(connection: Connection, settings: Settings) -> Settings:
     driver: Any = connection.connection.dbapi_connection
     info = driver.info
     return replace(settings, host=info.host, port=info.port, user=info.user, database=info.dbname)
+
+
+def _no_connection(given: object) -> RefusedError:
+    """Told by its class: the value itself can be a URL with a password."""
+    from sqlalchemy.orm import Session, scoped_session  # noqa: PLC0415  (no run that goes well needs it)
+
+    kind = type(given)
+    said = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    return RefusedError(
+        f"a run needs SQLAlchemy's Connection or Engine on psycopg2, and was given an object of the class {said}",
+        hint="Hand in its connection()." if isinstance(given, Session | scoped_session) else _HINT,
+    )
 
 
 def _connected(engine: Engine) -> Connection:

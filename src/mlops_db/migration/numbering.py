@@ -1,4 +1,4 @@
-"""New revisions get the next number: 0005 after 0004. `mlops_db.revisions.graph` relies on it."""
+"""New revisions get the next number: 0005 after 0004."""
 
 from __future__ import annotations
 

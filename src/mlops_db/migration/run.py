@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging.config
 import sys
 from contextlib import nullcontext, suppress
@@ -412,6 +413,8 @@ def _prepare_command_line(config: Config) -> None:
     if config.config_file_name is not None and config.file_config.has_section("loggers"):
         logging.config.fileConfig(config.config_file_name, disable_existing_loggers=False)
     wait_interruptibly()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # in a pipe, too, before what standard error says next
 
 
 def _refused_by_server(error: BaseException | None) -> psycopg2.Error | None:

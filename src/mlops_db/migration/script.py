@@ -127,5 +127,6 @@ def write_script(context: EnvironmentContext, settings: Settings, options: Optio
 
 
 def _value(name: str, value: str) -> str:
-    # In quotes, a path would be one name.
-    return value if name == "search_path" else "'" + value.replace("'", "''") + "'"
+    if name == "search_path":
+        return value  # in quotes, it would be one name
+    return "'{}'".format(value.replace("'", "''"))

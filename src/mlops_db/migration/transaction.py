@@ -223,9 +223,16 @@ def revision_statements(migration: MigrationContext, revision: str, judge: Judge
     assert connection is not None
     driver: Any = connection.connection.dbapi_connection
 
+    begun = None
+
     def enter() -> None:
+        nonlocal begun
         with psycopg2.extensions.cursor(driver) as cursor:  # of a class that reads nothing
-            cursor.execute(f"SELECT pg_catalog.set_config('{_MARK}', %(mark)s, true)", {"mark": revision})
+            cursor.execute(
+                f"SELECT pg_catalog.set_config('{_MARK}', %(mark)s, true), pg_catalog.transaction_timestamp()",
+                {"mark": revision},
+            )
+            _, begun = cursor.fetchone() or (None, None)
         if judge is not None and not transaction.outside:
             judge.begin()
 
@@ -244,11 +251,13 @@ def revision_statements(migration: MigrationContext, revision: str, judge: Judge
                 transaction.explain(error)
             raise
         leave()
-    # The next revision, and what the run writes by itself, are not for a role that this one became and stayed.
+    # The next revision, and what the run writes by itself, are not for a role that this one became and stayed. What
+    # RESET ALL took is said again, if this still is the transaction.
     connection.exec_driver_sql(
-        f"SET search_path = {SAFE_PATH}; SELECT pg_catalog.set_config('role', %(role)s, false)"
-        " WHERE current_setting('role') <> %(role)s",
-        {"role": role},
+        f"SET search_path = {SAFE_PATH};"
+        " SELECT set_config('role', %(role)s, false) WHERE current_setting('role') <> %(role)s;"
+        f" SELECT set_config('{_MARK}', %(mark)s, true) WHERE transaction_timestamp() = %(begun)s",
+        {"role": role, "mark": revision, "begun": begun},
     )
 
 

@@ -10,7 +10,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlops_db.errors import RevisionFilesError
+from mlops_db.errors import RevisionFilesError, alembic
 from mlops_db.revisions.files import Fault, RevisionFile, UnusableFileError, read_revision_file, revision_paths
 
 if TYPE_CHECKING:
@@ -156,8 +156,8 @@ class Graph:
         begins = next(one.id for one in self.revisions if one.id in self.ancestors(last) - self.ancestors(first))
         return Fault(
             names, f"there are {len(names)} heads, {_listed(names)}",
-            f'Join them: alembic merge heads -m "Join them". Or, if {by_id[begins].path.name} has run nowhere yet, set '
-            f'its down_revision to "{first}".',
+            f"Join them: {alembic('merge heads')} -m \"Join them\". Or, if {by_id[begins].path.name} has run nowhere "
+            f'yet, set its down_revision to "{first}".',
         )  # fmt: skip
 
 

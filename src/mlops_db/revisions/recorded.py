@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from psycopg2.extensions import cursor as Cursor  # noqa: N812  (psycopg2 names its classes like functions)
 
-from mlops_db.errors import BehindHeadError, RecordedRevisionError, UnknownRevisionError
+from mlops_db.errors import BehindHeadError, RecordedRevisionError, UnknownRevisionError, alembic
 from mlops_db.revisions.graph import Graph, package_graph
 from mlops_db.revisions.remains import refuse_remains
 from mlops_db.revisions.tables import VERSION_TABLE, reading_fault, refuse_to_read
@@ -101,6 +101,6 @@ def refuse_overlapping_rows(recorded: Sequence[str], graph: Graph, target: str) 
         raise RecordedRevisionError(
             f"{VERSION_TABLE} of {target} holds {' and '.join(recorded)}, and no run leaves another row beside "
             f"{' and '.join(last)}; nothing was changed",
-            hint=f"If that is what ran there last, run `alembic stamp --purge {' '.join(last)}`; then `mlops-db check` "
-            "tells whether it is.",
+            hint=f"If that is what ran there last, run `{alembic('stamp --purge')} {' '.join(last)}`; then "
+            "`mlops-db check` tells whether it is.",
         )

@@ -246,6 +246,10 @@ _HINTS: tuple[tuple[type[psycopg2.Error] | tuple[type[psycopg2.Error], ...], str
         "Drop what depends on it first, and create that again afterwards.",
     ),
     (
+        psycopg2.errors.FeatureNotSupported,
+        "What it names stands in the way; a column of a table's row type, say, needs another type. Then run it again.",
+    ),
+    (
         psycopg2.errors.UndefinedTable,
         f"Run `{alembic('upgrade head')}`; if nothing is left to do, `mlops-db status` shows what is missing.",
     ),

@@ -67,7 +67,9 @@ def started(settings: Settings) -> Settings:
         ) from None
     if is_new and data == here:
         note_new_data(here)
-    return replace(settings, host=str(server.sockets), port=server.port, password=None)
+    # PGHOSTADDR, which is for another server, would win over the host.
+    parameters = {**settings.parameters, "hostaddr": ""}
+    return replace(settings, host=str(server.sockets), port=server.port, password=None, parameters=parameters)
 
 
 def data_folder() -> Path:
@@ -79,6 +81,7 @@ def data_folder() -> Path:
 def _ensure_role(server: Server, role: str) -> None:
     superuser = psycopg2.connect(
         host=str(server.sockets),
+        hostaddr="",
         port=server.port,
         user=SUPERUSER,
         dbname="postgres",
