@@ -40,6 +40,7 @@ SLOW = (
     "inspection/test_head_drift.py",
     "inspection/test_repair.py",
     "inspection/test_revisions.py",
+    "inspection/test_rules.py",
     "inspection/test_scratch.py",
     "inspection/test_snapshot.py",
     "migration/test_blocked.py",

@@ -5,6 +5,7 @@ Why: the specification lists three actions, and gate results are one JSON object
 Locks: ACCESS SHARE on retraining_decisions while its rows are read for the findings, then ACCESS EXCLUSIVE for a
     moment, in which no row is read or written.
 Loss on downgrade: the model names.
+Accepted: running-code, because a decision without an action says nothing, and no code of this package wrote one.
 
 A row that breaks a rule stops the revision, as in revision 0008.
 """

@@ -12,6 +12,7 @@ Locks: ACCESS SHARE on monitoring_metrics while its rows are read for the findin
     so with a publication FOR ALL TABLES those fail. Downgrade copies all rows under ACCESS EXCLUSIVE, 2 to 5
     seconds per million.
 Loss on downgrade: nothing of the rows. The months become one table again.
+Accepted: running-code, because a row without a series answers no question, and no code of this package wrote one.
 
 The partitions are in mlops_internal: one for the old rows up to the end of this month (monitoring_metrics_legacy), one
 for each of the three months ahead, and two without an end, monitoring_metrics_earlier and _later, for what is older or

@@ -74,12 +74,45 @@ def test_findings_of_another_project_are_printed_and_exit_1(folder: Path, tmp_pa
     lines = done.stdout.splitlines()
     total = len(list(versions(ini).glob("*.py")))
     assert [re.split(r"  +", line) for line in lines[total - 1 : total + 1]] == [
-        [first, "ok", "ok", "ok", "ok", "2"],
-        [second, "ok", "ok", "ok", "1", "ok"],
+        [first, "ok", "ok", "ok", "ok", "2", "ok", "ok", "ok"],
+        [second, "ok", "ok", "ok", "1", "ok", "ok", "ok", "ok"],
     ]
     findings = lines[total + 1 : -1]
     assert [line.split(": ")[:2] for line in findings] == [[first, "locks"], [first, "locks"], [second, "squawk"]]
     assert lines[-1] == f"{total} revisions: 3 findings"
+
+
+def test_a_schema_that_was_edited_without_a_revision_is_found(folder: Path, tmp_path: Path) -> None:
+    copied_project(tmp_path)
+    shutil.copytree(ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__"))
+    schema = tmp_path / "src" / "mlops_db" / "schema"
+    for file, before, after in (
+        (
+            "model_versions.py",
+            '    UniqueConstraint("mlflow',
+            '    Column("owner", String(50)), UniqueConstraint("mlflow',
+        ),
+        ("model_versions.py", "f1_score BETWEEN 0 AND 1", "f1_score BETWEEN 0 AND 2"),
+        ("model_versions.py", "text(\"status = 'production'\")", "text(\"status <> 'staging'\")"),
+        ("retraining_decisions.py", "Why, in words.", "Why."),
+        ("views.py", "Whether it is in production.", "In production?"),
+    ):
+        text = (schema / file).read_text(encoding="utf-8")
+        assert before in text
+        (schema / file).write_text(text.replace(before, after), encoding="utf-8")
+
+    done = check(folder, command=("python", "-m", "mlops_db", *COMMAND[1:]), PYTHONPATH=str(tmp_path / "src"))
+
+    assert done.returncode == 1, done
+    findings = [line for line in done.stdout.splitlines() if line.startswith("src/mlops_db/schema: schema: ")]
+    for part, remedy in (
+        ("add_column model_versions.owner", "alembic revision --autogenerate"),
+        ("model_versions_f1_score_check of model_versions is CHECK", "op.validate_constraint"),
+        ("model_versions_production_key of model_versions is WHERE", "op.create_index_concurrently"),
+        ("modify_comment retraining_decisions.reasoning", "alembic revision --autogenerate"),
+        ("modify_view_comments v_model_timeline", "alembic revision --autogenerate"),
+    ):
+        assert any(part in line and remedy in line for line in findings), (part, findings)
 
 
 def test_without_squawk_it_says_how_to_get_it(folder: Path, tmp_path: Path) -> None:

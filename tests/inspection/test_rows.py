@@ -100,6 +100,7 @@ def test_unique_columns_get_values_that_differ(cursor: Cursor, type_: str) -> No
 
 CHECKS = {
     "a list": "c text CHECK (c IN ('staging', 'production'))",
+    "a list as an array": "c text NOT NULL CHECK (c = ANY ('{staging,production}'::text[]))",
     "a list of a varchar": "c varchar(50) NOT NULL CHECK (c IN ('staging', 'production'))",
     "a list written with OR": "c text CHECK (c = 'promote' OR c = 'reject')",
     "a list with a quote": "c text CHECK (c IN ('it''s', 'not'))",

@@ -32,6 +32,9 @@ LOCK_MODES = (
 _BY_LENGTH = sorted(LOCK_MODES, key=len, reverse=True)
 # What commits the revision so far, and leaves its statements to commit by themselves.
 OUTSIDE = {"autocommit_block", "create_index_concurrently"}
+# The rules that a revision may break on purpose, with a reason: there, the right thing to do can be the rarer one.
+ACCEPTABLE = ("loss", "running-code", "two-tables", "whole-table")
+_ACCEPTED = re.compile(rf"\b({'|'.join(ACCEPTABLE)}), because \S")
 
 
 @dataclass(frozen=True)
@@ -157,8 +160,19 @@ def _docstring_findings(file: RevisionFile) -> Iterator[Finding]:
             file.path.name, "docstring", f"its Locks name none, and what runs in {used[0]} takes some",
             "Name the strongest of them, such as SHARE UPDATE EXCLUSIVE: no check can see it.",
         )  # fmt: skip
+    accepted = description.sections.get("Accepted")
+    if accepted is not None and not accepted_rules(docstring):
+        yield Finding(
+            file.path.name, "docstring", "its Accepted names no rule with a reason",
+            f"Write `Accepted: <rule>, because <reason>`; the rule is one of {', '.join(ACCEPTABLE)}.",
+        )  # fmt: skip
     if re.search(r"<[a-z][^<>]*>", docstring):
         yield Finding(file.path.name, "docstring", "its docstring still holds the template's <...>", "Fill it in.")
+
+
+def accepted_rules(docstring: str) -> list[str]:
+    """The rules that a revision says it breaks, and why: `Accepted: loss, because ...; two-tables, because ...`."""
+    return _ACCEPTED.findall(describe(docstring).sections.get("Accepted", ""))
 
 
 def strongest_lock(declaration: str) -> int:

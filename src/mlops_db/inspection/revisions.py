@@ -1,43 +1,50 @@
 """The checks of the revisions themselves, for the author of the next one and for CI.
 
 What needs a server runs on scratch databases of the one that the settings name: each revision goes up, down and up
-again with rows in every table, once more as a `--sql` script, and tells which locks it took.
+again with rows in every table, and once more as a `--sql` script. `inspection.rules` judges what it did meanwhile.
 """
 
 from __future__ import annotations
 
 import configparser
 import io
-import json
-import os
-import re
-import shutil
-import subprocess
-import sys
-import tempfile
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from alembic import command
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError, load_python_file, to_tuple
-from psycopg2.extensions import make_dsn
+from psycopg2 import sql
 from sqlalchemy import event
 
-from mlops_db.errors import MissingExtraError, SettingsError
+from mlops_db.errors import SettingsError
 from mlops_db.inspection.catalogue import Catalogue, read_catalogue
+from mlops_db.inspection.client_programs import copy_schema, run_script
 from mlops_db.inspection.drift import Difference, differences
+from mlops_db.inspection.lineage import Lineage
+from mlops_db.inspection.observation import Step, Watch, look, writers
 from mlops_db.inspection.revision_files import (
-    LOCK_MODES,
     Finding,
     RevisionFile,
+    accepted_rules,
     file_findings,
     is_one_way,
     strongest_lock,
 )
-from mlops_db.inspection.rows import insert_rows, read_checks
+from mlops_db.inspection.rows import insert_rows
+from mlops_db.inspection.rules import (
+    copies,
+    locks,
+    losses,
+    names,
+    running_code,
+    schema_edits,
+    squawk,
+    two_tables,
+    whole_tables,
+)
 from mlops_db.inspection.scratch import scratch_database
 from mlops_db.migration.commands import alembic_config, run_command
 from mlops_db.migration.history import CREATE as CREATE_HISTORY
@@ -46,32 +53,37 @@ from mlops_db.migration.progress import Progress
 from mlops_db.migration.revision_graph import graph_of
 from mlops_db.migration.session import migration_connection
 from mlops_db.revisions.files import revision_paths
-from mlops_db.revisions.graph import BASELINE
-from mlops_db.server.connection import SafeCursor, connect, located
-from mlops_db.server.embedded import client_program
+from mlops_db.revisions.graph import BASELINE, alembic_ini
+from mlops_db.server.connection import SafeCursor, connect
 
 if TYPE_CHECKING:
+    from collections import Counter
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
     from alembic.config import Config
     from alembic.script import Script
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  (psycopg2 names its classes like functions)
     from sqlalchemy import Connection
 
+    from mlops_db.inspection.rows import Coming
     from mlops_db.settings import Settings
 
-OLDEST_SERVER = "13"
 KEEP_FROM_RUNNING = ("syntax", "loads", "upgrade", "one-id", "one-head", "linear", "name")
-CHECKS = ("files", "round trip", "--sql", "squawk", "locks")
-_RULES = {"round-trip": "round trip", "sql-mode": "--sql", "squawk": "squawk", "locks": "locks"}
-
-_RELATIONS = """
-    SELECT c.oid, c.relname FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
-     WHERE n.nspname IN ('public', 'mlops_internal') AND c.relkind IN ('r', 'p', 'v', 'm')
-       AND c.relname NOT IN ('alembic_version', 'migration_history')
-"""
+CHECKS = ("files", "round trip", "--sql", "squawk", "locks", "rows", "names", "copies")
+_RULES = {
+    "round-trip": "round trip",
+    "sql-mode": "--sql",
+    squawk.RULE: "squawk",
+    locks.RULE: "locks",
+    two_tables.RULE: "locks",
+    whole_tables.RULE: "rows",
+    losses.RULE: "rows",
+    running_code.RULE: "rows",
+    names.RULE: "names",
+    copies.RULE: "copies",
+}
 _VERSION_TABLE = "public.alembic_version"
-_LOCKS = "SELECT relation, mode FROM pg_locks WHERE locktype = 'relation' AND pid = pg_backend_pid() AND granted"
 
 
 @dataclass(frozen=True)
@@ -155,22 +167,26 @@ class _Runs:
         self.config = config
         self.report = report
         self.progress = progress
-        self.locks: dict[int, set[str]] = {}
+        self.lineage = Lineage()
         self.previous = "base"
         self.branched = False
-        self.coming: dict[tuple[str, str, str], str] = {}
+        self.accepted: dict[str, set[str]] = {}
+        self.files: dict[str, str] = {}
+        self.made: dict[str, Catalogue] = {}
+        self.without_rows: set[str] = set()
+        self.watch: Watch
 
     def run(self, directory: ScriptDirectory) -> None:
         scripts = list(reversed(list(directory.walk_revisions())))
-        self.coming = self.checks_at_head()
+        self.files = {script.revision: Path(script.path).name for script in scripts}
+        self.accepted = {Path(script.path).name: set(accepted_rules(script.module.__doc__ or "")) for script in scripts}
+        self.follow_columns()
         with (
             scratch_database(self.settings) as online,
             scratch_database(self.settings) as scripted,
-            migration_connection(
-                online, lock_timeout=online.lock_timeout, statement_timeout=online.statement_timeout
-            ) as connection,
+            _run_connection(online) as connection,
         ):
-            event.listen(connection, "commit", self.note_locks)
+            self.watch = Watch(connection)
             for scratch in (online, scripted):
                 with _cursor(scratch) as cursor:
                     cursor.execute(CREATE_HISTORY)  # it stays, so it is there before the first revision, too
@@ -180,16 +196,22 @@ class _Runs:
                 if not self.check(script, online, scripted):
                     return
                 self.progress.done()
+            self.check_head(online)
 
-    def checks_at_head(self) -> dict[tuple[str, str, str], str]:
-        """What rows have to keep to so that the revisions that are still to come take them."""
-        with scratch_database(self.settings) as scratch:
-            self.config.attributes["settings"] = scratch
+    def follow_columns(self) -> None:
+        """Run all revisions once, to know what rows have to keep to so that those still to come take them."""
+        with scratch_database(self.settings) as scratch, _run_connection(scratch) as connection:
+
+            def note(connection: Connection) -> None:
+                driver: Any = connection.connection.dbapi_connection
+                with closing(driver.cursor()) as cursor:
+                    self.lineage.note(cursor)
+
+            event.listen(connection, "commit", note)
+            self.config.attributes.update(settings=scratch, connection=connection)
             # A revision that does not run is found, and told, when its turn comes.
             with suppress(Exception):
                 run_command(command.upgrade, self.config, "heads")
-            with _cursor(scratch) as cursor:
-                return read_checks(cursor)
 
     def check(self, script: Script, online: Settings, scripted: Settings) -> bool:
         """Check one revision; False if it does not run, so that none after it can."""
@@ -198,64 +220,132 @@ class _Runs:
         # Beside another branch, "0005" would take that one back, too; a merge goes back to either of its branches.
         self.branched = self.branched or parents != (self.previous,)
         back = f"{revision}@-1" if self.branched and len(parents) == 1 else parents[0]
-        self.previous = revision
+        before, self.previous = self.previous, revision
         try:
-            with _cursor(online) as cursor:
-                insert_rows(cursor, self.coming)
-            start = self.catalogue(online)
-            declared = strongest_lock(describe(script.module.__doc__ or "").sections.get("Locks", ""))
-            up = self.migrate(command.upgrade, revision, online, file, declared)
-            with _cursor(online) as cursor:
-                insert_rows(cursor, self.coming)
-            down = self.migrate(command.downgrade, back, online, file, declared)
-            again = self.migrate(command.upgrade, revision, online, file, declared)
+            start, up, down, again = self.there_and_back(script, online, before, back)
         except Exception as error:  # noqa: BLE001  (a revision can raise whatever its author did not think of)
-            self.find(file, "round-trip", f"it does not run with rows there: {_first_line(error)}", "Mend it.")
+            self.find(self.why_not(file, (before, revision), error))
             return False
         if not is_one_way(RevisionFile.read(Path(script.path))):
             for difference in differences(start, down):
                 message = f"downgrade does not bring back {_told(difference)}"
-                self.find(file, "round-trip", message, "Mend its downgrade.")
+                self.find(Finding(file, "round-trip", message, "Mend its downgrade."))
         for difference in differences(up, again):
-            self.find(file, "round-trip", f"a second upgrade makes {_told(difference)}", "Mend its downgrade.")
+            message = f"a second upgrade makes {_told(difference)}"
+            self.find(Finding(file, "round-trip", message, "Mend its downgrade."))
+        self.made[file] = again
         self.ran(file, "round trip", "locks")
         if len(parents) == 1:  # --sql has no way to say that it starts from two
             self.check_script(file, (parents[0], revision), scripted, (up, down, again))
         if revision > BASELINE:
+            self.ran(file, "rows", "names")
             self.lint(file, script)
         return True
 
+    def there_and_back(
+        self, script: Script, online: Settings, before: str, back: str
+    ) -> tuple[Catalogue, Catalogue, Catalogue, Catalogue]:
+        """Take a revision up, down and up again; the catalogues before it and after each."""
+        file, revision = Path(script.path).name, script.revision
+        judged = revision > BASELINE
+        sections = describe(script.module.__doc__ or "").sections
+        declared = strongest_lock(sections.get("Locks", ""))
+        coming = self.lineage.coming(before)
+        with _cursor(online) as cursor:
+            self.fill(cursor, coming)
+            start, names_before, written = _catalogue(cursor), names.read_names(cursor), _writers(cursor)
+        worked = running_code.what_works(online, coming) if judged else {}
+
+        upgrade = self.migrate(command.upgrade, revision, online, file, declared)
+        with _cursor(online) as cursor:
+            up, names_after, rewritten = _catalogue(cursor), names.read_names(cursor), _writers(cursor)
+        if judged:
+            self.find(*names.check(upgrade, names_before, names_after))
+            self.find(*two_tables.check(upgrade))
+            self.find(*losses.check(upgrade))
+            self.find(*running_code.check(file, online, worked))
+
+        with _cursor(online) as cursor:
+            self.fill(cursor, self.lineage.coming(revision))
+        downgrade = self.migrate(command.downgrade, back, online, file, declared)
+        with _cursor(online) as cursor:
+            down = _catalogue(cursor)
+        if judged:
+            self.find(*two_tables.check(downgrade))
+            if sections.get("Loss on downgrade", "").lower().startswith("nothing"):
+                self.find(*losses.check(downgrade, of=upgrade.before.tables))
+
+        suspects = whole_tables.changed_whole(upgrade, written, rewritten) if judged else []
+        with self.many_rows(online, coming, suspects) as filled:
+            self.migrate(command.upgrade, revision, online, file, declared)
+            with _cursor(online) as cursor:
+                again, rewritten = _catalogue(cursor), _writers(cursor) if filled else {}
+            for table, count in filled.items():
+                self.find(*whole_tables.check(file, upgrade.before.tables[table], count, rewritten[table]))
+        return start, up, down, again
+
+    def fill(self, cursor: Cursor, coming: Coming) -> None:
+        for table, error in insert_rows(cursor, coming).items():
+            if table not in self.without_rows:
+                self.without_rows.add(table)
+                self.progress.note(f"no rows for {table}, so nothing is told of it: {_first_line(error)}")
+
+    @contextmanager
+    def many_rows(self, online: Settings, coming: Coming, tables: list[int]) -> Iterator[dict[int, Counter[str]]]:
+        """For the time of the block, have more rows in these tables than a batch has; who has written theirs."""
+        if not tables:
+            yield {}
+            return
+        with _cursor(online) as cursor:
+            insert_rows(cursor, coming, rows=whole_tables.BATCH + 1)
+            filled = _writers(cursor)
+        yield {table: filled[table] for table in tables if table in filled}
+        with _cursor(online) as cursor:
+            found = [table.sql for table in look(cursor, rows=False).tables.values()]
+            cursor.execute(sql.SQL("TRUNCATE {} RESTART IDENTITY").format(sql.SQL(", ").join(found)))
+
+    def why_not(self, file: str, revisions: tuple[str, str], error: Exception) -> Finding:
+        """Why a revision does not run: of the rows of before, perhaps, because of a constraint of an earlier one."""
+        said = running_code.server_error(error)
+        constraint = said.diag.constraint_name if said is not None else None
+        # Otherwise it is what the revision itself writes that breaks the constraint.
+        if said is not None and constraint is not None and said.diag.source_function != "ExecConstraints":
+            maker = self.files.get(self.lineage.made_by(constraint, *revisions) or "", file)
+            if maker != file:
+                return Finding(
+                    maker, "round-trip", f"rows that may be there break its {constraint}, so {file} does not run:"
+                    f" {_first_line(error)}", "Look for such rows first, and stop with what they are.",
+                )  # fmt: skip
+        return Finding(file, "round-trip", f"it does not run with rows there: {_first_line(error)}", "Mend it.")
+
     def migrate(
         self, function: Callable[..., object], target: str, scratch: Settings, file: str, declared: int
-    ) -> Catalogue:
-        """Go up or down, see which locks that takes, and read what it makes."""
+    ) -> Step:
+        """Go up or down, and see what that does."""
         with _cursor(scratch) as cursor:
-            cursor.execute(_RELATIONS)
-            relations = dict(cursor.fetchall())
-        self.locks = {}
-        run_command(function, self.config, target)
-        for oid, modes in self.locks.items():
-            strongest = max(map(LOCK_MODES.index, modes))
-            if oid in relations and strongest > declared:
-                said = LOCK_MODES[declared] if declared >= 0 else "none"
-                self.find(
-                    file,
-                    "locks",
-                    f"{function.__name__} takes {LOCK_MODES[strongest]} on {relations[oid]}, declared is {said}",
-                    "Declare it under Locks with the time it is held, or avoid it.",
-                )
-        return self.catalogue(scratch)
+            step = Step(file, function.__name__, look(cursor))
+        with self.watch.watching(step):
+            run_command(function, self.config, target)
+        with _cursor(scratch) as cursor:
+            step.after = look(cursor)
+        self.find(*locks.check(step, declared))
+        return step
 
-    def note_locks(self, connection: Connection) -> None:
-        """Called before each transaction is committed, which still holds all of its locks.
-
-        Statements outside of any transaction have let go of theirs when they end: for those a docstring is believed.
-        """
-        with closing(connection.connection.cursor()) as cursor:
-            cursor.execute(_LOCKS)
-            for relation, mode in cursor.fetchall():
-                name = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", mode.removesuffix("Lock")).upper()
-                self.locks.setdefault(relation, set()).add(name)
+    def check_head(self, online: Settings) -> None:
+        """What all revisions make together: the schema of the code, and the same in a copy."""
+        # What another project's revisions make is nothing that this package's schema describes.
+        if set(self.report.files) == {
+            path.name for path in revision_paths(alembic_ini().parent / "migrations/versions")
+        }:
+            self.find(*schema_edits.check(self.config))
+        with scratch_database(self.settings) as copy:
+            copy_schema(online, copy)
+            with _cursor(copy) as cursor:
+                copied = _catalogue(cursor)
+        frozen = {file for revision, file in self.files.items() if revision <= BASELINE}
+        self.find(*(finding for finding in copies.check(self.made, copied) if finding.file not in frozen))
+        for file in self.made:
+            self.ran(file, *(["copies"] if file not in frozen else []))
 
     def check_script(
         self, file: str, ends: tuple[str, str], scripted: Settings, online: tuple[Catalogue, Catalogue, Catalogue]
@@ -268,19 +358,25 @@ class _Runs:
             up_sql = clear + self.script(command.upgrade, f"{before}:{revision}")
             down_sql = self.script(command.downgrade, f"{revision}:{before}")
         except Exception as error:  # noqa: BLE001  (as above)
-            self.find(file, "sql-mode", f"--sql fails: {_first_line(error)}", "Write it so that it needs no database.")
+            self.find(
+                Finding(
+                    file, "sql-mode", f"--sql fails: {_first_line(error)}", "Write it so that it needs no database."
+                )
+            )
             return
         self.start_at(before, scripted)
-        for name, sql, expected in zip(
+        for name, written, expected in zip(
             ("upgrade", "downgrade", "upgrade"), (up_sql, down_sql, up_sql), online, strict=True
         ):
-            failure = _psql(scripted, sql)
+            failure = run_script(scripted, written, "-v", "ON_ERROR_STOP=1")
             if failure:
-                self.find(file, "sql-mode", f"the script of its {name} fails: {failure}", "Mend what --sql writes.")
+                self.find(
+                    Finding(file, "sql-mode", f"the script of its {name} fails: {failure}", "Mend what --sql writes.")
+                )
                 return
-            for difference in differences(expected, self.catalogue(scripted)):
+            for difference in differences(expected, _catalogue_of(scripted)):
                 message = f"the script of its {name} makes {_told(difference)}"
-                self.find(file, "sql-mode", message, "Let --sql write what the online run does.")
+                self.find(Finding(file, "sql-mode", message, "Let --sql write what the online run does."))
         self.ran(file, "--sql")
 
     @staticmethod
@@ -304,26 +400,18 @@ class _Runs:
 
     def lint(self, file: str, script: Script) -> None:
         """Have squawk read the upgrade, on its own: together with others, one revision can hide another's faults."""
-        sql = written_sql(script.module.upgrade)
-        if sql is None:
-            self.find(file, "squawk", "it writes no SQL without a database", "Make it work in --sql mode.")
+        written = written_sql(script.module.upgrade)
+        if written is None:
+            self.find(Finding(file, squawk.RULE, "it writes no SQL without a database", "Make it work in --sql mode."))
             return
-        for warning in _squawk(f"SET lock_timeout = '1s';\nSET statement_timeout = '30s';\nBEGIN;\n{sql}\nCOMMIT;\n"):
-            message = f"{warning['rule_name']}: {warning['message'].rstrip('.')}"
-            self.find(file, "squawk", message, warning.get("help") or "squawk's documentation has the remedy.")
+        self.find(*squawk.check(file, written))
         self.ran(file, "squawk")
 
-    @staticmethod
-    def catalogue(scratch: Settings) -> Catalogue:
-        """What the revisions make there; Alembic's own table is none of them."""
-        with _cursor(scratch) as cursor:
-            found = read_catalogue(cursor)
-        return {name: found[name] for name in found if _VERSION_TABLE not in (name.name, name.within)}
-
-    def find(self, file: str, rule: str, message: str, remedy: str) -> None:
-        finding = Finding(file, rule, message, remedy)
-        if finding not in self.report.findings:  # up and up again say the same
-            self.report.findings.append(finding)
+    def find(self, *findings: Finding) -> None:
+        for finding in findings:
+            accepted = finding.rule in self.accepted.get(finding.file, ())
+            if not accepted and finding not in self.report.findings:  # up and up again say the same
+                self.report.findings.append(finding)
 
     def ran(self, file: str, *checks: str) -> None:
         self.report.ran.update((file, check) for check in checks)
@@ -335,51 +423,25 @@ def _cursor(settings: Settings) -> Iterator[Cursor]:
         yield cursor
 
 
-def _psql(settings: Settings, script: str) -> str | None:
-    """Run a script as a user with psql would; returns psql's error, None if there was none."""
-    where = located(settings)
-    dsn = make_dsn(host=where.host, port=where.port, user=where.user, dbname=where.database)
-    done = subprocess.run(  # noqa: S603  (psql of the embedded server, on a script of our own revisions)
-        [client_program("psql"), "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", dsn],
-        input=script,
-        env={
-            **os.environ,
-            "PGPASSWORD": where.password or "",
-            "PGCLIENTENCODING": "UTF8",
-            "PGOPTIONS": "-c client_min_messages=warning",
-        },
-        capture_output=True,
-        encoding="utf-8",
-        check=False,
+def _run_connection(settings: Settings) -> AbstractContextManager[Connection]:
+    return migration_connection(
+        settings, lock_timeout=settings.lock_timeout, statement_timeout=settings.statement_timeout
     )
-    return None if done.returncode == 0 else _first_line(done.stderr)
 
 
-def _squawk(script: str) -> list[dict[str, str]]:
-    """Squawk's findings in a script."""
-    beside = Path(sys.executable).with_name("squawk")
-    program = str(beside) if beside.exists() else shutil.which("squawk")
-    if program is None:
-        raise MissingExtraError(
-            "the checks of the revisions need squawk, which is not installed",
-            hint="Run `pip install 'mlops-db[check]'` (in a checkout: `uv sync`).",
-        )
-    with tempfile.NamedTemporaryFile("w", suffix=".sql", encoding="utf-8") as file:
-        file.write(script)
-        file.flush()
-        done = subprocess.run(  # noqa: S603  (the linter)
-            [
-                *(program, "--reporter", "json", "--pg-version", OLDEST_SERVER, "--config", os.devnull),
-                # The one asks for IF NOT EXISTS, which takes an invalid index for a good one; our operation looks. The
-                # other warns of dropping a view, which holds no rows: its columns cannot change in another way.
-                *("--exclude", "prefer-robust-stmts,ban-drop-view", file.name),
-            ],
-            capture_output=True,
-            encoding="utf-8",
-            check=False,
-        )
-    found: list[dict[str, str]] = json.loads(done.stdout)
-    return found
+def _catalogue_of(scratch: Settings) -> Catalogue:
+    with _cursor(scratch) as cursor:
+        return _catalogue(cursor)
+
+
+def _catalogue(cursor: Cursor) -> Catalogue:
+    """What the revisions make there; Alembic's own table is none of them."""
+    found = read_catalogue(cursor)
+    return {name: found[name] for name in found if _VERSION_TABLE not in (name.name, name.within)}
+
+
+def _writers(cursor: Cursor) -> dict[int, Counter[str]]:
+    return {oid: writers(cursor, table) for oid, table in look(cursor, rows=False).tables.items()}
 
 
 def _told(difference: Difference) -> str:
@@ -387,4 +449,4 @@ def _told(difference: Difference) -> str:
 
 
 def _first_line(error: object) -> str:
-    return (str(error).strip() or type(error).__name__).partition("\n")[0]
+    return (str(error).strip() or type(error).__name__).partition("\n")[0].rstrip(".")

@@ -4,20 +4,38 @@ from __future__ import annotations
 
 import math
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
+import psycopg2
 from psycopg2 import sql
 
 from mlops_db.inspection.patterns import matching_text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  (psycopg2 names its classes like functions)
 
     Limit = tuple[float, bool] | None  # and whether that very number is allowed
 
 ROWS = 3
+AT_ONCE = 500
+
+# The CHECKs of columns, by schema, table and column.
+Coming: TypeAlias = "Mapping[tuple[str, str, str], str]"
+
+
+class _Column(NamedTuple):
+    """A column to fill: its type, whether it has to be given, its length, and the CHECKs that mention it."""
+
+    name: str
+    category: str
+    schema: str
+    type: str
+    required: bool
+    length: int | None
+    checks: str
+
 
 _TABLES = """
     SELECT c.oid, n.nspname, c.relname
@@ -29,6 +47,7 @@ _TABLES = """
 # The columns that an INSERT has to fill by itself, each with the CHECKs of its table that mention it.
 _COLUMNS = """
     SELECT a.attname, t.typcategory, t.typnamespace::regnamespace::text, t.typname,
+           a.attnotnull AND d.oid IS NULL,
            information_schema._pg_char_max_length(a.atttypid, a.atttypmod),
            coalesce((SELECT string_agg(pg_get_constraintdef(k.oid), ' ') FROM pg_constraint AS k
                       WHERE k.conrelid = a.attrelid AND k.contype = 'c' AND a.attnum = ANY(k.conkey)), '')
@@ -40,24 +59,7 @@ _COLUMNS = """
 """
 
 
-_CHECKS = """
-    SELECT n.nspname, c.relname, a.attname, string_agg(pg_get_constraintdef(k.oid), ' ')
-      FROM pg_constraint AS k
-      JOIN pg_class AS c ON c.oid = k.conrelid
-      JOIN pg_namespace AS n ON n.oid = c.relnamespace
-      JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum = ANY(k.conkey)
-     WHERE k.contype = 'c' AND n.nspname IN ('public', 'mlops_internal') AND NOT c.relispartition
-     GROUP BY 1, 2, 3
-"""
-
-
-def read_checks(cursor: Cursor) -> dict[tuple[str, str, str], str]:
-    """The CHECKs of every column, by schema, table and column."""
-    cursor.execute(_CHECKS)
-    return {(schema, table, column): checks for schema, table, column, checks in cursor.fetchall()}
-
-
-def insert_rows(cursor: Cursor, coming: Mapping[tuple[str, str, str], str] | None = None) -> None:
+def insert_rows(cursor: Cursor, coming: Coming | None = None, *, rows: int = ROWS) -> dict[str, psycopg2.Error]:
     """Insert rows into every table of ours.
 
     Values fit the types, and what CHECKs say of one column: a list of texts, a regular expression of the simple kinds
@@ -65,35 +67,75 @@ def insert_rows(cursor: Cursor, coming: Mapping[tuple[str, str, str], str] | Non
     several columns together beyond that equal values will do, nor of what functions or LIKE make of a value.
 
     Args:
-        cursor: where to insert.
-        coming: the CHECKs that columns have later, from `read_checks`: a revision that adds them refuses other rows.
+        cursor: where to insert, in a transaction.
+        coming: the CHECKs that columns have later: a revision that adds them refuses other rows.
+        rows: how many for each table.
 
-    Raises:
-        psycopg2.Error: a table takes none of them.
+    Returns:
+        Why a table took none of them, by its name.
     """
+    left, refused = _tables(cursor, coming or {}), {}
+    while left:  # a table may refer to one that comes after it
+        again = []
+        for schema, table, columns, there in left:
+            cursor.execute("SAVEPOINT rows")
+            try:
+                numbers = range(there + 1, there + 1 + rows)
+                at_once = AT_ONCE if columns else 1  # for DEFAULT VALUES there is no list
+                for first in range(0, rows, at_once):
+                    cursor.execute(_insert(schema, table, columns, *numbers[first : first + at_once]))
+            except psycopg2.Error as error:
+                cursor.execute("ROLLBACK TO SAVEPOINT rows")
+                refused[f"{schema}.{table}".removeprefix("public.")] = error
+                again.append((schema, table, columns, there))
+            else:
+                refused.pop(f"{schema}.{table}".removeprefix("public."), None)
+            cursor.execute("RELEASE SAVEPOINT rows")
+        left = again if len(again) < len(left) else []
+    return refused
+
+
+def inserts(cursor: Cursor, coming: Coming) -> Iterator[tuple[str, str]]:
+    """An INSERT of the next row into every table, and one with those columns alone that have to be given.
+
+    Yields what each is, for people, and the statement.
+    """
+    for schema, table, columns, there in _tables(cursor, coming):
+        shown = f"{schema}.{table}".removeprefix("public.")
+        yield shown, _insert(schema, table, columns, there + 1).as_string(cursor)
+        required = [column for column in columns if column.required]
+        yield f"{shown} of what it requires", _insert(schema, table, required, there + 2).as_string(cursor)
+
+
+def _tables(cursor: Cursor, coming: Coming) -> list[tuple[str, str, list[_Column], int]]:
+    """Every table of ours, the columns to fill, and how many rows it has."""
     cursor.execute(_TABLES)
+    tables = []
     for oid, schema, table in cursor.fetchall():
-        target = sql.Identifier(schema, table)
-        cursor.execute(sql.SQL("SELECT count(*) FROM {}").format(target))
+        cursor.execute(sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(schema, table)))
         (there,) = cursor.fetchone() or (0,)
         cursor.execute(_COLUMNS, (oid,))
-        columns = cursor.fetchall()
         columns = [
-            (*column[:-1], f"{column[-1]} {(coming or {}).get((schema, table, column[0]), '')}") for column in columns
+            _Column._make((name, *rest, f"{checks} {coming.get((schema, table, name), '')}"))
+            for name, *rest, checks in cursor.fetchall()
         ]
-        names = sql.SQL(", ").join(sql.Identifier(column[0]) for column in columns)
-        for number in range(there + 1, there + 1 + ROWS):
-            values = sql.SQL(", ").join(_value(number, *column) for column in columns)
-            given = sql.SQL("({}) VALUES ({})").format(names, values) if columns else sql.SQL("DEFAULT VALUES")
-            cursor.execute(sql.SQL("INSERT INTO {} {}").format(target, given))
+        tables.append((schema, table, columns, there))
+    return tables
 
 
-def _value(  # noqa: PLR0911, PLR0913, PLR0917  (a case for each sort of type; what the catalogue tells of a column)
-    number: int, name: str, category: str, schema: str, type_: str, length: int | None, checks: str
-) -> sql.Composable:
+def _insert(schema: str, table: str, columns: list[_Column], *numbers: int) -> sql.Composed:
+    comma = sql.SQL(", ")
+    names = comma.join(sql.Identifier(column.name) for column in columns)
+    rows = [sql.SQL("({})").format(comma.join(_value(number, column) for column in columns)) for number in numbers]
+    given = sql.SQL("({}) VALUES {}").format(names, comma.join(rows)) if columns else sql.SQL("DEFAULT VALUES")
+    return sql.SQL("INSERT INTO {} {}").format(sql.Identifier(schema, table), given)
+
+
+def _value(number: int, column: _Column) -> sql.Composable:  # noqa: PLR0911  (a case for each sort of type)
     """A value for the column's type category (manual, pg_type), different from row to row where nothing forbids it."""
+    name, category, schema, type_, checks = column.name, column.category, column.schema, column.type, column.checks
     if category == "S":
-        return sql.Literal(_text(number, length, checks))
+        return sql.Literal(_text(number, column.length, checks))
     if category == "D":
         return sql.SQL("now() - {} * interval '1 day 1 minute'").format(sql.Literal(number))
     if category == "N":
@@ -149,6 +191,9 @@ def _fraction(number: int, least: Limit, most: Limit) -> float:
 
 def _text(number: int, length: int | None, checks: str) -> str:
     """A text that differs from row to row, unless a CHECK lists what it may be."""
+    array = re.search(r"= ANY \('\{([^{},\"]+)", checks)
+    if array:
+        return array[1].replace("''", "'")
     listed: list[str] = re.findall(r"'((?:[^']|'')*)'", checks) if re.search(r"= ANY|(?<![<>!])= '", checks) else []
     if listed:
         return listed[0].replace("''", "'")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 SECTIONS = ("Why", "Locks", "Loss on downgrade")
-_SECTION = re.compile(rf"^({'|'.join(SECTIONS)}):", re.MULTILINE)
+_SECTION = re.compile(rf"^({'|'.join((*SECTIONS, 'Accepted'))}):", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,8 @@ class Description:
 
     Attributes:
         title: its first line, without the full stop.
-        sections: the text of `Why`, `Locks` and `Loss on downgrade`, each on one line; what is missing is not there.
+        sections: the text of `Why`, `Locks`, `Loss on downgrade` and `Accepted`, each on one line; what
+            is missing is not there.
     """
 
     title: str
