@@ -120,7 +120,8 @@ def test_what_autogenerate_writes_is_clean_and_runs(head: Database, copy: Path) 
     sql = "CREATE VIEW extra AS SELECT 'it''s at :noon \\ 100 %' AS a"
     (copy / "migrations" / "versions" / f"{NEXT}_extra.py").write_text(
         f"from alembic import op\nfrom sqlalchemy import DDL\n\nrevision, down_revision = '{NEXT}', '{HEAD}'\n"
-        f"def upgrade():\n    op.execute(DDL({sql.replace('%', '%%')!r}))\n",
+        f"def upgrade():\n    op.execute(DDL({sql.replace('%', '%%')!r}))\n"
+        "def downgrade():\n    op.execute('DROP VIEW extra')\n",
         encoding="utf-8",
     )
     run_command(command.upgrade, alembic_config(head.settings, ini=copy / "alembic.ini"), "head")
