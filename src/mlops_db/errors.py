@@ -8,7 +8,6 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 
 
 class MlopsDbError(Exception):
@@ -37,7 +36,8 @@ def printable(text: str) -> str:
 
 def alembic(arguments: str) -> str:
     """How a command of Alembic's is typed here: `alembic` itself has to find an alembic.ini."""
-    finds_one = os.environ.get("ALEMBIC_CONFIG") or Path("alembic.ini").exists()
+    # Not Path's: it raises in a folder that is closed to this user.
+    finds_one = os.environ.get("ALEMBIC_CONFIG") or os.path.exists("alembic.ini")  # noqa: PTH110
     return f"{'' if finds_one else 'mlops-db '}alembic {arguments}"
 
 

@@ -197,3 +197,14 @@ def test_commands_with_nothing_to_do_import_neither_sqlalchemy_nor_alembic(
 def test_alembic_imports_nothing_that_it_does_not_use(head: Database, tmp_path: Path) -> None:
     packages = imported(head, tmp_path, "alembic", "-c", str(ROOT / "alembic.ini"), "current")
     assert not packages & HEAVY
+
+
+def test_a_folder_that_is_closed_to_this_user_is_no_traceback(tmp_path: Path) -> None:
+    """As where `sudo -u postgres mlops-db ...` is typed in root's home."""
+    closed = tmp_path / "closed"
+    closed.mkdir()
+    script = "import os, sys; from mlops_db.errors import alembic; os.chdir(sys.argv[1]); os.chmod('.', 0)\n"
+    script += "if os.geteuid() == 0: os.seteuid(65534)\nprint(alembic('heads'))"
+    done = run_command(sys.executable, "-c", script, str(closed), environment=clean_environment())
+    closed.chmod(0o700)
+    assert done.stdout == "mlops-db alembic heads\n", done.stderr

@@ -4,6 +4,7 @@ The server is private before it listens: there is no port, only a Unix socket th
 in a folder that nobody else can enter. It runs as long as a process uses it.
 """
 
+import os
 import subprocess
 import sys
 from contextlib import closing
@@ -56,7 +57,8 @@ def started(settings: Settings) -> Settings:
         log = data / "log"
         raise EmbeddedServerError(
             f"the embedded server in {data} does not start: {' '.join(str(error).split())}",
-            hint=(f"Its log is {log}. " if log.exists() else "") + f"If the data may go, remove {data} and try again.",
+            hint=(f"Its log is {log}. " if os.access(log, os.F_OK) else "")
+            + f"If the data may go, remove {data} and try again.",
         ) from error
     try:
         _ensure_role(server, settings.user)
