@@ -1,6 +1,8 @@
 """`--sql`: a script that gives what the online run gives, the history included."""
 
 import io
+import re
+from pathlib import Path
 
 import pytest
 from alembic import command
@@ -10,6 +12,7 @@ from mlops_db.migration.commands import alembic_config
 from mlops_db.migration.history import read_history
 from mlops_db.revisions.graph import revisions
 from support.database import Database, clean_environment, client, run_command
+from support.versions import Checkout
 
 HEAD = revisions()[-1].id
 IDS = [revision.id for revision in revisions()]
@@ -91,6 +94,28 @@ def test_each_revision_of_a_script_is_entered_in_the_history(empty: Database) ->
     ]
     complete = "SELECT count(*) FROM mlops_internal.migration_history WHERE duration >= '0'"
     assert empty.value(complete) == 2 * len(IDS)
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("raise NotImplementedError", "revision {} has no statements yet"),
+        (
+            'op.get_bind().execute(sa.text("SELECT 1")).scalar()',
+            "revision {} cannot be written as a script: Attr",
+        ),
+        ("raise RuntimeError", "revision {} cannot be written as a script: RuntimeError: no reason given"),
+    ],
+)
+@pytest.mark.parametrize("direction", ["upgrade", "downgrade"])
+def test_a_revision_that_cannot_be_written_is_told(tmp_path: Path, body: str, said: str, direction: str) -> None:
+    checkout = Checkout(tmp_path)
+    revision = checkout.add(*((body, "pass") if direction == "upgrade" else ("pass", body)))
+    steps = f"{HEAD}:{revision}" if direction == "upgrade" else f"{revision}:{HEAD}"
+    arguments = ("mlops-db", "alembic", "-c", str(checkout.ini), direction, steps, "--sql")
+    done = run_command(*arguments, environment=clean_environment(POSTGRES_HOST="nowhere.invalid"))
+    assert done.returncode > 0
+    assert re.fullmatch(rf"error: {said.format(revision)}.*\nhint: .+\n", done.stderr), done.stderr
 
 
 def test_the_script_of_a_stamp_is_entered_too(empty: Database) -> None:

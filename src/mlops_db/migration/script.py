@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 from alembic.runtime.migration import RevisionStep
+from alembic.util import CommandError
 from sqlalchemy.schema import CreateTable
 
-from mlops_db.errors import UsageError
+from mlops_db.errors import MlopsDbError, UnfinishedRevisionError, UsageError
 from mlops_db.migration import history, view_grants
 from mlops_db.migration.operations import OPTIONS
 from mlops_db.migration.session import run_pins
@@ -65,8 +67,9 @@ def write_script(context: EnvironmentContext, settings: Settings, options: Optio
         options: those of `-x`.
 
     Raises:
-        UsageError: an option needs the database.
+        UsageError: an option, or a revision, needs the database.
         TransactionControlError: a revision ends its transaction.
+        UnfinishedRevisionError: a revision has no statements yet.
     """
     if options.plan:
         raise UsageError("-x plan=true looks at the database, and --sql must not", hint="Leave one of them out.")
@@ -89,7 +92,7 @@ def write_script(context: EnvironmentContext, settings: Settings, options: Optio
         def within(**arguments: Any) -> None:
             write(REFUSE_GUESTS)  # once more: the script may run on after an error
             write(_REFUSE_ANOTHER_REVISION.format(revisions=", ".join(map(repr, step.from_revisions_no_deps))))
-            with revision_script(migration, step.revision.revision):
+            with revision_script(migration, step.revision.revision), _told(step.revision.revision):
                 migrate(**arguments)
 
         return within
@@ -124,6 +127,23 @@ def write_script(context: EnvironmentContext, settings: Settings, options: Optio
         context.run_migrations()
     write(_RESET_NEWER)
     write("\n".join(f"RESET {name};" for name in pins))
+
+
+@contextmanager
+def _told(revision: str) -> Iterator[None]:
+    """Tell what keeps a revision from being written."""
+    try:
+        yield
+    except NotImplementedError as error:
+        raise UnfinishedRevisionError(revision) from error
+    except (MlopsDbError, CommandError):
+        raise
+    except Exception as error:
+        reason = str(error).partition("\n")[0] or "no reason given"
+        raise UsageError(
+            f"revision {revision} cannot be written as a script: {type(error).__name__}: {reason}",
+            hint="If it reads rows, it needs the database: run it without --sql. Otherwise mend it.",
+        ) from error
 
 
 def _value(name: str, value: str) -> str:
