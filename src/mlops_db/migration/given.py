@@ -12,7 +12,8 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from mlops_db.errors import ConnectionFailedError, RefusedError
+from mlops_db.errors import ConnectionFailedError, NotPermittedError, RefusedError
+from mlops_db.server.connection import first_line, quoted
 from mlops_db.server.pins import NEWER_PINS
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ def given_connection(given: object, pins: Mapping[str, str]) -> Iterator[Connect
     Raises:
         RefusedError: a run cannot use it; the message says why.
         ConnectionFailedError: the engine does not connect.
+        NotPermittedError: it does not become the owner role.
     """
     if isinstance(given, Engine):
         _require_psycopg2(given.dialect)
@@ -85,6 +87,14 @@ def _connected(engine: Engine) -> Connection:
             f"the engine that was handed in does not connect: {str(error.orig).strip().splitlines()[-1].strip()}",
             hint="Look at its URL, and whether its server runs.",
         ) from error
+
+
+def _not_the_owner(role: str, login: str, error: DBAPIError) -> NotPermittedError:
+    return NotPermittedError(
+        f"MLOPS_OWNER_ROLE: the connection that was handed in does not become {quoted(role)}:"
+        f" {first_line(str(error.orig))}",
+        hint=f"Let a superuser create the role if there is none, and run GRANT {quoted(role)} TO {quoted(login)};",
+    )
 
 
 def _require_psycopg2(dialect: Dialect) -> None:
@@ -178,17 +188,23 @@ def _settings(connection: Connection, pins: Mapping[str, str]) -> Iterator[None]
         # In its caller's transaction, what the caller has set for that alone is to end with it; but of search_path a
         # revision, too, sets what does not.
         for name, value in values.items():
-            connection.exec_driver_sql(
-                "SELECT pg_catalog.set_config(%(name)s, %(value)s, %(local)s)",
-                {"name": name, "value": value, "local": callers_transaction and name != "search_path"},
-            )
+            local = callers_transaction and name != "search_path"
+            try:
+                connection.exec_driver_sql(
+                    "SELECT pg_catalog.set_config(%(name)s, %(value)s, %(local)s)",
+                    {"name": name, "value": value, "local": local},
+                )
+            except DBAPIError as error:
+                if name != "role":
+                    raise
+                raise _not_the_owner(value, driver.info.user, error) from None
         if not callers_transaction:
             connection.commit()
 
     asked = "SELECT pg_catalog.current_setting(%(name)s, true)"
     before = {name: connection.exec_driver_sql(asked, {"name": name}).scalar() or "" for name in pins}
-    set_all(pins)
     try:
+        set_all(pins)
         yield
     except BaseException:
         if not callers_transaction and not connection.invalidated:  # otherwise a rollback takes the settings back
