@@ -98,6 +98,14 @@ def test_all_commands_work_whatever_the_role_sets(empty: Database) -> None:
             assert done.returncode == 0, (command, done.stdout, done.stderr)
 
 
+def test_the_encoding_of_a_url_does_not_keep_a_command_from_the_catalogue(head: Database) -> None:
+    head.query("COMMENT ON TABLE model_versions IS 'says → what LATIN1 cannot'")
+    at = head.settings
+    where = f"host={at.host}&port={at.port}&client_encoding=latin1"
+    done = head.run("mlops-db", "check", MLOPS_DATABASE_URL=f"postgresql://{at.user}@/{at.database}?{where}")
+    assert "says → what LATIN1 cannot" in done.stdout, done.stderr
+
+
 VARIABLES = {
     "none": {},
     "of the time zone and the like": {

@@ -1,19 +1,22 @@
 """The role that owns everything, and the login that becomes it: through all commands, and whatever is wrong with it."""
 
 import re
+import socket
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Thread
 from urllib.parse import quote
 
 import psycopg
 import pytest
 from alembic import command
+from alembic.util import CommandError
 from psycopg import sql
 from sqlalchemy import create_engine
 
-from mlops_db.errors import NotPermittedError, SettingsError
+from mlops_db.errors import NotPermittedError, ServerUnreachableError, SettingsError
 from mlops_db.migration.commands import alembic_config
 from mlops_db.server.connection import connect
 from mlops_db.settings import Settings
@@ -181,6 +184,46 @@ def test_a_connection_that_a_program_hands_in_becomes_the_owner_and_comes_back_a
     engine.dispose()
 
     assert place.owners() == {OWNER}
+
+
+@pytest.mark.parametrize("fault", ["no such role", "not granted"])
+def test_a_connection_that_a_program_hands_in_and_that_may_not_become_the_owner(place: Place, fault: str) -> None:
+    if fault == "not granted":
+        place.sql("REVOKE {} FROM {}", OWNER, LOGIN)
+    settings = replace(place.login.settings, database=place.database.settings.database)
+    engine = create_engine("postgresql+psycopg2://", creator=lambda: connect(settings))
+    with engine.connect() as connection:
+        wanted = "mlops_test_nobody" if fault == "no such role" else OWNER
+        config = alembic_config(replace(settings, owner_role=wanted), connection=connection)
+        with pytest.raises(CommandError, match=r"^MLOPS_OWNER_ROLE: .* does not become .*\nHint: .*GRANT "):
+            command.upgrade(config, "head")
+        assert not connection.in_transaction()
+        assert connection.exec_driver_sql("SELECT current_user, current_setting('lock_timeout')").one() == (LOGIN, "0")
+    engine.dispose()
+
+
+def test_a_server_that_is_not_there_is_asked_once() -> None:
+    """A second attempt, without the role, would double the wait, and the wrong passwords that lock an account."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        asked = []
+
+        def refuse() -> None:
+            with suppress(OSError):  # the end of the test
+                while True:
+                    visitor, _ = server.accept()
+                    visitor.close()
+                    asked.append(1)
+
+        thread = Thread(target=refuse, daemon=True)
+        thread.start()
+        attempts = []
+        for role_ in (None, OWNER):
+            settings = Settings(host="127.0.0.1", port=server.getsockname()[1], owner_role=role_)
+            with pytest.raises(ServerUnreachableError):
+                connect(settings)
+            attempts.append(len(asked))
+
+    assert attempts[1] == 2 * attempts[0]
 
 
 def test_a_script_makes_everything_the_owner_s(place: Place) -> None:

@@ -93,12 +93,18 @@ def connect(
         PoolerError: a pooler takes no options.
     """
     role = {"role": settings.owner_role} if settings.owner_role else {}
+    parameters = {
+        "client_encoding": "utf8",
+        **parameters,
+    }  # whatever the URL says: LATIN1 cannot say all of a catalogue
     try:
         connection = open_connection(settings, options=startup_options({**pins, **role, MARK: "on"}), **parameters)
     except PoolerError:
         if role or not through_pooler:
             raise
         return open_connection(settings, **parameters)
+    except (AuthenticationFailedError, ServerUnreachableError):
+        raise  # not for the role, and a second attempt would cost a wait, or a further step to a locked account
     except (ConnectionFailedError, NotPermittedError):
         if role:
             _refuse_owner_role(settings, parameters)
@@ -276,8 +282,9 @@ def explained_statement_failure(error: psycopg2.Error, settings: Settings) -> Ml
     if isinstance(error, psycopg2.errors.InsufficientPrivilege):
         return NotPermittedError(
             line,
-            hint="Connect as the owner of the database, or name it in MLOPS_OWNER_ROLE; or let it GRANT the privilege "
-            f"to {quoted(settings.owner_role or settings.user)}.",
+            hint="Connect as the owner of what it names, or name that role in MLOPS_OWNER_ROLE; or let it GRANT the "
+            f"privilege to {quoted(settings.owner_role or settings.user)}. In a copy that lost its owners, let whoever "
+            "restored it run `mlops-db check --sql`.",
         )
     for refusals, hint in _HINTS:
         if isinstance(error, refusals):
