@@ -23,6 +23,7 @@ from mlops_db.revisions.graph import BASELINE
 from mlops_db.schema.guests import REVOKE_CREATE
 from mlops_db.server.connection import connect
 from support.database import Database
+from support.handmade import SPECIFICATION
 from support.process import told
 from support.roles import may_create_in_public, owner, role, run_as, session
 from support.snapshot import Progress
@@ -482,6 +483,42 @@ def test_a_job_reads_no_view_of_a_guests_in_the_place_of_one_of_ours(open_to_all
         pytest.raises(RefusedError, match=f"v_recent_monitoring belongs to {GUEST}"),
     ):
         db.monitoring.latest()
+
+
+@pytest.mark.parametrize("words", ["status", "maintain", "maintain --dry-run"])
+def test_no_function_of_ours_reads_a_view_of_a_guests(open_to_all: Database, words: str) -> None:
+    """It would run with the rights of whoever calls the function; an error in it would go unseen in `status`."""
+    commands.upgrade(open_to_all.settings)
+    open_to_all.query("DROP TABLE model_versions CASCADE")
+    as_guest(
+        open_to_all,
+        "CREATE FUNCTION public.spring() RETURNS int LANGUAGE plpgsql AS"
+        " $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN 1; END $$",
+        "CREATE VIEW public.model_versions AS SELECT public.spring() AS id",
+        "GRANT SELECT ON public.model_versions TO PUBLIC",
+    )
+
+    done = open_to_all.run("mlops-db", *words.split())
+
+    if words == "status":
+        assert "model_versions was not counted: it belongs to another role" in done.stdout, done.stderr
+    else:
+        told(done, f"public.model_versions belongs to {GUEST}")
+
+
+@pytest.mark.parametrize("options", [(), ("--dry-run",)])
+def test_tables_of_a_guests_are_told_to_who_adopts(open_to_all: Database, options: tuple[str, ...]) -> None:
+    as_guest(open_to_all, SPECIFICATION)
+    told(open_to_all.run("mlops-db", "adopt", *options), f"table public.model_versions of {GUEST}")
+
+
+def test_whoever_may_not_read_the_record_is_told_so(open_to_all: Database) -> None:
+    """As the owner of a copy that a superuser restored with --no-owner."""
+    commands.upgrade(open_to_all.settings)
+    guest = replace(open_to_all.settings, user=GUEST, password="of this test")  # noqa: S106  (not a secret)
+    for words in (("mlops-db", "status"), ("mlops-db", "adopt"), ("alembic", "upgrade", "head")):
+        done = replace(open_to_all, settings=guest).run(*words)
+        told(done, "permission denied for table alembic_version", "owner of what it names", "`mlops-db check --sql`")
 
 
 def test_whoever_has_the_rights_of_the_owner_is_no_guest(empty: Database) -> None:

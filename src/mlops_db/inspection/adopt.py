@@ -129,10 +129,10 @@ def adopt(settings: Settings, *, dry_run: bool) -> Judgement:
         LockWaitError: a migration run goes on.
         StatementFailedError: the server refused, such as for a lock that somebody else holds.
     """
-    with closing(connect(settings)) as looking, looking, looking.cursor(cursor_factory=SafeCursor) as cursor:
-        _refuse_what_is_not_hand_made(cursor, settings)
-    expected = _of_the_revisions(expected_catalogue(settings, BASELINE))
     try:
+        with closing(connect(settings)) as looking, looking, looking.cursor(cursor_factory=SafeCursor) as cursor:
+            _refuse_what_is_not_hand_made(cursor, settings)
+        expected = _of_the_revisions(expected_catalogue(settings, BASELINE))
         with (
             migration_connection(
                 settings, lock_timeout=settings.lock_timeout, statement_timeout=settings.statement_timeout
@@ -236,6 +236,7 @@ def _refuse_what_is_not_hand_made(cursor: Cursor, settings: Settings) -> None:
             f"{settings.target} is under Alembic already, at revision {revision}",
             hint=f"Run `{alembic('upgrade head')}`; `mlops-db check` compares it with its revisions.",
         )
+    cursor.execute(REFUSE_GUESTS)  # tables of a guest's may be the ones that are meant
     raise NotAdoptableError(
         f"{settings.target} has none of the tables {', '.join(TABLES)}",
         hint="Run `mlops-db init`: it makes them.",

@@ -16,7 +16,7 @@ from psycopg2.extensions import cursor as Cursor  # noqa: N812  (psycopg2 names 
 
 from mlops_db.errors import BehindHeadError, printable
 from mlops_db.revisions.graph import Revision, package_graph, revisions
-from mlops_db.revisions.recorded import OWNS_OURS, recorded_heads
+from mlops_db.revisions.recorded import OWNS_OURS, recorded_heads, refuse_others_objects
 from mlops_db.schema.guests import EVERYBODY_MAY_CREATE
 from mlops_db.schema.objects import PRESENT_SQL, TABLES, VIEWS
 from mlops_db.server.connection import SafeCursor, connect, explained_statement_failure, first_line
@@ -162,9 +162,11 @@ def require_head(settings: Settings) -> None:
         UnknownRevisionError: its revision is not one of ours.
         UnmanagedDatabaseError: its tables are there, made by hand.
         BehindHeadError: it is at an earlier revision.
+        RefusedError: one of the six objects is somebody else's, and what the command does would run what he wrote.
     """
     with _reading(settings) as cursor:
         current = recorded_heads(cursor, settings.target)
+        refuse_others_objects(cursor, settings.target)
     if package_graph().pending(*current):
         raise BehindHeadError(" and ".join(current), settings.target)
 
@@ -196,7 +198,8 @@ def database_status(settings: Settings) -> DatabaseStatus:
                 *(_table_status(attempts, name, oids.get(name), ours) for name in TABLES),
                 *(_view_status(attempts, name, oids.get(name), ours) for name in VIEWS),
             ),
-            upkeep=() if pending else tuple(_upkeep(attempts)),
+            # The functions read the tables.
+            upkeep=() if pending or not ours.issuperset(map(oids.get, TABLES)) else tuple(_upkeep(attempts)),
         )
 
 

@@ -8,22 +8,29 @@ from psycopg2.extensions import cursor as Cursor  # noqa: N812  (psycopg2 names 
 from mlops_db.errors import LostRecordError, RecordedRevisionError, UnmanagedDatabaseError
 from mlops_db.revisions.graph import BASELINE, Graph
 from mlops_db.revisions.tables import HISTORY_TABLE, VERSION_TABLE, reading_fault
+from mlops_db.schema.guests import TRUSTED
 from mlops_db.schema.objects import TABLES, VIEWS
 
 # Of mlops_internal only the history of runs is there before the first revision, and after the last one was taken back.
+# What a guest has put there is nobody's remains: he could stop every command with it, and a run refuses it anyway.
 _REMAINS = f"""
     SELECT c.relname, n.nspname,
            CASE c.relkind WHEN 'v' THEN 'VIEW' WHEN 'm' THEN 'MATERIALIZED VIEW' WHEN 'S' THEN 'SEQUENCE'
                           WHEN 'f' THEN 'FOREIGN TABLE' ELSE 'TABLE' END
-      FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
-     WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
+      FROM pg_class AS c
+      JOIN pg_namespace AS n ON n.oid = c.relnamespace
+      JOIN pg_roles AS role ON role.oid = c.relowner
+     WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND {TRUSTED}
        AND CASE n.nspname
                WHEN 'public' THEN c.relname = ANY (ARRAY{[*TABLES, *VIEWS, *(f"{table}_id_seq" for table in TABLES)]})
                WHEN 'mlops_internal' THEN c.relname NOT IN ('migration_history', 'migration_history_id_seq')
            END
      UNION ALL
-    SELECT p.proname, n.nspname, 'FUNCTION' FROM pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace
-     WHERE n.nspname = 'mlops_internal'
+    SELECT p.proname, n.nspname, 'FUNCTION'
+      FROM pg_proc AS p
+      JOIN pg_namespace AS n ON n.oid = p.pronamespace
+      JOIN pg_roles AS role ON role.oid = p.proowner
+     WHERE n.nspname = 'mlops_internal' AND {TRUSTED}
      ORDER BY 2, 3, 1
 """
 _HISTORY_IS_OPEN = f"""
