@@ -126,6 +126,7 @@ def test_nothing_is_repaired_where_nothing_differs(workshop: Workshop) -> None:
             id="materialized view",
         ),
         pytest.param("CREATE TABLE theirs (of_it names)", "table column public.theirs.of_it", id="column of its type"),
+        pytest.param("CREATE TABLE theirs (of_it names[])", "table column public.theirs.of_it", id="array of its type"),
         pytest.param(
             "CREATE FUNCTION theirs() RETURNS SETOF names LANGUAGE sql AS 'SELECT * FROM public.names'",
             "function public.theirs()",
@@ -141,6 +142,16 @@ def test_what_others_built_on_a_view_of_ours_is_named_and_not_taken_with_it(
         line = f"-- by hand: {told} needs view public.names: drop it before this, and create it again afterwards"
         assert line in script.splitlines()
         with pytest.raises(psycopg2.errors.DependentObjectsStillExist, match="theirs"):
+            workshop.run(script)
+
+
+@pytest.mark.parametrize("array", ["", "[]"])
+def test_a_column_of_the_row_type_of_a_table_whose_columns_change_is_named(workshop: Workshop, array: str) -> None:
+    with workshop.drifted(f"ALTER TABLE runs ALTER detail TYPE text; CREATE TABLE theirs (of_it runs{array})"):
+        script = workshop.script(losing=True)
+        line = "table column public.theirs.of_it needs column public.runs.detail: drop it before this, and create it"
+        assert line in script
+        with pytest.raises(psycopg2.errors.FeatureNotSupported, match="theirs"):
             workshop.run(script)
 
 

@@ -108,8 +108,12 @@ class _Repair:
         for name in self.found:
             if name.within and (name in self.replaced or name in self.unexpected or self.changes_type(name)):
                 going[name.within, name.name] = name
+        # A table with a column of the table's row type keeps its columns as they are.
+        retyped = {name.within: name for name in self.found if self.changes_type(name)}
         for on, part, _, what in self.dependents:
             needed = going.get((on, part)) or going.get((on, ""))
+            if needed is None and not part and what.startswith(("table column ", "materialized view column ")):
+                needed = retyped.get(on)
             if needed is not None:
                 yield _by_hand(f"{printable(what)} needs {needed}: drop it before this, and create it again afterwards")
 
