@@ -51,6 +51,8 @@ def test_a_partition_without_which_an_insert_fails_is_missed(head: Database) -> 
     expected = "table public.monitoring_metrics: open ends: expected MINVALUE, MAXVALUE, found MINVALUE"
     assert expected in differences
     assert "table mlops_internal.monitoring_metrics_later: unexpected" in differences
+    script = head.run("mlops-db", "check", "--sql").stdout
+    assert "-- by hand: table public.monitoring_metrics: open ends should be MINVALUE, MAXVALUE\n" in script
 
 
 def test_a_gap_between_months_is_missed(head: Database) -> None:
