@@ -738,6 +738,26 @@ def test_a_stranger_s_view_on_top_of_one_that_stays_is_no_obstacle(empty: Databa
     assert empty.query("SELECT * FROM dashboard") == []
 
 
+def test_what_of_others_keeps_the_remedy_from_running_is_named_in_it(empty: Database) -> None:
+    make_by_hand(
+        empty, "ALTER TABLE model_versions ALTER id TYPE bigint;", views_of_the_baseline(),
+        "CREATE VIEW dashboard AS SELECT id FROM model_versions; CREATE TABLE kept (version model_versions);"
+        "CREATE VIEW timeline AS SELECT 1 FROM v_model_timeline;",
+    )  # fmt: skip
+
+    remedy = adopt(empty.settings, dry_run=True).remedy
+
+    needed = [line.partition(": drop it")[0] for line in remedy if line.startswith("-- by hand: ")]
+    assert needed == [
+        "-- by hand: view public.timeline needs view public.v_model_timeline",
+        "-- by hand: table column public.kept.version needs column public.model_versions.id",
+        "-- by hand: view public.dashboard needs column public.model_versions.id",
+    ]
+    empty.psql("DROP VIEW dashboard, timeline; DROP TABLE kept")
+    empty.psql("\n".join(remedy))
+    assert adopted(empty).obstacles == []
+
+
 @contextmanager
 def role(database: Database, attributes: str, *grants: str) -> Iterator[Settings]:
     """A role with a few rights, and settings with which it connects."""

@@ -51,6 +51,8 @@ def test_a_partition_without_which_an_insert_fails_is_missed(head: Database) -> 
     expected = "table public.monitoring_metrics: open ends: expected MINVALUE, MAXVALUE, found MINVALUE"
     assert expected in differences
     assert "table mlops_internal.monitoring_metrics_later: unexpected" in differences
+    script = head.run("mlops-db", "check", "--sql").stdout
+    assert "-- by hand: table public.monitoring_metrics: open ends should be MINVALUE, MAXVALUE\n" in script
 
 
 def test_a_gap_between_months_is_missed(head: Database) -> None:
@@ -201,3 +203,34 @@ def test_in_a_database_of_a_superuser_s_ours_belongs_to_whom_the_revision_does(e
         told = [f"table public.model_versions: owner: expected {database.settings.user}, found {superuser}"]
 
         assert [str(difference) for difference in read_drift(database.settings).differences] == told
+
+
+def test_what_a_guest_made_under_a_name_of_ours_is_read_and_not_run(head: Database, reader: str) -> None:
+    head.query("DROP VIEW v_recent_monitoring")
+    head.query(f"GRANT CREATE ON SCHEMA public TO {reader}")
+    head.query(f"SET ROLE {reader}")
+    head.query(f"""
+        CREATE FUNCTION trap(integer) RETURNS boolean LANGUAGE plpgsql AS
+            $$ BEGIN IF current_user <> '{reader}' THEN RAISE 'taken over'; END IF; RETURN true; END $$;
+        CREATE DOMAIN trapped AS integer CHECK (public.trap(VALUE));
+        CREATE VIEW v_recent_monitoring AS SELECT '{{1}}'::trapped[] AS id
+    """)
+    head.query("RESET ROLE")
+
+    lines = checked(head)
+
+    assert "view public.v_recent_monitoring: definition differs" in lines
+    assert any("owner" in line and reader in line for line in lines)
+    head.query(f"DROP OWNED BY {reader}")
+
+
+def test_an_event_trigger_that_refuses_does_not_cost_the_answer(head: Database) -> None:
+    head.query("ALTER TABLE model_versions ALTER model_version SET DEFAULT 'x'")
+    head.query("ALTER TABLE model_versions ALTER status SET DEFAULT 'archived'")
+    head.query("CREATE FUNCTION refuse() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no DDL'; END $$")
+    refusing = "ON ddl_command_start WHEN TAG IN ('CREATE VIEW') EXECUTE FUNCTION refuse()"
+    head.query(f"CREATE EVENT TRIGGER refusing {refusing}")
+
+    lines = checked(head)
+
+    assert any(line.startswith("column public.model_versions.status: default: expected 'staging'") for line in lines)

@@ -126,6 +126,7 @@ def test_nothing_is_repaired_where_nothing_differs(workshop: Workshop) -> None:
             id="materialized view",
         ),
         pytest.param("CREATE TABLE theirs (of_it names)", "table column public.theirs.of_it", id="column of its type"),
+        pytest.param("CREATE TABLE theirs (of_it names[])", "table column public.theirs.of_it", id="array of its type"),
         pytest.param(
             "CREATE FUNCTION theirs() RETURNS SETOF names LANGUAGE sql AS 'SELECT * FROM public.names'",
             "function public.theirs()",
@@ -142,6 +143,24 @@ def test_what_others_built_on_a_view_of_ours_is_named_and_not_taken_with_it(
         assert line in script.splitlines()
         with pytest.raises(psycopg2.errors.DependentObjectsStillExist, match="theirs"):
             workshop.run(script)
+
+
+@pytest.mark.parametrize("array", ["", "[]"])
+@pytest.mark.parametrize("drift", ["ALTER detail TYPE text", "DROP detail"], ids=["another type", "a default"])
+def test_a_column_of_the_row_type_of_a_table_whose_values_change_is_named(
+    workshop: Workshop, drift: str, array: str
+) -> None:
+    with workshop.drifted(f"ALTER TABLE runs {drift}; CREATE TABLE theirs (of_it runs{array})"):
+        script = workshop.script(losing=True)
+        line = "table column public.theirs.of_it needs column public.runs.detail: drop it before this, and create it"
+        assert line in script
+        with pytest.raises(psycopg2.errors.FeatureNotSupported, match="theirs"):
+            workshop.run(script)
+
+
+def test_a_column_of_the_row_type_of_a_table_that_only_gets_shorter_stands_in_nobodys_way(workshop: Workshop) -> None:
+    with workshop.drifted("ALTER TABLE runs ADD COLUMN extra text; CREATE TABLE theirs (of_it runs)"):
+        assert "of_it" not in workshop.script(losing=True)
 
 
 def test_a_foreign_key_of_others_that_a_key_of_ours_is_needed_for_is_named(workshop: Workshop) -> None:

@@ -77,6 +77,10 @@ CHAIN = {
         sql("ALTER TABLE orders ADD CONSTRAINT orders_amount_check1 CHECK (amount > -5) NOT VALID"),
         sql("ALTER TABLE orders DROP CONSTRAINT orders_amount_check1"),
     ),
+    "a column of another type, whose CHECKs are made anew": Revision(
+        sql("-- squawk-ignore changing-column-type\nALTER TABLE orders ALTER amount TYPE bigint USING amount"),
+    ),
+    "an index that is built anew": Revision(outside("REINDEX TABLE CONCURRENTLY orders")),
     "a table of constraints without names": Revision(
         sql("""
             CREATE TABLE unnamed (

@@ -17,12 +17,13 @@ from psycopg2 import sql
 from sqlalchemy.exc import DBAPIError
 
 from mlops_db.errors import LostRecordError, NotAdoptableError, UnmanagedDatabaseError, alembic
+from mlops_db.inspection import others
 from mlops_db.inspection.broken_rows import BrokenRule, broken_rules
 from mlops_db.inspection.catalogue import Catalogue, Name, read_catalogue
 from mlops_db.inspection.drift import Difference, Drift, differences
 from mlops_db.inspection.obstructions import obstructions
 from mlops_db.inspection.rendering import as_written_here
-from mlops_db.inspection.repair import repair_statements
+from mlops_db.inspection.repair import needs, repair_statements
 from mlops_db.inspection.snapshot import expected_catalogue
 from mlops_db.migration import view_grants
 from mlops_db.migration.commands import alembic_config, run_command
@@ -90,11 +91,13 @@ def judge(cursor: Cursor, expected: Catalogue, found: Catalogue, config: Config)
         concerned = {
             name: found_tables[name] for name in found_tables if name in expected or _belongs_to_ours(name, found)
         }
+        dependents = [one for one in others.read_dependents(cursor) if one.within not in {*OUR_TABLES, *OUR_VIEWS}]
         statements = repair_statements(
             Drift(
                 BASELINE,
                 expected_tables,
                 concerned,
+                dependents=dependents,
                 obstructions=obstructions(cursor, expected_tables, concerned, with_rows=True),
             )
         )
@@ -103,7 +106,8 @@ def judge(cursor: Cursor, expected: Catalogue, found: Catalogue, config: Config)
         if there and any(
             " COLUMN " in line for line in remedy
         ):  # they would keep columns from changing, and are made anew in any case
-            remedy.insert(0, f"DROP VIEW {', '.join(there)};")
+            standing = [needs(one.what, f"view {one.on}") for one in dependents if one.on in there]
+            remedy[:0] = [*standing, f"DROP VIEW {', '.join(there)};"]
     return Judgement(obstacles, remedy, list(_view_lines(expected, found)), left_alone, broken_rules(cursor, config))
 
 

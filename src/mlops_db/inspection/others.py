@@ -112,7 +112,8 @@ _DEPENDENTS = f"""
         SELECT 'pg_class'::regclass AS class, c.oid, c.oid AS relation, NULL AS part FROM pg_class AS c
          WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')
          UNION ALL
-        SELECT 'pg_type'::regclass, c.reltype, c.oid, NULL FROM pg_class AS c WHERE c.reltype <> 0
+        SELECT 'pg_type'::regclass, row.oid, c.oid, NULL FROM pg_class AS c JOIN pg_type AS t ON t.oid = c.reltype
+         CROSS JOIN LATERAL unnest(ARRAY[t.oid, t.typarray]) AS row (oid)
          UNION ALL
         SELECT 'pg_class'::regclass, k.conindid, k.conrelid, quote_ident(k.conname) FROM pg_constraint AS k
          WHERE k.contype IN ('p', 'u', 'x')

@@ -1,7 +1,7 @@
 """Whether texts that differ are one definition after all, which versions of PostgreSQL write in different ways.
 
 Both are given to the server as temporary views, which are rolled back: it only parses them, and writes each in its own
-way.
+way. To parse a constant is to run what its type calls, such as the CHECK of a domain: nothing of a guest's is parsed.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import psycopg2
 
-from mlops_db.inspection.catalogue import restored
+from mlops_db.inspection.catalogue import SCHEMAS, restored
+from mlops_db.revisions.recorded import OWNS_OURS
 from mlops_db.server.connection import SafeCursor, connect, explained_statement_failure
 
 if TYPE_CHECKING:
@@ -25,21 +26,29 @@ if TYPE_CHECKING:
 
 _CHECK = re.compile(r"CHECK \((.*)\)((?: NO INHERIT| NOT VALID| NOT ENFORCED)*)", re.DOTALL)
 _VIEW = "mlops_db_rendered"
+_OF_GUESTS = f"""
+    SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname)
+      FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace JOIN pg_roles AS role ON role.oid = c.relowner
+     WHERE n.nspname = ANY (%s) AND NOT {OWNS_OURS}
+"""
 
 
 def as_written_here(cursor: Cursor, expected: Catalogue, found: Catalogue) -> Catalogue:
     """`expected` in this server's own words, as far as it differs from `found`.
 
-    Where it makes no temporary views, as a standby or where TEMPORARY was revoked, texts count as they are.
+    Where it makes no temporary views, as a standby or where TEMPORARY was revoked, texts count as they are; so do those
+    of what a guest has made under a name of ours.
 
     Args:
         cursor: in a transaction.
         expected: what the revisions make, in the words of whichever server wrote it.
         found: what is there.
     """
+    cursor.execute(_OF_GUESTS, (list(SCHEMAS),))
+    of_guests = {name for (name,) in cursor.fetchall()}
     result = dict(expected)
     for name, wanted in expected.items():
-        there = found.get(name, {})
+        there = found.get(name, {}) if (name.within or name.name) not in of_guests else {}
         for property_ in wanted.keys() & there.keys():
             if wanted[property_] != there[property_]:
                 text = _in_own_words(cursor, name, property_, wanted[property_], there[property_])
@@ -72,7 +81,8 @@ def _written(cursor: Cursor, query: str) -> str | None:
     with rolled_back(cursor):
         try:
             cursor.execute(f"CREATE TEMPORARY VIEW {_VIEW} AS {query}")
-        except (psycopg2.ProgrammingError, psycopg2.errors.ReadOnlySqlTransaction):
+        # Whatever is wrong with the text; or this is a standby, or an event trigger of theirs refuses.
+        except (psycopg2.ProgrammingError, psycopg2.DataError, psycopg2.NotSupportedError, psycopg2.InternalError):
             return None
         cursor.execute(f"SELECT pg_get_viewdef('pg_temp.{_VIEW}'::regclass, true)")
         ((text,),) = cursor.fetchall()

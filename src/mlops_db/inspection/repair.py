@@ -36,6 +36,11 @@ def repair_statements(drift: Drift) -> list[str]:
     return [*(["SET check_function_bodies = off;"] if repair.makes_functions else []), *repair.statements()]
 
 
+def needs(what: str, needed: str) -> str:
+    """The remark that something of somebody else's stands on what is dropped or changed."""
+    return _by_hand(f"{printable(what)} needs {needed}: drop it before this, and create it again afterwards")
+
+
 class _Repair:
     def __init__(self, drift: Drift) -> None:
         self.expected = expected = drift.expected
@@ -90,6 +95,12 @@ class _Repair:
         differs = any(wanted.get(key) != there.get(key) for key in ("type", "collation"))
         return differs and name not in self.obstructions
 
+    def changes_values(self, name: Name) -> bool:
+        if name.kind != "column" or Name("table", "", name.within) not in self.found:
+            return False
+        fills = any(key in self.expected[name] for key in ("default", "generated", "identity"))
+        return fills if name in self.missing else self.changes_type(name)
+
     def statements(self) -> Iterator[str]:
         yield from self.stands_in_the_way()
         yield from self.drops()
@@ -108,10 +119,14 @@ class _Repair:
         for name in self.found:
             if name.within and (name in self.replaced or name in self.unexpected or self.changes_type(name)):
                 going[name.within, name.name] = name
+        # A table with a column of its row type keeps a table from changing values: by another type, or a new default.
+        revalued = {name.within: name for name in self.expected if self.changes_values(name)}
         for on, part, _, what in self.dependents:
             needed = going.get((on, part)) or going.get((on, ""))
+            if needed is None and not part and what.startswith(("table column ", "materialized view column ")):
+                needed = revalued.get(on)
             if needed is not None:
-                yield _by_hand(f"{printable(what)} needs {needed}: drop it before this, and create it again afterwards")
+                yield needs(what, str(needed))
 
     def give_away(self) -> Iterator[str]:
         """ALTER ... OWNER TO, for what belongs to somebody else, and for what whoever runs this has made."""
@@ -320,7 +335,7 @@ class _Repair:
         if self.changed(name, "persistence"):
             yield f"ALTER TABLE {name.name} SET {'UNLOGGED' if 'persistence' in wanted else 'LOGGED'};"
         yield from self.set_properties(name)
-        for key in ("foreign", "partition key", "gaps", "parents", "partition bound"):
+        for key in ("foreign", "partition key", "open ends", "gaps", "parents", "partition bound"):
             if self.changed(name, key):
                 yield _by_hand(f"{name}: {key} should be {wanted.get(key, 'none')}")
 

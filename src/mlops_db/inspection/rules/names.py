@@ -50,8 +50,10 @@ def read_names(cursor: Cursor) -> Named:
 def check(step: Step, before: Named, after: Named) -> Iterator[Finding]:
     """Find what is new and has a name that no statement of the revision says."""
     sent = "\n".join(step.statements)
+    there = {*before.values()}  # with a new oid: its column has got another type, or it was built anew
     for oid, (name, kind, on) in after.items():
-        if oid not in before and not re.search(rf"(?<![\w$]){re.escape(name)}(?![\w$])", sent):
+        is_new = oid not in before and (name, kind, on) not in there
+        if is_new and not re.search(rf"(?<![\w$]){re.escape(name)}(?![\w$])", sent):
             yield Finding(
                 step.file,
                 RULE,
