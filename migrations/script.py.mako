@@ -10,8 +10,32 @@
         line = " ".join(message.split()).rstrip(".").replace('"' * 3, "'" * 3)
         return ("r" if chr(92) in line else "") + '"' * 3 + line[:1].upper() + line[1:] + "."
 %>\
+<%
+    merges = upgrades is UNDEFINED  # Alembic gives a merge no statements, not even none
+%>\
 ${opening(message)}
 
+% if merges:
+Why: ${" and ".join(down_revision)} came from branches of their own. This joins them, and changes nothing.
+Locks: none.
+Loss on downgrade: nothing.
+"""
+
+revision = "${up_revision}"
+down_revision = ${repr(down_revision)}
+% if branch_labels:
+branch_labels = ${repr(branch_labels)}
+% endif
+
+
+def upgrade() -> None:
+    """Nothing: it only joins branches."""
+
+
+def downgrade() -> None:
+    """Nothing: it only joins branches."""
+<% return STOP_RENDERING %>
+% endif
 Why: <the reason for this change, in a sentence or two>
 Locks: <which lock on which table, and for how long>
 Loss on downgrade: <what downgrade cannot bring back, or "nothing">

@@ -130,3 +130,10 @@ def test_settings_that_cannot_be_used(
     done = empty.run(*arguments, **{"POSTGRES_PASSWORD": SECRET} | variables)
     told(done, named)
     assert done.returncode == code_of(arguments, 1)
+
+
+@pytest.mark.parametrize("variable", [{"PGOPTIONS": "-c nope=1"}, {"PGOPTIONS": "--nope"}, {"PGTZ": "Nowhere/At"}])
+def test_a_setting_that_the_server_does_not_take_is_told_where_it_comes_from(
+    empty: Database, variable: dict[str, str]
+) -> None:
+    told(empty.run(*STATUS, **variable), "PGOPTIONS, PGTZ, the URL or a service file")

@@ -112,6 +112,20 @@ def test_a_mistyped_command_gets_a_suggestion(arguments: tuple[str, ...], meant:
     assert f"did you mean `{meant}`?\nhint: " in err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (("status", "--jsn"), "`mlops-db status --help` lists what it takes."),
+        (("--nope", "status"), "`mlops-db --help` lists what it takes."),
+        (("alembic", "upgrade", "head", "--nope"), "`mlops-db alembic upgrade --help` lists what it takes."),
+        (("alembic", "upgrade", "head", "-x", "plan=true"), "Write mlops-db alembic -x KEY=VALUE upgrade ..."),
+    ],
+)
+def test_the_hint_names_the_help_that_has_it(arguments: tuple[str, ...], hint: str) -> None:
+    code, _, err = in_process(*arguments)
+    assert (code, err.splitlines()[-1]) == (64, f"hint: {hint}")
+
+
 @pytest.mark.parametrize("arguments", [(), ("alembic",)])
 def test_alone_it_prints_its_help(arguments: tuple[str, ...]) -> None:
     assert in_process(*arguments) == in_process(*arguments, "--help")

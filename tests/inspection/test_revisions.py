@@ -365,6 +365,15 @@ def scratch_databases(server: Settings) -> list[str]:
         return [name for (name,) in connection.execute("SELECT datname FROM pg_database") if "scratch" in name]
 
 
+def test_two_files_with_one_number_are_one_finding(project: Project) -> None:
+    project.write("0006_one.py", source("0006", "0005", sql("SELECT 1"), KEPT))
+    project.write("0006_two.py", source("0006", "0005", sql("SELECT 1"), KEPT))
+
+    (finding,) = project.check().findings
+
+    assert str(finding).startswith("0006_two.py: one-id: 0006_one.py and 0006_two.py are both revision 0006. Renumber ")
+
+
 def test_a_revision_that_fails_on_rows_is_found_and_those_after_it_are_not_checked(project: Project) -> None:
     bad = project.add(
         sql("ALTER TABLE orders ADD COLUMN customer text NOT NULL"), sql("ALTER TABLE orders DROP customer")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from alembic import command
 
+from mlops_db.inspection.revision_files import file_findings
 from mlops_db.migration.commands import alembic_config, run_command
 from mlops_db.revisions.graph import revisions
 from mlops_db.settings import Settings
@@ -87,6 +88,7 @@ def test_a_merge_needs_no_server(copy: Path) -> None:
     assert value(merge, "revision") == f'"{merge.name[:4]}"'
     assert sorted(re.findall(r"\d+", value(merge, "down_revision"))) == [one.name[:4], two.name[:4]]
     assert_clean(merge)
+    assert not [finding for finding in file_findings(merge.parent) if finding.file == merge.name]
 
 
 def test_a_merge_may_be_given_an_id(copy: Path) -> None:

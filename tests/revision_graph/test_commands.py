@@ -230,7 +230,6 @@ def test_two_heads_run_only_where_the_command_says_which(head: Database, checkou
     alembic("revision", "-m", "Add one", "--head", "9001", "--rev-id", "9003")
     next(checkout.versions.glob("9003_*")).unlink()
     alembic("merge", "heads", "-m", "Join them", "--rev-id", "9004")
-    checkout.add("9004_join_them", "9004", ("9001", "9002"))  # as it is with its statements written
 
     status = checkout.run(head, "mlops-db", "status")
     assert "revision  9001 and 9002\n" in status.stdout

@@ -173,6 +173,14 @@ def test_the_role_holds_after_every_reset(place: Place, tmp_path: Path) -> None:
     assert place.owners() == {OWNER}
 
 
+def test_psql_becomes_the_owner_and_keeps_what_pgoptions_says(place: Place) -> None:
+    as_owner = {"MLOPS_OWNER_ROLE": OWNER, "PGOPTIONS": "-c work_mem=5MB"}
+    assert place.login.run("mlops-db", "create", **as_owner).returncode == 0
+    asked = ("-At", "-c", "SELECT session_user, current_user, current_setting('work_mem')")
+    done = place.login.run("mlops-db", "psql", *asked, **as_owner)
+    assert done.stdout == f"{LOGIN}|{OWNER}|5MB\n", done.stderr
+
+
 def test_a_connection_that_a_program_hands_in_becomes_the_owner_and_comes_back_as_it_was(place: Place) -> None:
     assert place.login.run("mlops-db", "create", MLOPS_OWNER_ROLE=OWNER).returncode == 0
     settings = place.login.settings

@@ -315,8 +315,10 @@ def test_defects_of_a_program_stay_what_they_are(db: DatabaseManager) -> None:
 def test_a_role_without_privileges_is_told_which_one_it_lacks(head: Database) -> None:
     head.query("CREATE ROLE mlops_test_job LOGIN")
     try:
-        with manager_of(head, user="mlops_test_job") as db, pytest.raises(NotPermittedError, match="alembic_version"):
+        as_job = manager_of(head, user="mlops_test_job", owner_role="mlops_test_owner")
+        with as_job as db, pytest.raises(NotPermittedError, match="alembic_version") as caught:
             db.execute_query("SELECT 1")
+        assert 'Let the owner GRANT the privilege to "mlops_test_job"' in told(caught.value)
         head.query("GRANT SELECT ON alembic_version, model_versions TO mlops_test_job")
         with manager_of(head, user="mlops_test_job") as db:
             assert db.models.production() is None

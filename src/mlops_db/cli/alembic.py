@@ -74,8 +74,9 @@ def _ini(options: Namespace) -> Path:
     ini = Path(given[0])
     if len(given) > 1 or not ini.is_file():
         error, source = (UsageError, "-c") if options.config else (SettingsError, "ALEMBIC_CONFIG")
+        what = f"there is no file {ini}" if len(given) == 1 else f"{' and '.join(given)} are two files, not one"
         raise error(
-            f"{source}: {', '.join(given)} is not one alembic.ini",
+            f"{source}: {what}",
             hint=f"Leave {source} out: `mlops-db alembic` knows where the revisions are.",
         )
     return ini

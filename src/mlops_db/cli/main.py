@@ -93,22 +93,24 @@ def _parser() -> argparse.ArgumentParser:
     what.add_argument("--sql", action="store_true", help="print the statements that repair it; the rest to stderr")
     adopt = commands.add_parser("adopt", help="take a database that was made by hand under Alembic, with its rows")
     adopt.add_argument("--dry-run", action="store_true", help="compare and report, change nothing")
-    docs = commands.add_parser("docs", help="write docs/schema.md and docs/schema.svg, with the embedded server")
+    docs = commands.add_parser(
+        "docs", help="write docs/schema.md and its diagram, and in a checkout what check compares with"
+    )
     docs.add_argument("--check", action="store_true", help="only tell whether they are stale: exit 1 if so")
     maintain = commands.add_parser("maintain", help="create, fill and drop the months of monitoring_metrics")
     maintain.add_argument(
-        "--keep", metavar="TIME", help="drop metrics older than that: 90d, 12w, 6mo, 2y (default: none)"
+        "--keep", metavar="TIME", help="drop the months older than that: 90d, 12w, 6mo, 2y (default: drop none)"
     )
     maintain.add_argument("--dry-run", action="store_true", help="only tell what would be done")
     reader = commands.add_parser("grant-reader", help="let a role read the three views, and nothing else")
     reader.add_argument("role", help="an existing role, best one with NOLOGIN that others are members of")
     demo = commands.add_parser("demo", help="fill an empty database with a year that looks real, to have a look at")
-    demo.add_argument("--days", type=_days, default=365, metavar="N", help="so many days instead, 90 to 730")
+    demo.add_argument("--days", type=_days, default=365, metavar="N", help="how many days, 90 to 730 (default: 365)")
     demo.add_argument("--seed", type=int, default=1, metavar="N", help="the same seed, the same numbers (default: 1)")
     history = commands.add_parser("history", help="show what migration runs did, newest first")
     history.add_argument("--limit", type=_positive, default=20, metavar="N", help="how many entries (default: 20)")
     history.add_argument("--json", action="store_true", help="print a JSON array, for machines")
-    commands.add_parser("alembic", help="run Alembic on the revisions: alembic upgrade head, alembic --help")
+    commands.add_parser("alembic", help="run Alembic on the revisions, such as mlops-db alembic upgrade head")
     commands.add_parser("psql", help="run psql on the database, with psql's own options")
     return parser
 

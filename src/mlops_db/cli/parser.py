@@ -2,7 +2,8 @@
 
 import argparse
 import re
-from typing import NoReturn
+from collections.abc import Sequence
+from typing import Any, NoReturn
 
 from mlops_db.errors import UsageError
 
@@ -13,6 +14,22 @@ _OF_ALEMBIC = ("branches", "current", "downgrade", "edit", "heads", "merge", "re
 
 class Parser(argparse.ArgumentParser):
     """argparse, which tells a wrong command line as every other error is told."""
+
+    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> tuple[Any, list[str]]:  # type: ignore[override]
+        """Read the command line; a command refuses by itself what it does not take, and not the program above it.
+
+        Raises:
+            UsageError: a command does not take an argument.
+        """
+        options, unknown = super().parse_known_args(args, namespace)
+        if unknown and self._subparsers is None:
+            if unknown[0].startswith("-x") and " alembic " in self.prog:
+                raise UsageError(
+                    "-x stands before the command, not after it",
+                    hint=f"Write {' -x KEY=VALUE '.join(self.prog.rsplit(' ', 1))} ...",
+                )
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return options, unknown
 
     def error(self, message: str) -> NoReturn:
         """Refuse the command line.

@@ -13,6 +13,7 @@ from psycopg2.extensions import make_dsn
 from mlops_db.errors import MissingExtraError
 from mlops_db.server.connection import located
 from mlops_db.server.embedded import client_program
+from mlops_db.server.pins import given_options, startup_options
 from mlops_db.settings import Settings
 
 if TYPE_CHECKING:
@@ -33,6 +34,9 @@ def run(arguments: Sequence[str]) -> int:
     where = located(Settings.from_environment())
     # Other users see a process's arguments; without the password of the key, psql asks for it.
     parameters: dict[str, Any] = {name: value for name, value in where.parameters.items() if name != "sslpassword"}
+    if where.owner_role:
+        role = startup_options({"role": where.owner_role})
+        parameters["options"] = f"{given_options(where.parameters)} {role}".strip()
     parameters |= {"host": where.host, "port": where.port, "user": where.user, "dbname": where.database}
     password = {} if where.password is None else {"PGPASSWORD": where.password}
     # Control-C is for psql, which ends the statement and goes on.

@@ -53,8 +53,7 @@ def _summary(status: DatabaseStatus, settings: Settings) -> list[tuple[str, str]
         lines.append(("next", alembic("upgrade head")))
     elif status.missing:
         lines.append(("missing", ", ".join(status.missing)))
-        again = f"`{alembic('downgrade base')}` and `{alembic('upgrade head')}`"
-        lines.append(("next", f"restore them from a backup, or {again}"))
+        lines.append(("next", "`mlops-db check --sql` writes what brings them back; a table's rows are in your backup"))
     if status.upkeep:
         lines.append(("upkeep", f"`mlops-db maintain` would {', and '.join(status.upkeep)}"))
     return lines

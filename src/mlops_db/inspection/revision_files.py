@@ -114,7 +114,7 @@ def file_findings(folder: Path) -> list[Finding]:
 
 def _order_findings(files: Sequence[RevisionFile]) -> Iterator[Finding]:
     parents = {parent for file in files for parent in file.down_revision}
-    heads = [file for file in files if file.revision not in parents]
+    heads = list({file.revision: file for file in files if file.revision not in parents}.values())
     if len(heads) > 1:
         names = ", ".join(str(file.revision) for file in heads)
         yield Finding(

@@ -336,10 +336,10 @@ def _explained(error: psycopg2.OperationalError, settings: Settings, database: s
         raise PoolerError
     if "FATAL" not in text:
         return _not_reached(text, said, settings)
-    return ConnectionFailedError(
-        f"{settings.target}: {said}",
-        hint="The server answered and refused; its log says more. If it is just starting, try again.",
-    )
+    hint = "The server answered and refused; its log says more. If it is just starting, try again."
+    if any(mark in said for mark in ("parameter", "requires a value", "command-line argument")):
+        hint = "It is a setting that PGOPTIONS, PGTZ, the URL or a service file gives, and the server does not take."
+    return ConnectionFailedError(f"{settings.target}: {said}", hint=hint)
 
 
 def _not_reached(text: str, said: str, settings: Settings) -> ConnectionFailedError:

@@ -3,8 +3,14 @@
 import psycopg2
 from sqlalchemy.exc import SQLAlchemyError, StatementError
 
-from mlops_db.errors import ConnectionLostError, ContentionError, MlopsDbError, StatementTimeoutError
-from mlops_db.server.connection import explained_statement_failure, first_line
+from mlops_db.errors import (
+    ConnectionLostError,
+    ContentionError,
+    MlopsDbError,
+    NotPermittedError,
+    StatementTimeoutError,
+)
+from mlops_db.server.connection import explained_statement_failure, first_line, quoted
 from mlops_db.settings import Settings
 
 # Manual, appendix A. Classes of what only another program can cause; the exceptions are a user's to mend.
@@ -13,6 +19,7 @@ _NOT_PROGRAMMING = ("25006", "42501", "42P01")
 _LOST = ("08", "57P01", "57P02", "57P03", "57P04", "57P05", "25P03", "25P04")
 _CONTENTION = ("40001", "40P01", "55P03")
 _CANCELED = "57014"
+_NO_PRIVILEGE = "42501"
 
 
 def failure_of(
@@ -49,6 +56,12 @@ def _refused(error: psycopg2.Error, code: str, settings: Settings) -> MlopsDbErr
             str(told),
             hint="statement_timeout is the role's, the database's or the URL's (options): raise it, or ask for less. "
             "Somebody may also have cancelled it.",
+        )
+    if code == _NO_PRIVILEGE and "row-level security" not in str(told):
+        return NotPermittedError(
+            str(told),
+            hint=f"Let the owner GRANT the privilege to {quoted(settings.user)}. What jobs need is in "
+            'docs/operating.md, "Roles and ownership"; MLOPS_OWNER_ROLE is not for them.',
         )
     if code in _CONTENTION:
         return ContentionError(str(told), hint="Others use the same rows at the moment: nothing was stored, try again.")
