@@ -56,6 +56,13 @@ DECLARE
     owner constant text := (
         SELECT pg_get_userbyid(relowner) FROM pg_class WHERE oid = 'public.monitoring_metrics'::regclass
     );
+    -- A view of a guest's in the place of a table would run with the owner's rights.
+    strangers constant text := (
+        SELECT string_agg(format('%s belongs to %s', relname, pg_get_userbyid(relowner)), ' and ' ORDER BY relname)
+          FROM pg_class
+         WHERE relnamespace = 'public'::regnamespace AND relname IN ('model_versions', 'retraining_decisions')
+           AND pg_get_userbyid(relowner) <> owner
+    );
     patience constant text := current_setting('lock_timeout');
     wait constant text := coalesce(nullif(current_setting('mlops_db.lock_wait', true), ''), '60s');
     holders text;
@@ -65,6 +72,11 @@ BEGIN
             MESSAGE = format('monitoring_metrics belongs to %s, and new partitions would belong to %s;'
                              ' nothing was changed', owner, current_user),
             HINT = format('Call it as the owner: POSTGRES_USER=%s.', owner);
+    END IF;
+    IF strangers IS NOT NULL THEN
+        RAISE insufficient_privilege USING
+            MESSAGE = format('%s, and monitoring_metrics to %s; nothing was changed', strangers, owner),
+            HINT = format('Look at it; if it is yours: ALTER TABLE ... OWNER TO %I.', owner);
     END IF;
     -- Another maintenance may move rows for longer than anybody should wait for a table; and before it ends, whoever
     -- looks at the partitions waits for the table.
@@ -285,7 +297,9 @@ DECLARE
 BEGIN
     PERFORM mlops_internal.begin_maintenance();
     FOR late IN SELECT * FROM mlops_internal.late_sequences() LOOP
-        EXECUTE format('SELECT setval(%L, max(id)) FROM public.%I', 'public.' || late.sequence, late.rows_of);
+        -- Not back: meanwhile somebody may have taken ids.
+        EXECUTE format('SELECT setval(%L, greatest(max(id), (SELECT last_value FROM public.%I))) FROM public.%I',
+                       'public.' || late.sequence, late.sequence, late.rows_of);
         advanced := advanced || late.sequence;
     END LOOP;
     RETURN advanced;
