@@ -162,6 +162,13 @@ CHAIN = {
     "a DELETE that meets none of the rows": Revision(
         sql("DELETE FROM public.orders WHERE what = 'never'"), KEPT, (("loss", "upgrade says DELETE FROM orders"),)
     ),
+    "a DELETE that a block executes and that meets none": Revision(
+        sql("DO $$ BEGIN EXECUTE format('DELETE FROM orders WHERE what = %L', 'never'); END $$"), KEPT,
+        (("loss", "upgrade says DELETE FROM orders"),),
+    ),
+    "a block that only speaks of a DELETE": Revision(
+        sql("DO $$ BEGIN -- no DELETE FROM orders\n RAISE NOTICE 'DELETE FROM orders is yours'; END $$")
+    ),
     "a function that is to delete one day": Revision(
         sql("CREATE FUNCTION public.clear() RETURNS void LANGUAGE sql AS 'DELETE FROM public.customers'"),
         sql("DROP FUNCTION public.clear()"),

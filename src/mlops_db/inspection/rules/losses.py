@@ -24,6 +24,7 @@ _DELETES = re.compile(
     rf"|\bMERGE\s+INTO\s+(?:ONLY\s+)?(?P<merged>{_NAME})\b[^;]*\bTHEN\s+(?P<merge>DELETE)\b",
     re.IGNORECASE,
 )
+_EXECUTED = re.compile(r"\bEXECUTE\s+(?:format\s*\(\s*)?'((?:[^']|'')*)'", re.IGNORECASE)
 _BODY = re.compile(r"\$(\w*)\$(.*)\$\1\$", re.DOTALL)
 
 
@@ -123,6 +124,8 @@ def _run_now(statement: str) -> Iterator[str]:
     for part in plain.split(";"):
         first = part.split(maxsplit=1)[:1]
         if [word.upper() for word in first] == ["DO"]:
-            yield from (body for _, body in _BODY.findall(statement))
+            for _, body in _BODY.findall(statement):
+                yield without_texts(body)  # a comment or a message may well speak of DELETE
+                yield from _EXECUTED.findall(body)
         elif [word.upper() for word in first] != ["CREATE"]:
             yield part
