@@ -53,6 +53,11 @@ VALUES: dict[str, tuple[str, ...]] = {
     "client_encoding": ("LATIN1", "SQL_ASCII"),
     "client_min_messages": ("error", "debug1"),
     "createrole_self_grant": ("set, inherit",),
+    # Without these, every join is a loop over whole tables, which takes minutes.
+    "enable_bitmapscan": ("on",),
+    "enable_hashjoin": ("on",),
+    "enable_indexscan": ("on",),
+    "enable_mergejoin": ("on",),
     "default_tablespace": ("pg_default", OTHER_TABLESPACE),
     "default_text_search_config": ("pg_catalog.simple",),
     "idle_in_transaction_session_timeout": ("2s",),
