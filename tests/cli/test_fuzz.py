@@ -1,28 +1,19 @@
 """Five hundred inputs that nobody meant: the exit codes, the words and the silence that are promised for each."""
 
 import json
-import os
 import subprocess
-import sys
-import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack
 from itertools import islice
-from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-import alembic.config
 from psycopg import sql
 
-from mlops_db.cli.main import main
-from support.database import ROOT, Database
-from support.fuzzed import OF_ALEMBIC, Input, inputs
+from support.database import Database
+from support.forked_commands import Commands
+from support.fuzzed import inputs
 from support.process import NARRATION, SECRET
-
-if TYPE_CHECKING:
-    from multiprocessing.connection import Connection
 
 SEED = 11
 INPUTS = 500
@@ -50,7 +41,7 @@ def test_whatever_is_typed_gets_a_documented_code_and_one_line_with_a_hint(head:
     faults: list[str] = []
     with ExitStack() as stack:
         stack.callback(lambda: drop_all_but(head, before))
-        runner = Runner(head.environment, tmp_path)
+        runner = Commands(head.environment, tmp_path)
         stack.callback(runner.stop)
         catalogue = fingerprint(head)
         for one in given:
@@ -106,66 +97,3 @@ def fingerprint(database: Database) -> tuple[str, list[tuple[str, ...]]]:
     recorded = "SELECT version_num FROM alembic_version"
     at = database.query(recorded) if database.value("SELECT to_regclass('alembic_version')") else []
     return database.value(CATALOGUE), at
-
-
-class Runner:
-    """A process that has imported everything, and forks for each input."""
-
-    def __init__(self, environment: Mapping[str, str], folder: Path) -> None:
-        processes = get_context("forkserver")
-        self._inputs, theirs = processes.Pipe()
-        self._output = (folder / "out", folder / "err")
-        self._process = processes.Process(target=_serve, args=(theirs, dict(environment), self._output), daemon=True)
-        self._process.start()
-        theirs.close()
-
-    def run(self, given: Input) -> subprocess.CompletedProcess[str]:
-        self._inputs.send(given)
-        code = self._inputs.recv()
-        out, err = (path.read_text(encoding="utf-8", errors="replace") for path in self._output)
-        return subprocess.CompletedProcess(given.arguments, code, out, err)
-
-    def stop(self) -> None:
-        self._inputs.close()
-        self._process.join()
-
-
-def _serve(given: "Connection[int, Input]", environment: Mapping[str, str], output: tuple[Path, Path]) -> None:
-    os.chdir(ROOT)
-    import mlops_db.cli.alembic  # noqa: PLC0415
-    import mlops_db.migration.commands  # noqa: F401, PLC0415
-
-    while True:
-        try:
-            one = given.recv()
-        except EOFError:
-            return
-        child = os.fork()
-        if child == 0:
-            os._exit(_ended(one, environment, output))
-        given.send(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-
-
-def _ended(given: Input, environment: Mapping[str, str], output: tuple[Path, Path]) -> int:
-    """Run the input as its console script would; returns the exit code."""
-    os.environ.clear()
-    os.environ.update(environment)
-    os.environ.update(given.variables)
-    for path, descriptor in zip(output, (1, 2), strict=True):
-        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
-    sys.stdout, sys.stderr = (open(number, "w", encoding="utf-8", closefd=False) for number in (1, 2))  # noqa: SIM115
-    program, *arguments = given.arguments
-    code = 1
-    try:
-        if program == OF_ALEMBIC:
-            alembic.config.main(arguments, prog="alembic")
-            code = 0
-        else:
-            code = main(arguments)
-    except SystemExit as ended:
-        code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
-    except BaseException:  # noqa: BLE001  (what Python would do)
-        traceback.print_exc()
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()
-    return code & 255

@@ -42,13 +42,21 @@ NOT_ABOUT_THE_SERVER = (
 # Nor do these find out anything about it that the others do not: commands, the text of a run, crashes and races.
 LITTLE_ABOUT_THE_SERVER = (
     "cli",
+    "inspection/test_broken_rows.py",
+    "inspection/test_copies.py",
+    "inspection/test_repair.py",
+    "inspection/test_rules.py",
+    "inspection/test_scratch.py",
     "migration/test_crashes.py",
+    "migration/test_given.py",
     "migration/test_new_revisions.py",
     "migration/test_options.py",
+    "migration/test_others.py",
     "migration/test_plan.py",
     "migration/test_pooler.py",
     "migration/test_progress.py",
     "migration/test_races.py",
+    "revision_graph",
     "revisions/test_files.py",
     "server",
 )

@@ -219,8 +219,8 @@ def test_a_server_that_is_not_there_is_asked_once() -> None:
             with suppress(OSError):  # the end of the test
                 while True:
                     visitor, _ = server.accept()
-                    visitor.close()
                     asked.append(1)
+                    visitor.close()
 
         thread = Thread(target=refuse, daemon=True)
         thread.start()
