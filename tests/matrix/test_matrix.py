@@ -44,6 +44,8 @@ LITTLE_ABOUT_THE_SERVER = (
     "cli",
     "inspection/test_broken_rows.py",
     "inspection/test_copies.py",
+    "inspection/test_repair.py",
+    "inspection/test_revisions.py",
     "inspection/test_rules.py",
     "inspection/test_scratch.py",
     "migration/test_crashes.py",
