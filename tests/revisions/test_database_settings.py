@@ -8,7 +8,6 @@ from datetime import datetime, timezone
 from difflib import unified_diff
 from typing import Any
 
-import psycopg
 import psycopg2
 import pytest
 from alembic import command
@@ -22,6 +21,7 @@ from mlops_db.migration import commands, maintenance
 from mlops_db.schema.objects import VIEWS
 from mlops_db.settings import Settings
 from support.database import Database
+from support.roles import session
 
 OTHER_TABLESPACE = "mlops_test_other"
 # Rows that are read and written otherwise under some of the settings: quotes, backslashes, floats, ends of months.
@@ -96,35 +96,22 @@ def server(_empty_template: Any) -> Iterator[Settings]:
     settings = Settings(
         host=found.host, port=int(found.port), user=found.user, password=found.password or None, database="postgres"
     )
-    with connected(settings) as connection:
+    with session(settings) as connection:
         connection.execute("SET allow_in_place_tablespaces = on")
         connection.execute(f"CREATE TABLESPACE {OTHER_TABLESPACE} LOCATION ''")
     yield settings
-    with connected(settings) as connection:
+    with session(settings) as connection:
         connection.execute(f"DROP TABLESPACE {OTHER_TABLESPACE}")
-
-
-@contextmanager
-def connected(settings: Settings) -> Iterator[psycopg.Connection[Any]]:
-    with psycopg.connect(
-        host=settings.host,
-        port=settings.port,
-        user=settings.user,
-        password=settings.password,
-        dbname=settings.database,
-        autocommit=True,
-    ) as connection:
-        yield connection
 
 
 @contextmanager
 def database(server: Settings) -> Iterator[Database]:
     """A database of its own, and a connection to it from before anything was set."""
     name = "mlops_test_settings"
-    with connected(server) as admin:
+    with session(server) as admin:
         admin.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
         admin.execute(f"CREATE DATABASE {name} TEMPLATE template0")
-        with connected(replace(server, database=name)) as connection:
+        with session(replace(server, database=name)) as connection:
             connection.execute("SET timezone = 'UTC'")
             yield Database.of(connection)
         admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
@@ -259,7 +246,7 @@ def usual(server: Settings) -> Life:
 @pytest.fixture(scope="module")
 def hostile(server: Settings) -> dict[str, tuple[str, ...]]:
     """Of each setting values that it does not have: the other one, each other one, or the least and the greatest."""
-    with connected(server) as connection:
+    with session(server) as connection:
         connection.execute("LOAD 'plpgsql'")  # which adds its own
         known = connection.execute(
             "SELECT name, setting, vartype, enumvals, min_val, max_val FROM pg_settings WHERE context = 'user'"

@@ -27,7 +27,9 @@ def copy_schema(settings: Settings, copy: Settings) -> None:
     dump = _client(settings, "pg_dump", "--schema-only", "-d")
     if dump.returncode != 0:
         reason, *_ = dump.stderr.strip().splitlines() or ["it does not say why"]
-        raise StatementFailedError(f"pg_dump fails: {reason}", hint="Mend what it says.")
+        raise StatementFailedError(
+            f"pg_dump fails: {reason}", hint="Take what it names out of the revision that makes it."
+        )
     run_script(copy, dump.stdout)
 
 
