@@ -1,4 +1,4 @@
-"""The Python blocks of the pages are typed and run; those for Evidently, MLflow and Airflow run in tests/adapters."""
+"""The Python blocks of the pages are typed and run; those that need more run in tests/adapters."""
 
 import sys
 from pathlib import Path

@@ -6,7 +6,7 @@ from support.database import ROOT
 
 BLOCK = re.compile(r"^```python *(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PLAIN = ""
-TOOLS = ("evidently", "mlflow", "airflow")
+TOOLS = ("evidently", "mlflow", "airflow", "fastapi", "matplotlib")
 
 
 def example(page: str, *kinds: str) -> str:
