@@ -2,19 +2,55 @@
 
 Every error that a user can cause or mend is an `MlopsDbError`. `mlops-db` prints it through `exit_code_of`, `alembic`
 through its own failure line; a Python caller catches the class. Anything else that surfaces is a defect.
+
+Errors travel from one process to another. Whatever carries them (pickle, copy, process pools, Celery) makes them anew
+by calling the class with `args`, so these are the constructor's arguments: `_kept_in_args` sees to it in every class.
 """
 
+import functools
+import inspect
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar, cast
+
+_Constructor = TypeVar("_Constructor", bound=Callable[..., None])
+
+
+def _kept_in_args(constructor: _Constructor) -> _Constructor:
+    """The constructor of an error, which keeps its arguments in `args`, without passwords.
+
+    Its parameters must all be ones that can be given by position.
+    """
+    signature = inspect.signature(constructor)
+
+    @functools.wraps(constructor)
+    def keeping(*args: Any, **kwargs: Any) -> None:
+        call = signature.bind(*args, **kwargs)
+        call.apply_defaults()
+        for name, value in call.arguments.items():
+            if isinstance(value, str) and name != "hint":
+                call.arguments[name] = _without_password(value)
+        error, *given = call.args
+        constructor(error, *given, **call.kwargs)
+        if not call.kwargs:  # a constructor that hands on `**kwargs`: those that it called has kept them
+            error.args = tuple(given)
+
+    return cast("_Constructor", keeping)
+
+
+def _without_password(text: str) -> str:
+    """A URL that somebody put where none belongs is shown, but for what may be its password."""
+    return re.sub(r"(postgres[\w+]*://)\S+|(?<=://)\S*@", r"\1...", text)
 
 
 class MlopsDbError(Exception):
     """What is wrong, in one line, and what to do about it.
 
     Attributes:
-        hint: what to do, in one line.
+        message: what is wrong, in one line; `str()` gives it, too.
+        hint: what to do, in one line; from Python 3.11 on a traceback shows it below the message.
         exit_code: what a command that ends with this error exits with.
         retryable: whether the same call, made again a little later, may succeed, and does nothing twice.
     """
@@ -22,11 +58,23 @@ class MlopsDbError(Exception):
     exit_code = 1
     retryable = False
 
-    def __init__(self, message: str, *, hint: str) -> None:
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Have the arguments of each subclass's own constructor kept."""
+        super().__init_subclass__(**kwargs)
+        if "__init__" in vars(cls):
+            cls.__init__ = _kept_in_args(cls.__init__)  # type: ignore[method-assign]
+
+    @_kept_in_args
+    def __init__(self, message: str, hint: str) -> None:
         """Take the two lines that the user is to read."""
-        # A URL that somebody put where none belongs is shown, but for what may be its password.
-        super().__init__(printable(re.sub(r"(postgres[\w+]*://)\S+|(?<=://)\S*@", r"\1...", message)))
+        self.message = _without_password(printable(message))
         self.hint = printable(hint)
+        if sys.version_info >= (3, 11):
+            self.add_note(f"hint: {self.hint}")
+
+    def __str__(self) -> str:
+        """The message alone."""
+        return self.message
 
 
 def printable(text: str) -> str:
@@ -96,7 +144,7 @@ class DatabaseNameError(SettingsError):
 class UnknownRevisionError(MlopsDbError):
     """`alembic_version` names a revision that this checkout does not have."""
 
-    def __init__(self, revision: str, target: str, *, beside: Sequence[str] = ()) -> None:
+    def __init__(self, revision: str, target: str, beside: Sequence[str] = ()) -> None:
         """Take the revision, where it was found, and the revisions that were found beside it."""
         at = f"revision {' and '.join(beside)}, and beside it at {revision!r}" if beside else f"revision {revision!r}"
         row = revision.replace("'", "''")
@@ -119,7 +167,7 @@ class RecordedRevisionError(MlopsDbError):
 class UnmanagedDatabaseError(MlopsDbError):
     """The tables are there, but no revision is recorded: the database was made by hand."""
 
-    def __init__(self, tables: Iterable[str], target: str) -> None:
+    def __init__(self, tables: Sequence[str], target: str) -> None:
         """Take the tables that are there and where they were found."""
         super().__init__(
             f"{target} has {', '.join(tables)}, but no revision in alembic_version: it was made by hand; "
@@ -132,7 +180,7 @@ class UnmanagedDatabaseError(MlopsDbError):
 class LostRecordError(UnmanagedDatabaseError):
     """The tables are there, but no revision is recorded, although runs made them: the record was lost."""
 
-    def __init__(self, tables: Iterable[str], target: str, *, at: str, instead: str = "") -> None:
+    def __init__(self, tables: Sequence[str], target: str, at: str, instead: str = "") -> None:
         """Take the tables, where they are, where runs have left them, and what to do if that is not so any more."""
         MlopsDbError.__init__(
             self,
@@ -159,7 +207,7 @@ class BehindHeadError(MlopsDbError):
 class DriftedError(MlopsDbError):
     """The database is at head, and objects are missing all the same."""
 
-    def __init__(self, missing: Iterable[str], target: str) -> None:
+    def __init__(self, missing: Sequence[str], target: str) -> None:
         """Take what is missing and where."""
         super().__init__(
             f"{target} is at head, but somebody dropped {', '.join(missing)}",
@@ -212,7 +260,6 @@ class DataLossError(MlopsDbError):
     def __init__(
         self,
         message: str,
-        *,
         hint: str = "Take a backup (pg_dump), then say -x allow-data-loss=true if that is what you want.",
     ) -> None:
         """Take what would be lost."""
@@ -222,7 +269,7 @@ class DataLossError(MlopsDbError):
 class TransactionControlError(MlopsDbError):
     """A revision ends the transaction that it runs in, which only the run may end."""
 
-    def __init__(self, revision: str, words: str, *, done: str) -> None:
+    def __init__(self, revision: str, words: str, done: str) -> None:
         """Take the revision's id, what it says, such as `COMMIT`, and what became of its statements."""
         super().__init__(
             f"revision {revision} says {words}, but only the run may end its transaction; {done}",
@@ -307,7 +354,7 @@ class ConnectionLostError(ConnectionFailedError):
             nobody but the database knows, and repeating the call may store it twice unless the call is idempotent.
     """
 
-    def __init__(self, message: str, *, committed: bool | None, hint: str) -> None:
+    def __init__(self, message: str, hint: str, committed: bool | None) -> None:  # noqa: FBT001  (Celery gives it so)
         """Take what broke, and whether the work can have been stored."""
         super().__init__(message, hint=hint)
         self.committed = committed
@@ -347,7 +394,7 @@ class InvalidValueError(MlopsDbError):
         reason: why it is refused, without the key.
     """
 
-    def __init__(self, key: str, reason: str, *, hint: str) -> None:
+    def __init__(self, key: str, reason: str, hint: str) -> None:
         """Take what is refused, why, and what to do."""
         super().__init__(f"{key}: {reason}", hint=hint)
         self.key = key
@@ -365,7 +412,7 @@ class RegistrationConflictError(MlopsDbError):
         key: the argument that differs.
     """
 
-    def __init__(self, message: str, *, key: str, hint: str) -> None:
+    def __init__(self, message: str, hint: str, key: str) -> None:
         """Take what differs."""
         super().__init__(message, hint=hint)
         self.key = key
@@ -398,10 +445,11 @@ class InvalidMetricError(InvalidValueError):
         key: as above; empty if it is the whole row.
     """
 
-    def __init__(self, row: int, key: str, reason: str, *, hint: str) -> None:
+    def __init__(self, row: int, key: str, reason: str, hint: str) -> None:
         """Take where the value was found, why it is refused, and what to do."""
-        super().__init__(key, reason, hint=hint)
-        self.args = (f"row {row}: {key}: {reason}" if key else f"row {row}: {reason}",)
+        MlopsDbError.__init__(self, f"row {row}: {key}: {reason}" if key else f"row {row}: {reason}", hint)
+        self.key = key
+        self.reason = reason
         self.row = row
 
 

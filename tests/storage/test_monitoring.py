@@ -1,3 +1,5 @@
+import enum
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -30,6 +32,23 @@ JSON: st.SearchStrategy[Any] = st.recursive(
     | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")), inner, max_size=4),
     max_leaves=20,
 )  # fmt: skip
+
+
+class Untellable:
+    def __repr__(self) -> str:
+        return str(1 / 0)
+
+    __str__ = __repr__
+
+
+class UntellableError(Untellable, Exception):
+    pass
+
+
+class Why(str, enum.Enum):
+    NO_ROWS = "no rows"
+
+    __str__ = Untellable.__repr__
 
 
 @pytest.fixture
@@ -82,6 +101,9 @@ def test_what_is_refused_is_not_even_sent() -> None:
         ("only one class", "only one class"),
         ("NUL \0 and \ud800", "NUL \\0 and \\ud800"),
         (RuntimeError("x" * 99_999), "RuntimeError: " + "x" * 9_986),
+        (UntellableError("no rows"), "UntellableError, whose text raises ZeroDivisionError"),
+        (KeyError(Untellable()), "KeyError, whose text raises ZeroDivisionError"),
+        (Why.NO_ROWS, "no rows"),
     ],
 )
 def test_a_failed_computation_is_no_value(
@@ -95,6 +117,13 @@ def test_a_failed_computation_is_no_value(
     assert [(state.health, state.metric_value, state.previous_value) for state in monitoring.latest()] == [
         ("failed", None, 0.4)
     ]
+
+
+@pytest.mark.parametrize("metadata", [3, "window", [], [("window", "24h")], 0.0, False])
+def test_the_metadata_of_a_failure_is_a_mapping(metadata: Any) -> None:
+    nowhere = Monitoring(DatabaseManager(Settings(host="/nonexistent")))
+    with pytest.raises(InvalidValueError, match=f"^metadata: {re.escape(repr(metadata))} is no mapping"):
+        nowhere.log_failure("drift", "share", "why", metadata=metadata)
 
 
 def test_the_reason_of_a_failure_does_not_replace_anothers() -> None:

@@ -38,7 +38,7 @@ class UnusableFileError(Exception):
 
     def __init__(self, fault: Fault) -> None:
         """Take what is wrong."""
-        super().__init__(fault.message)
+        super().__init__(fault)
         self.fault = fault
 
 

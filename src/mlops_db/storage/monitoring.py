@@ -19,7 +19,7 @@ from mlops_db.storage.metric_copy import COPY, PIECE, MetricCopy, SkippedRow
 from mlops_db.storage.metric_frames import frame_of_metrics, is_frame, rows_of_frame
 from mlops_db.storage.metric_rows import MAX_CHARACTERS, TIMESTAMP_HINT, VALUE_HINT, checked_bounds, checked_interval
 from mlops_db.storage.turns import take_turn
-from mlops_db.storage.values import DEFAULT_MODEL, choice, in_utc, moment, number, text
+from mlops_db.storage.values import DEFAULT_MODEL, choice, excerpt, in_utc, moment, number, text
 from mlops_db.storage.values import limit as checked_limit
 
 if TYPE_CHECKING:
@@ -228,8 +228,11 @@ class Monitoring:
         under the key `error`. The rest is as with `log`.
 
         Raises:
-            InvalidValueError: as with `log`, or `metadata` has an `error` of its own.
+            InvalidValueError: as with `log`, or `metadata` is no mapping or has an `error` of its own.
         """
+        if metadata is not None and not isinstance(metadata, Mapping):
+            hint = "Give a dict: the error's text becomes one more of its keys."
+            raise InvalidValueError("metadata", f"{excerpt(metadata)} is no mapping", hint=hint)
         if metadata is not None and "error" in metadata:
             raise InvalidValueError("metadata", "has the key error already", hint="Rename that one.")
         return self.log(
@@ -448,8 +451,14 @@ class Monitoring:
 
 def failure_reason(error: BaseException | str) -> str:
     """The text of `error`, up to 10,000 characters of it, as JSON in PostgreSQL can hold it."""
-    told = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
     # What went wrong must not be lost because of how it is told.
+    if isinstance(error, str):
+        told = str.__str__(error)  # a subclass may have another idea of its text
+    else:
+        try:
+            told = f"{type(error).__name__}: {error}"
+        except Exception as second:  # noqa: BLE001  (it is the error's own code that runs)
+            told = f"{type(error).__name__}, whose text raises {type(second).__name__}"
     return told[:MAX_REASON].replace("\0", "\\0").encode("utf-8", "backslashreplace").decode()
 
 
