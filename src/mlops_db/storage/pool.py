@@ -30,6 +30,7 @@ from mlops_db.errors import (
 )
 from mlops_db.revisions.graph import package_graph
 from mlops_db.revisions.recorded import recorded_heads, refuse_others_objects
+from mlops_db.server.bounded import no_answer, open_bounded
 from mlops_db.server.connection import SafeCursor, open_connection
 from mlops_db.server.pins import MARK, startup_options
 from mlops_db.settings import Settings
@@ -231,20 +232,29 @@ class ConnectionPool:
             self._pool.dispose()
 
 
-def probe(settings: Settings, *, connect_timeout: int) -> None:
-    """Connect once, outside of any pool, and check the revision.
+def probe(settings: Settings, *, timeout: float, check_schema: bool) -> None:
+    """Ask the server for an answer, outside of any pool.
 
     Args:
         settings: the database.
-        connect_timeout: seconds until an address that does not answer is given up.
+        timeout: how many seconds it may take in all.
+        check_schema: whether to check the revision.
 
     Raises:
-        ConnectionFailedError: there is no connection, or it broke.
+        NoAnswerError: there is no answer in that time.
+        ConnectionFailedError: there is no connection for another reason, or it broke.
         BehindHeadError: as `require_known_schema`, and the others that it raises.
     """
-    with closing(open_connection(settings, connect_timeout=connect_timeout)) as connection:
+    with closing(open_bounded(settings, timeout)) as connection:
         try:
-            require_known_schema(connection, settings)
+            if check_schema:
+                connection.begin()
+                require_known_schema(connection, settings)
+            else:
+                with connection.cursor() as cursor:
+                    cursor.execute_alone("SELECT 1")
+        except TimeoutError:
+            raise no_answer(settings, timeout) from None
         except psycopg2.Error as error:
             told = failure_of(error, broken=connection.closed > 1, committed=False, settings=settings)
             if told is None:
