@@ -28,6 +28,7 @@ from mlops_db.errors import (
     alembic,
 )
 from mlops_db.schema.guests import SAFE_PATH
+from mlops_db.server.driver_types import CASTERS, adapted
 from mlops_db.server.pins import MARK, NEWER_PINS, PINS, given_options, startup_options
 from mlops_db.settings import EMBEDDED, Settings, password_in
 
@@ -40,15 +41,25 @@ class SafeCursor(Cursor):
     """A cursor for statements of our own: each runs on the safe search path, whatever the session's is.
 
     The path is set with the statement, in one message and for its transaction: that costs no round trip, and behind a
-    transaction pooler it does not stay with somebody else's session.
+    transaction pooler it does not stay with somebody else's session. Values are written and read in psycopg2's own way,
+    whatever others have registered.
     """
+
+    def __init__(self, *args: Any, **parameters: Any) -> None:
+        """Make the cursor."""
+        super().__init__(*args, **parameters)
+        self.string_types = CASTERS
 
     def execute(self, query: str | bytes | sql.Composable, vars: Any = None) -> None:  # noqa: A002  (psycopg2's name)
         """Run a statement; one that cannot share its message, such as CREATE DATABASE, goes to `execute_alone`."""
         if self.connection.info.transaction_status != psycopg2.extensions.TRANSACTION_STATUS_INERROR:
             text = query.as_string(self) if isinstance(query, sql.Composable) else query
             query = f"SET LOCAL search_path = {SAFE_PATH}; {text if isinstance(text, str) else text.decode()}"
-        super().execute(query, vars)
+        super().execute(query, adapted(vars))
+
+    def mogrify(self, query: str | bytes | sql.Composable, vars: Any = None) -> bytes:  # noqa: A002  (the same)
+        """The statement with its parameters in it."""
+        return super().mogrify(query, adapted(vars))
 
     def execute_alone(self, query: sql.Composable) -> None:
         """Run a statement that names objects, and no operator or function."""

@@ -28,7 +28,7 @@ from mlops_db.errors import (
 from mlops_db.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping
     from contextlib import AbstractContextManager
     from types import TracebackType
 
@@ -145,26 +145,41 @@ class DatabaseManager:
     def get_connection(self) -> AbstractContextManager[psycopg2.extensions.connection]:
         """Lend a psycopg2 connection for one transaction.
 
-        What psycopg2 keeps for the session (autocommit, isolation level, read-only) is taken back at the end. Say SET
-        LOCAL instead of SET: a plain SET stays with the pooled connection.
+        It goes back as it was when it was opened, as those of `connection()`, `session()`, `cursor()`, `engine` and
+        `execute_query()` do. What psycopg2 keeps of it (autocommit, isolation level, cursor_factory, types, encoding)
+        is set back, and the session is told DISCARD ALL, which ends settings, roles, temporary tables, LISTEN, session
+        locks and prepared statements, and costs a round trip. One that cannot be set back, such as within a transaction
+        in two phases, is closed instead.
+
+        Behind a transaction pooler the session is not ours, and only psycopg2's side is set back; a plain SET there
+        meets whoever gets the session next. Say SET LOCAL.
         """
         return self._opened().driver_connection()
 
     def execute_query(
-        self, sql: str, params: Sequence[Any] | Mapping[str, Any] | None = None
+        self, sql: str, params: Iterable[Any] | Mapping[str, Any] | None = None
     ) -> list[tuple[Any, ...]] | int:
         """Run one statement in a transaction of its own.
 
         Args:
             sql: the statement, with %s (or %(name)s) where a parameter goes; a literal % is %% if there are parameters.
-            params: the parameters.
+            params: the parameters; an empty sequence or mapping is none. NumPy's scalars, and others that have an
+                `item()`, count as the Python values that they hold, also within lists, tuples and dicts.
 
         Returns:
-            The rows of a statement that has a result set, else how many rows it changed.
+            The rows of a statement that has a result set, else how many rows it changed: 0 for one that counts none,
+            such as TRUNCATE, CREATE TABLE or SET.
+
+        Raises:
+            InvalidValueError: `params` is text or has no order, or a parameter is NA, NaT or masked (NULL is None); it
+                names which, as `params[0]` or `params.name`. Nothing was sent.
         """
+        from mlops_db.storage.parameters import python_parameters  # noqa: PLC0415  (only needed here)
+
+        parameters = python_parameters(params)
         with self.cursor() as cursor:
-            cursor.execute(sql, params)
-            return cursor.rowcount if cursor.description is None else cursor.fetchall()
+            cursor.execute(sql, parameters)
+            return max(cursor.rowcount, 0) if cursor.description is None else cursor.fetchall()
 
     def ping(self, timeout: float = 5.0) -> None:
         """Ask the server for an answer, whatever revision the database is at.

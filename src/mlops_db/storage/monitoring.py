@@ -288,10 +288,12 @@ class Monitoring:
             )
             try:
                 cursor.copy_expert(COPY, copy, PIECE)  # type: ignore[arg-type]  # it needs no readline()
-            except psycopg2.Error:
-                if copy.failure is not None:
+            except psycopg2.Error as error:
+                # To a reader that failed the server answers that; anything else that it says came before.
+                answered = error.diag.source_function == "CopyGetData"
+                if copy.failure is not None and (answered or not isinstance(copy.failure, Exception)):
                     raise copy.failure from None
-                raise
+                raise error from copy.failure
             if only_at is not None and copy.series:
                 moment_in_words = only_at.isoformat()
                 take_turn(
