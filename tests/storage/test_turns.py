@@ -88,6 +88,15 @@ def test_a_shorter_patience_of_the_session_stays(filled: Database) -> None:
         db.models.promote("run-2")
 
 
+def test_what_other_locks_are_waited_for_is_not_for_turns(filled: Database) -> None:
+    with (
+        DatabaseManager(replace(filled.settings, lock_wait=300, pool_lock_timeout=100)) as db,
+        another_session(filled, "a guest", held(MODEL)),
+        pytest.raises(ContentionError, match=r"after 0\.3 s"),
+    ):
+        db.models.promote("run-2")
+
+
 def test_no_wait_at_all_is_no_endless_one(filled: Database) -> None:
     with (
         DatabaseManager(replace(filled.settings, lock_wait=0)) as db,

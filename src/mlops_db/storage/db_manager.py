@@ -5,17 +5,23 @@ SQLAlchemy and psycopg2 are loaded by the first call that needs a connection, no
 
 from __future__ import annotations
 
+import math
 import os
+import sys
 import threading
 import time
 import weakref
+from contextlib import suppress
+from decimal import Decimal
 from functools import cached_property
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from mlops_db.errors import (
     AuthenticationFailedError,
     BehindHeadError,
     ConnectionFailedError,
+    InvalidValueError,
     ManagerClosedError,
     MlopsDbError,
 )
@@ -37,8 +43,8 @@ if TYPE_CHECKING:
     from mlops_db.storage.pool import ConnectionPool
 
 POLL_S = 0.25
-CONNECT_TIMEOUT_S = 10
-LEAST_CONNECT_TIMEOUT_S = 2  # libpq takes 1 for 2
+LEAST_PROBE_S, MOST_PROBE_S = 2.0, 10.0
+MAX_PING_S = 86_400.0
 
 
 class DatabaseManager:
@@ -175,14 +181,23 @@ class DatabaseManager:
             cursor.execute(sql, parameters)
             return max(cursor.rowcount, 0) if cursor.description is None else cursor.fetchall()
 
-    def ping(self) -> None:
+    def ping(self, timeout: float = 5.0) -> None:
         """Ask the server for an answer, whatever revision the database is at.
 
+        It asks on a connection of its own: an exhausted pool does not hold it up, and neither does a frozen server.
+
+        Args:
+            timeout: how many seconds it may take in all; above 0.
+
         Raises:
-            ConnectionFailedError: there is none.
+            NoAnswerError: the server gave no answer within `timeout`.
+            ConnectionFailedError: there is none for another reason; subclasses say which.
+            InvalidValueError: `timeout` is no such number.
         """
-        with self._opened().safe_cursor(check_schema=False) as cursor:
-            cursor.execute("SELECT 1")
+        from mlops_db.storage.pool import probe  # noqa: PLC0415  (loads SQLAlchemy)
+
+        self._opened()
+        probe(self.settings, timeout=_seconds(timeout, least=sys.float_info.min, most=MAX_PING_S), check_schema=False)
 
     def wait_until_ready(self, timeout: float = 60.0) -> None:
         """Wait until the server answers, the database exists, and it is at this code's revision.
@@ -191,13 +206,15 @@ class DatabaseManager:
         database do not mend themselves: they are raised at once.
 
         Args:
-            timeout: seconds.
+            timeout: seconds; 0 to look once, infinity to wait for ever. A server that is frozen is given two seconds
+                at least.
 
         Raises:
             ConnectionFailedError: after `timeout`, there still is no server or no database.
             BehindHeadError: after `timeout`, the migration still has not run.
+            InvalidValueError: `timeout` is no such number.
         """
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + _seconds(timeout, least=0, most=math.inf)
         while (failure := self._probe(deadline - time.monotonic())) is not None:
             if time.monotonic() + POLL_S > deadline:
                 raise failure
@@ -240,7 +257,7 @@ class DatabaseManager:
 
         pool = self._opened()
         try:
-            probe(self.settings, connect_timeout=int(min(CONNECT_TIMEOUT_S, max(LEAST_CONNECT_TIMEOUT_S, left_s))))
+            probe(self.settings, timeout=min(MOST_PROBE_S, max(LEAST_PROBE_S, left_s)), check_schema=True)
         except AuthenticationFailedError:
             raise
         except (ConnectionFailedError, BehindHeadError) as failure:
@@ -254,6 +271,27 @@ class DatabaseManager:
             self._schema_is_known = self._pool.schema_is_known
         self._pool = None
         self._opening = threading.Lock()
+
+
+def _seconds(timeout: Any, *, least: float, most: float) -> float:
+    """The argument `timeout` of a call.
+
+    Raises:
+        InvalidValueError: it is no number from `least` to `most`.
+    """
+    from mlops_db.storage.values import excerpt  # noqa: PLC0415  (of use here alone)
+
+    seconds = math.nan
+    if isinstance(timeout, Real | Decimal) and not isinstance(timeout, bool):
+        with suppress(OverflowError, ValueError):
+            seconds = float(timeout)
+    if not least <= seconds <= most:
+        raise InvalidValueError(
+            "timeout",
+            f"{excerpt(timeout)} is not how many seconds to wait",
+            hint=f"Give a number of seconds, {'above' if least else 'from'} 0 to {most:g}.",
+        )
+    return seconds
 
 
 _managers: weakref.WeakSet[DatabaseManager] = weakref.WeakSet()

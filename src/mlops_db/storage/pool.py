@@ -7,7 +7,7 @@ temporary tables, LISTEN, session advisory locks, PREPARE, cursors WITH HOLD. No
 
 import select
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from typing import Any, TypeVar
 
@@ -27,20 +27,22 @@ from mlops_db.errors import (
 )
 from mlops_db.revisions.graph import package_graph
 from mlops_db.revisions.recorded import recorded_heads, refuse_others_objects
+from mlops_db.schema.guests import SAFE_PATH
+from mlops_db.server.bounded import no_answer, open_bounded
 from mlops_db.server.connection import SafeCursor, open_connection
 from mlops_db.server.driver_types import CASTERS
 from mlops_db.server.pins import MARK, startup_options
 from mlops_db.settings import Settings
 from mlops_db.storage.failures import failure_of, is_failure_of
 from mlops_db.storage.owned_connection import OwnedConnection
+from mlops_db.storage.timeouts import Timeouts
 
 # What each transaction starts from, whoever connects. READ COMMITTED, because what is read after waiting for an
 # advisory lock must be what the holder of that lock has committed.
-_SESSION = startup_options(
-    {"search_path": "public", "timezone": "UTC", "default_transaction_isolation": "read committed", MARK: "on"}
-)
+_SESSION = {"search_path": "public", "timezone": "UTC", "default_transaction_isolation": "read committed", MARK: "on"}
 _TRANSACTION = (
-    "SET TRANSACTION ISOLATION LEVEL READ COMMITTED; SET LOCAL search_path = public; SET LOCAL timezone = 'UTC'"
+    f"SET TRANSACTION ISOLATION LEVEL READ COMMITTED; SET LOCAL search_path = {SAFE_PATH}; %s"
+    "SET LOCAL search_path = public; SET LOCAL timezone = 'UTC'"
 )
 # A server that vanished without a word is noticed within two minutes; libpq leaves it to the system, which takes hours.
 _KEEPALIVE = {
@@ -83,7 +85,8 @@ class ConnectionPool:
         """
         self.settings = settings
         self.schema_is_known = schema_is_known
-        self.engine = _engine(settings)
+        self._timeouts = Timeouts(settings)
+        self.engine = _engine(settings, self._timeouts)
 
     def close(self) -> None:
         """Close the connections: those in use when they come back."""
@@ -110,12 +113,12 @@ class ConnectionPool:
             session.commit()
 
     @contextmanager
-    def driver_connection(self, *, check_schema: bool = True) -> Iterator[OwnedConnection]:
+    def driver_connection(self) -> Iterator[OwnedConnection]:
         """Lend a psycopg2 connection for one transaction."""
         fairy = self._taken(self.engine.raw_connection)
         driver: Any = fairy.driver_connection
         try:
-            with self._transaction(driver, check_schema=check_schema):
+            with self._transaction(driver):
                 yield driver
         finally:
             fairy.close()
@@ -127,24 +130,24 @@ class ConnectionPool:
             yield cursor
 
     @contextmanager
-    def safe_cursor(self, *, check_schema: bool = True) -> Iterator[SafeCursor]:
+    def safe_cursor(self) -> Iterator[SafeCursor]:
         """Lend a cursor for statements of our own, for one transaction."""
-        with self.driver_connection(check_schema=check_schema) as connection:
+        with self.driver_connection() as connection:
             connection.ours = True
             with connection.cursor(cursor_factory=SafeCursor) as cursor:
                 yield cursor
 
     @contextmanager
-    def _transaction(self, driver: OwnedConnection, *, check_schema: bool = True) -> Iterator[None]:
+    def _transaction(self, driver: OwnedConnection) -> Iterator[None]:
         begun = driver.commits
         partly = ending = False
         try:
-            if check_schema and not self.schema_is_known:
+            if not self.schema_is_known:
                 require_known_schema(driver, self.settings)
                 self.schema_is_known = True
             if not driver.pinned:
                 with driver.cursor(cursor_factory=SafeCursor) as cursor:
-                    cursor.execute_alone(_TRANSACTION)
+                    cursor.execute_alone(_TRANSACTION % self._timeouts.statements)
             yield
             partly = _is_partly_stored(driver, begun)
             ending = not driver.closed
@@ -186,20 +189,29 @@ def _is_partly_stored(driver: OwnedConnection, begun: int) -> bool:
     return driver.commits != begun or driver.autocommit
 
 
-def probe(settings: Settings, *, connect_timeout: int) -> None:
-    """Connect once, outside of any pool, and check the revision.
+def probe(settings: Settings, *, timeout: float, check_schema: bool) -> None:
+    """Ask the server for an answer, outside of any pool.
 
     Args:
         settings: the database.
-        connect_timeout: seconds until an address that does not answer is given up.
+        timeout: how many seconds it may take in all.
+        check_schema: whether to check the revision.
 
     Raises:
-        ConnectionFailedError: there is no connection, or it broke.
+        NoAnswerError: there is no answer in that time.
+        ConnectionFailedError: there is no connection for another reason, or it broke.
         BehindHeadError: as `require_known_schema`, and the others that it raises.
     """
-    with closing(open_connection(settings, connect_timeout=connect_timeout)) as connection:
+    with closing(open_bounded(settings, timeout)) as connection:
         try:
-            require_known_schema(connection, settings)
+            if check_schema:
+                connection.begin()
+                require_known_schema(connection, settings)
+            else:
+                with connection.cursor() as cursor:
+                    cursor.execute_alone("SELECT 1")
+        except TimeoutError:
+            raise no_answer(settings, timeout) from None
         except psycopg2.Error as error:
             told = failure_of(error, broken=connection.closed > 1, committed=False, settings=settings)
             if told is None:
@@ -224,10 +236,10 @@ def require_known_schema(connection: psycopg2.extensions.connection, settings: S
         raise BehindHeadError(" and ".join(current), settings.target)
 
 
-def _engine(settings: Settings) -> Engine:
+def _engine(settings: Settings, timeouts: Timeouts) -> Engine:
     engine = create_engine(
         "postgresql+psycopg2://",  # the rest, and the password above all, is the creator's
-        creator=lambda: _opened(settings),
+        creator=lambda: _opened(settings, timeouts),
         poolclass=_Pool,
         pool_reset_on_return=None,  # _on_reset() does
         pool_size=settings.pool_size,
@@ -270,14 +282,27 @@ def _on_checkout(connection: OwnedConnection, *_: Any) -> None:
         raise DisconnectionError  # the pool replaces it
 
 
-def _opened(settings: Settings) -> OwnedConnection:
+def _opened(settings: Settings, timeouts: Timeouts) -> OwnedConnection:
+    connection = _in_autocommit(settings, timeouts.options)
+    with connection.cursor(cursor_factory=SafeCursor) as cursor:
+        settled = not connection.pinned or timeouts.are_settled(cursor)
+    if not settled:
+        connection.close()
+        with closing(_in_autocommit(settings, {})) as without, without.cursor(cursor_factory=SafeCursor) as cursor:
+            timeouts.settle(cursor)
+        connection = _in_autocommit(settings, timeouts.options)
+    connection.autocommit = False
+    return connection
+
+
+def _in_autocommit(settings: Settings, timeouts: Mapping[str, str]) -> OwnedConnection:
     given: dict[str, Any] = {name: value for name, value in _KEEPALIVE.items() if name not in settings.parameters}
     if settings.pool_application_name:
         given["application_name"] = settings.pool_application_name
     given["connection_factory"] = OwnedConnection
     connection: Any
     try:
-        connection = open_connection(settings, options=_SESSION, **given)
+        connection = open_connection(settings, options=startup_options({**_SESSION, **timeouts}), **given)
     except PoolerError:
         connection = open_connection(settings, **given)
     connection.string_types.update(CASTERS)
@@ -289,7 +314,6 @@ def _opened(settings: Settings) -> OwnedConnection:
         # PGTZ reaches the server beside the options, and wins over them.
         if connection.pinned and connection.info.parameter_status("TimeZone") != "UTC":
             cursor.execute_alone("SET timezone = 'UTC'")
-    connection.autocommit = False
     return connection  # type: ignore[no-any-return]
 
 
