@@ -55,8 +55,8 @@ class MlopsDbError(Exception):
         retryable: whether the same call, made again a little later, may succeed, and does nothing twice.
     """
 
-    exit_code = 1
-    retryable = False
+    exit_code: int = 1
+    retryable: bool = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Have the arguments of each subclass's own constructor kept."""
@@ -67,8 +67,8 @@ class MlopsDbError(Exception):
     @_kept_in_args
     def __init__(self, message: str, hint: str) -> None:
         """Take the two lines that the user is to read."""
-        self.message = _without_password(printable(message))
-        self.hint = printable(hint)
+        self.message: str = _without_password(printable(message))
+        self.hint: str = printable(hint)
         if sys.version_info >= (3, 11):
             self.add_note(f"hint: {self.hint}")
 
@@ -361,7 +361,7 @@ class ConnectionLostError(ConnectionFailedError):
     def __init__(self, message: str, hint: str, committed: bool | None) -> None:  # noqa: FBT001  (Celery gives it so)
         """Take what broke, and whether the work can have been stored."""
         super().__init__(message, hint=hint)
-        self.committed = committed
+        self.committed: bool | None = committed
         self.retryable = committed is False
 
 
@@ -401,8 +401,8 @@ class InvalidValueError(MlopsDbError):
     def __init__(self, key: str, reason: str, hint: str) -> None:
         """Take what is refused, why, and what to do."""
         super().__init__(f"{key}: {reason}", hint=hint)
-        self.key = key
-        self.reason = reason
+        self.key: str = key
+        self.reason: str = reason
 
 
 class UnknownModelVersionError(MlopsDbError):
@@ -419,7 +419,7 @@ class RegistrationConflictError(MlopsDbError):
     def __init__(self, message: str, hint: str, key: str) -> None:
         """Take what differs."""
         super().__init__(message, hint=hint)
-        self.key = key
+        self.key: str = key
 
 
 class TransitionError(MlopsDbError):
@@ -452,9 +452,9 @@ class InvalidMetricError(InvalidValueError):
     def __init__(self, row: int, key: str, reason: str, hint: str) -> None:
         """Take where the value was found, why it is refused, and what to do."""
         MlopsDbError.__init__(self, f"row {row}: {key}: {reason}" if key else f"row {row}: {reason}", hint)
-        self.key = key
+        self.key: str = key
         self.reason = reason
-        self.row = row
+        self.row: int = row
 
 
 class DemoRefusedError(MlopsDbError):

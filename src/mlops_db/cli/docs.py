@@ -1,4 +1,4 @@
-"""`mlops-db docs`: write down what the revisions make, for readers and for what `mlops-db check` compares with."""
+"""`mlops-db docs`: write down what the revisions make, for readers and for `mlops-db check`, and what jobs call."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlops_db.errors import RefusedError
+from mlops_db.inspection import api_docs
 from mlops_db.inspection.schema_docs import markdown, svg
 from mlops_db.inspection.snapshot import SNAPSHOT, catalogues, written_down
 from mlops_db.migration.new_files import is_in_package
@@ -21,13 +22,16 @@ def run(options: Namespace) -> int:
 
     Where pip installed the project, they are in the working directory instead.
     """
-    head = revisions()[-1].id
-    made = catalogues(EMBEDDED_SERVER)
     ini = alembic_ini()
     folder = (Path() if is_in_package(ini) else ini.parent) / "docs"
-    documents = {folder / "schema.md": markdown(made[head], head), folder / "schema.svg": svg(made[head])}
+    documents = {}
     package = folder.parent / "src" / "mlops_db" / "inspection"
     if package.is_dir():  # in a checkout
+        documents[folder / "api.md"] = api_docs.markdown()
+    head = revisions()[-1].id
+    made = catalogues(EMBEDDED_SERVER)
+    documents |= {folder / "schema.md": markdown(made[head], head), folder / "schema.svg": svg(made[head])}
+    if package.is_dir():
         documents[package / SNAPSHOT.name] = written_down(made)
     stale = [path for path, text in documents.items() if not _holds(path, text)]
     if not options.check:

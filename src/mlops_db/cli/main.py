@@ -94,7 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     adopt = commands.add_parser("adopt", help="take a database that was made by hand under Alembic, with its rows")
     adopt.add_argument("--dry-run", action="store_true", help="compare and report, change nothing")
     docs = commands.add_parser(
-        "docs", help="write docs/schema.md and its diagram, and in a checkout what check compares with"
+        "docs", help="write docs/schema.md and its diagram, and in a checkout docs/api.md and what check compares with"
     )
     docs.add_argument("--check", action="store_true", help="only tell whether they are stale: exit 1 if so")
     maintain = commands.add_parser("maintain", help="create, fill and drop the months of monitoring_metrics")

@@ -61,16 +61,17 @@ class DatabaseManager:
     A child process that is forked has the manager, too, with a pool of its own. After a restart of the server the next
     call gets a new connection; the call that the restart interrupts raises `ConnectionLostError`.
 
-    Every call may raise:
+    Every call may raise what follows. Where `retryable` of the error is true, nothing was stored, and the same call may
+    succeed a little later. What only a defect of a program can cause, such as a syntax error in SQL, stays psycopg2's
+    or SQLAlchemy's error.
+
+    Raises:
         ConnectionFailedError: there is no connection (subclasses say why), or it broke (`ConnectionLostError`).
         PoolExhaustedError: all connections are in use, and none came back within MLOPS_POOL_TIMEOUT.
         UnknownRevisionError, UnmanagedDatabaseError, BehindHeadError: the database is not at this code's revision.
         StatementFailedError, NotPermittedError, RefusedError: the server refused; subclasses of the first are
             `StatementTimeoutError` and `ContentionError`.
         ManagerClosedError: after `close()`.
-    Where `retryable` of the error is true, nothing was stored, and the same call may succeed a little later.
-
-    What only a defect of a program can cause, such as a syntax error in SQL, stays psycopg2's or SQLAlchemy's error.
     """
 
     def __init__(self, settings: Settings | None = None) -> None:
