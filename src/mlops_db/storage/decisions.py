@@ -103,19 +103,24 @@ class Decisions:
                 counts as unknown in v_decision_history.
             reasoning: why, in words.
             model_name: the model that it is about, 1 to 255 characters.
-            decided_at: when it was decided, aware, and at most a day ahead; by default now, by the server's clock.
+            decided_at: when it was decided, aware, and at most a day ahead of the server's clock; by default now, by
+                that clock.
 
         Raises:
-            InvalidValueError: an argument cannot be stored; it names which, or the path in `gates`. Nothing was sent.
+            InvalidValueError: an argument cannot be stored; it names which, or the path in `gates`. Nothing is stored.
             DecisionConflictError: another decision of that model, candidate and moment is recorded already.
         """
         checked = checked_decision(action, candidate, gates, reasoning, model_name)
-        moment = None if decided_at is None else values.moment(decided_at, "decided_at", ahead=False)
+        moment = None if decided_at is None else values.moment(decided_at, "decided_at")
         with self._manager.safe_cursor() as cursor:
             if moment is None:
                 return insert_decision(cursor, checked, None)
             lock_model(cursor, checked.model_name, self._manager.settings.lock_wait)
-            return _recorded_before(cursor, checked, moment) or insert_decision(cursor, checked, moment)
+            if recorded := _recorded_before(cursor, checked, moment):
+                return recorded
+            decision = insert_decision(cursor, checked, moment)
+            values.require_not_ahead(moment, decision.created_at, "decided_at")
+            return decision
 
     def history(
         self,
@@ -250,7 +255,7 @@ def _asked(
         parameters["candidate"] = values.run_id(candidate, "candidate")
     if since is not None:
         conditions.append("decision_timestamp >= %(since)s")
-        parameters["since"] = values.moment(since, "since", ahead=True)
+        parameters["since"] = values.moment(since, "since")
     return " AND ".join(conditions) or "true", parameters
 
 
