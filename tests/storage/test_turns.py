@@ -18,7 +18,8 @@ MODEL, MOMENT = "mlops_db.model default", f"mlops_db.replace {NOON.isoformat()}"
 # Each call that takes turns, and for what.
 CALLS: dict[str, tuple[str, Callable[[DatabaseManager], object]]] = {
     "promote": (MODEL, lambda db: db.models.promote("run-2")),
-    "rollback": (MODEL, lambda db: db.models.rollback()),
+    "rollback": (MODEL, lambda db: db.models.rollback(yes=True)),
+    "reject": (MODEL, lambda db: db.models.reject("run-2")),
     "archive": (MODEL, lambda db: db.models.archive("run-2")),
     "record": (MODEL, lambda db: db.decisions.record("reject", candidate=None, decided_at=NOON)),
     "log_many": (MOMENT, lambda db: db.monitoring.log_many(ROWS, replace=NOON)),
