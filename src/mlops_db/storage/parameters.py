@@ -10,7 +10,7 @@ from numbers import Real
 from typing import Any
 
 from mlops_db.errors import InvalidValueError
-from mlops_db.storage.json_values import inner_path
+from mlops_db.storage.json_values import Path, told
 from mlops_db.storage.values import excerpt
 
 # pandas' and numpy's ways to say that there is no value.
@@ -34,10 +34,10 @@ def python_parameters(params: Any) -> Any:
         )
     if not isinstance(params, Mapping | list | tuple):
         params = tuple(params)
-    return _python(params, "params") if params else None
+    return _python(params, ("params",)) if params else None
 
 
-def _python(value: Any, path: str) -> Any:
+def _python(value: Any, path: Path) -> Any:
     if isinstance(value, Mapping | list | tuple):
         return _container(value, path)
     if type(value).__name__ not in _NO_VALUE:
@@ -47,7 +47,9 @@ def _python(value: Any, path: str) -> Any:
         if held is not None:
             return held
     raise InvalidValueError(
-        path, f"{excerpt(value)} holds no value that a parameter can have", hint="Give None for NULL, or Python's own."
+        told(path),
+        f"{excerpt(value)} holds no value that a parameter can have",
+        hint="Give None for NULL, or Python's own.",
     )
 
 
@@ -63,12 +65,12 @@ def _held(scalar: Any) -> Any:
     return float(held) if hasattr(held, "dtype") and isinstance(held, Real) else held
 
 
-def _container(value: Any, path: str) -> Any:
+def _container(value: Any, path: Path) -> Any:
     """The same object, if nothing in it is to be replaced: its type may have an adapter of its own."""
     if isinstance(value, Mapping):
-        named = {key: _python(item, inner_path(path, str(key))) for key, item in value.items()}
+        named = {key: _python(item, (*path, str(key))) for key, item in value.items()}
         return value if all(named[key] is item for key, item in value.items()) else named
-    items = [_python(item, f"{path}[{place}]") for place, item in enumerate(value)]
+    items = [_python(item, (*path, place)) for place, item in enumerate(value)]
     if all(now is before for now, before in zip(items, value, strict=True)):
         return value
     return items if isinstance(value, list) else tuple(items)
