@@ -67,8 +67,8 @@ def _refused(error: psycopg2.Error, code: str, settings: Settings, *, partly: bo
     if code == _CANCELED:
         return StatementTimeoutError(
             str(told),
-            hint="The limit is MLOPS_POOL_STATEMENT_TIMEOUT, or a shorter statement_timeout of the role's, the database's "
-            "or the URL's (options): raise it, or ask for less. Somebody may also have cancelled it.",
+            hint="The limit is MLOPS_POOL_STATEMENT_TIMEOUT, or a shorter statement_timeout of the role's, the "
+            "database's or the URL's (options): raise it, or ask for less. Somebody may also have cancelled it.",
         )
     if code == _NO_PRIVILEGE and "row-level security" not in str(told):
         return NotPermittedError(
