@@ -50,11 +50,11 @@ DATABASE, MLFLOW_DATABASE = "mlops_bench_metrics", "mlops_bench_mlflow"
 SERIES = 300
 MLFLOW_ROWS = 10_000
 COPY = (
-    "COPY monitoring_metrics (timestamp, model_name, metric_type, metric_name, metric_value, metadata)"
+    "COPY public.monitoring_metrics (timestamp, model_name, metric_type, metric_name, metric_value, metadata)"
     " FROM STDIN (FORMAT text)"
 )
 INSERT = (
-    "INSERT INTO monitoring_metrics (timestamp, model_name, metric_type, metric_name, metric_value, metadata)"
+    "INSERT INTO public.monitoring_metrics (timestamp, model_name, metric_type, metric_name, metric_value, metadata)"
     " VALUES (%s, %s, %s, %s, %s, %s)"
 )
 
@@ -295,7 +295,7 @@ def _output(command: list[str], settings: Settings) -> str:
 
 def _empty(connection: Connection) -> None:
     # What the last turn dirtied is written now, not in the time of the next.
-    for statement in ("TRUNCATE monitoring_metrics", "CHECKPOINT"):
+    for statement in ("TRUNCATE public.monitoring_metrics", "CHECKPOINT"):
         with connection, connection.cursor() as cursor:
             cursor.execute(statement)
 

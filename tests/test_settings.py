@@ -4,6 +4,7 @@ import stat
 import tempfile
 import unicodedata
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import FrozenInstanceError
 from pathlib import Path
@@ -86,6 +87,11 @@ def test_settings_cannot_be_changed() -> None:
         ("MLOPS_POOL_OVERFLOW", "0", "pool_overflow", 0),
         ("MLOPS_POOL_OVERFLOW", "1000", "pool_overflow", 1000),
         ("MLOPS_POOL_TIMEOUT", "500ms", "pool_timeout", 500),
+        ("MLOPS_POOL_LOCK_TIMEOUT", "5s", "pool_lock_timeout", 5_000),
+        ("MLOPS_POOL_LOCK_TIMEOUT", "0s", "pool_lock_timeout", 0),
+        ("MLOPS_POOL_LOCK_TIMEOUT", "", "pool_lock_timeout", 60_000),
+        ("MLOPS_POOL_STATEMENT_TIMEOUT", "2min", "pool_statement_timeout", 120_000),
+        ("MLOPS_POOL_STATEMENT_TIMEOUT", "", "pool_statement_timeout", 0),
         ("MLOPS_POOL_RECYCLE", "0s", "pool_recycle", 0),
         ("MLOPS_POOL_PRE_PING", "false", "pool_pre_ping", False),
         ("MLOPS_POOL_PRE_PING", "true", "pool_pre_ping", True),
@@ -106,6 +112,9 @@ def test_each_variable_sets_its_attribute(variable: str, value: str, attribute: 
         ("MLOPS_POOL_SIZE", "five"),
         ("MLOPS_POOL_OVERFLOW", "-1"),
         ("MLOPS_POOL_TIMEOUT", "30"),
+        ("MLOPS_POOL_LOCK_TIMEOUT", "30"),
+        ("MLOPS_POOL_LOCK_TIMEOUT", "none"),
+        ("MLOPS_POOL_STATEMENT_TIMEOUT", "25d"),
         ("MLOPS_POOL_RECYCLE", "1d"),
         ("MLOPS_POOL_PRE_PING", "yes"),
     ],
@@ -487,6 +496,27 @@ def test_the_password_file_is_read_without_its_last_line_ending(tmp_path: Path, 
     assert read(POSTGRES_PASSWORD_FILE=str(file)).password == password
 
 
+def test_a_password_that_can_be_read_once_is_not_read_again(tmp_path: Path) -> None:
+    regular, pipe = tmp_path / "secret", tmp_path / "pipe"
+    regular.write_text(SECRET, encoding="utf-8")
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as writer:
+        writer.submit(pipe.write_text, SECRET)
+        once = read(POSTGRES_PASSWORD_FILE=str(pipe))
+    again = read(POSTGRES_PASSWORD_FILE=str(regular))
+    assert (once.password, once.password_file) == (SECRET, None)
+    assert (again.password, again.password_file) == (SECRET, regular)
+    assert SECRET not in repr(once) + repr(again)
+
+
+def test_a_password_beside_the_file_needs_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("secret").write_text("another", encoding="utf-8")
+    in_url = read(MLOPS_DATABASE_URL=f"postgresql://u:{quote(SECRET)}@h/d", POSTGRES_PASSWORD_FILE="secret")  # noqa: S106
+    assert (in_url.password, in_url.password_file) == (SECRET, None)
+    assert read(POSTGRES_PASSWORD_FILE="secret").password_file == tmp_path / "secret"  # noqa: S106  (a file's name)
+
+
 def test_an_empty_password_file_variable_counts_as_unset() -> None:
     assert read(POSTGRES_PASSWORD_FILE="", POSTGRES_PASSWORD=SECRET).password == SECRET
 
@@ -531,6 +561,11 @@ def test_both_password_variables_at_once_are_refused(tmp_path: Path) -> None:
         ("POSTGRES_PORT", "٥٤٣٢"),  # digits to Python, not to a server
         ("POSTGRES_PORT", "1" * 5000),  # more digits than Python converts
         ("POSTGRES_PORT", "tcp://10.0.0.1:5432"),
+        ("POSTGRES_PORT", "5432,5433"),
+        ("POSTGRES_PORT", "5432,"),
+        ("POSTGRES_HOST", "one,,two"),
+        ("POSTGRES_HOST", "one, two"),
+        ("POSTGRES_HOST", "embedded,one"),
         ("MLOPS_DB_NAME", ""),
         ("MLOPS_DB_NAME", "x" * 64),
         ("MLOPS_DB_NAME", "я" * 32),
@@ -546,7 +581,13 @@ def test_both_password_variables_at_once_are_refused(tmp_path: Path) -> None:
         ("MLOPS_DATABASE_URL", f"postgresql://airflow:{SECRET}@db:x/mlops"),
         ("MLOPS_DATABASE_URL", f"postgresql://airflow:{SECRET}@db:0/mlops"),
         ("MLOPS_DATABASE_URL", f"postgresql://airflow:{SECRET}@db:70000/mlops"),
-        ("MLOPS_DATABASE_URL", f"postgresql://airflow:{SECRET}@one,two/mlops"),
+        ("MLOPS_DATABASE_URL", f"postgresql://airflow:{SECRET}@one,/mlops"),
+        ("MLOPS_DATABASE_URL", f"postgresql://airflow:{SECRET}@,/mlops"),
+        ("MLOPS_DATABASE_URL", f"postgresql://airflow:{SECRET}@one,embedded/mlops"),
+        ("MLOPS_DATABASE_URL", f"postgresql://airflow:{SECRET}@one:1,two:x/mlops"),
+        ("MLOPS_DATABASE_URL", f"postgresql://airflow:{SECRET}@one,two/mlops?port=1,2,3"),
+        ("MLOPS_DATABASE_URL", f"postgresql://airflow:{SECRET}@one/mlops?port=1,2"),
+        ("MLOPS_DATABASE_URL", f"postgresql://airflow:{SECRET}@[::1],[::2/mlops"),
         ("MLOPS_DATABASE_URL", f"postgresql://airflow:{SECRET}@db/mlops?no_such_parameter=1"),
         ("MLOPS_DATABASE_URL", f"postgresql://airflow:{SECRET}@db/{'x' * 64}"),
         ("MLOPS_DATABASE_URL", f"postgresql://airflow:1@{SECRET}@db/mlops"),
@@ -584,6 +625,8 @@ USABLE = {
     "MLOPS_POOL_SIZE": "5",
     "MLOPS_POOL_OVERFLOW": "5",
     "MLOPS_POOL_TIMEOUT": "30s",
+    "MLOPS_POOL_LOCK_TIMEOUT": "60s",
+    "MLOPS_POOL_STATEMENT_TIMEOUT": "5min",
     "MLOPS_POOL_RECYCLE": "30min",
     "MLOPS_POOL_PRE_PING": "true",
     "MLOPS_POOL_APPLICATION_NAME": "churn gate",
@@ -708,6 +751,63 @@ def test_a_whole_url_wins_over_the_parts(scheme: str) -> None:
 def test_urls_are_read_as_libpq_reads_them(url: str, host: str, user: str, database: str) -> None:
     found = read(MLOPS_DATABASE_URL=url)
     assert (found.host, found.user, found.database) == (host, user, database)
+
+
+# Several servers
+
+HOSTS = st.one_of(
+    st.sampled_from(["db1", "db-2.example.com", "10.0.0.1", "::1", "fe80::1%eth0", "/var/run/postgresql", "@abstract"]),
+    st.from_regex(r"[a-z][a-z0-9-]{0,8}", fullmatch=True).filter(lambda host: host != "embedded"),
+)
+PORTS = st.one_of(st.none(), st.integers(1, 65535))
+
+
+def in_a_url(host: str, port: int | None) -> str:
+    written = f"[{quote(host, safe=':')}]" if ":" in host else quote(host, safe="")
+    return written if port is None else f"{written}:{port}"
+
+
+@given(st.lists(st.tuples(HOSTS, PORTS), min_size=2, max_size=5), PORTS)
+@example([("h1", None), ("h2", None)], None)
+@example([("::1", 1), ("::2", None)], 7)
+def test_any_servers_of_a_url_arrive_each_with_its_port(
+    servers: list[tuple[str, int | None]], of_parts: int | None
+) -> None:
+    parts = {} if of_parts is None else {"POSTGRES_PORT": str(of_parts)}
+    expected = [(host, str(port or of_parts or 5432)) for host, port in servers]
+    hosts = ",".join(host for host, _ in servers)
+
+    authority = ",".join(in_a_url(host, port) for host, port in servers)
+    in_place = read(MLOPS_DATABASE_URL=f"postgresql://u:{quote(SECRET)}@{authority}/d", **parts)
+    ports = ",".join(port for _, port in expected)
+    in_query = read(MLOPS_DATABASE_URL=f"postgresql://u:{quote(SECRET)}@/d?host={quote(hosts, safe=',')}&port={ports}")
+
+    assert in_place.addresses == expected
+    assert in_place == in_query
+    assert read(POSTGRES_HOST=hosts, POSTGRES_PORT=ports).addresses == expected
+    assert in_place.host == hosts
+    shown = ",".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in expected)
+    assert in_place.target == f"u@{shown}/d"
+    assert in_place.parameters == {}
+
+
+def test_one_port_serves_all_hosts() -> None:
+    assert read(POSTGRES_HOST="a,b", POSTGRES_PORT="6000").addresses == [("a", "6000"), ("b", "6000")]
+    assert read(POSTGRES_HOST="a,b").port == 5432
+    assert read(MLOPS_DATABASE_URL="postgresql://a,b/d?port=1", POSTGRES_PORT="tcp://no").port == 1
+
+
+def test_what_is_asked_of_the_servers_is_libpqs_to_read() -> None:
+    found = read(MLOPS_DATABASE_URL="postgresql://u@h1,h2/d?target_session_attrs=read-write&sslmode=require")
+    assert found.parameters == {"target_session_attrs": "read-write", "sslmode": "require"}
+
+
+@pytest.mark.parametrize(("hosts", "ports"), [("a,b", "1,2,3"), ("a,b,c", "1,2"), ("a", "1,2")])
+def test_ports_that_do_not_fit_the_hosts_are_counted(hosts: str, ports: str) -> None:
+    counted = f"there are {len(ports.split(','))} ports for {len(hosts.split(','))} host"
+    assert told(POSTGRES_HOST=hosts, POSTGRES_PORT=ports).startswith(f"POSTGRES_PORT: {counted}")
+    in_url = told(MLOPS_DATABASE_URL=f"postgresql://u:{quote(SECRET)}@{hosts}/d?port={ports}")
+    assert in_url.startswith(f"MLOPS_DATABASE_URL: {counted}")
 
 
 def test_the_urls_query_holds_further_connection_parameters() -> None:

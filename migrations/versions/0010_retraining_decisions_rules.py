@@ -1,13 +1,15 @@
-"""Hold new rows of retraining_decisions to the specification's values, and give them a model name.
+"""Hold new rows of retraining_decisions to the specification's values, and say of which model they are, and whose.
 
 Why: the specification lists three actions, and gate results are one JSON object: anything else is counted by no view.
-    The years and the model name are those of revision 0008.
+    The years and the model name are those of revision 0008. A rollback records a reject and a promote; is_rollback tells
+    them from a candidate's. Who decided is the session's login, unless the writer says another name.
 Locks: ACCESS SHARE on retraining_decisions while its rows are read for the findings, then ACCESS EXCLUSIVE for a
     moment, in which no row is read or written.
-Loss on downgrade: the model names.
+Loss on downgrade: the model names, which decisions were rollbacks, and who decided.
 Accepted: running-code, because a decision without an action says nothing, and no code of this package wrote one.
 
-A row that breaks a rule stops the revision, as in revision 0008.
+A row that breaks a rule stops the revision, as in revision 0008. Nobody knows who decided what is there already: a
+column that comes with this default would say that it was whoever runs the revision.
 """
 
 from alembic import op
@@ -45,6 +47,14 @@ def upgrade() -> None:
         ALTER TABLE public.retraining_decisions ADD COLUMN model_name varchar(255) NOT NULL DEFAULT 'default'
         """
     )
+    op.execute("ALTER TABLE public.retraining_decisions ADD COLUMN is_rollback boolean NOT NULL DEFAULT false")
+    op.execute(
+        """
+        -- squawk-ignore prefer-text-field
+        ALTER TABLE public.retraining_decisions ADD COLUMN decided_by varchar(255)
+        """
+    )
+    op.execute("ALTER TABLE public.retraining_decisions ALTER COLUMN decided_by SET DEFAULT session_user")
     op.execute(
         f"""
         ALTER TABLE public.retraining_decisions
@@ -73,7 +83,8 @@ def downgrade() -> None:
             DROP CONSTRAINT retraining_decisions_action_check
         """
     )
-    op.drop_column("retraining_decisions", "model_name", schema="public")
+    for column in ("decided_by", "is_rollback", "model_name"):
+        op.drop_column("retraining_decisions", column, schema="public")
 
 
 def stop_if_broken(table: str, broken: dict[str, str]) -> str:

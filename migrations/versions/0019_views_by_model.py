@@ -24,6 +24,7 @@ SELECT
     d.decision_timestamp,
     d.model_name,
     d.action,
+    d.is_rollback,
     d.candidate_mlflow_run_id,
     v.model_version,
     v.status AS model_status,
@@ -39,7 +40,8 @@ SELECT
     coalesce(d.action = 'promote' AND g.gates_failed > 0, false) AS promoted_with_failed_gate,
     d.gate_results,
     d.reasoning,
-    d.created_at
+    d.created_at,
+    d.decided_by
 FROM public.retraining_decisions AS d
 LEFT JOIN public.model_versions AS v ON v.mlflow_run_id = d.candidate_mlflow_run_id
 CROSS JOIN LATERAL (

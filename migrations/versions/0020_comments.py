@@ -45,6 +45,8 @@ COMMENTS = {
         "reasoning": "Why, in words.",
         "created_at": "When the decision was recorded.",
         "model_name": "The model that it is about.",
+        "is_rollback": "Whether a rollback made it: it rejects the version that goes, and promotes the one that comes back.",
+        "decided_by": "Who decided: the session's login unless another was named; NULL before revision 0010.",
     },
     "TABLE mlops_internal.metric_series": {
         "": "The metric series that there are, and what is expected of them; filled by a trigger.",
@@ -62,6 +64,7 @@ COMMENTS = {
         "decision_timestamp": "When it was decided.",
         "model_name": "The model that it is about.",
         "action": "promote, reject or pending.",
+        "is_rollback": "Whether a rollback made it.",
         "candidate_mlflow_run_id": "The candidate's MLflow run; it need not be registered.",
         "model_version": "The candidate's version; NULL if it is not registered.",
         "model_status": "The candidate's stage today: staging, production or archived.",
@@ -78,6 +81,7 @@ COMMENTS = {
         "gate_results": "The results as they were recorded.",
         "reasoning": "Why, in words.",
         "created_at": "When the decision was recorded.",
+        "decided_by": "Who decided; NULL if it was recorded before that was.",
     },
     "VIEW public.v_model_timeline": {
         "": "Every model version, newest first: since when it was in production, until when, and what it changed.",

@@ -120,6 +120,10 @@ class ServerUnreachableError(ConnectionFailedError):
     """No server answers at that address."""
 
 
+class NoAnswerError(ServerUnreachableError):
+    """Nothing was heard of a server in the time that it was given: it may be frozen, although it takes connections."""
+
+
 class AuthenticationFailedError(ConnectionFailedError):
     """The server answers and does not accept the role or its password."""
 

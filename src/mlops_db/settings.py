@@ -42,6 +42,8 @@ _VARIABLES = (
     "MLOPS_POOL_SIZE",
     "MLOPS_POOL_OVERFLOW",
     "MLOPS_POOL_TIMEOUT",
+    "MLOPS_POOL_LOCK_TIMEOUT",
+    "MLOPS_POOL_STATEMENT_TIMEOUT",
     "MLOPS_POOL_RECYCLE",
     "MLOPS_POOL_PRE_PING",
     "MLOPS_POOL_APPLICATION_NAME",
@@ -54,10 +56,14 @@ class Settings:
     """What the environment says, with the specification's defaults for what it does not say.
 
     Attributes:
-        host: host name, address or socket directory, or `embedded` for the pip-installed server.
-        port: TCP port, or the number in a socket's file name.
+        host: host name, address or socket directory, or `embedded` for the pip-installed server; several are separated
+            by commas, and libpq takes the first that answers as target_session_attrs asks.
+        port: TCP port, or the number in a socket's file name; for hosts whose ports differ, text with all of them,
+            separated by commas.
         user: role that connects.
         password: None leaves it to libpq (PGPASSWORD, PGPASSFILE, peer authentication). Never part of a repr.
+        password_file: the file that `password` was read from, which each new connection reads anew; None if there is
+            none, or if it can be read only once, as a pipe.
         database: name of the database, as PostgreSQL stores it: no quotes, no case folding.
         environment: `development` or `production`.
         parameters: further connection parameters of libpq, from MLOPS_DATABASE_URL's query. Never part of a repr,
@@ -71,6 +77,9 @@ class Settings:
         pool_size: how many connections a process of a job keeps open once it needed them.
         pool_overflow: how many more it may open for a while.
         pool_timeout: how long a job waits for a connection when all are in use, in milliseconds.
+        pool_lock_timeout: how long one statement of a job may wait for a lock, in milliseconds; 0 for as long as the
+            role, the database and the options of the connection let it, which also hold if they are shorter.
+        pool_statement_timeout: how long one statement of a job may take, in the same way.
         pool_recycle: how old a connection becomes before it is replaced, in milliseconds; 0 for any age.
         pool_pre_ping: whether a connection is looked at before it is lent, and replaced if the server has closed it.
         pool_application_name: what the server shows in pg_stat_activity; None leaves it to libpq (PGAPPNAME, or else
@@ -78,9 +87,10 @@ class Settings:
     """
 
     host: str = "postgres"
-    port: int = 5432
+    port: int | str = 5432
     user: str = "airflow"
     password: str | None = field(default="airflow", repr=False)
+    password_file: Path | None = None
     database: str = "mlops"
     environment: str = "development"
     parameters: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)
@@ -92,6 +102,8 @@ class Settings:
     pool_size: int = 5
     pool_overflow: int = 5
     pool_timeout: int = 30_000
+    pool_lock_timeout: int = 60_000
+    pool_statement_timeout: int = 0
     pool_recycle: int = 1_800_000
     pool_pre_ping: bool = True
     pool_application_name: str | None = None
@@ -107,11 +119,15 @@ class Settings:
         given = _variables(os.environ if environ is None else environ, env_file)
         url = _parsed_url(given.get("MLOPS_DATABASE_URL", ""))
         default_password = None if url else cls.password
+        host, port = _addresses(given, url.pop("host", ""), url.pop("port", ""))
+        in_url = url.pop("password", "")
+        password, password_file = (in_url, None) if in_url else _password(given, default=default_password)
         return cls(
-            host=url.pop("host", "") or _not_empty(given, "POSTGRES_HOST", cls.host),
-            port=_port(url.pop("port"), "MLOPS_DATABASE_URL") if "port" in url else _port_of_parts(given),
+            host=host,
+            port=port,
             user=url.pop("user", "") or _not_empty(given, "POSTGRES_USER", cls.user),
-            password=url.pop("password", "") or _password(given, default=default_password),
+            password=password,
+            password_file=password_file,
             database=checked_database_name(url.pop("dbname"), "MLOPS_DATABASE_URL")
             if url.get("dbname")
             else checked_database_name(given.get("MLOPS_DB_NAME", cls.database)),
@@ -125,17 +141,26 @@ class Settings:
             pool_size=_count(given, "MLOPS_POOL_SIZE", cls.pool_size, least=1),
             pool_overflow=_count(given, "MLOPS_POOL_OVERFLOW", cls.pool_overflow, least=0),
             pool_timeout=_duration(given, "MLOPS_POOL_TIMEOUT", cls.pool_timeout),
+            pool_lock_timeout=_duration(given, "MLOPS_POOL_LOCK_TIMEOUT", cls.pool_lock_timeout),
+            pool_statement_timeout=_duration(given, "MLOPS_POOL_STATEMENT_TIMEOUT", cls.pool_statement_timeout),
             pool_recycle=_duration(given, "MLOPS_POOL_RECYCLE", cls.pool_recycle),
             pool_pre_ping=_switch(given, "MLOPS_POOL_PRE_PING", default=cls.pool_pre_ping),
             pool_application_name=given.get("MLOPS_POOL_APPLICATION_NAME") or None,
         )
 
     @property
+    def addresses(self) -> list[tuple[str, str]]:
+        """Each host with its port."""
+        hosts, ports = self.host.split(","), str(self.port).split(",")
+        return list(zip(hosts, ports if len(ports) > 1 else ports * len(hosts), strict=False))
+
+    @property
     def target(self) -> str:
         """Where this connects, for people to read: `user@host:port/database`, without the password."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        port = "" if self.host == EMBEDDED else f":{self.port}"
-        return f"{self.user}@{host}{port}/{self.database}"
+        if self.host == EMBEDDED:
+            return f"{self.user}@{EMBEDDED}/{self.database}"
+        where = ",".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in self.addresses)
+        return f"{self.user}@{where}/{self.database}"
 
 
 # The embedded server whatever .env says. PGOPTIONS is for another server, which has other roles.
@@ -354,14 +379,46 @@ def _not_empty(given: Mapping[str, str], name: str, default: str) -> str:
     return value
 
 
-def _port_of_parts(given: Mapping[str, str]) -> int:
+def _addresses(given: Mapping[str, str], url_host: str, url_port: str) -> tuple[str, int | str]:
+    """The hosts and ports as libpq takes them; POSTGRES_HOST and POSTGRES_PORT fill in what the URL leaves out."""
+    host = url_host or _not_empty(given, "POSTGRES_HOST", Settings.host)
+    hosts, source = host.split(","), "MLOPS_DATABASE_URL" if url_host else "POSTGRES_HOST"
+    if len(hosts) > 1:
+        for each in hosts:
+            if each in ("", EMBEDDED):
+                raise SettingsError(
+                    f"{source}: one of its hosts is {'`embedded`, which stands alone' if each else 'empty'}",
+                    hint="Give each server's host name, address or socket directory, with commas between them.",
+                )
+            _refuse_ends(each, f"{source}: one of its hosts")
+    ports = _for_each(hosts, url_port.split(","), "MLOPS_DATABASE_URL")
+    if "" in ports:
+        of_parts = _for_each(hosts, _ports_of_parts(given), "POSTGRES_PORT")
+        ports = [port or of_part for port, of_part in zip(ports, of_parts, strict=True)]
+    checked = [_port(port, "MLOPS_DATABASE_URL") for port in ports]
+    return host, checked[0] if len(set(checked)) == 1 else ",".join(map(str, checked))
+
+
+def _for_each(hosts: list[str], ports: list[str], name: str) -> list[str]:
+    if len(ports) not in (1, len(hosts)):
+        raise SettingsError(
+            f"{name}: there are {len(ports)} ports for {len(hosts)} host{'s' if len(hosts) > 1 else ''}",
+            hint="Give one port for all hosts, or each host its own.",
+        )
+    return ports if len(ports) > 1 else ports * len(hosts)
+
+
+def _ports_of_parts(given: Mapping[str, str]) -> list[str]:
     value = _not_empty(given, "POSTGRES_PORT", str(Settings.port))
     if value.startswith("tcp://"):
         raise SettingsError(
             "POSTGRES_PORT holds an address, not a port: Kubernetes sets it so for a service named postgres",
             hint="Set POSTGRES_PORT in the pod, or enableServiceLinks: false.",
         )
-    return _port(value, "POSTGRES_PORT")
+    ports = value.split(",")
+    for port in ports:
+        _port(port, "POSTGRES_PORT")
+    return ports
 
 
 def _port(value: str, name: str) -> int:
@@ -375,26 +432,38 @@ def _port(value: str, name: str) -> int:
     return int(value)
 
 
-def _password(given: Mapping[str, str], *, default: str | None) -> str | None:
-    file = given.get("POSTGRES_PASSWORD_FILE")
-    if not file:
-        return given.get("POSTGRES_PASSWORD", default) or None
+def _password(given: Mapping[str, str], *, default: str | None) -> tuple[str | None, Path | None]:
+    """The password, and the file to read it from again."""
+    name = given.get("POSTGRES_PASSWORD_FILE")
+    if not name:
+        return given.get("POSTGRES_PASSWORD", default) or None, None
     if given.get("POSTGRES_PASSWORD"):
         raise SettingsError(
             "POSTGRES_PASSWORD and POSTGRES_PASSWORD_FILE are both set", hint="Keep the one that holds the password."
         )
+    file = Path(name)
+    # A pipe gives it once. The folder may be another one by the time of the next connection.
+    return password_in(file), file.absolute() if file.is_file() else None
+
+
+def password_in(file: Path) -> str:
+    """Read the password that a file holds.
+
+    Raises:
+        SettingsError: it cannot be read, or holds none.
+    """
     try:
         # As bytes, because text would have other line ends than the file; one at the end is the editor's.
-        password = re.sub(r"\r?\n\Z", "", Path(file).read_bytes().decode())
+        password = re.sub(r"\r?\n\Z", "", file.read_bytes().decode())
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise SettingsError(
-            f"POSTGRES_PASSWORD_FILE: {file!r} cannot be read: {reason}",
+            f"POSTGRES_PASSWORD_FILE: {str(file)!r} cannot be read: {reason}",
             hint="Mount the secret there, or set POSTGRES_PASSWORD.",
         ) from error
     if not password or "\0" in password:
         raise SettingsError(
-            f"POSTGRES_PASSWORD_FILE: {file!r} holds no password",
+            f"POSTGRES_PASSWORD_FILE: {str(file)!r} holds no password",
             hint="Write the password into it, as text on one line.",
         )
     return password
@@ -426,8 +495,6 @@ def _parsed_url(url: str) -> dict[str, str]:
         parsed: dict[str, str] = psycopg2.extensions.parse_dsn(f"postgresql://{rest}")
     except (psycopg2.ProgrammingError, UnicodeDecodeError):
         raise problem from None  # its message quotes the URL, password included
-    if "," in parsed.get("host", "") or "," in parsed.get("port", ""):
-        raise problem
     for key, value in parsed.items():
         if key not in ("password", "sslpassword", "port"):
             _refuse_ends(value, f"MLOPS_DATABASE_URL: its {key}")

@@ -103,7 +103,7 @@ def test_the_example_of_the_page_registers_promotes_and_tags(
     client.create_model_version("churn", "s3://models/churn", run_id=run_id)
     page: dict[str, Any] = {}
     exec(example("docs/storing.md", "mlflow"), page)  # noqa: S102  (that is what is tested)
-    page["after_training"](run_id, {"metric_improvement": True})
+    page["after_training"](run_id, None, {"metric_improvement": True})
     page["after_rollback"](run_id)
     page["get_db_manager"]().close()
     assert status(client, run_id) == "production"

@@ -23,6 +23,7 @@ SELECT now() + (n - 400) * interval '1 day', 'drift', 'f' || n % 7, CASE WHEN n 
        CASE WHEN n % 2 = 0 THEN jsonb_build_object('n', n) END, 'model ' || n % 3
   FROM generate_series(1, 600) AS n;
 """
+OURS = ["model_name", "is_rollback", "decided_by"]  # the specification has no such columns
 UTC_TIMES = {"decision_timestamp", "created_at", "promoted_at", "timestamp"}
 
 
@@ -39,8 +40,8 @@ def contents(database: Database) -> dict[str, list[tuple[object, ...]]]:
     for table in TABLES:
         columns = database.query(
             "SELECT attname FROM pg_attribute WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped"
-            " AND attname <> 'model_name' ORDER BY attnum",
-            [table],
+            " AND attname <> ALL (%s) ORDER BY attnum",
+            [table, OURS],
         )
         listed = ", ".join(f"{name}::timestamp" if name in UTC_TIMES else name for (name,) in columns)
         found[table] = database.query(f"SELECT {listed} FROM {table} ORDER BY id")
@@ -51,9 +52,12 @@ def model_names(database: Database) -> set[str]:
     return {name for table in TABLES for (name,) in database.query(f"SELECT DISTINCT model_name FROM {table}")}
 
 
-def test_the_specification_s_columns_come_back_from_head_and_the_model_names_do_not(filled: Database) -> None:
+def test_the_specification_s_columns_come_back_from_head_and_ours_do_not(filled: Database) -> None:
+    told = "SELECT DISTINCT is_rollback, decided_by FROM retraining_decisions"
+    filled.query("UPDATE retraining_decisions SET is_rollback = true, decided_by = 'ada'")
     before, schema = contents(filled), filled.dump("--table=public.*")
     assert model_names(filled) == {"model 0", "model 1", "model 2"}
+    assert filled.query(told) == [(True, "ada")]
 
     commands.downgrade(filled.settings, BASELINE)
     assert contents(filled) == before
@@ -61,6 +65,7 @@ def test_the_specification_s_columns_come_back_from_head_and_the_model_names_do_
 
     assert contents(filled) == before
     assert model_names(filled) == {"default"}
+    assert filled.query(told) == [(False, None)]
     assert filled.dump("--table=public.*") == schema
 
 

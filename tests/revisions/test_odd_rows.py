@@ -42,7 +42,8 @@ def texts(database: Database) -> Texts:
     for table in TABLES:
         columns = database.query(
             "SELECT attname, atttypid = 'timestamptz'::regtype FROM pg_attribute"
-            " WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped AND attname <> 'model_name'",
+            " WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped"
+            " AND attname NOT IN ('model_name', 'is_rollback', 'decided_by')",
             [table],
         )
         names = [name for name, _ in columns]

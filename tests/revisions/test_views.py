@@ -586,6 +586,8 @@ decision_rows = st.lists(
             "reasoning": st.none() | st.just("why"),
             "created_at": times,
             "model_name": models,
+            "is_rollback": st.booleans(),
+            "decided_by": st.none() | st.just("ada"),
         }
     ),
     max_size=12,

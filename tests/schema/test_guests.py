@@ -668,7 +668,8 @@ def every_call(db: DatabaseManager) -> None:
     db.models.promote("run-1", gates={"minimum_coverage": True})
     db.models.promote("run-1", reasoning="again")
     db.models.promote("run-2")
-    assert db.models.rollback().mlflow_run_id == "run-1"
+    assert db.models.rollback(of="run-2").mlflow_run_id == "run-1"
+    db.models.reject("run-2", decided_at=NOON, decided_by="ada")
     db.models.archive("run-2")
     assert db.models.production() == db.models.get("run-1")
     assert len(db.models.list(model_name="default", status="production")) == 1
@@ -676,7 +677,8 @@ def every_call(db: DatabaseManager) -> None:
         db.decisions.record("reject", candidate="run-3", gates={"a": False}, decided_at=NOON, reasoning="no")
     db.decisions.record("pending", candidate=None)
     assert db.decisions.history("default", "reject", "run-3", NOON) != []
-    assert db.decisions.summary("default", NOON)["reject"].count == 2
+    assert db.decisions.summary("default", NOON)["reject"].count == 3
+    assert len(db.decisions.history(action="rollback")) == 2
     db.monitoring.log("drift", "psi", 0.1, metadata={"a": 1})
     db.monitoring.log_failure("drift", "psi", "no data")
     for _ in range(2):

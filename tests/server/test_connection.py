@@ -1,5 +1,6 @@
 """Connecting, and above all passwords: the test server may ask for none, so these tests bring a server that does."""
 
+import re
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -13,7 +14,14 @@ from alembic import command
 from alembic.util import CommandError
 from psycopg import sql
 
-from mlops_db.errors import AuthenticationFailedError, NotPermittedError, StatementFailedError
+from mlops_db import DatabaseManager
+from mlops_db.errors import (
+    AuthenticationFailedError,
+    ConnectionFailedError,
+    NotPermittedError,
+    ServerUnreachableError,
+    StatementFailedError,
+)
 from mlops_db.migration.commands import alembic_config
 from mlops_db.server.connection import connect
 from mlops_db.settings import Settings
@@ -146,6 +154,86 @@ def test_libpqs_password_variable_serves_where_no_password_is_given(
     assert done.returncode == 0, done.stderr
 
 
+# A password that changes
+
+
+def test_a_new_password_in_its_file_needs_no_restart(
+    superuser: psycopg.Connection[Any], account: dict[str, str], tmp_path: Path
+) -> None:
+    def change_to(password: str) -> None:
+        set_password(superuser, password)
+        file.write_text(f"{password}\n", encoding="utf-8")
+
+    file = tmp_path / "secret"
+    change_to("the first")
+    settings = Settings.from_environment(account | {"POSTGRES_PASSWORD_FILE": str(file)})
+    with DatabaseManager(settings) as db:
+        db.engine.connect().close()
+        change_to(SECRET)
+        superuser.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", (ROLE,))
+        db.engine.connect().close()
+        db.ping()
+        connect(settings).close()
+
+        for content in (None, b"", b"\xff"):
+            file.unlink() if content is None else file.write_bytes(content)
+            for call in (db.ping, lambda: connect(settings), lambda: db.wait_until_ready(0)):
+                with pytest.raises(ConnectionFailedError, match="POSTGRES_PASSWORD_FILE") as caught:
+                    call()
+                assert caught.value.retryable
+                assert SECRET not in f"{caught.value}{caught.value.hint}{settings!r}"
+        change_to("the third")
+        db.ping()
+
+
+# Several servers
+
+
+def elsewhere_first(account: dict[str, str], password: str, attributes: str = "read-write") -> dict[str, str]:
+    """Variables that name a server which is not there, and then the one that is."""
+    hosts = quote(f"/nonexistent,{account['POSTGRES_HOST']}")
+    ports = f"port=1,{account['POSTGRES_PORT']}"
+    query = f"host={hosts}&{ports}&target_session_attrs={attributes}"
+    return {"MLOPS_DATABASE_URL": f"postgresql://{ROLE}:{quote(password, safe='')}@/mlops?{query}"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arguments", COMMANDS)
+def test_every_command_goes_on_to_the_server_that_answers(
+    superuser: psycopg.Connection[Any], account: dict[str, str], tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    set_password(superuser, SECRET)
+    done = run_command(*arguments, environment=clean_environment(**elsewhere_first(account, SECRET)), cwd=tmp_path)
+    assert done.returncode == (1 if "status" in arguments else 0), done.stdout + done.stderr
+    assert "error:" not in done.stderr
+
+
+def test_servers_that_are_not_there_are_all_told(account: dict[str, str]) -> None:
+    nowhere = account | {"POSTGRES_HOST": "/nonexistent,127.0.0.1", "POSTGRES_PORT": "1,2"}
+    with pytest.raises(ServerUnreachableError) as caught:
+        connect(Settings.from_environment(nowhere))
+    target = f"{ROLE}@/nonexistent:1,127.0.0.1:2/mlops"
+    assert re.fullmatch(rf"no PostgreSQL answers at {target}: .*/nonexistent.*; .*127\.0\.0\.1.*", str(caught.value))
+
+
+def test_a_server_of_another_kind_is_told_as_that(superuser: psycopg.Connection[Any], account: dict[str, str]) -> None:
+    set_password(superuser, SECRET)
+    superuser.execute(f"ALTER ROLE {ROLE} SET default_transaction_read_only = on")
+    try:
+        with pytest.raises(ConnectionFailedError, match=r"target_session_attrs asks for: .*read-only") as caught:
+            connect(Settings.from_environment(elsewhere_first(account, SECRET)))
+        assert caught.value.retryable
+        connect(Settings.from_environment(elsewhere_first(account, SECRET, "any"))).close()
+    finally:
+        superuser.execute(f"ALTER ROLE {ROLE} RESET default_transaction_read_only")
+
+
+def test_a_wrong_password_ends_it_for_all_servers(superuser: psycopg.Connection[Any], account: dict[str, str]) -> None:
+    set_password(superuser, "right")
+    with pytest.raises(AuthenticationFailedError, match="password authentication failed"):
+        connect(Settings.from_environment(elsewhere_first(account, SECRET)))
+
+
 # What else libpq can be told
 
 
@@ -178,6 +266,7 @@ def test_a_parameter_that_libpq_refuses_is_told_in_its_words(empty: Database) ->
         {"PGTARGETSESSIONATTRS": "first"},
         {"PGSERVICE": "nowhere"},
         {"PGSSLMODE": "verify-full", "PGSSLROOTCERT": "system", "PGSSLMINPROTOCOLVERSION": "TLSv9"},
+        {"PGHOSTADDR": "127.0.0.1,::1"},
     ],
 )
 def test_what_libpq_cannot_use_is_not_told_as_a_server_that_is_away(variables: dict[str, str], empty: Database) -> None:

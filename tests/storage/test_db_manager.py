@@ -308,7 +308,7 @@ def test_defects_of_a_program_stay_what_they_are(db: DatabaseManager) -> None:
     with pytest.raises(sqlalchemy.exc.StatementError), db.connection() as connection:
         connection.execute(text("SELECT :missing"))
     with pytest.raises(IndexError):
-        db.execute_query("SELECT %s", ())
+        db.execute_query("SELECT %s, %s", (1,))
     assert db.execute_query("SELECT 1") == [(1,)]
 
 

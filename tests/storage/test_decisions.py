@@ -98,6 +98,20 @@ def test_a_decision_is_about_now_unless_said_otherwise(head: Database, decisions
     assert head.value("SELECT max(decision_timestamp) <= clock_timestamp() FROM retraining_decisions")
 
 
+def test_who_decided_is_the_sessions_login_unless_said_otherwise(head: Database, decisions: Decisions) -> None:
+    login = head.value("SELECT session_user")
+    first = decisions.record("reject", candidate="run", decided_at=NOON)
+    assert (first.decided_by, first.is_rollback) == (login, False)
+    assert decisions.record("reject", candidate="run", decided_at=NOON, decided_by="ada") == first
+    assert decisions.record("pending", candidate="run", decided_by="ada").decided_by == "ada"
+    assert head.query("SELECT decided_by FROM v_decision_history") == [("ada",), (login,)]
+
+
+def test_who_decided_before_that_was_recorded_is_not_known(head: Database, decisions: Decisions) -> None:
+    head.query("INSERT INTO retraining_decisions (action, decided_by) VALUES ('pending', NULL)")
+    assert decisions.history()[0].decided_by is None
+
+
 def test_the_callers_gates_are_stored_with_their_infinity_as_text(head: Database, decisions: Decisions) -> None:
     recorded = decisions.record("reject", candidate="run", gates=GATES)
     assert recorded.gates == GATES | {
@@ -197,8 +211,12 @@ def test_gates_that_contain_themselves_or_are_too_deep_are_refused(nowhere: Deci
         ("model_name", None),
         ("model_name", "x" * 256),
         ("decided_at", datetime(2026, 3, 1)),  # noqa: DTZ001  (what is refused)
-        ("decided_at", datetime.now(UTC) + timedelta(days=2)),
         ("decided_at", "2026-03-01"),
+        ("decided_by", ""),
+        ("decided_by", "\t"),
+        ("decided_by", "x" * 256),
+        ("decided_by", "a\0"),
+        ("decided_by", 7),
     ],
 )
 def test_what_cannot_be_recorded_is_refused_by_its_name(nowhere: Decisions, key: str, value: Any) -> None:
@@ -214,8 +232,9 @@ def test_the_longest_that_can_be_recorded(decisions: Decisions) -> None:
         OURS = "ours"
 
     name = "ä" * 255
-    recorded = decisions.record("reject", candidate=name, model_name=name, reasoning="x" * 100_000)
+    recorded = decisions.record("reject", candidate=name, model_name=name, reasoning="x" * 100_000, decided_by=name)
     assert (recorded.candidate, recorded.model_name, recorded.reasoning) == (name, name, "x" * 100_000)
+    assert recorded.decided_by == name
     assert decisions.record("reject", candidate=Run.OURS, reasoning="").candidate == "ours"
 
 

@@ -36,7 +36,8 @@ def test_a_jobs_role_can_make_every_call(jobs: Settings) -> None:
         for run in ("run-0", "run-1"):
             db.models.register(run, run)
             db.models.promote(run)
-        assert db.models.rollback().mlflow_run_id == "run-0"
+        assert db.models.rollback(of="run-1").mlflow_run_id == "run-0"
+        db.models.reject("run-1")
         db.models.archive("run-1")
         assert [version.mlflow_run_id for version in db.models.list()] == ["run-1", "run-0"]
         db.decisions.record("reject", candidate=None, decided_at=NOON)

@@ -156,13 +156,13 @@ def test_numbers_of_every_kind(value: object, stored: float | None) -> None:
 
 
 def test_moments_become_utc_and_microseconds() -> None:
-    assert moment(datetime(2026, 7, 1, 14, tzinfo=ZoneInfo("Europe/Berlin")), "since", ahead=True) == datetime(
+    assert moment(datetime(2026, 7, 1, 14, tzinfo=ZoneInfo("Europe/Berlin")), "since") == datetime(
         2026, 7, 1, 12, tzinfo=timezone.utc
     )
-    stored = moment(pd.Timestamp("2026-01-01T00:00:00.123456789", tz="UTC"), "timestamp", ahead=False)
+    stored = moment(pd.Timestamp("2026-01-01T00:00:00.123456789", tz="UTC"), "timestamp")
     assert type(stored) is datetime
     assert stored == datetime(2026, 1, 1, microsecond=123456, tzinfo=timezone.utc)
-    assert moment(NOW + timedelta(hours=23), "timestamp", ahead=False)
+    assert moment(NOW + timedelta(hours=23), "timestamp")
 
 
 def test_a_moment_is_remembered_no_longer_than_its_row() -> None:

@@ -18,7 +18,8 @@ MODEL, MOMENT = "mlops_db.model default", f"mlops_db.replace {NOON.isoformat()}"
 # Each call that takes turns, and for what.
 CALLS: dict[str, tuple[str, Callable[[DatabaseManager], object]]] = {
     "promote": (MODEL, lambda db: db.models.promote("run-2")),
-    "rollback": (MODEL, lambda db: db.models.rollback()),
+    "rollback": (MODEL, lambda db: db.models.rollback(yes=True)),
+    "reject": (MODEL, lambda db: db.models.reject("run-2")),
     "archive": (MODEL, lambda db: db.models.archive("run-2")),
     "record": (MODEL, lambda db: db.decisions.record("reject", candidate=None, decided_at=NOON)),
     "log_many": (MOMENT, lambda db: db.monitoring.log_many(ROWS, replace=NOON)),
@@ -84,6 +85,15 @@ def test_a_shorter_patience_of_the_session_stays(filled: Database) -> None:
         DatabaseManager(impatient) as db,
         another_session(filled, "a guest", held(MODEL)),
         pytest.raises(ContentionError, match=r"after 0\.1 s"),
+    ):
+        db.models.promote("run-2")
+
+
+def test_what_other_locks_are_waited_for_is_not_for_turns(filled: Database) -> None:
+    with (
+        DatabaseManager(replace(filled.settings, lock_wait=300, pool_lock_timeout=100)) as db,
+        another_session(filled, "a guest", held(MODEL)),
+        pytest.raises(ContentionError, match=r"after 0\.3 s"),
     ):
         db.models.promote("run-2")
 

@@ -70,12 +70,15 @@ def register_run(  # noqa: PLR0913  (all but the first two have a default that f
     return registered
 
 
-def promote_run(
+def promote_run(  # noqa: PLR0913  (what `db.models.promote` takes)
     db: DatabaseManager,
     run_id: str,
     *,
+    instead_of: str | None = None,
+    even_rolled_back: bool = False,
     gates: Mapping[str, Any] | None = None,
     reasoning: str | None = None,
+    decided_by: str | None = None,
     client: MlflowClient | None = None,
 ) -> ModelVersion:
     """Promote a registered version as `db.models.promote` does, and tag its run and that of the version before it.
@@ -83,19 +86,30 @@ def promote_run(
     Args:
         db: where the version is registered.
         run_id: its run.
-        gates: as for `db.models.promote`.
-        reasoning: as for `db.models.promote`.
+        instead_of: as for `db.models.promote`, as those that follow.
+        even_rolled_back: as above.
+        gates: as above.
+        reasoning: as above.
+        decided_by: as above.
         client: as for `register_run`.
 
     Raises:
         AdapterError: it is promoted, but MLflow refused a tag: `tag_run` makes up for it.
         MissingExtraError: MLflow is not installed.
         UnknownModelVersionError: the run is not registered.
+        TransitionError: it was rolled back, or another version than `instead_of` is in production.
     """
     client = client or _client()
     candidate = db.models.get(run_id)
     before = candidate and db.models.production(candidate.model_name)
-    promoted = db.models.promote(run_id, gates=gates, reasoning=reasoning)
+    promoted = db.models.promote(
+        run_id,
+        instead_of=instead_of,
+        even_rolled_back=even_rolled_back,
+        gates=gates,
+        reasoning=reasoning,
+        decided_by=decided_by,
+    )
     _tag(client, promoted)
     if before and before.mlflow_run_id != run_id and (archived := db.models.get(before.mlflow_run_id)):
         with suppress(RunNotFoundError):  # old runs are deleted at some time, and their tags with them

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from psycopg2.extensions import make_dsn
 
 from mlops_db.errors import MissingExtraError
-from mlops_db.server.connection import located
+from mlops_db.server.connection import current_password, located
 from mlops_db.server.embedded import client_program
 from mlops_db.server.pins import given_options, startup_options
 from mlops_db.settings import Settings
@@ -30,6 +30,7 @@ def run(arguments: Sequence[str]) -> int:
 
     Raises:
         MissingExtraError: there is no psql.
+        ConnectionFailedError: the password's file cannot be read.
     """
     where = located(Settings.from_environment())
     # Other users see a process's arguments; without the password of the key, psql asks for it.
@@ -38,13 +39,13 @@ def run(arguments: Sequence[str]) -> int:
         role = startup_options({"role": where.owner_role})
         parameters["options"] = f"{given_options(where.parameters)} {role}".strip()
     parameters |= {"host": where.host, "port": where.port, "user": where.user, "dbname": where.database}
-    password = {} if where.password is None else {"PGPASSWORD": where.password}
+    password = current_password(where)
     # Control-C is for psql, which ends the statement and goes on.
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         done = subprocess.run(  # noqa: S603  (psql, with the arguments of its user)
             [_program(), f"--dbname={make_dsn(**parameters)}", *arguments],
-            env=os.environ | password,
+            env=os.environ | ({} if password is None else {"PGPASSWORD": password}),
             check=False,
         )
     finally:

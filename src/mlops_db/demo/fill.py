@@ -97,6 +97,9 @@ def _write(db: DatabaseManager, event: Candidate | Rollback, *, since: datetime)
     if event.action == "promote":
         db.models.promote(event.run_id, gates=event.gates, reasoning=event.reasoning)
         return
+    if event.action == "reject":
+        db.models.reject(event.run_id, gates=event.gates, reasoning=event.reasoning, decided_at=event.at)
+        return
     db.decisions.record(
         event.action,
         candidate=event.run_id,
@@ -105,8 +108,6 @@ def _write(db: DatabaseManager, event: Candidate | Rollback, *, since: datetime)
         model_name=event.model_name,
         decided_at=event.at,
     )
-    if event.action == "reject":
-        db.models.archive(event.run_id)
 
 
 def _move(db: DatabaseManager, moment: datetime, *, since: datetime) -> None:

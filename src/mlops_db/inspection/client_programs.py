@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from psycopg2.extensions import make_dsn
 
 from mlops_db.errors import StatementFailedError
-from mlops_db.server.connection import located
+from mlops_db.server.connection import current_password, located
 from mlops_db.server.embedded import client_program
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def _client(
         input=script,
         env={
             **os.environ,
-            "PGPASSWORD": where.password or "",
+            "PGPASSWORD": current_password(where) or "",
             "PGCLIENTENCODING": "UTF8",
             "PGOPTIONS": "-c client_min_messages=warning",
         },

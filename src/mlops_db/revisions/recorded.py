@@ -4,7 +4,13 @@ from collections.abc import Sequence
 
 from psycopg2.extensions import cursor as Cursor  # noqa: N812  (psycopg2 names its classes like functions)
 
-from mlops_db.errors import BehindHeadError, RecordedRevisionError, UnknownRevisionError, alembic
+from mlops_db.errors import (
+    BehindHeadError,
+    RecordedRevisionError,
+    UnknownRevisionError,
+    UnmanagedDatabaseError,
+    alembic,
+)
 from mlops_db.revisions.graph import Graph, package_graph
 from mlops_db.revisions.remains import refuse_remains
 from mlops_db.revisions.tables import VERSION_TABLE, reading_fault, refuse_to_read
@@ -51,18 +57,28 @@ def recorded_heads(cursor: Cursor, target: str) -> tuple[str, ...]:
         RefusedError: alembic_version is not to be read.
     """
     graph = package_graph()
-    recorded: tuple[str, ...] = ()
+    recorded = _rows(cursor, target)
+    if not recorded:
+        try:
+            refuse_remains(cursor, graph, target)
+        except (UnmanagedDatabaseError, RecordedRevisionError):
+            # The first run may have committed between the two questions.
+            recorded = _rows(cursor, target)
+            if not recorded:
+                raise
+    refuse_unknown_rows(recorded, graph, target)
+    refuse_overlapping_rows(recorded, graph, target)
+    return recorded
+
+
+def _rows(cursor: Cursor, target: str) -> tuple[str, ...]:
     cursor.execute(reading_fault(VERSION_TABLE))
     for (fault,) in cursor.fetchall():
         if fault:
             refuse_to_read(VERSION_TABLE, fault, target)
         cursor.execute(f"SELECT version_num FROM {VERSION_TABLE} ORDER BY version_num")
-        recorded = tuple(revision for (revision,) in cursor.fetchall())
-    refuse_unknown_rows(recorded, graph, target)
-    refuse_overlapping_rows(recorded, graph, target)
-    if not recorded:
-        refuse_remains(cursor, graph, target)
-    return recorded
+        return tuple(revision for (revision,) in cursor.fetchall())
+    return ()
 
 
 def recorded_revision(cursor: Cursor, target: str) -> str | None:

@@ -1,6 +1,6 @@
 """Table retraining_decisions: why each retraining candidate was promoted, rejected or left pending."""
 
-from sqlalchemy import CheckConstraint, Column, Index, Integer, String, Table, Text, text
+from sqlalchemy import Boolean, CheckConstraint, Column, Index, Integer, String, Table, Text, text
 from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
 
 from mlops_db.schema.base import metadata, of_years
@@ -41,6 +41,19 @@ retraining_decisions = Table(
         nullable=False,
         server_default="default",
         comment="The model that it is about.",
+    ),
+    Column(
+        "is_rollback",
+        Boolean,
+        nullable=False,
+        server_default=text("false"),
+        comment="Whether a rollback made it: it rejects the version that goes, and promotes the one that comes back.",
+    ),
+    Column(
+        "decided_by",
+        String(255),
+        server_default=text("SESSION_USER"),
+        comment="Who decided: the session's login unless another was named; NULL before revision 0010.",
     ),
     CheckConstraint("action::text IN ('promote', 'reject', 'pending')", name="action"),
     CheckConstraint("jsonb_typeof(gate_results) = 'object'", name="gate_results"),

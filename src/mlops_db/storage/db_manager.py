@@ -5,24 +5,30 @@ SQLAlchemy and psycopg2 are loaded by the first call that needs a connection, no
 
 from __future__ import annotations
 
+import math
 import os
+import sys
 import threading
 import time
 import weakref
+from contextlib import suppress
+from decimal import Decimal
 from functools import cached_property
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from mlops_db.errors import (
     AuthenticationFailedError,
     BehindHeadError,
     ConnectionFailedError,
+    InvalidValueError,
     ManagerClosedError,
     MlopsDbError,
 )
 from mlops_db.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping
     from contextlib import AbstractContextManager
     from types import TracebackType
 
@@ -37,8 +43,8 @@ if TYPE_CHECKING:
     from mlops_db.storage.pool import ConnectionPool
 
 POLL_S = 0.25
-CONNECT_TIMEOUT_S = 10
-LEAST_CONNECT_TIMEOUT_S = 2  # libpq takes 1 for 2
+LEAST_PROBE_S, MOST_PROBE_S = 2.0, 10.0
+MAX_PING_S = 86_400.0
 
 
 class DatabaseManager:
@@ -140,35 +146,59 @@ class DatabaseManager:
     def get_connection(self) -> AbstractContextManager[psycopg2.extensions.connection]:
         """Lend a psycopg2 connection for one transaction.
 
-        What psycopg2 keeps for the session (autocommit, isolation level, read-only) is taken back at the end. Say SET
-        LOCAL instead of SET: a plain SET stays with the pooled connection.
+        It goes back as it was when it was opened, as those of `connection()`, `session()`, `cursor()`, `engine` and
+        `execute_query()` do. What psycopg2 keeps of it (autocommit, isolation level, cursor_factory, types, encoding)
+        is set back, and the session is told DISCARD ALL, which ends settings, roles, temporary tables, LISTEN, session
+        locks and prepared statements, and costs a round trip. One that cannot be set back, such as within a transaction
+        in two phases, is closed instead.
+
+        Behind a transaction pooler the session is not ours, and only psycopg2's side is set back; a plain SET there
+        meets whoever gets the session next. Say SET LOCAL.
         """
         return self._opened().driver_connection()
 
     def execute_query(
-        self, sql: str, params: Sequence[Any] | Mapping[str, Any] | None = None
+        self, sql: str, params: Iterable[Any] | Mapping[str, Any] | None = None
     ) -> list[tuple[Any, ...]] | int:
         """Run one statement in a transaction of its own.
 
         Args:
             sql: the statement, with %s (or %(name)s) where a parameter goes; a literal % is %% if there are parameters.
-            params: the parameters.
+            params: the parameters; an empty sequence or mapping is none. NumPy's scalars, and others that have an
+                `item()`, count as the Python values that they hold, also within lists, tuples and dicts.
 
         Returns:
-            The rows of a statement that has a result set, else how many rows it changed.
-        """
-        with self.cursor() as cursor:
-            cursor.execute(sql, params)
-            return cursor.rowcount if cursor.description is None else cursor.fetchall()
-
-    def ping(self) -> None:
-        """Ask the server for an answer, whatever revision the database is at.
+            The rows of a statement that has a result set, else how many rows it changed: 0 for one that counts none,
+            such as TRUNCATE, CREATE TABLE or SET.
 
         Raises:
-            ConnectionFailedError: there is none.
+            InvalidValueError: `params` is text or has no order, or a parameter is NA, NaT or masked (NULL is None); it
+                names which, as `params[0]` or `params.name`. Nothing was sent.
         """
-        with self._opened().driver_connection(check_schema=False) as connection, connection.cursor() as cursor:
-            cursor.execute("SELECT 1")
+        from mlops_db.storage.parameters import python_parameters  # noqa: PLC0415  (only needed here)
+
+        parameters = python_parameters(params)
+        with self.cursor() as cursor:
+            cursor.execute(sql, parameters)
+            return max(cursor.rowcount, 0) if cursor.description is None else cursor.fetchall()
+
+    def ping(self, timeout: float = 5.0) -> None:
+        """Ask the server for an answer, whatever revision the database is at.
+
+        It asks on a connection of its own: an exhausted pool does not hold it up, and neither does a frozen server.
+
+        Args:
+            timeout: how many seconds it may take in all; above 0.
+
+        Raises:
+            NoAnswerError: the server gave no answer within `timeout`.
+            ConnectionFailedError: there is none for another reason; subclasses say which.
+            InvalidValueError: `timeout` is no such number.
+        """
+        from mlops_db.storage.pool import probe  # noqa: PLC0415  (loads SQLAlchemy)
+
+        self._opened()
+        probe(self.settings, timeout=_seconds(timeout, least=sys.float_info.min, most=MAX_PING_S), check_schema=False)
 
     def wait_until_ready(self, timeout: float = 60.0) -> None:
         """Wait until the server answers, the database exists, and it is at this code's revision.
@@ -177,13 +207,15 @@ class DatabaseManager:
         database do not mend themselves: they are raised at once.
 
         Args:
-            timeout: seconds.
+            timeout: seconds; 0 to look once, infinity to wait for ever. A server that is frozen is given two seconds
+                at least.
 
         Raises:
             ConnectionFailedError: after `timeout`, there still is no server or no database.
             BehindHeadError: after `timeout`, the migration still has not run.
+            InvalidValueError: `timeout` is no such number.
         """
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + _seconds(timeout, least=0, most=math.inf)
         while (failure := self._probe(deadline - time.monotonic())) is not None:
             if time.monotonic() + POLL_S > deadline:
                 raise failure
@@ -226,7 +258,7 @@ class DatabaseManager:
 
         pool = self._opened()
         try:
-            probe(self.settings, connect_timeout=int(min(CONNECT_TIMEOUT_S, max(LEAST_CONNECT_TIMEOUT_S, left_s))))
+            probe(self.settings, timeout=min(MOST_PROBE_S, max(LEAST_PROBE_S, left_s)), check_schema=True)
         except AuthenticationFailedError:
             raise
         except (ConnectionFailedError, BehindHeadError) as failure:
@@ -240,6 +272,27 @@ class DatabaseManager:
             self._schema_is_known = self._pool.schema_is_known
         self._pool = None
         self._opening = threading.Lock()
+
+
+def _seconds(timeout: Any, *, least: float, most: float) -> float:
+    """The argument `timeout` of a call.
+
+    Raises:
+        InvalidValueError: it is no number from `least` to `most`.
+    """
+    from mlops_db.storage.values import excerpt  # noqa: PLC0415  (of use here alone)
+
+    seconds = math.nan
+    if isinstance(timeout, Real | Decimal) and not isinstance(timeout, bool):
+        with suppress(OverflowError, ValueError):
+            seconds = float(timeout)
+    if not least <= seconds <= most:
+        raise InvalidValueError(
+            "timeout",
+            f"{excerpt(timeout)} is not how many seconds to wait",
+            hint=f"Give a number of seconds, {'above' if least else 'from'} 0 to {most:g}.",
+        )
+    return seconds
 
 
 _managers: weakref.WeakSet[DatabaseManager] = weakref.WeakSet()

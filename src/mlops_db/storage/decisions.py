@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 Action = Literal["promote", "reject", "pending"]
 ACTIONS: tuple[Action, ...] = get_args(Action)
+# What `history` can be asked for, too: no action of its own, but why there was one.
+ROLLBACK = "rollback"
+MAX_DECIDED_BY = 255  # the column's length, in characters
 
 
 @dataclass(frozen=True)
@@ -26,21 +29,25 @@ class Decision:
         id: counts the decisions; of two at the same moment the greater one is the later.
         model_name: the model that it is about.
         action: promote, reject or pending.
+        is_rollback: whether a rollback made it: it rejects the version that goes, and promotes the one that comes back.
         candidate: the candidate's MLflow run, registered or not; None if it is about no candidate.
         gates: the results of the gates as they were stored; None if none ran.
         reasoning: why, in words.
         decided_at: when it was decided, in UTC.
         created_at: when it was recorded, in UTC.
+        decided_by: who decided; None if it was recorded before that was.
     """
 
     id: int
     model_name: str
     action: Action
+    is_rollback: bool
     candidate: str | None
     gates: dict[str, Any] | None
     reasoning: str | None
     decided_at: datetime
     created_at: datetime
+    decided_by: str | None
 
 
 @dataclass(frozen=True)
@@ -67,6 +74,7 @@ class CheckedDecision:
     candidate: str | None
     gates: str | None
     reasoning: str | None
+    decided_by: str | None
 
 
 class Decisions:
@@ -88,8 +96,11 @@ class Decisions:
         reasoning: str | None = None,
         model_name: str = values.DEFAULT_MODEL,
         decided_at: datetime | None = None,
+        decided_by: str | None = None,
     ) -> Decision:
-        """Record a decision, whatever it was: rejected candidates, too. It does not promote: that is `models.promote`.
+        """Record a decision, whatever it was, about whatever candidate. It changes no version's stage.
+
+        `models.promote` and `models.reject` change it, and record the decision in the same transaction.
 
         A job that may run twice passes `decided_at`, such as its logical date: of one model, one candidate and one
         moment there is one decision, and recording the same again returns the one that is there.
@@ -103,24 +114,38 @@ class Decisions:
                 counts as unknown in v_decision_history.
             reasoning: why, in words.
             model_name: the model that it is about, 1 to 255 characters.
-            decided_at: when it was decided, aware, and at most a day ahead; by default now, by the server's clock.
+            decided_at: when it was decided, aware, and at most a day ahead of the server's clock; by default now, by
+                that clock.
+            decided_by: who decided, 1 to 255 characters; by default the login of the session (`session_user`). Of a
+                decision that is recorded already it changes nothing.
 
         Raises:
-            InvalidValueError: an argument cannot be stored; it names which, or the path in `gates`. Nothing was sent.
+            InvalidValueError: an argument cannot be stored; it names which, or the path in `gates`. Nothing is stored.
             DecisionConflictError: another decision of that model, candidate and moment is recorded already.
         """
-        checked = checked_decision(action, candidate, gates, reasoning, model_name)
-        moment = None if decided_at is None else values.moment(decided_at, "decided_at", ahead=False)
+        checked = checked_decision(
+            action,
+            candidate=candidate,
+            gates=gates,
+            reasoning=reasoning,
+            model_name=model_name,
+            decided_by=decided_by,
+        )
+        moment = None if decided_at is None else values.moment(decided_at, "decided_at")
         with self._manager.safe_cursor() as cursor:
             if moment is None:
                 return insert_decision(cursor, checked, None)
             lock_model(cursor, checked.model_name, self._manager.settings.lock_wait)
-            return _recorded_before(cursor, checked, moment) or insert_decision(cursor, checked, moment)
+            if recorded := recorded_before(cursor, checked, moment):
+                return recorded
+            decision = insert_decision(cursor, checked, moment)
+            values.require_not_ahead(moment, decision.created_at, "decided_at")
+            return decision
 
     def history(
         self,
         model_name: str | None = None,
-        action: Action | None = None,
+        action: Action | Literal["rollback"] | None = None,
         candidate: str | None = None,
         since: datetime | None = None,
         limit: int | None = 100,
@@ -129,7 +154,7 @@ class Decisions:
 
         Args:
             model_name: only those about this model.
-            action: only those of this action.
+            action: only those of this action; `rollback` for those that a rollback made, of which there are two each.
             candidate: only those about this candidate.
             since: only those decided at this moment, aware, or later.
             limit: how many at most; None for all.
@@ -168,8 +193,14 @@ class Decisions:
         return {action: ActionSummary(action, *found.get(action, (0, None))) for action in ACTIONS}
 
 
-def checked_decision(
-    action: str, candidate: object, gates: object, reasoning: object, model_name: object
+def checked_decision(  # noqa: PLR0913  (a decision has that many columns)
+    action: str,
+    *,
+    candidate: object,
+    gates: object = None,
+    reasoning: object,
+    model_name: object = values.DEFAULT_MODEL,
+    decided_by: object,
 ) -> CheckedDecision:
     """Check the arguments of a decision.
 
@@ -182,6 +213,7 @@ def checked_decision(
         candidate=None if candidate is None else values.run_id(candidate, "candidate"),
         gates=checked_gates(gates),
         reasoning=None if reasoning is None else values.text(reasoning, "reasoning"),
+        decided_by=None if decided_by is None else values.text(decided_by, "decided_by", most=MAX_DECIDED_BY),
     )
 
 
@@ -196,9 +228,11 @@ def lock_model(cursor: SafeCursor, model_name: str, wait_ms: int) -> None:
     take_turn(cursor, f"mlops_db.model {model_name}", f"model {model_name!r}", wait_ms)
 
 
-def insert_decision(cursor: SafeCursor, decision: CheckedDecision, decided_at: datetime | None) -> Decision:
+def insert_decision(
+    cursor: SafeCursor, decision: CheckedDecision, decided_at: datetime | None, *, is_rollback: bool = False
+) -> Decision:
     """Record the decision; `decided_at` None is now, by the server's clock."""
-    cursor.execute(_INSERT, {**vars(decision), "decided_at": decided_at})
+    cursor.execute(_INSERT, {**vars(decision), "decided_at": decided_at, "is_rollback": is_rollback})
     return _decision(cursor.fetchone())
 
 
@@ -208,7 +242,7 @@ def is_recorded_since(cursor: SafeCursor, decision: CheckedDecision, since: date
     return cursor.fetchone() is not None
 
 
-def _recorded_before(cursor: SafeCursor, decision: CheckedDecision, moment: datetime) -> Decision | None:
+def recorded_before(cursor: SafeCursor, decision: CheckedDecision, moment: datetime) -> Decision | None:
     """The same decision of the same moment, if there is one.
 
     Raises:
@@ -243,14 +277,14 @@ def _asked(
         conditions.append("model_name = %(model_name)s")
         parameters["model_name"] = values.name_of_model(model_name)
     if action is not None:
-        conditions.append("action = %(action)s")
-        parameters["action"] = values.choice(action, "action", ACTIONS)
+        parameters["action"] = values.choice(action, "action", (*ACTIONS, ROLLBACK))
+        conditions.append("is_rollback" if parameters["action"] == ROLLBACK else "action = %(action)s")
     if candidate is not None:
         conditions.append("candidate_mlflow_run_id = %(candidate)s")
         parameters["candidate"] = values.run_id(candidate, "candidate")
     if since is not None:
         conditions.append("decision_timestamp >= %(since)s")
-        parameters["since"] = values.moment(since, "since", ahead=True)
+        parameters["since"] = values.moment(since, "since")
     return " AND ".join(conditions) or "true", parameters
 
 
@@ -263,9 +297,10 @@ _COLUMNS = ", ".join(_NAMES.get(field.name, field.name) for field in fields(Deci
 # The clock, not the transaction's beginning, from which on it may have waited for the lock.
 _INSERT = f"""
 INSERT INTO public.retraining_decisions
-       (model_name, action, candidate_mlflow_run_id, gate_results, reasoning, decision_timestamp)
-VALUES (%(model_name)s, %(action)s, %(candidate)s, %(gates)s, %(reasoning)s,
-        coalesce(%(decided_at)s, clock_timestamp()))
+       (model_name, action, is_rollback, candidate_mlflow_run_id, gate_results, reasoning, decision_timestamp,
+        decided_by)
+VALUES (%(model_name)s, %(action)s, %(is_rollback)s, %(candidate)s, %(gates)s, %(reasoning)s,
+        coalesce(%(decided_at)s, clock_timestamp()), coalesce(%(decided_by)s::text, session_user))
 RETURNING {_COLUMNS}
 """
 _SAME_GATES = "gate_results IS NOT DISTINCT FROM %(gates)s::jsonb"

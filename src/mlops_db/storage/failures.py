@@ -12,6 +12,7 @@ from mlops_db.errors import (
 )
 from mlops_db.server.connection import explained_statement_failure, first_line, quoted
 from mlops_db.settings import Settings
+from mlops_db.storage.owned_connection import OwnedConnection
 
 # Manual, appendix A. Classes of what only another program can cause; the exceptions are a user's to mend.
 _PROGRAMMING = ("0A", "25", "26", "34", "3B", "42")
@@ -22,8 +23,19 @@ _CANCELED = "57014"
 _NO_PRIVILEGE = "42501"
 
 
+def is_failure_of(connection: OwnedConnection, error: BaseException) -> bool:
+    """Whether it is this connection that failed, and not another that is used beside it, of whatever database."""
+    cause = error.orig if isinstance(error, StatementError) else error
+    if isinstance(cause, psycopg2.Error) and cause.cursor is not None:
+        return cause.cursor.connection is connection
+    if any(cause is failure for failure in connection.failures):
+        return True
+    # psycopg2 names no cursor if BEGIN failed, or if what is used is closed; SQLAlchemy likewise.
+    return connection.closed > 1 and isinstance(cause, psycopg2.Error | SQLAlchemyError)
+
+
 def failure_of(
-    error: BaseException, *, broken: bool, committed: bool | None, settings: Settings
+    error: BaseException, *, broken: bool, committed: bool | None, settings: Settings, partly: bool = False
 ) -> MlopsDbError | None:
     """What to raise instead of `error`; None if it is not ours to tell: a defect of a program, or not the database's.
 
@@ -32,6 +44,7 @@ def failure_of(
         broken: whether the connection is gone.
         committed: what is known about the transaction, as in `ConnectionLostError`.
         settings: where the database is.
+        partly: whether something that was committed before may be stored.
     """
     cause = error.orig if isinstance(error, StatementError) else error
     if isinstance(cause, MlopsDbError):  # raised by the connection, within a statement of SQLAlchemy's
@@ -46,16 +59,16 @@ def failure_of(
         return _lost(first_line(cause.pgerror or str(cause)), settings, committed=committed)
     if code is None or (code.startswith(_PROGRAMMING) and code not in _NOT_PROGRAMMING):
         return None
-    return _refused(cause, code, settings)
+    return _refused(cause, code, settings, partly=partly)
 
 
-def _refused(error: psycopg2.Error, code: str, settings: Settings) -> MlopsDbError:
+def _refused(error: psycopg2.Error, code: str, settings: Settings, *, partly: bool) -> MlopsDbError:
     told = explained_statement_failure(error, settings)
     if code == _CANCELED:
         return StatementTimeoutError(
             str(told),
-            hint="statement_timeout is the role's, the database's or the URL's (options): raise it, or ask for less. "
-            "Somebody may also have cancelled it.",
+            hint="The limit is MLOPS_POOL_STATEMENT_TIMEOUT, or a shorter statement_timeout of the role's, the "
+            "database's or the URL's (options): raise it, or ask for less. Somebody may also have cancelled it.",
         )
     if code == _NO_PRIVILEGE and "row-level security" not in str(told):
         return NotPermittedError(
@@ -64,7 +77,14 @@ def _refused(error: psycopg2.Error, code: str, settings: Settings) -> MlopsDbErr
             'docs/operating.md, "Roles and ownership"; MLOPS_OWNER_ROLE is not for them.',
         )
     if code in _CONTENTION:
-        return ContentionError(str(told), hint="Others use the same rows at the moment: nothing was stored, try again.")
+        contention = ContentionError(
+            str(told),
+            hint="Others use the same rows at the moment; a part of the block may be stored: look before you repeat it."
+            if partly
+            else "Others use the same rows at the moment: nothing was stored, try again.",
+        )
+        contention.retryable = not partly
+        return contention
     return told
 
 

@@ -1,11 +1,10 @@
 """The results of gates as the evaluation has them, and as JSON that can be stored."""
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 from mlops_db.errors import InvalidValueError
-from mlops_db.storage.json_values import MAX_DEPTH, checked_json, inner_path
+from mlops_db.storage.json_values import Path, checked_json, members, string, told
 
 # Under this key a gate's object lists those of its fields that are no JSON numbers, and are stored as text instead.
 STORED_AS_TEXT = "stored_as_text"
@@ -26,38 +25,25 @@ def checked_gates(gates: object) -> str | None:
         raise InvalidValueError(
             "gates", f"{type(gates).__name__} is no mapping", hint="Give a dict with a key for each gate that ran."
         )
-    return checked_json({name: _finite_gate(name, gate) for name, gate in gates.items()}, "gates")
+    parts = []
+    for name, gate in members(gates, ("gates",)):
+        path = ("gates", name)
+        parts.append(f"{string(name, path)}:{_gate(gate, path)}")
+    return f"{{{','.join(parts)}}}"
 
 
-def _finite_gate(name: object, gate: Any) -> Any:
+def _gate(gate: Any, path: Path) -> str:
     if not isinstance(gate, Mapping):
-        return gate
+        return checked_json(gate, *path)
     replaced: list[str] = []
-    finite = _finite(gate, "", replaced, 0)
+    stored = checked_json(gate, *path, not_finite=replaced)
     if not replaced:
-        return gate
+        return stored
+    fields = [field.removeprefix(f"{told(path)}.") for field in replaced]
     if STORED_AS_TEXT in gate:
         raise InvalidValueError(
-            inner_path(inner_path("gates", str(name)), STORED_AS_TEXT),
-            f"is where {', '.join(replaced)} would be listed, which is no JSON number",
+            told((*path, STORED_AS_TEXT)),
+            f"is where {', '.join(fields)} would be listed, which is no JSON number",
             hint="Rename that field, or give finite numbers.",
         )
-    return {**finite, STORED_AS_TEXT: replaced}
-
-
-def _finite(value: Any, path: str, replaced: list[str], depth: int) -> Any:
-    """Put text in the place of inf and NaN, and add their paths to `replaced`."""
-    if depth > MAX_DEPTH:
-        return value  # which is refused when it is written
-    if isinstance(value, Mapping):
-        return {
-            key: _finite(item, inner_path(path, str(key)).removeprefix("."), replaced, depth + 1)
-            for key, item in value.items()
-        }
-    if isinstance(value, list | tuple):
-        return [_finite(item, f"{path}[{place}]", replaced, depth + 1) for place, item in enumerate(value)]
-    number = value.item() if hasattr(value, "dtype") and getattr(value, "ndim", 0) == 0 else value
-    if not isinstance(number, float) or math.isfinite(number):
-        return value
-    replaced.append(path)
-    return "NaN" if math.isnan(number) else "Infinity" if number > 0 else "-Infinity"
+    return f'{stored[:-1]},"{STORED_AS_TEXT}":{checked_json(fields, *path)}}}'

@@ -8,7 +8,16 @@ from typing import Any
 from mlops_db.errors import InvalidMetricError, InvalidValueError
 from mlops_db.storage.json_values import checked_json
 from mlops_db.storage.metric_rows import KEYS, MAX_CHARACTERS, ROW_HINT, TIMESTAMP_HINT, VALUE_HINT, checked_keys
-from mlops_db.storage.values import DEFAULT_MODEL, MAX_AHEAD, MAX_EXCERPT, excerpt, moment, number, text
+from mlops_db.storage.values import (
+    DEFAULT_MODEL,
+    MAX_AHEAD,
+    MAX_EXCERPT,
+    excerpt,
+    moment,
+    number,
+    require_not_ahead,
+    text,
+)
 
 # The names come first: they repeat, so that their checks and their encoding are remembered together.
 COPY = (
@@ -58,7 +67,7 @@ class MetricCopy:
 
         Args:
             rows: mappings, or what is refused as none.
-            at: the timestamp, in UTC, of rows that have none.
+            at: the timestamp, in UTC, of rows that have none: the time by the server's clock, or what is replaced.
             only_at: refuse any other timestamp.
             skip: leave out a row that is refused; else it ends the stream with InvalidMetricError.
         """
@@ -71,7 +80,7 @@ class MetricCopy:
         self._only_at = only_at
         self._skip = skip
         self._prefixes: dict[object, str] = {}
-        self._latest = datetime.now(timezone.utc) + MAX_AHEAD
+        self._latest = at + MAX_AHEAD
         self._last_timestamp: object = None
         self._last_moment = at
         self._last_text = at.isoformat()
@@ -125,7 +134,7 @@ class MetricCopy:
         names = (get("metric_type"), get("metric_name"), get("model_name", DEFAULT_MODEL))
         try:
             prefix = self._prefixes[names]
-        except (KeyError, TypeError):  # seen for the first time; or one is a list, say, which is nothing to look up
+        except Exception:  # noqa: BLE001  (seen for the first time; or nothing to look up, such as a list)
             checked_keys(row)
             prefix = self._prefix(*names)  # after all else, because it notes what is replaced
         return f"{prefix}{when}\t{measured}\t{details}\n"
@@ -142,12 +151,12 @@ class MetricCopy:
         return prefix
 
     def _timestamp(self, timestamp: object) -> str:
-        if type(timestamp) is datetime and timestamp.tzinfo is timezone.utc and timestamp <= self._latest:
+        if type(timestamp) is datetime and timestamp.tzinfo is timezone.utc:
             when = timestamp
         elif timestamp is None:
             when = self._at
         else:
-            when = moment(timestamp, "timestamp", ahead=False, hint=TIMESTAMP_HINT)
+            when = moment(timestamp, "timestamp", hint=TIMESTAMP_HINT)
         if when != self._last_moment:
             if self._only_at:
                 raise InvalidValueError(
@@ -155,6 +164,8 @@ class MetricCopy:
                     f"{timestamp} is not the moment that is replaced, {self._at}",
                     hint="With replace= leave the timestamps out, or give each row the same one.",
                 )
+            if when > self._latest:
+                require_not_ahead(when, self._at, "timestamp", hint=TIMESTAMP_HINT)
             self._last_moment, self._last_text = when, when.isoformat()
         self._last_timestamp = timestamp
         return self._last_text

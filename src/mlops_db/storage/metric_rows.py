@@ -8,9 +8,13 @@ from mlops_db.storage.values import excerpt, number
 
 REQUIRED_KEYS = ("metric_type", "metric_name", "metric_value")
 KEYS = frozenset((*REQUIRED_KEYS, "timestamp", "metadata", "model_name"))
+ROWS_AT_ONCE = 5_000  # of a table that become mappings together
 MAX_CHARACTERS = {"metric_type": 100, "metric_name": 255, "model_name": 255}
 
-VALUE_HINT = "Give a finite number; record a computation that failed with log_failure(), never as a number."
+VALUE_HINT = (
+    "Give a finite number, or None for no value; record a computation that failed with log_failure(), never as a "
+    "number."
+)
 TIMESTAMP_HINT = "Give an aware datetime, such as datetime.now(timezone.utc); left out, it is the time of the call."
 ROW_HINT = f"A row is a mapping with the keys {', '.join(REQUIRED_KEYS)} and at will timestamp, metadata, model_name."
 
@@ -22,13 +26,27 @@ def checked_keys(keys: Iterable[object]) -> None:
         InvalidValueError: naming the key.
     """
     given = list(keys)
+    names = [key for key in given if isinstance(key, str)]  # what else a key may be need not have an answer to ==
     for required in REQUIRED_KEYS:
-        if required not in given:
+        if required not in names:
             raise InvalidValueError(required, "is missing", hint=ROW_HINT)
     for key in given:
-        if key not in KEYS:
+        if not isinstance(key, str) or key not in KEYS:
             name = key if isinstance(key, str) and key.isidentifier() else excerpt(key)
             raise InvalidValueError(name, "is not known", hint=ROW_HINT)
+
+
+def checked_columns(columns: Iterable[object], *, hint: str = "Keep one of them.") -> None:
+    """Refuse the columns of a table that are not those of metrics.
+
+    Raises:
+        InvalidValueError: naming the column that is missing, not known, or there twice.
+    """
+    names = list(columns)
+    checked_keys(names)
+    for name in KEYS:
+        if names.count(name) > 1:
+            raise InvalidValueError(name, "is the name of several columns", hint=hint)
 
 
 def checked_interval(value: object) -> timedelta | None:
@@ -39,13 +57,15 @@ def checked_interval(value: object) -> timedelta | None:
     """
     if value is None:
         return None
-    if not isinstance(value, timedelta) or not value > timedelta():
+    # Without the nanoseconds of pandas' Timedelta.
+    exact = timedelta(value.days, value.seconds, value.microseconds) if isinstance(value, timedelta) else timedelta()
+    if not exact > timedelta():
         raise InvalidValueError(
             "interval",
             f"{excerpt(value)} is not a timedelta above 0",
             hint="Give a time such as timedelta(hours=1), or None if no value is expected.",
         )
-    return value
+    return exact
 
 
 def checked_bounds(lower: object, upper: object) -> tuple[float | None, float | None]:

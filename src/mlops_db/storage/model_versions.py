@@ -4,21 +4,28 @@ A version is known by the MLflow run that made it. Its stage changes so, and in 
 
     register                  -> staging
     promote     staging       -> production, and the model's version in production -> archived
-    promote     archived      -> production, likewise
+    promote     archived      -> production, likewise; if it was rolled back, only if `even_rolled_back` says so
+    reject      staging       -> archived
     rollback    production    -> archived, and the version that was in production before it -> production
     archive     staging       -> archived
     archive     production    -> archived, if `even_production` says so: the model has none in production then
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from datetime import datetime
+from dataclasses import dataclass, fields, replace
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from mlops_db.errors import RegistrationConflictError, TransitionError, UnknownModelVersionError
+from mlops_db.errors import InvalidValueError, RegistrationConflictError, TransitionError, UnknownModelVersionError
 from mlops_db.server.connection import SafeCursor
 from mlops_db.storage import values
-from mlops_db.storage.decisions import checked_decision, insert_decision, is_recorded_since, lock_model
+from mlops_db.storage.decisions import (
+    checked_decision,
+    insert_decision,
+    is_recorded_since,
+    lock_model,
+    recorded_before,
+)
 
 if TYPE_CHECKING:
     from mlops_db.storage.db_manager import DatabaseManager
@@ -54,6 +61,8 @@ class ModelVersion:
     promoted_at: datetime | None
 
 
+_REGISTER_IT = "Register it: db.models.register(...)."
+_EVER = datetime.min.replace(tzinfo=timezone.utc)
 _Versions = list[ModelVersion]  # the class has a method of the name list
 
 
@@ -149,8 +158,15 @@ class ModelVersions:
             cursor.execute(f"{_SELECT} WHERE {where} ORDER BY created_at DESC, id DESC LIMIT %(limit)s", given)
             return [_version(row) for row in cursor]
 
-    def promote(
-        self, mlflow_run_id: str, *, gates: Mapping[str, Any] | None = None, reasoning: str | None = None
+    def promote(  # noqa: PLR0913  (a decision has that many columns)
+        self,
+        mlflow_run_id: str,
+        *,
+        instead_of: str | None = None,
+        even_rolled_back: bool = False,
+        gates: Mapping[str, Any] | None = None,
+        reasoning: str | None = None,
+        decided_by: str | None = None,
     ) -> ModelVersion:
         """Put a version into production; returns it.
 
@@ -158,69 +174,170 @@ class ModelVersions:
         now, and the decision is recorded, of that same moment. Several at once come one after the other.
 
         To promote the version that is in production changes nothing, and records the decision only if it says
-        something new: a job that runs twice records one decision.
+        something new: a job that runs twice records one decision. An old job that is run again, long after it, would
+        undo what was decided since. So a version that was rolled back is refused: a rollback has rejected it at its
+        latest promotion or later. What else was promoted in its place since then, only `instead_of` protects, if it is
+        what the evaluation has compared with, and not what is read when the job runs again.
 
         Args:
             mlflow_run_id: the version's run; in staging, or archived.
+            instead_of: the run that this one was compared with, which must be in production still, unless this one is
+                already; by default whatever is there is archived.
+            even_rolled_back: promote it also if it was rolled back; it counts as any other version from then on.
             gates: the results of the gates, as for `decisions.record`; None if none ran, as for a first deployment.
             reasoning: why, in words.
+            decided_by: who decided, as for `decisions.record`.
 
         Raises:
             InvalidValueError: an argument cannot be stored; it names which, or the path in `gates`. Nothing was sent.
             UnknownModelVersionError: the run is not registered.
+            TransitionError: it was rolled back, or another version than `instead_of`, or none, is in production.
         """
         run = values.run_id(mlflow_run_id)
-        checked_decision("promote", run, gates, reasoning, values.DEFAULT_MODEL)
+        expected = None if instead_of is None else values.run_id(instead_of, "instead_of")
+        checked = checked_decision("promote", candidate=run, gates=gates, reasoning=reasoning, decided_by=decided_by)
         with self._manager.safe_cursor() as cursor:
             version = _locked_with_model(cursor, run, self._manager.settings.lock_wait)
-            decision = checked_decision("promote", run, gates, reasoning, version.model_name)
+            decision = replace(checked, model_name=version.model_name)
             if version.status == "production" and version.promoted_at is not None:
                 if not is_recorded_since(cursor, decision, version.promoted_at):
                     insert_decision(cursor, decision, None)
                 return version
+            if version.status == "archived" and not even_rolled_back:
+                _refuse_rolled_back(cursor, version)
+            if version.status != "production" and expected is not None:
+                _require_in_production(
+                    _in_production(cursor, version.model_name),
+                    expected,
+                    version.model_name,
+                    hint="Compare it with what is in production now, and pass that as instead_of.",
+                )
             now = _next_moment(cursor, version.model_name)
             promoted = _put_into_production(cursor, version, now)
             insert_decision(cursor, decision, now)
             return promoted
 
+    def reject(
+        self,
+        mlflow_run_id: str,
+        *,
+        gates: Mapping[str, Any] | None = None,
+        reasoning: str | None = None,
+        decided_at: datetime | None = None,
+        decided_by: str | None = None,
+    ) -> ModelVersion:
+        """Reject a candidate: record the decision and archive the version, in one transaction; returns it.
+
+        To reject what is archived records the decision only if it says something new since the version's latest
+        promotion: a job that runs twice records one. With `decided_at` it does so however late it runs again.
+
+        Args:
+            mlflow_run_id: the version's run; in staging, or archived.
+            gates: the results of the gates, as for `decisions.record`.
+            reasoning: why, in words.
+            decided_at: as for `decisions.record`.
+            decided_by: as for `decisions.record`.
+
+        Raises:
+            InvalidValueError: an argument cannot be stored; it names which, or the path in `gates`. Nothing is stored.
+            UnknownModelVersionError: the run is not registered: `decisions.record` records decisions about any.
+            TransitionError: it is in production.
+            DecisionConflictError: another decision about it, of the moment `decided_at`, is recorded already.
+        """
+        run = values.run_id(mlflow_run_id)
+        moment = None if decided_at is None else values.moment(decided_at, "decided_at")
+        checked = checked_decision("reject", candidate=run, gates=gates, reasoning=reasoning, decided_by=decided_by)
+        with self._manager.safe_cursor() as cursor:
+            version = _locked_with_model(
+                cursor,
+                run,
+                self._manager.settings.lock_wait,
+                hint="Register it, or record the decision alone: db.decisions.record('reject', candidate=...).",
+            )
+            if version.status == "production":
+                raise TransitionError(
+                    f"{run!r} is in production of model {version.model_name!r}; nothing was changed",
+                    hint="Roll back: db.models.rollback(model_name, of=...); or promote another version in its place.",
+                )
+            decision = replace(checked, model_name=version.model_name)
+            if moment is not None:
+                recorded = recorded_before(cursor, decision, moment) is not None
+            else:
+                recorded = is_recorded_since(cursor, decision, version.promoted_at or _EVER)
+            if not recorded:
+                inserted = insert_decision(cursor, decision, moment or _next_moment(cursor, version.model_name))
+                if moment is not None:
+                    values.require_not_ahead(moment, inserted.created_at, "decided_at")
+            cursor.execute(_ARCHIVE, (version.id,))
+            return _version(cursor.fetchone())
+
     def rollback(
-        self, model_name: str = values.DEFAULT_MODEL, *, of: str | None = None, reasoning: str | None = None
+        self,
+        model_name: str = values.DEFAULT_MODEL,
+        *,
+        of: str | None = None,
+        yes: bool = False,
+        reasoning: str | None = None,
+        decided_by: str | None = None,
     ) -> ModelVersion:
         """Bring back the version that was in production before the one that is; returns it.
 
-        That is the archived version with the latest promotion before this one's, leaving out those that were rolled
-        back themselves: for which a reject decision was recorded when they had been promoted. In one transaction the
-        two change places, and two decisions are recorded: reject for the one that goes, promote for the other.
+        That is the archived version with the latest promotion before this one's, leaving out those that were rejected
+        since their promotion, as by a rollback. In one transaction the two change places, and two decisions are
+        recorded, both with `is_rollback`: reject for the one that goes, promote for the other.
 
         Args:
             model_name: the model.
-            of: the run that must be in production. A call that is made twice, by a retry or by two people, then goes
-                back only once.
+            of: the run that is to go, and that must be in production. A call that is made twice, by a retry or by two
+                people, then goes back only once.
+            yes: roll back whatever is in production; a call that is made twice then goes back twice.
             reasoning: why, in words; recorded with both decisions.
+            decided_by: who decided, as for `decisions.record`.
 
         Raises:
-            InvalidValueError: an argument cannot be stored; it names which. Nothing was sent.
+            InvalidValueError: an argument cannot be stored, or neither `of` nor `yes` is given; it names which. Nothing
+                was sent.
             TransitionError: none is in production, or another one than `of`, or there is none to go back to.
         """
         model = values.name_of_model(model_name)
         expected = None if of is None else values.run_id(of, "of")
-        checked_decision("reject", None, None, reasoning, model)
+        if expected is None and not yes:
+            raise InvalidValueError(
+                "of",
+                "is not given, and a rollback that is repeated would go back once more",
+                hint=f"Say which version is to go: rollback({model!r}, of=its run); or whatever is in production: "
+                f"rollback({model!r}, yes=True).",
+            )
+        checked = checked_decision(
+            "reject", candidate=None, reasoning=reasoning, model_name=model, decided_by=decided_by
+        )
         with self._manager.safe_cursor() as cursor:
             lock_model(cursor, model, self._manager.settings.lock_wait)
-            cursor.execute(f"{_SELECT} WHERE status = 'production' AND model_name = %s FOR UPDATE", (model,))
-            current = _in_production(cursor.fetchone(), model, expected)
+            current = _in_production(cursor, model)
+            if current is None:
+                raise TransitionError(
+                    f"model {model!r} has no version in production",
+                    hint="Promote one: db.models.list(model_name) has them all.",
+                )
+            if expected is not None:
+                _require_in_production(
+                    current,
+                    expected,
+                    model,
+                    hint="Was it rolled back already? db.decisions.history(model_name, action='rollback') tells.",
+                )
             cursor.execute(_PREDECESSOR, {"model_name": model, "before": current.promoted_at})
             row = cursor.fetchone()
             if row is None:
                 raise TransitionError(
                     f"model {model!r} has no version that was in production before {current.mlflow_run_id!r}, and was "
-                    "not rolled back itself",
+                    "not rejected since",
                     hint="Promote one: db.models.list(model_name) has them all.",
                 )
             now = _next_moment(cursor, model)
             restored = _put_into_production(cursor, _version(row), now)
             for action, run in (("reject", current.mlflow_run_id), ("promote", restored.mlflow_run_id)):
-                insert_decision(cursor, checked_decision(action, run, None, reasoning, model), now)
+                insert_decision(cursor, replace(checked, action=action, candidate=run), now, is_rollback=True)
             return restored
 
     def archive(self, mlflow_run_id: str, *, even_production: bool = False) -> ModelVersion:
@@ -254,7 +371,7 @@ class ModelVersions:
             return None if row is None else _version(row)
 
 
-def _locked(cursor: SafeCursor, run: str) -> ModelVersion:
+def _locked(cursor: SafeCursor, run: str, hint: str = _REGISTER_IT) -> ModelVersion:
     """The run's version, which nobody else changes until the transaction ends.
 
     Raises:
@@ -263,19 +380,17 @@ def _locked(cursor: SafeCursor, run: str) -> ModelVersion:
     cursor.execute(f"{_SELECT} WHERE mlflow_run_id = %s FOR UPDATE", (run,))
     row = cursor.fetchone()
     if row is None:
-        raise UnknownModelVersionError(
-            f"no version is registered for the MLflow run {run!r}", hint="Register it: db.models.register(...)."
-        )
+        raise UnknownModelVersionError(f"no version is registered for the MLflow run {run!r}", hint=hint)
     return _version(row)
 
 
-def _locked_with_model(cursor: SafeCursor, run: str, wait_ms: int) -> ModelVersion:
+def _locked_with_model(cursor: SafeCursor, run: str, wait_ms: int, hint: str = _REGISTER_IT) -> ModelVersion:
     """The run's version, while nobody else changes what is in production of its model."""
     cursor.execute("SELECT model_name FROM public.model_versions WHERE mlflow_run_id = %s", (run,))
     for (model_name,) in cursor.fetchall():
         # Before the row: whoever holds this lock may want the row, too.
         lock_model(cursor, model_name, wait_ms)
-    return _locked(cursor, run)
+    return _locked(cursor, run, hint)
 
 
 def _require_same(registered: ModelVersion, given: Mapping[str, Any]) -> None:
@@ -289,19 +404,28 @@ def _require_same(registered: ModelVersion, given: Mapping[str, Any]) -> None:
             )
 
 
-def _in_production(row: Any, model: str, expected: str | None) -> ModelVersion:
-    if row is None:
+def _in_production(cursor: SafeCursor, model: str) -> ModelVersion | None:
+    cursor.execute(f"{_SELECT} WHERE status = 'production' AND model_name = %s FOR UPDATE", (model,))
+    row = cursor.fetchone()
+    return None if row is None else _version(row)
+
+
+def _require_in_production(current: ModelVersion | None, expected: str, model: str, hint: str) -> None:
+    run = current and current.mlflow_run_id
+    if run != expected:
+        shown = "no version" if run is None else repr(run)
         raise TransitionError(
-            f"model {model!r} has no version in production",
-            hint="Promote one: db.models.list(model_name) has them all.",
+            f"{expected!r} is not in production of model {model!r}, {shown} is; nothing was changed", hint=hint
         )
-    current = _version(row)
-    if expected not in (None, current.mlflow_run_id):
+
+
+def _refuse_rolled_back(cursor: SafeCursor, version: ModelVersion) -> None:
+    cursor.execute(_ROLLED_BACK, (version.mlflow_run_id, version.promoted_at))
+    for (moment,) in cursor.fetchall():
         raise TransitionError(
-            f"{expected!r} is not in production of model {model!r}, {current.mlflow_run_id!r} is; nothing was changed",
-            hint="Was it rolled back already? db.decisions.history(model_name) tells.",
+            f"{version.mlflow_run_id!r} was rolled back at {values.in_utc(moment).isoformat()}; nothing was changed",
+            hint="Is this an old job, run again? If the version is to come back all the same: even_rolled_back=True.",
         )
-    return current
 
 
 def _next_moment(cursor: SafeCursor, model_name: str) -> datetime:
@@ -346,6 +470,13 @@ _ARCHIVE_PRODUCTION = (
 )
 _PROMOTE = f"""
 UPDATE public.model_versions SET status = 'production', promoted_at = %s WHERE id = %s RETURNING {_COLUMNS}
+"""
+# A version without a promotion was in production by hand.
+_ROLLED_BACK = """
+SELECT decision_timestamp FROM public.retraining_decisions
+ WHERE candidate_mlflow_run_id = %s AND action = 'reject' AND is_rollback
+   AND decision_timestamp >= coalesce(%s, '-infinity'::timestamptz)
+ ORDER BY decision_timestamp DESC LIMIT 1
 """
 # A version in production without a promotion was put there by hand: any promotion was before it.
 _PREDECESSOR = f"""

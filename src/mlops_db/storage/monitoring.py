@@ -16,10 +16,10 @@ import psycopg2.extensions
 from mlops_db.errors import InvalidValueError, WaitCallbackError
 from mlops_db.storage.json_values import checked_json
 from mlops_db.storage.metric_copy import COPY, PIECE, MetricCopy, SkippedRow
-from mlops_db.storage.metric_frames import frame_of_metrics, is_frame, rows_of_frame
+from mlops_db.storage.metric_frames import frame_of_metrics, rows_of
 from mlops_db.storage.metric_rows import MAX_CHARACTERS, TIMESTAMP_HINT, VALUE_HINT, checked_bounds, checked_interval
 from mlops_db.storage.turns import take_turn
-from mlops_db.storage.values import DEFAULT_MODEL, choice, excerpt, in_utc, moment, number, text
+from mlops_db.storage.values import DEFAULT_MODEL, choice, excerpt, in_utc, moment, number, require_not_ahead, text
 from mlops_db.storage.values import limit as checked_limit
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ LEAST_ID = 1 - 2**63
 
 _INSERT = """
 INSERT INTO public.monitoring_metrics (metric_type, metric_name, model_name, timestamp, metric_value, metadata)
-VALUES (%s, %s, %s, coalesce(%s, CURRENT_TIMESTAMP), %s, %s) RETURNING id
+VALUES (%s, %s, %s, coalesce(%s, CURRENT_TIMESTAMP), %s, %s) RETURNING id, CURRENT_TIMESTAMP
 """
 
 # The new rows are there already: which series they are of, nobody knew before. They are those of this transaction.
@@ -193,23 +193,27 @@ class Monitoring:
             metric_name: the metric, 1 to 255 characters.
             metric_value: a finite number; booleans count as 1 and 0. None says that there is no value, for instance
                 roc_auc where only one class occurred, and makes the series' health `failed` until the next value.
-            timestamp: the moment that the value is about, aware and at most a day ahead; by default now, by the
-                server's clock.
+            timestamp: the moment that the value is about, aware and at most a day ahead of the server's clock; by
+                default now, by that clock.
             metadata: anything that JSON can hold.
             model_name: the model that was measured, 1 to 255 characters.
 
         Raises:
-            InvalidValueError: one of them cannot be stored; it names which. Nothing was sent.
+            InvalidValueError: one of them cannot be stored; it names which. Nothing is stored.
         """
+        when = None if timestamp is None else moment(timestamp, "timestamp", hint=TIMESTAMP_HINT)
         row = (
             *_checked_names(metric_type=metric_type, metric_name=metric_name, model_name=model_name).values(),
-            None if timestamp is None else moment(timestamp, "timestamp", ahead=False, hint=TIMESTAMP_HINT),
+            when,
             number(metric_value, "metric_value", hint=VALUE_HINT),
             None if metadata is None else checked_json(metadata, "metadata"),
         )
         with self._manager.safe_cursor() as cursor:
             cursor.execute(_INSERT, row)
-            id_: int = cursor.fetchall()[0][0]
+            id_: int
+            ((id_, now),) = cursor.fetchall()
+            if when is not None:
+                require_not_ahead(when, now, "timestamp", hint=TIMESTAMP_HINT)
         return id_
 
     def log_failure(  # noqa: PLR0913  (the same)
@@ -278,23 +282,23 @@ class Monitoring:
             raise WaitCallbackError
         choice(on_invalid, "on_invalid", ("raise", "skip"))
         hint = "Give the moment that the values are about, such as a task's logical date, as an aware datetime."
-        only_at = None if replace is None else moment(replace, "replace", ahead=False, hint=hint)
-        stream = rows_of_frame(rows) if is_frame(rows) else rows
+        only_at = None if replace is None else moment(replace, "replace", hint=hint)
+        stream = rows_of(rows)
         replaced = 0
         with self._manager.safe_cursor() as cursor:
             cursor.execute("SELECT CURRENT_TIMESTAMP")
-            copy = MetricCopy(
-                stream,
-                at=only_at or in_utc(cursor.fetchall()[0][0]),
-                only_at=only_at is not None,
-                skip=on_invalid == "skip",
-            )
+            now = in_utc(cursor.fetchall()[0][0])
+            if only_at is not None:
+                require_not_ahead(only_at, now, "replace", hint=hint)
+            copy = MetricCopy(stream, at=only_at or now, only_at=only_at is not None, skip=on_invalid == "skip")
             try:
                 cursor.copy_expert(COPY, copy, PIECE)  # type: ignore[arg-type]  # it needs no readline()
-            except psycopg2.Error:
-                if copy.failure is not None:
+            except psycopg2.Error as error:
+                # To a reader that failed the server answers that; anything else that it says came before.
+                answered = error.diag.source_function == "CopyGetData"
+                if copy.failure is not None and (answered or not isinstance(copy.failure, Exception)):
                     raise copy.failure from None
-                raise
+                raise error from copy.failure
             if only_at is not None and copy.series:
                 moment_in_words = only_at.isoformat()
                 take_turn(
@@ -399,8 +403,8 @@ class Monitoring:
         """
         parameters = {
             **_checked_names(model_name=model_name, metric_type=metric_type, metric_name=metric_name),
-            "since": "-infinity" if since is None else moment(since, "since", ahead=True),
-            "until": "infinity" if until is None else moment(until, "until", ahead=True),
+            "since": "-infinity" if since is None else moment(since, "since"),
+            "until": "infinity" if until is None else moment(until, "until"),
             "id": LEAST_ID,
         }
         return self._history(parameters, checked_limit(limit))

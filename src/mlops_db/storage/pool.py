@@ -5,10 +5,9 @@ transaction needs is said at its beginning. What cannot work there is what outli
 temporary tables, LISTEN, session advisory locks, PREPARE, cursors WITH HOLD. Nothing of ours uses them.
 """
 
-import os
 import select
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from typing import Any, TypeVar
 
@@ -19,29 +18,31 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DisconnectionError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
-from sqlalchemy.pool import QueuePool
+from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
 from mlops_db.errors import (
     BehindHeadError,
-    IgnoredFailureError,
-    InheritedConnectionError,
     PoolerError,
     PoolExhaustedError,
 )
 from mlops_db.revisions.graph import package_graph
 from mlops_db.revisions.recorded import recorded_heads, refuse_others_objects
+from mlops_db.schema.guests import SAFE_PATH
+from mlops_db.server.bounded import no_answer, open_bounded
 from mlops_db.server.connection import SafeCursor, open_connection
+from mlops_db.server.driver_types import CASTERS
 from mlops_db.server.pins import MARK, startup_options
 from mlops_db.settings import Settings
-from mlops_db.storage.failures import failure_of
+from mlops_db.storage.failures import failure_of, is_failure_of
+from mlops_db.storage.owned_connection import OwnedConnection
+from mlops_db.storage.timeouts import Timeouts
 
 # What each transaction starts from, whoever connects. READ COMMITTED, because what is read after waiting for an
 # advisory lock must be what the holder of that lock has committed.
-_SESSION = startup_options(
-    {"search_path": "public", "timezone": "UTC", "default_transaction_isolation": "read committed", MARK: "on"}
-)
+_SESSION = {"search_path": "public", "timezone": "UTC", "default_transaction_isolation": "read committed", MARK: "on"}
 _TRANSACTION = (
-    "SET TRANSACTION ISOLATION LEVEL READ COMMITTED; SET LOCAL search_path = public; SET LOCAL timezone = 'UTC'"
+    f"SET TRANSACTION ISOLATION LEVEL READ COMMITTED; SET LOCAL search_path = {SAFE_PATH}; %s"
+    "SET LOCAL search_path = public; SET LOCAL timezone = 'UTC'"
 )
 # A server that vanished without a word is noticed within two minutes; libpq leaves it to the system, which takes hours.
 _KEEPALIVE = {
@@ -57,62 +58,19 @@ IDLE_S = 30.0
 _Taken = TypeVar("_Taken")
 
 
-class OwnedConnection(psycopg2.extensions.connection):
-    """A connection of the process that opened it.
+class _Pool(QueuePool):
+    """SQLAlchemy's, in which what was in use when it was disposed of is closed when it comes back."""
 
-    A forked child has the same socket: whatever it said there would be said in the parent's session. Here, it can
-    neither use the connection nor end it. (A psycopg2 cursor that was made before the fork is beyond our reach.)
+    _disposed = False
 
-    Attributes:
-        owner: the process's id.
-        pinned: whether the session has our options; otherwise they are said in each transaction.
-        commits: how often a commit was begun; what became of it is another question.
-        idle_since: when it went back into the pool, by the monotonic clock; None before that.
-    """
+    def dispose(self) -> None:
+        self._disposed = True
+        super().dispose()
 
-    def __init__(self, *args: Any, **parameters: Any) -> None:
-        """Connect."""
-        super().__init__(*args, **parameters)
-        self.owner = os.getpid()
-        self.pinned = True
-        self.commits = 0
-        self.idle_since: float | None = None
-
-    @property
-    def inherited(self) -> bool:
-        """Whether this process is a child of the one that opened it."""
-        return os.getpid() != self.owner
-
-    def cursor(self, *args: Any, **parameters: Any) -> Any:
-        """Make a cursor, in the process that opened the connection."""
-        self._require_owner()
-        return super().cursor(*args, **parameters)
-
-    def commit(self) -> None:
-        """Commit, in the process that opened the connection."""
-        self._require_owner()
-        if self.info.transaction_status == psycopg2.extensions.TRANSACTION_STATUS_INERROR:
-            raise IgnoredFailureError  # the server would answer this COMMIT with ROLLBACK, and psycopg2 would not tell
-        if not self.closed:
-            self.commits += 1
-        super().commit()
-
-    def rollback(self) -> None:
-        """Roll back; in a child, leave the parent's transaction alone."""
-        if not self.inherited:
-            super().rollback()
-
-    def close(self) -> None:
-        """Close; in a child, leave the parent's session alone."""
-        if not self.inherited:
-            super().close()
-
-    def _require_owner(self) -> None:
-        if self.inherited:
-            raise InheritedConnectionError(
-                "this process was forked while the connection was open in its parent, whose connection it is",
-                hint="Fork outside of connections' `with` blocks; a child gets its own from the same DatabaseManager.",
-            )
+    def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
+        super()._do_return_conn(record)
+        if self._disposed:
+            super().dispose()
 
 
 class ConnectionPool:
@@ -127,14 +85,12 @@ class ConnectionPool:
         """
         self.settings = settings
         self.schema_is_known = schema_is_known
-        self.engine = _engine(settings)
-        self._pool = self.engine.pool
-        self._closed = False
+        self._timeouts = Timeouts(settings)
+        self.engine = _engine(settings, self._timeouts)
 
     def close(self) -> None:
         """Close the connections: those in use when they come back."""
-        self._closed = True
-        self._pool.dispose()
+        self.engine.pool.dispose()
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
@@ -148,7 +104,6 @@ class ConnectionPool:
             if driver.closed and not connection.invalidated:
                 connection.invalidate()
             connection.close()
-            self._given_back()
 
     @contextmanager
     def session(self) -> Iterator[Session]:
@@ -158,20 +113,15 @@ class ConnectionPool:
             session.commit()
 
     @contextmanager
-    def driver_connection(self, *, check_schema: bool = True) -> Iterator[OwnedConnection]:
+    def driver_connection(self) -> Iterator[OwnedConnection]:
         """Lend a psycopg2 connection for one transaction."""
         fairy = self._taken(self.engine.raw_connection)
         driver: Any = fairy.driver_connection
         try:
-            with self._transaction(driver, check_schema=check_schema):
+            with self._transaction(driver):
                 yield driver
         finally:
-            if driver.closed:
-                fairy.invalidate()
-            else:
-                _without_session_settings(driver)
             fairy.close()
-            self._given_back()
 
     @contextmanager
     def cursor(self) -> Iterator[Cursor]:
@@ -182,27 +132,34 @@ class ConnectionPool:
     @contextmanager
     def safe_cursor(self) -> Iterator[SafeCursor]:
         """Lend a cursor for statements of our own, for one transaction."""
-        with self.driver_connection() as connection, connection.cursor(cursor_factory=SafeCursor) as cursor:
-            yield cursor
+        with self.driver_connection() as connection:
+            connection.ours = True
+            with connection.cursor(cursor_factory=SafeCursor) as cursor:
+                yield cursor
 
     @contextmanager
-    def _transaction(self, driver: OwnedConnection, *, check_schema: bool = True) -> Iterator[None]:
-        committed: bool | None = False
+    def _transaction(self, driver: OwnedConnection) -> Iterator[None]:
         begun = driver.commits
+        partly = ending = False
         try:
-            if check_schema and not self.schema_is_known:
+            if not self.schema_is_known:
                 require_known_schema(driver, self.settings)
                 self.schema_is_known = True
             if not driver.pinned:
-                with driver.cursor() as cursor:
-                    cursor.execute(_TRANSACTION)
+                with driver.cursor(cursor_factory=SafeCursor) as cursor:
+                    cursor.execute_alone(_TRANSACTION % self._timeouts.statements)
             yield
-            committed = False if driver.closed else None
+            partly = _is_partly_stored(driver, begun)
+            ending = not driver.closed
             driver.commit()
         except BaseException as error:
-            if driver.commits != begun and committed is False:
-                committed = None  # a session, or the block itself, had begun to commit
-            told = failure_of(error, broken=driver.closed > 1, committed=committed, settings=self.settings)
+            driver.ours = False  # whatever happened to it is looked at when it goes back
+            partly = partly or (not ending and _is_partly_stored(driver, begun))
+            told = None
+            if is_failure_of(driver, error):
+                committed = None if partly or ending else False
+                broken = driver.closed > 1
+                told = failure_of(error, broken=broken, committed=committed, partly=partly, settings=self.settings)
             with suppress(psycopg2.Error):
                 driver.rollback()
             if told is None or told is error:
@@ -226,25 +183,35 @@ class ConnectionPool:
                 raise
             raise told from error
 
-    def _given_back(self) -> None:
-        if self._closed:
-            self._pool.dispose()
+
+def _is_partly_stored(driver: OwnedConnection, begun: int) -> bool:
+    """Whether a part of the block may be stored, whatever becomes of the rest: it has committed by itself."""
+    return driver.commits != begun or driver.autocommit
 
 
-def probe(settings: Settings, *, connect_timeout: int) -> None:
-    """Connect once, outside of any pool, and check the revision.
+def probe(settings: Settings, *, timeout: float, check_schema: bool) -> None:
+    """Ask the server for an answer, outside of any pool.
 
     Args:
         settings: the database.
-        connect_timeout: seconds until an address that does not answer is given up.
+        timeout: how many seconds it may take in all.
+        check_schema: whether to check the revision.
 
     Raises:
-        ConnectionFailedError: there is no connection, or it broke.
+        NoAnswerError: there is no answer in that time.
+        ConnectionFailedError: there is no connection for another reason, or it broke.
         BehindHeadError: as `require_known_schema`, and the others that it raises.
     """
-    with closing(open_connection(settings, connect_timeout=connect_timeout)) as connection:
+    with closing(open_bounded(settings, timeout)) as connection:
         try:
-            require_known_schema(connection, settings)
+            if check_schema:
+                connection.begin()
+                require_known_schema(connection, settings)
+            else:
+                with connection.cursor() as cursor:
+                    cursor.execute_alone("SELECT 1")
+        except TimeoutError:
+            raise no_answer(settings, timeout) from None
         except psycopg2.Error as error:
             told = failure_of(error, broken=connection.closed > 1, committed=False, settings=settings)
             if told is None:
@@ -269,11 +236,12 @@ def require_known_schema(connection: psycopg2.extensions.connection, settings: S
         raise BehindHeadError(" and ".join(current), settings.target)
 
 
-def _engine(settings: Settings) -> Engine:
+def _engine(settings: Settings, timeouts: Timeouts) -> Engine:
     engine = create_engine(
         "postgresql+psycopg2://",  # the rest, and the password above all, is the creator's
-        creator=lambda: _opened(settings),
-        poolclass=QueuePool,
+        creator=lambda: _opened(settings, timeouts),
+        poolclass=_Pool,
+        pool_reset_on_return=None,  # _on_reset() does
         pool_size=settings.pool_size,
         max_overflow=settings.pool_overflow,
         pool_timeout=settings.pool_timeout / 1000,
@@ -282,38 +250,70 @@ def _engine(settings: Settings) -> Engine:
         use_native_hstore=False,  # it would look for the extension with every connection
     )
 
-    def checkin(connection: Any, _: Any) -> None:
-        if connection is not None:  # None: it was invalidated
-            connection.idle_since = time.monotonic()
-
-    def checkout(connection: OwnedConnection, *_: Any) -> None:
-        if not _alive(connection):
-            raise DisconnectionError  # the pool replaces it
-
-    event.listen(engine, "checkin", checkin)
+    event.listen(engine, "connect", _on_connect)
+    event.listen(engine, "reset", _on_reset)
+    event.listen(engine, "checkin", _on_checkin)
     if settings.pool_pre_ping:
-        event.listen(engine, "checkout", checkout)
+        event.listen(engine, "checkout", _on_checkout)
     return engine
 
 
-def _opened(settings: Settings) -> OwnedConnection:
+def _on_connect(connection: OwnedConnection, _: Any) -> None:
+    for oid in CASTERS:
+        connection.string_types.pop(oid, None)  # SQLAlchemy has asked its first questions with them
+    connection.remember()
+
+
+def _on_reset(connection: OwnedConnection, record: Any, _: Any) -> None:
+    if record is None or connection.inherited:  # detached from the pool; or the parent's
+        return
+    if connection.closed or not (connection.ours or connection.restored()):
+        record.invalidate()
+    connection.ours = False
+
+
+def _on_checkin(connection: OwnedConnection | None, _: Any) -> None:
+    if connection is not None:  # None: it was invalidated
+        connection.idle_since = time.monotonic()
+
+
+def _on_checkout(connection: OwnedConnection, *_: Any) -> None:
+    if not _alive(connection):
+        raise DisconnectionError  # the pool replaces it
+
+
+def _opened(settings: Settings, timeouts: Timeouts) -> OwnedConnection:
+    connection = _in_autocommit(settings, timeouts.options)
+    with connection.cursor(cursor_factory=SafeCursor) as cursor:
+        settled = not connection.pinned or timeouts.are_settled(cursor)
+    if not settled:
+        connection.close()
+        with closing(_in_autocommit(settings, {})) as without, without.cursor(cursor_factory=SafeCursor) as cursor:
+            timeouts.settle(cursor)
+        connection = _in_autocommit(settings, timeouts.options)
+    connection.autocommit = False
+    return connection
+
+
+def _in_autocommit(settings: Settings, timeouts: Mapping[str, str]) -> OwnedConnection:
     given: dict[str, Any] = {name: value for name, value in _KEEPALIVE.items() if name not in settings.parameters}
     if settings.pool_application_name:
         given["application_name"] = settings.pool_application_name
     given["connection_factory"] = OwnedConnection
     connection: Any
     try:
-        connection = open_connection(settings, options=_SESSION, **given)
+        connection = open_connection(settings, options=startup_options({**_SESSION, **timeouts}), **given)
     except PoolerError:
         connection = open_connection(settings, **given)
+    connection.string_types.update(CASTERS)
     connection.autocommit = True
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT current_setting(%s, true)", (MARK,))
-        connection.pinned = cursor.fetchone() == ("on",)
+    with connection.cursor(cursor_factory=SafeCursor) as cursor:
+        cursor.execute("SELECT current_setting(%s, true), current_setting('role') <> 'none'", (MARK,))
+        mark, connection.has_role = cursor.fetchone()
+        connection.pinned = mark == "on"
         # PGTZ reaches the server beside the options, and wins over them.
         if connection.pinned and connection.info.parameter_status("TimeZone") != "UTC":
-            cursor.execute("SET timezone = 'UTC'")
-    connection.autocommit = False
+            cursor.execute_alone("SET timezone = 'UTC'")
     return connection  # type: ignore[no-any-return]
 
 
@@ -342,14 +342,3 @@ def _has_input(socket: int) -> bool:
     poll = select.poll()  # select() takes no descriptor above 1,023
     poll.register(socket, select.POLLIN)
     return bool(poll.poll(0))
-
-
-def _without_session_settings(driver: OwnedConnection) -> None:
-    """Take back what a caller changed for the session on psycopg2's side, or the next one would have it, too."""
-    if driver.inherited:
-        return
-    if driver.autocommit:
-        driver.autocommit = False
-    for attribute in ("isolation_level", "readonly", "deferrable"):
-        if getattr(driver, attribute) is not None:
-            setattr(driver, attribute, None)

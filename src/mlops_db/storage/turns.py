@@ -14,10 +14,12 @@ from mlops_db.server.connection import SafeCursor
 
 _KEY = "hashtextextended(%(key)s, 0)"
 _TRY = f"SELECT pg_try_advisory_xact_lock({_KEY})"
-# A shorter lock_timeout of the role's or the database's stays; one of 0 would be none.
+# A shorter lock_timeout of the role's or the database's stays, but MLOPS_POOL_LOCK_TIMEOUT's (`timeouts`) is for other
+# locks; one of 0 would be none.
 _PATIENCE = """
-SELECT greatest(least(nullif(setting::bigint, 0), %(wait)s), 1), current_setting('lock_timeout')
-  FROM pg_settings WHERE name = 'lock_timeout'
+SELECT greatest(least(nullif(theirs::bigint, 0), %(wait)s), 1), current_setting('lock_timeout')
+  FROM (SELECT nullif(setting, current_setting('mlops_db.pool_lock_timeout', true))
+          FROM pg_settings WHERE name = 'lock_timeout') AS patience (theirs)
 """
 _WAIT = f"SAVEPOINT turn; SET LOCAL lock_timeout = %(patience)s; SELECT pg_advisory_xact_lock({_KEY})"
 _HOLDERS = f"SELECT {HOLDERS} {held(_KEY)}"

@@ -1,14 +1,17 @@
 """What the arguments of storage's methods may hold, checked before anything is sent."""
 
 import math
+import operator
 import reprlib
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
-from numbers import Real
+from enum import Enum
+from numbers import Integral, Rational, Real
 from typing import Any
 
 from mlops_db.errors import InvalidValueError
+from mlops_db.storage.scalars import held
 
 DEFAULT_MODEL = "default"
 # The columns' lengths, in characters.
@@ -18,6 +21,10 @@ MAX_VERSION = 50
 # for a second, or a year typed wrong, does not.
 MAX_AHEAD = timedelta(days=1)
 MOMENT_HINT = "Give an aware datetime, such as datetime.now(timezone.utc)."
+NAIVE_HINT = (
+    "Say which zone it is in; if it is UTC: .replace(tzinfo=timezone.utc), in pandas tz_localize('UTC'), in polars "
+    "dt.replace_time_zone('UTC')."
+)
 MAX_EXCERPT = 300
 
 _excerpt = reprlib.Repr()
@@ -39,7 +46,8 @@ def text(value: object, key: str, *, most: int | None = None) -> str:
     """The text itself, if PostgreSQL can store it.
 
     Args:
-        value: what the caller gave.
+        value: what the caller gave: str, one of its subclasses, such as an enumeration of strings, or a scalar of text
+            that NumPy or Arrow made.
         key: the argument's name.
         most: the column's length in characters, for what must not be blank either; None: of any length.
 
@@ -47,19 +55,21 @@ def text(value: object, key: str, *, most: int | None = None) -> str:
         InvalidValueError: it is no text, blank, too long, or holds NUL or half a surrogate pair.
     """
     wanted = "Give text." if most is None else f"Give text of 1 to {most} characters."
-    if not isinstance(value, str):
+    scalar = held(value)
+    if not issubclass(type(scalar), str):
         raise InvalidValueError(key, f"{excerpt(value)} is not text", hint=wanted)
-    if most is not None and not value.strip():
+    given = str.__str__(scalar)  # an enumeration of strings, or NumPy's, has a str() of its own
+    if most is not None and not given.strip():
         raise InvalidValueError(key, "is blank", hint=wanted)
-    if most is not None and len(value) > most:
-        raise InvalidValueError(key, f"is {len(value)} characters long; {most} is the most", hint=wanted)
-    if "\0" in value:
+    if most is not None and len(given) > most:
+        raise InvalidValueError(key, f"is {len(given)} characters long; {most} is the most", hint=wanted)
+    if "\0" in given:
         raise InvalidValueError(key, "holds a NUL character, which PostgreSQL cannot store", hint="Take it out.")
     try:
-        value.encode()
+        given.encode()
     except UnicodeEncodeError:
         raise InvalidValueError(key, "holds half a surrogate pair, which is no text", hint="Take it out.") from None
-    return str.__str__(value)  # an enumeration of strings, or NumPy's, has a str() of its own
+    return given
 
 
 def choice(value: object, key: str, choices: Sequence[str]) -> str:
@@ -68,9 +78,10 @@ def choice(value: object, key: str, choices: Sequence[str]) -> str:
     Raises:
         InvalidValueError: it is another value.
     """
-    if not isinstance(value, str) or value not in choices:
+    scalar = held(value)
+    if not issubclass(type(scalar), str) or str.__str__(scalar) not in choices:
         raise InvalidValueError(key, f"is {excerpt(value)}", hint=f"Give {', '.join(choices[:-1])} or {choices[-1]}.")
-    return str.__str__(value)
+    return str.__str__(scalar)
 
 
 def score(value: object, key: str) -> float | None:
@@ -80,8 +91,8 @@ def score(value: object, key: str) -> float | None:
         InvalidValueError: it is no finite number, or not from 0 to 1.
     """
     hint = "Give a number from 0 to 1, or None if it was not measured."
-    if isinstance(value, bool):
-        raise InvalidValueError(key, f"{value} is no score", hint=hint)
+    if isinstance(held(value), bool):
+        raise InvalidValueError(key, f"{excerpt(value)} is no score", hint=hint)
     checked = number(value, key, hint=hint)
     if checked is not None and not 0 <= checked <= 1:
         raise InvalidValueError(key, f"{checked} is not from 0 to 1", hint=hint)
@@ -89,7 +100,10 @@ def score(value: object, key: str) -> float | None:
 
 
 def number(value: object, key: str, *, hint: str) -> float | None:
-    """The value as a finite float; None stays None. True and False are 1 and 0, NumPy's scalars are what they hold.
+    """The value as a finite float; None stays None.
+
+    It is the nearest double: of a narrower float exactly its value, of a long double, Decimal or Fraction maybe not.
+    True and False are 1 and 0. A scalar of NumPy, PyTorch, Arrow and the like is what it holds.
 
     Args:
         value: what the caller gave.
@@ -97,50 +111,84 @@ def number(value: object, key: str, *, hint: str) -> float | None:
         hint: what to give instead.
 
     Raises:
-        InvalidValueError: it is no single number, or not a finite one.
+        InvalidValueError: it is no single number, not a finite one, or a whole one that a double cannot hold.
     """
-    if value is None:
+    scalar = held(value)
+    if scalar is None:
         return None
-    scalar = value
-    if hasattr(value, "item") and getattr(value, "ndim", 0) == 0:  # of NumPy, PyTorch and the like
-        scalar = value.item()
-    # NumPy's long double has no Python counterpart: its item() is itself, and it is Real.
-    if not isinstance(scalar, Real | Decimal):
-        raise InvalidValueError(key, f"{excerpt(value)} is not a number", hint=hint)
+    if issubclass(type(value), Enum):
+        hint = "Give its .value."
+    exact: Any = None
     try:
-        finite = float(scalar)
-    except (OverflowError, ValueError):  # an int of 400 digits; Decimal's signalling NaN
-        finite = math.nan
-    if not math.isfinite(finite):
+        if issubclass(type(scalar), float):
+            nearest = float.__float__(scalar)
+        elif isinstance(scalar, Real | Decimal):
+            exact = operator.index(scalar) if isinstance(scalar, Integral) else scalar
+            nearest = float(exact)
+        else:
+            raise TypeError  # noqa: TRY301
+        is_another = isinstance(exact, Rational | Decimal) and exact != nearest and math.trunc(exact) == exact
+    except (OverflowError, ValueError):  # an int of 400 digits; Decimal's signalling NaN; what is infinite has no trunc
+        nearest, is_another = math.nan, False
+    except Exception:  # noqa: BLE001  (whatever a foreign object raises when it is asked)
+        raise InvalidValueError(key, f"{excerpt(value)} is not a number", hint=hint) from None
+    if not math.isfinite(nearest):
         raise InvalidValueError(key, f"{excerpt(value)} is not a finite number", hint=hint)
-    return finite
+    if is_another:
+        raise InvalidValueError(
+            key,
+            f"{excerpt(value)} is a whole number that no double holds exactly",
+            hint="Give float() of it, if the nearest double will do.",
+        )
+    return nearest
 
 
-def moment(value: object, key: str, *, ahead: bool, hint: str = MOMENT_HINT) -> datetime:
-    """A moment in UTC, in microseconds.
+def moment(value: object, key: str, *, hint: str = MOMENT_HINT) -> datetime:
+    """A moment in UTC, in microseconds; nanoseconds are cut off.
 
     Args:
-        value: what the caller gave.
+        value: what the caller gave: an aware datetime, or a scalar that holds one.
         key: the argument's name.
-        ahead: whether it may be more than a day ahead.
         hint: what to give instead.
 
     Raises:
-        InvalidValueError: it is no aware datetime, or further ahead than it may be.
+        InvalidValueError: it is no aware datetime, or out of range in UTC.
     """
-    if not isinstance(value, datetime) or value != value:  # noqa: PLR0124  (pandas' NaT is a datetime, unlike itself)
+    given = held(value)
+    # pandas' NaT is a datetime, unlike itself.
+    if not issubclass(type(given), datetime) or given != given:  # noqa: PLR0124
+        if type(given).__name__ == "datetime64":
+            hint = 'It has no time zone; if it is UTC: .astype("datetime64[us]").item().replace(tzinfo=timezone.utc).'
         raise InvalidValueError(key, f"{excerpt(value)} is not a datetime", hint=hint)
-    to_microseconds = getattr(value, "to_pydatetime", None)  # of pandas' Timestamp, which has nanoseconds
-    exact: datetime = to_microseconds(warn=False) if to_microseconds else value
-    if exact.utcoffset() is None:
-        raise InvalidValueError(key, f"{exact} has no time zone", hint=hint)
     try:
-        utc = exact.astimezone(timezone.utc)
+        to_microseconds = getattr(given, "to_pydatetime", None)  # of pandas' Timestamp, which has nanoseconds
+        exact: datetime = to_microseconds(warn=False) if to_microseconds else given
+        utc = None if exact.utcoffset() is None else exact.astimezone(timezone.utc)
     except OverflowError:
-        raise InvalidValueError(key, f"{exact} is out of range in UTC", hint=hint) from None
-    if not ahead and utc > datetime.now(timezone.utc) + MAX_AHEAD:
-        raise InvalidValueError(key, f"{value} is more than a day ahead", hint=hint)
+        raise InvalidValueError(key, f"{excerpt(value)} is out of range in UTC", hint=hint) from None
+    except Exception as error:  # noqa: BLE001  (whatever somebody's time zone raises)
+        raise InvalidValueError(key, f"{excerpt(value)} is not to be had in UTC: {excerpt(error)}", hint=hint) from None
+    if utc is None:
+        raise InvalidValueError(key, f"{exact} has no time zone", hint=NAIVE_HINT)
     return utc
+
+
+def require_not_ahead(moment: datetime, now: datetime, key: str, *, hint: str = MOMENT_HINT) -> None:
+    """Refuse a moment that no job can mean.
+
+    Args:
+        moment: what the caller gave, aware.
+        now: the time by the server's clock: that of this machine may be wrong, and others judge by the server's, too.
+        key: the argument's name.
+        hint: what to give instead.
+
+    Raises:
+        InvalidValueError: it is more than a day ahead.
+    """
+    if moment - now > MAX_AHEAD:
+        told = in_utc(now).isoformat(sep=" ", timespec="seconds")
+        reason = f"{moment} is more than a day ahead of the server's clock, {told}"
+        raise InvalidValueError(key, reason, hint=hint)
 
 
 # What LIMIT takes, and more than any table has.
@@ -164,11 +212,9 @@ def in_utc(value: Any) -> Any:
 
 
 def excerpt(value: object) -> str:
-    """`repr`, of some 300 characters at most, however large the value is."""
-    if isinstance(value, Mapping):
-        value = dict(value)
+    """`repr` on one line, of some 300 characters at most, however large the value is."""
     try:
-        shown = _excerpt.repr(value)
-    except ValueError:  # Python does not write out an int of thousands of digits
+        shown = " ".join(_excerpt.repr(dict(value) if isinstance(value, Mapping) else value).splitlines())
+    except Exception:  # noqa: BLE001  (an int of thousands of digits; a mapping that cannot be read)
         shown = f"this {type(value).__name__}"
     return shown if len(shown) <= MAX_EXCERPT else f"{shown[:MAX_EXCERPT]}..."

@@ -160,7 +160,8 @@ def _calls(db: DatabaseManager) -> dict[str, Callable[[], object]]:
         ),
         "db.models.promote()": lambda: models.promote("played 2"),
         "db.models.promote() with gates": lambda: models.promote("played 3", gates=gates, reasoning="It is better."),
-        "db.models.rollback()": lambda: models.rollback("played", reasoning="It was not."),
+        "db.models.rollback()": lambda: models.rollback("played", of="played 3", reasoning="It was not."),
+        "db.models.reject()": lambda: models.reject("played 1", gates=gates, decided_at=moment, decided_by="played"),
         "db.models.archive()": lambda: models.archive("played 1"),
         "db.decisions.record() about no candidate": lambda: decisions.record("pending", candidate=None),
         "db.decisions.record() about a candidate that is not registered": lambda: decisions.record(

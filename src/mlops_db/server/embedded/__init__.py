@@ -71,7 +71,14 @@ def started(settings: Settings) -> Settings:
         note_new_data(here)
     # PGHOSTADDR, which is for another server, would win over the host.
     parameters = {**settings.parameters, "hostaddr": ""}
-    return replace(settings, host=str(server.sockets), port=server.port, password=None, parameters=parameters)
+    return replace(
+        settings,
+        host=str(server.sockets),
+        port=server.port,
+        password=None,
+        password_file=None,
+        parameters=parameters,
+    )
 
 
 def data_folder() -> Path:

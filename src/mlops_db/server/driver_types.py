@@ -1,0 +1,84 @@
+"""How values of our own statements reach the server and come back, whatever is registered with psycopg2.
+
+Any library of a process may register casters and adapters for all its connections: JSON that is decoded in another way,
+numeric as float, text as bytes, floats written with fewer digits. That is for statements of its own.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import psycopg2
+from psycopg2 import extensions
+from psycopg2._psycopg import List
+
+
+def _from_json(value: str | bytes | None, _cursor: object) -> Any:
+    return None if value is None else json.loads(value)
+
+
+_JSON = extensions.new_type((114, 3802), "MLOPS_JSON", _from_json)
+
+# By the types' oids. psycopg2 asks the cursor's own before the connection's and those of the process.
+CASTERS: dict[int, Any] = {
+    oid: caster
+    for caster in (
+        _JSON,
+        extensions.BOOLEAN,
+        extensions.BOOLEANARRAY,
+        extensions.DECIMAL,
+        extensions.DECIMALARRAY,
+        extensions.FLOAT,
+        extensions.FLOATARRAY,
+        extensions.INTEGER,
+        extensions.INTEGERARRAY,
+        extensions.LONGINTEGER,
+        extensions.LONGINTEGERARRAY,
+        extensions.PYDATE,
+        extensions.PYDATEARRAY,
+        extensions.PYDATETIME,
+        extensions.PYDATETIMEARRAY,
+        extensions.PYDATETIMETZ,
+        extensions.PYDATETIMETZARRAY,
+        extensions.PYINTERVAL,
+        extensions.PYINTERVALARRAY,
+        extensions.UNICODE,
+        extensions.UNICODEARRAY,
+        psycopg2.BINARY,
+        psycopg2.ROWID,
+    )
+    for oid in caster.values
+}
+
+
+def adapted(parameters: Any) -> Any:
+    """The parameters of a statement, each with psycopg2's own adapter for its type; others are left to psycopg2."""
+    if parameters is None:
+        return None
+    if isinstance(parameters, Mapping):
+        return {name: _adapted(value) for name, value in parameters.items()}
+    return [_adapted(value) for value in parameters]
+
+
+def _adapted(value: Any) -> Any:
+    adapter = _ADAPTERS.get(type(value))
+    if adapter is None:
+        # None is NULL without any adapter.
+        adapter = next((_ADAPTERS[kind] for kind in _ADAPTERS if isinstance(value, kind)), None)
+    return value if adapter is None else adapter(value)
+
+
+def _array(values: Sequence[Any]) -> List:
+    return List([_adapted(value) for value in values])
+
+
+_ADAPTERS: dict[type[Any], Callable[[Any], Any]] = {
+    str: extensions.QuotedString,
+    bool: extensions.Boolean,
+    int: extensions.Int,
+    float: extensions.Float,
+    datetime: extensions.TimestampFromPy,
+    timedelta: extensions.IntervalFromPy,
+    list: _array,
+}

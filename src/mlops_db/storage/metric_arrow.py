@@ -1,0 +1,83 @@
+"""Metrics from tables that Arrow knows: of polars, pyarrow, DuckDB and whatever else has the PyCapsule interface."""
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Any
+
+from mlops_db.errors import InvalidValueError, MissingExtraError
+from mlops_db.storage.metric_rows import ROWS_AT_ONCE, checked_columns
+
+if TYPE_CHECKING:
+    from pyarrow import Array, RecordBatchReader
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+
+
+def rows_of_table(table: Any) -> Iterator[Mapping[str, Any]]:
+    """The rows of what has `__arrow_c_stream__`, read batch by batch.
+
+    Raises:
+        InvalidValueError: at once, if a column is missing, not known, or there twice, or of a type that Arrow lacks.
+        MissingExtraError: pyarrow is not installed.
+    """
+    try:
+        import pyarrow as pa  # noqa: PLC0415  (optional, and slow to import)
+    except ModuleNotFoundError:
+        raise MissingExtraError(
+            f"pyarrow is not installed, which a {type(table).__name__} needs",
+            hint="pip install 'mlops-db[arrow]', or give its rows as dicts.",
+        ) from None
+    try:
+        # As it is, a reader's own error stays what it is.
+        reader = table if isinstance(table, pa.RecordBatchReader) else pa.RecordBatchReader.from_stream(table)
+    except pa.ArrowException as error:
+        reason = f"{type(table).__name__} is no table that Arrow can read: {str(error).partition(chr(10))[0]}"
+        raise InvalidValueError("rows", reason, hint="Give a table with the columns of metrics, or a list.") from None
+    checked_columns(reader.schema.names)
+    return _rows(reader)
+
+
+def _rows(reader: "RecordBatchReader") -> Iterator[Mapping[str, Any]]:
+    columns = reader.schema.names
+    for batch in reader:
+        for start in range(0, batch.num_rows, ROWS_AT_ONCE):
+            part = batch.slice(start, ROWS_AT_ONCE)
+            for row in zip(*map(_values, part.columns), strict=True):
+                yield dict(zip(columns, row, strict=True))
+
+
+def _values(column: "Array") -> list[Any]:
+    """The column as Python's own objects; what Python cannot hold stays Arrow's, and is refused."""
+    import pyarrow as pa  # noqa: PLC0415
+
+    if pa.types.is_timestamp(column.type):
+        return _moments(column)
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()  # at once: one by one takes thirty times as long
+    try:
+        values: list[Any] = column.to_pylist(maps_as_pydicts="strict")
+    except Exception:  # noqa: BLE001  (of a date beyond the year 9999, a map with a key twice)
+        return list(column)
+    return values
+
+
+def _moments(column: "Array") -> list[Any]:
+    """The timestamps, thirty times as fast as Arrow makes them one by one."""
+    epoch = _EPOCH if column.type.tz is not None else _EPOCH.replace(tzinfo=None)
+    per_second = _PER_SECOND[column.type.unit]
+    moments: list[Any] = []
+    before = moment = None
+    for place, since in enumerate(column.view("int64").to_pylist()):
+        if since is None:
+            moments.append(None)
+            continue
+        if since != before:
+            try:
+                moment = epoch + timedelta(microseconds=since * 1_000_000 // per_second)
+                before = since
+            except OverflowError:
+                moments.append(column[place])
+                continue
+        moments.append(moment)
+    return moments

@@ -1,0 +1,185 @@
+"""The connection that is lent: of the process that opened it, and the same for everybody who gets it."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any, TypeVar
+
+import psycopg2
+from psycopg2 import extensions
+from psycopg2.extensions import connection as Connection  # noqa: N812  (psycopg2 names its classes like functions)
+from psycopg2.extensions import cursor as Cursor  # noqa: N812
+
+from mlops_db.errors import IgnoredFailureError, InheritedConnectionError
+
+# Settings that psycopg2 reads values by, which the server reports of its own accord. PGTZ, PGDATESTYLE and psycopg2
+# itself set some of them after the session began, so that RESET does not bring them back.
+_REPORTED = ("client_encoding", "DateStyle", "IntervalStyle", "TimeZone")
+
+_Method = TypeVar("_Method", bound=Callable[..., Any])
+
+
+def _noted(method: _Method) -> _Method:
+    """Remember what it raises as this connection's: psycopg2's errors name a connection only where a cursor failed."""
+
+    @wraps(method)
+    def noted(self: "OwnedConnection", *args: Any, **parameters: Any) -> Any:
+        try:
+            return method(self, *args, **parameters)
+        except Exception as error:
+            self.failures.append(error)
+            raise
+
+    return noted  # type: ignore[return-value]
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """What psycopg2 keeps of a connection, as it was when it was opened."""
+
+    attributes: dict[str, Any]
+    cursor_factory: Any
+    encoding: str
+    string_types: dict[Any, Any]
+    binary_types: dict[Any, Any]
+    reported: dict[str, str | None]
+
+
+class OwnedConnection(Connection):
+    """A connection of the process that opened it.
+
+    A forked child has the same socket: whatever it said there would be said in the parent's session. Here, it can
+    neither use the connection nor end it. (A psycopg2 cursor that was made before the fork is beyond our reach.)
+
+    Attributes:
+        owner: the process's id.
+        pinned: whether the session has our options; otherwise they are said in each transaction.
+        has_role: whether the session began with SET ROLE, by an option or the role's own setting.
+        ours: whether only statements of our own run on it for now, after which there is nothing to take back.
+        commits: how often a commit was begun since it was lent; what became of them is another question.
+        failures: what was raised through it since it was lent, other than by a cursor.
+        idle_since: when it went back into the pool, by the monotonic clock; None before that.
+    """
+
+    def __init__(self, *args: Any, **parameters: Any) -> None:
+        """Connect."""
+        super().__init__(*args, **parameters)
+        self.owner = os.getpid()
+        self.pinned = True
+        self.has_role = False
+        self.ours = False
+        self.commits = 0
+        self.failures: list[Exception] = []
+        self.idle_since: float | None = None
+        self._opened: _Opened | None = None
+
+    @property
+    def inherited(self) -> bool:
+        """Whether this process is a child of the one that opened it."""
+        return os.getpid() != self.owner
+
+    @_noted
+    def cursor(self, *args: Any, **parameters: Any) -> Any:
+        """Make a cursor, in the process that opened the connection."""
+        self._require_owner()
+        return super().cursor(*args, **parameters)
+
+    @_noted
+    def commit(self) -> None:
+        """Commit, in the process that opened the connection."""
+        self._require_owner()
+        status = self.info.transaction_status
+        if status == extensions.TRANSACTION_STATUS_INERROR:
+            raise IgnoredFailureError  # the server would answer this COMMIT with ROLLBACK, and psycopg2 would not tell
+        if not self.closed:
+            self.commits += 1
+        if self.autocommit and status == extensions.TRANSACTION_STATUS_INTRANS:
+            with super().cursor(cursor_factory=Cursor) as cursor:
+                cursor.execute("COMMIT")  # of a BEGIN by hand, of which psycopg2 does not know
+        super().commit()
+
+    def rollback(self) -> None:
+        """Roll back; in a child, leave the parent's transaction alone."""
+        if not self.inherited:
+            super().rollback()
+
+    @_noted
+    def tpc_prepare(self) -> None:
+        """Do the first half of a commit in two phases, after which it is the transaction manager's to end."""
+        self.commits += 1
+        super().tpc_prepare()
+
+    @_noted
+    def tpc_commit(self, *args: Any) -> None:
+        """Commit in two phases, or do the second half."""
+        self.commits += 1
+        super().tpc_commit(*args)
+
+    def close(self) -> None:
+        """Close; in a child, leave the parent's session alone."""
+        if not self.inherited:
+            super().close()
+
+    def remember(self) -> None:
+        """Take what it is now for what it has to be whenever it comes back."""
+        self._opened = _Opened(
+            attributes=dict(vars(self)),
+            cursor_factory=self.cursor_factory,
+            encoding=self.encoding,
+            string_types=dict(self.string_types),
+            binary_types=dict(self.binary_types),
+            reported=self._reported(),
+        )
+
+    def restored(self) -> bool:
+        """Take back what a caller left on psycopg2's side and in the session; False if there is more than that.
+
+        Behind a pooler the session is somebody else's, too: nothing is taken back there. It is False if what the pooler
+        keeps for us, such as a time zone, is another.
+        """
+        opened = self._opened
+        if opened is None:
+            return False
+        vars(self).clear()
+        vars(self).update(opened.attributes, failures=[], _opened=opened)
+        try:
+            self.rollback()
+            # A transaction in two phases; a BEGIN by hand under autocommit; what runs asynchronously.
+            if self.status != extensions.STATUS_READY or self.isexecuting():
+                return False
+            if self.info.transaction_status != extensions.TRANSACTION_STATUS_IDLE:
+                return False
+            self.set_session(isolation_level="default", readonly="default", deferrable="default", autocommit=True)
+            self.cursor_factory = opened.cursor_factory
+            self.notices, self.notifies = [], []
+            for now, before in ((self.string_types, opened.string_types), (self.binary_types, opened.binary_types)):
+                now.clear()
+                now.update(before)
+            if self.encoding != opened.encoding:
+                self.set_client_encoding(opened.encoding)
+            if self.pinned:
+                self._discard_all(opened)
+            self.autocommit = False
+        except psycopg2.Error:
+            return False
+        return self._reported() == opened.reported
+
+    def _discard_all(self, opened: _Opened) -> None:
+        with super().cursor(cursor_factory=Cursor) as cursor:
+            cursor.execute("DISCARD ALL")
+            if self.has_role:
+                cursor.execute("RESET ROLE")
+            for name, value in self._reported().items():
+                if value != opened.reported[name]:
+                    cursor.execute(f"SET {name} = '{opened.reported[name]}'")
+
+    def _reported(self) -> dict[str, str | None]:
+        return {name: self.info.parameter_status(name) for name in _REPORTED}
+
+    def _require_owner(self) -> None:
+        if self.inherited:
+            raise InheritedConnectionError(
+                "this process was forked while the connection was open in its parent, whose connection it is",
+                hint="Fork outside of connections' `with` blocks; a child gets its own from the same DatabaseManager.",
+            )
