@@ -59,6 +59,7 @@ SLOW = (
     "server/test_hostile_settings.py",
     "server/test_owner_role.py",
     "server/test_tls.py",
+    "storage/test_failover.py",
     "storage/test_frozen.py",
 )
 

@@ -350,6 +350,15 @@ class ContentionError(StatementFailedError):
     retryable = True
 
 
+class StandbyError(StatementFailedError):
+    """The server takes no writes, as a standby: another one is the primary now, or will be.
+
+    The connections that were open by then are not used again, so that a repeated call connects anew.
+    """
+
+    retryable = True
+
+
 class ConnectionLostError(ConnectionFailedError):
     """The connection broke in the middle of a call: the server restarted, or somebody ended the session.
 

@@ -338,6 +338,20 @@ def test_a_statement_that_takes_too_long_is_told_as_that(head: Database) -> None
     assert runs_of(head) == []
 
 
+@pytest.mark.parametrize("asked_by", ["the block", "the database"])
+def test_read_only_as_it_was_asked_for_is_not_worth_a_repetition(head: Database, asked_by: str) -> None:
+    asked = "SET TRANSACTION READ ONLY" if asked_by == "the block" else "SELECT 1"
+    if asked_by == "the database":
+        head.query(f"ALTER DATABASE {head.settings.database} SET default_transaction_read_only = on")
+    with manager_of(head, pool_size=1, pool_overflow=0) as db:
+        before = pid_of(db)
+        with pytest.raises(StatementFailedError, match="read-only transaction") as caught:
+            run(db, "cursor", asked, INSERT_A)
+        assert type(caught.value) is StatementFailedError
+        assert not caught.value.retryable
+        assert pid_of(db) == before
+
+
 def test_what_others_hold_is_told_as_that(head: Database, db: DatabaseManager) -> None:
     db.execute_query(INSERT, ("a",))
     with head.connection.transaction():

@@ -1,12 +1,15 @@
 """Servers and sessions that stand still: nobody waits for them longer than was said."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from mlops_db import DatabaseManager
-from mlops_db.errors import NoAnswerError
+from mlops_db.errors import ContentionError, NoAnswerError
 from mlops_db.migration.commands import upgrade
 from mlops_db.settings import Settings
 from support.cluster import embedded_programs, throwaway_cluster
@@ -16,7 +19,7 @@ from support.frozen import frozen, processes_of
 @pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
     """A server of its own, at head."""
-    with throwaway_cluster(embedded_programs()) as folder:
+    with throwaway_cluster(embedded_programs(), max_prepared_transactions="2") as folder:
         upgrade(settings_of(folder))
         yield folder
 
@@ -51,3 +54,41 @@ def test_a_ping_does_not_wait_for_a_frozen_session_of_the_pool(folder: Path) -> 
             pid = connection.info.backend_pid
         with frozen(pid):
             db.ping()
+
+
+@pytest.mark.parametrize("lock", ["the model", "a row", "a table"])
+def test_a_frozen_session_is_named_and_the_others_go_on(folder: Path, lock: str) -> None:
+    statement = {
+        "the model": "SELECT pg_advisory_xact_lock(hashtextextended('mlops_db.model default', 0))",
+        "a row": "SELECT FROM model_versions WHERE mlflow_run_id = 'frozen' FOR UPDATE",
+        "a table": "LOCK TABLE model_versions",
+    }[lock]
+    impatient = replace(settings_of(folder), lock_wait=200, pool_lock_timeout=200)
+    with DatabaseManager(impatient) as db, psycopg.connect(**whereabouts(folder), application_name="stuck") as stuck:
+        db.models.register("frozen", "1")
+        stuck.execute(statement)
+        pid = stuck.info.backend_pid
+        with frozen(pid):
+            with pytest.raises(ContentionError, match=rf"pid {pid} \(stuck, role postgres\)") as caught:
+                db.models.promote("frozen")
+            assert caught.value.retryable
+            db.monitoring.log("drift", "psi", 1.0)
+        stuck.rollback()
+        db.models.promote("frozen")
+
+
+def test_a_prepared_transaction_that_nobody_ends_is_named(folder: Path) -> None:
+    with DatabaseManager(replace(settings_of(folder), pool_lock_timeout=200)) as db:
+        db.models.register("prepared", "1")
+        with ExitStack() as at_the_end, psycopg.connect(**whereabouts(folder), autocommit=True) as manager:
+            manager.execute("BEGIN; UPDATE model_versions SET f1_score = 0.3 WHERE mlflow_run_id = 'prepared'")
+            manager.execute("PREPARE TRANSACTION 'it''s forgotten'")
+            at_the_end.callback(manager.execute, "ROLLBACK PREPARED 'it''s forgotten'")
+            with pytest.raises(ContentionError, match="held by the prepared transaction 'it''s forgotten'"):
+                db.models.promote("prepared")
+            at_the_end.close()
+        db.models.promote("prepared")
+
+
+def whereabouts(folder: Path) -> dict[str, str]:
+    return {"host": str(folder), "user": "postgres", "dbname": "postgres"}

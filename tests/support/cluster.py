@@ -99,6 +99,22 @@ def start(programs: Path, folder: Path) -> None:
     _run(programs, folder, "pg_ctl", "--silent", "--wait", f"--log={folder / 'log'}", "start")
 
 
+def promote(programs: Path, folder: Path) -> None:
+    """Make a standby the primary."""
+    _run(programs, folder, "pg_ctl", "--silent", "--wait", "promote")
+
+
+def standby_of(folder: Path) -> Path:
+    """The folder of a standby with the data of a server that was shut down; it follows nobody, and is not started."""
+    copy = server_folder("standby")
+    copy.rmdir()
+    subprocess.run(["/bin/cp", "--archive", str(folder), str(copy)], check=True)
+    with (copy / "data" / "postgresql.conf").open("a", encoding="utf-8") as configuration:
+        configuration.write(f"unix_socket_directories = '{copy}'\n")
+    (copy / "data" / "standby.signal").touch()
+    return copy
+
+
 def stop(programs: Path, folder: Path, mode: str = "immediate") -> None:
     """Stop the server, in the middle of whatever it does unless the mode is another one of pg_ctl's."""
     _run(programs, folder, "pg_ctl", "--silent", "--wait", f"--mode={mode}", "stop")

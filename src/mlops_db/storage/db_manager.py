@@ -70,7 +70,8 @@ class DatabaseManager:
         PoolExhaustedError: all connections are in use, and none came back within MLOPS_POOL_TIMEOUT.
         UnknownRevisionError, UnmanagedDatabaseError, BehindHeadError: the database is not at this code's revision.
         StatementFailedError, NotPermittedError, RefusedError: the server refused; subclasses of the first are
-            `StatementTimeoutError` and `ContentionError`.
+            `StatementTimeoutError` (MLOPS_POOL_STATEMENT_TIMEOUT), `ContentionError` (MLOPS_POOL_LOCK_TIMEOUT, a
+            deadlock) and `StandbyError`.
         ManagerClosedError: after `close()`.
     """
 

@@ -8,17 +8,22 @@ from mlops_db.errors import (
     ContentionError,
     MlopsDbError,
     NotPermittedError,
+    StandbyError,
     StatementTimeoutError,
 )
-from mlops_db.server.connection import explained_statement_failure, first_line, quoted
+from mlops_db.server.connection import SafeCursor, explained_statement_failure, first_line, quoted
 from mlops_db.settings import Settings
+from mlops_db.storage.holders import holders_of_lock
 from mlops_db.storage.owned_connection import OwnedConnection
 
 # Manual, appendix A. Classes of what only another program can cause; the exceptions are a user's to mend.
 _PROGRAMMING = ("0A", "25", "26", "34", "3B", "42")
 _NOT_PROGRAMMING = ("25006", "42501", "42P01")
 _LOST = ("08", "57P01", "57P02", "57P03", "57P04", "57P05", "25P03", "25P04")
-_CONTENTION = ("40001", "40P01", "55P03")
+_NO_LOCK = "55P03"
+_CONTENTION = ("40001", "40P01", _NO_LOCK)
+# A statement that writes; LOCK TABLE in a mode for writers.
+_NO_WRITES = ("25006", "55000")
 _CANCELED = "57014"
 _NO_PRIVILEGE = "42501"
 
@@ -62,13 +67,27 @@ def failure_of(
     return _refused(cause, code, settings, partly=partly)
 
 
+def _is_standby(error: psycopg2.Error) -> bool:
+    """Whether the server that refused to write is in recovery; rolls the transaction back."""
+    if error.cursor is None:
+        return False
+    try:
+        connection = error.cursor.connection
+        connection.rollback()
+        with connection.cursor(cursor_factory=SafeCursor) as cursor:
+            cursor.execute("SELECT pg_is_in_recovery()")
+            return cursor.fetchone() == (True,)
+    except (psycopg2.Error, MlopsDbError):
+        return False
+
+
 def _refused(error: psycopg2.Error, code: str, settings: Settings, *, partly: bool) -> MlopsDbError:
     told = explained_statement_failure(error, settings)
     if code == _CANCELED:
         return StatementTimeoutError(
             str(told),
-            hint="The limit is MLOPS_POOL_STATEMENT_TIMEOUT, or a shorter statement_timeout of the role's, the "
-            "database's or the URL's (options): raise it, or ask for less. Somebody may also have cancelled it.",
+            hint="It is MLOPS_POOL_STATEMENT_TIMEOUT, or a shorter statement_timeout of the role, the database or the "
+            "URL (options): raise it, or ask for less. Somebody may also have cancelled it.",
         )
     if code == _NO_PRIVILEGE and "row-level security" not in str(told):
         return NotPermittedError(
@@ -76,13 +95,28 @@ def _refused(error: psycopg2.Error, code: str, settings: Settings, *, partly: bo
             hint=f"Let the owner GRANT the privilege to {quoted(settings.user)}. What jobs need is in "
             'docs/operating.md, "Roles and ownership"; MLOPS_OWNER_ROLE is not for them.',
         )
-    if code in _CONTENTION:
-        contention = ContentionError(
-            str(told),
-            hint="Others use the same rows at the moment; a part of the block may be stored: look before you repeat it."
-            if partly
-            else "Others use the same rows at the moment: nothing was stored, try again.",
+    if code in _NO_WRITES and _is_standby(error):
+        standby = StandbyError(
+            f"{settings.target} is a standby and takes no writes: {told}",
+            hint="Repeat the call: it connects anew. Name all servers, with target_session_attrs=read-write, for it to "
+            'find the primary: docs/operating.md, "Replication and failover".',
         )
+        standby.retryable = not partly
+        return standby
+    if code in _CONTENTION:
+        hint = (
+            "Others use the same rows at the moment; a part of the block may be stored: look before you repeat it."
+            if partly
+            else "Others use the same rows at the moment: nothing was stored, try again."
+        )
+        holders = ""
+        if code == _NO_LOCK:
+            holders = holders_of_lock(error)
+            hint += (
+                " SELECT pg_terminate_backend(pid) ends a session that is stuck. MLOPS_POOL_LOCK_TIMEOUT is how long to"
+                " wait."
+            )
+        contention = ContentionError(f"{told}{holders}", hint=hint)
         contention.retryable = not partly
         return contention
     return told

@@ -1,6 +1,7 @@
 """The connection that is lent: of the process that opened it, and the same for everybody who gets it."""
 
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
@@ -59,6 +60,7 @@ class OwnedConnection(Connection):
         ours: whether only statements of our own run on it for now, after which there is nothing to take back.
         commits: how often a commit was begun since it was lent; what became of them is another question.
         failures: what was raised through it since it was lent, other than by a cursor.
+        opened_at: when it was opened, by the monotonic clock.
         idle_since: when it went back into the pool, by the monotonic clock; None before that.
     """
 
@@ -71,6 +73,7 @@ class OwnedConnection(Connection):
         self.ours = False
         self.commits = 0
         self.failures: list[Exception] = []
+        self.opened_at = time.monotonic()
         self.idle_since: float | None = None
         self._opened: _Opened | None = None
 

@@ -24,6 +24,7 @@ from mlops_db.errors import (
     BehindHeadError,
     PoolerError,
     PoolExhaustedError,
+    StandbyError,
 )
 from mlops_db.revisions.graph import package_graph
 from mlops_db.revisions.recorded import recorded_heads, refuse_others_objects
@@ -87,6 +88,8 @@ class ConnectionPool:
         self.schema_is_known = schema_is_known
         self._timeouts = Timeouts(settings)
         self.engine = _engine(settings, self._timeouts)
+        self._refuse_older_than = 0.0
+        event.listen(self.engine, "checkout", self._on_checkout)
 
     def close(self) -> None:
         """Close the connections: those in use when they come back."""
@@ -162,9 +165,16 @@ class ConnectionPool:
                 told = failure_of(error, broken=broken, committed=committed, partly=partly, settings=self.settings)
             with suppress(psycopg2.Error):
                 driver.rollback()
+            if isinstance(told, StandbyError):
+                self._refuse_older_than = time.monotonic()
             if told is None or told is error:
                 raise
             raise told from error
+
+    def _on_checkout(self, connection: OwnedConnection, *_: Any) -> None:
+        is_old = connection.opened_at < self._refuse_older_than
+        if is_old or (self.settings.pool_pre_ping and not _alive(connection)):
+            raise DisconnectionError  # the pool replaces it
 
     def _taken(self, take: Callable[[], _Taken]) -> _Taken:
         try:
@@ -253,8 +263,6 @@ def _engine(settings: Settings, timeouts: Timeouts) -> Engine:
     event.listen(engine, "connect", _on_connect)
     event.listen(engine, "reset", _on_reset)
     event.listen(engine, "checkin", _on_checkin)
-    if settings.pool_pre_ping:
-        event.listen(engine, "checkout", _on_checkout)
     return engine
 
 
@@ -275,11 +283,6 @@ def _on_reset(connection: OwnedConnection, record: Any, _: Any) -> None:
 def _on_checkin(connection: OwnedConnection | None, _: Any) -> None:
     if connection is not None:  # None: it was invalidated
         connection.idle_since = time.monotonic()
-
-
-def _on_checkout(connection: OwnedConnection, *_: Any) -> None:
-    if not _alive(connection):
-        raise DisconnectionError  # the pool replaces it
 
 
 def _opened(settings: Settings, timeouts: Timeouts) -> OwnedConnection:
