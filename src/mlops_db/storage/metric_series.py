@@ -2,7 +2,8 @@
 
 A writer registers the series that its rows are of only if the catalogue does not have them (revision 0014). It may look
 before the entry goes, and commit after that: its rows would be of a series that nobody knows. So whoever removes an
-entry waits for the writers, and lets no new one begin meanwhile.
+entry waits for the writers, and lets no new one begin meanwhile. Only a program that took its snapshot before, at
+REPEATABLE READ, and writes afterwards, is not seen; maintenance registers the series of its rows.
 """
 
 from mlops_db.errors import SeriesNotEmptyError, UnknownSeriesError
