@@ -439,6 +439,14 @@ class DecisionConflictError(MlopsDbError):
     """Another decision about the same candidate at the same moment is recorded already."""
 
 
+class UnknownSeriesError(MlopsDbError):
+    """Nothing is known of a metric series."""
+
+
+class SeriesNotEmptyError(MlopsDbError):
+    """A metric series has rows, and is not to be forgotten with them."""
+
+
 class WaitCallbackError(MlopsDbError):
     """psycopg2 waits by a callback of the program, such as psycogreen's for gevent, and cannot COPY then."""
 

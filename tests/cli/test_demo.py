@@ -53,8 +53,8 @@ def test_every_model_has_one_version_in_production_and_one_promotion_was_rolled_
         "SELECT model_name, count(*) FROM v_model_timeline WHERE in_production GROUP BY 1 ORDER BY 1"
     ) == [(name, 1) for name in ("churn", "fraud", "lead_scoring")]
     assert demo.query(
-        "SELECT model_name, model_version FROM v_decision_history WHERE action = 'reject' AND gate_results IS NULL"
-    ) == [("churn", "5")]
+        "SELECT model_name, model_version, decided_by FROM v_decision_history WHERE action = 'reject' AND is_rollback"
+    ) == [("churn", "5", "ada@example.com")]
     actions = dict(demo.query("SELECT action, count(*) FROM retraining_decisions GROUP BY action"))
     assert set(actions) == {"promote", "reject", "pending"}
 

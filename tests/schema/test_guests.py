@@ -688,6 +688,10 @@ def every_call(db: DatabaseManager) -> None:
     assert {state.health for state in db.monitoring.latest("default", "drift")} != set()
     assert db.monitoring.series("default") != []
     assert len(list(db.monitoring.history("drift", "psi", since=NOON, limit=5))) == 2
+    assert db.monitoring.gaps("default", since=NOON) != []
+    assert db.monitoring.forget("drift", "m0", with_rows=True) == 1
+    db.monitoring.expect("drift", "m0")
+    assert db.monitoring.forget("drift", "m0") == 0
 
 
 # What is said where everybody may create

@@ -51,6 +51,8 @@ def test_a_jobs_role_can_make_every_call(jobs: Settings) -> None:
         assert [series.metric_name for series in db.monitoring.series()] == ["ks", "psi"]
         assert len(db.monitoring.latest()) == len(db.monitoring.series())
         assert [row.metric_value for row in db.monitoring.history("drift", "psi")]
+        assert db.monitoring.gaps(since=NOON)
+        assert db.monitoring.forget("drift", "ks", with_rows=True) == 1
 
 
 def test_what_is_granted_for_single_calls_is_needed_by_these_alone(head: Database) -> None:
@@ -62,6 +64,8 @@ def test_what_is_granted_for_single_calls_is_needed_by_these_alone(head: Databas
             lambda: db.monitoring.log_many(ROWS, replace=NOON),
             db.monitoring.series,
             lambda: db.monitoring.expect("drift", "psi"),
+            lambda: db.monitoring.gaps(since=NOON),
+            lambda: db.monitoring.forget("drift", "psi", with_rows=True),
         ):
             with pytest.raises(NotPermittedError):
                 call()
@@ -74,7 +78,7 @@ def test_what_is_granted_for_single_calls_is_needed_by_these_alone(head: Databas
         ("DELETE FROM model_versions", "table model_versions"),
         ("ALTER TABLE model_versions ADD COLUMN note text", "table model_versions"),
         ("DROP VIEW v_recent_monitoring", "view v_recent_monitoring"),
-        ("DELETE FROM mlops_internal.metric_series", "table metric_series"),
+        ("TRUNCATE mlops_internal.metric_series", "table metric_series"),
         ("UPDATE alembic_version SET version_num = '0001'", "table alembic_version"),
         ("SELECT mlops_internal.register_series('m', 't', 'n')", "function register_series"),
         ("CALL mlops_internal.maintain()", "procedure maintain"),

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 # Longer than the four hours between two values, so that the demo does not go stale on the day it is made.
 EXPECTED_EVERY = timedelta(days=2)
+# Who decided: a job does, and what goes wrong is for people.
+JOB, PERSON = "retraining", "ada@example.com"
 # Rows that a policy hides are an error, not none.
 _LOOK = """
 SET LOCAL row_security = off;
@@ -84,7 +86,7 @@ def fill(db: DatabaseManager, *, days: int, seed: int, progress: Callable[[int, 
 
 def _write(db: DatabaseManager, event: Candidate | Rollback, *, since: datetime) -> None:
     if isinstance(event, Rollback):
-        db.models.rollback(event.model_name, of=event.run_id, reasoning=event.reasoning)
+        db.models.rollback(event.model_name, of=event.run_id, reasoning=event.reasoning, decided_by=PERSON)
         return
     db.models.register(
         event.run_id,
@@ -95,10 +97,12 @@ def _write(db: DatabaseManager, event: Candidate | Rollback, *, since: datetime)
     )
     _move(db, event.at - TRAINING_TIME, since=since)
     if event.action == "promote":
-        db.models.promote(event.run_id, gates=event.gates, reasoning=event.reasoning)
+        db.models.promote(event.run_id, gates=event.gates, reasoning=event.reasoning, decided_by=JOB)
         return
     if event.action == "reject":
-        db.models.reject(event.run_id, gates=event.gates, reasoning=event.reasoning, decided_at=event.at)
+        db.models.reject(
+            event.run_id, gates=event.gates, reasoning=event.reasoning, decided_at=event.at, decided_by=JOB
+        )
         return
     db.decisions.record(
         event.action,
@@ -107,6 +111,7 @@ def _write(db: DatabaseManager, event: Candidate | Rollback, *, since: datetime)
         reasoning=event.reasoning,
         model_name=event.model_name,
         decided_at=event.at,
+        decided_by=JOB,
     )
 
 

@@ -5,6 +5,7 @@ moments are aware datetimes, and come back in UTC. A value that could not be com
 in its metadata (`log_failure`), never as a number that would read as a measurement.
 """
 
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
@@ -13,11 +14,13 @@ from typing import TYPE_CHECKING, Any, Literal, SupportsFloat, TypeVar
 import psycopg2
 import psycopg2.extensions
 
-from mlops_db.errors import InvalidValueError, WaitCallbackError
+from mlops_db.errors import ContentionError, InvalidValueError, WaitCallbackError
 from mlops_db.storage.json_values import checked_json
 from mlops_db.storage.metric_copy import COPY, PIECE, MetricCopy, SkippedRow
 from mlops_db.storage.metric_frames import frame_of_metrics, rows_of
+from mlops_db.storage.metric_gaps import GAPS, Gap
 from mlops_db.storage.metric_rows import MAX_CHARACTERS, TIMESTAMP_HINT, VALUE_HINT, checked_bounds, checked_interval
+from mlops_db.storage.metric_series import forget_series
 from mlops_db.storage.turns import take_turn
 from mlops_db.storage.values import DEFAULT_MODEL, choice, excerpt, in_utc, moment, number, require_not_ahead, text
 from mlops_db.storage.values import limit as checked_limit
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
 PAGE = 5_000  # rows that history() reads at once
 MAX_REASON = 10_000  # characters of an error's text that are kept
 LEAST_ID = 1 - 2**63
+PAUSE_S = 1.0  # between two tries to forget a series, in which writers go on
 
 _INSERT = """
 INSERT INTO public.monitoring_metrics (metric_type, metric_name, model_name, timestamp, metric_value, metadata)
@@ -343,6 +347,38 @@ class Monitoring:
         with self._manager.safe_cursor() as cursor:
             cursor.execute(_EXPECT, row)
 
+    def forget(
+        self, metric_type: str, metric_name: str, *, model_name: str = DEFAULT_MODEL, with_rows: bool = False
+    ) -> int:
+        """Forget a series and what is expected of it; returns how many rows of it were removed.
+
+        Writers of metrics wait while that happens, a few milliseconds, or with rows some seconds per million of them.
+        It waits for writers that have begun, as long as MLOPS_LOCK_WAIT says, and lets others go on meanwhile. A value
+        that is written later makes the series anew.
+
+        Args:
+            metric_type: as with `log`.
+            metric_name: as with `log`.
+            model_name: as with `log`.
+            with_rows: remove its rows, too, in the same transaction.
+
+        Raises:
+            InvalidValueError: one of them is no name.
+            UnknownSeriesError: there is no such series.
+            SeriesNotEmptyError: it has rows, and `with_rows` is not said.
+            ContentionError: writers of metrics have not come to an end in time; nothing was removed.
+        """
+        names = _checked_names(model_name=model_name, metric_type=metric_type, metric_name=metric_name)
+        ends = time.monotonic() + self._manager.settings.lock_wait / 1000
+        while True:
+            try:
+                with self._manager.safe_cursor() as cursor:
+                    return forget_series(cursor, names, with_rows=with_rows)
+            except ContentionError:
+                if time.monotonic() + PAUSE_S > ends:
+                    raise
+            time.sleep(PAUSE_S)
+
     def latest(self, model_name: str | None = None, metric_type: str | None = None) -> list[SeriesState]:
         """The newest value of every series with its health, the most recent first, those without any value last.
 
@@ -375,6 +411,46 @@ class Monitoring:
         return self._read(
             Series, "mlops_internal.metric_series", "model_name, metric_type, metric_name", model_name=model_name
         )
+
+    def gaps(
+        self,
+        model_name: str | None = None,
+        metric_type: str | None = None,
+        metric_name: str | None = None,
+        *,
+        since: datetime,
+        until: datetime | None = None,
+    ) -> list[Gap]:
+        """Where values are missing, by what `expect` says of their interval; by series, the oldest first.
+
+        A gap is where two neighbouring rows are at least one and a half intervals apart: a value is missing once it is
+        half an interval late, and counts at that moment, so that those of times that adjoin add up. What is
+        missing at the beginning and at the end of the time asked for counts, too, but nothing before the series was
+        there: before its first row, or before it was registered, if that was earlier. A row without a value counts as
+        there: `latest` tells it as failed. What was dropped for its age is missing. Series of which no interval is
+        expected have no gaps.
+
+        Args:
+            model_name: only series of this model.
+            metric_type: only series of this kind.
+            metric_name: only series of this name.
+            since: the first moment, aware.
+            until: the moment after the last, aware; by default, and at most, now, by the server's clock.
+
+        Raises:
+            InvalidValueError: a moment has no time zone, or a name is none.
+        """
+        names = {"model_name": model_name, "metric_type": metric_type, "metric_name": metric_name}
+        given = _checked_names(**{column: value for column, value in names.items() if value is not None})
+        where = " AND ".join(f"series.{column} = %({column})s" for column in given) or "true"
+        parameters = {
+            **given,
+            "since": moment(since, "since"),
+            "until": "infinity" if until is None else moment(until, "until"),
+        }
+        with self._manager.safe_cursor() as cursor:
+            cursor.execute(GAPS.format(where=where), parameters)
+            return [Gap(*map(in_utc, row)) for row in cursor]
 
     def history(  # noqa: PLR0913  (a series has a name of three parts)
         self,

@@ -179,4 +179,5 @@ def _calls(db: DatabaseManager) -> dict[str, Callable[[], object]]:
         "db.monitoring.expect()": lambda: monitoring.expect(
             *series, interval=timedelta(days=1), lower=-1, upper=1, model_name="played"
         ),
+        "db.monitoring.forget()": lambda: monitoring.forget(*series, model_name="played", with_rows=True),
     }
