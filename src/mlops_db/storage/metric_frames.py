@@ -1,17 +1,15 @@
-"""Metrics from and to pandas, which is optional: nothing here imports it before a frame is asked for."""
+"""Metrics out of a pandas DataFrame. pandas is optional: nothing here imports it."""
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import timezone
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-from mlops_db.errors import InvalidValueError, MissingExtraError
+from mlops_db.errors import InvalidValueError
 from mlops_db.storage.metric_rows import checked_keys
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
-
-    from mlops_db.storage.monitoring import Metric
 
 ROWS_AT_ONCE = 5_000
 
@@ -59,23 +57,3 @@ def _values(column: "Series") -> list[Any]:
         return values
     # A hole is not equal to itself, or says neither: NA != NA is NA.
     return [None if type(value).__name__ in holes and (value != value) is not False else value for value in values]  # noqa: PLR0124
-
-
-def frame_of_metrics(metrics: "Iterable[Metric]") -> "DataFrame":
-    """A frame of what a series holds, by `timestamp` (UTC), oldest first, with metric_value and metadata.
-
-    Raises:
-        MissingExtraError: pandas is not installed.
-    """
-    try:
-        import pandas as pd  # noqa: PLC0415  (optional, and slow to import)
-    except ModuleNotFoundError:
-        raise MissingExtraError(
-            "pandas is not installed, which a DataFrame needs", hint="pip install 'mlops-db[pandas]'"
-        ) from None
-    rows = [(metric.timestamp, metric.metric_value, metric.metadata) for metric in metrics]
-    rows.reverse()
-    timestamps, values, metadata = zip(*rows, strict=True) if rows else ((), (), ())
-    return pd.DataFrame(
-        {"metric_value": pd.Series(values, dtype="float64"), "metadata": pd.Series(metadata, dtype="object")}
-    ).set_index(pd.DatetimeIndex(timestamps, dtype="datetime64[us, UTC]", name="timestamp"))
