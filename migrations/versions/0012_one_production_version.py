@@ -1,13 +1,14 @@
-"""Allow one production version per model.
+"""Allow one production version per model, and index the versions by model.
 
 Why: two rows with status 'production' leave everybody to guess which one serves. Promotions that did not archive their
-    predecessor made such rows; from now on such a promotion fails.
-Locks: ACCESS SHARE on model_versions while its rows are read, then SHARE UPDATE EXCLUSIVE while the index is built,
+    predecessor made such rows; from now on such a promotion fails. The second index is for what is asked of one model:
+    its versions, and what was in production when.
+Locks: ACCESS SHARE on model_versions while its rows are read, then SHARE UPDATE EXCLUSIVE while each index is built,
     which keeps nobody from reading or writing. Downgrade takes ACCESS EXCLUSIVE for a moment.
 Loss on downgrade: nothing.
 
 If a model has several production versions, the revision stops and names them: which one serves is not for a migration
-to decide. Interrupted while the index is built, run it again: it drops the invalid index and builds it anew.
+to decide. Interrupted while an index is built, run it again: it drops the invalid index and builds it anew.
 """
 
 from alembic import op
@@ -58,8 +59,12 @@ def upgrade() -> None:
         unique=True,
         where="status = 'production'",
     )
+    op.create_index_concurrently(
+        "model_versions_model_name_promoted_at_idx", "model_versions", ["model_name", "promoted_at"], schema="public"
+    )
 
 
 def downgrade() -> None:
     op.execute(SAFE_PATH)
+    op.drop_index("model_versions_model_name_promoted_at_idx", "model_versions", schema="public")
     op.drop_index("model_versions_production_key", "model_versions", schema="public")

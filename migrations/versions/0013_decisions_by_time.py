@@ -1,8 +1,9 @@
-"""Index retraining_decisions by time.
+"""Index retraining_decisions by time, of all models and of each.
 
 Why: v_decision_history answers newest first, and is read with LIMIT 10. With this index PostgreSQL reads ten rows for
-    that instead of sorting them all, however long the history is.
-Locks: SHARE UPDATE EXCLUSIVE on retraining_decisions while the index is built, which keeps nobody from reading or
+    that instead of sorting them all, however long the history is. The second one does the same for the decisions about
+    one model.
+Locks: SHARE UPDATE EXCLUSIVE on retraining_decisions while each index is built, which keeps nobody from reading or
     writing. Downgrade takes ACCESS EXCLUSIVE for a moment.
 Loss on downgrade: nothing.
 """
@@ -24,8 +25,15 @@ def upgrade() -> None:
         ["decision_timestamp", "id"],
         schema="public",
     )
+    op.create_index_concurrently(
+        "retraining_decisions_model_name_decision_timestamp_id_idx",
+        "retraining_decisions",
+        ["model_name", "decision_timestamp", "id"],
+        schema="public",
+    )
 
 
 def downgrade() -> None:
     op.execute(SAFE_PATH)
+    op.drop_index("retraining_decisions_model_name_decision_timestamp_id_idx", "retraining_decisions", schema="public")
     op.drop_index("retraining_decisions_decision_timestamp_id_idx", "retraining_decisions", schema="public")

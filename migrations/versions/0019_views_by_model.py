@@ -81,7 +81,7 @@ CREATE VIEW public.v_model_timeline AS
 WITH promotions AS (
     SELECT model_name, id AS version_id, promoted_at FROM public.model_versions WHERE promoted_at IS NOT NULL
     UNION
-    SELECT v.model_name, v.id, d.decision_timestamp
+    SELECT d.model_name, v.id, d.decision_timestamp
     FROM public.retraining_decisions AS d
     JOIN public.model_versions AS v ON v.mlflow_run_id = d.candidate_mlflow_run_id AND v.model_name = d.model_name
     WHERE d.action = 'promote' AND d.decision_timestamp < v.promoted_at
@@ -93,6 +93,7 @@ changes AS (
 ),
 periods AS (
     SELECT
+        c.model_name,
         c.version_id,
         c.promoted_at,
         c.before_id,
@@ -102,7 +103,7 @@ periods AS (
     WINDOW in_order AS (PARTITION BY c.model_name ORDER BY c.promoted_at, c.version_id)
 ),
 latest AS (
-    SELECT DISTINCT ON (version_id) * FROM periods ORDER BY version_id, promoted_at DESC
+    SELECT DISTINCT ON (model_name, version_id) * FROM periods ORDER BY model_name, version_id, promoted_at DESC
 )
 SELECT
     v.id,
@@ -120,7 +121,7 @@ SELECT
     v.f1_score - before.f1_score AS f1_delta,
     v.brier_score - before.brier_score AS brier_delta
 FROM public.model_versions AS v
-LEFT JOIN latest ON latest.version_id = v.id
+LEFT JOIN latest ON latest.model_name = v.model_name AND latest.version_id = v.id
 LEFT JOIN public.model_versions AS before ON before.id = latest.before_id
 ORDER BY v.created_at DESC, v.id DESC
 """

@@ -453,8 +453,9 @@ class WaitCallbackError(MlopsDbError):
     def __init__(self) -> None:
         """Need nothing: there is only one thing to say."""
         super().__init__(
-            "psycopg2 has a wait callback in this process, with which it cannot COPY; nothing was stored",
-            hint="Call log_many in a process without it (psycopg2.extensions.set_wait_callback), or log() row by row.",
+            "psycopg2 has a wait callback in this process, with which it cannot COPY; nothing was stored or read",
+            hint="Use a process without it (psycopg2.extensions.set_wait_callback); or log() row by row, and read with "
+            "history() or history_frame(metadata=True).",
         )
 
 

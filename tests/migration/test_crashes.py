@@ -46,6 +46,14 @@ AHEAD = (
         " (decision_timestamp, id);"
     ),
     (
+        "CREATE INDEX model_versions_model_name_promoted_at_idx ON public.model_versions USING btree"
+        " (model_name, promoted_at);"
+    ),
+    (
+        "CREATE INDEX retraining_decisions_model_name_decision_timestamp_id_idx ON public.retraining_decisions"
+        " USING btree (model_name, decision_timestamp, id);"
+    ),
+    (
         "CREATE UNIQUE INDEX monitoring_metrics_legacy_pkey ON mlops_internal.monitoring_metrics_legacy USING btree"
         ' (model_name, metric_type, metric_name, "timestamp", id);'
     ),

@@ -96,3 +96,22 @@ def test_a_span_of_time_reads_its_own_months_only(two_years: Database) -> None:
     )
 
     assert len([node for node in nodes if node.get("Relation Name", "").startswith("monitoring_metrics")]) == 2
+
+
+def test_the_timeline_of_a_model_reads_its_own_rows_only(head: Database) -> None:
+    head.query("""
+        INSERT INTO model_versions (mlflow_run_id, model_version, model_name, status, promoted_at)
+        SELECT 'run-' || n, n, 'm' || n % 200, 'archived', now() - n * interval '1 hour' FROM generate_series(1, 4000) n
+    """)
+    head.query("""
+        INSERT INTO retraining_decisions (decision_timestamp, action, candidate_mlflow_run_id, model_name)
+        SELECT promoted_at - interval '9 days', 'promote', mlflow_run_id, model_name FROM model_versions
+    """)
+    head.query("ANALYZE")
+    head.query("SET enable_seqscan = off")  # it would be quicker, for as few rows
+
+    nodes = plan(head, "SELECT * FROM v_model_timeline WHERE model_name = 'm7'", analyze=True)
+
+    read = [*of(nodes, "model_versions"), *of(nodes, "retraining_decisions")]
+    assert len(read) >= 4
+    assert max(node["Actual Rows"] for node in read) <= 20

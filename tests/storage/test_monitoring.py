@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mlops_db.errors import InvalidValueError, MissingExtraError
+from mlops_db.errors import InvalidValueError
 from mlops_db.settings import Settings
 from mlops_db.storage.db_manager import DatabaseManager
 from mlops_db.storage.monitoring import HISTORY, LEAST_ID, PAGE, Metric, Monitoring
@@ -282,28 +281,6 @@ def test_what_is_no_name_has_no_series() -> None:
         nowhere.latest(metric_type="drift\0")
     with pytest.raises(InvalidValueError, match=r"^model_name: "):
         nowhere.series(7)  # type: ignore[arg-type]
-
-
-def test_history_as_a_frame(monitoring: Monitoring) -> None:
-    monitoring.log("drift", "age", 0.1, timestamp=DAY, metadata={"n": 1})
-    monitoring.log_failure("drift", "age", "no rows", timestamp=DAY + timedelta(hours=1))
-    monitoring.log("drift", "age", 3, timestamp=DAY + timedelta(hours=2))
-    frame = monitoring.history_frame("drift", "age", limit=3)
-    assert list(frame.columns) == ["metric_value", "metadata"]
-    assert list(frame.index) == [pd.Timestamp(DAY + timedelta(hours=hours)) for hours in range(3)]
-    assert (frame.index.name, str(frame.index.dtype)) == ("timestamp", "datetime64[us, UTC]")
-    assert frame["metric_value"].tolist()[::2] == [0.1, 3.0]
-    assert frame["metric_value"].isna().tolist() == [False, True, False]
-    assert frame["metadata"].tolist() == [{"n": 1}, {"error": "no rows"}, None]
-    empty = monitoring.history_frame("drift", "nothing")
-    assert (len(empty), list(empty.dtypes), str(empty.index.dtype)) == (0, list(frame.dtypes), "datetime64[us, UTC]")
-
-
-def test_a_frame_needs_pandas(monkeypatch: pytest.MonkeyPatch, monitoring: Monitoring) -> None:
-    monkeypatch.setitem(sys.modules, "pandas", None)
-    with pytest.raises(MissingExtraError, match="pandas is not installed") as caught:
-        monitoring.history_frame("drift", "age")
-    assert "mlops-db[pandas]" in caught.value.hint
 
 
 def test_times_are_in_utc_whatever_the_session_says(head: Database, tmp_path: Path) -> None:

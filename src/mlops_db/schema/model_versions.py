@@ -42,5 +42,6 @@ model_versions = Table(
     CheckConstraint(of_years("created_at"), name="created_at"),
     CheckConstraint(of_years("promoted_at"), name="promoted_at"),
     Index("model_versions_production_key", "model_name", unique=True, postgresql_where=text("status = 'production'")),
+    Index("model_versions_model_name_promoted_at_idx", "model_name", "promoted_at"),
     comment="The versions of every model: who made them, how good they are, and which one is in production.",
 )

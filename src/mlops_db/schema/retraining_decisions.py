@@ -60,5 +60,6 @@ retraining_decisions = Table(
     CheckConstraint(of_years("decision_timestamp"), name="decision_timestamp"),
     CheckConstraint(of_years("created_at"), name="created_at"),
     Index("retraining_decisions_decision_timestamp_id_idx", "decision_timestamp", "id"),
+    Index("retraining_decisions_model_name_decision_timestamp_id_idx", "model_name", "decision_timestamp", "id"),
     comment="Every decision about a retraining candidate, with the results of its gates.",
 )

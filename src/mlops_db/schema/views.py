@@ -70,11 +70,13 @@ ORDER BY d.decision_timestamp DESC, d.id DESC
 # A version was in production from its promotion to the next one of its model. model_versions keeps the latest promotion
 # of each; earlier ones, of versions that were rolled back to, are in the decisions. To promote the version that is in
 # production changes nothing. Versions are text ('10' sorts before '9'): time orders them.
+# Each step keeps model_name, and partitions or joins by it: so WHERE model_name = ... reaches the tables and their
+# indexes, instead of computing the periods of all models first.
 V_MODEL_TIMELINE = """
 WITH promotions AS (
     SELECT model_name, id AS version_id, promoted_at FROM model_versions WHERE promoted_at IS NOT NULL
     UNION
-    SELECT v.model_name, v.id, d.decision_timestamp
+    SELECT d.model_name, v.id, d.decision_timestamp
     FROM retraining_decisions AS d
     JOIN model_versions AS v ON v.mlflow_run_id = d.candidate_mlflow_run_id AND v.model_name = d.model_name
     WHERE d.action = 'promote' AND d.decision_timestamp < v.promoted_at
@@ -86,6 +88,7 @@ changes AS (
 ),
 periods AS (
     SELECT
+        c.model_name,
         c.version_id,
         c.promoted_at,
         c.before_id,
@@ -95,7 +98,7 @@ periods AS (
     WINDOW in_order AS (PARTITION BY c.model_name ORDER BY c.promoted_at, c.version_id)
 ),
 latest AS (
-    SELECT DISTINCT ON (version_id) * FROM periods ORDER BY version_id, promoted_at DESC
+    SELECT DISTINCT ON (model_name, version_id) * FROM periods ORDER BY model_name, version_id, promoted_at DESC
 )
 SELECT
     v.id,
@@ -113,7 +116,7 @@ SELECT
     v.f1_score - before.f1_score AS f1_delta,
     v.brier_score - before.brier_score AS brier_delta
 FROM model_versions AS v
-LEFT JOIN latest ON latest.version_id = v.id
+LEFT JOIN latest ON latest.model_name = v.model_name AND latest.version_id = v.id
 LEFT JOIN model_versions AS before ON before.id = latest.before_id
 ORDER BY v.created_at DESC, v.id DESC
 """

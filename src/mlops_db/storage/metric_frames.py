@@ -1,4 +1,4 @@
-"""Metrics from and to pandas, which is optional: nothing here imports it before a frame is asked for."""
+"""Metrics out of a pandas DataFrame, or a table that Arrow knows. pandas is optional: nothing here imports it."""
 
 import math
 import sys
@@ -6,15 +6,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import timezone
 from typing import TYPE_CHECKING, Any, cast
 
-from mlops_db.errors import InvalidValueError, MissingExtraError
+from mlops_db.errors import InvalidValueError
 from mlops_db.storage.metric_arrow import rows_of_table
 from mlops_db.storage.metric_rows import KEYS, ROWS_AT_ONCE, checked_columns
 from mlops_db.storage.values import excerpt
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Index, Series
-
-    from mlops_db.storage.monitoring import Metric
 
 
 def rows_of(given: object) -> Iterable[Any]:
@@ -98,23 +96,3 @@ def _value(column: "Series", place: int) -> Any:
 
 def _is_hole(value: object, types: tuple[str, ...]) -> bool:
     return type(value).__name__ in types or ("NaTType" in types and isinstance(value, float) and math.isnan(value))
-
-
-def frame_of_metrics(metrics: "Iterable[Metric]") -> "DataFrame":
-    """A frame of what a series holds, by `timestamp` (UTC), oldest first, with metric_value and metadata.
-
-    Raises:
-        MissingExtraError: pandas is not installed.
-    """
-    try:
-        import pandas as pd  # noqa: PLC0415  (optional, and slow to import)
-    except ModuleNotFoundError:
-        raise MissingExtraError(
-            "pandas is not installed, which a DataFrame needs", hint="pip install 'mlops-db[pandas]'"
-        ) from None
-    rows = [(metric.timestamp, metric.metric_value, metric.metadata) for metric in metrics]
-    rows.reverse()
-    timestamps, values, metadata = zip(*rows, strict=True) if rows else ((), (), ())
-    return pd.DataFrame(
-        {"metric_value": pd.Series(values, dtype="float64"), "metadata": pd.Series(metadata, dtype="object")}
-    ).set_index(pd.DatetimeIndex(timestamps, dtype="datetime64[us, UTC]", name="timestamp"))

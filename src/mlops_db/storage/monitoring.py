@@ -15,9 +15,10 @@ import psycopg2
 import psycopg2.extensions
 
 from mlops_db.errors import ContentionError, InvalidValueError, WaitCallbackError
+from mlops_db.storage import history_frames
 from mlops_db.storage.json_values import checked_json
 from mlops_db.storage.metric_copy import COPY, PIECE, MetricCopy, SkippedRow
-from mlops_db.storage.metric_frames import frame_of_metrics, rows_of
+from mlops_db.storage.metric_frames import rows_of
 from mlops_db.storage.metric_gaps import GAPS, Gap
 from mlops_db.storage.metric_rows import MAX_CHARACTERS, TIMESTAMP_HINT, VALUE_HINT, checked_bounds, checked_interval
 from mlops_db.storage.metric_series import forget_series
@@ -80,7 +81,7 @@ class LogResult:
     skipped_count: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Metric:
     """A row of monitoring_metrics.
 
@@ -477,13 +478,8 @@ class Monitoring:
         Raises:
             InvalidValueError: at once, if a moment has no time zone, `limit` is below 0, or a name is none.
         """
-        parameters = {
-            **_checked_names(model_name=model_name, metric_type=metric_type, metric_name=metric_name),
-            "since": "-infinity" if since is None else moment(since, "since"),
-            "until": "infinity" if until is None else moment(until, "until"),
-            "id": LEAST_ID,
-        }
-        return self._history(parameters, checked_limit(limit))
+        of = _checked_names(model_name=model_name, metric_type=metric_type, metric_name=metric_name)
+        return self._history({**of, **_checked_span(since, until), "id": LEAST_ID}, checked_limit(limit))
 
     def history_frame(  # noqa: PLR0913  (the same)
         self,
@@ -494,18 +490,123 @@ class Monitoring:
         since: datetime | None = None,
         until: datetime | None = None,
         limit: int | None = None,
+        metadata: bool = False,
+        every: str | timedelta | None = None,
     ) -> "DataFrame":
-        """The rows of `history` as a pandas DataFrame, oldest first, as time series are computed with.
+        """A series as a pandas DataFrame, oldest first, as time series are computed with.
 
-        Its index is `timestamp` in UTC, its columns are metric_value (NaN where it could not be computed) and metadata.
+        It is read at once, by COPY; a million rows need some 60 MB for a moment, and 16 MB as a frame.
+
+        Args:
+            metric_type: as with `log`.
+            metric_name: as with `log`.
+            model_name: as with `log`.
+            since: the first moment, aware; by default from the beginning.
+            until: the moment after the last, aware: a row of exactly this moment is left out.
+            limit: only so many rows of the frame, the newest.
+            metadata: whether the details come along. Each is a Python object then, which takes ten times as long.
+            every: the width of buckets into which the server puts the rows, as a timedelta or text such as 500ms, 5s,
+                15min, 1h, 1d or 1w. They are counted from Monday, 2000-01-03, in UTC: days begin at midnight, weeks on
+                Monday. With `since` or `until` within a bucket, it has only the rows that are asked for.
+
+        Returns:
+            The index is `timestamp`, in UTC and microseconds. The column metric_value is float64, NaN where it could
+            not be computed; metadata, if asked for, is what was given. With `every` the index is each bucket's
+            beginning, and the columns are min, mean and max of the values that there are, count, of how many, and
+            failed, how many rows have none. A bucket without any row is left out.
 
         Raises:
-            InvalidValueError: as `history`.
+            InvalidValueError: as `history`; or `every` is no such width, or there with `metadata`.
             MissingExtraError: pandas is not installed.
+            WaitCallbackError: psycopg2 was told to wait in a way (gevent's, say) that it cannot COPY with; with
+                `metadata` there is no COPY.
         """
-        return frame_of_metrics(
-            self.history(metric_type, metric_name, model_name=model_name, since=since, until=until, limit=limit)
+        parameters = {
+            **_checked_names(model_name=model_name, metric_type=metric_type, metric_name=metric_name),
+            **_checked_span(since, until),
+            "limit": checked_limit(limit),
+            "width": history_frames.bucket_width(every),
+        }
+        if metadata and every is not None:
+            raise InvalidValueError("metadata", "is of a row, not of a bucket", hint="Leave out metadata, or every.")
+        history_frames.require_pandas()
+        if not metadata:
+            history_frames.require_copy()
+        with self._manager.safe_cursor() as cursor:
+            if metadata:
+                return history_frames.frame_with_metadata(cursor, parameters)
+            return history_frames.frame_of_one(cursor, parameters)
+
+    def frame(  # noqa: PLR0913  (the same)
+        self,
+        metric_type: str | Iterable[str] | None = None,
+        metric_name: str | Iterable[str] | None = None,
+        *,
+        model_name: str | Iterable[str] | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int | None = None,
+        every: str | timedelta | None = None,
+        layout: Literal["long", "wide"] = "long",
+    ) -> "DataFrame":
+        """Several series as one pandas DataFrame.
+
+        Args:
+            metric_type: only series of this kind, or of these kinds; by default of all, as with the two that follow.
+            metric_name: only series of this name, or of these names.
+            model_name: only series of this model, or of these models.
+            since: as with `history_frame`, as the two that follow.
+            until: the moment after the last.
+            limit: only so many rows of each series, the newest.
+            every: the width of buckets.
+            layout: `long` or `wide`.
+
+        Returns:
+            Long, the default: a row for each value, series after series, each oldest first. The index and the columns
+            are those of `history_frame`, after the series' model_name, metric_type and metric_name (categories).
+
+            Wide: a row for each moment of any series, oldest first, and a column for each series, also for one that has
+            no row then. Columns are named by those of model_name, metric_type and metric_name that were not given as
+            one name, in several levels if they are several; if all were, by metric_name. Where a series has no row, or
+            no value, there is NaN; of several rows at one moment the newest stays, that with the greatest id. With
+            `every` there are such columns below each of min, mean, max, count and failed (0 where there is no row):
+            `frame["mean"]` is a frame of them. Series that were not measured at the same moments need `every`, or most
+            of the frame is NaN.
+
+        Raises:
+            InvalidValueError: as `history_frame`; or `layout` is neither, or one of the names is none.
+            MissingExtraError: pandas is not installed.
+            WaitCallbackError: as `history_frame`.
+        """
+        filters = {
+            "model_name": _checked_choices(model_name, "model_name"),
+            "metric_type": _checked_choices(metric_type, "metric_type"),
+            "metric_name": _checked_choices(metric_name, "metric_name"),
+        }
+        bounds = {
+            **_checked_span(since, until),
+            "limit": checked_limit(limit),
+            "width": history_frames.bucket_width(every),
+        }
+        wide = choice(layout, "layout", ("long", "wide")) == "wide"
+        several = [
+            key
+            for key, given in zip(filters, (model_name, metric_type, metric_name), strict=True)
+            if not isinstance(given, str)
+        ]
+        history_frames.require_pandas()
+        history_frames.require_copy()
+        where = (
+            " AND ".join(f"{key} = ANY (%({key})s)" for key, names in filters.items() if names is not None) or "true"
         )
+        with self._manager.safe_cursor() as cursor:
+            cursor.execute(
+                f"SELECT {', '.join(filters)} FROM mlops_internal.metric_series WHERE {where} ORDER BY 1, 2, 3", filters
+            )
+            series = cursor.fetchall()
+            return history_frames.frame_of_several(
+                cursor, series, bounds, (several or ["metric_name"]) if wide else None
+            )
 
     def _read(self, of: type[_Row], relation: str, order: str, **equal: str | None) -> list[_Row]:
         given = _checked_names(**{column: value for column, value in equal.items() if value is not None})
@@ -519,12 +620,16 @@ class Monitoring:
             size = PAGE if limit is None else min(PAGE, limit)
             with self._manager.safe_cursor() as cursor:
                 cursor.execute(HISTORY, {**parameters, "size": size})
-                page = [Metric(*map(in_utc, row)) for row in cursor]
-            yield from page
-            if len(page) < size:
+                page = cursor.fetchall()
+            last = None
+            # One by one: 5,000 at once are objects for the garbage collector to look at, again and again.
+            for row in page:
+                last = _metric(row)
+                yield last
+            if last is None or len(page) < size:
                 return
             limit = None if limit is None else limit - size
-            parameters |= {"until": page[-1].timestamp, "id": page[-1].id}
+            parameters |= {"until": last.timestamp, "id": last.id}
 
 
 def failure_reason(error: BaseException | str) -> str:
@@ -546,6 +651,33 @@ def _columns(of: type[Any]) -> str:
 
 def _checked_names(**names: object) -> dict[str, str]:
     return {key: text(name, key, most=MAX_CHARACTERS[key]) for key, name in names.items()}
+
+
+def _checked_choices(names: str | Iterable[str] | None, key: str) -> list[str] | None:
+    """The names to choose by; None for all."""
+    if names is None:
+        return None
+    if not isinstance(names, str) and not isinstance(names, Iterable):
+        raise InvalidValueError(key, f"{excerpt(names)} is not text", hint="Give a name, or several, or None for all.")
+    return [text(name, key, most=MAX_CHARACTERS[key]) for name in ([names] if isinstance(names, str) else names)]
+
+
+def _checked_span(since: datetime | None, until: datetime | None) -> dict[str, Any]:
+    return {
+        "since": "-infinity" if since is None else moment(since, "since"),
+        "until": "infinity" if until is None else moment(until, "until"),
+    }
+
+
+_SETTERS = [getattr(Metric, field.name).__set__ for field in fields(Metric)]
+
+
+def _metric(row: tuple[Any, ...]) -> Metric:
+    # What the frozen dataclass's own __init__ does, in half of its time.
+    metric = object.__new__(Metric)
+    for set_, value in zip(_SETTERS, row, strict=True):
+        set_(metric, value)
+    return metric
 
 
 # Page after page, each from the row on that the one before it ended with. The plain comparison with its timestamp adds
