@@ -83,7 +83,7 @@ def test_who_holds_a_lock_is_named(
         DatabaseManager(replace(filled.settings, pool_lock_timeout=150)) as db,
         another_session(filled, "a guest", *done.split("; ")) as guest,
     ):
-        named = rf"; it {'is' if told else 'may be'} held by pid {guest.info.backend_pid} \(a guest, role \w+\)$"
+        named = rf"(?m); it {'is' if told else 'may be'} held by pid {guest.info.backend_pid} \(a guest, role \w+\)$"
         with pytest.raises(ContentionError, match=named) as caught:
             call(db)
         assert caught.value.retryable
