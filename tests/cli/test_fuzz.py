@@ -5,7 +5,6 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
 from itertools import islice
-from pathlib import Path
 from urllib.parse import unquote
 
 from psycopg import sql
@@ -32,7 +31,7 @@ CATALOGUE = """
 """
 
 
-def test_whatever_is_typed_gets_a_documented_code_and_one_line_with_a_hint(head: Database, tmp_path: Path) -> None:
+def test_whatever_is_typed_gets_a_documented_code_and_one_line_with_a_hint(head: Database) -> None:
     where = head.settings
     given = list(islice(inputs(SEED, database=where.database, host=where.host, port=where.port), INPUTS))
     assert len(set(given)) == INPUTS
@@ -41,11 +40,11 @@ def test_whatever_is_typed_gets_a_documented_code_and_one_line_with_a_hint(head:
     faults: list[str] = []
     with ExitStack() as stack:
         stack.callback(lambda: drop_all_but(head, before))
-        runner = Commands(head.environment, tmp_path)
+        runner = Commands(head.environment)
         stack.callback(runner.stop)
         catalogue = fingerprint(head)
         for one in given:
-            done = runner.run(one)
+            done = runner.run(*one.arguments, **dict(one.variables))
             faults += [f"{one}: {fault}: {done.stdout[-300:]}{done.stderr[-600:]}" for fault in faults_of(done)]
             ended[done.returncode] = ended.get(done.returncode, 0) + 1
             now = fingerprint(head)

@@ -4,13 +4,14 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from mlops_db.revisions.graph import revisions
-from support.database import ROOT, Database, run_command
+from support.database import ROOT, Database
+from support.forked_commands import Commands
 from support.handmade import SPECIFICATION
 from support.process import told
 
@@ -85,15 +86,23 @@ class Checkout:
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(ROOT / "alembic.ini", folder)
         self.versions = folder / "migrations" / "versions"
+        self._commands: Commands | None = None
 
     def add(self, name: str, id_: str, parents: object) -> Path:
         file = self.versions / f"{name}.py"
         file.write_text(SOURCE.format(id=id_, parents=parents), encoding="utf-8")
         return file
 
-    def run(self, database: Database, *command: str) -> subprocess.CompletedProcess[str]:
-        variables = {"PYTHONPATH": str(self.folder / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
-        return run_command(*command, environment=database.environment | variables, cwd=self.folder)
+    def run(self, database: Database, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        """Run a command as a process; the package is imported once for all of them."""
+        if self._commands is None:
+            own = {"PYTHONPATH": str(self.folder / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
+            self._commands = Commands(database.environment | own, self.folder)
+        return self._commands.run(*command, **variables)
+
+    def stop(self) -> None:
+        if self._commands is not None:
+            self._commands.stop()
 
     def refuses(self, database: Database, *command: str, naming: tuple[str, ...]) -> None:
         told(self.run(database, *command), *naming)
@@ -168,8 +177,22 @@ FAULTS = (
 
 
 @pytest.fixture
-def checkout(tmp_path: Path) -> Checkout:
-    return Checkout(tmp_path)
+def checkout(tmp_path: Path) -> Iterator[Checkout]:
+    checkout = Checkout(tmp_path)
+    yield checkout
+    checkout.stop()
+
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def run(request: pytest.FixtureRequest) -> Iterator[Run]:
+    """Runs commands against the test's database, of this checkout."""
+    name = "head" if "head" in request.fixturenames else "empty"
+    commands = Commands(request.getfixturevalue(name).environment)
+    yield commands.run
+    commands.stop()
 
 
 def test_every_command_refuses_one_number_twice(head: Database, checkout: Checkout) -> None:
@@ -204,8 +227,7 @@ def test_a_file_that_cannot_be_loaded(head: Database, checkout: Checkout, line: 
 
 def test_a_fault_is_told_before_the_database_is_created(empty: Database, checkout: Checkout) -> None:
     naming = one_number_twice(checkout)
-    variables = {"PYTHONPATH": str(checkout.folder / "src"), "MLOPS_DB_NAME": "mlops_test_not_yet"}
-    told(run_command(*INIT, environment=empty.environment | variables, cwd=checkout.folder), *naming)
+    told(checkout.run(empty, *INIT, MLOPS_DB_NAME="mlops_test_not_yet"), *naming)
     assert empty.query("SELECT FROM pg_database WHERE datname = 'mlops_test_not_yet'") == []
 
 
@@ -271,18 +293,18 @@ WITHOUT_KEY = f"""
         (WITHOUT_KEY, (f"{HEAD} and {HEAD}", f"--purge {HEAD}`")),
     ],
 )  # fmt: skip
-def test_rows_that_overlap(head: Database, statement: str, naming: tuple[str, ...]) -> None:
+def test_rows_that_overlap(run: Run, head: Database, statement: str, naming: tuple[str, ...]) -> None:
     head.query(statement)
     before = head.query("TABLE alembic_version")
     every = [command for command in COMMANDS if command not in FILES_ONLY]
     for command in every if "0015" in naming else EVERYDAY:
-        told(head.run(*command), *naming)
+        told(run(*command), *naming)
     assert head.query("TABLE alembic_version") == before
 
     # The way out, as it is told.
-    assert head.run("alembic", "stamp", "--purge", HEAD).returncode == 0
+    assert run("alembic", "stamp", "--purge", HEAD).returncode == 0
     assert head.query("TABLE alembic_version") == [(HEAD,)]
-    assert head.run(*STATUS).returncode == 0
+    assert run(*STATUS).returncode == 0
 
 
 # They say nothing of the database, or are the way out.
@@ -298,13 +320,13 @@ FILES_ONLY = (
 )
 
 
-def test_a_row_that_is_not_ours_beside_ours(head: Database) -> None:
+def test_a_row_that_is_not_ours_beside_ours(run: Run, head: Database) -> None:
     head.query("INSERT INTO alembic_version VALUES ('abc')")
     delete = "DELETE FROM public.alembic_version WHERE version_num = 'abc';"
     for command in (*EVERYDAY, CHECK, ("alembic", "stamp", "--purge", HEAD)):
-        told(head.run(*command), HEAD, "'abc'", "beside it", delete)
+        told(run(*command), HEAD, "'abc'", "beside it", delete)
     head.query(delete)
-    assert head.run(*STATUS).returncode == 0
+    assert run(*STATUS).returncode == 0
 
 
 # What is left where nothing is recorded
@@ -318,27 +340,27 @@ def statements(told: str, *verbs: str) -> list[str]:
 
 
 @pytest.mark.parametrize("way_out", ["DROP", "ALTER"])
-def test_a_reset_leaves_the_inner_schema_behind(head: Database, way_out: str) -> None:
+def test_a_reset_leaves_the_inner_schema_behind(run: Run, head: Database, way_out: str) -> None:
     head.query(RESET)
     before = head.dump()
     for command in (*EVERYDAY, CHECK, ("mlops-db", "adopt"), ("alembic", "current"), ("alembic", "check")):
-        told(head.run(*command), "metric_series", "functions", "DROP SCHEMA mlops_internal CASCADE;")
+        told(run(*command), "metric_series", "functions", "DROP SCHEMA mlops_internal CASCADE;")
     assert head.dump() == before
 
-    (statement,) = statements(head.run(*STATUS).stderr, way_out)
+    (statement,) = statements(run(*STATUS).stderr, way_out)
     head.query(statement)
-    done = head.run(*INIT)
+    done = run(*INIT)
     assert done.returncode == 0, done.stderr
-    assert head.run(*CHECK).returncode == 0
+    assert run(*CHECK).returncode == 0
 
 
-def test_months_that_a_reset_left_are_named(head: Database) -> None:
+def test_months_that_a_reset_left_are_named(run: Run, head: Database) -> None:
     month = head.value("SELECT min(inhrelid::regclass::text) FROM pg_inherits WHERE inhrelid::regclass::text ~ '_20'")
     head.query(f"ALTER TABLE monitoring_metrics DETACH PARTITION {month}")
     head.query(f"INSERT INTO {month} (model_name, metric_type, metric_name, metric_value, timestamp) "
                "VALUES ('m', 't', 'n', 1, now())")  # fmt: skip
     head.query(RESET)
-    told(head.run(*INIT), month.rpartition(".")[2], "DROP SCHEMA mlops_internal CASCADE;")
+    told(run(*INIT), month.rpartition(".")[2], "DROP SCHEMA mlops_internal CASCADE;")
     assert head.value(f"SELECT count(*) FROM {month}") == 1
 
 
@@ -354,17 +376,17 @@ def test_months_that_a_reset_left_are_named(head: Database) -> None:
         ["CREATE SCHEMA mlops_internal; CREATE TABLE mlops_internal.a (); CREATE VIEW v_model_timeline AS SELECT 1"],
     ],
 )  # fmt: skip
-def test_what_else_may_be_left(empty: Database, left: list[str]) -> None:
+def test_what_else_may_be_left(run: Run, empty: Database, left: list[str]) -> None:
     for statement in left:
         empty.query(statement)
     before = empty.dump()
     for command in (INIT, STATUS):
-        told(empty.run(*command), "DROP ")
+        told(run(*command), "DROP ")
     assert empty.dump() == before
 
-    for statement in statements(empty.run(*STATUS).stderr, "DROP"):
+    for statement in statements(run(*STATUS).stderr, "DROP"):
         empty.query(statement)
-    assert empty.run(*INIT).returncode == 0
+    assert run(*INIT).returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -376,37 +398,38 @@ def test_what_else_may_be_left(empty: Database, left: list[str]) -> None:
         (HEAD, "DELETE FROM alembic_version"),
     ],
 )
-def test_a_lost_record(head: Database, at: str, how: str) -> None:
-    head.run("alembic", "downgrade", at)
+def test_a_lost_record(run: Run, head: Database, at: str, how: str) -> None:
+    run("alembic", "downgrade", at)
     before = head.dump()
     head.query(how)
     if at == "0004":  # adopting it finds out
-        told(head.run(*STATUS), "adopt")
+        told(run(*STATUS), "adopt")
         return
     for command in (*EVERYDAY, ("mlops-db", "adopt")):
-        told(head.run(*command), "model_versions", f"alembic stamp {at}`")
+        told(run(*command), "model_versions", f"alembic stamp {at}`")
 
-    assert head.run("alembic", "stamp", at).returncode == 0
+    assert run("alembic", "stamp", at).returncode == 0
     assert head.dump() == before
-    assert head.run(*CHECK).returncode == 0
-    assert head.run(*INIT).returncode == 0
+    assert run(*CHECK).returncode == 0
+    assert run(*INIT).returncode == 0
 
 
-def test_tables_made_by_hand_after_a_reset(head: Database) -> None:
+def test_tables_made_by_hand_after_a_reset(run: Run, head: Database) -> None:
     head.query(RESET)
     head.query(SPECIFICATION)
-    told(head.run(*STATUS), "DROP SCHEMA mlops_internal CASCADE; and then `mlops-db adopt`")
+    told(run(*STATUS), "DROP SCHEMA mlops_internal CASCADE; and then `mlops-db adopt`")
     head.query("DROP SCHEMA mlops_internal CASCADE")
-    assert head.run("mlops-db", "adopt").returncode == 0
-    assert head.run(*INIT).returncode == 0
+    assert run("mlops-db", "adopt").returncode == 0
+    assert run(*INIT).returncode == 0
 
 
+@pytest.mark.usefixtures("empty")
 @pytest.mark.parametrize("made_ready", [["alembic", "downgrade", "base"], ["alembic", "stamp", "base"]])
-def test_a_database_at_base_is_no_remains(empty: Database, made_ready: list[str]) -> None:
+def test_a_database_at_base_is_no_remains(run: Run, made_ready: list[str]) -> None:
     if made_ready[1] == "downgrade":
-        assert empty.run(*INIT).returncode == 0
-    assert empty.run(*made_ready).returncode == 0
-    assert empty.run(*INIT).returncode == 0
+        assert run(*INIT).returncode == 0
+    assert run(*made_ready).returncode == 0
+    assert run(*INIT).returncode == 0
 
 
 # Which project
@@ -430,8 +453,9 @@ def elsewhere(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return ini
 
 
-def test_what_alembic_config_names_is_for_alembic_alone(head: Database, elsewhere: Path) -> None:
+@pytest.mark.usefixtures("head")
+def test_what_alembic_config_names_is_for_alembic_alone(run: Run, elsewhere: Path) -> None:
     for command in (STATUS, INIT, JOBS):
-        done = head.run(*command, ALEMBIC_CONFIG=str(elsewhere))
+        done = run(*command, ALEMBIC_CONFIG=str(elsewhere))
         assert done.returncode == 0, done.stdout + done.stderr
-    told(head.run("mlops-db", "check", "--revisions", ALEMBIC_CONFIG=str(elsewhere)), str(elsewhere.parent))
+    told(run("mlops-db", "check", "--revisions", ALEMBIC_CONFIG=str(elsewhere)), str(elsewhere.parent))

@@ -1,82 +1,109 @@
-"""A process that runs one command after the other, without starting Python for each."""
+"""A process that runs one command after the other, without starting Python for each.
 
+It has imported everything, and forks for each command: the child has an environment, arguments and an exit code of its
+own, as a process that a shell starts.
+"""
+
+import json
 import os
 import subprocess
 import sys
+import tempfile
 import traceback
-from collections.abc import Mapping
-from multiprocessing import get_context
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import alembic.config
-
-from mlops_db.cli.main import main
-from support.database import ROOT
-from support.fuzzed import OF_ALEMBIC, Input
-
-if TYPE_CHECKING:
-    from multiprocessing.connection import Connection
+TESTS = Path(__file__).resolve().parent.parent
+ROOT = TESTS.parent
+TIMEOUT_S = 120
 
 
 class Commands:
-    """A process that has imported everything, and forks for each input."""
+    """Runs `alembic ...`, `mlops-db ...` and `python -c ...`, the ways in that users have."""
 
-    def __init__(self, environment: Mapping[str, str], folder: Path) -> None:
-        processes = get_context("forkserver")
-        self._inputs, theirs = processes.Pipe()
-        self._output = (folder / "out", folder / "err")
-        self._process = processes.Process(target=_serve, args=(theirs, dict(environment), self._output), daemon=True)
-        self._process.start()
-        theirs.close()
+    def __init__(self, environment: Mapping[str, str], cwd: Path = ROOT) -> None:
+        """Start the process; `environment` is each command's, and its PYTHONPATH says whose package it is."""
+        self._environment = dict(environment)
+        self._folder = tempfile.TemporaryDirectory()
+        self._output = [str(Path(self._folder.name) / name) for name in ("out", "err")]
+        paths = [path for path in (environment.get("PYTHONPATH"), str(TESTS)) if path]
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", "from support.forked_commands import serve; serve()"],
+            env={**environment, "PYTHONPATH": os.pathsep.join(paths)},
+            cwd=cwd,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
 
-    def run(self, given: Input) -> subprocess.CompletedProcess[str]:
-        self._inputs.send(given)
-        code = self._inputs.recv()
-        out, err = (path.read_text(encoding="utf-8", errors="replace") for path in self._output)
-        return subprocess.CompletedProcess(given.arguments, code, out, err)
+    def run(self, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end, with `variables` in its environment."""
+        stdin, stdout = self._process.stdin, self._process.stdout
+        assert stdin is not None
+        assert stdout is not None
+        print(json.dumps([command, {**self._environment, **variables}, self._output]), file=stdin, flush=True)
+        code = int(stdout.readline())
+        out, err = (Path(path).read_text(encoding="utf-8", errors="replace") for path in self._output)
+        return subprocess.CompletedProcess(command, code, out, err)
 
     def stop(self) -> None:
-        self._inputs.close()
-        self._process.join()
+        """End the process."""
+        self._process.communicate()
+        self._folder.cleanup()
 
 
-def _serve(given: "Connection[int, Input]", environment: Mapping[str, str], output: tuple[Path, Path]) -> None:
-    os.chdir(ROOT)
+def serve() -> None:
+    """Run what standard input names, a line each; answer with the exit code."""
+    import alembic.config  # noqa: F401, PLC0415
+
     import mlops_db.cli.alembic  # noqa: PLC0415
-    import mlops_db.migration.commands  # noqa: F401, PLC0415
+    import mlops_db.cli.main  # noqa: PLC0415
+    import mlops_db.migration.commands  # noqa: PLC0415
+    import mlops_db.storage.pool  # noqa: F401, PLC0415
 
-    while True:
-        try:
-            one = given.recv()
-        except EOFError:
-            return
+    for line in sys.stdin:
+        command, environment, output = json.loads(line)
         child = os.fork()
         if child == 0:
-            os._exit(_ended(one, environment, output))
-        given.send(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+            os._exit(_ended(command, environment, output))
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)  # noqa: T201
 
 
-def _ended(given: Input, environment: Mapping[str, str], output: tuple[Path, Path]) -> int:
-    """Run the input as its console script would; returns the exit code."""
+def _ended(command: Sequence[str], environment: Mapping[str, str], output: Sequence[str]) -> int:
+    """Run the command as its console script would; returns the exit code."""
+    import signal  # noqa: PLC0415
+
+    signal.alarm(TIMEOUT_S)
     os.environ.clear()
     os.environ.update(environment)
-    os.environ.update(given.variables)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     for path, descriptor in zip(output, (1, 2), strict=True):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
     sys.stdout, sys.stderr = (open(number, "w", encoding="utf-8", closefd=False) for number in (1, 2))  # noqa: SIM115
-    program, *arguments = given.arguments
     code = 1
     try:
-        if program == OF_ALEMBIC:
-            alembic.config.main(arguments, prog="alembic")
-            code = 0
-        else:
-            code = main(arguments)
+        code = _run(*command)
     except SystemExit as ended:
+        if isinstance(ended.code, str):
+            print(ended.code, file=sys.stderr)  # noqa: T201
         code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     except BaseException:  # noqa: BLE001  (what Python would do)
         traceback.print_exc()
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     return code & 255
+
+
+def _run(program: str, *arguments: str) -> int:
+    import alembic.config  # noqa: PLC0415
+
+    import mlops_db.cli.main  # noqa: PLC0415
+
+    if program == "alembic":
+        alembic.config.main(list(arguments), prog="alembic")
+        return 0
+    if program == "mlops-db":
+        return mlops_db.cli.main.main(list(arguments))
+    assert (program, arguments[0]) == (sys.executable, "-c")
+    exec(arguments[1], {"__name__": "__main__"})  # noqa: S102
+    return 0
