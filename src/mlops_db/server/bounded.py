@@ -89,10 +89,10 @@ def open_bounded(settings: Settings, timeout: float) -> BoundedConnection:
             except TimeoutError:  # noqa: PERF203  (the next one may answer)
                 in_vain = True
             except psycopg2.OperationalError as error:
-                refusals.append(str(error))
                 # libpq, too, goes on to the next one only from a server that starts or stops.
                 if "FATAL" in str(error) and "the database system is" not in str(error):
-                    break
+                    raise
+                refusals.append(str(error))
             else:
                 connection.until = until
                 return connection
