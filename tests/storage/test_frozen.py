@@ -15,6 +15,8 @@ from mlops_db.settings import Settings
 from support.cluster import embedded_programs, throwaway_cluster
 from support.frozen import frozen, processes_of
 
+TURN = "SELECT pg_advisory_xact_lock(hashtextextended('mlops_db.model default', 0))"
+
 
 @pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
@@ -59,7 +61,7 @@ def test_a_ping_does_not_wait_for_a_frozen_session_of_the_pool(folder: Path) -> 
 @pytest.mark.parametrize("lock", ["the model", "a row", "a table"])
 def test_a_frozen_session_is_named_and_the_others_go_on(folder: Path, lock: str) -> None:
     statement = {
-        "the model": "SELECT pg_advisory_xact_lock(hashtextextended('mlops_db.model default', 0))",
+        "the model": TURN,
         "a row": "SELECT FROM model_versions WHERE mlflow_run_id = 'frozen' FOR UPDATE",
         "a table": "LOCK TABLE model_versions",
     }[lock]
@@ -77,14 +79,21 @@ def test_a_frozen_session_is_named_and_the_others_go_on(folder: Path, lock: str)
         db.models.promote("frozen")
 
 
-def test_a_prepared_transaction_that_nobody_ends_is_named(folder: Path) -> None:
-    with DatabaseManager(replace(settings_of(folder), pool_lock_timeout=200)) as db:
+@pytest.mark.parametrize(
+    ("statement", "named"),
+    [
+        ("UPDATE model_versions SET f1_score = 0.3", "held by the prepared transaction 'it''s forgotten'"),
+        (TURN, "by a prepared transaction"),
+    ],
+)
+def test_a_prepared_transaction_that_nobody_ends_is_named(folder: Path, statement: str, named: str) -> None:
+    with DatabaseManager(replace(settings_of(folder), lock_wait=200, pool_lock_timeout=200)) as db:
         db.models.register("prepared", "1")
         with ExitStack() as at_the_end, psycopg.connect(**whereabouts(folder), autocommit=True) as manager:
-            manager.execute("BEGIN; UPDATE model_versions SET f1_score = 0.3 WHERE mlflow_run_id = 'prepared'")
+            manager.execute(f"BEGIN; {statement}")
             manager.execute("PREPARE TRANSACTION 'it''s forgotten'")
             at_the_end.callback(manager.execute, "ROLLBACK PREPARED 'it''s forgotten'")
-            with pytest.raises(ContentionError, match="held by the prepared transaction 'it''s forgotten'"):
+            with pytest.raises(ContentionError, match=named):
                 db.models.promote("prepared")
             at_the_end.close()
         db.models.promote("prepared")

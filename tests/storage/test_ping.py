@@ -56,6 +56,8 @@ def test_who_says_nothing_does_not_keep_from_asking_the_next_one(head: Database)
         with DatabaseManager(hosts) as db:
             db.ping(2)
             db.wait_until_ready(0)
+        with DatabaseManager(replace(hosts, database="there_is_none")) as db, pytest.raises(DatabaseMissingError):
+            db.ping(2)
         with DatabaseManager(replace(hosts, parameters={"hostaddr": f"{host},"})) as db:
             db.ping(2)
 

@@ -1,8 +1,9 @@
 """Who holds an advisory lock: whoever waits for one in vain is told."""
 
 HOLDERS = """
-    string_agg(format('pid %%s (%%s)', l.pid, concat_ws(', ', nullif(a.application_name, ''), 'role ' || a.usename)),
-               '; ')
+    string_agg(CASE WHEN l.pid IS NULL THEN 'a prepared transaction (pg_prepared_xacts)'
+                    ELSE format('pid %%s (%%s)', l.pid, concat_ws(', ', nullif(a.application_name, ''),
+                                                                  'role ' || a.usename)) END, '; ')
 """
 
 

@@ -21,8 +21,6 @@ from mlops_db.errors import NoAnswerError
 from mlops_db.server.connection import SafeCursor, connection_failures_told, connection_parameters
 from mlops_db.settings import Settings
 
-_Place = dict[str, str]
-
 
 class BoundedConnection(Connection):
     """A connection in autocommit whose every wait ends at `until`, by the monotonic clock."""
@@ -84,19 +82,17 @@ def open_bounded(settings: Settings, timeout: float) -> BoundedConnection:
     until = time.monotonic() + timeout
     refusals: list[str] = []
     in_vain = False
-    places = list(_places(given, until, refusals))
     with connection_failures_told(settings, given["dbname"]):
-        for number, place in enumerate(places):
-            share = (until - time.monotonic()) / (len(places) - number)
+        for place, until_then in _places(given, until, refusals):
             try:
-                connection = _opened(given | place, time.monotonic() + share)
-            except TimeoutError:
+                connection = _opened(given | place, until_then)
+            except TimeoutError:  # noqa: PERF203  (the next one may answer)
                 in_vain = True
             except psycopg2.OperationalError as error:
-                refusals.append(str(error))
                 # libpq, too, goes on to the next one only from a server that starts or stops.
                 if "FATAL" in str(error) and "the database system is" not in str(error):
-                    break
+                    raise
+                refusals.append(str(error))
             else:
                 connection.until = until
                 return connection
@@ -125,41 +121,47 @@ def _opened(given: dict[str, Any], until: float) -> BoundedConnection:
     return connection
 
 
-def _places(given: dict[str, Any], until: float, refusals: list[str]) -> Iterator[_Place]:
-    """Where to look, one after the other: each host by each of its addresses. What has none is added to `refusals`."""
+def _places(given: dict[str, Any], until: float, refusals: list[str]) -> Iterator[tuple[dict[str, str], float]]:
+    """Where to look, one after the other, and until when: each host by each of its addresses.
+
+    What is wrong with a host's name is added to `refusals`.
+    """
     hosts, ports = given["host"].split(","), str(given["port"]).split(",")
     addresses = given.get("hostaddr", os.environ.get("PGHOSTADDR", "")).split(",")
     counts = {len(hosts), len(ports), len(addresses)}
     if len(counts - {1}) > 1 or given.get("service", os.environ.get("PGSERVICE")):
-        yield {}  # libpq says what is wrong; or the service may give an address
+        yield {}, until  # libpq says what is wrong; or the service may give an address
         return
     for number, host in enumerate(hosts):
-        place = {"host": host, "port": ports[number % len(ports)]}
-        address = addresses[number % len(addresses)]
-        if address or host.startswith(("/", "@")):
-            yield {**place, "hostaddr": address}
-            continue
-        found = _resolved(host, until - time.monotonic())
-        if isinstance(found, str):
-            refusals.append(f'could not translate host name "{host}" to address: {found}')
-            continue
-        for each in found:
-            yield {**place, "hostaddr": each}
+        until_next = _part(until, len(hosts) - number)
+        found = [addresses[number % len(addresses)]]
+        if not found[0] and not host.startswith(("/", "@")):
+            found = _resolved(host, until_next, refusals)
+        for count, address in enumerate(found):
+            place = {"host": host, "port": ports[number % len(ports)], "hostaddr": address}
+            yield place, _part(until_next, len(found) - count)
 
 
-def _resolved(host: str, left_s: float) -> list[str] | str:
-    """The addresses of a host, or why there are none. What looks them up cannot be stopped, so it is left behind."""
-    found: list[list[str] | str] = []
+def _part(until: float, parts: int) -> float:
+    """When the first of so many equal parts of the time ends."""
+    now = time.monotonic()
+    return now + (until - now) / parts
+
+
+def _resolved(host: str, until: float, refusals: list[str]) -> list[str]:
+    """The addresses of a host; none if that takes too long. What looks them up cannot be stopped: it is left behind."""
+    found: list[str] = []
 
     def look_up() -> None:
         try:
             infos = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:
-            found.append(getattr(error, "strerror", None) or "it is no host name")
+            reason = getattr(error, "strerror", None) or "it is no host name"
+            refusals.append(f'could not translate host name "{host}" to address: {reason}')
         else:
-            found.append(list(dict.fromkeys(str(info[4][0]) for info in infos)))
+            found.extend(dict.fromkeys(str(info[4][0]) for info in infos))
 
     thread = threading.Thread(target=look_up, daemon=True, name="mlops-db looks up a host")
     thread.start()
-    thread.join(max(0.0, left_s))
-    return found[0] if found else "no name server has answered in time"
+    thread.join(max(0.0, until - time.monotonic()))
+    return list(found)

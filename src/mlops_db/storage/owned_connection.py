@@ -58,7 +58,7 @@ class OwnedConnection(Connection):
         pinned: whether the session has our options; otherwise they are said in each transaction.
         has_role: whether the session began with SET ROLE, by an option or the role's own setting.
         ours: whether only statements of our own run on it for now, after which there is nothing to take back.
-        commits: how often a commit was begun since it was lent; what became of them is another question.
+        commits: how many commits were begun, and not refused; what became of one that broke is another question.
         failures: what was raised through it since it was lent, other than by a cursor.
         opened_at: when it was opened, by the monotonic clock.
         idle_since: when it went back into the pool, by the monotonic clock; None before that.
@@ -100,7 +100,12 @@ class OwnedConnection(Connection):
         if self.autocommit and status == extensions.TRANSACTION_STATUS_INTRANS:
             with super().cursor(cursor_factory=Cursor) as cursor:
                 cursor.execute("COMMIT")  # of a BEGIN by hand, of which psycopg2 does not know
-        super().commit()
+        try:
+            super().commit()
+        except psycopg2.Error:
+            if not self.closed:
+                self.commits -= 1  # the server has refused it
+            raise
 
     def rollback(self) -> None:
         """Roll back; in a child, leave the parent's transaction alone."""
