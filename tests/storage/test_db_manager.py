@@ -411,6 +411,56 @@ def test_closing_leaves_no_session_behind(head: Database) -> None:
             call()  # type: ignore[operator]
 
 
+def test_an_engine_that_was_disposed_of_leaves_no_session_behind(head: Database) -> None:
+    with manager_of(head) as db:
+        db.execute_query("SELECT 1")
+        with db.get_connection(), db.engine.connect() as connection:
+            connection.exec_driver_sql("SELECT 1")
+            db.engine.dispose()
+            db.execute_query("SELECT 1")
+            assert len(sessions_of(head)) == 3
+        until(lambda: len(sessions_of(head)) == 1)  # those of the old pool are closed, the new one's stays
+        db.engine.dispose()
+        until(lambda: sessions_of(head) == set())
+        db.execute_query("SELECT 1")
+        db.engine.dispose(close=False)
+        db.engine.dispose(close=False)
+        assert len(sessions_of(head)) == 1
+    until(lambda: sessions_of(head) == set())
+
+
+def test_what_was_lent_through_the_engine_is_closed_when_it_comes_back(head: Database) -> None:
+    db = DatabaseManager(head.settings)
+    engine = db.engine
+    raw = engine.raw_connection()
+    with engine.begin() as connection:
+        db.close()
+        connection.exec_driver_sql(INSERT_A)
+    raw.close()
+    until(lambda: sessions_of(head) == set())
+    assert runs_of(head) == ["a"]
+    with engine.connect() as connection:  # whoever keeps the engine can use it, and keeps nothing open
+        connection.exec_driver_sql("SELECT 1")
+    until(lambda: sessions_of(head) == set())
+
+
+@pytest.mark.parametrize("close", [True, False])
+def test_a_child_that_disposes_of_its_engine(head: Database, db: DatabaseManager, close: bool) -> None:  # noqa: FBT001
+    parents = pid_of(db)
+    inherited = db.engine
+
+    def child() -> None:
+        inherited.dispose(close=close)
+        own = pid_of(db)
+        db.engine.dispose(close=close)
+        assert pid_of(db) not in (own, parents)
+        db.close()
+
+    in_child(child)
+    until(lambda: sessions_of(head) == {parents})
+    assert pid_of(db) == parents
+
+
 def test_a_process_has_one_shared_manager(monkeypatch: pytest.MonkeyPatch, head: Database) -> None:
     for name, value in head.environment.items():
         monkeypatch.setenv(name, value)

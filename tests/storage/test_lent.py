@@ -5,7 +5,7 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -23,6 +23,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from mlops_db import DatabaseManager
 from mlops_db.errors import StatementFailedError
+from mlops_db.migration.commands import upgrade
+from mlops_db.settings import Settings
+from support.cluster import embedded_programs, throwaway_cluster
 from support.database import Database
 
 AT = datetime(2026, 3, 1, 12, 30, 15, 123456, tzinfo=timezone.utc)
@@ -317,6 +320,65 @@ def test_whatever_is_done_to_a_connection_is_taken_back(head: Database, lend: Ca
             assert state_of(db) == untouched, name
             kept = db.execute_query("SELECT pg_backend_pid()") == before
             assert kept is not (name == "closed" or (name == "BEGIN" and lend in (of_engine, of_raw_engine))), name
+
+
+@pytest.mark.usefixtures("other_role")
+def test_what_the_session_began_with_comes_back(head: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGTZ", "Asia/Tokyo")
+    monkeypatch.setenv("PGDATESTYLE", "German, DMY")
+    monkeypatch.setenv("PGOPTIONS", f"-c role={OTHER_ROLE} -c statement_timeout=7s")
+    head.query(f"ALTER DATABASE {head.settings.database} SET lock_timeout = '6s'")
+    head.query(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {OTHER_ROLE}")
+    try:
+        with DatabaseManager(replace(head.settings, pool_size=1, pool_overflow=0)) as db:
+            untouched = state_of(db)
+            assert untouched[-1][-1] == [(OTHER_ROLE, head.settings.user)]
+            for name in ("time zone", "styles", "timeouts", "role", "user", "reset"):
+                before = db.execute_query("SELECT pg_backend_pid()")
+                change(db, DatabaseManager.get_connection, name)
+                assert state_of(db) == untouched, name
+                assert db.execute_query("SELECT pg_backend_pid()") == before
+            with db.get_connection() as connection:
+                said("RESET ROLE")(connection)
+            assert state_of(db) == untouched
+    finally:
+        head.query(f"DROP OWNED BY {OTHER_ROLE}")
+
+
+def test_a_transaction_in_two_phases_is_nobody_else_s(db: DatabaseManager) -> None:
+    def begin(connection: Any) -> None:
+        connection.tpc_begin(connection.xid(1, "a", "b"))
+        connection.cursor().execute("CREATE TABLE in_two_phases ()")
+
+    for lend in (DatabaseManager.get_connection, of_sqlalchemy, of_raw_engine):
+        with suppress(psycopg2.ProgrammingError, SQLAlchemyError), lend(db) as connection:
+            begin(connection)
+        assert connection.closed
+        assert db.execute_query("SELECT to_regclass('in_two_phases')") == [(None,)]
+
+
+@pytest.mark.slow
+def test_a_prepared_transaction_outlives_its_block() -> None:
+    with throwaway_cluster(embedded_programs(), max_prepared_transactions="2") as folder:
+        with closing(psycopg2.connect(host=str(folder), user="postgres", dbname="postgres")) as admin:
+            admin.autocommit = True
+            admin.cursor().execute("CREATE DATABASE mlops")
+        at = Settings(host=str(folder), port=5432, user="postgres", password=None, database="mlops")
+        upgrade(at)
+        with DatabaseManager(at) as db:
+            with pytest.raises(psycopg2.ProgrammingError), db.get_connection() as connection:
+                prepare(connection)
+            assert connection.closed
+            assert db.execute_query("SELECT count(*) FROM pg_prepared_xacts") == [(1,)]
+            with db.get_connection() as connection:
+                connection.tpc_commit(connection.tpc_recover()[0])
+            assert db.execute_query("SELECT count(*) FROM model_versions") == [(1,)]
+
+
+def prepare(connection: Any) -> None:
+    connection.tpc_begin(connection.xid(1, "a", "b"))
+    connection.cursor().execute("INSERT INTO model_versions (mlflow_run_id, model_version) VALUES ('a', '1')")
+    connection.tpc_prepare()
 
 
 def changed_by_threads(db: DatabaseManager, blocks: list[list[tuple[Any, list[str]]]]) -> None:

@@ -1,8 +1,11 @@
 """Jobs through a transaction-pooling PgBouncer, the real one."""
 
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timezone
 
 import pytest
+from psycopg2 import extensions
+from psycopg2.extras import RealDictCursor
 from sqlalchemy import text
 
 from mlops_db import DatabaseManager
@@ -37,3 +40,21 @@ def test_behind_a_transaction_pooler_each_transaction_is_the_same(head: Database
         db.wait_until_ready(0)
     assert head.value("SELECT count(*) FROM model_versions WHERE status = 'production'") == 1
     assert head.value("SELECT count(*) FROM retraining_decisions") == 30
+
+
+def test_behind_a_transaction_pooler_psycopg2_s_side_comes_back(head: Database) -> None:
+    moment = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)
+    with pgbouncer(head, "extra_float_digits,options") as through, DatabaseManager(through) as db:
+        before = db.models.register("a", "1"), db.decisions.record("reject", candidate="a", decided_at=moment)
+        for statement in (
+            "SET datestyle = 'German, DMY'",
+            "SET timezone = 'Asia/Tokyo'",
+            "SET client_encoding = 'LATIN1'",
+            "SELECT 1",
+        ):
+            with db.get_connection() as connection:
+                connection.cursor_factory = RealDictCursor
+                extensions.register_type(extensions.new_type((1184, 25, 1043), "LOST", lambda *_: None), connection)
+                connection.cursor().execute(statement)
+            assert (db.models.get("a"), *db.decisions.history()) == before
+            assert db.execute_query("SELECT %s, 'é'", (moment,)) == [(moment, "é")]

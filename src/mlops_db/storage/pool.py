@@ -60,13 +60,24 @@ _Taken = TypeVar("_Taken")
 
 
 class _Pool(QueuePool):
-    """SQLAlchemy's, in which what was in use when it was disposed of is closed when it comes back."""
+    """SQLAlchemy's, in which what was in use when it was disposed of is closed when it comes back.
+
+    `Engine.dispose()` puts a new one in its place, and with `close=False` leaves open what is in the old one.
+    """
 
     _disposed = False
+    _before: "_Pool | None" = None
 
     def dispose(self) -> None:
         self._disposed = True
         super().dispose()
+        if self._before is not None:
+            self._before.dispose()
+
+    def recreate(self) -> "_Pool":
+        new: Any = super().recreate()
+        new._before = None if self._disposed else self  # noqa: SLF001  (another of this class)
+        return new  # type: ignore[no-any-return]
 
     def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
         super()._do_return_conn(record)
