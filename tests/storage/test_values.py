@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 
 from mlops_db.errors import InvalidMetricError, InvalidValueError
 from mlops_db.settings import Settings
+from mlops_db.storage import decisions, metric_copy, monitoring, values
 from mlops_db.storage.db_manager import DatabaseManager
 from mlops_db.storage.gates import checked_gates
 from mlops_db.storage.json_values import checked_json
@@ -468,3 +469,47 @@ def test_what_is_refused_is_not_sent() -> None:
         ):
             with pytest.raises(InvalidValueError):
                 take()
+
+
+# The clock
+
+
+class _AnyDatetime(type):
+    def __instancecheck__(cls, instance: object) -> bool:
+        return isinstance(instance, datetime)
+
+    def __subclasscheck__(cls, subclass: type) -> bool:
+        return issubclass(subclass, datetime)
+
+
+@pytest.mark.parametrize("years", [-1, 1])
+def test_the_servers_clock_says_what_is_ahead(head: Database, monkeypatch: pytest.MonkeyPatch, years: int) -> None:
+    class WrongClock(datetime, metaclass=_AnyDatetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> datetime:  # type: ignore[override]
+            return datetime.now(tz) + years * timedelta(days=365)
+
+    for module in (values, metric_copy, monitoring, decisions):
+        monkeypatch.setattr(module, "datetime", WrongClock)
+    (now,) = head.query("SELECT CURRENT_TIMESTAMP")[0]
+    allowed, ahead = now + timedelta(hours=23), now + timedelta(hours=25)
+    row = {"metric_type": "drift", "metric_name": "age", "metric_value": 0.5}
+    with DatabaseManager(head.settings) as db:
+        calls: Mapping[str, Callable[[datetime], object]] = {
+            "log": lambda moment: db.monitoring.log(**row, timestamp=moment),
+            "log_failure": lambda moment: db.monitoring.log_failure("drift", "age", "x", timestamp=moment),
+            "log_many": lambda moment: db.monitoring.log_many([row, {**row, "timestamp": moment}]),
+            "replace": lambda moment: db.monitoring.log_many([row], replace=moment),
+            "record": lambda moment: db.decisions.record("reject", candidate="run", decided_at=moment),
+        }
+        for name, call in calls.items():
+            for moment_ in (ahead, ahead.astimezone(UTC), datetime.max.replace(tzinfo=UTC)):
+                error = refusal(lambda call=call, moment_=moment_: call(moment_))
+                assert "is more than a day ahead of the server's clock" in error.reason, name
+        assert db.monitoring.log_many([{**row, "timestamp": ahead}], on_invalid="skip").skipped_count == 1
+        assert head.query("SELECT FROM monitoring_metrics") == head.query("SELECT FROM retraining_decisions") == []
+        assert db.monitoring.series() == []
+        for call in calls.values():
+            call(allowed)
+            call(datetime.min.replace(tzinfo=UTC))
+    assert head.value("SELECT count(*) FROM retraining_decisions") == 2
