@@ -101,14 +101,14 @@ def _text(value: Any, path: Path, not_finite: list[str] | None) -> str:  # noqa:
             return int.__repr__(value)
         except ValueError:  # Python's limit on digits is far below that of numeric, and far above any use
             raise _refused(path, "is a number with too many digits") from None
-    if kind is dict or kind is list or issubclass(kind, Mapping | list | tuple):
+    scalar = value if kind is dict or kind is list else held(value)
+    if type(scalar) is not kind:
+        return _text(scalar, path, not_finite)
+    if issubclass(kind, Mapping | list | tuple):
         if len(path) > MAX_DEPTH:
             raise _refused(path[:3], f"is nested more than {MAX_DEPTH} deep, or contains itself")
         return _container(value, path, not_finite)
-    scalar = held(value)
-    if type(scalar) is kind:
-        raise _refused(path, f"is of type {kind.__name__}, which JSON does not have", hint=_instead_of(value))
-    return _text(scalar, path, not_finite)
+    raise _refused(path, f"is of type {kind.__name__}, which JSON does not have", hint=_instead_of(value))
 
 
 def _container(value: Any, path: Path, not_finite: list[str] | None) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from mlops_db.errors import InvalidValueError, MissingExtraError
 from mlops_db.storage.metric_rows import ROWS_AT_ONCE, checked_columns
@@ -14,7 +14,14 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 
 
-def rows_of_table(table: Any) -> Iterator[Mapping[str, Any]]:
+class ArrowTable(Protocol):
+    """What has Arrow's PyCapsule interface, as tables of polars, pyarrow and DuckDB have."""
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        """The batches, as Arrow's libraries hand them to each other."""
+
+
+def rows_of_table(table: ArrowTable) -> Iterator[Mapping[str, Any]]:
     """The rows of what has `__arrow_c_stream__`, read batch by batch.
 
     Raises:
@@ -53,13 +60,20 @@ def _values(column: "Array") -> list[Any]:
 
     if pa.types.is_timestamp(column.type):
         return _moments(column)
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()  # at once: one by one takes thirty times as long
     try:
-        values: list[Any] = column.to_pylist(maps_as_pydicts="strict")
-    except Exception:  # noqa: BLE001  (of a date beyond the year 9999, a map with a key twice)
-        return list(column)
+        # Decoded at once: one by one takes thirty times as long.
+        plain = column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+        values: list[Any] = plain.to_pylist(maps_as_pydicts="strict")
+    except Exception:  # noqa: BLE001  (of a date beyond the year 9999, a map with a key twice, a type that Arrow lacks)
+        return [_value(column, place) for place in range(len(column))]
     return values
+
+
+def _value(column: "Array", place: int) -> Any:
+    try:
+        return column[place].as_py(maps_as_pydicts="strict")
+    except Exception:  # noqa: BLE001
+        return column.slice(place, 1)  # which is refused
 
 
 def _moments(column: "Array") -> list[Any]:
@@ -77,7 +91,7 @@ def _moments(column: "Array") -> list[Any]:
                 moment = epoch + timedelta(microseconds=since * 1_000_000 // per_second)
                 before = since
             except OverflowError:
-                moments.append(column[place])
+                moments.append(column.slice(place, 1))
                 continue
         moments.append(moment)
     return moments

@@ -3,6 +3,7 @@
 import math
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from datetime import timezone
 from typing import TYPE_CHECKING, Any, cast
 
@@ -28,12 +29,12 @@ def rows_of(given: object) -> Iterable[Any]:
         return _rows_of_frame(cast("DataFrame", given))
     if hasattr(given, "__arrow_c_stream__") and not isinstance(given, getattr(pandas, "Series", ())):
         return rows_of_table(given)
-    if isinstance(given, str | bytes | Mapping):
-        hint = "Give a list of rows, [row]; columns make a DataFrame."
-    elif not isinstance(given, Iterable):
-        hint = "Give the result of its collect()." if hasattr(given, "collect") else "Give a list of rows."
-    else:
-        return given
+    hint = "Give a list of rows; of columns make a DataFrame."
+    if isinstance(given, Iterable) and not isinstance(given, str | bytes | Mapping):
+        with suppress(TypeError):  # an array without dimensions
+            return iter(given)
+    elif hasattr(given, "collect"):  # a lazy frame
+        hint = "Give the result of its collect()."
     raise InvalidValueError("rows", f"{excerpt(given)} is not an iterable of mappings", hint=hint)
 
 

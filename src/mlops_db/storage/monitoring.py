@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
     from mlops_db.storage.db_manager import DatabaseManager
+    from mlops_db.storage.metric_arrow import ArrowTable
 
 PAGE = 5_000  # rows that history() reads at once
 MAX_REASON = 10_000  # characters of an error's text that are kept
@@ -196,11 +197,13 @@ class Monitoring:
         Args:
             metric_type: the kind of metric, 1 to 100 characters.
             metric_name: the metric, 1 to 255 characters.
-            metric_value: a finite number; booleans count as 1 and 0. None says that there is no value, for instance
-                roc_auc where only one class occurred, and makes the series' health `failed` until the next value.
+            metric_value: a finite number, stored as the nearest double; booleans count as 1 and 0, scalars of NumPy,
+                PyTorch, Arrow and the like as what they hold. A whole number that no double holds is refused. None says
+                that there is no value, for instance roc_auc where only one class occurred, and makes the series' health
+                `failed` until the next value.
             timestamp: the moment that the value is about, aware and at most a day ahead of the server's clock; by
                 default now, by that clock.
-            metadata: anything that JSON can hold.
+            metadata: anything that JSON can hold, and gives back equal.
             model_name: the model that was measured, 1 to 255 characters.
 
         Raises:
@@ -255,7 +258,7 @@ class Monitoring:
 
     def log_many(
         self,
-        rows: "Iterable[Mapping[str, Any]] | DataFrame",
+        rows: "Iterable[Mapping[str, Any]] | DataFrame | ArrowTable",
         *,
         replace: datetime | None = None,
         on_invalid: Literal["raise", "skip"] = "raise",
@@ -267,9 +270,11 @@ class Monitoring:
 
         Args:
             rows: mappings with the keys metric_type, metric_name, metric_value and at will timestamp, metadata and
-                model_name, as the arguments of `log`; or a pandas DataFrame with these columns, where NaN in `metadata`
-                means none, NA in `metric_value` means None, and the index does not matter. Rows without a timestamp get
-                the time, by the server's clock, at which the call began.
+                model_name, as the arguments of `log`. Rows without a timestamp get the time, by the server's clock, at
+                which the call began. Or a table with these columns: a pandas DataFrame, where NaN in `metadata` means
+                none, NA in `metric_value` means None, and a level of the index that holds moments, or has the name of
+                a key, is a column, too; or what has Arrow's PyCapsule interface, such as a polars DataFrame or a
+                pyarrow Table, where null means None.
             replace: the moment that the values are about, such as a task's logical date, for a run that may be
                 repeated. It is every row's timestamp; a row that has one must have the same. Whatever was stored before
                 for this moment in the series that the rows are of is removed in the same transaction, so that each has
@@ -280,7 +285,9 @@ class Monitoring:
         Raises:
             InvalidMetricError: a row cannot be stored; it names the row and the key. Whatever was sent before is rolled
                 back: nothing is left behind.
-            InvalidValueError: `replace` is no such moment, or a column is missing or not known.
+            InvalidValueError: `replace` is no such moment or more than a day ahead of the server's clock, `rows` is no
+                iterable of mappings, or a column is missing, not known or there twice.
+            MissingExtraError: `rows` is a table other than pandas', and pyarrow is not installed.
             WaitCallbackError: psycopg2 was told to wait in a way (gevent's, say) that it cannot COPY with.
         """
         if psycopg2.extensions.get_wait_callback() is not None:

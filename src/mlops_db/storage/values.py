@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from enum import Enum
+from fractions import Fraction
 from numbers import Integral, Rational, Real
 from typing import Any
 
@@ -118,29 +119,37 @@ def number(value: object, key: str, *, hint: str) -> float | None:
         return None
     if issubclass(type(value), Enum):
         hint = "Give its .value."
-    exact: Any = None
     try:
-        if issubclass(type(scalar), float):
-            nearest = float.__float__(scalar)
-        elif isinstance(scalar, Real | Decimal):
-            exact = operator.index(scalar) if isinstance(scalar, Integral) else scalar
-            nearest = float(exact)
-        else:
-            raise TypeError  # noqa: TRY301
-        is_another = isinstance(exact, Rational | Decimal) and exact != nearest and math.trunc(exact) == exact
-    except (OverflowError, ValueError):  # an int of 400 digits; Decimal's signalling NaN; what is infinite has no trunc
-        nearest, is_another = math.nan, False
+        exact = _exact(scalar)
+        nearest = float(exact)
+    except (OverflowError, ValueError):  # an int of 400 digits; Decimal's signalling NaN
+        nearest = math.nan
     except Exception:  # noqa: BLE001  (whatever a foreign object raises when it is asked)
         raise InvalidValueError(key, f"{excerpt(value)} is not a number", hint=hint) from None
     if not math.isfinite(nearest):
         raise InvalidValueError(key, f"{excerpt(value)} is not a finite number", hint=hint)
-    if is_another:
+    if exact != nearest and math.trunc(exact) == exact:
         raise InvalidValueError(
             key,
             f"{excerpt(value)} is a whole number that no double holds exactly",
             hint="Give float() of it, if the nearest double will do.",
         )
     return nearest
+
+
+def _exact(scalar: Any) -> float | Fraction | Decimal:
+    """The number that it is; of a float that Python does not have, the nearest one of its own."""
+    if issubclass(type(scalar), float):
+        return float.__float__(scalar)
+    if isinstance(scalar, Integral):
+        return operator.index(scalar)  # type: ignore[arg-type,no-any-return,unused-ignore]
+    if isinstance(scalar, Rational):
+        return Fraction(operator.index(scalar.numerator), operator.index(scalar.denominator))
+    if isinstance(scalar, Decimal):
+        return Decimal(scalar)
+    if isinstance(scalar, Real):
+        return float(scalar)
+    raise TypeError
 
 
 def moment(value: object, key: str, *, hint: str = MOMENT_HINT) -> datetime:
