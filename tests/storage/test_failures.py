@@ -140,7 +140,7 @@ def another_manager_s_pool(head: Database) -> None:
         DatabaseManager(replace(head.settings, pool_size=1, pool_overflow=0, pool_timeout=10)) as other,
         other.cursor(),
     ):
-        other.ping()
+        other.execute_query("SELECT 1")
 
 
 OTHERS: tuple[Callable[[Database], None], ...] = (

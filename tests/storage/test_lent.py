@@ -223,7 +223,7 @@ def answers(db: DatabaseManager) -> list[Any]:
         models.promote(f"{tag} a", gates={"auc": {"passed": True, "least": 0.1 + 0.2}}, reasoning=WORDS),
         models.promote(f"{tag} b"),
         models.production(tag),
-        models.rollback(tag, reasoning=WORDS),
+        models.rollback(tag, yes=True, reasoning=WORDS),
         models.archive(f"{tag} b"),
         models.list(tag),
         type(monitoring.log("drift", "psi 0", 0.1 + 0.2, timestamp=AT, metadata=of_tag[0], model_name=tag)),

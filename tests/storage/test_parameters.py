@@ -2,7 +2,6 @@
 
 from datetime import date, datetime, timedelta
 from decimal import Decimal
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,22 @@ from mlops_db.storage.parameters import python_parameters
 from support.database import Database
 
 US = datetime(2026, 3, 1, 12, 30, 15, 123456)  # noqa: DTZ001  (as numpy has it)
-TENSOR = SimpleNamespace(dtype="torch.float32", ndim=0, item=lambda: 0.5)
+
+
+class Tensor:
+    """A scalar, as PyTorch has it."""
+
+    dtype = "torch.float32"
+    ndim = 0
+
+    def item(self) -> float:
+        return 0.5
+
+    def __repr__(self) -> str:
+        return "tensor(0.5)"
+
+
+TENSOR = Tensor()
 
 
 @pytest.mark.parametrize(
