@@ -32,6 +32,7 @@ LENT = ("connection", "session", "get_connection", "cursor")
 WAIT_S = 60
 INSERT = "INSERT INTO model_versions (mlflow_run_id, model_version) VALUES ('a', '1')"
 LOCKED = "DO $$ BEGIN RAISE 'locked' USING ERRCODE = '55P03'; END $$"
+OTHER_SESSIONS = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
 LATE = """
 CREATE FUNCTION late() RETURNS trigger LANGUAGE plpgsql
     AS $$ BEGIN RAISE 'late' USING ERRCODE = '40001'; END $$;
@@ -68,6 +69,18 @@ def execute(lent: Any, statement: str) -> None:
         lent.cursor().execute(statement)
 
 
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + WAIT_S
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def terminate(head: Database, *pids: int) -> None:
+    head.query("SELECT pg_terminate_backend(pid) FROM unnest(%s::int[]) AS pid", (list(pids),))
+    until(lambda: head.query("SELECT 1 FROM pg_stat_activity WHERE pid = ANY (%s)", (list(pids),)) == [])
+
+
 def within(db: DatabaseManager, lend: str, *steps: str | Callable[[], object]) -> None:
     """Run statements, and call things, in a block."""
     with getattr(db, lend)() as lent:
@@ -94,7 +107,7 @@ def a_commit(head: Database) -> None:
 
 def a_broken_connection(head: Database) -> None:
     with closing(other_connection(head)) as other:
-        head.query("SELECT pg_terminate_backend(%s, 10000)", (other.info.backend_pid,))
+        terminate(head, other.info.backend_pid)
         other.cursor().execute("SELECT 1")
 
 
@@ -214,7 +227,7 @@ def test_what_is_committed_within_a_block_is_never_told_as_safe_to_repeat(head: 
     def end(store: Callable[[Any], None]) -> None:
         with db.get_connection() as connection:
             store(connection)
-            head.query("SELECT pg_terminate_backend(%s, 10000)", (connection.info.backend_pid,))
+            terminate(head, connection.info.backend_pid)
             connection.cursor().execute("SELECT 1")
 
     for store in (by_commit, by_autocommit):
@@ -264,10 +277,7 @@ def breaks_off() -> None:
 
 
 def until_given_up(head: Database) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while not head.query("SELECT 1 FROM pg_stat_activity WHERE state = 'idle in transaction (aborted)'"):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    until(lambda: head.query("SELECT 1 FROM pg_stat_activity WHERE state = 'idle in transaction (aborted)'") != [])
 
 
 @pytest.mark.parametrize(
@@ -328,10 +338,7 @@ def test_a_reader_s_own_failure_is_told_as_it_is(head: Database, db: DatabaseMan
 def test_a_session_that_ends_under_a_bulk_call_is_told_as_that(head: Database, db: DatabaseManager) -> None:
     def ended(fail: Callable[[], Any]) -> Iterator[dict[str, Any]]:
         yield LARGE
-        head.query("""
-            SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity
-             WHERE datname = current_database() AND pid <> pg_backend_pid()
-        """)
+        terminate(head, *(pid for (pid,) in head.query(OTHER_SESSIONS)))
         yield from [LARGE] * 100
         fail()
 

@@ -56,7 +56,6 @@ class OwnedConnection(Connection):
     Attributes:
         owner: the process's id.
         pinned: whether the session has our options; otherwise they are said in each transaction.
-        has_role: whether the session began with SET ROLE, by an option or the role's own setting.
         ours: whether only statements of our own run on it for now, after which there is nothing to take back.
         commits: how many commits were begun, and not refused; what became of one that broke is another question.
         failures: what was raised through it since it was lent, other than by a cursor.
@@ -69,7 +68,6 @@ class OwnedConnection(Connection):
         super().__init__(*args, **parameters)
         self.owner = os.getpid()
         self.pinned = True
-        self.has_role = False
         self.ours = False
         self.commits = 0
         self.failures: list[Exception] = []
@@ -176,8 +174,6 @@ class OwnedConnection(Connection):
     def _discard_all(self, opened: _Opened) -> None:
         with super().cursor(cursor_factory=Cursor) as cursor:
             cursor.execute("DISCARD ALL")
-            if self.has_role:
-                cursor.execute("RESET ROLE")
             for name, value in self._reported().items():
                 if value != opened.reported[name]:
                     cursor.execute(f"SET {name} = '{opened.reported[name]}'")

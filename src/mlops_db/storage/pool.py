@@ -322,9 +322,8 @@ def _in_autocommit(settings: Settings, timeouts: Mapping[str, str]) -> OwnedConn
     connection.string_types.update(CASTERS)
     connection.autocommit = True
     with connection.cursor(cursor_factory=SafeCursor) as cursor:
-        cursor.execute("SELECT current_setting(%s, true), current_setting('role') <> 'none'", (MARK,))
-        mark, connection.has_role = cursor.fetchone()
-        connection.pinned = mark == "on"
+        cursor.execute("SELECT current_setting(%s, true)", (MARK,))
+        connection.pinned = cursor.fetchone() == ("on",)
         # PGTZ reaches the server beside the options, and wins over them.
         if connection.pinned and connection.info.parameter_status("TimeZone") != "UTC":
             cursor.execute_alone("SET timezone = 'UTC'")
