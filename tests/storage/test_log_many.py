@@ -196,6 +196,10 @@ def frame(count):
     import pandas
     return pandas.DataFrame(rows(count))
 
+def table(count):
+    import polars
+    return polars.DataFrame(list(rows(count)))
+
 def peak():
     # Not getrusage(): what it tells survives exec, and would be the parent's.
     return int(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1])
@@ -217,8 +221,9 @@ with DatabaseManager(Settings.from_environment()) as db:
         ("rows(100_000)", "rows(20_000)", 100_000),
         ("({**row, 'metric_value': 'x' * 100} for row in rows(100_000))", "rows(20_000)", 0),
         ("frame(100_000)", "given[:20_000]", 100_000),
+        ("table(100_000)", "given[:20_000]", 100_000),
     ],
-    ids=["generator", "everything refused", "frame"],
+    ids=["generator", "everything refused", "frame", "table"],
 )
 def test_memory_does_not_grow_with_the_rows(head: Database, make: str, few: str, count: int) -> None:
     head.query(

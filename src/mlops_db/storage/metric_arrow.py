@@ -36,8 +36,12 @@ def rows_of_table(table: ArrowTable) -> Iterator[Mapping[str, Any]]:
             hint="pip install 'mlops-db[arrow]', or give its rows as dicts.",
         ) from None
     try:
-        # As it is, a reader's own error stays what it is.
-        reader = table if isinstance(table, pa.RecordBatchReader) else pa.RecordBatchReader.from_stream(table)
+        if isinstance(table, pa.RecordBatchReader):
+            reader = table  # whose own error stays what it is
+        elif isinstance(table, pa.Table):
+            reader = table.to_reader()  # pyarrow before 25 crashes as it hands string views over
+        else:
+            reader = pa.RecordBatchReader.from_stream(table)
     except pa.ArrowException as error:
         reason = f"{type(table).__name__} is no table that Arrow can read: {str(error).partition(chr(10))[0]}"
         raise InvalidValueError("rows", reason, hint="Give a table with the columns of metrics, or a list.") from None
