@@ -345,6 +345,17 @@ def test_what_the_session_began_with_comes_back(head: Database, monkeypatch: pyt
         head.query(f"DROP OWNED BY {OTHER_ROLE}")
 
 
+def test_no_call_depends_on_what_the_database_is_set_to(head: Database, db: DatabaseManager) -> None:
+    before = answers(db)
+    for setting in (
+        "intervalstyle = 'iso_8601'", "extra_float_digits = -15", "datestyle = 'German, DMY'",
+        "timezone = 'Asia/Tokyo'", "client_encoding = 'LATIN1'", "bytea_output = 'escape'", "search_path = nowhere",
+    ):  # fmt: skip
+        head.query(f"ALTER DATABASE {head.settings.database} SET {setting}")
+    with DatabaseManager(head.settings) as opened_later:
+        assert answers(opened_later) == before
+
+
 def test_a_transaction_in_two_phases_is_nobody_else_s(db: DatabaseManager) -> None:
     def begin(connection: Any) -> None:
         connection.tpc_begin(connection.xid(1, "a", "b"))

@@ -53,7 +53,8 @@ class DatabaseManager:
     One for each process is enough, and threads can share it: `get_db_manager()`. Making one connects to nothing; the
     first call does, and checks once that the database is at a revision that this code knows. Every block of
     `connection()`, `session()`, `cursor()` and `get_connection()` is one transaction: committed at its end, rolled back
-    if anything is raised in it. Sessions have the time zone UTC, the search path `public`, and READ COMMITTED.
+    if anything is raised in it. Sessions have the time zone UTC, the search path `public`, and READ COMMITTED. What a
+    block does to its connection beyond that is taken back at its end: see `get_connection()`.
 
     Behind PgBouncer in transaction mode all this is so, too, but for what outlives a transaction: a plain SET,
     temporary tables, LISTEN, session advisory locks, prepared statements, cursors WITH HOLD.
@@ -63,7 +64,7 @@ class DatabaseManager:
 
     Every call may raise what follows. Where `retryable` of the error is true, nothing was stored, and the same call may
     succeed a little later. What only a defect of a program can cause, such as a syntax error in SQL, stays psycopg2's
-    or SQLAlchemy's error.
+    or SQLAlchemy's error. So do errors of other connections that a block uses, of whatever database.
 
     Raises:
         ConnectionFailedError: there is no connection (subclasses say why), or it broke (`ConnectionLostError`).

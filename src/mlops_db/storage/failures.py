@@ -32,7 +32,7 @@ def is_failure_of(connection: OwnedConnection, error: BaseException) -> bool:
     """Whether it is this connection that failed, and not another that is used beside it, of whatever database."""
     cause = error.orig if isinstance(error, StatementError) else error
     if isinstance(cause, psycopg2.Error) and cause.cursor is not None:
-        return cause.cursor.connection is connection
+        return bool(cause.cursor.connection == connection)  # which a tracing library may have put a proxy before
     if any(cause is failure for failure in connection.failures):
         return True
     # psycopg2 names no cursor if BEGIN failed, or if what is used is closed; SQLAlchemy likewise.

@@ -40,10 +40,19 @@ from mlops_db.storage.timeouts import Timeouts
 
 # What each transaction starts from, whoever connects. READ COMMITTED, because what is read after waiting for an
 # advisory lock must be what the holder of that lock has committed.
-_SESSION = {"search_path": "public", "timezone": "UTC", "default_transaction_isolation": "read committed", MARK: "on"}
+_SESSION = {
+    "search_path": "public",
+    "timezone": "UTC",
+    "default_transaction_isolation": "read committed",
+    # As psycopg2 reads them, and to the last digit.
+    "IntervalStyle": "postgres",
+    "extra_float_digits": "1",
+    MARK: "on",
+}
 _TRANSACTION = (
     f"SET TRANSACTION ISOLATION LEVEL READ COMMITTED; SET LOCAL search_path = {SAFE_PATH}; %s"
-    "SET LOCAL search_path = public; SET LOCAL timezone = 'UTC'"
+    "SET LOCAL search_path = public; SET LOCAL timezone = 'UTC'; SET LOCAL IntervalStyle = 'postgres'; "
+    "SET LOCAL extra_float_digits = 1"
 )
 # A server that vanished without a word is noticed within two minutes; libpq leaves it to the system, which takes hours.
 _KEEPALIVE = {
