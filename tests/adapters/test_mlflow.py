@@ -88,7 +88,7 @@ def test_promotion_and_rollback_are_told_to_both_runs(db: DatabaseManager, clien
     (decision, *_) = db.decisions.history()
     assert (decision.candidate, decision.gates, decision.reasoning) == (new, gates, "better")
 
-    db.models.rollback()
+    db.models.rollback(of=new)
     for run_id in (old, new):
         tag_run(db, run_id, client=client)
     assert (status(client, old), status(client, new)) == ("production", "archived")
