@@ -12,6 +12,7 @@ import psycopg
 
 from mlops_db.server.embedded import client_program
 from mlops_db.settings import Settings
+from support.forked_commands import run_forked
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = Path(sys.executable).parent
@@ -28,6 +29,8 @@ def run_command(
     *command: str, environment: Mapping[str, str], cwd: Path = ROOT, stdin: str | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Run one of our console scripts (`alembic`, `mlops-db`) or another program to its end."""
+    if cwd == ROOT and stdin is None and (done := run_forked(*command, environment=environment)) is not None:
+        return done
     script = SCRIPTS / command[0]
     program = str(script) if script.exists() else command[0]
     return subprocess.run(

@@ -4,11 +4,13 @@ It has imported everything, and forks for each command: the child has an environ
 own, as a process that a shell starts.
 """
 
+import atexit
 import json
 import os
 import subprocess
 import sys
 import tempfile
+import threading
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +18,8 @@ from pathlib import Path
 TESTS = Path(__file__).resolve().parent.parent
 ROOT = TESTS.parent
 TIMEOUT_S = 120
+# Python and the C library read others once, when a process starts.
+READ_BY_COMMANDS = ("POSTGRES_", "MLOPS_", "PG", "ALEMBIC_", "PYTEST_")
 
 
 class Commands:
@@ -45,6 +49,12 @@ class Commands:
         code = int(stdout.readline())
         out, err = (Path(path).read_text(encoding="utf-8", errors="replace") for path in self._output)
         return subprocess.CompletedProcess(command, code, out, err)
+
+    def knows(self, environment: Mapping[str, str]) -> bool:
+        """Whether a command in that environment differs from the process only by what a command reads itself."""
+        names = {*environment, *self._environment}
+        differing = (name for name in names if environment.get(name) != self._environment.get(name))
+        return all(name.startswith(READ_BY_COMMANDS) for name in differing)
 
     def stop(self) -> None:
         """End the process."""
@@ -89,6 +99,7 @@ def _ended(command: Sequence[str], environment: Mapping[str, str], output: Seque
         code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     except BaseException:  # noqa: BLE001  (what Python would do)
         traceback.print_exc()
+    atexit._run_exitfuncs()  # noqa: SLF001  (that of the embedded server's users is one)
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     return code & 255
@@ -99,6 +110,7 @@ def _run(program: str, *arguments: str) -> int:
 
     import mlops_db.cli.main  # noqa: PLC0415
 
+    sys.argv = [program, *arguments]
     if program == "alembic":
         alembic.config.main(list(arguments), prog="alembic")
         return 0
@@ -107,3 +119,21 @@ def _run(program: str, *arguments: str) -> int:
     assert (program, arguments[0]) == (sys.executable, "-c")
     exec(arguments[1], {"__name__": "__main__"})  # noqa: S102
     return 0
+
+
+_shared: list[Commands] = []
+_turn = threading.Lock()
+
+
+def run_forked(*command: str, environment: Mapping[str, str]) -> subprocess.CompletedProcess[str] | None:
+    """Run a command in the process that all tests of this one share; None if it has another to run, or cannot."""
+    if command[0] not in ("alembic", "mlops-db") or not _turn.acquire(blocking=False):
+        return None
+    try:
+        if not _shared:
+            kept = {name: value for name, value in environment.items() if not name.startswith(READ_BY_COMMANDS)}
+            _shared.append(Commands(kept))
+            atexit.register(_shared[0].stop)
+        return _shared[0].run(*command, **environment) if _shared[0].knows(environment) else None
+    finally:
+        _turn.release()
