@@ -16,7 +16,7 @@ import psycopg2.extensions
 
 from mlops_db.errors import ContentionError, InvalidValueError, WaitCallbackError
 from mlops_db.storage import history_frames
-from mlops_db.storage.json_values import checked_json
+from mlops_db.storage.json_values import checked_json, members
 from mlops_db.storage.metric_copy import COPY, PIECE, MetricCopy, SkippedRow
 from mlops_db.storage.metric_frames import rows_of
 from mlops_db.storage.metric_gaps import GAPS, Gap
@@ -242,17 +242,18 @@ class Monitoring:
         Raises:
             InvalidValueError: as with `log`, or `metadata` is no mapping or has an `error` of its own.
         """
-        if metadata is not None and not isinstance(metadata, Mapping):
+        if metadata is not None and not issubclass(type(metadata), Mapping):
             hint = "Give a dict: the error's text becomes one more of its keys."
             raise InvalidValueError("metadata", f"{excerpt(metadata)} is no mapping", hint=hint)
-        if metadata is not None and "error" in metadata:
+        details = {} if metadata is None else dict(members(metadata, ("metadata",)))
+        if "error" in details:
             raise InvalidValueError("metadata", "has the key error already", hint="Rename that one.")
         return self.log(
             metric_type,
             metric_name,
             None,
             timestamp=timestamp,
-            metadata={**(metadata or {}), "error": failure_reason(error)},
+            metadata={**details, "error": failure_reason(error)},
             model_name=model_name,
         )
 
@@ -292,7 +293,7 @@ class Monitoring:
         """
         if psycopg2.extensions.get_wait_callback() is not None:
             raise WaitCallbackError
-        choice(on_invalid, "on_invalid", ("raise", "skip"))
+        skip = choice(on_invalid, "on_invalid", ("raise", "skip")) == "skip"
         hint = "Give the moment that the values are about, such as a task's logical date, as an aware datetime."
         only_at = None if replace is None else moment(replace, "replace", hint=hint)
         stream = rows_of(rows)
@@ -302,7 +303,7 @@ class Monitoring:
             now = in_utc(cursor.fetchall()[0][0])
             if only_at is not None:
                 require_not_ahead(only_at, now, "replace", hint=hint)
-            copy = MetricCopy(stream, at=only_at or now, only_at=only_at is not None, skip=on_invalid == "skip")
+            copy = MetricCopy(stream, at=only_at or now, only_at=only_at is not None, skip=skip)
             try:
                 cursor.copy_expert(COPY, copy, PIECE)  # type: ignore[arg-type]  # it needs no readline()
             except psycopg2.Error as error:
@@ -339,7 +340,7 @@ class Monitoring:
         Args:
             metric_type: as with `log`.
             metric_name: as with `log`.
-            interval: the series is stale once its newest value is older than this; above 0.
+            interval: the series is stale once its newest value is older than this; above 0, 360,000 days at most.
             lower: a value below it is low; finite.
             upper: a value above it is high; finite, and not below `lower`.
             model_name: as with `log`.
