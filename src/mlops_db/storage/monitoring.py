@@ -23,7 +23,17 @@ from mlops_db.storage.metric_gaps import GAPS, Gap
 from mlops_db.storage.metric_rows import MAX_CHARACTERS, TIMESTAMP_HINT, VALUE_HINT, checked_bounds, checked_interval
 from mlops_db.storage.metric_series import forget_series
 from mlops_db.storage.turns import take_turn
-from mlops_db.storage.values import DEFAULT_MODEL, choice, excerpt, in_utc, moment, number, require_not_ahead, text
+from mlops_db.storage.values import (
+    DEFAULT_MODEL,
+    choice,
+    excerpt,
+    flag,
+    in_utc,
+    moment,
+    number,
+    require_not_ahead,
+    text,
+)
 from mlops_db.storage.values import limit as checked_limit
 
 if TYPE_CHECKING:
@@ -372,20 +382,26 @@ class Monitoring:
             with_rows: remove its rows, too, in the same transaction.
 
         Raises:
-            InvalidValueError: one of them is no name.
+            InvalidValueError: one of them is no name, or `with_rows` neither True nor False.
             UnknownSeriesError: there is no such series.
             SeriesNotEmptyError: it has rows, and `with_rows` is not said.
             ContentionError: writers of metrics have not come to an end in time; nothing was removed.
         """
         names = _checked_names(model_name=model_name, metric_type=metric_type, metric_name=metric_name)
-        ends = time.monotonic() + self._manager.settings.lock_wait / 1000
+        with_rows = flag(with_rows, "with_rows")
+        wait_s = self._manager.settings.lock_wait / 1000
+        ends = time.monotonic() + wait_s
         while True:
             try:
                 with self._manager.safe_cursor() as cursor:
                     return forget_series(cursor, names, with_rows=with_rows)
-            except ContentionError:
+            except ContentionError as busy:
                 if time.monotonic() + PAUSE_S > ends:
-                    raise
+                    raise ContentionError(
+                        f"monitoring_metrics is still written to after {wait_s:g} s: {busy}; nothing was removed",
+                        hint="Try again once that is done; SELECT pg_terminate_backend(pid) ends a session that is "
+                        "stuck. MLOPS_LOCK_WAIT is how long to wait.",
+                    ) from busy
             time.sleep(PAUSE_S)
 
     def latest(self, model_name: str | None = None, metric_type: str | None = None) -> list[SeriesState]:

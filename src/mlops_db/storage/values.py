@@ -85,6 +85,18 @@ def choice(value: object, key: str, choices: Sequence[str]) -> str:
     return str.__str__(scalar)
 
 
+def flag(value: object, key: str) -> bool:
+    """True or False. Text such as "False", as a template makes it, would count as true.
+
+    Raises:
+        InvalidValueError: it is neither.
+    """
+    scalar = held(value)
+    if type(scalar) is not bool:
+        raise InvalidValueError(key, f"is {excerpt(value)}", hint="Give True or False.")
+    return scalar
+
+
 def score(value: object, key: str) -> float | None:
     """A score from 0 to 1; None stays None.
 
