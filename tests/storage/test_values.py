@@ -443,6 +443,9 @@ class OddMoment(datetime):
     def isoformat(self, *_: Any) -> str:  # type: ignore[override]
         return "never\t"
 
+    def date(self) -> date:
+        raise RuntimeError("no date")
+
 
 @pytest.mark.parametrize(
     "value",

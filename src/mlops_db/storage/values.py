@@ -193,8 +193,9 @@ def moment(value: object, key: str, *, hint: str = MOMENT_HINT) -> datetime:
         raise InvalidValueError(key, f"{excerpt(value)} is not to be had in UTC: {excerpt(error)}", hint=hint) from None
     if utc is None:
         raise InvalidValueError(key, f"{exact} has no time zone", hint=NAIVE_HINT)
-    # Subclasses, such as pendulum's, have an isoformat() of their own.
-    return utc if type(utc) is datetime else datetime.combine(utc.date(), utc.time(), timezone.utc)
+    # Subclasses, such as pendulum's, have methods of their own.
+    plain = type(utc) is datetime
+    return utc if plain else datetime.combine(datetime.date(utc), datetime.time(utc), timezone.utc)
 
 
 def require_not_ahead(moment: datetime, now: datetime, key: str, *, hint: str = MOMENT_HINT) -> None:
