@@ -176,8 +176,8 @@ class ModelVersions:
         To promote the version that is in production changes nothing, and records the decision only if it says
         something new: a job that runs twice records one decision. An old job that is run again, long after it, would
         undo what was decided since. So a version that was rolled back is refused: a rollback has rejected it at its
-        latest promotion or later. What else was promoted in its place since then, only `instead_of` protects, if it is
-        what the evaluation has compared with, and not what is read when the job runs again.
+        latest promotion or later. Another version that took its place since then is protected by `instead_of` alone:
+        pass the run that the evaluation compared with, and do not read it anew when the job runs again.
 
         Args:
             mlflow_run_id: the version's run; in staging, or archived.

@@ -448,8 +448,8 @@ class Monitoring:
     ) -> list[Gap]:
         """Where values are missing, by what `expect` says of their interval; by series, the oldest first.
 
-        A gap is where two neighbouring rows are at least one and a half intervals apart: a value is missing once it is
-        half an interval late, and counts at that moment, so that those of times that adjoin add up. What is
+        A gap is where two neighbouring rows are at least one and a half intervals apart. A value is missing once it is
+        half an interval late, and counts at that moment: the counts of two times that adjoin add up. What is
         missing at the beginning and at the end of the time asked for counts, too, but nothing before the series was
         there: before its first row, or before it was registered, if that was earlier. A row without a value counts as
         there: `latest` tells it as failed. What was dropped for its age is missing. Series of which no interval is
