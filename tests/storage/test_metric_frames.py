@@ -78,6 +78,13 @@ def test_another_index_only_counts_rows(index: Any) -> None:
     assert moments(pd.DataFrame(TWO, index=index)) == [NOW.isoformat()] * 2
 
 
+def test_an_index_of_moments_and_other_things_is_refused_where_it_has_those() -> None:
+    for other in ("total", 7):
+        lines, skipped = copied(pd.DataFrame(TWO, index=pd.Index([HOURS[0].to_pydatetime(), other], dtype=object)))
+        assert [line[3] for line in lines] == [FIRST]
+        assert [(each.row, each.key) for each in skipped] == [(1, "timestamp")]
+
+
 def test_levels_with_the_names_of_keys_are_columns() -> None:
     index = pd.MultiIndex.from_arrays([HOURS, ["age", "income"], [1, 2]], names=["at", "metric_name", "fold"])
     lines, skipped = copied(pd.DataFrame({"metric_type": "drift", "metric_value": [0.5, 1.0]}, index=index))
@@ -108,6 +115,7 @@ def test_two_timestamps_are_one_too_many(frame: pd.DataFrame) -> None:
         ([date(2026, 1, 1)] * 2, "is not a datetime", ""),
         (pd.Index(["2026-01-01", "2026-01-02"], name="timestamp"), "is not a datetime", ""),
         (pd.DatetimeIndex([pd.NaT, pd.NaT], tz="UTC"), "NaT is not a datetime", ""),
+        (pd.interval_range(HOURS[0], periods=2, freq="h"), "is not a datetime", ""),
     ],
 )
 def test_an_index_that_is_not_of_aware_moments_is_refused(index: Any, reason: str, hint: str) -> None:
@@ -238,10 +246,11 @@ def test_tables_of_every_kind(given: Any) -> None:
 
 
 @pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
-@pytest.mark.parametrize("zone", ["UTC", "Asia/Tokyo", "+02:00"])
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Tokyo", "+02:00", "Nowhere/Zone"])
 def test_timestamps_of_arrow(unit: str, zone: str) -> None:
     type_ = pa.timestamp(unit, zone)
     assert moments(table(timestamp=pa.array(list(HOURS.to_pydatetime()), type_))) == [FIRST, SECOND]
+    assert moments(table(timestamp=pa.array(list(HOURS), type_).dictionary_encode())) == [FIRST, SECOND]
     # Cut off, as pandas' are; null is no timestamp.
     assert moments(table(timestamp=pa.array([-1, None], type_)))[1] == NOW.isoformat()
     assert moments(table(timestamp=pa.array([-1, None], type_)))[0].startswith("1969-12-31T23:59:59")
@@ -306,6 +315,7 @@ def test_metadata_of_arrow() -> None:
         (7, "rows", "is not an iterable of mappings"),
         (np.array(7), "rows", "is not an iterable of mappings"),
         (dict, "rows", "is not an iterable of mappings"),
+        (pl.DataFrame, "rows", "is not an iterable of mappings"),
     ],
     ids=lambda given: type(given).__name__,
 )

@@ -79,6 +79,13 @@ def test_what_is_no_series_is_refused_by_name(arguments: tuple[str, str], key: s
     assert caught.value.key == key
 
 
+def test_rows_go_only_where_that_is_said(monitoring: Monitoring) -> None:
+    monitoring.log(*SERIES, 1)
+    with pytest.raises(InvalidValueError, match=r"^with_rows: is 'False'"):
+        monitoring.forget(*SERIES, with_rows="False")  # type: ignore[arg-type]
+    assert names(monitoring) == [("default", "psi")]
+
+
 # At once
 
 
@@ -110,6 +117,8 @@ def test_a_writer_that_does_not_end_is_not_waited_for_endlessly(head: Database, 
     ):
         db.monitoring.forget(*SERIES)
     assert caught.value.retryable
+    assert "still written to after 0.1 s" in str(caught.value)
+    assert "MLOPS_LOCK_WAIT" in caught.value.hint
     assert names(monitoring) == [("default", "psi")]
 
 

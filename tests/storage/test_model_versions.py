@@ -205,6 +205,9 @@ def test_a_call_that_is_none_is_refused_by_name(
     assert caught.value.key == key
 
 
+FLAGS = (("promote", "even_rolled_back"), ("rollback", "yes"), ("archive", "even_production"))
+
+
 @pytest.mark.parametrize(
     ("method", "key", "value"),
     [
@@ -219,6 +222,7 @@ def test_a_call_that_is_none_is_refused_by_name(
         ("reject", "decided_at", datetime(2026, 3, 1)),  # noqa: DTZ001  (what is refused)
         ("rollback", "of", ""),
         ("rollback", "of", None),
+        *((method, key, value) for method, key in FLAGS for value in ("False", 1, None)),
     ],
 )
 def test_what_cannot_be_decided_is_refused_by_its_name(

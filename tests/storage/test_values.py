@@ -5,6 +5,7 @@ import enum
 import json
 import math
 import uuid
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
@@ -29,12 +30,13 @@ from mlops_db.storage.gates import checked_gates
 from mlops_db.storage.json_values import checked_json
 from mlops_db.storage.metric_copy import MetricCopy, SkippedRow
 from mlops_db.storage.metric_rows import checked_bounds, checked_interval
-from mlops_db.storage.values import choice, moment, number, score, text
+from mlops_db.storage.values import choice, limit, moment, number, score, text
 from support.database import Database
 
 UTC = timezone.utc
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 MOST = 2**53
+LONGER = np.finfo(np.longdouble).nmant > 60  # not on every machine
 
 
 class Plain(enum.Enum):
@@ -154,7 +156,7 @@ NO_NUMBERS: Mapping[str, Any] = {
     "Arrow's moment of no year": pa.scalar(2**61, pa.timestamp("s", "UTC")),
     "NumPy's complex": np.complex64(1),
     "NumPy's infinity": np.float32("inf"),
-    "a long double beyond doubles": np.longdouble("1e4000") if np.finfo(np.longdouble).maxexp > 1024 else math.inf,
+    "a long double beyond doubles": np.longdouble("1e4000") if LONGER else math.inf,
     "an unsigned integer that no double has": np.uint64(2**64 - 1),
     "an integer that no double has": MOST + 1,
     "a negative one": -MOST - 1,
@@ -162,6 +164,7 @@ NO_NUMBERS: Mapping[str, Any] = {
     "a tensor's": Tensor(MOST + 1),
     "a whole decimal that no double has": Decimal(MOST + 1),
     "a whole fraction that no double has": Fraction(MOST + 1),
+    "a whole long double that no double has": np.longdouble(2) ** 60 + 1 if LONGER else MOST + 1,
     "an integer beyond doubles": 2**1024,
     "a fraction beyond doubles": Fraction(10**400, 3),
     "a decimal beyond doubles": Decimal("1e999999"),
@@ -175,6 +178,7 @@ NO_NUMBERS: Mapping[str, Any] = {
     "what has a text for a float()": Floating("0.5"),
     "what has an index only": Index(),
     "what cannot be asked": Unreadable(),
+    "what is gone": weakref.proxy(Measured()),
     "an enumeration": Plain.HALF,
     "a class of measurements": Measured(),
     "a UUID": uuid.UUID(int=1),
@@ -316,6 +320,11 @@ class Broken(Twice):
         raise RuntimeError("lost")
 
 
+class BrokenList(list[int]):
+    def __iter__(self) -> Iterator[int]:
+        raise RuntimeError("lost")
+
+
 NO_PARTS: Mapping[str, tuple[Any, str]] = {
     "masked": (np.ma.masked, "give None"),
     "an array's masked value": (np.ma.array(1, mask=True), ""),
@@ -346,6 +355,8 @@ NO_PARTS: Mapping[str, tuple[Any, str]] = {
     "a tensor that fails": (Tensor(ValueError("x")), "as text"),
     "a tensor that holds itself": (Tensor("itself"), "as text"),
     "what cannot be asked": (Unreadable(), "as text"),
+    "what is gone": (weakref.proxy(Measured()), "as text"),
+    "a list that cannot be read": (BrokenList(), ""),
     "a mapping that cannot be read": (Broken(), ""),
 }
 
@@ -402,14 +413,51 @@ def test_what_is_no_text_is_refused_by_name() -> None:
         assert refusal(lambda value=value: choice(value, "action", ("drift", "other"))).key == "action", kind
 
 
+def test_a_row_that_cannot_be_read_is_left_out() -> None:
+    for row in (Broken(), weakref.proxy(Measured())):
+        (skipped,) = skipped_of(row)
+        assert (skipped.key, "cannot be read" in skipped.reason) == ("", True)
+
+
+# How many
+
+
+@pytest.mark.parametrize("value", [3, np.int64(3), np.array(3), pa.scalar(3), Whole.THREE])
+def test_a_limit_of_every_kind(value: Any) -> None:
+    assert (type(limit(value)), limit(value)) == (int, 3)
+
+
+def test_what_is_no_limit_is_refused_by_name() -> None:
+    whole = {"an unsigned integer that no double has", "an integer that no double has", "Arrow's", "a tensor's"}
+    whole |= {"an integer beyond doubles", "a whole long double that no double has"}
+    for kind in NO_NUMBERS.keys() - whole:
+        assert refusal(lambda kind=kind: limit(NO_NUMBERS[kind])).key == "limit", kind
+    for value in (True, np.bool_(True), 3.0, np.float64(3), "3", -1, np.int64(-1)):  # noqa: FBT003
+        assert refusal(lambda value=value: limit(value)).key == "limit"
+
+
 # Moments and spans
 
 
+class OddMoment(datetime):
+    def isoformat(self, *_: Any) -> str:  # type: ignore[override]
+        return "never\t"
+
+    def date(self) -> date:
+        raise RuntimeError("no date")
+
+
 @pytest.mark.parametrize(
-    "value", [pd.Timestamp(NOON), pa.scalar(NOON), pa.scalar(NOON, pa.timestamp("s", "Asia/Tokyo"))]
+    "value",
+    [
+        OddMoment.fromisoformat(str(NOON)),
+        pd.Timestamp(NOON),
+        pa.scalar(NOON),
+        pa.scalar(NOON, pa.timestamp("s", "Asia/Tokyo")),
+    ],
 )
 def test_moments_of_every_kind(value: Any) -> None:
-    assert moment(value, "since") == NOON
+    assert (type(moment(value, "since")), moment(value, "since")) == (datetime, NOON)
 
 
 def test_what_is_no_moment_is_refused_by_name() -> None:
@@ -432,7 +480,9 @@ def test_a_moment_without_a_time_zone_is_told_how_to_get_one(value: Any) -> None
 def test_an_interval_of_pandas() -> None:
     stored = checked_interval(pd.Timedelta(hours=1, nanoseconds=1))
     assert (type(stored), stored) == (timedelta, timedelta(hours=1))
-    for value in (pd.NaT, pd.Timedelta(nanoseconds=1), pd.Series([pd.Timedelta(1)] * 2), np.timedelta64(1, "h"), 3600):
+    assert checked_interval(pa.scalar(timedelta(1))) == timedelta(1)
+    no_spans = (pd.NaT, pd.Timedelta(nanoseconds=1), pd.Series([pd.Timedelta(1)] * 2), np.timedelta64(1, "h"), 3600)
+    for value in (*no_spans, timedelta.max, timedelta(360_000, 0, 1), weakref.proxy(Measured())):
         with pytest.raises(InvalidValueError, match="is not a timedelta above 0"):
             checked_interval(value)
 
@@ -447,19 +497,24 @@ def test_what_is_taken_is_stored_and_what_is_refused_leaves_nothing(head: Databa
     with DatabaseManager(head.settings) as db:
         for row in rows:
             db.monitoring.log(**row)
-        done = db.monitoring.log_many([*rows, *bad], on_invalid="skip")
+        done = db.monitoring.log_many([*rows, *bad], on_invalid=pa.scalar("skip"))  # type: ignore[arg-type]
         assert (done.written, done.skipped_count) == (len(rows), len(bad))
         stored = head.query("SELECT metric_name, metric_value FROM monitoring_metrics ORDER BY id")
         assert stored == [(name, NUMBERS[name][1]) for name in names] * 2
-        db.monitoring.expect("t", "float32", lower=np.float32(0.1), upper=pa.scalar(0.5))
+        longest = timedelta(days=360_000)
+        db.monitoring.expect("t", "float32", interval=longest, lower=np.float32(0.1), upper=pa.scalar(0.5))
         series = next(each for each in db.monitoring.series() if each.metric_name == "float32")
         assert (series.lower_threshold, series.upper_threshold) == (0.10000000149011612, 0.5)
+        assert series.expected_interval == longest
         version = db.models.register("run", "1", f1_score=np.float32(0.1), brier_score=Decimal("0.1"))  # type: ignore[arg-type]
         assert (version.f1_score, version.brier_score) == (0.10000000149011612, 0.1)
 
 
 def test_what_is_refused_is_not_sent() -> None:
     nowhere = DatabaseManager(Settings(host="/nonexistent"))
+    for metadata in (Broken(), weakref.proxy(Measured())):
+        error = refusal(lambda metadata=metadata: nowhere.monitoring.log_failure("t", "n", "x", metadata=metadata))
+        assert error.key == "metadata"
     for value in NO_NUMBERS.values():
         for take in (
             lambda value=value: nowhere.monitoring.log("t", "n", value),

@@ -10,7 +10,7 @@ from mlops_db.storage.json_values import Path, checked_json, members, string, to
 STORED_AS_TEXT = "stored_as_text"
 
 
-def checked_gates(gates: object) -> str | None:
+def checked_gates(gates: Any) -> str | None:
     """The JSON text of the results of gates: one object, with a key for each gate that ran. None stays None.
 
     A gate is a boolean, or an object with a boolean `passed` and fields of its own. JSON has no inf and no NaN: in a
@@ -21,7 +21,7 @@ def checked_gates(gates: object) -> str | None:
     """
     if gates is None:
         return None
-    if not isinstance(gates, Mapping):
+    if not issubclass(type(gates), Mapping):
         raise InvalidValueError(
             "gates", f"{type(gates).__name__} is no mapping", hint="Give a dict with a key for each gate that ran."
         )
@@ -33,7 +33,7 @@ def checked_gates(gates: object) -> str | None:
 
 
 def _gate(gate: Any, path: Path) -> str:
-    if not isinstance(gate, Mapping):
+    if not issubclass(type(gate), Mapping):
         return checked_json(gate, *path)
     replaced: list[str] = []
     stored = checked_json(gate, *path, not_finite=replaced)

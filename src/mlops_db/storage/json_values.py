@@ -70,7 +70,7 @@ def members(value: Mapping[Any, Any], path: Path) -> Iterator[tuple[str, Any]]:
     try:
         pairs = [(key, item) for key, item in value.items()]
     except Exception as error:  # noqa: BLE001  (whatever somebody's mapping raises)
-        raise _refused(path, f"cannot be read: {excerpt(error)}") from None
+        raise _unreadable(path, error) from None
     names = set()
     for key, item in pairs:
         if not issubclass(type(key), str):
@@ -114,10 +114,14 @@ def _text(value: Any, path: Path, not_finite: list[str] | None) -> str:  # noqa:
 def _container(value: Any, path: Path, not_finite: list[str] | None) -> str:
     if type(value) is dict and _TEXT_ONLY.issuperset(map(type, value)):
         items: Iterable[tuple[str, Any]] = value.items()
-    elif isinstance(value, Mapping):
+    elif issubclass(type(value), Mapping):
         items = members(value, path)
     else:
-        return f"[{','.join([_text(item, (*path, place), not_finite) for place, item in enumerate(value)])}]"
+        try:
+            values = list(value)
+        except Exception as error:  # noqa: BLE001  (whatever somebody's list raises)
+            raise _unreadable(path, error) from None
+        return f"[{','.join([_text(item, (*path, place), not_finite) for place, item in enumerate(values)])}]"
     parts = []
     for key, item in items:
         place = (*path, key)
@@ -165,6 +169,10 @@ def _instead_of(value: Any) -> str:
     methods = () if kind.__name__ in _OF_NONE else (*_OF_MANY, *_OF_ONE) if hasattr(kind, "__len__") else _OF_ONE
     found = [method for method in methods if callable(getattr(kind, method, None))]
     return f"Give its .{found[0]}()." if found else HINT
+
+
+def _unreadable(path: Path, error: Exception) -> InvalidValueError:
+    return _refused(path, f"cannot be read: {excerpt(error)}")
 
 
 def _refused(path: Path, reason: str, *, hint: str = HINT) -> InvalidValueError:

@@ -62,11 +62,11 @@ def _values(column: "Array") -> list[Any]:
     """The column as Python's own objects; what Python cannot hold stays Arrow's, and is refused."""
     import pyarrow as pa  # noqa: PLC0415
 
-    if pa.types.is_timestamp(column.type):
-        return _moments(column)
     try:
         # Decoded at once: one by one takes thirty times as long.
         plain = column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+        if pa.types.is_timestamp(plain.type):
+            return _moments(plain)
         values: list[Any] = plain.to_pylist(maps_as_pydicts="strict")
     except Exception:  # noqa: BLE001  (of a date beyond the year 9999, a map with a key twice, a type that Arrow lacks)
         return [_value(column, place) for place in range(len(column))]

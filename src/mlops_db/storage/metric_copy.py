@@ -114,8 +114,8 @@ class MetricCopy:
         yield "".join(lines).encode()
 
     def _line(self, row: Any) -> str:
-        if type(row) is not dict and not isinstance(row, Mapping):
-            raise InvalidValueError("", f"{excerpt(row)} is not a mapping", hint=ROW_HINT)
+        if type(row) is not dict:
+            row = _as_dict(row)
         get = row.get
         value = get("metric_value")
         # A row may have the value None, but not lack it. That the names are there is seen where they are checked.
@@ -178,3 +178,13 @@ class MetricCopy:
             # A key of somebody's metadata may be as long as it likes.
             key, reason = refused.key[:MAX_EXCERPT], refused.reason[:MAX_EXCERPT]
             self.skipped.append(SkippedRow(place, key, reason, excerpt(row)))
+
+
+def _as_dict(row: Any) -> dict[Any, Any]:
+    """The row as a dict; whatever a foreign mapping raises refuses this row alone."""
+    try:
+        if isinstance(row, Mapping):
+            return dict(row)
+    except Exception as error:  # noqa: BLE001
+        raise InvalidValueError("", f"{excerpt(row)} cannot be read: {excerpt(error)}", hint=ROW_HINT) from None
+    raise InvalidValueError("", f"{excerpt(row)} is not a mapping", hint=ROW_HINT)

@@ -4,7 +4,7 @@ import math
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from datetime import timezone
+from datetime import date, timezone
 from typing import TYPE_CHECKING, Any, cast
 
 from mlops_db.errors import InvalidValueError
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame, Index, Series
 
 
-def rows_of(given: object) -> Iterable[Any]:
+def rows_of(given: Any) -> Iterable[Any]:
     """The rows of what `log_many` was given: of a pandas DataFrame, of a table that Arrow knows, or its own items.
 
     Raises:
@@ -27,7 +27,7 @@ def rows_of(given: object) -> Iterable[Any]:
     pandas = sys.modules.get("pandas")
     if isinstance(given, getattr(pandas, "DataFrame", ())):
         return _rows_of_frame(cast("DataFrame", given))
-    if hasattr(given, "__arrow_c_stream__") and not isinstance(given, getattr(pandas, "Series", ())):
+    if hasattr(type(given), "__arrow_c_stream__") and not isinstance(given, getattr(pandas, "Series", ())):
         return rows_of_table(given)
     hint = "Give a list of rows; of columns make a DataFrame."
     if isinstance(given, Iterable) and not isinstance(given, str | bytes | Mapping):
@@ -53,9 +53,16 @@ def _levels(index: "Index") -> dict[int, str]:
         level = index.levels[place] if index.nlevels > 1 else index
         if isinstance(name, str) and name in KEYS:
             levels[place] = name
-        elif getattr(level, "categories", level).inferred_type in _MOMENTS:
+        elif _has_moments(getattr(level, "categories", level)):
             levels[place] = "timestamp"
     return levels
+
+
+def _has_moments(level: Any) -> bool:
+    kind = level.inferred_type
+    if kind == "interval":
+        return _has_moments(level.left)
+    return kind in _MOMENTS or (kind in _MIXED and any(isinstance(value, date) for value in level))
 
 
 def _rows(frame: "DataFrame", columns: list[str], levels: dict[int, str]) -> Iterator[Mapping[str, Any]]:
@@ -69,6 +76,7 @@ def _rows(frame: "DataFrame", columns: list[str], levels: dict[int, str]) -> Ite
 
 # What pandas calls the values of an index that says when. Those that are no moments, such as dates, are refused.
 _MOMENTS = ("datetime64", "datetime", "date", "period")
+_MIXED = ("mixed", "mixed-integer")
 # What pandas fills holes with, by the columns that may have some. NaN as a value and NaT as a timestamp are no holes:
 # they are what a computation or a conversion that failed leaves behind, and are refused.
 _HOLES: dict[str, tuple[str, ...]] = {"metadata": ("NAType", "NaTType"), "metric_value": ("NAType",)}

@@ -4,11 +4,13 @@ from collections.abc import Iterable
 from datetime import timedelta
 
 from mlops_db.errors import InvalidValueError
+from mlops_db.storage.scalars import held
 from mlops_db.storage.values import excerpt, number
 
 REQUIRED_KEYS = ("metric_type", "metric_name", "metric_value")
 KEYS = frozenset((*REQUIRED_KEYS, "timestamp", "metadata", "model_name"))
 ROWS_AT_ONCE = 5_000  # of a table that become mappings together
+MAX_INTERVAL = timedelta(days=360_000)  # 1,000 years, as PostgreSQL compares them: of 360 days
 MAX_CHARACTERS = {"metric_type": 100, "metric_name": 255, "model_name": 255}
 
 VALUE_HINT = (
@@ -53,16 +55,20 @@ def checked_interval(value: object) -> timedelta | None:
     """The time between two values; None stays None.
 
     Raises:
-        InvalidValueError: it is no timedelta above 0.
+        InvalidValueError: it is no timedelta above 0, or longer than the column takes.
     """
-    if value is None:
+    scalar = held(value)
+    if scalar is None:
         return None
-    # Without the nanoseconds of pandas' Timedelta.
-    exact = timedelta(value.days, value.seconds, value.microseconds) if isinstance(value, timedelta) else timedelta()
-    if not exact > timedelta():
+    try:
+        # Without the nanoseconds of pandas' Timedelta.
+        exact = timedelta(scalar.days, scalar.seconds, scalar.microseconds)
+    except Exception:  # noqa: BLE001  (NaT has days that are none; whatever a foreign object raises)
+        exact = timedelta()
+    if not issubclass(type(scalar), timedelta) or not timedelta() < exact <= MAX_INTERVAL:
         raise InvalidValueError(
             "interval",
-            f"{excerpt(value)} is not a timedelta above 0",
+            f"{excerpt(value)} is not a timedelta above 0, and of 360,000 days at most",
             hint="Give a time such as timedelta(hours=1), or None if no value is expected.",
         )
     return exact

@@ -176,8 +176,8 @@ class ModelVersions:
         To promote the version that is in production changes nothing, and records the decision only if it says
         something new: a job that runs twice records one decision. An old job that is run again, long after it, would
         undo what was decided since. So a version that was rolled back is refused: a rollback has rejected it at its
-        latest promotion or later. What else was promoted in its place since then, only `instead_of` protects, if it is
-        what the evaluation has compared with, and not what is read when the job runs again.
+        latest promotion or later. Another version that took its place since then is protected by `instead_of` alone:
+        pass the run that the evaluation compared with, and do not read it anew when the job runs again.
 
         Args:
             mlflow_run_id: the version's run; in staging, or archived.
@@ -195,6 +195,7 @@ class ModelVersions:
         """
         run = values.run_id(mlflow_run_id)
         expected = None if instead_of is None else values.run_id(instead_of, "instead_of")
+        even_rolled_back = values.flag(even_rolled_back, "even_rolled_back")
         checked = checked_decision("promote", candidate=run, gates=gates, reasoning=reasoning, decided_by=decided_by)
         with self._manager.safe_cursor() as cursor:
             version = _locked_with_model(cursor, run, self._manager.settings.lock_wait)
@@ -301,7 +302,7 @@ class ModelVersions:
         """
         model = values.name_of_model(model_name)
         expected = None if of is None else values.run_id(of, "of")
-        if expected is None and not yes:
+        if not values.flag(yes, "yes") and expected is None:
             raise InvalidValueError(
                 "of",
                 "is not given, and a rollback that is repeated would go back once more",
@@ -348,11 +349,12 @@ class ModelVersions:
             even_production: archive it also if it is in production, so that its model has none there.
 
         Raises:
-            InvalidValueError: it cannot be the id of a run.
+            InvalidValueError: an argument cannot be one; it names which.
             UnknownModelVersionError: the run is not registered.
             TransitionError: it is in production.
         """
         run = values.run_id(mlflow_run_id)
+        even_production = values.flag(even_production, "even_production")
         with self._manager.safe_cursor() as cursor:
             version = _locked_with_model(cursor, run, self._manager.settings.lock_wait)
             if version.status == "production" and not even_production:

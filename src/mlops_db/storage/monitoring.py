@@ -16,14 +16,24 @@ import psycopg2.extensions
 
 from mlops_db.errors import ContentionError, InvalidValueError, WaitCallbackError
 from mlops_db.storage import history_frames
-from mlops_db.storage.json_values import checked_json
+from mlops_db.storage.json_values import checked_json, members
 from mlops_db.storage.metric_copy import COPY, PIECE, MetricCopy, SkippedRow
 from mlops_db.storage.metric_frames import rows_of
 from mlops_db.storage.metric_gaps import GAPS, Gap
 from mlops_db.storage.metric_rows import MAX_CHARACTERS, TIMESTAMP_HINT, VALUE_HINT, checked_bounds, checked_interval
 from mlops_db.storage.metric_series import forget_series
 from mlops_db.storage.turns import take_turn
-from mlops_db.storage.values import DEFAULT_MODEL, choice, excerpt, in_utc, moment, number, require_not_ahead, text
+from mlops_db.storage.values import (
+    DEFAULT_MODEL,
+    choice,
+    excerpt,
+    flag,
+    in_utc,
+    moment,
+    number,
+    require_not_ahead,
+    text,
+)
 from mlops_db.storage.values import limit as checked_limit
 
 if TYPE_CHECKING:
@@ -242,17 +252,18 @@ class Monitoring:
         Raises:
             InvalidValueError: as with `log`, or `metadata` is no mapping or has an `error` of its own.
         """
-        if metadata is not None and not isinstance(metadata, Mapping):
+        if metadata is not None and not issubclass(type(metadata), Mapping):
             hint = "Give a dict: the error's text becomes one more of its keys."
             raise InvalidValueError("metadata", f"{excerpt(metadata)} is no mapping", hint=hint)
-        if metadata is not None and "error" in metadata:
+        details = {} if metadata is None else dict(members(metadata, ("metadata",)))
+        if "error" in details:
             raise InvalidValueError("metadata", "has the key error already", hint="Rename that one.")
         return self.log(
             metric_type,
             metric_name,
             None,
             timestamp=timestamp,
-            metadata={**(metadata or {}), "error": failure_reason(error)},
+            metadata={**details, "error": failure_reason(error)},
             model_name=model_name,
         )
 
@@ -292,7 +303,7 @@ class Monitoring:
         """
         if psycopg2.extensions.get_wait_callback() is not None:
             raise WaitCallbackError
-        choice(on_invalid, "on_invalid", ("raise", "skip"))
+        skip = choice(on_invalid, "on_invalid", ("raise", "skip")) == "skip"
         hint = "Give the moment that the values are about, such as a task's logical date, as an aware datetime."
         only_at = None if replace is None else moment(replace, "replace", hint=hint)
         stream = rows_of(rows)
@@ -302,7 +313,7 @@ class Monitoring:
             now = in_utc(cursor.fetchall()[0][0])
             if only_at is not None:
                 require_not_ahead(only_at, now, "replace", hint=hint)
-            copy = MetricCopy(stream, at=only_at or now, only_at=only_at is not None, skip=on_invalid == "skip")
+            copy = MetricCopy(stream, at=only_at or now, only_at=only_at is not None, skip=skip)
             try:
                 cursor.copy_expert(COPY, copy, PIECE)  # type: ignore[arg-type]  # it needs no readline()
             except psycopg2.Error as error:
@@ -339,7 +350,7 @@ class Monitoring:
         Args:
             metric_type: as with `log`.
             metric_name: as with `log`.
-            interval: the series is stale once its newest value is older than this; above 0.
+            interval: the series is stale once its newest value is older than this; above 0, 360,000 days at most.
             lower: a value below it is low; finite.
             upper: a value above it is high; finite, and not below `lower`.
             model_name: as with `log`.
@@ -371,20 +382,26 @@ class Monitoring:
             with_rows: remove its rows, too, in the same transaction.
 
         Raises:
-            InvalidValueError: one of them is no name.
+            InvalidValueError: one of them is no name, or `with_rows` neither True nor False.
             UnknownSeriesError: there is no such series.
             SeriesNotEmptyError: it has rows, and `with_rows` is not said.
             ContentionError: writers of metrics have not come to an end in time; nothing was removed.
         """
         names = _checked_names(model_name=model_name, metric_type=metric_type, metric_name=metric_name)
-        ends = time.monotonic() + self._manager.settings.lock_wait / 1000
+        with_rows = flag(with_rows, "with_rows")
+        wait_s = self._manager.settings.lock_wait / 1000
+        ends = time.monotonic() + wait_s
         while True:
             try:
                 with self._manager.safe_cursor() as cursor:
                     return forget_series(cursor, names, with_rows=with_rows)
-            except ContentionError:
+            except ContentionError as busy:
                 if time.monotonic() + PAUSE_S > ends:
-                    raise
+                    raise ContentionError(
+                        f"monitoring_metrics is still written to after {wait_s:g} s: {busy}; nothing was removed",
+                        hint="Try again once that is done; SELECT pg_terminate_backend(pid) ends a session that is "
+                        "stuck. MLOPS_LOCK_WAIT is how long to wait.",
+                    ) from busy
             time.sleep(PAUSE_S)
 
     def latest(self, model_name: str | None = None, metric_type: str | None = None) -> list[SeriesState]:
@@ -431,8 +448,8 @@ class Monitoring:
     ) -> list[Gap]:
         """Where values are missing, by what `expect` says of their interval; by series, the oldest first.
 
-        A gap is where two neighbouring rows are at least one and a half intervals apart: a value is missing once it is
-        half an interval late, and counts at that moment, so that those of times that adjoin add up. What is
+        A gap is where two neighbouring rows are at least one and a half intervals apart. A value is missing once it is
+        half an interval late, and counts at that moment: the counts of two times that adjoin add up. What is
         missing at the beginning and at the end of the time asked for counts, too, but nothing before the series was
         there: before its first row, or before it was registered, if that was earlier. A row without a value counts as
         there: `latest` tells it as failed. What was dropped for its age is missing. Series of which no interval is

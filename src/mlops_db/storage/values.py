@@ -85,6 +85,18 @@ def choice(value: object, key: str, choices: Sequence[str]) -> str:
     return str.__str__(scalar)
 
 
+def flag(value: object, key: str) -> bool:
+    """True or False. Text such as "False", as a template makes it, would count as true.
+
+    Raises:
+        InvalidValueError: it is neither.
+    """
+    scalar = held(value)
+    if type(scalar) is not bool:
+        raise InvalidValueError(key, f"is {excerpt(value)}", hint="Give True or False.")
+    return scalar
+
+
 def score(value: object, key: str) -> float | None:
     """A score from 0 to 1; None stays None.
 
@@ -92,7 +104,7 @@ def score(value: object, key: str) -> float | None:
         InvalidValueError: it is no finite number, or not from 0 to 1.
     """
     hint = "Give a number from 0 to 1, or None if it was not measured."
-    if isinstance(held(value), bool):
+    if type(held(value)) is bool:
         raise InvalidValueError(key, f"{excerpt(value)} is no score", hint=hint)
     checked = number(value, key, hint=hint)
     if checked is not None and not 0 <= checked <= 1:
@@ -138,7 +150,7 @@ def number(value: object, key: str, *, hint: str) -> float | None:
 
 
 def _exact(scalar: Any) -> float | Fraction | Decimal:
-    """The number that it is; of a float that Python does not have, the nearest one of its own."""
+    """The number that it is; of a real number that does not say which, the nearest float."""
     if issubclass(type(scalar), float):
         return float.__float__(scalar)
     if isinstance(scalar, Integral):
@@ -148,7 +160,9 @@ def _exact(scalar: Any) -> float | Fraction | Decimal:
     if isinstance(scalar, Decimal):
         return Decimal(scalar)
     if isinstance(scalar, Real):
-        return float(scalar)
+        # A long double may hold a whole number that no double does.
+        ratio = getattr(scalar, "as_integer_ratio", None)
+        return float(scalar) if ratio is None else Fraction(*ratio())
     raise TypeError
 
 
@@ -179,7 +193,9 @@ def moment(value: object, key: str, *, hint: str = MOMENT_HINT) -> datetime:
         raise InvalidValueError(key, f"{excerpt(value)} is not to be had in UTC: {excerpt(error)}", hint=hint) from None
     if utc is None:
         raise InvalidValueError(key, f"{exact} has no time zone", hint=NAIVE_HINT)
-    return utc
+    # Subclasses, such as pendulum's, have methods of their own.
+    plain = type(utc) is datetime
+    return utc if plain else datetime.combine(datetime.date(utc), datetime.time(utc), timezone.utc)
 
 
 def require_not_ahead(moment: datetime, now: datetime, key: str, *, hint: str = MOMENT_HINT) -> None:
@@ -210,9 +226,13 @@ def limit(value: object) -> int | None:
     Raises:
         InvalidValueError: it is no whole number from 0.
     """
-    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 0):
+    scalar = held(value)
+    if scalar is None:
+        return None
+    whole = int.__index__(scalar) if issubclass(type(scalar), int) and type(scalar) is not bool else -1
+    if whole < 0:
         raise InvalidValueError("limit", f"is {excerpt(value)}", hint="Give a whole number, or None for all.")
-    return None if value is None else min(value, MAX_ROWS)
+    return min(whole, MAX_ROWS)
 
 
 def in_utc(value: Any) -> Any:
