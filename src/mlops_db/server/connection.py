@@ -110,10 +110,6 @@ def connect(
         PoolerError: a pooler takes no options.
     """
     role = {"role": settings.owner_role} if settings.owner_role else {}
-    parameters = {
-        "client_encoding": "utf8",
-        **parameters,
-    }  # whatever the URL says: LATIN1 cannot say all of a catalogue
     try:
         connection = open_connection(settings, options=startup_options({**pins, **role, MARK: "on"}), **parameters)
     except PoolerError:
@@ -225,9 +221,9 @@ def connection_parameters(settings: Settings, *, options: str = "", **parameters
     where = located(settings)
     given: dict[str, Any] = {
         "fallback_application_name": "mlops-db",
-        "client_encoding": "utf8",
         "connection_factory": _Connection,
         **where.parameters,
+        "client_encoding": "utf8",  # whatever the URL says: LATIN1 cannot say all names and texts
         "host": where.host,
         "port": where.port,
         "user": where.user,

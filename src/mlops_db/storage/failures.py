@@ -36,7 +36,7 @@ def is_failure_of(connection: OwnedConnection, error: BaseException) -> bool:
     if any(cause is failure for failure in connection.failures):
         return True
     # psycopg2 names no cursor if BEGIN failed, or if what is used is closed; SQLAlchemy likewise.
-    return connection.closed > 1 and isinstance(cause, psycopg2.Error | SQLAlchemyError)
+    return connection.broken and isinstance(cause, psycopg2.Error | SQLAlchemyError)
 
 
 def failure_of(

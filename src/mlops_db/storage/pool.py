@@ -40,10 +40,19 @@ from mlops_db.storage.timeouts import Timeouts
 
 # What each transaction starts from, whoever connects. READ COMMITTED, because what is read after waiting for an
 # advisory lock must be what the holder of that lock has committed.
-_SESSION = {"search_path": "public", "timezone": "UTC", "default_transaction_isolation": "read committed", MARK: "on"}
+# Values come as text: a number with all its digits, and a span of time in the one style that psycopg2 reads right.
+_SESSION = {
+    "search_path": "public",
+    "timezone": "UTC",
+    "extra_float_digits": "1",
+    "IntervalStyle": "postgres",
+    "default_transaction_isolation": "read committed",
+    MARK: "on",
+}
 _TRANSACTION = (
     f"SET TRANSACTION ISOLATION LEVEL READ COMMITTED; SET LOCAL search_path = {SAFE_PATH}; %s"
-    "SET LOCAL search_path = public; SET LOCAL timezone = 'UTC'"
+    "SET LOCAL search_path = public; SET LOCAL timezone = 'UTC'; SET LOCAL extra_float_digits = 1; "
+    "SET LOCAL IntervalStyle = postgres"
 )
 # A server that vanished without a word is noticed within two minutes; libpq leaves it to the system, which takes hours.
 _KEEPALIVE = {
@@ -172,8 +181,9 @@ class ConnectionPool:
             told = None
             if is_failure_of(driver, error):
                 committed = None if partly or ending else False
-                broken = driver.closed > 1
-                told = failure_of(error, broken=broken, committed=committed, partly=partly, settings=self.settings)
+                told = failure_of(
+                    error, broken=driver.broken, committed=committed, partly=partly, settings=self.settings
+                )
             with suppress(psycopg2.Error):
                 driver.rollback()
             if isinstance(told, StandbyError):
@@ -184,7 +194,9 @@ class ConnectionPool:
 
     def _on_checkout(self, connection: OwnedConnection, *_: Any) -> None:
         is_old = connection.opened_at < self._refuse_older_than
-        if is_old or (self.settings.pool_pre_ping and not _alive(connection)):
+        # Somebody has kept it, or a cursor of it, and gone on after the end of his block.
+        is_used = connection.autocommit or connection.status != psycopg2.extensions.STATUS_READY
+        if is_old or is_used or (self.settings.pool_pre_ping and not _alive(connection)):
             raise DisconnectionError  # the pool replaces it
 
     def _taken(self, take: Callable[[], _Taken]) -> _Taken:
@@ -207,7 +219,7 @@ class ConnectionPool:
 
 def _is_partly_stored(driver: OwnedConnection, begun: int) -> bool:
     """Whether a part of the block may be stored, whatever becomes of the rest: it has committed by itself."""
-    return driver.commits != begun or driver.autocommit
+    return driver.commits != begun or driver.autocommit or driver.committed_by_hand
 
 
 def probe(settings: Settings, *, timeout: float, check_schema: bool) -> None:
