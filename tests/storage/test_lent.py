@@ -24,6 +24,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from mlops_db import DatabaseManager
 from mlops_db.errors import StatementFailedError
 from mlops_db.migration.commands import upgrade
+from mlops_db.server.connection import connect
 from mlops_db.settings import Settings
 from support.cluster import embedded_programs, throwaway_cluster
 from support.database import Database
@@ -497,3 +498,5 @@ def test_what_is_registered_for_the_process_is_for_callers_statements_only(head:
         for manager in (db, opened_later):
             manager.wait_until_ready(0)
             assert answers(manager)[:-1] == before[:-1]
+        with closing(connect(head.settings)) as of_a_command:
+            assert of_a_command.info.parameter_status("TimeZone") == "UTC"

@@ -127,7 +127,7 @@ def connect(
     later |= {name: value for name, (value, since) in NEWER_PINS.items() if connection.server_version >= since}
     try:
         connection.autocommit = True
-        with connection.cursor() as cursor:
+        with connection.cursor(cursor_factory=SafeCursor) as cursor:
             # Not behind a pooler that dropped our options: there it would stay with somebody else's session.
             cursor.execute(
                 "SELECT pg_catalog.set_config(pin.name, pin.value, false) FROM pg_catalog.json_each_text(%s) AS pin"
