@@ -1,6 +1,7 @@
 """Another server becomes the primary: jobs find it, and write to no standby for long."""
 
 import shutil
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -84,7 +85,7 @@ def test_a_standby_is_left_for_the_primary(servers: Pair, tmp_path_factory: Any,
     with DatabaseManager(Settings(host=str(name), user="postgres", password=None, database="postgres")) as db:
         with ThreadPoolExecutor(3) as threads:  # several sessions
             list(threads.map(lambda _: db.execute_query("SELECT pg_sleep(0.1)"), range(3)))
-        with pytest.raises(StandbyError, match="is a standby and takes no writes: cannot execute INSERT") as caught:
+        with pytest.raises(StandbyError, match="takes no writes, as a standby: cannot execute INSERT") as caught:
             db.models.register(run, "1")
         assert caught.value.retryable
         name.unlink()
@@ -108,6 +109,24 @@ def test_whatever_writes_is_told_of_a_standby(servers: Pair) -> None:
                 db.execute_query(statement)
             assert caught.value.retryable
         assert db.models.production() is None
+
+
+def test_a_primary_that_was_set_to_take_no_writes_is_told_as_a_standby(servers: Pair) -> None:
+    def set_to(value: str) -> None:
+        with psycopg.connect(host=str(servers.primary), user="postgres", dbname="postgres", autocommit=True) as admin:
+            admin.execute(f"ALTER SYSTEM SET default_transaction_read_only = {value}")
+            admin.execute("SELECT pg_reload_conf()")
+
+    with DatabaseManager(settings_of(servers.primary)) as db:
+        pid = db.execute_query("SELECT pg_backend_pid()")
+        set_to("on")
+        while db.execute_query("SHOW default_transaction_read_only") == [("off",)]:
+            time.sleep(0.01)  # until the reload has arrived
+        with pytest.raises(StandbyError) as caught:
+            db.models.register("read only", "1")
+        assert caught.value.retryable
+        set_to("off")
+        assert db.execute_query("SELECT pg_backend_pid()") != pid
 
 
 def test_a_standby_that_is_promoted_takes_the_repetition(servers: Pair) -> None:

@@ -3,7 +3,7 @@
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -241,6 +241,32 @@ def test_what_is_committed_within_a_block_is_never_told_as_safe_to_repeat(head: 
         assert (lost.value.committed, lost.value.retryable) == (None, False)
         assert len(head.query("SELECT 1 FROM model_versions")) == 1
         head.query("DELETE FROM model_versions")
+
+
+@pytest.mark.parametrize("lend", LENT)
+def test_what_is_committed_by_hand_is_told_as_that(head: Database, db: DatabaseManager, lend: str) -> None:
+    with pytest.raises(ContentionError) as caught:
+        within(db, lend, INSERT, "COMMIT", LOCKED)
+    assert (caught.value.retryable, "may be stored" in caught.value.hint) == (False, True)
+    assert len(head.query("SELECT 1 FROM model_versions")) == 1
+
+
+def test_a_block_that_goes_on_after_its_connection_broke_is_told_so(head: Database, db: DatabaseManager) -> None:
+    def go_on(lend: str, *statements: str) -> None:
+        with getattr(db, lend)() as lent:
+            execute(lent, INSERT)
+            terminate(head, *(pid for (pid,) in head.query(OTHER_SESSIONS)))
+            with suppress(psycopg2.Error, sqlalchemy.exc.SQLAlchemyError):
+                execute(lent, "SELECT 1")
+            for statement in statements:
+                execute(lent, statement)
+
+    for lend in LENT:
+        for statements in ((), ("SELECT 1",)):
+            with pytest.raises(ConnectionLostError) as caught:
+                go_on(lend, *statements)
+            assert (caught.value.committed, caught.value.retryable) == (False, True)
+    assert head.query("SELECT 1 FROM model_versions") == []
 
 
 def test_a_transaction_begun_by_hand_is_committed_at_the_end(head: Database, db: DatabaseManager) -> None:

@@ -24,6 +24,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from mlops_db import DatabaseManager
 from mlops_db.errors import StatementFailedError
 from mlops_db.migration.commands import upgrade
+from mlops_db.server.connection import connect
 from mlops_db.settings import Settings
 from support.cluster import embedded_programs, throwaway_cluster
 from support.database import Database
@@ -345,15 +346,36 @@ def test_what_the_session_began_with_comes_back(head: Database, monkeypatch: pyt
         head.query(f"DROP OWNED BY {OTHER_ROLE}")
 
 
-def test_no_call_depends_on_what_the_database_is_set_to(head: Database, db: DatabaseManager) -> None:
+@pytest.mark.parametrize("go_on", ["INSERT INTO model_versions (mlflow_run_id, model_version) VALUES ('a', '1')", "!"])
+def test_what_is_said_after_the_end_of_a_block_is_in_nobody_s_transaction(head: Database, go_on: str) -> None:
+    def break_off() -> None:
+        with db.cursor() as lent:
+            lent.execute("INSERT INTO model_versions (mlflow_run_id, model_version) VALUES ('b', '1')")
+            raise LookupError
+
+    with DatabaseManager(replace(head.settings, pool_size=1, pool_overflow=0)) as db:
+        with db.get_connection() as kept:
+            cursor = kept.cursor()
+        with suppress(psycopg2.Error):
+            cursor.execute(go_on)
+        assert db.execute_query("SELECT count(*) FROM model_versions") == [(0,)]
+        with db.get_connection() as kept:
+            pass
+        kept.autocommit = True
+        with pytest.raises(LookupError):
+            break_off()
+        assert head.query("SELECT 1 FROM model_versions") == []
+
+
+def test_no_call_depends_on_how_the_server_writes_values(head: Database, db: DatabaseManager) -> None:
     before = answers(db)
-    for setting in (
-        "intervalstyle = 'iso_8601'", "extra_float_digits = -15", "datestyle = 'German, DMY'",
-        "timezone = 'Asia/Tokyo'", "client_encoding = 'LATIN1'", "bytea_output = 'escape'", "search_path = nowhere",
-    ):  # fmt: skip
-        head.query(f"ALTER DATABASE {head.settings.database} SET {setting}")
-    with DatabaseManager(head.settings) as opened_later:
-        assert answers(opened_later) == before
+    for name, value in {"extra_float_digits": "-15", "IntervalStyle": "sql_standard", "DateStyle": "SQL, DMY"}.items():
+        head.query(f"ALTER DATABASE {head.settings.database} SET {name} = {value}")
+    with DatabaseManager(replace(head.settings, parameters={"client_encoding": "LATIN1"})) as other:
+        assert answers(other) == before
+        assert other.execute_query("SELECT 0.1::float8 + 0.2::float8, interval '1 day 3 us', 'ε'") == [
+            (0.1 + 0.2, timedelta(days=1, microseconds=3), "ε")
+        ]
 
 
 def test_a_transaction_in_two_phases_is_nobody_else_s(db: DatabaseManager) -> None:
@@ -476,3 +498,5 @@ def test_what_is_registered_for_the_process_is_for_callers_statements_only(head:
         for manager in (db, opened_later):
             manager.wait_until_ready(0)
             assert answers(manager)[:-1] == before[:-1]
+        with closing(connect(head.settings)) as of_a_command:
+            assert of_a_command.info.parameter_status("TimeZone") == "UTC"

@@ -82,6 +82,7 @@ def test_a_scalar_is_what_it_holds(given: Any, held: Any) -> None:
         np.datetime64(10**18, "s"),
         np.timedelta64(3),
         np.timedelta64(3, "M"),
+        np.longdouble("1e400") if np.finfo(np.longdouble).maxexp > 1024 else pd.NA,
     ],
     ids=repr,
 )
@@ -106,7 +107,22 @@ def test_what_needs_no_change_is_the_same_object() -> None:
     assert np.isnan(python_parameters([np.float64("nan")])[0])
 
 
-@pytest.mark.parametrize("params", ["a", b"a", {1, 2}, frozenset("a"), 5, np.float64(5)], ids=repr)
+@pytest.mark.parametrize(
+    "params",
+    [
+        "a",
+        b"a",
+        memoryview(b"a"),
+        {1, 2},
+        frozenset("a"),
+        5,
+        np.float64(5),
+        np.array(5),
+        np.array([[5]]),
+        pd.DataFrame({"a": [5]}),
+    ],
+    ids=repr,
+)
 def test_what_is_no_sequence_is_refused(params: Any) -> None:
     with pytest.raises(InvalidValueError) as caught:
         python_parameters(params)

@@ -14,7 +14,7 @@ from support.pooler import PGBOUNCER, pgbouncer
 
 SESSION = """
 SELECT current_setting('TimeZone'), current_setting('search_path'), current_setting('transaction_isolation'),
-       current_setting('application_name')
+       current_setting('application_name'), current_setting('extra_float_digits'), current_setting('IntervalStyle')
 """
 
 pytestmark = pytest.mark.skipif(PGBOUNCER is None, reason="needs PgBouncer (Debian's package pgbouncer)")
@@ -28,8 +28,10 @@ def test_behind_a_transaction_pooler_each_transaction_is_the_same(head: Database
     head.query(f"ALTER DATABASE {name} SET timezone = 'Asia/Tokyo'")
     head.query(f"ALTER DATABASE {name} SET search_path = nowhere")
     head.query(f"ALTER DATABASE {name} SET default_transaction_isolation = 'serializable'")
+    head.query(f"ALTER DATABASE {name} SET extra_float_digits = -15")
+    head.query(f"ALTER DATABASE {name} SET IntervalStyle = 'sql_standard'")
     with pgbouncer(head, ignored) as through, DatabaseManager(through) as db:
-        assert db.execute_query(SESSION) == [("UTC", "public", "read committed", "mlops-db")]
+        assert db.execute_query(SESSION) == [("UTC", "public", "read committed", "mlops-db", "1", "postgres")]
         with ThreadPoolExecutor(6) as threads:
             list(threads.map(lambda number: db.models.register(str(number), "1"), range(30)))
             list(threads.map(lambda number: db.models.promote(str(number)), range(30)))

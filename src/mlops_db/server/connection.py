@@ -110,10 +110,6 @@ def connect(
         PoolerError: a pooler takes no options.
     """
     role = {"role": settings.owner_role} if settings.owner_role else {}
-    parameters = {
-        "client_encoding": "utf8",
-        **parameters,
-    }  # whatever the URL says: LATIN1 cannot say all of a catalogue
     try:
         connection = open_connection(settings, options=startup_options({**pins, **role, MARK: "on"}), **parameters)
     except PoolerError:
@@ -131,7 +127,7 @@ def connect(
     later |= {name: value for name, (value, since) in NEWER_PINS.items() if connection.server_version >= since}
     try:
         connection.autocommit = True
-        with connection.cursor() as cursor:
+        with connection.cursor(cursor_factory=SafeCursor) as cursor:
             # Not behind a pooler that dropped our options: there it would stay with somebody else's session.
             cursor.execute(
                 "SELECT pg_catalog.set_config(pin.name, pin.value, false) FROM pg_catalog.json_each_text(%s) AS pin"
@@ -225,9 +221,9 @@ def connection_parameters(settings: Settings, *, options: str = "", **parameters
     where = located(settings)
     given: dict[str, Any] = {
         "fallback_application_name": "mlops-db",
-        "client_encoding": "utf8",
         "connection_factory": _Connection,
         **where.parameters,
+        "client_encoding": "utf8",  # whatever the URL says: LATIN1 cannot say all names and texts
         "host": where.host,
         "port": where.port,
         "user": where.user,

@@ -24,6 +24,11 @@ _NO_LOCK = "55P03"
 _CONTENTION = ("40001", "40P01", _NO_LOCK)
 # A statement that writes; LOCK TABLE in a mode for writers.
 _NO_WRITES = ("25006", "55000")
+# A primary is also demoted, or kept from writing, by its configuration; a role or a database is not, nor a session.
+_TAKES_NO_WRITES = """
+SELECT pg_is_in_recovery() OR setting = 'on' AND source IN ('configuration file', 'command line')
+  FROM pg_settings WHERE name = 'default_transaction_read_only'
+"""
 _CANCELED = "57014"
 _NO_PRIVILEGE = "42501"
 
@@ -36,7 +41,7 @@ def is_failure_of(connection: OwnedConnection, error: BaseException) -> bool:
     if any(cause is failure for failure in connection.failures):
         return True
     # psycopg2 names no cursor if BEGIN failed, or if what is used is closed; SQLAlchemy likewise.
-    return connection.closed > 1 and isinstance(cause, psycopg2.Error | SQLAlchemyError)
+    return connection.broken and isinstance(cause, psycopg2.Error | SQLAlchemyError)
 
 
 def failure_of(
@@ -68,14 +73,14 @@ def failure_of(
 
 
 def _is_standby(error: psycopg2.Error) -> bool:
-    """Whether the server that refused to write is in recovery; rolls the transaction back."""
+    """Whether it is the server that takes no writes, and not this transaction alone; rolls it back."""
     if error.cursor is None:
         return False
     try:
         connection = error.cursor.connection
         connection.rollback()
         with connection.cursor(cursor_factory=SafeCursor) as cursor:
-            cursor.execute("SELECT pg_is_in_recovery()")
+            cursor.execute(_TAKES_NO_WRITES)
             return cursor.fetchone() == (True,)
     except (psycopg2.Error, MlopsDbError):
         return False
@@ -97,7 +102,7 @@ def _refused(error: psycopg2.Error, code: str, settings: Settings, *, partly: bo
         )
     if code in _NO_WRITES and _is_standby(error):
         standby = StandbyError(
-            f"{settings.target} is a standby and takes no writes: {told}",
+            f"{settings.target} takes no writes, as a standby: {told}",
             hint="Repeat the call: it connects anew. Name all servers, with target_session_attrs=read-write, for it to "
             'find the primary: docs/operating.md, "Replication and failover".',
         )

@@ -74,6 +74,19 @@ class OwnedConnection(Connection):
         self.opened_at = time.monotonic()
         self.idle_since: float | None = None
         self._opened: _Opened | None = None
+        self._was_broken = False
+
+    @property
+    def broken(self) -> bool:
+        """Whether it broke. SQLAlchemy closes one that did, and then psycopg2 only knows that it is closed."""
+        return self._was_broken or self.closed > 1
+
+    @property
+    def committed_by_hand(self) -> bool:
+        """Whether a COMMIT was sent of which psycopg2 does not know: each statement after it commits by itself."""
+        if self.status != extensions.STATUS_BEGIN:
+            return False
+        return bool(self.info.transaction_status == extensions.TRANSACTION_STATUS_IDLE)
 
     @property
     def inherited(self) -> bool:
@@ -108,6 +121,7 @@ class OwnedConnection(Connection):
     def rollback(self) -> None:
         """Roll back; in a child, leave the parent's transaction alone."""
         if not self.inherited:
+            self.commits += self.committed_by_hand
             super().rollback()
 
     @_noted
@@ -125,6 +139,7 @@ class OwnedConnection(Connection):
     def close(self) -> None:
         """Close; in a child, leave the parent's session alone."""
         if not self.inherited:
+            self._was_broken = self.broken
             super().close()
 
     def remember(self) -> None:

@@ -3,6 +3,7 @@
 psycopg2 takes some of them for Python's own, by their base class, and writes their repr, which is no SQL.
 """
 
+import math
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from datetime import date, timedelta
@@ -28,7 +29,14 @@ def python_parameters(params: Any) -> Any:
     """
     if params is None:
         return None
-    if isinstance(params, str | bytes | bytearray | AbstractSet) or not isinstance(params, Iterable):
+    is_text = isinstance(params, str | bytes | bytearray | memoryview)
+    # An array of numpy's may have no dimension, and pandas' DataFrame, which has two, gives its columns' names.
+    if (
+        is_text
+        or isinstance(params, AbstractSet)
+        or not isinstance(params, Iterable)
+        or getattr(params, "ndim", 1) != 1
+    ):
         raise InvalidValueError(
             "params", f"is {excerpt(params)}", hint="Give a list or tuple, such as (value,), or a dict of names."
         )
@@ -62,7 +70,10 @@ def _held(scalar: Any) -> Any:
             exact = scalar.astype(f"{kind}8[us]")
             held = exact.item() if exact == scalar else None
         return held if isinstance(held, date | timedelta) else None
-    return float(held) if hasattr(held, "dtype") and isinstance(held, Real) else held
+    if hasattr(held, "dtype") and isinstance(held, Real):  # numpy's longdouble, which may be beyond any of Python's
+        double = float(held)
+        return None if math.isinf(double) and double != held else double
+    return held
 
 
 def _container(value: Any, path: Path) -> Any:

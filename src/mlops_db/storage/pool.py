@@ -181,8 +181,9 @@ class ConnectionPool:
             told = None
             if is_failure_of(driver, error):
                 committed = None if partly or ending else False
-                broken = driver.closed > 1
-                told = failure_of(error, broken=broken, committed=committed, partly=partly, settings=self.settings)
+                told = failure_of(
+                    error, broken=driver.broken, committed=committed, partly=partly, settings=self.settings
+                )
             with suppress(psycopg2.Error):
                 driver.rollback()
             if isinstance(told, StandbyError):
@@ -193,7 +194,9 @@ class ConnectionPool:
 
     def _on_checkout(self, connection: OwnedConnection, *_: Any) -> None:
         is_old = connection.opened_at < self._refuse_older_than
-        if is_old or (self.settings.pool_pre_ping and not _alive(connection)):
+        # Somebody has kept it, or a cursor of it, and gone on after the end of his block.
+        is_used = connection.autocommit or connection.status != psycopg2.extensions.STATUS_READY
+        if is_old or is_used or (self.settings.pool_pre_ping and not _alive(connection)):
             raise DisconnectionError  # the pool replaces it
 
     def _taken(self, take: Callable[[], _Taken]) -> _Taken:
@@ -216,7 +219,7 @@ class ConnectionPool:
 
 def _is_partly_stored(driver: OwnedConnection, begun: int) -> bool:
     """Whether a part of the block may be stored, whatever becomes of the rest: it has committed by itself."""
-    return driver.commits != begun or driver.autocommit
+    return driver.commits != begun or driver.autocommit or driver.committed_by_hand
 
 
 def probe(settings: Settings, *, timeout: float, check_schema: bool) -> None:
