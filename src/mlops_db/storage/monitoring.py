@@ -16,6 +16,7 @@ import psycopg2.extensions
 
 from mlops_db.errors import ContentionError, InvalidValueError, WaitCallbackError
 from mlops_db.storage import history_frames
+from mlops_db.storage.history import Metric, read_history
 from mlops_db.storage.json_values import checked_json, members
 from mlops_db.storage.metric_copy import COPY, PIECE, MetricCopy, SkippedRow
 from mlops_db.storage.metric_frames import rows_of
@@ -42,9 +43,7 @@ if TYPE_CHECKING:
     from mlops_db.storage.db_manager import DatabaseManager
     from mlops_db.storage.metric_arrow import ArrowTable
 
-PAGE = 5_000  # rows that history() reads at once
 MAX_REASON = 10_000  # characters of an error's text that are kept
-LEAST_ID = 1 - 2**63
 PAUSE_S = 1.0  # between two tries to forget a series, in which writers go on
 
 _INSERT = """
@@ -90,31 +89,6 @@ class LogResult:
     replaced: int
     skipped: tuple[SkippedRow, ...]
     skipped_count: int
-
-
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """A row of monitoring_metrics.
-
-    Attributes:
-        id: counts the rows; of two with the same timestamp the greater one is the newer.
-        timestamp: the moment that the value is about, in UTC.
-        model_name: the model that was measured.
-        metric_type: the kind of metric.
-        metric_name: the metric.
-        metric_value: the value; None if it could not be computed.
-        metadata: details, as the JSON that was given.
-        created_at: when the row was written, in UTC.
-    """
-
-    id: int
-    timestamp: datetime
-    model_name: str
-    metric_type: str
-    metric_name: str
-    metric_value: float | None
-    metadata: Any
-    created_at: datetime
 
 
 @dataclass(frozen=True)
@@ -503,7 +477,7 @@ class Monitoring:
             InvalidValueError: at once, if a moment has no time zone, `limit` is below 0, or a name is none.
         """
         of = _checked_names(model_name=model_name, metric_type=metric_type, metric_name=metric_name)
-        return self._history({**of, **_checked_span(since, until), "id": LEAST_ID}, checked_limit(limit))
+        return read_history(self._manager, {**of, **_checked_span(since, until)}, checked_limit(limit))
 
     def history_frame(  # noqa: PLR0913  (the same)
         self,
@@ -639,22 +613,6 @@ class Monitoring:
             cursor.execute(f"SELECT {_columns(of)} FROM {relation} WHERE {where} ORDER BY {order}", given)
             return [of(*map(in_utc, row)) for row in cursor]
 
-    def _history(self, parameters: dict[str, Any], limit: int | None) -> Iterator[Metric]:
-        while limit is None or limit > 0:
-            size = PAGE if limit is None else min(PAGE, limit)
-            with self._manager.safe_cursor() as cursor:
-                cursor.execute(HISTORY, {**parameters, "size": size})
-                page = cursor.fetchall()
-            last = None
-            # One by one: 5,000 at once are objects for the garbage collector to look at, again and again.
-            for row in page:
-                last = _metric(row)
-                yield last
-            if last is None or len(page) < size:
-                return
-            limit = None if limit is None else limit - size
-            parameters |= {"until": last.timestamp, "id": last.id}
-
 
 def failure_reason(error: BaseException | str) -> str:
     """The text of `error`, up to 10,000 characters of it, as JSON in PostgreSQL can hold it."""
@@ -691,25 +649,3 @@ def _checked_span(since: datetime | None, until: datetime | None) -> dict[str, A
         "since": "-infinity" if since is None else moment(since, "since"),
         "until": "infinity" if until is None else moment(until, "until"),
     }
-
-
-_SETTERS = [getattr(Metric, field.name).__set__ for field in fields(Metric)]
-
-
-def _metric(row: tuple[Any, ...]) -> Metric:
-    # What the frozen dataclass's own __init__ does, in half of its time.
-    metric = object.__new__(Metric)
-    for set_, value in zip(_SETTERS, row, strict=True):
-        set_(metric, value)
-    return metric
-
-
-# Page after page, each from the row on that the one before it ended with. The plain comparison with its timestamp adds
-# nothing but what PostgreSQL can choose partitions by.
-HISTORY = f"""
-SELECT {_columns(Metric)}
-  FROM public.monitoring_metrics
- WHERE model_name = %(model_name)s AND metric_type = %(metric_type)s AND metric_name = %(metric_name)s
-   AND timestamp >= %(since)s AND timestamp <= %(until)s AND (timestamp, id) < (%(until)s, %(id)s)
- ORDER BY timestamp DESC, id DESC LIMIT %(size)s
-"""
