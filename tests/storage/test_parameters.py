@@ -121,7 +121,7 @@ def test_what_needs_no_change_is_the_same_object() -> None:
         np.array([[5]]),
         pd.DataFrame({"a": [5]}),
     ],
-    ids=repr,
+    ids=lambda given: type(given).__name__,
 )
 def test_what_is_no_sequence_is_refused(params: Any) -> None:
     with pytest.raises(InvalidValueError) as caught:
