@@ -77,12 +77,17 @@ TWO_INDEXES = f"""
 ALTER TABLE monitoring_metrics ADD PRIMARY KEY (id, timestamp);
 CREATE INDEX ON monitoring_metrics (model_name, metric_type, metric_name, timestamp DESC, id DESC)
 """
+WITHOUT_VALUE = f"""
+{DROP_KEY};
+ALTER TABLE monitoring_metrics ADD PRIMARY KEY (model_name, metric_type, metric_name, timestamp, id)
+"""
 VARIANTS = {
     HEAD: "",
     WITHOUT_TRIGGER: DROP_TRIGGER,
     "trigger for each row": ROW_TRIGGER,
     "trigger with a cached plan": CACHED_PLAN,
     "key (id, timestamp) and an index by series": TWO_INDEXES,
+    "key without the value": WITHOUT_VALUE,
     "no index": DROP_KEY,
 }
 INDEX_SIZE = """

@@ -103,7 +103,8 @@ def _load_partition(connection: psycopg.Connection[Any], month: dt.datetime, end
         SELECT i, moment, moment, {MODEL}, {COLUMNS} FROM {moments}
         """
     )
-    connection.execute(f"ALTER TABLE {name} ADD PRIMARY KEY (model_name, metric_type, metric_name, timestamp, id)")
+    key = "(model_name, metric_type, metric_name, timestamp, id) INCLUDE (metric_value)"
+    connection.execute(f"ALTER TABLE {name} ADD PRIMARY KEY {key}")
     connection.execute(
         sql.SQL("ALTER TABLE monitoring_metrics ATTACH PARTITION {} FOR VALUES FROM ({}) TO ({})").format(
             sql.SQL(name), sql.Literal(month), sql.Literal(end)

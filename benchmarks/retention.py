@@ -47,7 +47,7 @@ SELECT upper - i * interval '20 seconds', 'model_' || mod(i, 10), 'drift', 'metr
 ONE_TABLE = """
 CREATE TABLE {table} (LIKE monitoring_metrics INCLUDING DEFAULTS INCLUDING CONSTRAINTS);
 INSERT INTO {table} SELECT * FROM monitoring_metrics ORDER BY {order};
-ALTER TABLE {table} ADD PRIMARY KEY (model_name, metric_type, metric_name, timestamp, id);
+ALTER TABLE {table} ADD PRIMARY KEY (model_name, metric_type, metric_name, timestamp, id) INCLUDE (metric_value);
 """
 TABLES = {"one_table": "timestamp", "mixed_table": "random()"}
 

@@ -29,7 +29,7 @@ REWRITE_WITH_TIMEZONE = "0007"
 COPY = "CREATE TABLE copy AS SELECT * FROM monitoring_metrics"
 KEY = """
 CREATE UNIQUE INDEX once_more ON mlops_internal.monitoring_metrics_legacy
-    (model_name, metric_type, metric_name, timestamp, id)
+    (model_name, metric_type, metric_name, timestamp, id) INCLUDE (metric_value)
 """
 
 

@@ -1,8 +1,9 @@
 """Give the partitioned monitoring_metrics its key.
 
 Why: one index serves as key, for the history of a series, and for its newest row: (model_name, metric_type, metric_name,
-    timestamp, id). Of the old rows it is built without keeping anybody from them, which is why revision 0016 leaves it to
-    this one: to build it there would take longer than the rewrite.
+    timestamp, id). It holds metric_value, too, so that a history is read out of it alone. Of the old rows it is built
+    without keeping anybody from them, which is why revision 0016 leaves it to this one: to build it there would take longer
+    than the rewrite.
 Locks: SHARE UPDATE EXCLUSIVE on monitoring_metrics_legacy while its index is built, which keeps nobody from reading or
     writing; then ACCESS EXCLUSIVE on monitoring_metrics and its partitions, for a moment if the other partitions have few
     rows, as they do right after revision 0016. After a downgrade from a later revision the months have theirs, and their
@@ -36,6 +37,7 @@ SELECT set_config('default_tablespace', '', true)
 """
 
 COLUMNS = ["model_name", "metric_type", "metric_name", "timestamp", "id"]
+INCLUDED = ["metric_value"]
 
 # The server cleans up after the rewrite of 0016 about now. Who waits for that with ACCESS EXCLUSIVE lets all others wait
 # behind; with this lock nobody does, it makes the cleaning give way after a second, and keeps it away from then on.
@@ -60,6 +62,7 @@ ALTER TABLE mlops_internal.monitoring_metrics_legacy
 ADD_KEY = f"""
 -- squawk-ignore constraint-missing-not-valid, adding-serial-primary-key-field
 ALTER TABLE public.monitoring_metrics ADD CONSTRAINT monitoring_metrics_pkey PRIMARY KEY ({", ".join(COLUMNS)})
+    INCLUDE ({", ".join(INCLUDED)})
 """
 
 NAME_BY_MONTH = """
@@ -105,7 +108,12 @@ END $name$
 def upgrade() -> None:
     op.execute(SAFE_PATH)
     op.create_index_concurrently(
-        "monitoring_metrics_legacy_pkey", "monitoring_metrics_legacy", COLUMNS, schema="mlops_internal", unique=True
+        "monitoring_metrics_legacy_pkey",
+        "monitoring_metrics_legacy",
+        COLUMNS,
+        schema="mlops_internal",
+        unique=True,
+        postgresql_include=INCLUDED,
     )
     # For the wait, and for months that have rows.
     op.execute(LONG_TIMEOUT)

@@ -55,7 +55,7 @@ AHEAD = (
     ),
     (
         "CREATE UNIQUE INDEX monitoring_metrics_legacy_pkey ON mlops_internal.monitoring_metrics_legacy USING btree"
-        ' (model_name, metric_type, metric_name, "timestamp", id);'
+        ' (model_name, metric_type, metric_name, "timestamp", id) INCLUDE (metric_value);'
     ),
     "CREATE INDEX soak_n ON public.soak USING btree (public.soak_slow(n));",
 )

@@ -163,6 +163,7 @@ def test_an_index_that_a_killed_run_built_becomes_the_key_without_another_build(
     plain.query("""
         CREATE UNIQUE INDEX CONCURRENTLY monitoring_metrics_legacy_pkey
             ON mlops_internal.monitoring_metrics_legacy (model_name, metric_type, metric_name, timestamp, id)
+            INCLUDE (metric_value)
     """)
     index = "SELECT oid, relfilenode FROM pg_class WHERE relname = 'monitoring_metrics_legacy_pkey'"
     built = plain.query(index)

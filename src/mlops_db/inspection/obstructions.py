@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mlops_db.inspection.catalogue import Catalogue, Properties
 
 _LIMITED = re.compile(r"character varying\((\d+)\)")
-_KEY = re.compile(r"(?:PRIMARY KEY|UNIQUE) \(([^()]*)\)")
+_KEY = re.compile(r"(?:PRIMARY KEY|UNIQUE) \(([^()]*)\)(?: INCLUDE \([^()]*\))?")
 
 
 def converted(column: str, there: str, wanted: str) -> str:

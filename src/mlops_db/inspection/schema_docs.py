@@ -130,7 +130,8 @@ def _short(type_: str) -> str:
 
 def _is_key(catalogue: Catalogue, table: str, column: str) -> bool:
     key = catalogue.get(Name("constraint", _qualified(table), f"{_plain(table)}_pkey"), {}).get("definition", "")
-    return column in key.partition("(")[2].rstrip(")").replace('"', "").split(", ")
+    columns = key.partition("(")[2].partition(")")[0]  # what it includes besides comes after them
+    return column in columns.replace('"', "").split(", ")
 
 
 LINE, WIDTH, GAP, TOP = 18, 330, 150, 16

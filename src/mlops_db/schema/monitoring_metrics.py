@@ -52,7 +52,10 @@ monitoring_metrics = Table(
     CheckConstraint(of_years("timestamp"), name="timestamp"),
     CheckConstraint(of_years("created_at"), name="created_at"),
     CheckConstraint("metric_value > '-Infinity' AND metric_value < 'Infinity'", name="metric_value"),
-    PrimaryKeyConstraint("model_name", "metric_type", "metric_name", "timestamp", "id"),
+    # With the value in it, a history is read out of the index alone.
+    PrimaryKeyConstraint(
+        "model_name", "metric_type", "metric_name", "timestamp", "id", postgresql_include=["metric_value"]
+    ),
     comment="What monitoring measured, one row a value; partitioned by month.",
     postgresql_partition_by="RANGE (timestamp)",
 )

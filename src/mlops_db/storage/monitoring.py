@@ -502,7 +502,8 @@ class Monitoring:
             since: the first moment, aware; by default from the beginning.
             until: the moment after the last, aware: a row of exactly this moment is left out.
             limit: only so many rows of the frame, the newest.
-            metadata: whether the details come along. Each is a Python object then, which takes ten times as long.
+            metadata: whether the details come along. Each is a Python object then, which takes
+                some twenty times as long.
             every: the width of buckets into which the server puts the rows, as a timedelta or text such as 500ms, 5s,
                 15min, 1h, 1d or 1w. They are counted from Monday, 2000-01-03, in UTC: days begin at midnight, weeks on
                 Monday. With `since` or `until` within a bucket, it has only the rows that are asked for.
