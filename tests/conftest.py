@@ -46,6 +46,7 @@ SLOW = (
     "migration/test_blocked.py",
     "migration/test_crashes.py",
     "migration/test_given.py",
+    "migration/test_judge.py",
     "migration/test_long_statements.py",
     "migration/test_others.py",
     "migration/test_races.py",

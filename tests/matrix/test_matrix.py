@@ -37,6 +37,7 @@ NOT_ABOUT_THE_SERVER = (
     "docs",
     "inspection/test_revision_files.py",
     "server/test_embedded.py",
+    "test_errors.py",
     "test_settings.py",
 )
 # Nor do these find out anything about it that the others do not: commands, the text of a run, crashes and races.
@@ -63,6 +64,11 @@ LITTLE_ABOUT_THE_SERVER = (
     "revision_graph",
     "revisions/test_files.py",
     "server",
+    "storage/test_frozen.py",
+    "storage/test_metric_frames.py",
+    "storage/test_metric_rows.py",
+    "storage/test_parameters.py",
+    "storage/test_values.py",
 )
 # As much of Alembic, SQLAlchemy, psycopg2, Rich and python-dotenv as the package uses.
 ABOUT_THE_LIBRARIES = (

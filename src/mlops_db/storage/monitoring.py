@@ -526,6 +526,7 @@ class Monitoring:
             "limit": checked_limit(limit),
             "width": history_frames.bucket_width(every),
         }
+        metadata = flag(metadata, "metadata")
         if metadata and every is not None:
             raise InvalidValueError("metadata", "is of a row, not of a bucket", hint="Leave out metadata, or every.")
         history_frames.require_pandas()
