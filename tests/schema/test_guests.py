@@ -690,7 +690,8 @@ def every_call(db: DatabaseManager) -> None:
     assert len(list(db.monitoring.history("drift", "psi", since=NOON, limit=5))) == 2
     assert len(db.monitoring.history_frame("drift", "psi", every="1d")) == 1
     assert db.monitoring.frame("drift", ["psi", "m1"], layout="wide").shape == (3, 2)
-    assert db.monitoring.gaps("default", since=NOON) != []
+    db.monitoring.expect("drift", "m1", interval=timedelta(days=1))
+    assert [gap.since for gap in db.monitoring.gaps("default", since=NOON)] == [NOON]
     assert db.monitoring.forget("drift", "m0", with_rows=True) == 1
     db.monitoring.expect("drift", "m0")
     assert db.monitoring.forget("drift", "m0") == 0

@@ -307,6 +307,7 @@ def other_role(head: Database) -> Iterator[None]:
     head.query(f"DROP ROLE IF EXISTS {OTHER_ROLE}")
     head.query(f"CREATE ROLE {OTHER_ROLE}")
     yield
+    head.query(f"DROP OWNED BY {OTHER_ROLE}")
     head.query(f"DROP ROLE {OTHER_ROLE}")
 
 
