@@ -62,9 +62,10 @@ def adapted(parameters: Any) -> Any:
 
 
 def _adapted(value: Any) -> Any:
+    if value is None:
+        return None  # NULL, without any adapter
     adapter = _ADAPTERS.get(type(value))
     if adapter is None:
-        # None is NULL without any adapter.
         adapter = next((_ADAPTERS[kind] for kind in _ADAPTERS if isinstance(value, kind)), None)
     return value if adapter is None else adapter(value)
 

@@ -83,7 +83,7 @@ def _is_standby(error: psycopg2.Error) -> bool:
             cursor.execute(_TAKES_NO_WRITES)
             return cursor.fetchone() == (True,)
     except (psycopg2.Error, MlopsDbError):
-        return False
+        return False  # the refusal itself is told, whatever came of the look
 
 
 def _refused(error: psycopg2.Error, code: str, settings: Settings, *, partly: bool) -> MlopsDbError:

@@ -76,8 +76,8 @@ def _values(column: "Array") -> list[Any]:
 def _value(column: "Array", place: int) -> Any:
     try:
         return column[place].as_py(maps_as_pydicts="strict")
-    except Exception:  # noqa: BLE001
-        return column.slice(place, 1)  # which is refused
+    except Exception:  # noqa: BLE001  (the same, of this one)
+        return column.slice(place, 1)  # an array, which is refused by name where the row is checked
 
 
 def _moments(column: "Array") -> list[Any]:

@@ -134,7 +134,7 @@ class MetricCopy:
         names = (get("metric_type"), get("metric_name"), get("model_name", DEFAULT_MODEL))
         try:
             prefix = self._prefixes[names]
-        except Exception:  # noqa: BLE001  (seen for the first time; or nothing to look up, such as a list)
+        except Exception:  # noqa: BLE001  (new; or of a type whose hash or == raises, which text() refuses)
             checked_keys(row)
             prefix = self._prefix(*names)  # after all else, because it notes what is replaced
         return f"{prefix}{when}\t{measured}\t{details}\n"

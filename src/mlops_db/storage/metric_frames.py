@@ -99,8 +99,8 @@ def _values(column: "Series", key: str) -> list[Any]:
 def _value(column: "Series", place: int) -> Any:
     try:
         return column.iloc[place]
-    except Exception:  # noqa: BLE001
-        return column.iloc[place : place + 1].array  # which is refused
+    except Exception:  # noqa: BLE001  (the same, of this one)
+        return column.iloc[place : place + 1].array  # which is refused by name where the row is checked
 
 
 def _is_hole(value: object, types: tuple[str, ...]) -> bool:
