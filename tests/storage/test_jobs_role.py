@@ -10,12 +10,14 @@ import pytest
 from mlops_db import DatabaseManager
 from mlops_db.errors import MlopsDbError, NotPermittedError
 from mlops_db.settings import Settings
+from mlops_db.storage.metric_bounds import Bounds
 from support import roles
 from support.database import Database
 
 OPERATING = Path(__file__).parents[2] / "docs" / "operating.md"
 NOON = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)
 ROWS = [{"metric_type": "drift", "metric_name": "psi", "metric_value": 1.0}]
+BOUNDS = Bounds("drift", "psi", upper=0.2)
 
 
 def grants() -> str:
@@ -48,6 +50,7 @@ def test_a_jobs_role_can_make_every_call(jobs: Settings) -> None:
         db.monitoring.log_many(ROWS, replace=NOON)
         db.monitoring.log_many(ROWS, replace=NOON)
         db.monitoring.expect("drift", "psi", interval=timedelta(days=1))
+        db.monitoring.log_many(ROWS, bounds=[BOUNDS])
         assert [series.metric_name for series in db.monitoring.series()] == ["ks", "psi"]
         assert len(db.monitoring.latest()) == len(db.monitoring.series())
         assert [row.metric_value for row in db.monitoring.history("drift", "psi")]
@@ -64,11 +67,13 @@ def test_what_is_granted_for_single_calls_is_needed_by_these_alone(head: Databas
             lambda: db.monitoring.log_many(ROWS, replace=NOON),
             db.monitoring.series,
             lambda: db.monitoring.expect("drift", "psi"),
+            lambda: db.monitoring.log_many(ROWS, bounds=[BOUNDS]),
             lambda: db.monitoring.gaps(since=NOON),
             lambda: db.monitoring.forget("drift", "psi", with_rows=True),
         ):
             with pytest.raises(NotPermittedError):
                 call()
+        assert len(list(db.monitoring.history("drift", "psi"))) == 1
 
 
 @pytest.mark.parametrize(

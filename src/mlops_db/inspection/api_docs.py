@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from griffe import Module
 
-# What is called. The classes that the calls return follow each by themselves.
+# What is called. The classes that the calls take and return follow each by themselves.
 CLASSES = {
     "db": "storage.db_manager.DatabaseManager",
     "db.models": "storage.model_versions.ModelVersions",
@@ -71,9 +71,9 @@ class _Page:
                 yield from self.function(self.package["get_db_manager"], "get_db_manager")
                 yield from self.function(cls["__init__"], cls.name)
             yield from self.members(cls, name)
-            for result in self.results(cls).values():
-                yield f"### {result.name}\n\nA `{result.path}`.\n"
-                yield from self.docstring(result)
+            for record in self.records(cls).values():
+                yield f"### {record.name}\n\nA `{record.path}`.\n"
+                yield from self.docstring(record)
         yield "## Errors\n\nIn `mlops_db.errors`; `MlopsDbError` is in `mlops_db`, too.\n"
         yield from self.errors(list(self.package["errors"].classes.values()))
         for adapter in adapters:
@@ -158,21 +158,23 @@ class _Page:
         except KeyError:
             return None
 
-    def results(self, cls: Any, found: dict[str, Any] | None = None) -> dict[str, Any]:
-        """The classes of the storage layer that a class's calls return, and those that their attributes hold."""
+    def records(self, cls: Any, found: dict[str, Any] | None = None) -> dict[str, Any]:
+        """The records of the storage layer that a class's calls take and return, and those that they hold."""
         found = {} if found is None else found
         for member in cls.members.values():
-            annotation = member.returns if member.is_function else member.annotation
-            for name in () if isinstance(annotation, str | None) or not member.is_public else annotation.iterate():
-                named = self.ours(name)
-                if named is not None and named.is_class and named.path not in found and _is_result(named.path):
-                    found[named.path] = named
-                    self.results(named, found)
+            taken = [parameter.annotation for parameter in member.parameters] if member.is_function else []
+            annotations = [*taken, member.returns if member.is_function else member.annotation]
+            for annotation in annotations if member.is_public else ():
+                for name in () if isinstance(annotation, str | None) else annotation.iterate():
+                    named = self.ours(name)
+                    if named is not None and named.path not in found and _is_record(named):
+                        found[named.path] = named
+                        self.records(named, found)
         return found
 
 
-def _is_result(path: str) -> bool:
-    return path.startswith("mlops_db.storage.") and path.removeprefix("mlops_db.") not in CLASSES.values()
+def _is_record(named: Any) -> bool:
+    return named.is_class and "dataclass" in named.labels and named.path.startswith("mlops_db.storage.")
 
 
 def _sections(item: Any) -> list[Any]:

@@ -9,7 +9,9 @@ from mlops_db.storage.metric_rows import MAX_CHARACTERS, checked_bounds
 from mlops_db.storage.values import DEFAULT_MODEL, excerpt, text
 
 # In the order in which the trigger registers series (revision 0014), by the same collation: two jobs that take the same
-# entries cannot wait for each other in a circle. What is said already is not written once more.
+# entries cannot wait for each other in a circle. They can where each has bounds for a new series that only the other
+# one measures; then PostgreSQL ends one of them, with an error that is retryable. What is said already is not written
+# once more.
 _SET_BOUNDS = """
 INSERT INTO mlops_internal.metric_series AS series
        (model_name, metric_type, metric_name, lower_threshold, upper_threshold)

@@ -304,7 +304,8 @@ class Monitoring:
                     raise copy.failure from None
                 raise error from copy.failure
             if normal:
-                # Before the turn: who has it waits for no series any more.
+                # After the rows, so that `forget` and this cannot wait for each other; and before the turn, because
+                # others that have registered a series may still want it.
                 set_bounds(cursor, normal)
             if only_at is not None and copy.series:
                 moment_in_words = only_at.isoformat()
