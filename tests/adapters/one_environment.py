@@ -1,0 +1,90 @@
+"""What goes together: Evidently, the whole of MLflow and Airflow in one environment, installed and tested.
+
+docs/storing.md has a table of it: a row for each Python, a column for each package. Here the newest versions that go
+together are installed for each of its Pythons, and all tests of the adapters run there. If they pass, it is told where
+other versions were installed than the table has: `--write` writes them into it, `--check` fails.
+
+    uv run python tests/adapters/one_environment.py
+    uv run python tests/adapters/one_environment.py --python 3.13 --write
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "storing.md"
+HEADING = "| Python |"
+PACKAGES = ("mlflow", "fastapi", "httpx2", "matplotlib")  # more than the extras bring: MLflow's server, and the recipes
+VERSIONS = "import sys; from importlib.metadata import version; print(*map(version, sys.argv[1:]), sep='\\n')"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--python", help="only this row of the table")
+    outcome = parser.add_mutually_exclusive_group()
+    outcome.add_argument("--write", action="store_true", help="write the versions into the table")
+    outcome.add_argument("--check", action="store_true", help="fail where the table has other versions")
+    arguments = parser.parse_args()
+    packages, *rows = table(PAGE.read_text(encoding="utf-8"))
+    if arguments.python not in (None, *(row[0] for row in rows)):
+        parser.error(f"the table of {PAGE.name} has no row for Python {arguments.python}")
+    differ = False
+    for row in rows:
+        if arguments.python in (None, row[0]):
+            found = [row[0], *tested_versions(row[0], packages[1:])]
+            differ |= found != row
+            print(f"Python {row[0]}: {told(packages, row, found)}", flush=True)
+            if arguments.write:
+                page = PAGE.read_text(encoding="utf-8")
+                PAGE.write_text(page.replace(line(row), line(found)), encoding="utf-8")
+    if arguments.check and differ:
+        sys.exit(f"the table is old: run this with --write, and commit {PAGE.name}")
+
+
+def table(page: str) -> list[list[str]]:
+    """The cells of the table, its heading first."""
+    lines = page[page.index(HEADING) :].partition("\n\n")[0].splitlines()
+    return [[cell.strip() for cell in each.strip("| ").split("|")] for each in (lines[0], *lines[2:])]
+
+
+def line(row: list[str]) -> str:
+    return f"| {' | '.join(row)} |\n"
+
+
+def told(packages: list[str], row: list[str], found: list[str]) -> str:
+    """Where what was installed is not what the table has."""
+    changes = [
+        f"{package} {new} instead of {old}"
+        for package, old, new in zip(packages, row, found, strict=True)
+        if old != new
+    ]
+    return ", ".join(changes) or "the versions of the table"
+
+
+def tested_versions(python: str, packages: list[str]) -> list[str]:
+    """Install everything for a Python and run the tests; the versions of the packages if they pass."""
+    with tempfile.TemporaryDirectory(prefix="mlops-db-") as folder:
+        program = str(Path(folder, "bin", "python"))
+        # pyenv hides what is not selected.
+        shown = f"{python}:{sys.version_info.major}.{sys.version_info.minor}"
+        run("uv", "venv", "--quiet", "--no-project", f"--python={python}", folder, PYENV_VERSION=shown)
+        run(
+            *("uv", "pip", "install", "--quiet", f"--python={program}", "--group=dev"),
+            *("--editable=.[evidently,mlflow,airflow]", *PACKAGES),
+        )
+        run(program, "-m", "pytest", "-p", "no:cacheprovider", "-m", "adapters", "tests/adapters")
+        return subprocess.check_output([program, "-c", VERSIONS, *packages], encoding="utf-8").splitlines()
+
+
+def run(*command: str, **variables: str) -> None:
+    done = subprocess.run(command, cwd=ROOT, env=os.environ | variables, stdin=subprocess.DEVNULL, check=False)
+    if done.returncode:
+        sys.exit(done.returncode)
+
+
+if __name__ == "__main__":
+    main()
