@@ -1,20 +1,16 @@
-"""MLflow's runs as versions in `db.models`, and what became of them as tags of the runs.
-
-The tags are `mlops_db.model_name`, `mlops_db.version_id` and `mlops_db.status`. The database is what counts: it is
-written first, and tags that could not be written are made up for by `tag_run`.
-"""
+"""Runs as versions in `db.models`, and what became of them as tags of the runs."""
 
 from __future__ import annotations
 
-import re
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from mlops_db.errors import AdapterError, MissingExtraError, RunNotFoundError
+from mlops_db.adapters.mlflow.client import made_client, named_in, telling
+from mlops_db.errors import AdapterError, RunNotFoundError
 from mlops_db.storage.values import DEFAULT_MODEL
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from mlflow import MlflowClient
     from mlflow.entities import Run
@@ -23,8 +19,6 @@ if TYPE_CHECKING:
     from mlops_db.storage.model_versions import ModelVersion
 
 TAGS = {"mlops_db.model_name": "model_name", "mlops_db.version_id": "id", "mlops_db.status": "status"}
-# What MLflow's servers and stores say of a run that is not there; some find fault with its id instead.
-_NO_RUN = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 
 
 def register_run(  # noqa: PLR0913  (all but the first two have a default that fits)
@@ -56,7 +50,7 @@ def register_run(  # noqa: PLR0913  (all but the first two have a default that f
         InvalidValueError: a score is not within 0 to 1, or a text is too long.
         RegistrationConflictError: the run is registered with other values.
     """
-    client = client or _client()
+    client = client or made_client()
     run = _run(client, run_id)
     version = _version_in_registry(client, run_id, model_name) if model_version is None else model_version
     registered = db.models.register(
@@ -99,7 +93,7 @@ def promote_run(  # noqa: PLR0913  (what `db.models.promote` takes)
         UnknownModelVersionError: the run is not registered.
         TransitionError: it was rolled back, or another version than `instead_of` is in production.
     """
-    client = client or _client()
+    client = client or made_client()
     candidate = db.models.get(run_id)
     before = candidate and db.models.production(candidate.model_name)
     promoted = db.models.promote(
@@ -125,7 +119,7 @@ def tag_run(db: DatabaseManager, run_id: str, *, client: MlflowClient | None = N
         AdapterError: the run is not registered, or MLflow failed.
         MissingExtraError: MLflow is not installed.
     """
-    client = client or _client()
+    client = client or made_client()
     version = db.models.get(run_id)
     if version is None:
         raise AdapterError(f"no version is registered for the MLflow run {run_id!r}", hint="Call register_run first.")
@@ -134,16 +128,16 @@ def tag_run(db: DatabaseManager, run_id: str, *, client: MlflowClient | None = N
 
 
 def _tag(client: MlflowClient, version: ModelVersion) -> None:
-    with _told(client, version.mlflow_run_id, "the database is up to date, the run's tags are not"):
+    with telling(client, version.mlflow_run_id, "the database is up to date, the run's tags are not"):
         for tag, attribute in TAGS.items():
             client.set_tag(version.mlflow_run_id, tag, str(getattr(version, attribute)))
 
 
 def _run(client: MlflowClient, run_id: str) -> Run:
-    with _told(client, run_id, "nothing was stored"):
+    with telling(client, run_id, "nothing was stored"):
         run = client.get_run(run_id)
     if run.info.lifecycle_stage != "active":
-        raise RunNotFoundError(run_id, _uri(client))
+        raise RunNotFoundError(run_id, named_in(client))
     return run
 
 
@@ -160,7 +154,7 @@ def _score(run: Run, metric: str | None, argument: str) -> float | None:
 
 
 def _version_in_registry(client: MlflowClient, run_id: str, model_name: str) -> str:
-    with _told(client, run_id, "nothing was stored"):
+    with telling(client, run_id, "nothing was stored"):
         found = [(each.name, str(each.version)) for each in client.search_model_versions(f"run_id='{run_id}'")]
     versions = [version for name, version in found if name == model_name] or [version for _, version in found]
     if len(versions) == 1:
@@ -170,38 +164,3 @@ def _version_in_registry(client: MlflowClient, run_id: str, model_name: str) -> 
         f"MLflow's registry has {named} for the run {run_id!r}, so {model_name!r} has no version to take from it",
         hint="Say which it is: model_version=.",
     )
-
-
-@contextmanager
-def _told(client: MlflowClient, run_id: str, outcome: str) -> Iterator[None]:
-    from mlflow.exceptions import MlflowException  # noqa: PLC0415  (there is a client, so it is loaded)
-
-    try:
-        yield
-    except MlflowException as error:
-        if error.error_code in _NO_RUN:
-            raise RunNotFoundError(run_id, _uri(client)) from None
-        # Without the cause: its text can hold the URI with its password, and goes on for lines.
-        raise AdapterError(
-            f"MLflow at {_uri(client)} failed: {_public(str(error).partition(chr(10))[0])[:300]}; {outcome}",
-            hint="Once MLflow answers, the same call is safe to repeat.",
-        ) from None
-
-
-def _uri(client: MlflowClient) -> str:
-    return _public(str(client.tracking_uri))
-
-
-def _public(text: str) -> str:
-    """The text without the user and the password of a URI in it."""
-    return re.sub(r"://[^/\s]*@", "://", text)
-
-
-def _client() -> MlflowClient:
-    try:
-        from mlflow import MlflowClient  # noqa: PLC0415  (optional, and seconds to import)
-    except ModuleNotFoundError:
-        raise MissingExtraError(
-            "MLflow is not installed, which its runs need", hint="pip install 'mlops-db[mlflow]'"
-        ) from None
-    return MlflowClient()
