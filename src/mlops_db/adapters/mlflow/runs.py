@@ -1,12 +1,13 @@
-"""Runs as versions in `db.models`, and what became of them as tags of the runs."""
+"""Runs as versions in `db.models`."""
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from mlops_db.adapters.mlflow.client import made_client, named_in, telling
-from mlops_db.errors import AdapterError, RunNotFoundError
+from mlops_db.adapters.mlflow.client import NOTHING_STORED, active_run, checked_client, every, registry_of, telling
+from mlops_db.adapters.mlflow.mending import PRODUCTION_ALIAS, mend
+from mlops_db.errors import AdapterError
+from mlops_db.storage import values
 from mlops_db.storage.values import DEFAULT_MODEL
 
 if TYPE_CHECKING:
@@ -18,20 +19,19 @@ if TYPE_CHECKING:
     from mlops_db.storage.db_manager import DatabaseManager
     from mlops_db.storage.model_versions import ModelVersion
 
-TAGS = {"mlops_db.model_name": "model_name", "mlops_db.version_id": "id", "mlops_db.status": "status"}
-
 
 def register_run(  # noqa: PLR0913  (all but the first two have a default that fits)
     db: DatabaseManager,
     run_id: str,
     *,
     model_name: str = DEFAULT_MODEL,
-    model_version: str | None = None,
+    model_version: str | int | None = None,
     f1_metric: str | None = "f1_score",
     brier_metric: str | None = "brier_score",
+    alias: str | None = PRODUCTION_ALIAS,
     client: MlflowClient | None = None,
 ) -> ModelVersion:
-    """Register the version that a run made, with its scores, and tag the run; returns the version. Idempotent.
+    """Register the version that a run made, with its scores, and mend as `tag_run` does; returns it. Idempotent.
 
     Args:
         db: where the version is registered.
@@ -41,17 +41,22 @@ def register_run(  # noqa: PLR0913  (all but the first two have a default that f
             if there is only one, under any name.
         f1_metric: the run's metric that is its F1 score; None if it has none.
         brier_metric: the run's metric that is its Brier score; None if it has none.
-        client: by default MLflow's own, which MLFLOW_TRACKING_URI directs.
+        alias: as for `tag_run`.
+        client: as for `tag_run`.
 
     Raises:
         RunNotFoundError: MLflow has no such run, or it is deleted.
-        AdapterError: the run lacks one of the metrics, or nobody said which version it is, or MLflow failed.
+        AdapterError: the run lacks one of the metrics, or nobody said which version it is: nothing was stored. Or
+            MLflow refused; the message says whether the version is stored.
+        MlflowUnavailableError: MLflow does not answer, or not now; the message says the same.
         MissingExtraError: MLflow is not installed.
         InvalidValueError: a score is not within 0 to 1, or a text is too long.
         RegistrationConflictError: the run is registered with other values.
     """
-    client = client or made_client()
-    run = _run(client, run_id)
+    run_id = values.text(run_id, "run_id")
+    alias = _checked(alias)
+    client = checked_client(client)
+    run = active_run(client, run_id, NOTHING_STORED)
     version = _version_in_registry(client, run_id, model_name) if model_version is None else model_version
     registered = db.models.register(
         run_id,
@@ -60,7 +65,7 @@ def register_run(  # noqa: PLR0913  (all but the first two have a default that f
         f1_score=_score(run, f1_metric, "f1_metric"),
         brier_score=_score(run, brier_metric, "brier_metric"),
     )
-    _tag(client, registered)
+    mend(db, client, registered, alias)
     return registered
 
 
@@ -73,9 +78,10 @@ def promote_run(  # noqa: PLR0913  (what `db.models.promote` takes)
     gates: Mapping[str, Any] | None = None,
     reasoning: str | None = None,
     decided_by: str | None = None,
+    alias: str | None = PRODUCTION_ALIAS,
     client: MlflowClient | None = None,
 ) -> ModelVersion:
-    """Promote a registered version as `db.models.promote` does, and tag its run and that of the version before it.
+    """Promote a registered version as `db.models.promote` does, and mend as `tag_run` does; returns it.
 
     Args:
         db: where the version is registered.
@@ -85,17 +91,20 @@ def promote_run(  # noqa: PLR0913  (what `db.models.promote` takes)
         gates: as above.
         reasoning: as above.
         decided_by: as above.
-        client: as for `register_run`.
+        alias: as for `tag_run`.
+        client: as for `tag_run`.
 
     Raises:
-        AdapterError: it is promoted, but MLflow refused a tag: `tag_run` makes up for it.
+        RunNotFoundError: it is promoted, but MLflow has no such run any more.
+        MlflowUnavailableError: it is promoted, but MLflow does not answer, or not now.
+        AdapterError: it is promoted, but MLflow refused a tag or the alias.
         MissingExtraError: MLflow is not installed.
+        InvalidValueError: an argument cannot be stored; nothing was changed.
         UnknownModelVersionError: the run is not registered.
         TransitionError: it was rolled back, or another version than `instead_of` is in production.
     """
-    client = client or made_client()
-    candidate = db.models.get(run_id)
-    before = candidate and db.models.production(candidate.model_name)
+    alias = _checked(alias)
+    client = checked_client(client)
     promoted = db.models.promote(
         run_id,
         instead_of=instead_of,
@@ -104,41 +113,45 @@ def promote_run(  # noqa: PLR0913  (what `db.models.promote` takes)
         reasoning=reasoning,
         decided_by=decided_by,
     )
-    _tag(client, promoted)
-    if before and before.mlflow_run_id != run_id and (archived := db.models.get(before.mlflow_run_id)):
-        with suppress(RunNotFoundError):  # old runs are deleted at some time, and their tags with them
-            _tag(client, archived)
+    mend(db, client, promoted, alias)
     return promoted
 
 
-def tag_run(db: DatabaseManager, run_id: str, *, client: MlflowClient | None = None) -> ModelVersion:
-    """Tag a run with what its version is now, as after a rollback; returns the version.
+def tag_run(
+    db: DatabaseManager, run_id: str, *, alias: str | None = PRODUCTION_ALIAS, client: MlflowClient | None = None
+) -> ModelVersion:
+    """Have MLflow say of a version's whole model what the database says now; returns the version.
+
+    Each run of the model gets the tags that it lacks, and the alias points at the version in production: after a
+    decision that was made without MLflow, such as `db.models.rollback`, after an outage, after changes by hand. What is
+    right already is not written. Runs that are deleted in MLflow are passed over, but for this one.
+
+    Args:
+        db: where the version is registered.
+        run_id: its run, or any other of the model.
+        alias: the alias that the registered model has for its version in production; None leaves the registry alone.
+            It moves where the registry has the version in production, of the same run and the same number, and it is
+            deleted where it points at a version that is archived. Other versions keep it.
+        client: by default MLflow's own, which MLFLOW_TRACKING_URI directs.
 
     Raises:
-        RunNotFoundError: MLflow has no such run, or it is deleted.
-        AdapterError: the run is not registered, or MLflow failed.
+        RunNotFoundError: MLflow has no such run, or it is deleted; all else is mended.
+        MlflowUnavailableError: MLflow does not answer, or not now.
+        AdapterError: the run is not registered, or MLflow refused a tag or the alias.
         MissingExtraError: MLflow is not installed.
+        InvalidValueError: an argument cannot be one.
     """
-    client = client or made_client()
+    alias = _checked(alias)
+    client = checked_client(client)
     version = db.models.get(run_id)
     if version is None:
         raise AdapterError(f"no version is registered for the MLflow run {run_id!r}", hint="Call register_run first.")
-    _tag(client, version)
+    mend(db, client, version, alias)
     return version
 
 
-def _tag(client: MlflowClient, version: ModelVersion) -> None:
-    with telling(client, version.mlflow_run_id, "the database is up to date, the run's tags are not"):
-        for tag, attribute in TAGS.items():
-            client.set_tag(version.mlflow_run_id, tag, str(getattr(version, attribute)))
-
-
-def _run(client: MlflowClient, run_id: str) -> Run:
-    with telling(client, run_id, "nothing was stored"):
-        run = client.get_run(run_id)
-    if run.info.lifecycle_stage != "active":
-        raise RunNotFoundError(run_id, named_in(client))
-    return run
+def _checked(alias: str | None) -> str | None:
+    return None if alias is None else values.text(alias, "alias", most=255)
 
 
 def _score(run: Run, metric: str | None, argument: str) -> float | None:
@@ -154,8 +167,9 @@ def _score(run: Run, metric: str | None, argument: str) -> float | None:
 
 
 def _version_in_registry(client: MlflowClient, run_id: str, model_name: str) -> str:
-    with telling(client, run_id, "nothing was stored"):
-        found = [(each.name, str(each.version)) for each in client.search_model_versions(f"run_id='{run_id}'")]
+    with telling(registry_of(client), NOTHING_STORED, instead="Or say which version it is: model_version=."):
+        entries = list(every(client.search_model_versions, filter_string=f"run_id='{run_id}'"))
+    found = [(entry.name, str(entry.version)) for entry in entries]
     versions = [version for name, version in found if name == model_name] or [version for _, version in found]
     if len(versions) == 1:
         return versions[0]
