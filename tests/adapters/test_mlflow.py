@@ -138,14 +138,17 @@ def test_the_example_of_the_page_registers_promotes_and_tags(
 ) -> None:
     for name, value in (head.environment | {"MLFLOW_TRACKING_URI": client.tracking_uri}).items():
         monkeypatch.setenv(name, value)
-    run_id = run(client, {"val_f1": 0.8, "val_brier": 0.1})
-    client.create_model_version("churn", "s3://models/churn", run_id=run_id)
+    runs = [run(client, {"val_f1": 0.8, "val_brier": 0.1}) for _ in range(2)]
+    for run_id in runs:
+        client.create_model_version("churn", "s3://models/churn", run_id=run_id)
     page: dict[str, Any] = {}
     exec(example("docs/storing.md", "mlflow"), page)  # noqa: S102  (that is what is tested)
-    page["after_training"](run_id, None, {"metric_improvement": True})
-    page["after_rollback"](run_id)
+    page["after_training"](runs[0], None, {"metric_improvement": True})
+    page["after_training"](runs[1], runs[0], {"metric_improvement": True})
+    page["roll_back"](runs[1])
     page["get_db_manager"]().close()
-    assert status(client, run_id) == "production"
+    assert [status(client, run_id) for run_id in runs] == ["production", "archived"]
+    assert client.get_model_version_by_alias("churn", "production").run_id == runs[0]
 
 
 def test_a_version_whose_run_was_deleted_can_still_be_replaced(db: DatabaseManager, client: Any) -> None:
