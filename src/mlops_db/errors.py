@@ -483,13 +483,19 @@ class AdapterError(MlopsDbError):
     """What another tool handed over cannot be stored, or the tool itself refused."""
 
 
+class MlflowUnavailableError(AdapterError):
+    """MLflow does not answer, or not now: it is not reached, has no time, or has failed inside."""
+
+    retryable = True
+
+
 class RunNotFoundError(AdapterError):
     """MLflow knows no run of that id, or it is deleted."""
 
-    def __init__(self, run_id: str, uri: str) -> None:
-        """Take the run's id and where MLflow looked for it."""
+    def __init__(self, run_id: str, uri: str, outcome: str) -> None:
+        """Take the run's id, where MLflow looked for it, and what is stored so far."""
         super().__init__(
-            f"MLflow at {uri} has no active run {run_id!r}",
+            f"MLflow at {uri} has no active run {run_id!r}; {outcome}",
             hint="Is MLFLOW_TRACKING_URI that of the server which the run was logged to?",
         )
 

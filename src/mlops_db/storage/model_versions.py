@@ -79,7 +79,7 @@ class ModelVersions:
     def register(
         self,
         mlflow_run_id: str,
-        model_version: str,
+        model_version: str | int,
         *,
         model_name: str = values.DEFAULT_MODEL,
         f1_score: float | None = None,
@@ -92,7 +92,7 @@ class ModelVersions:
 
         Args:
             mlflow_run_id: the run, 1 to 255 characters.
-            model_version: the version, 1 to 50 characters.
+            model_version: the version, 1 to 50 characters; 3 is the same as "3".
             model_name: the model that it is a version of, 1 to 255 characters.
             f1_score: F1 score, 0 to 1.
             brier_score: Brier score, 0 to 1, lower is better.
@@ -104,7 +104,7 @@ class ModelVersions:
         run = values.run_id(mlflow_run_id)
         given = {
             "mlflow_run_id": run,
-            "model_version": values.text(model_version, "model_version", most=values.MAX_VERSION),
+            "model_version": values.version_of_model(model_version),
             "model_name": values.name_of_model(model_name),
             "f1_score": values.score(f1_score, "f1_score"),
             "brier_score": values.score(brier_score, "brier_score"),

@@ -43,6 +43,18 @@ def name_of_model(value: object) -> str:
     return text(value, "model_name", most=MAX_MODEL_NAME)
 
 
+def version_of_model(value: object) -> str:
+    """A version: 1 to 50 characters. A whole number is taken as its digits: MLflow's registry counts versions."""
+    scalar = held(value)
+    if isinstance(scalar, int) and type(scalar) is not bool:
+        try:
+            value = int.__repr__(scalar)
+        except ValueError:  # Python spells out some thousands of digits
+            hint = f"Give a number or text of 1 to {MAX_VERSION} characters."
+            raise InvalidValueError("model_version", "is a number of thousands of digits", hint=hint) from None
+    return text(value, "model_version", most=MAX_VERSION)
+
+
 def text(value: object, key: str, *, most: int | None = None) -> str:
     """The text itself, if PostgreSQL can store it.
 
