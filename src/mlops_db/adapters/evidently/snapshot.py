@@ -1,42 +1,29 @@
-"""Evidently's reports (0.7.21 and later) as rows of monitoring_metrics, for `db.monitoring.log_many`.
-
-| metric_type | metric_name | value |
-|-|-|-|
-| drift | dataset_drift_detected | 1 if the share of drifted columns reaches the report's drift_share, else 0 |
-| drift | number_of_drifted_columns, share_of_drifted_columns | counted; 0 to 1 |
-| drift | drift_score.age | the score of the feature age: a p-value or a distance, as metadata.stat_test says |
-| performance | accuracy, roc_auc, mae, f1_by_label.yes | of classification, regression and ranking |
-| quality | row_count, missing_value_share.age, quantile_value.age[quantile=0.25] | everything else |
-
-A value that could not be computed is None with the reason in metadata.error: a failed row, never "no drift". Tables
-(correlations) and counts of each value of a column are left out: they would be series without end.
-"""
+"""Evidently's reports, 0.7.21 and later, as what they measured."""
 
 from __future__ import annotations
 
 import math
 import operator
 import re
-from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from mlops_db.adapters.evidently.measured import Measured
+from mlops_db.adapters.evidently.names import (
+    DATASET_DRIFT,
+    DRIFT,
+    DRIFT_SCORE,
+    DRIFTED_COUNT,
+    DRIFTED_SHARE,
+    PERFORMANCE,
+    QUALITY,
+)
 from mlops_db.errors import AdapterError, MissingExtraError
-from mlops_db.storage.metric_rows import MAX_CHARACTERS
-from mlops_db.storage.monitoring import failure_reason
-from mlops_db.storage.values import DEFAULT_MODEL
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from evidently.core.report import Snapshot
-
-DRIFT, PERFORMANCE, QUALITY = "drift", "performance", "quality"
-DATASET_DRIFT = "dataset_drift_detected"
-DRIFTED_COUNT, DRIFTED_SHARE = "number_of_drifted_columns", "share_of_drifted_columns"
-DRIFT_SCORE = "drift_score"
 
 # A report holds a score, a test and a threshold, and not what they amount to. By the name that `method=` takes, and by
 # the one that Evidently shows when it chose the test itself. Every other test of Evidently's is a p-value.
@@ -66,27 +53,11 @@ _DETAILS = frozenset(
 _DEFAULTS = frozenset({("classification_name", "default"), ("regression_name", "default")})
 
 
-@dataclass(frozen=True)
-class _Row:
-    metric_type: str
-    metric_name: str
-    value: float | None
-    metadata: dict[str, Any] = field(default_factory=dict)
-
-
-def report_rows(
-    snapshot: Snapshot, *, model_name: str = DEFAULT_MODEL, timestamp: datetime | None = None
-) -> list[dict[str, Any]]:
-    """What a report measured, as rows for `db.monitoring.log_many`.
-
-    Args:
-        snapshot: what `Report(...).run(current, reference)` returns, or `Snapshot.load(path)`.
-        model_name: the model that was measured.
-        timestamp: the moment that the values are about, aware; left out, `log_many` gives them its `replace=`, or the
-            time of the call.
+def read_snapshot(snapshot: Snapshot) -> Iterator[Measured]:
+    """What the report measured.
 
     Raises:
-        AdapterError: it is no such snapshot, or a feature's name is too long to be part of a metric_name.
+        AdapterError: it is no such snapshot.
         MissingExtraError: Evidently is not installed.
     """
     modules = _metric_modules()
@@ -97,40 +68,11 @@ def report_rows(
             hint="Give what Report(...).run(current, reference) returns.",
         )
     metrics = [_read(metric) for metric in measured]
-    rows = list(_drift_rows([each for each in metrics if each.kind in ("ValueDrift", "DriftedColumnsCount")]))
+    yield from _drift_rows([each for each in metrics if each.kind in ("ValueDrift", "DriftedColumnsCount")])
     for metric in metrics:
         if metric.kind not in ("ValueDrift", "DriftedColumnsCount"):
             module = modules.get(metric.kind, "")
-            rows += _plain_rows(metric, PERFORMANCE if module in _PERFORMANCE_MODULES else QUALITY)
-    return _mappings(rows, model_name, timestamp)
-
-
-def failed_report_rows(
-    error: BaseException | str,
-    *,
-    features: Collection[str] = (),
-    model_name: str = DEFAULT_MODEL,
-    timestamp: datetime | None = None,
-) -> list[dict[str, Any]]:
-    """The drift of a report that could not be computed, as failed rows, for `db.monitoring.log_many`.
-
-    One feature without values makes Evidently give up the whole report; what is not stored then would look as if
-    nobody had measured, or as if nothing had drifted.
-
-    Args:
-        error: what `Report.run` raised.
-        features: the features whose drift scores are missing with it.
-        model_name: as with `report_rows`.
-        timestamp: as with `report_rows`.
-
-    Raises:
-        AdapterError: a feature's name is too long to be part of a metric_name.
-    """
-    reason = {"error": failure_reason(error)}
-    names = (DATASET_DRIFT, DRIFTED_COUNT, DRIFTED_SHARE)
-    rows = [_Row(DRIFT, name, None, reason) for name in names]
-    rows += [_Row(DRIFT, f"{DRIFT_SCORE}.{name}", None, {"feature": name, **reason}) for name in features]
-    return _mappings(rows, model_name, timestamp)
+            yield from _plain_rows(metric, PERFORMANCE if module in _PERFORMANCE_MODULES else QUALITY)
 
 
 @dataclass(frozen=True)
@@ -175,7 +117,7 @@ def _read(metric: Mapping[str, Any]) -> _Metric:
     return _Metric(config["type"].rpartition(":")[2], config, metric["value"])
 
 
-def _drift_rows(metrics: list[_Metric]) -> Iterator[_Row]:
+def _drift_rows(metrics: list[_Metric]) -> Iterator[Measured]:
     failed = []
     for metric in metrics:
         if metric.kind == "ValueDrift":
@@ -192,7 +134,7 @@ def _drift_rows(metrics: list[_Metric]) -> Iterator[_Row]:
             yield from _dataset_rows(metric, failed)
 
 
-def _dataset_rows(metric: _Metric, failed: list[str | None]) -> Iterator[_Row]:
+def _dataset_rows(metric: _Metric, failed: list[str | None]) -> Iterator[Measured]:
     count, share = metric.value["count"], metric.value["share"]
     detected = share >= metric.parameters["drift_share"]
     details = metric.details
@@ -207,7 +149,7 @@ def _dataset_rows(metric: _Metric, failed: list[str | None]) -> Iterator[_Row]:
     yield _measured(DRIFT, DRIFTED_SHARE, share, details)
 
 
-def _plain_rows(metric: _Metric, metric_type: str) -> Iterator[_Row]:
+def _plain_rows(metric: _Metric, metric_type: str) -> Iterator[Measured]:
     value, details = metric.value, metric.details
     if not isinstance(value, Mapping):
         yield _measured(metric_type, metric.name, value, details)
@@ -222,36 +164,10 @@ def _plain_rows(metric: _Metric, metric_type: str) -> Iterator[_Row]:
             yield _measured(metric_type, f"{metric.name}.{label}", part, {**details, "label": str(label)})
 
 
-def _measured(metric_type: str, name: str, value: Any, metadata: Mapping[str, Any]) -> _Row:
+def _measured(metric_type: str, name: str, value: Any, metadata: Mapping[str, Any]) -> Measured:
     if value is None or math.isfinite(value):
-        return _Row(metric_type, name, None if value is None else float(value), dict(metadata))
-    return _Row(metric_type, name, None, {**metadata, "error": f"Evidently computed {value}"})
-
-
-def _mappings(rows: list[_Row], model_name: str, timestamp: datetime | None) -> list[dict[str, Any]]:
-    seen: Counter[tuple[str, str]] = Counter()
-    common = {"model_name": model_name} | ({} if timestamp is None else {"timestamp": timestamp})
-    mappings = []
-    for row in rows:
-        # A report can hold a metric twice, with parameters that the name does not tell: two values, two series.
-        seen[row.metric_type, row.metric_name] += 1
-        times = seen[row.metric_type, row.metric_name]
-        name = row.metric_name if times == 1 else f"{row.metric_name}#{times}"
-        if len(name) > MAX_CHARACTERS["metric_name"]:
-            raise AdapterError(
-                f"metric_name {name[:60]!r}... would be {len(name)} characters long",
-                hint=f"Rename the column: {MAX_CHARACTERS['metric_name']} characters are the most.",
-            )
-        mappings.append(
-            {
-                "metric_type": row.metric_type,
-                "metric_name": name,
-                "metric_value": row.value,
-                "metadata": row.metadata or None,
-                **common,
-            }
-        )
-    return mappings
+        return Measured(metric_type, name, None if value is None else float(value), dict(metadata))
+    return Measured(metric_type, name, None, {**metadata, "error": f"Evidently computed {value}"})
 
 
 def _metric_modules() -> Mapping[str, str]:
