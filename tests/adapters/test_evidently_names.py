@@ -139,6 +139,7 @@ def test_a_saved_report_is_read_as_mapping_text_bytes_and_path(tmp_path: Path) -
 def test_what_str_makes_of_an_enumeration_is_known_for_what_it_was() -> None:
     rows = report_rows(document(metric("ColumnCount", 4, column_type="ColumnType.Numerical")))
     assert values(rows) == {"column_count[column_type=num]": 4.0}
+    assert rows[0]["metadata"] == {"column_type": "num"}
 
 
 @pytest.mark.parametrize(

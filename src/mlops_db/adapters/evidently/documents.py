@@ -79,7 +79,10 @@ def plain(value: Any) -> Any:
     """A value as JSON has it, whatever library it is of."""
     scalar = held(value)
     if isinstance(scalar, Enum):
-        return plain(scalar.value)
+        scalar = scalar.value
+    for conversion in ("to_dict", "tolist"):  # of a DataFrame, which dump_dict() holds; of an array
+        if hasattr(scalar, conversion):
+            scalar = getattr(scalar, conversion)()
     if scalar is None or isinstance(scalar, bool | int | float | str):
         return scalar
     if isinstance(scalar, Mapping):

@@ -93,7 +93,7 @@ class _Metric:
             return drift_score(self.column, self.parameters.get("method")).where(self.group)
         subjects = tuple(str(self.parameters[key]) for key in SUBJECTS if key in self.parameters)
         told = {
-            key: _COLUMN_TYPES.get(str(value), value) if key == "column_type" else value
+            key: value
             for key, value in self._own()
             if key not in SUBJECTS and key not in DRAWING and not (key in DEFAULTS and DEFAULTS[key] == value)
         }
@@ -128,7 +128,7 @@ class _Metric:
     def _own(self) -> Iterator[tuple[str, Any]]:
         for key, value in self.parameters.items():
             if key != "type" and not key.endswith("tests") and value is not None:
-                yield key, value
+                yield key, _COLUMN_TYPES.get(value, value) if key == "column_type" else value
 
 
 def _metric(config: Mapping[str, Any], value: Any, metric_id: str | None = None) -> _Metric:
