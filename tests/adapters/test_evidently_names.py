@@ -108,6 +108,45 @@ def test_a_drift_test_that_nobody_knows_sets_no_bounds_and_says_nothing_about_dr
         assert rows.bounds == ()
 
 
+def test_a_dump_of_an_earlier_0_7_is_read_as_far_as_it_tells_what_was_measured() -> None:
+    def result(kind: str, **parts: Any) -> dict[str, Any]:
+        params = {
+            "type": f"evidently:metric_v2:{kind}",
+            "tests": None,
+            "column": "age",
+            "method": None,
+            "threshold": None,
+        }
+        location = {"metric": {"metric_id": kind, "params": params}, "param": {}}
+        return {"type": "evidently:metric_result_v2:SingleValue", "metric_value_location": location, **parts}
+
+    drifted = {
+        "status": "FAIL",
+        "description": "Drift score is 0.01.",
+        "metric_config": {"metric_id": "ValueDrift", "params": {"column": "age"}},
+        "bound_test": {"type": "evidently:bound_test:ValueDriftBoundTest", "test": {}},
+    }
+    dump = {
+        "metric_results": {
+            "a": result("MeanValue", value=3.5),
+            "b": result("MissingValueCount", count={"value": 1}, share={"value": 0.1}),
+            "c": result("ValueDrift", value=0.01, tests=[drifted]),
+            "d": {"value": 3},
+            "e": result("SumValue", value=7),
+        },
+        "top_level_metrics": ["a", "b", "c", "d", "missing"],
+    }
+    rows = report_rows(dump)
+    assert values(rows) == {
+        "mean_value.age": 3.5,
+        "missing_value_count.age": 1.0,
+        "missing_value_share.age": 0.1,
+        "drift_score.age": 0.0,
+    }
+    assert [row["metric_type"] for row in rows] == ["quality", "quality", "quality", "test"]
+    assert {each.name for each in rows.left_out} == {"drift_score.age", "metric"}
+
+
 # The shapes of saved reports.
 
 
@@ -147,11 +186,15 @@ def test_what_str_makes_of_an_enumeration_is_known_for_what_it_was() -> None:
     [
         ("{broken", "cannot be read as JSON"),
         (b"\xff\xfe{", "cannot be read as JSON"),
-        ('{"metrics": 3}', "with metrics"),
-        ('{"metrics": [{"config": 3}]}', "with metrics"),
-        ('{"metrics": [3]}', "with metrics"),
-        ('{"metrics": [], "tests": [3]}', "with metrics, tests"),
-        ({"rows": []}, "with rows"),
+        ('{"metrics": 3}', "of metrics"),
+        ('{"metrics": [{"config": 3}]}', "of metrics"),
+        ('{"metrics": [3]}', "of metrics"),
+        ('{"metrics": [], "tests": [3]}', "of metrics, tests"),
+        ({"rows": []}, "of rows"),
+        (
+            {"metrics": [{"id": "1", "metric_id": "ValueDrift(column=age)", "value": 1}], "tests": []},
+            "of metrics, tests",
+        ),
         ({}, "empty"),
         ("{}", "empty"),
         ([], "this list is not"),
@@ -249,6 +292,7 @@ def test_only_columns_that_the_dataset_counts_fail_it() -> None:
     of_age = metric("ValueDrift", 0.5, column="age", method="K-S p_value", threshold=0.05)
     for parameters, others, fails in (
         ({"columns": ["age"]}, [apart], False),
+        ({"columns": ["age"]}, [metric("ValueDrift", math.nan, column="income", method="PSI", threshold=0.1)], False),
         ({}, [apart, of_age], False),  # Evidently chose no t_test
         ({"method": "t_test"}, [apart], True),
         ({"per_column_method": {"income": "t_test"}}, [apart], True),
@@ -274,6 +318,9 @@ def test_failed_rows_have_the_names_that_the_report_would_have_had() -> None:
     )
     failed = failed_report_rows(ValueError("no values"), features=["age", "plan"], drift=drift)
     assert set(values(failed)) == set(values(report))
+    assert {name.partition("[")[0] for name in values(failed) if "drift_share=0.3" in name} == {
+        "dataset_drift_detected"
+    }
     assert {row["metadata"]["error"] for row in failed} == {"ValueError: no values"}
     assert (failed.left_out, failed.bounds) == ((), ())
     assert set(values(failed_report_rows("no values", features=["age"]))) == {

@@ -59,8 +59,8 @@ class ReportRows(list[dict[str, Any]]):
     ) -> None:
         """Hold the rows, and what goes with them."""
         super().__init__(rows)
-        self.left_out = left_out
-        self.bounds = bounds
+        self.left_out: tuple[LeftOut, ...] = left_out
+        self.bounds: tuple[Bounds, ...] = bounds
 
 
 def report_rows(
@@ -87,9 +87,10 @@ def report_rows(
     document = read_document(report)
     if not is_snapshot(document):
         raise AdapterError(
-            f"a {type(report).__name__} with {', '.join(sorted(document)[:5])} is not what a report of Evidently "
-            "0.7.21 or later measured",
-            hint="Give what Report(...).run(current, reference) returns, its .dict(), or what its .json() wrote.",
+            f"a document of {', '.join(sorted(document)[:5])} is not what a report of Evidently 0.7.21 or "
+            "later measured",
+            hint="Give what Report(...).run(current, reference) returns, its .dict(), or what its .json() or .dumps() "
+            "wrote. Earlier ones of 0.7 tell the parameters of their metrics in .dumps() alone.",
         )
     return _rows(read_snapshot(document), model_name, timestamp)
 

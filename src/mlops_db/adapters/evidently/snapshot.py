@@ -318,7 +318,8 @@ def _measured(
 def _verdict(metric: _Metric, test: Mapping[str, Any]) -> Measured:
     """What a test of the metric says: 1 passed, 0 failed, None where the test itself failed."""
     if _is_of_drift(test):
-        told = {"drift_threshold": metric.parameters.get("threshold")}
+        threshold = metric.parameters.get("threshold")  # Evidently 0.7.20 and earlier do not tell the one they chose
+        told = {} if threshold is None else {"drift_threshold": threshold}
     else:
         told = condition(_condition_of(test))
     status = str(test.get("status")).rpartition(".")[2]
