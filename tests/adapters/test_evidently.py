@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -74,14 +75,14 @@ def test_a_report_of_drift_and_quality_is_stored_and_a_rerun_replaces_it(db: Dat
     assert again.replaced == again.written == first.written > 40
     states = {f"{state.metric_type}/{state.metric_name}": state for state in db.monitoring.latest("churn")}
     assert {state.timestamp for state in states.values()} == {NOON}
-    assert states["drift/dataset_drift_detected"].metric_value == 1
+    assert states["drift/dataset_drift_detected[drift_share=0.3]"].metric_value == 1
     assert states["drift/number_of_drifted_columns"].metric_value == 1
     assert states["drift/share_of_drifted_columns"].metric_value == pytest.approx(1 / 3)
     assert states["drift/share_of_drifted_columns"].metadata == {"drift_share": 0.3}
-    score = states["drift/drift_score.age"]
+    score = states["drift/drift_score.age[method=ks]"]
     assert 0 < score.metric_value < 0.05  # type: ignore[operator]
-    assert score.metadata == {"feature": "age", "stat_test": "K-S p_value", "threshold": 0.05, "drift_detected": True}
-    assert states["drift/drift_score.income"].metadata["drift_detected"] is False
+    assert score.metadata == {"feature": "age", "stat_test": "ks", "threshold": 0.05, "drift_detected": True}
+    assert states["drift/drift_score.income[method=ks]"].metadata["drift_detected"] is False
     assert states["performance/accuracy"].metric_value == 1
     assert states["performance/f1_by_label.1"].metadata["label"] == "1"
     assert states["quality/row_count"].metric_value == ROWS
@@ -113,8 +114,15 @@ def test_drift_is_detected_where_evidently_detects_it(column: str, tests: list[s
     for test in tests:
         snapshot = measure([ValueDrift(column=column, method=test)], current, reference, include_tests=True)
         (verdict,) = snapshot.tests_results
-        (row,) = report_rows(snapshot)
-        assert row["metadata"]["drift_detected"] is (verdict.status == TestStatus.FAIL), (test, row)
+        rows = report_rows(snapshot)
+        row, tested = rows
+        (bounds,) = rows.bounds
+        drifted = verdict.status == TestStatus.FAIL
+        assert row["metadata"]["drift_detected"] is drifted, (test, row)
+        assert tested["metric_value"] == (not drifted)
+        below = bounds.lower is not None and row["metric_value"] < bounds.lower
+        above = bounds.upper is not None and row["metric_value"] > bounds.upper
+        assert (below or above) is drifted, (bounds, row)
 
 
 def test_a_report_that_cannot_be_computed_is_stored_as_failed(db: DatabaseManager) -> None:
@@ -144,14 +152,16 @@ def test_a_score_that_is_no_number_is_no_score_and_the_dataset_is_not_said_to_be
     ]
     rows = by_name(report_rows(measure(metrics, constant, constant)))
 
-    assert rows["drift/drift_score.age"]["metric_value"] is None
-    assert rows["drift/drift_score.age"]["metadata"]["error"] == "Evidently computed nan"
-    assert "drift_detected" not in rows["drift/drift_score.age"]["metadata"]
-    assert rows["drift/drift_score.income"]["metric_value"] is not None
+    age = rows["drift/drift_score.age[method=t_test]"]
+    assert age["metric_value"] is None
+    assert age["metadata"]["error"] == "Evidently computed nan"
+    assert "drift_detected" not in age["metadata"]
+    assert rows["drift/drift_score.income[method=ks]"]["metric_value"] is not None
     for name in ("dataset_drift_detected", "number_of_drifted_columns", "share_of_drifted_columns"):
-        assert rows[f"drift/{name}"]["metric_value"] is None
-        assert rows[f"drift/{name}"]["metadata"]["error"] == "no drift score of age"
-        assert rows[f"drift/{name}"]["metadata"]["at_least"] == {"count": 0, "share": 0}
+        row = rows[f"drift/{name}[columns=[age,income],per_column_method={{age=t_test,income=ks}}]"]
+        assert row["metric_value"] is None
+        assert row["metadata"]["error"] == "no drift score of age"
+        assert row["metadata"]["at_least"] == {"count": 0, "share": 0}
 
 
 def test_the_example_of_the_page_stores_a_report_and_one_that_cannot_be_computed(
@@ -168,32 +178,78 @@ def test_the_example_of_the_page_stores_a_report_and_one_that_cannot_be_computed
     assert head.query(failed) == [(9, 9)]
 
 
-def test_what_a_report_holds_twice_becomes_two_series() -> None:
+def test_what_differs_is_told_by_the_name() -> None:
     from evidently.metrics import InListValueCount, ValueDrift  # noqa: PLC0415
 
-    snapshot = measure(
-        [
-            ValueDrift(column="age", method="ks"),
-            ValueDrift(column="age", method="psi"),
-            InListValueCount(column="plan", values=["basic"]),
-            InListValueCount(column="plan", values=["plus"]),
-        ],
-        frame(),
-        frame(),
-    )
-    rows = by_name(report_rows(snapshot, timestamp=NOON))
-    assert rows["drift/drift_score.age"]["metadata"]["stat_test"] == "ks"
-    assert rows["drift/drift_score.age#2"]["metadata"]["stat_test"] == "psi"
-    assert rows["quality/in_list_value_count.plan"]["metadata"]["values"] == ["basic"]
-    assert rows["quality/in_list_value_count.plan#2"]["metadata"]["values"] == ["plus"]
+    metrics = [
+        ValueDrift(column="age", method="ks"),
+        ValueDrift(column="age", method="psi"),
+        InListValueCount(column="plan", values=["basic"]),
+        InListValueCount(column="plan", values=["plus"]),
+    ]
+    rows = by_name(report_rows(measure(metrics, frame(), frame()), timestamp=NOON))
+    assert list(rows) == [
+        "drift/drift_score.age[method=ks]",
+        "drift/drift_score.age[method=psi]",
+        "quality/in_list_value_count.plan[values=[basic]]",
+        "quality/in_list_value_share.plan[values=[basic]]",
+        "quality/in_list_value_count.plan[values=[plus]]",
+        "quality/in_list_value_share.plan[values=[plus]]",
+    ]
     assert {row["timestamp"] for row in rows.values()} == {NOON}
 
 
-def test_tables_and_counts_of_every_value_are_left_out() -> None:
+def test_the_view_says_low_or_high_where_the_report_says_that_something_is_wrong(db: DatabaseManager) -> None:
+    from evidently.metrics import DriftedColumnsCount, MeanValue, RowCount, ValueDrift  # noqa: PLC0415
+    from evidently.tests import gt, lte  # noqa: PLC0415
+
+    metrics = [
+        DriftedColumnsCount(columns=["age", "income"], drift_share=0.5),  # reached by one of two
+        ValueDrift(column="age", method="ks"),
+        ValueDrift(column="age", method="psi"),
+        ValueDrift(column="income", method="psi"),
+        MeanValue(column="age", tests=[lte(45)]),
+        RowCount(tests=[gt(ROWS)]),  # not reached by the number itself
+    ]
+    rows = report_rows(measure(metrics, frame(shift=8), frame()), model_name="churn")
+    db.monitoring.log_many(rows, replace=NOON, bounds=rows.bounds)
+    states = {f"{state.metric_type}/{state.metric_name}": state for state in db.monitoring.latest("churn")}
+    health = {name: state.health for name, state in states.items() if not name.startswith("test/")}
+    assert health == {
+        "drift/dataset_drift_detected[columns=[age,income]]": "high",
+        "drift/number_of_drifted_columns[columns=[age,income]]": "ok",
+        "drift/share_of_drifted_columns[columns=[age,income]]": "high",
+        "drift/drift_score.age[method=ks]": "low",
+        "drift/drift_score.age[method=psi]": "high",
+        "drift/drift_score.income[method=psi]": "ok",
+        "quality/mean_value.age": "high",
+        "quality/row_count": "low",
+    }
+    for name, state in states.items():
+        if name.startswith("drift/drift_score"):
+            assert state.metadata["drift_detected"] is (state.health != "ok")
+
+
+def test_the_smallest_threshold_is_stored_as_a_bound(db: DatabaseManager) -> None:
+    from evidently.metrics import ValueDrift  # noqa: PLC0415
+
+    rows = report_rows(measure([ValueDrift(column="age", method="psi", threshold=0.0)], frame(), frame()))
+    db.monitoring.log_many(rows, bounds=rows.bounds)
+    (state,) = db.monitoring.latest()
+    assert (state.metric_value, state.health) == (0.0, "high")  # Evidently says "drifted" at 0, too
+    assert state.metadata["drift_detected"] is True
+
+
+def test_tables_and_counts_of_every_value_are_left_out_and_named() -> None:
     from evidently.metrics import ColumnCorrelations, UniqueValueCount  # noqa: PLC0415
 
     snapshot = measure([UniqueValueCount(column="plan"), ColumnCorrelations(column_name="age")], frame(), frame())
-    assert report_rows(snapshot) == []
+    rows = report_rows(snapshot)
+    assert rows == []
+    assert {each.name for each in rows.left_out} == {"unique_value_count.plan"} | {
+        f"column_correlation_matrix.age[kind={kind}]" for kind in ("pearson", "spearman", "kendall")
+    }
+    assert "CategoryCount" in rows.left_out[0].reason
 
 
 def test_a_snapshot_that_was_saved_and_loaded_gives_the_same_rows() -> None:
@@ -208,10 +264,15 @@ def test_the_report_instead_of_its_snapshot_is_refused() -> None:
     from evidently import Report  # noqa: PLC0415
 
     with pytest.raises(AdapterError, match="this Report is not what a report") as refused:
-        report_rows(Report([]))
+        report_rows(Report([]))  # type: ignore[arg-type]  # that is what is tested
     assert "Report(...).run(" in refused.value.hint
 
 
-def test_a_feature_whose_name_is_too_long_is_named() -> None:
-    with pytest.raises(AdapterError, match=r"drift_score\.xxx"):
-        failed_report_rows("no rows", features=["x" * 255])
+def test_a_saved_page_is_refused_with_what_to_save(tmp_path: Path) -> None:
+    from evidently.metrics import RowCount  # noqa: PLC0415
+
+    path = tmp_path / "report.html"
+    measure([RowCount()], frame(), frame()).save_html(str(path))
+    with pytest.raises(AdapterError, match="is HTML") as refused:
+        report_rows(path)
+    assert "save_json" in refused.value.hint

@@ -82,6 +82,9 @@ class _Page:
             for function in adapter.functions.values():
                 if function.is_public:
                     yield from self.function(function, function.name)
+            for cls in (adapter[name] for name in adapter.exports or () if adapter[name].is_class):
+                yield f"### {cls.name}\n"
+                yield from self.docstring(cls)
 
     def members(self, cls: Any, prefix: str) -> Iterator[str]:
         for member in cls.members.values():
