@@ -263,14 +263,17 @@ def _test(item: Mapping[str, Any]) -> Measured:
     told |= {key: text(parameters[key]) for key in (*_TELLING, "n_sigmas") if parameters.get(key) is not None}
     if isinstance(parameters.get("stattest"), str):
         told["method"] = method_name(parameters["stattest"])
-    if isinstance(condition := parameters.get("condition"), Mapping):
+    condition = parameters.pop("condition", None)
+    if isinstance(condition, Mapping):
         told["condition"] = " and ".join(sorted(map(text, condition)))  # its number may be the reference's, and move
     name = series_name(_snake(re.sub(r"\W+", " ", item["name"]).strip().replace(" ", "_")), *parts, parameters=told)
     status = text(item.get("status")).rpartition(".")[2].upper()
-    details = plain({key: item[key] for key in ("description", "group", "parameters") if item.get(key) is not None})
+    held = {**item, "parameters": parameters or given}
+    details = {key: held[key] for key in ("description", "group", "parameters") if held.get(key)}
+    details |= {"condition": condition} if condition is not None else {}
     value = {"SUCCESS": 1.0, "FAIL": 0.0, "WARNING": 0.0}.get(status)
     error = {} if value is not None else {"error": description or f"the test's status is {status}"}
-    return Measured(TEST, name, value, {"test": item["name"], "status": status, **details, **error}, lower=1.0)
+    return Measured(TEST, name, value, plain({"test": item["name"], "status": status, **details, **error}), lower=1.0)
 
 
 def _measured(metric_type: str, name: str, value: object, details: Mapping[str, Any]) -> Measured:

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator
 
 from mlops_db.adapters.evidently.measured import LeftOut, Measured
-from mlops_db.adapters.evidently.names import TEST
 
 
 def each_once(found: Iterable[Measured | LeftOut]) -> Iterator[Measured | LeftOut]:
@@ -16,11 +15,9 @@ def each_once(found: Iterable[Measured | LeftOut]) -> Iterator[Measured | LeftOu
         else:
             left_out.append(each)
     for (metric_type, name), rows in measured.items():
-        conditions = [(row.metadata.get("parameters") or {}).get("condition") for row in rows if metric_type == TEST]
+        conditions = [row.metadata.get("condition") for row in rows]
         if len({row.value for row in rows}) > 1 or any(each != conditions[0] for each in conditions):
-            left_out.append(
-                LeftOut(name, "measured more than once, with parameters that are not told: which is which?")
-            )
+            left_out.append(LeftOut(name, "measured more than once, with parameters that the file does not tell"))
             continue
         told = {key: [row.metadata[key] for row in rows if key in row.metadata] for row in rows for key in row.metadata}
         metadata = {key: values[0] for key, values in told.items() if all(each == values[0] for each in values)}
