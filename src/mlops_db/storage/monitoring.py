@@ -18,6 +18,7 @@ from mlops_db.errors import ContentionError, InvalidValueError, WaitCallbackErro
 from mlops_db.storage import history_frames
 from mlops_db.storage.history import Metric, read_history
 from mlops_db.storage.json_values import checked_json, members
+from mlops_db.storage.metric_bounds import Bounds, checked_bounds_of_series, set_bounds
 from mlops_db.storage.metric_copy import COPY, PIECE, MetricCopy, SkippedRow
 from mlops_db.storage.metric_frames import rows_of
 from mlops_db.storage.metric_gaps import GAPS, Gap
@@ -246,6 +247,7 @@ class Monitoring:
         rows: "Iterable[Mapping[str, Any]] | DataFrame | ArrowTable",
         *,
         replace: datetime | None = None,
+        bounds: Iterable[Bounds] = (),
         on_invalid: Literal["raise", "skip"] = "raise",
     ) -> LogResult:
         """Store many values in one transaction: all of them, or after any error none.
@@ -265,13 +267,17 @@ class Monitoring:
                 for this moment in the series that the rows are of is removed in the same transaction, so that each has
                 the values of its last run. Other series stay, those of an earlier run that this one has no row of
                 included. Of two such runs at once, the values of the one that ends last remain, whole.
+            bounds: between which values series are normal, as `expect` says it, from the same transaction on. Each
+                replaces both bounds of its series; None means no bound. How often a value is expected stays as it is. A
+                series that has no rows yet is registered.
             on_invalid: `skip` leaves out rows that cannot be stored and tells which; `raise` stores nothing then.
 
         Raises:
             InvalidMetricError: a row cannot be stored; it names the row and the key. Whatever was sent before is rolled
                 back: nothing is left behind.
             InvalidValueError: `replace` is no such moment or more than a day ahead of the server's clock, `rows` is no
-                iterable of mappings, or a column is missing, not known or there twice.
+                iterable of mappings, a column is missing, not known or there twice, or `bounds` are no Bounds that can
+                be stored, or differ about one series.
             MissingExtraError: `rows` is a table other than pandas', and pyarrow is not installed.
             WaitCallbackError: psycopg2 was told to wait in a way (gevent's, say) that it cannot COPY with.
         """
@@ -280,6 +286,7 @@ class Monitoring:
         skip = choice(on_invalid, "on_invalid", ("raise", "skip")) == "skip"
         hint = "Give the moment that the values are about, such as a task's logical date, as an aware datetime."
         only_at = None if replace is None else moment(replace, "replace", hint=hint)
+        normal = checked_bounds_of_series(bounds)
         stream = rows_of(rows)
         replaced = 0
         with self._manager.safe_cursor() as cursor:
@@ -296,6 +303,9 @@ class Monitoring:
                 if copy.failure is not None and (answered or not isinstance(copy.failure, Exception)):
                     raise copy.failure from None
                 raise error from copy.failure
+            if normal:
+                # Before the turn: who has it waits for no series any more.
+                set_bounds(cursor, normal)
             if only_at is not None and copy.series:
                 moment_in_words = only_at.isoformat()
                 take_turn(
