@@ -1,187 +1,378 @@
-"""Evidently's reports, 0.7.21 and later, as what they measured."""
+"""What a report of Evidently 0.7 measured, out of its document.
+
+Two forms of it are read: that of `Snapshot.dict()` and `.json()`, and that of `Snapshot.dumps()`.
+"""
 
 from __future__ import annotations
 
+import json
 import math
-import operator
-import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeGuard
 
-from mlops_db.adapters.evidently.measured import Measured
+from mlops_db.adapters.evidently.conditions import Interval, bounds, common, condition
+from mlops_db.adapters.evidently.kinds import DEFAULTS, DRAWING, LEFT_OUT, METRIC_TYPES, SUBJECTS, TOP_K
+from mlops_db.adapters.evidently.measured import LeftOut, Measured
 from mlops_db.adapters.evidently.names import (
-    DATASET_DRIFT,
-    DRIFT,
-    DRIFT_SCORE,
-    DRIFTED_COUNT,
-    DRIFTED_SHARE,
-    PERFORMANCE,
+    DEFAULT_DRIFT_SHARE,
     QUALITY,
+    TEST,
+    Series,
+    dataset_drift,
+    drift_bounds,
+    drift_score,
+    is_chosen,
+    method_name,
+    words,
 )
-from mlops_db.errors import AdapterError, MissingExtraError
 
-if TYPE_CHECKING:
-    from evidently.core.report import Snapshot
-
-# A report holds a score, a test and a threshold, and not what they amount to. By the name that `method=` takes, and by
-# the one that Evidently shows when it chose the test itself. Every other test of Evidently's is a p-value.
-_DRIFTED_IF: Mapping[str, Callable[[Any, Any], Any]] = MappingProxyType(
-    {
-        **dict.fromkeys(("ed", "Energy-distance"), operator.gt),
-        **dict.fromkeys(("perc_text_content_drift", "Percentile text content drift"), operator.gt),
-        **dict.fromkeys(("abs_text_content_drift", "Absolute text content drift"), operator.gt),
-        **dict.fromkeys(("hellinger", "Hellinger distance"), operator.ge),
-        **dict.fromkeys(("jensenshannon", "Jensen-Shannon distance"), operator.ge),
-        **dict.fromkeys(("kl_div", "Kullback-Leibler divergence"), operator.ge),
-        **dict.fromkeys(("psi", "PSI"), operator.ge),
-        **dict.fromkeys(("wasserstein", "Wasserstein distance (normed)"), operator.ge),
-        **dict.fromkeys(("ks", "K-S p_value"), operator.le),
-        **dict.fromkeys(("cramer_von_mises", "Cramer-von Mises"), operator.le),
-    }
-)
-# Where Evidently's metrics live tells what they measure.
-_PERFORMANCE_MODULES = ("classification", "regression", "recsys")
-# How a metric is computed or drawn is detail; what is left tells two series apart.
-_DETAILS = frozenset(
-    {
-        "type", "column", "method", "threshold", "drift_share", "nbinsx", "conf_matrix", "pr_curve", "pr_table",
-        "roc_curve", "probas_threshold", "error_plot", "error_distr", "error_normality",
-    }
-)  # fmt: skip
-_DEFAULTS = frozenset({("classification_name", "default"), ("regression_name", "default")})
+# A part of a metric: its count or share, its mean or std, a label, a column of its table; () is the whole.
+_Part = tuple[str, ...]
+_NO_RESULT = LeftOut("metric", "the report names a metric that it has no result of")
+_PASSED = {"SUCCESS": 1.0, "FAIL": 0.0, "WARNING": 0.0}  # of a test that is not critical, Evidently only warns
+_COLUMN_TYPES = {  # what str() makes of the enumeration, as in json.dumps(snapshot.dict(), default=str)
+    "ColumnType.Numerical": "num",
+    "ColumnType.Categorical": "cat",
+    "ColumnType.Text": "text",
+    "ColumnType.Datetime": "datetime",
+    "ColumnType.Date": "data",
+    "ColumnType.Id": "id",
+    "ColumnType.Unknown": "unknown",
+    "ColumnType.List": "list",
+}
 
 
-def read_snapshot(snapshot: Snapshot) -> Iterator[Measured]:
-    """What the report measured.
+def is_snapshot(document: Mapping[str, Any]) -> bool:
+    """Whether it is the document of a report of Evidently 0.7.21 or later."""
+    if isinstance(document.get("metric_results"), Mapping):
+        return True
+    metrics, tests = document.get("metrics"), document.get("tests") or []
+    return (
+        isinstance(metrics, list)
+        and all(isinstance(metric, Mapping) for metric in metrics)
+        and all(_is_config(metric.get("config")) for metric in metrics if metric)
+        and isinstance(tests, list)
+        and all(isinstance(test, Mapping) for test in tests)
+    )
 
-    Raises:
-        AdapterError: it is no such snapshot.
-        MissingExtraError: Evidently is not installed.
-    """
-    modules = _metric_modules()
-    measured = snapshot.dict()["metrics"] if hasattr(snapshot, "metric_results") else [{}]
-    if not all("config" in metric for metric in measured):
-        raise AdapterError(
-            f"this {type(snapshot).__name__} is not what a report of Evidently 0.7.21 or later measured",
-            hint="Give what Report(...).run(current, reference) returns.",
-        )
-    metrics = [_read(metric) for metric in measured]
-    yield from _drift_rows([each for each in metrics if each.kind in ("ValueDrift", "DriftedColumnsCount")])
+
+def read_snapshot(document: Mapping[str, Any]) -> Iterator[Measured | LeftOut]:
+    """What the report measured, and what of it no value tells."""
+    metrics, strays = _dumped(document) if "metric_results" in document else _listed(document)
     for metric in metrics:
-        if metric.kind not in ("ValueDrift", "DriftedColumnsCount"):
-            module = modules.get(metric.kind, "")
-            yield from _plain_rows(metric, PERFORMANCE if module in _PERFORMANCE_MODULES else QUALITY)
+        yield from _values(metric, metrics)
+        yield from (_verdict(metric, test) for test in metric.tests)
+    yield from strays
 
 
 @dataclass(frozen=True)
 class _Metric:
-    """A metric of a report: the name of its class, its parameters, and what it measured, as Evidently gives it."""
+    """A metric of a report: the name of its class, its parameters, the group that it is of, its value and its tests."""
 
     kind: str
     parameters: Mapping[str, Any]
+    group: Mapping[str, Any]
     value: Any
+    tests: list[Mapping[str, Any]] = field(default_factory=list)
+    metric_id: str | None = None
 
     @property
-    def column(self) -> str | None:
-        return self.parameters.get("column")
+    def metric_type(self) -> str:
+        return METRIC_TYPES.get(self.kind, QUALITY)
 
     @property
-    def name(self) -> str:
+    def column(self) -> str:
+        return str(self.parameters.get("column"))
+
+    @property
+    def series(self) -> Series:
         """`quantile_value.age[quantile=0.25]`: the metric, its column, and what tells it from others of its kind."""
-        base = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", self.kind).lower()
-        return base + (f".{self.column}" if self.column else "") + self.suffix
+        if self.kind == "ValueDrift":
+            return drift_score(self.column, self.parameters.get("method")).where(self.group)
+        subjects = tuple(str(self.parameters[key]) for key in SUBJECTS if key in self.parameters)
+        told = {
+            key: _COLUMN_TYPES.get(str(value), value) if key == "column_type" else value
+            for key, value in self._own()
+            if key not in SUBJECTS and key not in DRAWING and not (key in DEFAULTS and DEFAULTS[key] == value)
+        }
+        return Series(words(self.kind), subjects, {**told, **self.group})
 
     @property
-    def suffix(self) -> str:
-        told = [
-            f"{key}={value}"
-            for key, value in sorted(self.parameters.items())
-            if isinstance(value, str | int | float) and key not in _DETAILS and (key, value) not in _DEFAULTS
-        ]
-        return f"[{','.join(told)}]" if told else ""
+    def drifted(self) -> tuple[Series, Series, Series]:
+        verdict, count, share = dataset_drift(dict(self._own()))
+        return verdict.where(self.group), count.where(self.group), share.where(self.group)
+
+    def part(self, part: _Part) -> Series:
+        """The series of a part of it."""
+        if self.kind == "DriftedColumnsCount":
+            return self.drifted[2 if part == ("share",) else 1]
+        series = self.series
+        if part == ("share",) or part[2:] == ("share",):
+            share = replace(series, metric=series.metric.replace("_count", "_share"))
+            series = share if share != series else series.of("share")
+        if part and part[0] in ("label", "column"):
+            return series.of(part[1])
+        return series.of(*part) if part in (("mean",), ("std",)) else series
 
     @property
     def details(self) -> dict[str, Any]:
         """The parameters as JSON takes them, under the names that readers know."""
-        return {
-            {"column": "feature", "method": "stat_test"}.get(key, key): value
-            for key, value in self.parameters.items()
-            if key != "type" and not key.endswith("tests") and value is not None and _is_json(value)
-        }
+        known = {"column": "feature", "method": "stat_test"}
+        details = {known.get(key, key): _detail(value) for key, value in (*self._own(), *self.group.items())}
+        if "stat_test" in details:
+            details["stat_test"] = method_name(str(details["stat_test"]))
+        return details
+
+    def _own(self) -> Iterator[tuple[str, Any]]:
+        for key, value in self.parameters.items():
+            if key != "type" and not key.endswith("tests") and value is not None:
+                yield key, value
 
 
-def _read(metric: Mapping[str, Any]) -> _Metric:
-    config = metric["config"]
-    return _Metric(config["type"].rpartition(":")[2], config, metric["value"])
+def _metric(config: Mapping[str, Any], value: Any, metric_id: str | None = None) -> _Metric:
+    kind, group = _last(config["type"]), {}
+    if kind == "GroupByMetric" and _is_config(config.get("metric")):
+        group = {"group_by": config.get("column_name"), "group": config.get("label")}
+        config = config["metric"]
+        kind = _last(config["type"])
+    return _Metric(kind, config, group, value, metric_id=metric_id)
 
 
-def _drift_rows(metrics: list[_Metric]) -> Iterator[Measured]:
-    failed = []
+def _dumped(document: Mapping[str, Any]) -> tuple[list[_Metric], list[LeftOut]]:
+    results = document["metric_results"]
+    metrics: list[_Metric] = []
+    strays: list[LeftOut] = []
+    for metric_id in document.get("top_level_metrics", results):
+        result = results.get(metric_id) or {}
+        config = ((result.get("metric_value_location") or {}).get("metric") or {}).get("params")
+        if _is_config(config):
+            metric = _metric(config, _simple(result))
+            metrics.append(_resolved(replace(metric, tests=result.get("tests") or [])))
+        else:
+            strays.append(_NO_RESULT)
+    return metrics, strays
+
+
+def _simple(result: Mapping[str, Any]) -> Any:
+    """The value of a result of `Snapshot.dumps()` as `Snapshot.dict()` gives it."""
+    if "values" in result:
+        return {label: part["value"] for label, part in result["values"].items()}
+    if "counts" in result:
+        return {"counts": result["counts"], "shares": result["shares"]}
+    for parts in (("count", "share"), ("mean", "std")):
+        if all(part in result for part in parts):
+            return {part: result[part]["value"] for part in parts}
+    return result.get("value")
+
+
+def _listed(document: Mapping[str, Any]) -> tuple[list[_Metric], list[LeftOut]]:
+    """The metrics with their tests, and the tests that cannot be told whose they are."""
+    metrics = [_metric(entry["config"], entry.get("value"), entry.get("id")) for entry in document["metrics"] if entry]
+    # The tests follow each other as the metrics do. Those of drift in a group name the metric, and not the group: they
+    # are the group's by their place among the others. No name of a series comes of that place.
+    waiting = deque(document.get("tests") or [])
     for metric in metrics:
-        if metric.kind == "ValueDrift":
-            row = _measured(DRIFT, f"{DRIFT_SCORE}.{metric.column}", metric.value, metric.details)
-            if row.value is None:
-                failed.append(metric.column)
-                yield row
-                continue
-            drifted_if: Callable[[Any, Any], Any] = _DRIFTED_IF.get(str(metric.parameters["method"]), operator.lt)
-            drifted = bool(drifted_if(row.value, metric.parameters["threshold"]))
-            yield replace(row, metadata={**row.metadata, "drift_detected": drifted})
-    for metric in metrics:
-        if metric.kind == "DriftedColumnsCount":
-            yield from _dataset_rows(metric, failed)
+        while waiting and _is_test_of(waiting[0], metric):
+            metric.tests.append(waiting.popleft())
+    strays = [_NO_RESULT] * document["metrics"].count({})
+    by_id = {metric.metric_id: metric for metric in metrics}
+    for test in waiting:
+        owner = by_id.get(_tested(test).get("metric_id", ""))
+        if owner is None:
+            strays.append(LeftOut(str(test.get("name")), "the test does not tell which metric it is of"))
+        else:
+            owner.tests.append(test)
+    return [_resolved(metric) for metric in metrics], strays
 
 
-def _dataset_rows(metric: _Metric, failed: list[str | None]) -> Iterator[Measured]:
-    count, share = metric.value["count"], metric.value["share"]
-    detected = share >= metric.parameters["drift_share"]
-    details = metric.details
+def _is_test_of(test: Mapping[str, Any], metric: _Metric) -> bool:
+    tested = _tested(test)
+    if not _is_of_drift(test):
+        return bool(tested.get("metric_id") == metric.metric_id)
+    if metric.kind != "ValueDrift" or any(map(_is_of_drift, metric.tests)):
+        return False
+    return tested.get("metric_id") == metric.metric_id or (
+        bool(metric.group) and tested.get("params", {}).get("column") == metric.column
+    )
+
+
+def _resolved(metric: _Metric) -> _Metric:
+    """With the drift test that Evidently chose: for a group, only the test of the metric tells it."""
+    tests = [test for test in metric.tests if _is_of_drift(test)]
+    return replace(metric, parameters={**_tested(tests[0]).get("params", {}), **metric.parameters}) if tests else metric
+
+
+def _tested(test: Mapping[str, Any]) -> Mapping[str, Any]:
+    return test.get("metric_config") or {}
+
+
+def _is_of_drift(test: Mapping[str, Any]) -> bool:
+    return _last((test.get("bound_test") or {}).get("type")) == "ValueDriftBoundTest"
+
+
+def _values(metric: _Metric, metrics: list[_Metric]) -> Iterator[Measured | LeftOut]:
+    value = metric.value
+    if metric.kind == "ValueDrift":
+        yield _drift(metric)
+    elif metric.kind == "DriftedColumnsCount":
+        yield from _dataset(metric, [other for other in metrics if _is_counted(other, metric)])
+    elif metric.kind in LEFT_OUT:
+        yield LeftOut(str(metric.series), LEFT_OUT[metric.kind])
+    elif metric.kind in TOP_K and isinstance(value, Mapping):
+        yield from _top_k(metric)
+    elif isinstance(value, list) or (isinstance(value, Mapping) and not _is_flat(value)):
+        yield LeftOut(str(metric.series), "it is a table: nobody can say which of its values a series would be of")
+    elif not isinstance(value, Mapping):
+        yield _measured(metric, (), value)
+    elif not metric.kind.endswith("ByLabel") and value.keys() in ({"count", "share"}, {"mean", "std"}):
+        yield from (_measured(metric, (part,), value[part]) for part in value)
+    elif value:
+        yield from (_measured(metric, ("label", label), value[label], {"label": label}) for label in value)
+    else:
+        yield LeftOut(str(metric.series), "it holds no value")
+
+
+def _drift(metric: _Metric) -> Measured | LeftOut:
+    method, threshold = metric.parameters.get("method"), metric.parameters.get("threshold")
+    if method is None:
+        return LeftOut(
+            str(metric.series),
+            "the report does not tell which drift test Evidently chose, and a p-value and a distance are not one "
+            "series: give ValueDrift a method=",
+        )
+    lower, upper = drift_bounds(method, threshold) if _is_finite(threshold) else (None, None)
+    row = _measured(metric, (), metric.value, normal=(lower, upper))
+    if row.value is None or (lower is None and upper is None):
+        return row
+    drifted = (lower is not None and row.value < lower) or (upper is not None and row.value > upper)
+    return replace(row, metadata={**row.metadata, "drift_detected": drifted})
+
+
+def _is_counted(drift: _Metric, dataset: _Metric) -> bool:
+    """Whether it is the drift score of a column that `dataset` counts: of that column, by that drift test."""
+    if drift.kind != "ValueDrift" or drift.group != dataset.group:
+        return False
+    columns = dataset.parameters.get("columns")
+    if columns is not None and drift.column not in columns:
+        return False
+    of_types = any(dataset.parameters.get(f"{kind}_method") for kind in ("num", "cat", "text"))
+    method = (dataset.parameters.get("per_column_method") or {}).get(drift.column) or (
+        None if of_types else dataset.parameters.get("method")
+    )
+    measured_by = drift.parameters.get("method")
+    if method is None or measured_by is None:
+        return of_types or measured_by is None or is_chosen(measured_by)
+    return method_name(method) == method_name(measured_by)
+
+
+def _dataset(metric: _Metric, counted: list[_Metric]) -> Iterator[Measured]:
+    value = metric.value if isinstance(metric.value, Mapping) else {}
+    count, share = value.get("count"), value.get("share")
+    drift_share = metric.parameters.get("drift_share", DEFAULT_DRIFT_SHARE)
+    detected = share >= drift_share if _is_finite(share) and _is_finite(drift_share) else None
+    details: dict[str, Any] = {}
+    scored = {other.column for other in counted if _is_finite(other.value)}
+    failed = sorted({other.column for other in counted} - scored)
     if failed:
-        # Evidently counts a feature whose score is NaN as one that has not drifted.
-        details["error"] = f"no drift score of {', '.join(map(str, failed))}"
-        details["at_least"] = {"count": count, "share": share}
+        # Evidently counts a column whose score is NaN as one that has not drifted.
+        details = {"error": f"no drift score of {', '.join(failed)}", "at_least": {"count": count, "share": share}}
         count = share = None
         detected = detected or None
-    yield _measured(DRIFT, DATASET_DRIFT, detected, details)
-    yield _measured(DRIFT, DRIFTED_COUNT, count, details)
-    yield _measured(DRIFT, DRIFTED_SHARE, share, details)
+    verdict = _measured(metric, (), detected, details, (None, 0.0))
+    yield replace(verdict, metric_name=str(metric.drifted[0]))
+    yield _measured(metric, ("count",), count, details)
+    upper = math.nextafter(drift_share, -math.inf) if _is_finite(drift_share) else None
+    yield _measured(metric, ("share",), share, details, (None, upper))
 
 
-def _plain_rows(metric: _Metric, metric_type: str) -> Iterator[Measured]:
-    value, details = metric.value, metric.details
-    if not isinstance(value, Mapping):
-        yield _measured(metric_type, metric.name, value, details)
-    elif value.keys() == {"count", "share"}:
-        yield _measured(metric_type, metric.name, value["count"], details)
-        yield _measured(metric_type, metric.name.replace("_count", "_share", 1), value["share"], details)
-    elif value.keys() == {"mean", "std"}:
-        for key in value:
-            yield _measured(metric_type, f"{metric.name}.{key}", value[key], details)
-    elif not any(isinstance(part, Mapping) for part in value.values()):
-        for label, part in value.items():
-            yield _measured(metric_type, f"{metric.name}.{label}", part, {**details, "label": str(label)})
+def _top_k(metric: _Metric) -> Iterator[Measured | LeftOut]:
+    ranks, k = metric.value.get("value"), metric.parameters.get("k")
+    if not isinstance(ranks, Mapping) or not isinstance(k, int):
+        yield LeftOut(str(metric.series), "its table has no value for each rank")
+        return
+    yield _measured(metric, (), ranks.get(str(k - 1)))
+    if len(ranks) > 1:
+        yield LeftOut(str(metric.series), f"the values at other ranks than {k}: ask for those that you want with k=")
 
 
-def _measured(metric_type: str, name: str, value: Any, metadata: Mapping[str, Any]) -> Measured:
-    if value is None or math.isfinite(value):
-        return Measured(metric_type, name, None if value is None else float(value), dict(metadata))
-    return Measured(metric_type, name, None, {**metadata, "error": f"Evidently computed {value}"})
+def _measured(
+    metric: _Metric,
+    part: _Part,
+    value: Any,
+    details: Mapping[str, Any] | None = None,
+    normal: Interval = (None, None),
+) -> Measured:
+    """A part of the metric; it is normal within `normal` and where its tests pass."""
+    name, metadata = str(metric.part(part)), {**metric.details, **(details or {})}
+    tests = [_condition_of(test) for test in metric.tests if _part_of(test) == part and not _is_of_drift(test)]
+    lower, upper = common([normal, *map(bounds, tests)])
+    measured = Measured(metric.metric_type, name, None, metadata, lower, upper)
+    if _is_finite(value):
+        return replace(measured, value=float(value))
+    told = "the report has no value of it" if value is None else f"Evidently computed {str(value)[:100]}"
+    return replace(measured, metadata={"error": told, **metadata})
 
 
-def _metric_modules() -> Mapping[str, str]:
-    """The module, such as `classification`, that each of Evidently's metrics lives in."""
+def _verdict(metric: _Metric, test: Mapping[str, Any]) -> Measured:
+    """What a test of the metric says: 1 passed, 0 failed, None where the test itself failed."""
+    if _is_of_drift(test):
+        told = {"drift_threshold": metric.parameters.get("threshold")}
+    else:
+        told = condition(_condition_of(test))
+    status = str(test.get("status")).rpartition(".")[2]
+    value, description = _PASSED.get(status), str(test.get("description"))
+    metadata = {"status": status, "description": description, **metric.details}
+    if value is None:
+        metadata["error"] = description
+    return Measured(TEST, str(metric.part(_part_of(test)).where(told)), value, metadata)
+
+
+def _condition_of(test: Mapping[str, Any]) -> Mapping[str, Any]:
+    return (test.get("bound_test") or {}).get("test") or test.get("test_config") or {}
+
+
+def _part_of(test: Mapping[str, Any]) -> _Part:
+    bound = test.get("bound_test") or {}
+    if "slot" in bound:
+        return "label", _label(bound.get("label")), str(bound["slot"])
+    if "label" in bound:
+        return "label", _label(bound["label"])
+    if "is_count" in bound:
+        return ("count",) if bound["is_count"] else ("share",)
+    if "is_mean" in bound:
+        return ("mean",) if bound["is_mean"] else ("std",)
+    return ("column", str(bound["column"])) if "column" in bound else ()
+
+
+def _label(label: Any) -> str:
+    return label if isinstance(label, str) else json.dumps(label)
+
+
+def _is_flat(value: Mapping[str, Any]) -> bool:
+    return not any(isinstance(part, Mapping | list) for part in value.values())
+
+
+def _is_config(config: Any) -> TypeGuard[Mapping[str, Any]]:
+    return isinstance(config, Mapping) and isinstance(config.get("type"), str)
+
+
+def _is_finite(value: Any) -> TypeGuard[float]:
     try:
-        from evidently import metrics  # noqa: PLC0415  (optional, and seconds to import)
-    except ModuleNotFoundError:
-        raise MissingExtraError(
-            "Evidently is not installed, which its reports need", hint="pip install 'mlops-db[evidently]'"
-        ) from None
-    return {name: each.__module__.rpartition(".")[2] for name, each in vars(metrics).items() if isinstance(each, type)}
+        return isinstance(value, int | float) and math.isfinite(value)
+    except OverflowError:  # a whole number that no double holds
+        return False
 
 
-def _is_json(value: object) -> bool:
-    if isinstance(value, list | tuple):
-        return all(_is_json(part) for part in value)
-    return isinstance(value, str | bool) or (isinstance(value, int | float) and math.isfinite(value))
+def _last(alias: Any) -> str:
+    """The name of the class that `evidently:metric_v2:MeanValue` stands for."""
+    return str(alias).rpartition(":")[2]
+
+
+def _detail(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _detail(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_detail(part) for part in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
