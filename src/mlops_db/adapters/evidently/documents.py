@@ -78,6 +78,8 @@ def _parsed(text: str | bytes, source: str) -> Any:
 def plain(value: Any) -> Any:
     """A value as JSON has it, whatever library it is of."""
     scalar = held(value)
+    if hasattr(scalar, "tolist"):  # an array, or a Series
+        scalar = scalar.tolist()
     if isinstance(scalar, Enum):
         return plain(scalar.value)
     if scalar is None or isinstance(scalar, bool | int | float | str):
