@@ -222,6 +222,8 @@ def _values(metric: _Metric, path: tuple[str, ...], value: Any) -> Iterator[Meas
         else:
             for key, part in value.items():
                 yield from _values(metric, (*path, key) if path or key != "value" else path, part)
+    elif path[-1:] == ("most_common",):
+        yield LeftOut(left_out, "a value of the column, which measures nothing")
     elif isinstance(value, bool | int | float):
         yield _measured(metric.metric_type, metric.series(*path), value, metric.details)
     else:
