@@ -1,4 +1,4 @@
-"""Evidently's reports (0.7.21 and later) as rows of monitoring_metrics, for `db.monitoring.log_many`.
+"""Evidently's reports as rows of monitoring_metrics, for `db.monitoring.log_many`: of 0.7.21 and later, or 0.3 to 0.6.
 
 | metric_type | metric_name | value |
 |-|-|-|
@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_db.adapters.evidently.conditions import common
 from mlops_db.adapters.evidently.documents import plain, read_document
+from mlops_db.adapters.evidently.legacy import is_legacy, read_legacy
 from mlops_db.adapters.evidently.measured import LeftOut, Measured
 from mlops_db.adapters.evidently.names import DRIFT, dataset_drift, drift_score, fitting
 from mlops_db.adapters.evidently.snapshot import is_snapshot, read_snapshot
@@ -74,6 +75,8 @@ def report_rows(
     Args:
         report: what `Report(...).run(current, reference)` returns, its `dict()`, its `json()` as text or bytes, or the
             path of a file with its `json()` or `dumps()`. Text that begins with `{` is JSON, all other text a path.
+            Of Evidently 0.3 to 0.6, and of `evidently.legacy`: the `as_dict()` of a Report or a TestSuite, or its
+            `json()`.
         model_name: the model that was measured.
         timestamp: the moment that the values are about, aware; left out, `log_many` gives them its `replace=`, or the
             time of the call.
@@ -85,12 +88,14 @@ def report_rows(
         AdapterError: it is no such report, or cannot be read.
     """
     document = read_document(report)
+    if is_legacy(document):
+        return _rows(read_legacy(document), model_name, timestamp)
     if not is_snapshot(document):
         raise AdapterError(
-            f"a document of {', '.join(sorted(document)[:5])} is not what a report of Evidently 0.7.21 or "
-            "later measured",
+            f"a document of {', '.join(sorted(document)[:5])} is not what a report of Evidently 0.7, or 0.3 to 0.6, "
+            "measured",
             hint="Give what Report(...).run(current, reference) returns, its .dict(), or what its .json() or .dumps() "
-            "wrote. Earlier ones of 0.7 tell the parameters of their metrics in .dumps() alone.",
+            "wrote. Those of 0.7 before 0.7.21 tell the parameters of their metrics in .dumps() alone.",
         )
     return _rows(read_snapshot(document), model_name, timestamp)
 

@@ -78,6 +78,8 @@ def _parsed(text: str | bytes, source: str) -> Any:
 def plain(value: Any) -> Any:
     """A value as JSON has it, whatever library it is of."""
     scalar = held(value)
+    if hasattr(scalar, "tolist"):  # an array, or a Series
+        scalar = scalar.tolist()
     if isinstance(scalar, Enum):
         scalar = scalar.value
     for conversion in ("to_dict", "tolist"):  # of a DataFrame, which dump_dict() holds; of an array
