@@ -2,16 +2,18 @@
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pendulum
 import pytest
 
 from mlops_db.adapters.airflow import logical_date
 from mlops_db.errors import AdapterError
+from mlops_db.storage.mapped_moment import MappedMoment
 from support.database import Database, clean_environment, run_command
 from support.examples import example
 
@@ -37,6 +39,51 @@ def twice():
 
 twice()
 """
+# Mapped tasks of one date that store in one series, each twice because its first try fails, and a task that is not
+# mapped after them.
+MAPPED = """
+from datetime import datetime, timedelta, timezone
+from airflow.sdk import dag, task, task_group
+from mlops_db import get_db_manager
+from mlops_db.adapters.airflow import logical_date
+
+def store(name, value, moment):
+    rows = [{"metric_type": "mapped", "metric_name": name, "metric_value": value, "metadata": {"of": value}}]
+    get_db_manager().monitoring.log_many(rows, replace=moment)
+
+@dag(schedule="@daily", start_date=datetime(2026, 1, 1, tzinfo=timezone.utc), catchup=False)
+def mapped():
+    @task(retries=1, retry_delay=timedelta(0))
+    def measure(value, **context):
+        store("without a context", value, logical_date())
+        store("with one", value, logical_date(context))
+        if context["ti"].try_number == 1:
+            raise RuntimeError("after it has stored")
+        return value
+
+    @task_group
+    def group(value):
+        @task
+        def first(value):
+            store("in a group", value, logical_date())
+            return value + 10
+
+        @task
+        def second(value):
+            store("in a group, later", value, logical_date() - timedelta(hours=1))
+
+        second(first(value))
+
+    @task
+    def reduce(values):
+        assert type(logical_date()) is datetime
+        store("reduced", sum(values), logical_date())
+
+    reduce(measure.expand(value=[0, 1, 2, 3]))
+    group.expand(value=[0, 1, 2])
+
+mapped()
+"""
 RUN = """
 import runpy
 import sys
@@ -47,38 +94,84 @@ for file in files:
     run = dag.test(logical_date=datetime.fromisoformat(moment))
     assert run.state == "success", (file, run.state)
 """
+MOMENT = datetime.now(timezone.utc).replace(minute=0, second=0, microsecond=0)
 
 
-def test_a_rerun_replaces_what_it_stored_and_the_dags_of_the_pages_run(head: Database, tmp_path: Path) -> None:
-    dags = {
-        "twice": TWICE,
-        "monitoring": example("docs/storing.md", "airflow"),
-        "keep_metrics": example("docs/operating.md", "airflow"),
-    }
+@pytest.fixture
+def run_airflow(head: Database, tmp_path: Path) -> Callable[..., None]:
+    """Runs a command of Airflow's, whose database and DAGs are in a folder of their own."""
     environment = head.environment | {
         "AIRFLOW_HOME": str(tmp_path),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__DAGS_FOLDER": str(tmp_path),
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     }
-    folder = tmp_path / "dags"
-    folder.mkdir()
-    for dag_id, source in dags.items():
-        (folder / f"{dag_id}.py").write_text(source, encoding="utf-8")
-    moment = datetime.now(timezone.utc).replace(minute=0, second=0, microsecond=0)
-    in_kolkata = moment.astimezone(timezone(timedelta(hours=5, minutes=30))).isoformat()
+
+    def run(*command: str) -> None:
+        done = run_command(*command, environment=environment, cwd=tmp_path)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    run("airflow", "db", "migrate")
+    return run
+
+
+@pytest.fixture
+def run_dags(run_airflow: Callable[..., None], tmp_path: Path) -> Callable[[Mapping[str, str]], None]:
+    """Runs DAGs, by their names, about MOMENT, of which Airflow is told in another zone."""
+
+    def run(dags: Mapping[str, str]) -> None:
+        for dag_id, source in dags.items():
+            (tmp_path / f"{dag_id}.py").write_text(source, encoding="utf-8")
+        in_kolkata = MOMENT.astimezone(timezone(timedelta(hours=5, minutes=30))).isoformat()
+        run_airflow(sys.executable, "-c", RUN, in_kolkata, *(str(tmp_path / f"{dag_id}.py") for dag_id in dags))
+
+    return run
+
+
+def test_a_rerun_replaces_what_it_stored_and_the_dags_of_the_pages_run(
+    head: Database, run_dags: Callable[[Mapping[str, str]], None]
+) -> None:
     head.query(
         "INSERT INTO monitoring_metrics (metric_type, metric_name, timestamp) VALUES ('old', 'old', '2020-01-01')"
     )
-    for command in (
-        ["airflow", "db", "migrate"],
-        [sys.executable, "-c", RUN, in_kolkata, *(str(folder / f"{dag_id}.py") for dag_id in dags)],
-    ):
-        done = run_command(*command, environment=environment, cwd=tmp_path)
-        assert done.returncode == 0, done.stdout + done.stderr
+    run_dags(
+        {
+            "twice": TWICE,
+            "monitoring": example("docs/storing.md", "airflow"),
+            "keep_metrics": example("docs/operating.md", "airflow"),
+        }
+    )
     assert head.query("SELECT metric_name, timestamp, metric_value FROM monitoring_metrics ORDER BY 1") == [
-        ("coverage_rate", moment, 0.93),
-        ("twice", moment, 0.9),
+        ("coverage_rate", MOMENT, 0.93),
+        ("twice", MOMENT, 0.9),
     ]
+
+
+def test_mapped_tasks_keep_each_other_s_rows(
+    head: Database,
+    run_airflow: Callable[..., None],
+    run_dags: Callable[[Mapping[str, str]], None],
+) -> None:
+    run_dags({"mapped": MAPPED})
+    stored = """
+        SELECT metric_name, timestamp, array_agg(metric_value || ' of ' || coalesce(metadata ->> 'map_index', 'all')
+                                                 ORDER BY metric_value)
+          FROM monitoring_metrics GROUP BY 1, 2 ORDER BY 1
+    """
+    expected = [
+        ("in a group", MOMENT, ["0 of 0", "1 of 1", "2 of 2"]),
+        ("in a group, later", MOMENT - timedelta(hours=1), ["10 of 0", "11 of 1", "12 of 2"]),
+        ("reduced", MOMENT, ["6 of all"]),
+        ("with one", MOMENT, ["0 of 0", "1 of 1", "2 of 2", "3 of 3"]),
+        ("without a context", MOMENT, ["0 of 0", "1 of 1", "2 of 2", "3 of 3"]),
+    ]
+    assert head.query(stored) == expected
+    before = dict(head.query("SELECT id, metadata -> 'map_index' FROM monitoring_metrics"))
+
+    run_airflow("airflow", "tasks", "test", "mapped", "measure", MOMENT.isoformat(), "--map-index", "2")
+    assert head.query(stored) == expected
+    after = dict(head.query("SELECT id, metadata -> 'map_index' FROM monitoring_metrics"))
+    assert [after[id_] for id_ in after.keys() - before.keys()] == [2, 2]
 
 
 def test_without_a_task_there_is_no_context(tmp_path: Path) -> None:
@@ -102,7 +195,49 @@ def test_the_keys_of_airflow_2_and_3_are_known(context: Mapping[str, Any]) -> No
     assert logical_date(context) == MIDNIGHT
 
 
-@pytest.mark.parametrize("context", [{}, {"logical_date": datetime(2026, 3, 1)}, {"dag_run": None}])  # noqa: DTZ001
-def test_a_context_without_a_date_is_refused(context: Mapping[str, Any]) -> None:
-    with pytest.raises(AdapterError, match="neither a logical date nor a DAG run"):
+@pytest.mark.parametrize(
+    ("ti", "map_index"),
+    [
+        ({}, None),
+        ({"ti": SimpleNamespace(map_index=-1)}, None),
+        ({"ti": SimpleNamespace(map_index=None)}, None),
+        ({"ti": SimpleNamespace()}, None),
+        ({"ti": SimpleNamespace(map_index=0)}, 0),
+        ({"task_instance": SimpleNamespace(map_index=3)}, 3),
+    ],
+)
+def test_a_mapped_task_has_its_index(ti: Mapping[str, Any], map_index: int | None) -> None:
+    for date in (
+        {"logical_date": pendulum.instance(MIDNIGHT).in_timezone("Asia/Kolkata")},
+        {"dag_run": SimpleNamespace(run_after=MIDNIGHT)},
+    ):
+        moment = logical_date({**date, **ti})
+        assert (moment, moment.tzinfo) == (MIDNIGHT, timezone.utc)
+        assert type(moment) is (datetime if map_index is None else MappedMoment)
+        assert getattr(moment, "map_index", None) == map_index
+
+
+@pytest.mark.parametrize(
+    ("context", "reason", "hint"),
+    [
+        ({}, "neither a logical date nor a DAG run", "logical_date(context)"),
+        ({"dag_run": None}, "neither a logical date nor a DAG run", "logical_date(context)"),
+        ({"ts": "2026-03-01T00:00:00+00:00"}, "neither a logical date nor a DAG run", "datetime.fromisoformat(ts)"),
+        ({"logical_date": MIDNIGHT.replace(tzinfo=None)}, "logical_date: .* has no time zone", "timezone.utc"),
+        ({"logical_date": str(MIDNIGHT)}, "logical_date: .* is not a datetime", "datetime.fromisoformat(text)"),
+        ({"dag_run": SimpleNamespace(run_after=str(MIDNIGHT))}, "run_after of dag_run: .* is not a", "fromisoformat"),
+        (
+            {"logical_date": MIDNIGHT, "ti": SimpleNamespace(map_index="3")},
+            "map_index: is '3'",
+            "logical_date(context)",
+        ),
+        ("2026-03-01T00:00:00Z", "'2026-03-01T00:00:00Z' is no context", "datetime.fromisoformat(text)"),
+        (MIDNIGHT, "is no context", "as it is"),
+        (SimpleNamespace(logical_date=MIDNIGHT), "is no context", "logical_date(context)"),  # a DAG run
+        (SimpleNamespace(map_index=3), "is no context", "logical_date(context)"),  # a task instance
+    ],
+)
+def test_a_context_without_a_date_is_refused(context: Any, reason: str, hint: str) -> None:
+    with pytest.raises(AdapterError, match=reason) as caught:
         logical_date(context)
+    assert hint in caught.value.hint
