@@ -14,7 +14,7 @@ import pytest
 from mlops_db.adapters.airflow import logical_date
 from mlops_db.errors import AdapterError
 from mlops_db.storage.mapped_moment import MappedMoment
-from support.database import Database, clean_environment, run_command
+from support.database import ROOT, Database, clean_environment, run_command
 from support.examples import example
 
 pytestmark = pytest.mark.adapters
@@ -39,8 +39,8 @@ def twice():
 
 twice()
 """
-# Mapped tasks of one date that store in one series, each twice because its first try fails, and a task that is not
-# mapped after them.
+# Mapped tasks of one date that store in one series, some of them twice because their first try fails; and a task that
+# is not mapped.
 MAPPED = """
 from datetime import datetime, timedelta, timezone
 from airflow.sdk import dag, task, task_group
@@ -57,7 +57,7 @@ def mapped():
     def measure(value, **context):
         store("without a context", value, logical_date())
         store("with one", value, logical_date(context))
-        if context["ti"].try_number == 1:
+        if value % 2 and context["ti"].try_number == 1:
             raise RuntimeError("after it has stored")
         return value
 
@@ -75,14 +75,44 @@ def mapped():
         second(first(value))
 
     @task
+    def moment_of(value):
+        return logical_date()
+
+    @task
+    def measure_about(moment):
+        store("with another task's", moment.map_index, moment)
+
+    @task
     def reduce(values):
         assert type(logical_date()) is datetime
         store("reduced", sum(values), logical_date())
 
     reduce(measure.expand(value=[0, 1, 2, 3]))
-    group.expand(value=[0, 1, 2])
+    group.expand(value=[0, 1])
+    measure_about.expand(moment=moment_of.expand(value=[0, 1]))
 
 mapped()
+"""
+# A job apart that forgets to read its moment, and what comes after it all the same.
+AS_TEXT = """
+from datetime import datetime, timezone
+from airflow.sdk import dag, task
+
+@dag(schedule="@daily", start_date=datetime(2026, 1, 1, tzinfo=timezone.utc), catchup=False)
+def as_text():
+    @task.external_python(python="PYTHON", expect_airflow=False)
+    def measure(moment):
+        from mlops_db import get_db_manager
+
+        get_db_manager().monitoring.log_many([], replace=moment)
+
+    @task(trigger_rule="all_done")
+    def after():
+        pass
+
+    measure("{{ ts }}") >> after()
+
+as_text()
 """
 RUN = """
 import runpy
@@ -97,39 +127,54 @@ for file in files:
 MOMENT = datetime.now(timezone.utc).replace(minute=0, second=0, microsecond=0)
 
 
+@pytest.fixture(scope="module")
+def airflow_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with Airflow's database, and a place for DAGs."""
+    home = tmp_path_factory.mktemp("airflow")
+    (home / "dags").mkdir()
+    done = run_command("airflow", "db", "migrate", environment=environment_of(home), cwd=home)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return home
+
+
+def environment_of(home: Path) -> dict[str, str]:
+    return clean_environment(
+        AIRFLOW_HOME=str(home),
+        AIRFLOW__CORE__ALLOWED_DESERIALIZATION_CLASSES="airflow.* mlops_db.*",
+        AIRFLOW__CORE__LOAD_EXAMPLES="False",
+        PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    )
+
+
 @pytest.fixture
-def run_airflow(head: Database, tmp_path: Path) -> Callable[..., None]:
-    """Runs a command of Airflow's, whose database and DAGs are in a folder of their own."""
-    environment = head.environment | {
-        "AIRFLOW_HOME": str(tmp_path),
-        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-        "AIRFLOW__CORE__DAGS_FOLDER": str(tmp_path),
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-    }
+def run_airflow(head: Database, airflow_home: Path) -> Callable[..., str]:
+    """Runs a command in Airflow's environment, and returns what it prints."""
+    environment = head.environment | environment_of(airflow_home)
 
-    def run(*command: str) -> None:
-        done = run_command(*command, environment=environment, cwd=tmp_path)
+    def run(*command: str) -> str:
+        done = run_command(*command, environment=environment, cwd=airflow_home)
         assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout + done.stderr
 
-    run("airflow", "db", "migrate")
     return run
 
 
 @pytest.fixture
-def run_dags(run_airflow: Callable[..., None], tmp_path: Path) -> Callable[[Mapping[str, str]], None]:
-    """Runs DAGs, by their names, about MOMENT, of which Airflow is told in another zone."""
+def run_dags(run_airflow: Callable[..., str], airflow_home: Path) -> Callable[[Mapping[str, str]], str]:
+    """Runs DAGs, by their names, about MOMENT, of which Airflow is told in another zone; returns what it prints."""
 
-    def run(dags: Mapping[str, str]) -> None:
-        for dag_id, source in dags.items():
-            (tmp_path / f"{dag_id}.py").write_text(source, encoding="utf-8")
+    def run(dags: Mapping[str, str]) -> str:
+        files = {airflow_home / "dags" / f"{dag_id}.py": source for dag_id, source in dags.items()}
+        for file, source in files.items():
+            file.write_text(source, encoding="utf-8")
         in_kolkata = MOMENT.astimezone(timezone(timedelta(hours=5, minutes=30))).isoformat()
-        run_airflow(sys.executable, "-c", RUN, in_kolkata, *(str(tmp_path / f"{dag_id}.py") for dag_id in dags))
+        return run_airflow(sys.executable, "-c", RUN, in_kolkata, *map(str, files))
 
     return run
 
 
 def test_a_rerun_replaces_what_it_stored_and_the_dags_of_the_pages_run(
-    head: Database, run_dags: Callable[[Mapping[str, str]], None]
+    head: Database, run_dags: Callable[[Mapping[str, str]], str]
 ) -> None:
     head.query(
         "INSERT INTO monitoring_metrics (metric_type, metric_name, timestamp) VALUES ('old', 'old', '2020-01-01')"
@@ -143,14 +188,16 @@ def test_a_rerun_replaces_what_it_stored_and_the_dags_of_the_pages_run(
     )
     assert head.query("SELECT metric_name, timestamp, metric_value FROM monitoring_metrics ORDER BY 1") == [
         ("coverage_rate", MOMENT, 0.93),
+        ("row_count.customers", MOMENT, 1200.0),
+        ("row_count.orders", MOMENT, 1200.0),
         ("twice", MOMENT, 0.9),
     ]
 
 
 def test_mapped_tasks_keep_each_other_s_rows(
     head: Database,
-    run_airflow: Callable[..., None],
-    run_dags: Callable[[Mapping[str, str]], None],
+    run_airflow: Callable[..., str],
+    run_dags: Callable[[Mapping[str, str]], str],
 ) -> None:
     run_dags({"mapped": MAPPED})
     stored = """
@@ -159,9 +206,10 @@ def test_mapped_tasks_keep_each_other_s_rows(
           FROM monitoring_metrics GROUP BY 1, 2 ORDER BY 1
     """
     expected = [
-        ("in a group", MOMENT, ["0 of 0", "1 of 1", "2 of 2"]),
-        ("in a group, later", MOMENT - timedelta(hours=1), ["10 of 0", "11 of 1", "12 of 2"]),
+        ("in a group", MOMENT, ["0 of 0", "1 of 1"]),
+        ("in a group, later", MOMENT - timedelta(hours=1), ["10 of 0", "11 of 1"]),
         ("reduced", MOMENT, ["6 of all"]),
+        ("with another task's", MOMENT, ["0 of 0", "1 of 1"]),
         ("with one", MOMENT, ["0 of 0", "1 of 1", "2 of 2", "3 of 3"]),
         ("without a context", MOMENT, ["0 of 0", "1 of 1", "2 of 2", "3 of 3"]),
     ]
@@ -172,6 +220,29 @@ def test_mapped_tasks_keep_each_other_s_rows(
     assert head.query(stored) == expected
     after = dict(head.query("SELECT id, metadata -> 'map_index' FROM monitoring_metrics"))
     assert [after[id_] for id_ in after.keys() - before.keys()] == [2, 2]
+
+
+def test_jobs_in_an_environment_of_their_own(
+    head: Database, run_airflow: Callable[..., str], run_dags: Callable[[Mapping[str, str]], str], tmp_path: Path
+) -> None:
+    jobs = str(tmp_path / "jobs")
+    python = f"{jobs}/bin/python"
+    for command in (
+        ["venv", "--quiet", "--no-project", jobs],
+        ["pip", "install", "--quiet", f"--python={python}", f"--editable={ROOT}"],
+    ):
+        done = run_command("uv", *command, environment=clean_environment(), cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    apart = example("docs/storing.md", "external_python").replace("/opt/jobs/bin/python", python)
+    printed = run_dags({"monitoring_apart": apart, "as_text": AS_TEXT.replace("PYTHON", python)})
+    run_airflow("airflow", "tasks", "test", "monitoring_apart", "row_count", MOMENT.isoformat(), "--map-index", "1")
+    assert "mlops_db.errors.InvalidValueError: replace: " in printed
+    assert "hint: Read text with datetime.fromisoformat(text)" in printed
+    assert head.query("SELECT metric_name, timestamp, metadata FROM monitoring_metrics ORDER BY 1") == [
+        ("coverage_rate", MOMENT, None),
+        ("row_count.customers", MOMENT, {"map_index": 1}),
+        ("row_count.orders", MOMENT, {"map_index": 0}),
+    ]
 
 
 def test_without_a_task_there_is_no_context(tmp_path: Path) -> None:

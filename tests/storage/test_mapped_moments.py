@@ -1,4 +1,5 @@
 import copy
+import json
 import pickle
 import random
 import sys
@@ -16,7 +17,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from mlops_db.errors import InvalidMetricError, InvalidValueError
@@ -100,6 +101,14 @@ def test_what_is_derived_is_of_the_same_run(derive: Callable[[Any], Any], moment
         expected.tzinfo,
         expected.fold,
     )
+
+
+@given(st.datetimes(timezones=st.sampled_from([UTC, BERLIN])), st.integers(0))
+def test_what_airflow_hands_on_is_of_the_same_run(moment: datetime, map_index: int) -> None:
+    assume(1 < moment.year < 9999)
+    mapped = MappedMoment.of(moment, map_index).astimezone(BERLIN)
+    again = MappedMoment.deserialize(json.loads(json.dumps(mapped.serialize())), 0)
+    assert (type(again), again, again.map_index) == (MappedMoment, mapped, map_index)
 
 
 @pytest.mark.skipif(sys.version_info < (3, 13), reason="copy.replace() came with Python 3.13")

@@ -1,6 +1,7 @@
 """The moment of one of several runs that are about the same moment, such as Airflow's mapped tasks."""
 
 import operator
+from collections.abc import Mapping
 from datetime import datetime, timedelta, tzinfo
 from typing import Any, SupportsIndex, cast, overload
 
@@ -77,6 +78,15 @@ class MappedMoment(datetime):
     def __reduce_ex__(self, _protocol: SupportsIndex) -> tuple[Any, ...]:
         """How pickle and copy make it anew."""
         return _mapped, (self._plain(), self.map_index)
+
+    def serialize(self) -> dict[str, Any]:
+        """How Airflow's XCom takes it."""
+        return {"moment": self.isoformat(), "map_index": self.map_index}
+
+    @staticmethod
+    def deserialize(data: Mapping[str, Any], _version: int) -> "MappedMoment":
+        """How Airflow's XCom makes it anew, where `allowed_deserialization_classes` lets it; in UTC."""
+        return MappedMoment.of(datetime.fromisoformat(data["moment"]), data["map_index"])
 
     def __repr__(self) -> str:
         """As datetime's, with the run."""
