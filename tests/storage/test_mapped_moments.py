@@ -108,7 +108,8 @@ def test_what_airflow_hands_on_is_of_the_same_run(moment: datetime, map_index: i
     assume(1 < moment.year < 9999)
     mapped = MappedMoment.of(moment, map_index).astimezone(BERLIN)
     again = MappedMoment.deserialize(json.loads(json.dumps(mapped.serialize())), 0)
-    assert (type(again), again, again.map_index) == (MappedMoment, mapped, map_index)
+    # Of two zones, times about a change of clocks are never equal (PEP 495).
+    assert (type(again), again, again.map_index) == (MappedMoment, mapped.astimezone(UTC), map_index)
 
 
 @pytest.mark.skipif(sys.version_info < (3, 13), reason="copy.replace() came with Python 3.13")
