@@ -477,6 +477,13 @@ def test_a_moment_without_a_time_zone_is_told_how_to_get_one(value: Any) -> None
     assert "replace(tzinfo=timezone.utc)" in error.hint
 
 
+@pytest.mark.parametrize("value", ["2026-03-01T00:00:00+00:00", "2026-03-01T00:00:00Z", np.str_("soon"), pa.scalar("")])
+def test_a_moment_as_text_is_told_how_to_read_it(value: Any) -> None:
+    error = refusal(lambda: moment(value, "since"))
+    assert error.reason.endswith("is not a datetime")
+    assert "datetime.fromisoformat(text)" in error.hint
+
+
 def test_an_interval_of_pandas() -> None:
     stored = checked_interval(pd.Timedelta(hours=1, nanoseconds=1))
     assert (type(stored), stored) == (timedelta, timedelta(hours=1))

@@ -22,6 +22,7 @@ CLASSES = {
     "db.models": "storage.model_versions.ModelVersions",
     "db.monitoring": "storage.monitoring.Monitoring",
     "db.decisions": "storage.decisions.Decisions",
+    "MappedMoment": "storage.mapped_moment.MappedMoment",
     "Settings": "settings.Settings",
 }
 ADAPTERS = ("evidently", "mlflow", "airflow")
@@ -105,6 +106,10 @@ class _Page:
         parts: list[str] = []
         for parameter in function.parameters:
             if parameter.name in ("self", "cls"):
+                continue
+            if parameter.kind.name.startswith("var_"):
+                stars = "*" if parameter.kind is parameter.kind.var_positional else "**"
+                parts.append(f"{stars}{parameter.name}: {self.spelt(parameter.annotation)}")
                 continue
             if parameter.kind is parameter.kind.keyword_only and "*" not in parts:
                 parts.append("*")

@@ -7,7 +7,17 @@ from typing import Any
 
 from mlops_db.errors import InvalidMetricError, InvalidValueError
 from mlops_db.storage.json_values import checked_json
-from mlops_db.storage.metric_rows import KEYS, MAX_CHARACTERS, ROW_HINT, TIMESTAMP_HINT, VALUE_HINT, checked_keys
+from mlops_db.storage.metric_rows import (
+    KEYS,
+    MAP_INDEX,
+    MAX_CHARACTERS,
+    ROW_HINT,
+    TIMESTAMP_HINT,
+    VALUE_HINT,
+    checked_keys,
+    metadata_to_extend,
+)
+from mlops_db.storage.scalars import held
 from mlops_db.storage.values import (
     DEFAULT_MODEL,
     MAX_AHEAD,
@@ -62,7 +72,9 @@ class MetricCopy:
         failure: what making the rows raised; psycopg2 tells only that something did.
     """
 
-    def __init__(self, rows: Iterable[Any], *, at: datetime, only_at: bool, skip: bool) -> None:
+    def __init__(
+        self, rows: Iterable[Any], *, at: datetime, only_at: bool, skip: bool, map_index: int | None = None
+    ) -> None:
         """Take the rows and what holds for all of them.
 
         Args:
@@ -70,6 +82,7 @@ class MetricCopy:
             at: the timestamp, in UTC, of rows that have none: the time by the server's clock, or what is replaced.
             only_at: refuse any other timestamp.
             skip: leave out a row that is refused; else it ends the stream with InvalidMetricError.
+            map_index: which of several runs the rows are of: a key of their metadata; None for the only one.
         """
         self.sent = 0
         self.skipped: list[SkippedRow] = []
@@ -79,6 +92,7 @@ class MetricCopy:
         self._at = at
         self._only_at = only_at
         self._skip = skip
+        self._map_index = map_index
         self._prefixes: dict[object, str] = {}
         self._latest = at + MAX_AHEAD
         self._last_timestamp: object = None
@@ -97,9 +111,10 @@ class MetricCopy:
     def _encoded(self, rows: Iterable[Any]) -> Iterator[bytes]:
         lines: list[str] = []
         size = 0
+        line_of = self._line if self._map_index is None else self._mapped_line
         for place, row in enumerate(rows):
             try:
-                line = self._line(row)
+                line = line_of(row)
             except InvalidValueError as refused:
                 self._refuse(place, row, refused)
                 continue
@@ -112,6 +127,19 @@ class MetricCopy:
                 size = 0
         self.sent += len(lines)
         yield "".join(lines).encode()
+
+    def _mapped_line(self, row: Any) -> str:
+        if type(row) is not dict:
+            row = _as_dict(row)
+        details = metadata_to_extend(row.get("metadata"), "the map index")
+        given = held(details.get(MAP_INDEX, self._map_index))
+        if type(given) is not int or given != self._map_index:
+            raise InvalidValueError(
+                f"metadata.{MAP_INDEX}",
+                f"is {excerpt(given)}, but the rows are those of map index {self._map_index}",
+                hint="Leave it out: it is set.",
+            )
+        return self._line({**row, "metadata": {**details, MAP_INDEX: given}})
 
     def _line(self, row: Any) -> str:
         if type(row) is not dict:

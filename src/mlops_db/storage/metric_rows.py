@@ -1,9 +1,11 @@
 """What a metric may hold, beyond what `values` says about any argument."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
+from typing import Any, cast
 
 from mlops_db.errors import InvalidValueError
+from mlops_db.storage.json_values import members
 from mlops_db.storage.scalars import held
 from mlops_db.storage.values import excerpt, number
 
@@ -11,6 +13,7 @@ REQUIRED_KEYS = ("metric_type", "metric_name", "metric_value")
 KEYS = frozenset((*REQUIRED_KEYS, "timestamp", "metadata", "model_name"))
 ROWS_AT_ONCE = 5_000  # of a table that become mappings together
 MAX_INTERVAL = timedelta(days=360_000)  # 1,000 years, as PostgreSQL compares them: of 360 days
+MAP_INDEX = "map_index"  # the key of metadata that says which of several runs about one moment wrote the row
 MAX_CHARACTERS = {"metric_type": 100, "metric_name": 255, "model_name": 255}
 
 VALUE_HINT = (
@@ -49,6 +52,24 @@ def checked_columns(columns: Iterable[object], *, hint: str = "Keep one of them.
     for name in KEYS:
         if names.count(name) > 1:
             raise InvalidValueError(name, "is the name of several columns", hint=hint)
+
+
+def metadata_to_extend(metadata: object, by: str) -> dict[str, Any]:
+    """Metadata as a dict that takes one more key.
+
+    Args:
+        metadata: a mapping, or None for nothing.
+        by: what the key will stand for.
+
+    Raises:
+        InvalidValueError: it is no mapping, or a key of it is no text.
+    """
+    if metadata is None:
+        return {}
+    if not issubclass(type(metadata), Mapping):
+        hint = f"Give a dict: {by} becomes one more of its keys."
+        raise InvalidValueError("metadata", f"{excerpt(metadata)} is no mapping", hint=hint)
+    return dict(members(cast("Mapping[Any, Any]", metadata), ("metadata",)))
 
 
 def checked_interval(value: object) -> timedelta | None:

@@ -17,12 +17,21 @@ import psycopg2.extensions
 from mlops_db.errors import ContentionError, InvalidValueError, WaitCallbackError
 from mlops_db.storage import history_frames
 from mlops_db.storage.history import Metric, read_history
-from mlops_db.storage.json_values import checked_json, members
+from mlops_db.storage.json_values import checked_json
+from mlops_db.storage.mapped_moment import MappedMoment
 from mlops_db.storage.metric_bounds import Bounds, checked_bounds_of_series, set_bounds
 from mlops_db.storage.metric_copy import COPY, PIECE, MetricCopy, SkippedRow
 from mlops_db.storage.metric_frames import rows_of
 from mlops_db.storage.metric_gaps import GAPS, Gap
-from mlops_db.storage.metric_rows import MAX_CHARACTERS, TIMESTAMP_HINT, VALUE_HINT, checked_bounds, checked_interval
+from mlops_db.storage.metric_rows import (
+    MAP_INDEX,
+    MAX_CHARACTERS,
+    TIMESTAMP_HINT,
+    VALUE_HINT,
+    checked_bounds,
+    checked_interval,
+    metadata_to_extend,
+)
 from mlops_db.storage.metric_series import forget_series
 from mlops_db.storage.turns import take_turn
 from mlops_db.storage.values import (
@@ -62,6 +71,7 @@ DELETE FROM public.monitoring_metrics AS m
    AND m.metric_type = replaced.metric_type AND m.metric_name = replaced.metric_name
    AND m.xmin <> pg_current_xact_id()::xid
 """
+_OF_MAP_INDEX = f" AND m.metadata -> '{MAP_INDEX}' = to_jsonb(%s::numeric)"
 
 _EXPECT = """
 INSERT INTO mlops_internal.metric_series AS series
@@ -227,10 +237,7 @@ class Monitoring:
         Raises:
             InvalidValueError: as with `log`, or `metadata` is no mapping or has an `error` of its own.
         """
-        if metadata is not None and not issubclass(type(metadata), Mapping):
-            hint = "Give a dict: the error's text becomes one more of its keys."
-            raise InvalidValueError("metadata", f"{excerpt(metadata)} is no mapping", hint=hint)
-        details = {} if metadata is None else dict(members(metadata, ("metadata",)))
+        details = metadata_to_extend(metadata, "the error's text")
         if "error" in details:
             raise InvalidValueError("metadata", "has the key error already", hint="Rename that one.")
         return self.log(
@@ -267,6 +274,11 @@ class Monitoring:
                 for this moment in the series that the rows are of is removed in the same transaction, so that each has
                 the values of its last run. Other series stay, those of an earlier run that this one has no row of
                 included. Of two such runs at once, the values of the one that ends last remain, whole.
+
+                A `MappedMoment`, as `logical_date()` gives it in a mapped task of Airflow, is of one of several runs
+                about this moment. Then each row's metadata gets the run's `map_index`, and only what the same index
+                wrote is removed. What the other indices wrote stays, and so does what was written without an index. A
+                plain datetime removes all of them.
             bounds: between which values series are normal, as `expect` says it, from the same transaction on. Each
                 replaces both bounds of its series; None means no bound. How often a value is expected stays as it is. A
                 series that has no rows yet is registered.
@@ -274,7 +286,8 @@ class Monitoring:
 
         Raises:
             InvalidMetricError: a row cannot be stored; it names the row and the key. Whatever was sent before is rolled
-                back: nothing is left behind.
+                back: nothing is left behind. With a `MappedMoment`, metadata that is no mapping, or has another
+                `map_index`, is such a row.
             InvalidValueError: `replace` is no such moment or more than a day ahead of the server's clock, `rows` is no
                 iterable of mappings, a column is missing, not known or there twice, or `bounds` are no Bounds that can
                 be stored, or differ about one series.
@@ -286,6 +299,7 @@ class Monitoring:
         skip = choice(on_invalid, "on_invalid", ("raise", "skip")) == "skip"
         hint = "Give the moment that the values are about, such as a task's logical date, as an aware datetime."
         only_at = None if replace is None else moment(replace, "replace", hint=hint)
+        map_index = replace.map_index if isinstance(replace, MappedMoment) else None
         normal = checked_bounds_of_series(bounds)
         stream = rows_of(rows)
         replaced = 0
@@ -294,7 +308,7 @@ class Monitoring:
             now = in_utc(cursor.fetchall()[0][0])
             if only_at is not None:
                 require_not_ahead(only_at, now, "replace", hint=hint)
-            copy = MetricCopy(stream, at=only_at or now, only_at=only_at is not None, skip=skip)
+            copy = MetricCopy(stream, at=only_at or now, only_at=only_at is not None, skip=skip, map_index=map_index)
             try:
                 cursor.copy_expert(COPY, copy, PIECE)  # type: ignore[arg-type]  # it needs no readline()
             except psycopg2.Error as error:
@@ -313,7 +327,10 @@ class Monitoring:
                     cursor, f"mlops_db.replace {moment_in_words}", moment_in_words, self._manager.settings.lock_wait
                 )
                 names = [list(part) for part in zip(*sorted(copy.series), strict=True)]
-                cursor.execute(_REMOVE_EARLIER, (*names, only_at))
+                if map_index is None:
+                    cursor.execute(_REMOVE_EARLIER, (*names, only_at))
+                else:
+                    cursor.execute(_REMOVE_EARLIER + _OF_MAP_INDEX, (*names, only_at, map_index))
                 replaced = cursor.rowcount
         return LogResult(copy.sent, replaced, tuple(copy.skipped), copy.skipped_count)
 

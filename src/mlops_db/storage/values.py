@@ -26,6 +26,10 @@ NAIVE_HINT = (
     "Say which zone it is in; if it is UTC: .replace(tzinfo=timezone.utc), in pandas tz_localize('UTC'), in polars "
     "dt.replace_time_zone('UTC')."
 )
+TEXT_HINT = (
+    "Read text with datetime.fromisoformat(text), for which Python 3.10 needs +00:00 at the end instead of Z; a column "
+    "of pandas with to_datetime(texts, utc=True)."
+)
 MAX_EXCERPT = 300
 
 _excerpt = reprlib.Repr()
@@ -194,6 +198,8 @@ def moment(value: object, key: str, *, hint: str = MOMENT_HINT) -> datetime:
     if not issubclass(type(given), datetime) or given != given:  # noqa: PLR0124
         if type(given).__name__ == "datetime64":
             hint = 'It has no time zone; if it is UTC: .astype("datetime64[us]").item().replace(tzinfo=timezone.utc).'
+        elif issubclass(type(given), str):
+            hint = TEXT_HINT
         raise InvalidValueError(key, f"{excerpt(value)} is not a datetime", hint=hint)
     try:
         to_microseconds = getattr(given, "to_pydatetime", None)  # of pandas' Timestamp, which has nanoseconds
