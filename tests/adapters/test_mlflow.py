@@ -1,19 +1,28 @@
 """uv run --isolated --extra mlflow pytest -n 0 -m adapters tests/adapters/test_mlflow.py."""
 
-from collections.abc import Iterator
+import socket
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mlops_db.adapters.mlflow import promote_run, register_run, tag_run
-from mlops_db.errors import AdapterError, InvalidValueError, RunNotFoundError
+from mlops_db.errors import AdapterError, InvalidValueError, MlflowUnavailableError, RunNotFoundError
 from mlops_db.storage.db_manager import DatabaseManager
 from support.database import Database
 from support.examples import example
+from support.refusing_proxy import refusing_proxy
 
 pytestmark = [pytest.mark.adapters, pytest.mark.filterwarnings("ignore")]  # what MLflow warns about is not ours
 METRICS = {"f1_score": 0.81, "brier_score": 0.12, "val_f1": 0.79}
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 
 
 @pytest.fixture
@@ -31,6 +40,36 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Any:
     client.create_registered_model("churn")
     client.create_registered_model("other")
     return client
+
+
+@pytest.fixture
+def nowhere(head: Database) -> Iterator[DatabaseManager]:
+    """A database that must not be asked: it is not there."""
+    with DatabaseManager(replace(head.settings, port=1)) as manager:
+        yield manager
+
+
+def client_of(uri: str, **given: str) -> Any:
+    from mlflow import MlflowClient  # noqa: PLC0415  (takes seconds)
+
+    return MlflowClient(uri, **given)
+
+
+def requests_of_mlflow() -> Any:
+    import requests  # noqa: PLC0415  (MLflow brings it along)
+
+    return requests
+
+
+def told(call: Callable[[], object]) -> AdapterError:
+    """The error of a call: short, and without a password."""
+    with pytest.raises(AdapterError) as caught:
+        call()
+    shown = "".join(traceback.format_exception(caught.value))
+    assert "secret" not in shown
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 600
+    return caught.value
 
 
 def run(client: Any, metrics: dict[str, float] | None = None) -> str:
@@ -99,14 +138,17 @@ def test_the_example_of_the_page_registers_promotes_and_tags(
 ) -> None:
     for name, value in (head.environment | {"MLFLOW_TRACKING_URI": client.tracking_uri}).items():
         monkeypatch.setenv(name, value)
-    run_id = run(client, {"val_f1": 0.8, "val_brier": 0.1})
-    client.create_model_version("churn", "s3://models/churn", run_id=run_id)
+    runs = [run(client, {"val_f1": 0.8, "val_brier": 0.1}) for _ in range(2)]
+    for run_id in runs:
+        client.create_model_version("churn", "s3://models/churn", run_id=run_id)
     page: dict[str, Any] = {}
     exec(example("docs/storing.md", "mlflow"), page)  # noqa: S102  (that is what is tested)
-    page["after_training"](run_id, None, {"metric_improvement": True})
-    page["after_rollback"](run_id)
+    page["after_training"](runs[0], None, {"metric_improvement": True})
+    page["after_training"](runs[1], runs[0], {"metric_improvement": True})
+    page["roll_back"](runs[1])
     page["get_db_manager"]().close()
-    assert status(client, run_id) == "production"
+    assert [status(client, run_id) for run_id in runs] == ["production", "archived"]
+    assert client.get_model_version_by_alias("churn", "production").run_id == runs[0]
 
 
 def test_a_version_whose_run_was_deleted_can_still_be_replaced(db: DatabaseManager, client: Any) -> None:
@@ -164,16 +206,124 @@ def test_a_score_that_is_none_is_refused_before_the_run_is_tagged(db: DatabaseMa
     assert status(client, run_id) is None
 
 
-def test_a_server_that_does_not_answer_is_told_without_its_password(
-    db: DatabaseManager, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from mlflow import MlflowClient  # noqa: PLC0415
+REFUSED = """{"error_code": "%s", "message": "for somebody's reasons"}"""
 
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    client = MlflowClient(tracking_uri="http://somebody:secret@127.0.0.1:1")
-    with pytest.raises(AdapterError, match=r"MLflow at http://127\.0\.0\.1:1 failed: .*nothing was stored") as failure:
-        register_run(db, "a" * 32, model_version="1", client=client)
-    assert "secret" not in str(failure.value)
+
+@pytest.mark.parametrize(
+    ("status", "content", "error", "hint"),
+    [
+        (400, REFUSED % "INVALID_PARAMETER_VALUE", RunNotFoundError, "that of the server"),
+        (404, REFUSED % "RESOURCE_DOES_NOT_EXIST", RunNotFoundError, "that of the server"),
+        (400, REFUSED % "INVALID_STATE", AdapterError, "mend what it names"),
+        (401, "<html>Who are you?</html>", AdapterError, "MLFLOW_TRACKING_PASSWORD"),
+        (401, REFUSED % "CUSTOMER_UNAUTHORIZED", AdapterError, "MLFLOW_TRACKING_PASSWORD"),
+        (403, REFUSED % "PERMISSION_DENIED", AdapterError, "administrator"),
+        (403, "<html>", AdapterError, "administrator"),
+        (404, "<html>", AdapterError, "of an MLflow server"),
+        (404, '{"detail": "Not Found"}', AdapterError, "of an MLflow server"),
+        (200, "<html>Sign in</html>", AdapterError, "of an MLflow server"),
+        (200, "", AdapterError, "of an MLflow server"),
+        (200, '{"of": "another service"}', AdapterError, "of an MLflow server"),
+        (200, '{"run": 3}', AdapterError, "of an MLflow server"),
+        (302, "moved", AdapterError, "of an MLflow server"),
+        (501, "not yet", AdapterError, "mend what it names"),
+        (429, REFUSED % "REQUEST_LIMIT_EXCEEDED", MlflowUnavailableError, "safe to repeat"),
+        (429, "slower", MlflowUnavailableError, "safe to repeat"),
+        (400, REFUSED % "RESOURCE_EXHAUSTED", MlflowUnavailableError, "safe to repeat"),
+        (400, REFUSED % "TEMPORARILY_UNAVAILABLE", MlflowUnavailableError, "safe to repeat"),
+        (500, REFUSED % "INTERNAL_ERROR", MlflowUnavailableError, "safe to repeat"),
+        (502, "<html>Bad gateway</html>", MlflowUnavailableError, "safe to repeat"),
+        (503, "<html>", MlflowUnavailableError, "safe to repeat"),
+        (504, "<html>", MlflowUnavailableError, "safe to repeat"),
+        (522, "the gateway's own", MlflowUnavailableError, "safe to repeat"),
+    ],
+)
+def test_what_answers_instead_of_mlflow_is_told(
+    nowhere: DatabaseManager, status: int, content: str, error: type[AdapterError], hint: str
+) -> None:
+    with refusing_proxy("", "", status, content) as uri:
+        client = client_of(uri.replace("http://", "http://somebody:secret@"))
+        failure = told(lambda: register_run(nowhere, "a" * 32, model_version="1", client=client))
+    assert (type(failure), failure.retryable) == (error, error is MlflowUnavailableError)
+    assert hint in failure.hint
+    assert f"MLflow at {uri} " in str(failure) or f"at {uri} is not MLflow" in str(failure)
+    assert str(failure).endswith("; nothing was stored")
+
+
+def test_the_callers_own_failure_is_not_taken_for_that_of_mlflow(nowhere: DatabaseManager) -> None:
+    with refusing_proxy("", "", 200, "<html>Sign in</html>") as uri:
+        try:
+            requests_of_mlflow().get("http://127.0.0.1:1", timeout=1)
+        except OSError:
+            failure = told(lambda: register_run(nowhere, "a" * 32, model_version="1", client=client_of(uri)))
+    assert type(failure) is AdapterError
+
+
+@pytest.mark.parametrize(
+    ("uri", "error", "said"),
+    [
+        ("http://somebody:secret@127.0.0.1:1", MlflowUnavailableError, "[Errno 111] Connection refused; nothing"),
+        ("http://somebody:secret@no.such.host.invalid", MlflowUnavailableError, "resolve"),
+        ("http://somebody:secret@127.0.0.1:99999", AdapterError, "Invalid url"),
+        ("https://somebody:secret@{plain}", AdapterError, "SSL"),
+        ("http://somebody:secret@{silent}", MlflowUnavailableError, "timed out"),
+    ],
+)
+def test_an_address_where_no_mlflow_is_is_told_without_its_password(
+    nowhere: DatabaseManager, monkeypatch: pytest.MonkeyPatch, uri: str, error: type[AdapterError], said: str
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    with refusing_proxy("", "", 200, "{}") as plain, socket.create_server(("127.0.0.1", 0)) as silent:
+        there = uri.format(plain=plain.removeprefix("http://"), silent=f"127.0.0.1:{silent.getsockname()[1]}")
+        failure = told(lambda: register_run(nowhere, "a" * 32, model_version="1", client=client_of(there)))
+    assert (type(failure), failure.retryable) == (error, error is MlflowUnavailableError)
+    assert said in str(failure)
+    assert ("safe to repeat" in failure.hint) == failure.retryable
+
+
+@pytest.mark.parametrize(
+    ("uri", "said"),
+    [
+        ("nonsense://somebody:secret@there", "unsupported URI"),
+        ("file:///tmp/mlruns", "maintenance mode"),
+    ],
+)
+def test_a_client_that_cannot_be_made_is_told(
+    nowhere: DatabaseManager, monkeypatch: pytest.MonkeyPatch, uri: str, said: str
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    for call in (register_run, promote_run, tag_run):
+        failure = told(lambda call=call: call(nowhere, "a" * 32))
+        assert said in str(failure)
+        assert (type(failure), failure.retryable) == (AdapterError, False)
+        with pytest.raises(InvalidValueError, match="client"):
+            call(nowhere, "a" * 32, client=uri)
+
+
+def test_the_file_store_does_as_well(db: DatabaseManager, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")  # as long as MLflow has it
+    folder = tmp_path / "mlruns"
+    client = client_of(str(folder), registry_uri=str(folder))
+    client.create_registered_model("churn")
+    runs = [run(client), run(client)]
+    for run_id in runs:
+        version = client.create_model_version("churn", "s3://models/churn", run_id=run_id).version
+        assert isinstance(version, int)
+        assert register_run(db, run_id, model_name="churn", model_version=version, client=client).status == "staging"
+        promote_run(db, run_id, client=client)
+    assert [status(client, run_id) for run_id in runs] == ["archived", "production"]
+    assert client.get_model_version_by_alias("churn", "production").run_id == runs[1]
+
+    (folder / "0" / runs[0] / "meta.yaml").write_bytes(b"no: [run")
+    failure = told(lambda: tag_run(db, runs[0], client=client))
+    assert not failure.retryable
+
+
+@pytest.mark.parametrize("run_id", [None, 3, "a\0"])
+def test_what_is_no_runs_id_is_refused(nowhere: DatabaseManager, client: Any, run_id: Any) -> None:
+    for call in (register_run, promote_run, tag_run):
+        with pytest.raises(InvalidValueError, match="run_id"):
+            call(nowhere, run_id, client=client)
 
 
 def test_by_default_the_environment_says_where_mlflow_is(

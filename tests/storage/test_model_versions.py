@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from decimal import Decimal
+from enum import IntEnum
 from functools import partial
 from typing import Any
 
@@ -99,6 +101,15 @@ def test_to_register_the_same_again_returns_what_is_there(head: Database, models
     assert head.value("SELECT count(*) FROM model_versions") == 1
 
 
+@pytest.mark.parametrize("number", [7, np.int64(7), np.uint8(7), IntEnum("Version", "SEVENTH", start=7)(7)])
+def test_a_version_that_is_a_number_is_its_digits(models: ModelVersions, number: Any) -> None:
+    version = models.register("run", number)
+    assert version.model_version == "7"
+    assert models.register("run", "7") == models.register("run", number) == version
+    with pytest.raises(RegistrationConflictError, match="model_version '7', not '8'"):
+        models.register("run", number + 1)
+
+
 def test_a_score_that_was_not_measured_is_filled_in(models: ModelVersions) -> None:
     models.register("run", "7")
     assert models.register("run", "7", f1_score=0.75).f1_score == 0.75
@@ -137,7 +148,13 @@ def test_a_refused_registration_fills_nothing_in(models: ModelVersions) -> None:
         ("mlflow_run_id", None),
         ("model_version", "x" * 51),
         ("model_version", "\0"),
-        ("model_version", 7),
+        ("model_version", True),
+        ("model_version", np.bool_(True)),  # noqa: FBT003  (a version of NumPy's)
+        ("model_version", 7.0),
+        ("model_version", Decimal(7)),
+        ("model_version", 10**50),
+        pytest.param("model_version", 10**5000, id="too long for Python to spell"),
+        ("model_version", np.array([7])),
         ("model_name", "\t"),
         ("model_name", "\ud800"),
         ("f1_score", 1.0000001),

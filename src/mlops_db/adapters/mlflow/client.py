@@ -161,7 +161,8 @@ def _reason(error: Exception) -> str:
     """The line of an error that says most, short."""
     line = _public(str(error).strip().partition("\n")[0])
     # Of a request: where it went is known, and what is behind this, at the end, is why it failed.
-    said = line.rpartition("(Caused by ")[2].rstrip(")")
+    _, caused, reason = line.rpartition("(Caused by ")
+    said = re.sub(r"""^\w+\(["']?|["')]+$""", "", reason) if caused else line
     return said[:300] if hasattr(error, "error_code") else f"{type(error).__name__}: {said[:300]}"
 
 

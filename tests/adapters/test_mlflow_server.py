@@ -1,0 +1,452 @@
+"""MLflow's server, a process that the tests start and kill: whatever happens to it, both sides agree afterwards.
+
+uv run --isolated --extra mlflow --with mlflow pytest -n 0 -m adapters tests/adapters/test_mlflow_server.py
+"""
+
+import itertools
+import json
+import random
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from threading import Barrier
+from typing import Any
+
+import pytest
+
+from mlops_db.adapters.mlflow import promote_run, register_run, tag_run
+from mlops_db.errors import AdapterError, InvalidValueError, MlflowUnavailableError, RunNotFoundError
+from mlops_db.storage.db_manager import DatabaseManager
+from support.database import Database
+from support.mlflow_server import MlflowServer
+from support.refusing_proxy import refusing_proxy
+
+pytestmark = [pytest.mark.adapters, pytest.mark.filterwarnings("ignore")]  # what MLflow warns about is not ours
+UNSCORED = {"f1_metric": None, "brier_metric": None}
+NUMBERS = itertools.count()
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+
+
+@pytest.fixture
+def db(head: Database) -> Iterator[DatabaseManager]:
+    with DatabaseManager(head.settings) as manager:
+        yield manager
+
+
+@pytest.fixture
+def client(mlflow_server: MlflowServer) -> Any:
+    from mlflow import MlflowClient  # noqa: PLC0415  (takes seconds)
+
+    return MlflowClient(mlflow_server.uri)
+
+
+@pytest.fixture
+def name(client: Any) -> str:
+    """A model of the test's own, which MLflow's registry has, too."""
+    name = f"churn-{next(NUMBERS)}"
+    client.create_registered_model(name)
+    return name
+
+
+def run(client: Any, name: str) -> tuple[str, int]:
+    """A run, and the version of the registered model that it made."""
+    run_id: str = client.create_run("0").info.run_id
+    return run_id, client.create_model_version(name, "s3://models/churn", run_id=run_id).version
+
+
+def registered(db: DatabaseManager, client: Any, name: str, count: int) -> list[str]:
+    """Runs whose versions only the database knows so far."""
+    runs = []
+    for _ in range(count):
+        run_id, version = run(client, name)
+        db.models.register(run_id, version, model_name=name)
+        runs.append(run_id)
+    return runs
+
+
+def aliases(client: Any, name: str) -> dict[str, str]:
+    """The run of the version that each alias of a registered model points at."""
+    found = client.get_registered_model(name).aliases
+    return {alias: client.get_model_version(name, version).run_id for alias, version in found.items()}
+
+
+def require_agreement(db: DatabaseManager, client: Any, name: str) -> None:
+    """Every run carries what the database says, and the alias points at what is in production."""
+    versions = db.models.list(name, limit=None)
+    for version in versions:
+        assert (
+            client.get_run(version.mlflow_run_id).data.tags
+            | {
+                "mlops_db.model_name": name,
+                "mlops_db.version_id": str(version.id),
+                "mlops_db.status": version.status,
+            }
+            == client.get_run(version.mlflow_run_id).data.tags
+        )
+    production = db.models.production(name)
+    assert aliases(client, name) == ({"production": production.mlflow_run_id} if production else {})
+
+
+# Mending
+
+
+def test_a_call_mends_what_was_decided_without_mlflow(db: DatabaseManager, client: Any, name: str) -> None:
+    first, second, third, fourth = registered(db, client, name, 4)
+    assert register_run(db, fourth, model_name=name, **UNSCORED, client=client).status == "staging"
+    require_agreement(db, client, name)
+
+    promote_run(db, first, client=client)
+    require_agreement(db, client, name)
+
+    db.models.promote(second)
+    db.models.reject(third)
+    tag_run(db, fourth, client=client)
+    require_agreement(db, client, name)
+
+    db.models.rollback(name, of=second)
+    tag_run(db, second, client=client)
+    require_agreement(db, client, name)
+    assert aliases(client, name) == {"production": first}
+
+    client.set_tag(second, "mlops_db.status", "production")
+    client.delete_tag(first, "mlops_db.model_name")
+    client.set_registered_model_alias(name, "production", client.get_model_version_by_alias(name, "production").version)
+    tag_run(db, fourth, client=client)
+    require_agreement(db, client, name)
+
+    db.models.archive(first, even_production=True)
+    tag_run(db, second, client=client)
+    require_agreement(db, client, name)
+    assert aliases(client, name) == {}
+
+
+def test_runs_that_are_gone_are_passed_over_and_the_one_asked_about_is_told(
+    db: DatabaseManager, client: Any, name: str
+) -> None:
+    gone, kept, candidate = registered(db, client, name, 3)
+    db.models.register("it's no run of MLflow's", 1, model_name=name)
+    db.models.register(uuid.uuid4().hex, 1, model_name=name)
+    promote_run(db, gone, client=client)
+    client.delete_run(gone)
+    promote_run(db, kept, client=client)
+    with pytest.raises(RunNotFoundError, match="nothing was stored"):
+        register_run(db, gone, model_name=name, **UNSCORED, client=client)
+
+    db.models.promote(candidate)
+    with pytest.raises(RunNotFoundError, match="the database is up to date") as caught:
+        tag_run(db, gone, client=client)
+    assert not caught.value.retryable
+    status = {run_id: client.get_run(run_id).data.tags["mlops_db.status"] for run_id in (kept, candidate)}
+    assert status == {kept: "archived", candidate: "production"}
+    with pytest.raises(RunNotFoundError, match="the database is up to date"):
+        promote_run(db, gone, client=client)
+    assert aliases(client, name) == {"production": gone}
+    assert client.get_run(candidate).data.tags["mlops_db.status"] == "archived"
+
+    client.restore_run(gone)
+    tag_run(db, kept, client=client)
+    assert client.get_run(gone).data.tags["mlops_db.status"] == "production"
+
+
+def test_runs_of_other_experiments_are_found(db: DatabaseManager, client: Any, name: str) -> None:
+    first, second = registered(db, client, name, 2)
+    elsewhere = client.create_run(client.create_experiment(f"of {name}")).info.run_id
+    db.models.register(elsewhere, "x", model_name=name)
+    db.models.promote(elsewhere)
+    promote_run(db, first, client=client)
+    tags = client.get_run(elsewhere).data.tags
+    assert tags["mlops_db.status"] == "archived"
+    tag_run(db, second, client=client)
+    require_agreement(db, client, name)
+
+
+class Counting:
+    """Passes calls on to a client, and counts them."""
+
+    def __init__(self, client: Any) -> None:
+        self.client = client
+        self.tracking_uri = client.tracking_uri
+        self.calls: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        def call(*given: Any, **named: Any) -> Any:
+            self.calls.append(name)
+            return getattr(self.client, name)(*given, **named)
+
+        return call
+
+
+def test_a_thousand_versions_are_few_calls(head: Database, db: DatabaseManager, client: Any, name: str) -> None:
+    runs = registered(db, client, name, 3)
+    head.query(
+        "INSERT INTO model_versions (mlflow_run_id, model_version, model_name) "
+        f"SELECT md5(n::text), n, '{name}' FROM generate_series(100, 1100) AS n RETURNING id"
+    )
+    counting: Any = Counting(client)
+    promote_run(db, runs[0], client=counting)
+    assert counting.calls.count("log_batch") == 3
+    counting.calls.clear()
+    tag_run(db, runs[1], client=counting)
+    assert sorted(counting.calls) == [
+        "get_registered_model",
+        "search_experiments",
+        *["search_model_versions"] * 3,
+        *["search_runs"] * 3,
+    ]
+
+
+# Outages
+
+
+def test_an_outage_after_the_decision_is_made_up_for_by_the_same_call(
+    db: DatabaseManager, client: Any, name: str, mlflow_server: MlflowServer
+) -> None:
+    first, second = registered(db, client, name, 2)
+    promote_run(db, first, client=client)
+    promote = partial(promote_run, db, second, instead_of=first, reasoning="better", client=client)
+    with mlflow_server.outage():
+        with pytest.raises(MlflowUnavailableError, match="Connection refused; the database is up to date") as caught:
+            promote()
+        assert caught.value.retryable
+        with pytest.raises(MlflowUnavailableError, match="nothing was stored"):
+            register_run(db, uuid.uuid4().hex, model_name=name, model_version=9, client=client)
+    assert db.models.production(name) == promote()
+    require_agreement(db, client, name)
+    assert len(db.decisions.history(name, action="promote")) == 2
+
+
+@pytest.mark.parametrize("writes", [1, 2])
+def test_an_outage_in_the_middle_is_made_up_for_by_any_call(
+    db: DatabaseManager, client: Any, name: str, mlflow_server: MlflowServer, writes: int
+) -> None:
+    from mlflow import MlflowClient  # noqa: PLC0415
+
+    first, second, other = registered(db, client, name, 3)
+    promote_run(db, first, client=client)
+    left = iter(range(writes))
+
+    class Interrupted(MlflowClient):  # type: ignore[misc, valid-type, unused-ignore]
+        def log_batch(self, *given: Any, **named: Any) -> None:
+            super().log_batch(*given, **named)
+            if next(left) == writes - 1:
+                mlflow_server.kill()
+
+    try:
+        with pytest.raises(MlflowUnavailableError, match="the database is up to date"):
+            promote_run(db, second, client=Interrupted(client.tracking_uri))
+    finally:
+        mlflow_server.restart()
+    with pytest.raises(AssertionError):
+        require_agreement(db, client, name)
+    if writes == 1:
+        tag_run(db, other, client=client)
+    else:
+        assert promote_run(db, second, client=client) == db.models.production(name)
+    require_agreement(db, client, name)
+
+
+# Several at once
+
+
+def test_a_call_that_is_overtaken_while_it_writes_ends_with_the_latest_decision(
+    db: DatabaseManager, client: Any, name: str
+) -> None:
+    from mlflow import MlflowClient  # noqa: PLC0415
+
+    first, second, third = registered(db, client, name, 3)
+    overtaking = iter([lambda: promote_run(db, third, client=client), lambda: db.models.rollback(name, of=third)])
+
+    class Overtaken(MlflowClient):  # type: ignore[misc, valid-type, unused-ignore]
+        def log_batch(self, *given: Any, **named: Any) -> None:
+            next(overtaking, lambda: None)()
+            super().log_batch(*given, **named)
+
+    db.models.promote(first)
+    promote_run(db, second, client=Overtaken(client.tracking_uri))
+    assert list(overtaking) == []
+    require_agreement(db, client, name)
+    assert aliases(client, name) == {"production": second}
+
+
+def test_threads_that_promote_at_once_leave_one_in_production(db: DatabaseManager, client: Any, name: str) -> None:
+    runs = registered(db, client, name, 5)
+    for _ in range(3):
+        with ThreadPoolExecutor(len(runs)) as threads:
+            together = Barrier(len(runs))
+
+            def promote(run_id: str, together: Barrier = together) -> None:
+                together.wait()
+                promote_run(db, run_id, even_rolled_back=True, client=client)
+
+            list(threads.map(promote, random.sample(runs, len(runs))))
+        require_agreement(db, client, name)
+
+
+PROMOTING = """
+import sys
+from mlops_db import get_db_manager
+from mlops_db.adapters.mlflow import promote_run
+for run_id in sys.argv[1:]:
+    promote_run(get_db_manager(), run_id)
+"""
+
+
+def test_processes_that_promote_at_once_leave_one_in_production(
+    head: Database, db: DatabaseManager, client: Any, name: str
+) -> None:
+    runs = registered(db, client, name, 6)
+    environment = head.environment | {"MLFLOW_TRACKING_URI": client.tracking_uri}
+    jobs = [
+        subprocess.Popen([sys.executable, "-c", PROMOTING, *part], env=environment) for part in (runs[::2], runs[1::2])
+    ]
+    assert [job.wait(120) for job in jobs] == [0, 0]
+    require_agreement(db, client, name)
+    assert len(db.decisions.history(name, action="promote")) == len(runs)
+
+
+def test_registrations_at_once_all_end(db: DatabaseManager, client: Any, name: str) -> None:
+    runs = [run(client, name)[0] for _ in range(12)]
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda run_id: register_run(db, run_id, model_name=name, **UNSCORED, client=client), runs))
+    require_agreement(db, client, name)
+
+
+# The alias
+
+
+def test_the_alias_is_of_the_version_with_the_same_number_under_the_models_name_or_the_only_one(
+    db: DatabaseManager, client: Any, name: str
+) -> None:
+    elsewhere = f"{name}-elsewhere"
+    client.create_registered_model(elsewhere)
+    run_id, version = run(client, elsewhere)
+    register_run(db, run_id, model_name=name, model_version=version, **UNSCORED, client=client)
+    promote_run(db, run_id, client=client)
+    assert (aliases(client, name), aliases(client, elsewhere)) == ({}, {"production": run_id})
+
+    both = run(client, name)[0]
+    client.create_model_version(elsewhere, "s3://models/churn", run_id=both)
+    client.create_model_version(name, "s3://models/churn", run_id=both)
+    register_run(db, both, model_name=name, model_version=2, **UNSCORED, client=client)
+    promote_run(db, both, client=client)
+    assert (aliases(client, name), aliases(client, elsewhere)) == ({"production": both}, {})
+    assert client.get_registered_model(name).aliases == {"production": "2"}
+
+    unlike = run(client, name)[0]
+    register_run(db, unlike, model_name=name, model_version="2026.3", **UNSCORED, client=client)
+    promote_run(db, unlike, client=client)
+    assert aliases(client, name) == {}
+
+
+def test_the_alias_can_be_another_or_none(db: DatabaseManager, client: Any, name: str) -> None:
+    first, second = registered(db, client, name, 2)
+    promote_run(db, first, alias="champion", client=client)
+    promote_run(db, second, alias=None, client=client)
+    assert aliases(client, name) == {"champion": first}
+    tag_run(db, first, alias="champion", client=client)
+    assert aliases(client, name) == {"champion": second}
+    for alias in ("", 3, "\0"):
+        refused: Any = alias
+        with pytest.raises(InvalidValueError, match="alias"):
+            promote_run(db, first, alias=refused, client=client)
+    assert db.models.production(name) == db.models.get(second)
+
+
+def test_versions_that_nobody_archived_keep_the_alias(db: DatabaseManager, client: Any, name: str) -> None:
+    foreign, number = run(client, name)
+    client.set_registered_model_alias(name, "production", number)
+    (own,) = registered(db, client, name, 1)
+    tag_run(db, own, client=client)
+    assert aliases(client, name) == {"production": foreign}
+
+    register_run(db, foreign, model_name=name, **UNSCORED, client=client)  # which was in production before this package
+    assert aliases(client, name) == {"production": foreign}
+
+    promote_run(db, own, client=client)
+    assert aliases(client, name) == {"production": own}
+
+
+def test_the_registry_may_be_on_another_server(
+    db: DatabaseManager, mlflow_server: MlflowServer, tmp_path: Path
+) -> None:
+    from mlflow import MlflowClient  # noqa: PLC0415
+
+    client = MlflowClient(mlflow_server.uri, registry_uri=f"sqlite:///{tmp_path / 'registry.db'}")
+    client.create_registered_model("churn")
+    runs = []
+    for _ in range(2):
+        run_id = client.create_run("0").info.run_id
+        client.create_model_version("churn", "s3://models/churn", run_id=run_id)
+        register_run(db, run_id, model_name="churn", **UNSCORED, client=client)
+        promote_run(db, run_id, client=client)
+        runs.append(run_id)
+    assert aliases(client, "churn") == {"production": runs[1]}
+    require_agreement(db, client, "churn")
+
+
+# Refusals
+
+
+def refusal(code: str) -> str:
+    return json.dumps({"error_code": code, "message": "refused"})
+
+
+def test_a_refused_alias_leaves_database_and_tags_right(db: DatabaseManager, client: Any, name: str) -> None:
+    from mlflow import MlflowClient  # noqa: PLC0415
+
+    first, second = registered(db, client, name, 2)
+    with refusing_proxy(client.tracking_uri, "/registered-models/alias", 403, refusal("PERMISSION_DENIED")) as uri:
+        proxied = MlflowClient(uri)
+        with pytest.raises(AdapterError, match=r"PERMISSION_DENIED.*the database is up to date, the alias") as caught:
+            promote_run(db, first, client=proxied)
+        assert not isinstance(caught.value, RunNotFoundError)
+        assert not caught.value.retryable
+        assert "alias=None" in caught.value.hint
+        assert db.models.production(name) == promote_run(db, first, alias=None, client=proxied)
+    with pytest.raises(AdapterError, match=r"'latest' alias name .* is reserved.*the database is up to date"):
+        promote_run(db, second, alias="latest", client=client)
+    for run_id, status in ((first, "archived"), (second, "production")):
+        assert client.get_run(run_id).data.tags["mlops_db.status"] == status
+    tag_run(db, second, client=client)
+    require_agreement(db, client, name)
+
+
+@pytest.mark.parametrize("code", ["PERMISSION_DENIED", "INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST"])
+def test_a_refused_tag_is_told_as_such_and_all_else_is_mended(
+    db: DatabaseManager, client: Any, name: str, code: str
+) -> None:
+    from mlflow import MlflowClient  # noqa: PLC0415
+
+    old, theirs, new = registered(db, client, name, 3)
+    with (
+        refusing_proxy(client.tracking_uri, "/runs/log-batch", 400, refusal(code), body=theirs) as uri,
+        pytest.raises(AdapterError) as told,
+    ):
+        promote_run(db, new, client=MlflowClient(uri))
+    assert f"{code}: refused; the database is up to date, the tags of run {theirs} are not" in str(told.value)
+    assert type(told.value) is AdapterError
+    assert aliases(client, name) == {"production": new}
+    assert client.get_run(old).data.tags["mlops_db.status"] == "staging"
+    assert client.get_run(new).data.tags["mlops_db.status"] == "production"
+
+
+@pytest.mark.parametrize("path", ["/runs/search", "/experiments/search", "/model-versions/search"])
+def test_a_refused_search_is_told_as_such(db: DatabaseManager, client: Any, name: str, path: str) -> None:
+    from mlflow import MlflowClient  # noqa: PLC0415
+
+    (run_id,) = registered(db, client, name, 1)
+    with (
+        refusing_proxy(client.tracking_uri, path, 400, refusal("INVALID_PARAMETER_VALUE")) as uri,
+        pytest.raises(AdapterError) as told,
+    ):
+        promote_run(db, run_id, client=MlflowClient(uri))
+    assert "INVALID_PARAMETER_VALUE: refused; the database is up to date" in str(told.value)
+    assert type(told.value) is AdapterError
