@@ -24,6 +24,7 @@ from mlops_db.storage.db_manager import DatabaseManager
 from mlops_db.storage.decisions import lock_model
 from support import roles
 from support.database import Database
+from support.examples import example
 from support.forks import exit_code, forked
 from support.mlflow_server import MlflowServer
 from support.versions import wait_until
@@ -583,3 +584,16 @@ def test_it_is_quiet_unless_it_is_asked(
     registry.imported(db, progress=log)
     lines = rf"{label} \.\.\. \n{label}: models read, 0 %\n{label}: versions, 0 %\n{label} \.\.\. [\d.]+ s\n"
     assert re.fullmatch(lines, log.getvalue()), log.getvalue()
+
+
+def test_the_example_of_the_page_moves_in(
+    head: Database, registry: Registry, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry.version(registry.run(val_f1=0.7, val_brier=math.nan))
+    for name, value in (head.environment | {"MLFLOW_TRACKING_URI": registry.client.tracking_uri}).items():
+        monkeypatch.setenv(name, value)
+    page: dict[str, Any] = {}
+    exec(example("docs/storing.md", "mlflow"), page)  # noqa: S102  (that is what is tested)
+    page["move_in"]()
+    page["get_db_manager"]().close()
+    assert f"{registry.name} 1 score metric val_brier: nan is not a finite number" in capsys.readouterr().out

@@ -9,13 +9,19 @@ from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from mlops_db.adapters.mlflow.client import NOTHING_STORED, checked_client, registry_of
+from mlops_db.adapters.mlflow.client import (
+    NOTHING_STORED,
+    checked_client,
+    experiments_of,
+    registry_of,
+    telling,
+    tracking_of,
+)
 from mlops_db.adapters.mlflow.mending import PRODUCTION_ALIAS
 from mlops_db.adapters.mlflow.registry_reading import (
     PER_SEARCH,
     RegisteredModel,
     names_of_models,
-    read_experiments,
     read_metrics,
     read_model,
 )
@@ -133,7 +139,8 @@ def import_registry(  # noqa: PLR0913  (all but the first have a default that fi
             models.append(read_model(client, name, alias))
         candidates, left_out = _candidates(models)
         chosen = _one_of_each_run(db, candidates, left_out)
-        experiments = read_experiments(client) if chosen and metrics else []
+        with telling(tracking_of(client), NOTHING_STORED):
+            experiments = experiments_of(client) if chosen and metrics else []
 
         def scored() -> Iterator[tuple[str, KnownVersion]]:
             for start in range(0, len(chosen), PER_SEARCH):

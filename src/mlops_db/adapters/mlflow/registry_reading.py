@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mlops_db.adapters.mlflow.client import NOTHING_STORED, every, registry_of, telling, tracking_of
+from mlops_db.adapters.mlflow.client import NOTHING_STORED, every, listed, registry_of, telling, tracking_of
 from mlops_db.errors import AdapterError
 
 if TYPE_CHECKING:
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 PER_SEARCH = 200  # how many versions, runs or models are asked for at once
 _LOGGED_MODEL = re.compile(r"models:/(m-[0-9a-zA-Z]+)/?")  # where such versions come from, since MLflow 3
-_IN_A_SEARCH = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")  # an id that can stand in a search
 
 
 @dataclass(frozen=True)
@@ -92,19 +91,6 @@ def names_of_models(client: MlflowClient) -> list[str]:
         return sorted({model.name for model in every(client.search_registered_models)})
 
 
-def read_experiments(client: MlflowClient) -> list[str]:
-    """The ids of all experiments, which MLflow wants to know when runs are searched.
-
-    Raises:
-        AdapterError: MLflow refused.
-        MlflowUnavailableError: MLflow does not answer, or not now.
-    """
-    from mlflow.entities import ViewType  # noqa: PLC0415  (there is a client, so it is loaded)
-
-    with telling(tracking_of(client), NOTHING_STORED):
-        return [each.experiment_id for each in every(client.search_experiments, view_type=ViewType.ALL)]
-
-
 def read_metrics(
     client: MlflowClient, versions: Sequence[Any], experiments: Sequence[str], outcome: str
 ) -> dict[str, Mapping[str, float]]:
@@ -127,25 +113,21 @@ def read_metrics(
     """
     from mlflow.entities import ViewType  # noqa: PLC0415  (there is a client, so it is loaded)
 
-    runs = _listed(version.run_id for version in versions)
+    runs = listed(version.run_id for version in versions)
     made = {version.run_id: model for version in versions if (model := _logged_model(version))}
-    of_models: dict[str, dict[str, float]] = {}
+    metrics: dict[str, Mapping[str, float]] = {}
+    of_models: dict[str, Mapping[str, float]] = {}
     with telling(tracking_of(client), outcome):
-        metrics = (
-            {
-                run.info.run_id: run.data.metrics
-                for run in every(
-                    client.search_runs,
-                    experiment_ids=experiments,
-                    filter_string=f"attributes.run_id IN ({runs})",
-                    run_view_type=ViewType.ALL,
-                    max_results=PER_SEARCH,
-                )
-            }
-            if runs
-            else {}
-        )
-        if models := _listed(made.values()):
+        if runs:
+            for run in every(
+                client.search_runs,
+                experiment_ids=experiments,
+                filter_string=f"attributes.run_id IN ({runs})",
+                run_view_type=ViewType.ALL,
+                max_results=PER_SEARCH,
+            ):
+                metrics[run.info.run_id] = run.data.metrics
+        if models := listed(made.values()):
             for model in every(
                 client.search_logged_models,
                 experiment_ids=experiments,
@@ -168,7 +150,3 @@ def _named(name: str) -> str | None:
     """The search for a model's versions; None, which finds all, if its name cannot stand in one: nothing escapes."""
     quote = next((quote for quote in "'\"" if quote not in name), None)
     return quote and f"name={quote}{name}{quote}"
-
-
-def _listed(ids: Any) -> str:
-    return ", ".join(f"'{each}'" for each in ids if _IN_A_SEARCH.fullmatch(each))
