@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-START_TIMEOUT_S = 120  # some ten seconds, and more on a busy machine: MLflow's command and its server are both imported
+START_TIMEOUT_S = 240  # ten to twenty seconds, but a minute on a busy machine: MLflow is imported twice
 STOP_TIMEOUT_S = 10
 
 
