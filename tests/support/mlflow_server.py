@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-START_TIMEOUT_S = 120  # some ten seconds, and more on a busy machine: MLflow's command and its server are both imported
+START_TIMEOUT_S = 240  # ten to twenty seconds, but a minute on a busy machine: MLflow is imported twice
 STOP_TIMEOUT_S = 10
 
 
@@ -27,6 +27,7 @@ class MlflowServer:
             probe.bind(("127.0.0.1", 0))
             self._port: int = probe.getsockname()[1]
         self.uri = f"http://127.0.0.1:{self._port}"
+        self.database = folder / "mlflow.db"
 
     @property
     def log(self) -> str:
@@ -37,7 +38,7 @@ class MlflowServer:
         """Start it, and wait until it answers."""
         assert self._process is None
         options = {
-            "backend-store-uri": f"sqlite:///{self._folder / 'mlflow.db'}",
+            "backend-store-uri": f"sqlite:///{self.database}",
             "artifacts-destination": str(self._folder / "artifacts"),
             "host": "127.0.0.1",
             "port": str(self._port),

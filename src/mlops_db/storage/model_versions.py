@@ -112,13 +112,10 @@ class ModelVersions:
         with self._manager.safe_cursor() as cursor:
             cursor.execute(_INSERT, given)
             if row := cursor.fetchone():
-                return _version(row)
+                return version_of(row)
             registered = _locked(cursor, run)
             _require_same(registered, given)
-            if all(given[key] is None or getattr(registered, key) is not None for key in ("f1_score", "brier_score")):
-                return registered
-            cursor.execute(_FILL_IN, {**given, "id": registered.id})
-            return _version(cursor.fetchone())
+            return filled_in(cursor, registered, given)
 
     def get(self, mlflow_run_id: str) -> ModelVersion | None:
         """The version that an MLflow run made; None if there is none.
@@ -155,8 +152,8 @@ class ModelVersions:
         where = " AND ".join(f"{column} = %({column})s" for column in given) or "true"
         given["limit"] = values.limit(limit)
         with self._manager.safe_cursor() as cursor:
-            cursor.execute(f"{_SELECT} WHERE {where} ORDER BY created_at DESC, id DESC LIMIT %(limit)s", given)
-            return [_version(row) for row in cursor]
+            cursor.execute(f"{SELECT} WHERE {where} ORDER BY created_at DESC, id DESC LIMIT %(limit)s", given)
+            return [version_of(row) for row in cursor]
 
     def promote(  # noqa: PLR0913  (a decision has that many columns)
         self,
@@ -208,13 +205,13 @@ class ModelVersions:
                 _refuse_rolled_back(cursor, version)
             if version.status != "production" and expected is not None:
                 _require_in_production(
-                    _in_production(cursor, version.model_name),
+                    in_production(cursor, version.model_name),
                     expected,
                     version.model_name,
                     hint="Compare it with what is in production now, and pass that as instead_of.",
                 )
             now = _next_moment(cursor, version.model_name)
-            promoted = _put_into_production(cursor, version, now)
+            promoted = put_into_production(cursor, version, now)
             insert_decision(cursor, decision, now)
             return promoted
 
@@ -270,7 +267,7 @@ class ModelVersions:
                 if moment is not None:
                     values.require_not_ahead(moment, inserted.created_at, "decided_at")
             cursor.execute(_ARCHIVE, (version.id,))
-            return _version(cursor.fetchone())
+            return version_of(cursor.fetchone())
 
     def rollback(
         self,
@@ -314,7 +311,7 @@ class ModelVersions:
         )
         with self._manager.safe_cursor() as cursor:
             lock_model(cursor, model, self._manager.settings.lock_wait)
-            current = _in_production(cursor, model)
+            current = in_production(cursor, model)
             if current is None:
                 raise TransitionError(
                     f"model {model!r} has no version in production",
@@ -336,7 +333,7 @@ class ModelVersions:
                     hint="Promote one: db.models.list(model_name) has them all.",
                 )
             now = _next_moment(cursor, model)
-            restored = _put_into_production(cursor, _version(row), now)
+            restored = put_into_production(cursor, version_of(row), now)
             for action, run in (("reject", current.mlflow_run_id), ("promote", restored.mlflow_run_id)):
                 insert_decision(cursor, replace(checked, action=action, candidate=run), now, is_rollback=True)
             return restored
@@ -364,13 +361,13 @@ class ModelVersions:
                     "even_production=True.",
                 )
             cursor.execute(_ARCHIVE, (version.id,))
-            return _version(cursor.fetchone())
+            return version_of(cursor.fetchone())
 
     def _one(self, condition: str, parameter: str) -> ModelVersion | None:
         with self._manager.safe_cursor() as cursor:
-            cursor.execute(f"{_SELECT} WHERE {condition}", (parameter,))
+            cursor.execute(f"{SELECT} WHERE {condition}", (parameter,))
             row = cursor.fetchone()
-            return None if row is None else _version(row)
+            return None if row is None else version_of(row)
 
 
 def _locked(cursor: SafeCursor, run: str, hint: str = _REGISTER_IT) -> ModelVersion:
@@ -379,11 +376,11 @@ def _locked(cursor: SafeCursor, run: str, hint: str = _REGISTER_IT) -> ModelVers
     Raises:
         UnknownModelVersionError: there is none.
     """
-    cursor.execute(f"{_SELECT} WHERE mlflow_run_id = %s FOR UPDATE", (run,))
+    cursor.execute(f"{SELECT} WHERE mlflow_run_id = %s FOR UPDATE", (run,))
     row = cursor.fetchone()
     if row is None:
         raise UnknownModelVersionError(f"no version is registered for the MLflow run {run!r}", hint=hint)
-    return _version(row)
+    return version_of(row)
 
 
 def _locked_with_model(cursor: SafeCursor, run: str, wait_ms: int, hint: str = _REGISTER_IT) -> ModelVersion:
@@ -395,21 +392,38 @@ def _locked_with_model(cursor: SafeCursor, run: str, wait_ms: int, hint: str = _
     return _locked(cursor, run, hint)
 
 
-def _require_same(registered: ModelVersion, given: Mapping[str, Any]) -> None:
+def differing(registered: ModelVersion, given: Mapping[str, Any]) -> str | None:
+    """The first key whose value is another one in the registered version; what either lacks does not differ."""
     for key, value in given.items():
         there = getattr(registered, key)
         if value is not None and there is not None and value != there:
-            raise RegistrationConflictError(
-                f"the MLflow run {registered.mlflow_run_id!r} is registered with {key} {there!r}, not {value!r}",
-                key=key,
-                hint="A run makes one version, whose values stay: register another one under a run of its own.",
-            )
+            return key
+    return None
 
 
-def _in_production(cursor: SafeCursor, model: str) -> ModelVersion | None:
-    cursor.execute(f"{_SELECT} WHERE status = 'production' AND model_name = %s FOR UPDATE", (model,))
+def filled_in(cursor: SafeCursor, registered: ModelVersion, given: Mapping[str, Any]) -> ModelVersion:
+    """The version, with the given scores where it had none."""
+    if all(given[key] is None or getattr(registered, key) is not None for key in ("f1_score", "brier_score")):
+        return registered
+    cursor.execute(_FILL_IN, {**given, "id": registered.id})
+    return version_of(cursor.fetchone())
+
+
+def _require_same(registered: ModelVersion, given: Mapping[str, Any]) -> None:
+    if key := differing(registered, given):
+        raise RegistrationConflictError(
+            f"the MLflow run {registered.mlflow_run_id!r} is registered with {key} {getattr(registered, key)!r}, not "
+            f"{given[key]!r}",
+            key=key,
+            hint="A run makes one version, whose values stay: register another one under a run of its own.",
+        )
+
+
+def in_production(cursor: SafeCursor, model: str) -> ModelVersion | None:
+    """The model's version in production, which nobody else changes until the transaction ends; None if none is."""
+    cursor.execute(f"{SELECT} WHERE status = 'production' AND model_name = %s FOR UPDATE", (model,))
     row = cursor.fetchone()
-    return None if row is None else _version(row)
+    return None if row is None else version_of(row)
 
 
 def _require_in_production(current: ModelVersion | None, expected: str, model: str, hint: str) -> None:
@@ -437,19 +451,21 @@ def _next_moment(cursor: SafeCursor, model_name: str) -> datetime:
     return moment  # type: ignore[no-any-return]
 
 
-def _put_into_production(cursor: SafeCursor, version: ModelVersion, now: datetime) -> ModelVersion:
+def put_into_production(cursor: SafeCursor, version: ModelVersion, now: datetime) -> ModelVersion:
+    """Promote the version as of `now`, and archive what is in production of its model; the caller has locked it."""
     # Two statements: at no time may two rows of a model be in production, not within one UPDATE either.
     cursor.execute(_ARCHIVE_PRODUCTION, (version.model_name,))
     cursor.execute(_PROMOTE, (now, version.id))
-    return _version(cursor.fetchone())
+    return version_of(cursor.fetchone())
 
 
-def _version(row: Any) -> ModelVersion:
+def version_of(row: Any) -> ModelVersion:
+    """The version that a row of `SELECT` holds."""
     return ModelVersion(*map(values.in_utc, row))
 
 
 _COLUMNS = ", ".join(field.name for field in fields(ModelVersion))
-_SELECT = f"SELECT {_COLUMNS} FROM public.model_versions AS version"
+SELECT = f"SELECT {_COLUMNS} FROM public.model_versions AS version"
 _INSERT = f"""
 INSERT INTO public.model_versions (mlflow_run_id, model_version, model_name, f1_score, brier_score)
 VALUES (%(mlflow_run_id)s, %(model_version)s, %(model_name)s, %(f1_score)s, %(brier_score)s)
@@ -482,7 +498,7 @@ SELECT decision_timestamp FROM public.retraining_decisions
 """
 # A version in production without a promotion was put there by hand: any promotion was before it.
 _PREDECESSOR = f"""
-{_SELECT}
+{SELECT}
  WHERE model_name = %(model_name)s AND status = 'archived'
    AND promoted_at < coalesce(%(before)s, 'infinity'::timestamptz)
    AND NOT EXISTS (

@@ -5,6 +5,7 @@ is what counts: it is written first. Each call then mends what MLflow says of th
 makes up for what an outage, or a decision without MLflow, has left behind.
 """
 
+from mlops_db.adapters.mlflow.registry import ImportResult, LeftOut, import_registry
 from mlops_db.adapters.mlflow.runs import promote_run, register_run, tag_run
 
-__all__ = ["promote_run", "register_run", "tag_run"]
+__all__ = ["ImportResult", "LeftOut", "import_registry", "promote_run", "register_run", "tag_run"]

@@ -19,12 +19,14 @@ from mlops_db.errors import (
 from mlops_db.storage import values
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
 NOTHING_STORED = "nothing was stored"
+# What the database has as a run may be anything; only such ids are MLflow's, and can stand in a search.
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 # What servers and stores say of a run that is not there; some find fault with its id instead.
 _NO_RUN = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 _PASSING = ("TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED")
@@ -108,6 +110,18 @@ def every(search: Callable[..., Any], **given: Any) -> Iterator[Any]:
     while page.token:
         page = search(**given, page_token=page.token)
         yield from page
+
+
+def experiments_of(client: MlflowClient) -> list[str]:
+    """The ids of all experiments, which MLflow wants to know when runs or logged models are searched."""
+    from mlflow.entities import ViewType  # noqa: PLC0415  (there is a client, so it is loaded)
+
+    return [each.experiment_id for each in every(client.search_experiments, view_type=ViewType.ALL)]
+
+
+def listed(ids: Iterable[str]) -> str:
+    """The ids of runs or models, as a search takes them; those that cannot be MLflow's are left out."""
+    return ", ".join(f"'{each}'" for each in ids if _ID.fullmatch(each))
 
 
 @contextmanager

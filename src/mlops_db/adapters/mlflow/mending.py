@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from mlops_db.adapters.mlflow.client import active_run, every, registry_of, telling, tracking_of
+from mlops_db.adapters.mlflow.client import active_run, every, experiments_of, listed, registry_of, telling, tracking_of
 from mlops_db.errors import AdapterError, MlflowUnavailableError, RunNotFoundError
 
 if TYPE_CHECKING:
@@ -22,8 +21,6 @@ TAGS = {"mlops_db.model_name": "model_name", "mlops_db.version_id": "id", "mlops
 PRODUCTION_ALIAS = "production"
 _UP_TO_DATE = "the database is up to date"
 _RUNS_PER_SEARCH = 500
-# What the database has as a run may be anything; only such ids are MLflow's, and can stand in a search.
-_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
 def mend(db: DatabaseManager, client: MlflowClient, version: ModelVersion, alias: str | None) -> None:
@@ -91,10 +88,8 @@ def _write_tags(
 
 def _present_tags(client: MlflowClient, versions: Mapping[str, ModelVersion]) -> dict[str, dict[str, str]]:
     """The tags of those runs of the versions that MLflow has and that are not deleted."""
-    from mlflow.entities import ViewType  # noqa: PLC0415  (there is a client, so it is loaded)
-
     with telling(tracking_of(client), f"{_UP_TO_DATE}, the runs' tags may not be"):
-        experiments = [each.experiment_id for each in every(client.search_experiments, view_type=ViewType.ALL)]
+        experiments = experiments_of(client)
         return {
             run.info.run_id: run.data.tags
             for runs in _chunks(versions)
@@ -169,6 +164,7 @@ def _entries(client: MlflowClient, versions: Mapping[str, ModelVersion]) -> dict
 
 def _chunks(versions: Mapping[str, Any]) -> Iterator[str]:
     """The runs' ids, as a search takes them, some at a time."""
-    runs = [f"'{run_id}'" for run_id in versions if _RUN_ID.fullmatch(run_id)]
+    runs = list(versions)
     for start in range(0, len(runs), _RUNS_PER_SEARCH):
-        yield ", ".join(runs[start : start + _RUNS_PER_SEARCH])
+        if some := listed(runs[start : start + _RUNS_PER_SEARCH]):
+            yield some

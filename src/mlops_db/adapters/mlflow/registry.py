@@ -1,0 +1,320 @@
+"""The versions that MLflow's registry has already, registered in `db.models`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import astuple, dataclass, replace
+from datetime import datetime, timedelta, timezone
+from itertools import groupby
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any
+
+from mlops_db.adapters.mlflow.client import (
+    NOTHING_STORED,
+    checked_client,
+    experiments_of,
+    registry_of,
+    telling,
+    tracking_of,
+)
+from mlops_db.adapters.mlflow.mending import PRODUCTION_ALIAS
+from mlops_db.adapters.mlflow.registry_reading import (
+    PER_SEARCH,
+    RegisteredModel,
+    names_of_models,
+    read_metrics,
+    read_model,
+)
+from mlops_db.errors import InvalidValueError
+from mlops_db.migration.progress import Progress
+from mlops_db.storage import values
+from mlops_db.storage.version_imports import KnownVersion, Part, import_versions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from typing import TextIO
+
+    from mlflow import MlflowClient
+
+    from mlops_db.storage.db_manager import DatabaseManager
+    from mlops_db.storage.model_versions import ModelVersion, Status
+
+_SOURCE = "MLflow's registry"
+_OUT_OF_USE = ("Archived", "Production")  # a model has one version in production; others that were are not any more
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """What MLflow's registry has and the database did not take from it.
+
+    Attributes:
+        model_name: the registered model.
+        model_version: the version; None if it is about the model.
+        what: whether it is a whole version, one of its scores, or its stage.
+        reason: why, in words.
+    """
+
+    model_name: str
+    model_version: str | None
+    what: Part
+    reason: str
+
+
+@dataclass(frozen=True)
+class ImportResult:
+    """What became of the versions of MLflow's registry, each as it is after the import.
+
+    Attributes:
+        registered: those that were not registered before, by model, in the order of their creation.
+        promoted: those that came into production.
+        present: those that were registered before. Only scores that they lacked were filled in.
+        left_out: what the database did not take from the registry.
+    """
+
+    registered: tuple[ModelVersion, ...]
+    promoted: tuple[ModelVersion, ...]
+    present: tuple[ModelVersion, ...]
+    left_out: tuple[LeftOut, ...]
+
+
+def import_registry(  # noqa: PLR0913  (all but the first have a default that fits)
+    db: DatabaseManager,
+    *,
+    model_names: str | Iterable[str] | None = None,
+    alias: str | None = PRODUCTION_ALIAS,
+    f1_metric: str | None = "f1_score",
+    brier_metric: str | None = "brier_score",
+    progress: TextIO | None = None,
+    client: MlflowClient | None = None,
+) -> ImportResult:
+    """Register the versions that MLflow's registry has already, with what is in production there. Idempotent.
+
+    Each version is registered under the registered model's name, as of its creation in the registry. In production is
+    the version that has the alias; without one, the newest in stage Production, which is the one that MLflow serves.
+    It is promoted as of its last change, as MLflow does not keep the time of an alias, and the decision is recorded.
+    Others in stage Production, and what is in stage Archived, are archived; all else is in staging. MLflow does not
+    tell what was in production before, so a rollback has nothing to go back to until another version is promoted.
+
+    What was decided here stays. A version that is registered keeps its stage. Once anything but an import has changed
+    what is in production of a model, no import promotes a version of it; until then, each import follows the registry.
+    Nothing is written to MLflow.
+
+    A model's versions are registered in one transaction, with its promotion. After an error the models that were done
+    stay so, and the same call goes on.
+
+    Args:
+        db: where the versions are registered.
+        model_names: the registered models; by default all.
+        alias: the alias of the version in production; None if only stages count.
+        f1_metric: the metric that is the F1 score, of the logged model or else of its run; None if none is. A version
+            without it has no score, and neither has one whose value is not from 0 to 1.
+        brier_metric: the metric that is the Brier score, likewise.
+        progress: where to show how far it is, such as sys.stderr: a bar on a terminal, a line now and then in a log. By
+            default nowhere.
+        client: as for `tag_run`.
+
+    Raises:
+        AdapterError: the registry has no model of such a name, or MLflow refused.
+        MlflowUnavailableError: MLflow does not answer, or not now; the message says what is stored so far.
+        MissingExtraError: MLflow is not installed.
+        InvalidValueError: an argument cannot be one; it names which. Nothing was stored.
+        ContentionError: others changed a model for too long.
+    """
+    names = _checked_names(model_names)
+    alias = _checked(alias, "alias")
+    scores = {"f1_score": _checked(f1_metric, "f1_metric"), "brier_score": _checked(brier_metric, "brier_metric")}
+    metrics = {score: metric for score, metric in scores.items() if metric is not None}
+    client = checked_client(client)
+    shown = Progress(progress)
+    registered: list[ModelVersion] = []
+    promoted: list[ModelVersion] = []
+    present: list[ModelVersion] = []
+    try:
+        shown.begin(f"Importing the registry of MLflow at {registry_of(client)}")
+        names = names_of_models(client) if names is None else names
+        models = []
+        for read, name in enumerate(names):
+            shown.server_reports("models read", read, len(names))
+            models.append(read_model(client, name, alias))
+        candidates, left_out = _candidates(models)
+        chosen = _one_of_each_run(db, candidates, left_out)
+        with telling(tracking_of(client), NOTHING_STORED):
+            experiments = experiments_of(client) if chosen and metrics else []
+
+        def scored() -> Iterator[tuple[str, KnownVersion]]:
+            for start in range(0, len(chosen), PER_SEARCH):
+                some = chosen[start : start + PER_SEARCH]
+                shown.server_reports("versions", start, len(chosen))
+                outcome = f"{len(registered)} versions are registered" if registered else NOTHING_STORED
+                found = read_metrics(client, [each.entity for each in some], experiments, outcome) if metrics else {}
+                for each in some:
+                    yield each.model_name, _scored(each, found, metrics, left_out)
+
+        because = {model.name: model.because for model in models}
+        for name, versions in groupby(scored(), key=itemgetter(0)):
+            imported = import_versions(
+                db,
+                name,
+                [version for _, version in versions],
+                source=_SOURCE,
+                reasoning=f"imported from {_SOURCE}: {because[name]}",
+            )
+            registered += imported.registered
+            present += imported.present
+            promoted += [imported.promoted] if imported.promoted else []
+            left_out += [LeftOut(name, *astuple(conflict)) for conflict in imported.conflicts]
+        shown.done()
+    finally:
+        shown.stop()
+    return ImportResult(tuple(registered), tuple(promoted), tuple(present), tuple(left_out))
+
+
+def _checked_names(given: object) -> list[str] | None:
+    if given is None:
+        return None
+    hint = "Give the names of registered models; None is all of them."
+    if isinstance(given, str):
+        given = [given]
+    if not isinstance(given, Iterable):
+        raise InvalidValueError("model_names", f"is {values.excerpt(given)}", hint=hint)
+    return list(dict.fromkeys(values.text(name, "model_names") for name in given))
+
+
+def _checked(name: str | None, argument: str) -> str | None:
+    return None if name is None else values.text(name, argument)
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A version that can be registered, but for its scores."""
+
+    entity: Any
+    model_name: str
+    known: KnownVersion
+
+    @property
+    def names(self) -> tuple[str, str]:
+        return self.model_name, self.known.model_version
+
+
+def _candidates(models: Sequence[RegisteredModel]) -> tuple[list[_Candidate], list[LeftOut]]:
+    """What can be registered, by model, in the order of creation; and what the registry alone says against the rest."""
+    candidates: list[_Candidate] = []
+    left_out: list[LeftOut] = []
+    for model in models:
+        if not model.versions:
+            left_out.append(LeftOut(model.name, None, "version", "it has none"))
+        elif model.production is None and model.aliases:
+            reason = f"{model.because}; the model has the aliases {', '.join(model.aliases)}"
+            left_out.append(LeftOut(model.name, None, "stage", reason))
+        for entity in model.versions:
+            number = str(entity.version)
+            in_production = number == model.production
+            try:
+                candidates.append(_candidate(model.name, entity, in_production=in_production))
+            except InvalidValueError as refusal:
+                reason = f"{refusal.message}{'; it is in production in MLflow' if in_production else ''}"
+                left_out.append(LeftOut(model.name, number, "version", reason))
+            else:
+                if entity.current_stage == "Production" and not in_production:
+                    reason = f"it is in stage Production, too, but version {model.production} is in production: "
+                    left_out.append(LeftOut(model.name, number, "stage", f"{reason}{model.because}"))
+    return candidates, left_out
+
+
+def _candidate(model_name: str, entity: Any, *, in_production: bool) -> _Candidate:
+    """A version of the registry.
+
+    Raises:
+        InvalidValueError: it cannot be registered.
+    """
+    hint = "Register it by hand, under an id of its own: db.models.register(...)."
+    if entity.status != "READY":
+        raise InvalidValueError("status", f"is {entity.status} in MLflow, so there is no model", hint=hint)
+    if not entity.run_id:
+        raise InvalidValueError("run_id", "is none, and here a version is known by its run", hint=hint)
+    status: Status = "archived" if entity.current_stage in _OUT_OF_USE else "staging"
+    known = KnownVersion(
+        mlflow_run_id=entity.run_id,
+        model_version=str(entity.version),
+        status="production" if in_production else status,
+        f1_score=None,
+        brier_score=None,
+        created_at=_moment(entity.creation_timestamp, "creation_timestamp"),
+        changed_at=_moment(entity.last_updated_timestamp or entity.creation_timestamp, "last_updated_timestamp"),
+    )
+    return _Candidate(entity, values.name_of_model(model_name), known)
+
+
+def _moment(milliseconds: int, key: str) -> datetime:
+    try:
+        return _EPOCH + timedelta(milliseconds=milliseconds)
+    except (OverflowError, TypeError):
+        raise InvalidValueError(key, f"{milliseconds} is no moment", hint=values.MOMENT_HINT) from None
+
+
+def _one_of_each_run(
+    db: DatabaseManager, candidates: Sequence[_Candidate], left_out: list[LeftOut]
+) -> list[_Candidate]:
+    """Of each run the version that is registered already; else one in production; else the one created first.
+
+    So a version that comes later changes nothing.
+    """
+    of_run: dict[str, list[_Candidate]] = {}
+    for candidate in candidates:
+        of_run.setdefault(candidate.known.mlflow_run_id, []).append(candidate)
+    chosen = {}
+    for run_id, several in of_run.items():
+        there = db.models.get(run_id) if len(several) > 1 else None
+        registered = there and (there.model_name, there.model_version)
+        chosen[run_id] = min(
+            several,
+            key=lambda each: (
+                each.names != registered,
+                each.known.status != "production",
+                each.known.created_at,
+            ),
+        )
+    for candidate in candidates:
+        instead = chosen[candidate.known.mlflow_run_id]
+        if instead is not candidate:
+            name, number = instead.names
+            suffix = "; it is in production in MLflow" if candidate.known.status == "production" else ""
+            reason = f"its run {candidate.known.mlflow_run_id} is that of version {number} of {name}{suffix}"
+            left_out.append(LeftOut(*candidate.names, "version", reason))
+    return [candidate for candidate in candidates if chosen[candidate.known.mlflow_run_id] is candidate]
+
+
+def _scored(
+    candidate: _Candidate,
+    found: Mapping[str, Mapping[str, float]],
+    metrics: Mapping[str, str],
+    left_out: list[LeftOut],
+) -> KnownVersion:
+    """The version with its scores."""
+    run_id = candidate.known.mlflow_run_id
+    if metrics and run_id not in found:
+        left_out.append(LeftOut(*candidate.names, "score", f"MLflow does not have its run {run_id} any more"))
+        return candidate.known
+    of_run = found.get(run_id, {})
+    return replace(
+        candidate.known,
+        f1_score=_score("f1_score", candidate, of_run, metrics, left_out),
+        brier_score=_score("brier_score", candidate, of_run, metrics, left_out),
+    )
+
+
+def _score(
+    column: str,
+    candidate: _Candidate,
+    of_run: Mapping[str, float],
+    metrics: Mapping[str, str],
+    left_out: list[LeftOut],
+) -> float | None:
+    metric = metrics.get(column)
+    try:
+        return None if metric is None else values.score(of_run.get(metric), column)
+    except InvalidValueError as refusal:
+        left_out.append(LeftOut(*candidate.names, "score", f"metric {metric}: {refusal.reason}"))
+        return None
