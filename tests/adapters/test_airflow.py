@@ -8,7 +8,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import pendulum
 import pytest
 
 from mlops_db.adapters.airflow import logical_date
@@ -278,6 +277,8 @@ def test_the_keys_of_airflow_2_and_3_are_known(context: Mapping[str, Any]) -> No
     ],
 )
 def test_a_mapped_task_has_its_index(ti: Mapping[str, Any], map_index: int | None) -> None:
+    import pendulum  # noqa: PLC0415  (Airflow brings it along)
+
     for date in (
         {"logical_date": pendulum.instance(MIDNIGHT).in_timezone("Asia/Kolkata")},
         {"dag_run": SimpleNamespace(run_after=MIDNIGHT)},
