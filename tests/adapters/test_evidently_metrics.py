@@ -365,21 +365,21 @@ def test_verdicts_of_tests_are_those_of_evidently_and_their_bounds_say_the_same(
 @pytest.mark.parametrize(
     ("labels", "dtype", "names"),
     [
-        (["basic", "plus"], None, {"basic", "plus"}),
-        ([1, 2], None, {"1", "2"}),
-        (["1", "2"], object, {'"1"', '"2"'}),
-        ([1, "1"], object, {"1", '"1"'}),
-        ([1.5, 2.0], None, {"1.5", "2"}),
-        ([1.0, np.nan], object, {"1", "NaN"}),
-        ([True, False], object, {"true", "false"}),
-        (["2026-01-01", "2026-01-02"], object, {"2026-01-01", "2026-01-02"}),
-        (["x", None], object, {"x", "null"}),
-        (["a,b", "x]"], None, {'"a,b"', '"x]"'}),
+        (["basic", "plus"], None, ("basic", "plus")),
+        ([1, 2], None, ("1", "2")),
+        (["1", "2"], object, ('"1"', '"2"')),
+        ([1, "1"], object, ("1", '"1"')),
+        ([1.5, 2.0], None, ("1.5", "2")),
+        ([1.0, np.nan], object, ("1", "NaN")),
+        ([True, False], object, ("true", "false")),
+        (["2026-01-01", "2026-01-02"], object, ("2026-01-01", "2026-01-02")),
+        (["x", None], object, ("x", "null")),
+        (["a,b", "x]"], None, ('"a,b"', '"x]"')),
     ],
     ids=str,
 )
 def test_every_kind_of_label_names_its_group_the_same_in_every_form(
-    labels: list[Any], dtype: Any, names: set[str]
+    labels: list[Any], dtype: Any, names: tuple[str, ...]
 ) -> None:
     from evidently.core.report import Snapshot  # noqa: PLC0415
     from evidently.metrics import MeanValue  # noqa: PLC0415

@@ -7,9 +7,10 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import date, datetime, timedelta, timezone
 from functools import partial
 from itertools import count
+from types import MethodDescriptorType
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -55,6 +56,17 @@ def stored(head: Database) -> list[tuple[Any, ...]]:
 
 
 # The moment itself
+
+# Each method that takes no arguments and tells of the moment that it is called on.
+READS = sorted(
+    name
+    for name, member in vars(datetime).items() | vars(date).items()
+    if isinstance(member, MethodDescriptorType) and not name.startswith("_") and name not in ("replace", "strftime")
+)
+
+
+def test_the_methods_that_read_are_found() -> None:
+    assert {"ctime", "date", "isoformat", "timestamp", "timetuple", "timetz", "utcoffset", "utctimetuple"} <= {*READS}
 
 
 def pickled(protocol: int, moment: datetime) -> object:
@@ -129,6 +141,15 @@ def test_it_compares_and_hashes_as_a_datetime(one: datetime, other: datetime, ma
     assert mapped - MappedMoment.of(other, map_index + 1) == one - other
     assert (str(mapped), mapped.timestamp(), f"{mapped:%c}") == (str(one), one.timestamp(), f"{one:%c}")
     assert mapped.date() == one.date()
+    for method in READS:
+        assert getattr(mapped, method)() == getattr(one, method)()
+
+
+def test_its_run_does_not_change() -> None:
+    mapped = MappedMoment.of(NOON, 3)
+    with pytest.raises(AttributeError):
+        mapped.map_index = 4  # type: ignore[misc]
+    assert mapped.map_index == 3
 
 
 def test_its_repr_makes_it_anew() -> None:
@@ -175,13 +196,10 @@ def test_what_is_no_moment_is_refused(value: Any, hint: str) -> None:
     assert hint in caught.value.hint
 
 
-def test_elsewhere_it_is_a_moment_like_any_other(head: Database, db: DatabaseManager) -> None:
+def test_elsewhere_it_is_a_moment_like_any_other(db: DatabaseManager) -> None:
     mapped = MappedMoment.of(NOON, 3).astimezone(BERLIN)
-    db.monitoring.log("drift", "age", 1, timestamp=mapped)
-    db.monitoring.log_many([row(2, timestamp=mapped, metadata={"map_index": 7}), row(3, timestamp=NOON)])
-    db.monitoring.log_many([row(4, timestamp=mapped)], replace=NOON + timedelta(0))
+    db.monitoring.log("drift", "age", 4, timestamp=NOON)
     db.decisions.record("reject", candidate="run", decided_at=mapped)
-    assert stored(head) == [("age", 4, None)]
     assert [decision.decided_at for decision in db.decisions.history()] == [NOON]
     assert db.execute_query("SELECT %s = %s::timestamptz", (mapped, NOON)) == [(True,)]
     (only,) = db.monitoring.history("drift", "age", since=mapped, until=mapped + timedelta(seconds=1))
@@ -252,7 +270,7 @@ def test_metadata_gets_the_index(
 @pytest.mark.parametrize(
     ("metadata", "key", "reason"),
     [
-        ({"map_index": 2}, "metadata.map_index", "is 2, but the rows are those of map index 3"),
+        ({"map_index": 2}, "metadata.map_index", "is 2, but the row is of map index 3"),
         ({"map_index": "3"}, "metadata.map_index", "is '3', but"),
         ({"map_index": None}, "metadata.map_index", "is None, but"),
         ({"map_index": True}, "metadata.map_index", "is True, but"),
@@ -275,6 +293,38 @@ def test_metadata_that_cannot_take_the_index_is_refused(
     done = monitoring.log_many(rows, replace=moment, on_invalid="skip")
     assert [(skipped.row, skipped.key) for skipped in done.skipped] == [(1, key)]
     assert stored(head) == [("age", 1, 3)]
+
+
+def test_whatever_is_about_the_moment_of_a_run_is_found_by_its_rerun(head: Database, monitoring: Monitoring) -> None:
+    for index in (3, 4):
+        mapped = MappedMoment.of(NOON, index).astimezone(BERLIN)
+        monitoring.log("drift", "age", 1, timestamp=mapped, metadata={"map_index": index, "n": 1})
+        monitoring.log("drift", "age", 1, timestamp=mapped)
+        monitoring.log_failure("drift", "age", "no values", timestamp=mapped)
+        monitoring.log_many([row(1), row(1, timestamp=mapped), row(1), row(1, timestamp=NOON)])
+    counts = """
+        SELECT metadata -> 'map_index', timestamp = %s, count(*) FROM monitoring_metrics
+         GROUP BY 1, 2 ORDER BY 2 DESC, 1 NULLS LAST
+    """
+    assert head.query(counts, [NOON]) == [(3, True, 4), (4, True, 4), (None, True, 2), (None, False, 4)]
+    again = MappedMoment.of(NOON, 3)
+    assert monitoring.log_many([row(2), row(2, timestamp=again), row(2, timestamp=NOON)], replace=again).replaced == 4
+    assert head.query(counts, [NOON])[0] == (3, True, 3)
+    # A run that is not mapped may collect the rows of those that are.
+    assert monitoring.log_many([row(5), row(6, timestamp=again)], replace=NOON).replaced == 9
+    assert stored(head)[:2] == [("age", 1, None), ("age", 1, None)]
+    assert stored(head)[-2:] == [("age", 5, None), ("age", 6, 3)]
+
+
+def test_a_value_that_is_of_another_run_is_refused(head: Database, monitoring: Monitoring) -> None:
+    mapped = MappedMoment.of(NOON, 3)
+    for refused in ([3], {"map_index": 2}):
+        with pytest.raises(InvalidValueError, match=r"^metadata"):
+            monitoring.log("drift", "age", 1, timestamp=mapped, metadata=refused)
+    with pytest.raises(InvalidMetricError, match=r"^row 1: timestamp: is of map index 2, .* map index 3\n") as caught:
+        monitoring.log_many([row(), row(timestamp=MappedMoment.of(NOON, 2))], replace=mapped)
+    assert "leave the timestamps out" in caught.value.hint
+    assert stored(head) == []
 
 
 @pytest.mark.parametrize("refused", [7, None, {}, {"metric_type": "drift", "metric_name": "age"}, row(1, colour=2)])

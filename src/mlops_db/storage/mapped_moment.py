@@ -3,6 +3,7 @@
 import operator
 from collections.abc import Mapping
 from datetime import datetime, timedelta, tzinfo
+from time import struct_time
 from typing import Any, SupportsIndex, cast, overload
 
 from mlops_db.errors import InvalidValueError
@@ -14,25 +15,28 @@ _HINT = "Give the run's place among the mapped ones, a whole number from 0; for 
 class MappedMoment(datetime):
     """A datetime that knows which of several runs about this moment it is of: `MappedMoment.of(moment, map_index=3)`.
 
-    As `replace=` of `db.monitoring.log_many` it leaves what the other runs stored. Elsewhere it is a datetime like any
-    other: it compares, hashes and reads like one. What is made of it by arithmetic, `replace()`, `astimezone()`,
-    copying or pickling is of the same run. Text is not, nor is what another library makes of it, such as pandas'
-    Timestamp: give that to `of` again.
-
-    Attributes:
-        map_index: which of the runs; the first one is 0.
+    Rows of metrics whose moment it is get its `map_index` into their metadata, and as `replace=` of
+    `db.monitoring.log_many` it leaves what the other runs stored. Elsewhere it is a datetime like any other: it
+    compares, hashes and reads like one. What is made of it by arithmetic, `replace()`, `astimezone()`, copying or
+    pickling is of the same run. Text is not, nor is what another library makes of it, such as pandas' Timestamp: give
+    that to `of` again.
     """
 
-    __slots__ = ("map_index",)
+    __slots__ = ("_map_index",)
 
-    map_index: int
+    _map_index: int
 
     # Whatever datetime itself would make of this class, such as now(), lacks the run, and fails for want of it.
     def __new__(cls, *args: Any, map_index: int, **kwargs: Any) -> "MappedMoment":  # noqa: PYI034  (Python 3.11's Self)
         """Take datetime's own arguments, and the run."""
         made = super().__new__(cls, *args, **kwargs)
-        made.map_index = _checked(map_index)
+        made._map_index = _checked(map_index)
         return made
+
+    @property
+    def map_index(self) -> int:
+        """Which of the runs; the first one is 0."""
+        return self._map_index
 
     @staticmethod
     def of(value: datetime, map_index: int) -> "MappedMoment":
@@ -75,6 +79,10 @@ class MappedMoment(datetime):
         """As datetime's; of the same run."""
         return _mapped(self._plain().astimezone(tz), self.map_index)
 
+    def utctimetuple(self) -> struct_time:
+        """As datetime's, which makes a moment of this class on its way."""
+        return self._plain().utctimetuple()
+
     def __reduce_ex__(self, _protocol: SupportsIndex) -> tuple[Any, ...]:
         """How pickle and copy make it anew."""
         return _mapped, (self._plain(), self.map_index)
@@ -91,6 +99,11 @@ class MappedMoment(datetime):
     def __repr__(self) -> str:
         """As datetime's, with the run."""
         return f"{super().__repr__()[:-1]}, map_index={self.map_index})"
+
+
+def map_index_of(value: object) -> int | None:
+    """Which of several runs a moment is of; None if it does not tell."""
+    return value.map_index if isinstance(value, MappedMoment) else None
 
 
 def _mapped(plain: datetime, map_index: int) -> MappedMoment:

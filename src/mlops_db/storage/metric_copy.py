@@ -7,17 +7,16 @@ from typing import Any
 
 from mlops_db.errors import InvalidMetricError, InvalidValueError
 from mlops_db.storage.json_values import checked_json
+from mlops_db.storage.mapped_moment import map_index_of
 from mlops_db.storage.metric_rows import (
     KEYS,
-    MAP_INDEX,
     MAX_CHARACTERS,
     ROW_HINT,
     TIMESTAMP_HINT,
     VALUE_HINT,
     checked_keys,
-    metadata_to_extend,
+    with_map_index,
 )
-from mlops_db.storage.scalars import held
 from mlops_db.storage.values import (
     DEFAULT_MODEL,
     MAX_AHEAD,
@@ -39,6 +38,7 @@ COPY = (
 PIECE = 1 << 14
 MAX_REMEMBERED = 10_000
 MAX_SKIPPED = 1_000
+_REPLACE_HINT = "With replace= leave the timestamps out, or give each row the same one."
 _INFINITY = float("inf")
 # Manual, "COPY", Text Format: what would end a value or a row, and the escape character itself.
 _ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
@@ -82,7 +82,7 @@ class MetricCopy:
             at: the timestamp, in UTC, of rows that have none: the time by the server's clock, or what is replaced.
             only_at: refuse any other timestamp.
             skip: leave out a row that is refused; else it ends the stream with InvalidMetricError.
-            map_index: which of several runs the rows are of: a key of their metadata; None for the only one.
+            map_index: which of several runs the rows are of, a key of their metadata; None: as their timestamps say.
         """
         self.sent = 0
         self.skipped: list[SkippedRow] = []
@@ -92,12 +92,13 @@ class MetricCopy:
         self._at = at
         self._only_at = only_at
         self._skip = skip
-        self._map_index = map_index
+        self._only_map_index = map_index
         self._prefixes: dict[object, str] = {}
         self._latest = at + MAX_AHEAD
         self._last_timestamp: object = None
         self._last_moment = at
         self._last_text = at.isoformat()
+        self._last_map_index = map_index
         self._pieces = self._encoded(rows)
 
     def read(self, _size: int = -1) -> bytes:
@@ -111,10 +112,9 @@ class MetricCopy:
     def _encoded(self, rows: Iterable[Any]) -> Iterator[bytes]:
         lines: list[str] = []
         size = 0
-        line_of = self._line if self._map_index is None else self._mapped_line
         for place, row in enumerate(rows):
             try:
-                line = line_of(row)
+                line = self._line(row)
             except InvalidValueError as refused:
                 self._refuse(place, row, refused)
                 continue
@@ -127,19 +127,6 @@ class MetricCopy:
                 size = 0
         self.sent += len(lines)
         yield "".join(lines).encode()
-
-    def _mapped_line(self, row: Any) -> str:
-        if type(row) is not dict:
-            row = _as_dict(row)
-        details = metadata_to_extend(row.get("metadata"), "the map index")
-        given = held(details.get(MAP_INDEX, self._map_index))
-        if type(given) is not int or given != self._map_index:
-            raise InvalidValueError(
-                f"metadata.{MAP_INDEX}",
-                f"is {excerpt(given)}, but the rows are those of map index {self._map_index}",
-                hint="Leave it out: it is set.",
-            )
-        return self._line({**row, "metadata": {**details, MAP_INDEX: given}})
 
     def _line(self, row: Any) -> str:
         if type(row) is not dict:
@@ -157,6 +144,8 @@ class MetricCopy:
         timestamp = get("timestamp")
         when = self._last_text if timestamp is self._last_timestamp else self._timestamp(timestamp)
         metadata = get("metadata")
+        if self._last_map_index is not None:
+            metadata = with_map_index(metadata, self._last_map_index)
         # JSON escapes every control character itself, with a backslash.
         details = "\\N" if metadata is None else checked_json(metadata, "metadata").replace("\\", "\\\\")
         names = (get("metric_type"), get("metric_name"), get("model_name", DEFAULT_MODEL))
@@ -185,17 +174,26 @@ class MetricCopy:
             when = self._at
         else:
             when = moment(timestamp, "timestamp", hint=TIMESTAMP_HINT)
+        map_index = map_index_of(timestamp)
+        if map_index is None:
+            map_index = self._only_map_index
+        elif self._only_map_index not in (None, map_index):
+            raise InvalidValueError(
+                "timestamp",
+                f"is of map index {map_index}, but the rows are of map index {self._only_map_index}",
+                hint=_REPLACE_HINT,
+            )
         if when != self._last_moment:
             if self._only_at:
                 raise InvalidValueError(
                     "timestamp",
                     f"{timestamp} is not the moment that is replaced, {self._at}",
-                    hint="With replace= leave the timestamps out, or give each row the same one.",
+                    hint=_REPLACE_HINT,
                 )
             if when > self._latest:
                 require_not_ahead(when, self._at, "timestamp", hint=TIMESTAMP_HINT)
             self._last_moment, self._last_text = when, when.isoformat()
-        self._last_timestamp = timestamp
+        self._last_timestamp, self._last_map_index = timestamp, map_index
         return self._last_text
 
     def _refuse(self, place: int, row: object, refused: InvalidValueError) -> None:

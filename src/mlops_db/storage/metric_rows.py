@@ -72,6 +72,24 @@ def metadata_to_extend(metadata: object, by: str) -> dict[str, Any]:
     return dict(members(cast("Mapping[Any, Any]", metadata), ("metadata",)))
 
 
+def with_map_index(metadata: object, map_index: int) -> dict[str, Any]:
+    """Metadata of a row that one of several runs wrote.
+
+    Args:
+        metadata: a mapping, or None for nothing.
+        map_index: which of the runs.
+
+    Raises:
+        InvalidValueError: it is no mapping, or tells of another run.
+    """
+    details = metadata_to_extend(metadata, "the map index")
+    given = held(details.get(MAP_INDEX, map_index))
+    if type(given) is not int or given != map_index:
+        reason = f"is {excerpt(given)}, but the row is of map index {map_index}"
+        raise InvalidValueError(f"metadata.{MAP_INDEX}", reason, hint="Leave it out: it is set.")
+    return {**details, MAP_INDEX: map_index}
+
+
 def checked_interval(value: object) -> timedelta | None:
     """The time between two values; None stays None.
 

@@ -18,7 +18,7 @@ from mlops_db.errors import ContentionError, InvalidValueError, WaitCallbackErro
 from mlops_db.storage import history_frames
 from mlops_db.storage.history import Metric, read_history
 from mlops_db.storage.json_values import checked_json
-from mlops_db.storage.mapped_moment import MappedMoment
+from mlops_db.storage.mapped_moment import map_index_of
 from mlops_db.storage.metric_bounds import Bounds, checked_bounds_of_series, set_bounds
 from mlops_db.storage.metric_copy import COPY, PIECE, MetricCopy, SkippedRow
 from mlops_db.storage.metric_frames import rows_of
@@ -31,6 +31,7 @@ from mlops_db.storage.metric_rows import (
     checked_bounds,
     checked_interval,
     metadata_to_extend,
+    with_map_index,
 )
 from mlops_db.storage.metric_series import forget_series
 from mlops_db.storage.turns import take_turn
@@ -197,14 +198,17 @@ class Monitoring:
                 that there is no value, for instance roc_auc where only one class occurred, and makes the series' health
                 `failed` until the next value.
             timestamp: the moment that the value is about, aware and at most a day ahead of the server's clock; by
-                default now, by that clock.
-            metadata: anything that JSON can hold, and gives back equal.
+                default now, by that clock. A `MappedMoment` puts its `map_index` into `metadata`.
+            metadata: anything that JSON can hold, and gives back equal; with a `MappedMoment` a mapping, or None.
             model_name: the model that was measured, 1 to 255 characters.
 
         Raises:
             InvalidValueError: one of them cannot be stored; it names which. Nothing is stored.
         """
         when = None if timestamp is None else moment(timestamp, "timestamp", hint=TIMESTAMP_HINT)
+        map_index = map_index_of(timestamp)
+        if map_index is not None:
+            metadata = with_map_index(metadata, map_index)
         row = (
             *_checked_names(metric_type=metric_type, metric_name=metric_name, model_name=model_name).values(),
             when,
@@ -276,9 +280,9 @@ class Monitoring:
                 included. Of two such runs at once, the values of the one that ends last remain, whole.
 
                 A `MappedMoment`, as `logical_date()` gives it in a mapped task of Airflow, is of one of several runs
-                about this moment. Then each row's metadata gets the run's `map_index`, and only what the same index
-                wrote is removed. What the other indices wrote stays, and so does what was written without an index. A
-                plain datetime removes all of them.
+                about this moment. Then each row's metadata gets the run's `map_index`, as it does of a row's own
+                timestamp, and only what the same index wrote is removed. What the other indices wrote stays, and so
+                does what was written without an index. A plain datetime removes all of them.
             bounds: between which values series are normal, as `expect` says it, from the same transaction on. Each
                 replaces both bounds of its series; None means no bound. How often a value is expected stays as it is. A
                 series that has no rows yet is registered.
@@ -286,8 +290,8 @@ class Monitoring:
 
         Raises:
             InvalidMetricError: a row cannot be stored; it names the row and the key. Whatever was sent before is rolled
-                back: nothing is left behind. With a `MappedMoment`, metadata that is no mapping, or has another
-                `map_index`, is such a row.
+                back: nothing is left behind. With a `MappedMoment`, a row whose metadata is no mapping, or that is of
+                another `map_index`, is one.
             InvalidValueError: `replace` is no such moment or more than a day ahead of the server's clock, `rows` is no
                 iterable of mappings, a column is missing, not known or there twice, or `bounds` are no Bounds that can
                 be stored, or differ about one series.
@@ -299,7 +303,7 @@ class Monitoring:
         skip = choice(on_invalid, "on_invalid", ("raise", "skip")) == "skip"
         hint = "Give the moment that the values are about, such as a task's logical date, as an aware datetime."
         only_at = None if replace is None else moment(replace, "replace", hint=hint)
-        map_index = replace.map_index if isinstance(replace, MappedMoment) else None
+        map_index = map_index_of(replace)
         normal = checked_bounds_of_series(bounds)
         stream = rows_of(rows)
         replaced = 0
