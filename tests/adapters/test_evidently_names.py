@@ -101,6 +101,13 @@ def test_a_score_at_the_threshold_is_on_the_side_that_evidently_says(method: str
     assert ((lower is not None and lower > 0.1) or (upper is not None and upper < 0.1)) is drifted_at
 
 
+def test_beside_the_greatest_number_there_is_no_bound() -> None:
+    greatest = math.nextafter(math.inf, 0)
+    rows = report_rows(document(metric("ValueDrift", 0.9, column="age", method="ks", threshold=greatest)))
+    assert rows.bounds == ()
+    assert rows[0]["metadata"]["drift_detected"] is True
+
+
 def test_a_drift_test_that_nobody_knows_sets_no_bounds_and_says_nothing_about_drift() -> None:
     for method in ("mine", "perc_text_content_drift"):
         rows = report_rows(document(metric("ValueDrift", 0.9, column="age", method=method, threshold=0.95)))
@@ -189,7 +196,10 @@ def test_what_str_makes_of_an_enumeration_is_known_for_what_it_was() -> None:
         ('{"metrics": 3}', "of metrics"),
         ('{"metrics": [{"config": 3}]}', "of metrics"),
         ('{"metrics": [3]}', "of metrics"),
-        ('{"metrics": [], "tests": [3]}', "of metrics, tests"),
+        ('{"metrics": [], "tests": [3]}', "not as Evidently writes it"),
+        ('{"metric_results": {"a": 3}}', "not as Evidently writes it"),
+        ('{"metric_results": {"a": {}}, "top_level_metrics": [["a"]]}', "not as Evidently writes it"),
+        ('{"metrics": [{"config": {"type": "x", "column": {}}, "id": []}], "tests": []}', "not as Evidently writes it"),
         ({"rows": []}, "of rows"),
         (
             {"metrics": [{"id": "1", "metric_id": "ValueDrift(column=age)", "value": 1}], "tests": []},

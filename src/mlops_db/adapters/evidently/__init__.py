@@ -19,14 +19,14 @@ A value that could not be computed is None with the reason in metadata.error: a 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mlops_db.adapters.evidently.conditions import common
 from mlops_db.adapters.evidently.documents import HINT, plain, read_document, storable
 from mlops_db.adapters.evidently.legacy import is_legacy, read_legacy
-from mlops_db.adapters.evidently.measured import LeftOut, Measured
+from mlops_db.adapters.evidently.measured import LeftOut, Measured, finite
 from mlops_db.adapters.evidently.names import DRIFT, dataset_drift, drift_score, fitting, told_method
 from mlops_db.adapters.evidently.snapshot import is_snapshot, is_without_parameters, read_snapshot
 from mlops_db.errors import AdapterError
@@ -102,8 +102,18 @@ def report_rows(
         AdapterError: it is no such report, or cannot be read.
     """
     document = read_document(report)
+    try:
+        return _rows(_read(document), model_name, timestamp)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        # What Evidently writes has one shape; files that somebody has edited, or of a version to come, have another.
+        raise AdapterError(
+            f"a part of this report is not as Evidently writes it: {excerpt(error)}", hint=HINT
+        ) from error
+
+
+def _read(document: Mapping[str, Any]) -> Iterator[Measured | LeftOut]:
     if is_legacy(document):
-        return _rows(read_legacy(document), model_name, timestamp)
+        return read_legacy(document)
     if is_without_parameters(document):
         raise AdapterError(
             "this .dict() or .json() of a report before Evidently 0.7.16 has values and not what they are of: the "
@@ -115,7 +125,7 @@ def report_rows(
         raise AdapterError(
             f"a document of {', '.join(sorted(document)[:5])} is not what a report of Evidently measured", hint=HINT
         )
-    return _rows(read_snapshot(document), model_name, timestamp)
+    return read_snapshot(document)
 
 
 def failed_report_rows(
@@ -202,8 +212,9 @@ def _rows(read: Iterable[Measured | LeftOut], model_name: str, timestamp: dateti
                 **common_keys,
             }
         )
-        if one.lower is not None or one.upper is not None:
-            bounds.append(Bounds(metric_type, name, one.lower, one.upper, model_name))
+        lower, upper = finite(one.lower), finite(one.upper)  # beside the greatest number there is none to store
+        if lower is not None or upper is not None:
+            bounds.append(Bounds(metric_type, name, lower, upper, model_name))
     return ReportRows(rows, left_out=tuple(dict.fromkeys(left_out)), bounds=tuple(bounds))
 
 

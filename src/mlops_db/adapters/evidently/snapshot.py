@@ -48,13 +48,9 @@ def is_snapshot(document: Mapping[str, Any]) -> bool:
     """Whether it is the document of a report of Evidently 0.7, or of `evidently.future` in 0.6."""
     if isinstance(document.get("metric_results"), Mapping):
         return True
-    metrics, tests = document.get("metrics"), document.get("tests") or []
-    return (
-        isinstance(metrics, list)
-        and all(isinstance(metric, Mapping) for metric in metrics)
-        and all(_is_config(metric.get("config")) for metric in metrics if metric)
-        and isinstance(tests, list)
-        and all(isinstance(test, Mapping) for test in tests)
+    metrics = document.get("metrics")
+    return isinstance(metrics, list) and all(
+        isinstance(metric, Mapping) and (not metric or _is_config(metric.get("config"))) for metric in metrics
     )
 
 
