@@ -21,8 +21,8 @@ from mlops_db.storage.values import excerpt
 
 HINT = (
     "Give what Report(...).run(current, reference) returns, its .dict(), its .json() as text that begins with {, or "
-    "the path of a file with its .json() or .dumps(). Of Evidently 0.3 to 0.6, give the report's .as_dict() after its "
-    ".run(...)."
+    "the path of a file with its .json() or .dumps(). Of a Report or a TestSuite of Evidently 0.3 to "
+    "0.6, give the .as_dict() or the .json() after its .run(...)."
 )
 
 

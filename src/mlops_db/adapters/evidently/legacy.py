@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
+from mlops_db.adapters.evidently.documents import HINT
 from mlops_db.adapters.evidently.measured import PASSED, LeftOut, Measured, dataset_measured, finite, measured
 from mlops_db.adapters.evidently.names import (
     DRIFT,
@@ -40,9 +41,8 @@ _NAMES_NOW: Mapping[str, str] = MappingProxyType(
         "dataset_summary.number_of_rows": "row_count",
         **{
             f"classification_quality.{name}": name
-            for name in ("accuracy", "precision", "recall", "roc_auc", "log_loss")
+            for name in ("accuracy", "precision", "recall", "roc_auc", "log_loss", "tpr", "tnr", "fpr", "fnr")
         },
-        **{f"classification_quality.{name}": name for name in ("tpr", "tnr", "fpr", "fnr")},
         "classification_quality.f1": "f1_score",
         "regression_quality.r2_score": "r2_score",
         "regression_quality.rmse": "rmse",
@@ -73,7 +73,6 @@ _DESCRIBED: Mapping[str, re.Pattern[str]] = MappingProxyType(
         "k": re.compile(r"^[\w ]+@(\d+)"),
     }
 )
-_HINT = "Give what as_dict(), json() or save_json() of a Report or of a TestSuite made."
 
 
 def is_legacy(document: Mapping[str, Any]) -> bool:
@@ -113,7 +112,7 @@ def _items(document: Mapping[str, Any], key: str, name: str) -> list[Mapping[str
     items = document.get(key) or []
     if isinstance(items, list) and all(isinstance(each, Mapping) and isinstance(each.get(name), str) for each in items):
         return items
-    raise AdapterError(f"the {key} of this document are not those of a report of Evidently", hint=_HINT)
+    raise AdapterError(f"the {key} of this document are not those of a report of Evidently", hint=HINT)
 
 
 @dataclass(frozen=True)
@@ -136,9 +135,8 @@ class _Metric:
 
     @property
     def details(self) -> dict[str, Any]:
-        told = {key: self.result[key] for key in (*_TELLING, *_DETAILS) if self.result.get(key) is not None}
-        column: dict[str, Any] = {} if self.column is None else {"feature": self.column}
-        return column | told
+        told = {"feature": self.column} | {key: self.result.get(key) for key in (*_TELLING, *_DETAILS)}
+        return {key: value for key, value in told.items() if value is not None}
 
     @property
     def is_dataset_drift(self) -> bool:
