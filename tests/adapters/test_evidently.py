@@ -1,6 +1,8 @@
 """uv run --isolated --extra evidently pytest -n 0 -m adapters tests/adapters/test_evidently.py."""
 
-from collections.abc import Callable, Iterator, Mapping
+import inspect
+import math
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ pytestmark = [pytest.mark.adapters, pytest.mark.filterwarnings("ignore")]  # wha
 NOON = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)
 ROWS = 300
 
-Measure = Callable[..., Any]
+FEATURES = ["age", "income", "plan"]
 
 
 @pytest.fixture
@@ -132,13 +134,43 @@ def test_a_report_that_cannot_be_computed_is_stored_as_failed(db: DatabaseManage
         measure([DataDriftPreset()], frame(age=np.nan), frame())
     db.monitoring.log_many(failed_report_rows(failure.value, features=["age", "income"]))
 
-    states = {state.metric_name: state for state in db.monitoring.latest(metric_type="drift")}
-    assert set(states) == {
-        "dataset_drift_detected", "number_of_drifted_columns", "share_of_drifted_columns", "drift_score.age",
-        "drift_score.income",
-    }  # fmt: skip
-    assert {(state.health, state.metric_value) for state in states.values()} == {("failed", None)}
-    assert "empty column 'age'" in states["drift_score.income"].metadata["error"]
+    states = db.monitoring.latest()
+    names = {"dataset_drift_detected", "number_of_drifted_columns", "share_of_drifted_columns"}
+    assert {state.metric_name for state in states} == names
+    for state in states:
+        assert (state.health, state.metric_value) == ("failed", None)
+        assert state.metadata["features"] == ["age", "income"]
+        assert "empty column 'age'" in state.metadata["error"]
+    rows = report_rows(measure([DataDriftPreset()], frame(), frame()))
+    db.monitoring.log_many(rows, bounds=rows.bounds)
+    assert {state.health for state in db.monitoring.latest()} == {"ok"}
+
+
+@pytest.mark.parametrize(
+    ("drift", "features"),
+    [
+        ({"method": "psi"}, FEATURES),
+        ({"method": "psi", "drift_share": np.float64(0.3), "columns": ("age", "income")}, ["age", "income"]),
+        ({"method": "psi", "threshold": 0.2, "include_tests": False, "embeddings": None}, FEATURES),
+        ({"per_column_method": {"age": "ks", "income": "psi", "plan": "TVD"}}, FEATURES),
+        ({"method": "psi", "num_method": "ks", "cat_threshold": 0.2}, []),
+        ({"per_column_threshold": {"age": 0.3}}, []),
+    ],
+)
+def test_failed_rows_are_of_the_series_of_a_report(drift: dict[str, Any], features: list[str]) -> None:
+    from evidently.presets import DataDriftPreset  # noqa: PLC0415
+
+    measured = by_name(report_rows(measure([DataDriftPreset(**drift)], frame()[FEATURES], frame()[FEATURES])))
+    failed = failed_report_rows("no values", features=features or FEATURES, drift=drift)
+    assert {each for each in measured if features or "score" not in each} == by_name(failed).keys()
+    assert len(failed.left_out) == (0 if features else len(FEATURES))
+
+
+def test_every_parameter_of_the_preset_is_taken() -> None:
+    from evidently.presets import DataDriftPreset  # noqa: PLC0415
+
+    for name in inspect.signature(DataDriftPreset).parameters:
+        assert len(failed_report_rows("no values", drift={name: None})) == 3, name
 
 
 def test_a_score_that_is_no_number_is_no_score_and_the_dataset_is_not_said_to_be_free_of_drift() -> None:
@@ -171,11 +203,13 @@ def test_the_example_of_the_page_stores_a_report_and_one_that_cannot_be_computed
         monkeypatch.setenv(name, value)
     page: dict[str, Any] = {}
     exec(example("docs/storing.md", "evidently"), page)  # noqa: S102  (that is what is tested)
-    page["measure_drift"](frame(), frame(), NOON)
-    page["measure_drift"](frame(income=np.nan), frame(), NOON)
+    found = []
+    signed_up = pd.Timestamp("2026-01-01")  # a column that Evidently measures no drift of
+    for current in (frame(), frame(income=np.nan), frame()):
+        page["measure_drift"](current.assign(signed_up=signed_up), frame(signed_up=signed_up), NOON)
+        found += head.query("SELECT count(*) FILTER (WHERE health = 'failed'), count(*) FROM v_recent_monitoring")
     page["get_db_manager"]().close()
-    failed = "SELECT count(*) FILTER (WHERE metric_value IS NULL), count(*) FROM monitoring_metrics"
-    assert head.query(failed) == [(9, 9)]
+    assert found == [(0, 6), (6, 6), (0, 6)]
 
 
 def test_what_differs_is_told_by_the_name() -> None:
@@ -228,6 +262,86 @@ def test_the_view_says_low_or_high_where_the_report_says_that_something_is_wrong
     for name, state in states.items():
         if name.startswith("drift/drift_score"):
             assert state.metadata["drift_detected"] is (state.health != "ok")
+
+
+@pytest.mark.parametrize(
+    ("column", "tests"),
+    [
+        ("age", ["ks", "psi", "wasserstein", "kl_div", "jensenshannon", "anderson", "cramer_von_mises", "ed", "es",
+                 "mannw", "t_test", "hellinger", "empirical_mmd"]),
+        ("plan", ["z", "chisquare", "psi", "kl_div", "jensenshannon", "fisher_exact", "g_test", "TVD", "hellinger"]),
+    ],
+)  # fmt: skip
+def test_at_the_threshold_itself_the_view_says_what_evidently_says(
+    db: DatabaseManager, column: str, tests: list[str]
+) -> None:
+    from evidently.metrics import ValueDrift  # noqa: PLC0415
+
+    current, reference = frame(0.5, plan=np.random.default_rng(3).choice(["basic", "plus"], ROWS)), frame()
+    at_threshold = set()
+    for test in tests:
+        score = report_rows(measure([ValueDrift(column=column, method=test)], current, reference))[0]["metric_value"]
+        for threshold in (math.nextafter(score, 0), score, math.nextafter(score, 9)):
+            metric = ValueDrift(column=column, method=test, threshold=threshold)
+            rows = report_rows(measure([metric], current, reference, include_tests=True))
+            db.monitoring.log_many(rows, replace=NOON, bounds=rows.bounds)
+            states = {state.metric_type: state for state in db.monitoring.latest()}
+            drifted = states["test"].metric_value == 0
+            assert (states["drift"].health != "ok") is drifted, (test, threshold)
+            assert states["drift"].metadata["drift_detected"] is drifted
+            if states["drift"].metric_value == threshold:
+                at_threshold.add(drifted)
+            db.monitoring.forget("drift", rows[0]["metric_name"], with_rows=True)
+            db.monitoring.forget("test", rows[1]["metric_name"], with_rows=True)
+    assert at_threshold == {True, False}
+
+
+ODD = [
+    "a.b",
+    "a,b",
+    'q"q',
+    "größe",
+    "two\nlines",
+    "nul\0here",
+    "x" * 300,
+    " blank",
+    "[x]",
+    "1",
+    "true",
+    "\U0001f600",
+    "",
+]
+
+
+def test_names_and_labels_of_every_kind_are_stored_the_same_from_every_form(
+    db: DatabaseManager, tmp_path: Path
+) -> None:
+    from evidently import DataDefinition, Dataset, Report  # noqa: PLC0415
+    from evidently.core.report import Snapshot  # noqa: PLC0415
+    from evidently.metrics import CategoryCount, MeanValue  # noqa: PLC0415
+    from evidently.metrics.group_by import GroupBy  # noqa: PLC0415
+    from evidently.presets import DataDriftPreset, DataSummaryPreset  # noqa: PLC0415
+
+    rows = pd.DataFrame({name: np.random.default_rng(1).normal(3, 1, 26) for name in ODD}).assign(of=ODD * 2)
+    definition = DataDefinition(numerical_columns=ODD, categorical_columns=["of"])
+    dataset = Dataset.from_pandas(rows, data_definition=definition)
+    metrics = [
+        DataDriftPreset(columns=ODD, method="ks"),
+        DataSummaryPreset(),
+        GroupBy(MeanValue(column="a.b"), "of"),
+        *(CategoryCount(column="of", category=label) for label in ODD),
+    ]
+    snapshot = Report(metrics, include_tests=True).run(dataset, dataset)
+    path = tmp_path / "report.json"
+    snapshot.save_json(str(path))
+    live = report_rows(snapshot)
+    for form in (snapshot.dict(), snapshot.json(), path, snapshot.dumps(), Snapshot.loads(snapshot.dumps())):
+        read = report_rows(form)
+        assert (by_name(read), read.left_out, read.bounds) == (by_name(live), live.left_out, live.bounds)
+    assert {row["metadata"]["feature"] for row in live if row["metadata"] and "feature" in row["metadata"]} == {
+        *ODD, "of", "nul\\u0000here",
+    } - {"nul\0here"}  # fmt: skip
+    assert db.monitoring.log_many(live, replace=NOON, bounds=live.bounds).written == len(live) > 300
 
 
 def test_the_smallest_threshold_is_stored_as_a_bound(db: DatabaseManager) -> None:

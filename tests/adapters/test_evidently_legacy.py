@@ -353,15 +353,15 @@ def test_no_number_is_lost_wherever_it_stands(metrics: list[tuple[str, dict[str,
 def test_whatever_a_document_holds_is_rows_or_left_out(metrics: list[Any], tests: list[Any]) -> None:
     given = {"version": "0.6.7", "metrics": metrics, "tests": tests}
     before = copy.deepcopy(given)
-    found = list(read_legacy(read_document(given)))
+    rows = report_rows(given)
 
     assert str(given) == str(before)  # as text: NaN differs from itself
-    for row in found:
-        if isinstance(row, Measured):
-            json.dumps(row.metadata, allow_nan=False)
-            assert (row.value is None) == ("error" in row.metadata)
-            assert row.value is None or math.isfinite(row.value)
-    assert bool(found) == bool(metrics or tests)
+    for row in rows:
+        json.dumps(row["metadata"], allow_nan=False)
+        assert "\\x00" not in repr(row["metadata"])
+        assert row["metric_value"] is not None or "error" in row["metadata"]
+        assert row["metric_value"] is None or math.isfinite(row["metric_value"])
+    assert bool(rows or rows.left_out) == bool(metrics or tests)
 
 
 @given(st.dictionaries(st.sampled_from(["metrics", "tests", "version", "suite"]), nested))

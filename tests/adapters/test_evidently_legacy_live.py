@@ -173,6 +173,15 @@ def test_what_0_7_measures_as_well_has_its_name_and_its_value() -> None:
 
 
 @pytest.mark.parametrize("kind", ["drift", "tests"])
+def test_a_report_itself_is_refused_with_what_to_give(kind: str) -> None:
+    report = measured(kind)
+    with pytest.raises(AdapterError, match=f"this {type(report).__name__} is not") as refused:
+        report_rows(report)
+    assert ".as_dict()" in refused.value.hint
+    assert len(report_rows(report.as_dict())) >= 6
+
+
+@pytest.mark.parametrize("kind", ["drift", "tests"])
 def test_a_snapshot_is_converted_as_its_refusal_says(kind: str, tmp_path: Path) -> None:
     from evidently.legacy.report import Report  # noqa: PLC0415
     from evidently.legacy.test_suite import TestSuite  # noqa: PLC0415

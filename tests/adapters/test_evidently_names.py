@@ -90,8 +90,8 @@ def test_a_name_that_is_too_long_ends_with_a_digest_of_the_whole_which_the_metad
         assert len(row["metric_name"]) == 255
         assert row["metadata"]["full_name"].startswith(row["metric_name"].partition("~")[0])
         assert fitting(row["metadata"]["full_name"]) == row["metric_name"]
-    (failed,) = [row for row in failed_report_rows("no rows", features=["x" * 255]) if "feature" in row["metadata"]]
-    assert failed["metadata"]["full_name"] == "drift_score." + "x" * 255
+    *_, failed = failed_report_rows("no rows", features=["x" * 255], drift={"method": "psi"})
+    assert failed["metadata"]["full_name"] == "drift_score." + "x" * 255 + "[method=psi]"
 
 
 @pytest.mark.parametrize("method", ["psi", "PSI", "ks", "K-S p_value", "t_test", "abs_text_content_drift"])
@@ -99,6 +99,13 @@ def test_a_score_at_the_threshold_is_on_the_side_that_evidently_says(method: str
     lower, upper = drift_bounds(method, 0.1)
     drifted_at = {"psi": True, "PSI": True, "ks": True, "K-S p_value": True}.get(method, False)
     assert ((lower is not None and lower > 0.1) or (upper is not None and upper < 0.1)) is drifted_at
+
+
+def test_beside_the_greatest_number_there_is_no_bound() -> None:
+    greatest = math.nextafter(math.inf, 0)
+    rows = report_rows(document(metric("ValueDrift", 0.9, column="age", method="ks", threshold=greatest)))
+    assert rows.bounds == ()
+    assert rows[0]["metadata"]["drift_detected"] is True
 
 
 def test_a_drift_test_that_nobody_knows_sets_no_bounds_and_says_nothing_about_drift() -> None:
@@ -189,11 +196,14 @@ def test_what_str_makes_of_an_enumeration_is_known_for_what_it_was() -> None:
         ('{"metrics": 3}', "of metrics"),
         ('{"metrics": [{"config": 3}]}', "of metrics"),
         ('{"metrics": [3]}', "of metrics"),
-        ('{"metrics": [], "tests": [3]}', "of metrics, tests"),
+        ('{"metrics": [], "tests": [3]}', "not as Evidently writes it"),
+        ('{"metric_results": {"a": 3}}', "not as Evidently writes it"),
+        ('{"metric_results": {"a": {}}, "top_level_metrics": [["a"]]}', "not as Evidently writes it"),
+        ('{"metrics": [{"config": {"type": "x", "column": {}}, "id": []}], "tests": []}', "not as Evidently writes it"),
         ({"rows": []}, "of rows"),
         (
             {"metrics": [{"id": "1", "metric_id": "ValueDrift(column=age)", "value": 1}], "tests": []},
-            "of metrics, tests",
+            "before Evidently 0.7.16",
         ),
         ({}, "empty"),
         ("{}", "empty"),
@@ -213,7 +223,7 @@ def test_what_is_no_report_is_refused_in_one_line_with_what_to_give(given: Any, 
     with pytest.raises(AdapterError, match=told) as refused:
         report_rows(given)
     assert "\n" not in str(refused.value)
-    assert "snapshot.save_json" in refused.value.hint or "Report(...).run(" in refused.value.hint
+    assert any(way in refused.value.hint for way in ("snapshot.save_json", "Report(...).run(", "report.dumps()"))
 
 
 def test_a_folder_and_a_page_are_refused(tmp_path: Path) -> None:
@@ -323,9 +333,40 @@ def test_failed_rows_have_the_names_that_the_report_would_have_had() -> None:
     }
     assert {row["metadata"]["error"] for row in failed} == {"ValueError: no values"}
     assert (failed.left_out, failed.bounds) == ((), ())
-    assert set(values(failed_report_rows("no values", features=["age"]))) == {
-        "dataset_drift_detected", "number_of_drifted_columns", "share_of_drifted_columns", "drift_score.age",
-    }  # fmt: skip
+
+
+DATASET = {"dataset_drift_detected", "number_of_drifted_columns", "share_of_drifted_columns"}
+
+
+@pytest.mark.parametrize("drift", [None, {}, {"method": None}, {"per_column_method": {"plan": "psi"}}])
+def test_a_feature_whose_drift_test_nobody_knows_has_no_row_of_its_own(drift: dict[str, Any] | None) -> None:
+    rows = failed_report_rows("no values", features=["age"], drift=drift)
+    assert {name.partition("[")[0] for name in values(rows)} == DATASET
+    assert {json.dumps(row["metadata"]) for row in rows} == {'{"features": ["age"], "error": "no values"}'}
+    (left_out,) = rows.left_out
+    assert left_out.name == "drift_score.age"
+    assert 'drift={"method": "psi"}' in left_out.reason
+
+
+def test_columns_whose_names_are_numbers_fail_by_their_text() -> None:
+    rows = failed_report_rows("no values", features=range(2), drift={"method": "psi"})  # type: ignore[arg-type]
+    assert set(values(rows)) >= {"drift_score.0[method=psi]", "drift_score.1[method=psi]"}
+    assert rows[0]["metadata"]["features"] == ["0", "1"]
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"features": "age"}, "'age' is no list of columns"),
+        ({"features": None}, "None is no list of columns"),
+        ({"drift": "psi"}, "does not take: 'psi'"),
+        ({"drift": {"drift_shar": 0.3, "methd": "psi"}}, "does not take: drift_shar, methd"),
+    ],
+)
+def test_what_would_make_series_that_no_report_writes_is_refused(given: dict[str, Any], told: str) -> None:
+    with pytest.raises(AdapterError, match=told) as refused:
+        failed_report_rows("no values", **given)
+    assert refused.value.hint
 
 
 def test_tests_that_contradict_each_other_set_no_bounds_and_that_is_told() -> None:

@@ -1,4 +1,4 @@
-"""Evidently's reports as rows of monitoring_metrics, for `db.monitoring.log_many`: of 0.7.21 and later, or 0.3 to 0.6.
+"""Evidently's reports, of 0.3 to 0.7, as rows of monitoring_metrics, for `db.monitoring.log_many`.
 
 | metric_type | metric_name | value |
 |-|-|-|
@@ -10,8 +10,8 @@
 | test | missing_value_share.age[lte=0.1] | 1 if the test passed, 0 if it failed |
 
 A name is `metric.column.label[parameter=value,...]`: what was measured alone decides it. What goes without saying is
-not told, such as `drift_share=0.5`. Texts that hold a character of the syntax, or read like a number, are quoted. A
-name of more than 255 characters ends with a digest, and metadata.full_name has the whole.
+not told, such as `drift_share=0.5`. Texts that hold a character of the syntax, and texts of parameters that read like a
+number, are quoted. A name of more than 255 characters ends with a digest, and metadata.full_name has the whole.
 
 A value that could not be computed is None with the reason in metadata.error: a failed row, never "no drift".
 """
@@ -19,28 +19,42 @@ A value that could not be computed is None with the reason in metadata.error: a 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mlops_db.adapters.evidently.conditions import common
-from mlops_db.adapters.evidently.documents import plain, read_document
+from mlops_db.adapters.evidently.documents import HINT, plain, read_document, storable
 from mlops_db.adapters.evidently.legacy import is_legacy, read_legacy
-from mlops_db.adapters.evidently.measured import LeftOut, Measured
-from mlops_db.adapters.evidently.names import DRIFT, dataset_drift, drift_score, fitting
-from mlops_db.adapters.evidently.snapshot import is_snapshot, read_snapshot
+from mlops_db.adapters.evidently.measured import LeftOut, Measured, finite
+from mlops_db.adapters.evidently.names import DRIFT, dataset_drift, drift_score, fitting, told_method
+from mlops_db.adapters.evidently.snapshot import is_snapshot, is_without_parameters, read_snapshot
 from mlops_db.errors import AdapterError
 from mlops_db.storage.metric_bounds import Bounds
 from mlops_db.storage.monitoring import failure_reason
-from mlops_db.storage.values import DEFAULT_MODEL
+from mlops_db.storage.values import DEFAULT_MODEL, excerpt
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Collection, Iterable, Mapping
     from datetime import datetime
 
     from evidently.core.report import Snapshot
 
 __all__ = ["LeftOut", "ReportRows", "failed_report_rows", "report_rows"]
+
+# The parameters of DataDriftPreset: those that it hands on to DriftedColumnsCount, and the others.
+_OF_DATASET = frozenset(
+    {
+        "columns",
+        "drift_share",
+        *(f"{of}{what}" for of in ("", "cat_", "num_", "text_", "per_column_") for what in ("method", "threshold")),
+    }
+)
+_OF_PRESET = frozenset({"embeddings", "embeddings_drift_method", "include_tests"})
+_NO_METHOD = (
+    "which drift test it would have had is not told: give DataDriftPreset a method= or a per_column_method=, and the "
+    'same to drift=, such as drift={"method": "psi"}'
+)
 
 
 class ReportRows(list[dict[str, Any]]):
@@ -75,8 +89,8 @@ def report_rows(
     Args:
         report: what `Report(...).run(current, reference)` returns, its `dict()`, its `json()` as text or bytes, or the
             path of a file with its `json()` or `dumps()`. Text that begins with `{` is JSON, all other text a path.
-            Of Evidently 0.3 to 0.6, and of `evidently.legacy`: the `as_dict()` of a Report or a TestSuite, or its
-            `json()`.
+            Before Evidently 0.7.16, only `dumps()` tells what the values are of. Of Evidently 0.3 to 0.6, and of
+            `evidently.legacy`: the `as_dict()` of a Report or a TestSuite, or its `json()`.
         model_name: the model that was measured.
         timestamp: the moment that the values are about, aware; left out, `log_many` gives them its `replace=`, or the
             time of the call.
@@ -88,22 +102,36 @@ def report_rows(
         AdapterError: it is no such report, or cannot be read.
     """
     document = read_document(report)
+    try:
+        return _rows(_read(document), model_name, timestamp)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        # What Evidently writes has one shape; files that somebody has edited, or of a version to come, have another.
+        raise AdapterError(
+            f"a part of this report is not as Evidently writes it: {excerpt(error)}", hint=HINT
+        ) from error
+
+
+def _read(document: Mapping[str, Any]) -> Iterator[Measured | LeftOut]:
     if is_legacy(document):
-        return _rows(read_legacy(document), model_name, timestamp)
+        return read_legacy(document)
+    if is_without_parameters(document):
+        raise AdapterError(
+            "this .dict() or .json() of a report before Evidently 0.7.16 has values and not what they are of: the "
+            "parameters of its metrics are missing",
+            hint="Give the report's .dumps() instead, as text or as the path of its file: report_rows(report.dumps()). "
+            "Where nothing but this document is left, the report has to be computed anew.",
+        )
     if not is_snapshot(document):
         raise AdapterError(
-            f"a document of {', '.join(sorted(document)[:5])} is not what a report of Evidently 0.7, or 0.3 to 0.6, "
-            "measured",
-            hint="Give what Report(...).run(current, reference) returns, its .dict(), or what its .json() or .dumps() "
-            "wrote. Those of 0.7 before 0.7.21 tell the parameters of their metrics in .dumps() alone.",
+            f"a document of {', '.join(sorted(document)[:5])} is not what a report of Evidently measured", hint=HINT
         )
-    return _rows(read_snapshot(document), model_name, timestamp)
+    return read_snapshot(document)
 
 
 def failed_report_rows(
     error: BaseException | str,
     *,
-    features: Collection[str] = (),
+    features: Iterable[str] = (),
     drift: Mapping[str, Any] | None = None,
     model_name: str = DEFAULT_MODEL,
     timestamp: datetime | None = None,
@@ -115,19 +143,48 @@ def failed_report_rows(
 
     Args:
         error: what `Report.run` raised.
-        features: the features whose drift scores are missing with it.
-        drift: what DataDriftPreset was given, such as `{"method": "psi", "drift_share": 0.3}`: it decides the names. A
-            feature whose drift test it does not tell fails as `drift_score.age`, a series for itself.
+        features: the columns that the report would have measured: their drift scores are missing with it. A series of
+            another column would stay failed, as no report measures it.
+        drift: what DataDriftPreset was given, such as `{"method": "psi", "drift_share": 0.3}`: it decides the names.
         model_name: as with `report_rows`.
         timestamp: as with `report_rows`.
+
+    Returns:
+        Rows of the series that the report would have written: the dataset's, whose metadata name the features, and a
+        score for each feature whose drift test `drift` tells by `method` or `per_column_method`. The other features
+        are in `left_out`: where Evidently chooses the test, nobody knows which series would have their scores.
+
+    Raises:
+        AdapterError: `features` is a text, or `drift` is not what DataDriftPreset takes.
     """
-    given = plain(drift or {})
+    given = _parameters(drift)
+    if isinstance(features, str | bytes) or not isinstance(features, Iterable):
+        raise AdapterError(
+            f"features={excerpt(features)} is no list of columns", hint='Give the names: features=["age", "income"].'
+        )
+    names = [str(name) for name in features]
     reason = {"error": failure_reason(error)}
-    failed = [Measured(DRIFT, str(series), None, reason) for series in dataset_drift(given)]
-    for name in features:
-        method = (given.get("per_column_method") or {}).get(name, given.get("method"))
-        failed.append(Measured(DRIFT, str(drift_score(name, method)), None, {"feature": name, **reason}))
+    of_all: dict[str, Any] = {"features": names, **reason} if names else reason
+    failed: list[Measured | LeftOut] = [Measured(DRIFT, str(series), None, of_all) for series in dataset_drift(given)]
+    for name in names:
+        method = told_method(name, given)
+        series = str(drift_score(name, method))
+        failed.append(
+            Measured(DRIFT, series, None, {"feature": name, **reason}) if method else LeftOut(series, _NO_METHOD)
+        )
     return _rows(failed, model_name, timestamp)
+
+
+def _parameters(drift: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Those parameters of DataDriftPreset that decide the names."""
+    given = plain({} if drift is None else drift)
+    if not isinstance(given, dict) or (unknown := given.keys() - _OF_DATASET - _OF_PRESET):
+        told = ", ".join(sorted(unknown)) if isinstance(given, dict) else excerpt(drift)
+        raise AdapterError(
+            f"drift= has what DataDriftPreset does not take: {told}",
+            hint='Give the mapping that DataDriftPreset(**...) was given, such as drift={"method": "psi"}.',
+        )
+    return {key: value for key, value in given.items() if key in _OF_DATASET}
 
 
 def _rows(read: Iterable[Measured | LeftOut], model_name: str, timestamp: datetime | None) -> ReportRows:
@@ -137,7 +194,8 @@ def _rows(read: Iterable[Measured | LeftOut], model_name: str, timestamp: dateti
         if isinstance(each, LeftOut):
             left_out.append(each)
         else:
-            found.setdefault((each.metric_type, each.metric_name), []).append(each)
+            entry = replace(each, metadata=storable(each.metadata))
+            found.setdefault((each.metric_type, each.metric_name), []).append(entry)
     common_keys = {"model_name": model_name} | ({} if timestamp is None else {"timestamp": timestamp})
     rows, bounds = [], []
     for (metric_type, full_name), entries in found.items():
@@ -154,8 +212,9 @@ def _rows(read: Iterable[Measured | LeftOut], model_name: str, timestamp: dateti
                 **common_keys,
             }
         )
-        if one.lower is not None or one.upper is not None:
-            bounds.append(Bounds(metric_type, name, one.lower, one.upper, model_name))
+        lower, upper = finite(one.lower), finite(one.upper)  # beside the greatest number there is none to store
+        if lower is not None or upper is not None:
+            bounds.append(Bounds(metric_type, name, lower, upper, model_name))
     return ReportRows(rows, left_out=tuple(dict.fromkeys(left_out)), bounds=tuple(bounds))
 
 

@@ -7,6 +7,7 @@ document sees no difference.
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from datetime import date
@@ -18,9 +19,10 @@ from mlops_db.errors import AdapterError
 from mlops_db.storage.scalars import held
 from mlops_db.storage.values import excerpt
 
-_HINT = (
+HINT = (
     "Give what Report(...).run(current, reference) returns, its .dict(), its .json() as text that begins with {, or "
-    "the path of a file with its .json() or .dumps()."
+    "the path of a file with its .json() or .dumps(). Of a Report or a TestSuite of Evidently 0.3 to "
+    "0.6, give the .as_dict() or the .json() after its .run(...)."
 )
 
 
@@ -30,7 +32,7 @@ def read_document(report: object) -> dict[str, Any]:
     Raises:
         AdapterError: it is none of them, or cannot be read.
     """
-    if hasattr(report, "metric_results") and hasattr(report, "dict"):  # a Snapshot; a Report has neither
+    if hasattr(report, "dumps") and hasattr(report, "dict"):  # a Snapshot; a Report has not both
         document = report.dict()
     elif isinstance(report, bytes) or (isinstance(report, str) and report.lstrip("\ufeff \t\r\n").startswith("{")):
         document = _parsed(report, "this JSON")
@@ -39,13 +41,13 @@ def read_document(report: object) -> dict[str, Any]:
     else:
         document = report
     if not isinstance(document, Mapping):
-        raise AdapterError(f"this {type(document).__name__} is not what a report of Evidently measured", hint=_HINT)
+        raise AdapterError(f"this {type(document).__name__} is not what a report of Evidently measured", hint=HINT)
     if not document:
-        raise AdapterError("an empty document is not what a report of Evidently measured", hint=_HINT)
+        raise AdapterError("an empty document is not what a report of Evidently measured", hint=HINT)
     try:
         return {key_text(key): plain(part) for key, part in document.items()}
     except RecursionError:
-        raise AdapterError("a document that deep is not what a report of Evidently measured", hint=_HINT) from None
+        raise AdapterError("a document that deep is not what a report of Evidently measured", hint=HINT) from None
 
 
 def key_text(key: object) -> str:
@@ -59,7 +61,7 @@ def _content(path: str | os.PathLike[str]) -> bytes:
         return Path(path).read_bytes()
     except (OSError, ValueError) as error:  # ValueError: NUL in the path
         reason = getattr(error, "strerror", None) or str(error)
-        raise AdapterError(f"no report can be read from {excerpt(os.fspath(path))}: {reason}", hint=_HINT) from None
+        raise AdapterError(f"no report can be read from {excerpt(os.fspath(path))}: {reason}", hint=HINT) from None
 
 
 def _parsed(text: str | bytes, source: str) -> Any:
@@ -72,26 +74,38 @@ def _parsed(text: str | bytes, source: str) -> Any:
     try:
         return json.loads(text.lstrip("\ufeff") if isinstance(text, str) else text)
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
-        raise AdapterError(f"{source} cannot be read as JSON: {str(error)[:200]}", hint=_HINT) from None
+        raise AdapterError(f"{source} cannot be read as JSON: {str(error)[:200]}", hint=HINT) from None
 
 
 def plain(value: Any) -> Any:
     """A value as JSON has it, whatever library it is of."""
-    scalar = held(value)
-    if hasattr(scalar, "tolist"):  # an array, or a Series
-        scalar = scalar.tolist()
-    if isinstance(scalar, Enum):
-        scalar = scalar.value
-    for conversion in ("to_dict", "tolist"):  # of a DataFrame, which dump_dict() holds; of an array
-        if hasattr(scalar, conversion):
-            scalar = getattr(scalar, conversion)()
-    if scalar is None or isinstance(scalar, bool | int | float | str):
-        return scalar
-    if isinstance(scalar, Mapping):
-        return {key_text(key): plain(part) for key, part in scalar.items()}
-    if isinstance(scalar, list | tuple | set | frozenset):
-        return [plain(part) for part in scalar]
-    if isinstance(scalar, date):
-        return scalar.isoformat()
+    value = held(value)
+    for conversion in ("tolist", "to_dict"):  # of an array or a Series; of a DataFrame, which dump_dict() holds
+        if hasattr(value, conversion):
+            value = getattr(value, conversion)()
+    if isinstance(value, Enum):
+        value = value.value
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, Mapping):
+        return {key_text(key): plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(part) for part in value]
+    if isinstance(value, date):
+        return value.isoformat()
     # What a report can hold besides: a drift test or a function that somebody gave as `method=`.
-    return str(getattr(scalar, "name", None) or getattr(scalar, "__name__", scalar))
+    return str(getattr(value, "name", None) or getattr(value, "__name__", value))
+
+
+def storable(value: Any) -> Any:
+    """A plain value as PostgreSQL's jsonb takes it.
+
+    Numbers that are none become text. NUL characters and halves of surrogate pairs are written as JSON escapes them.
+    """
+    if isinstance(value, Mapping):
+        return {storable(key): storable(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [storable(part) for part in value]
+    if isinstance(value, str):
+        return value.replace("\0", "\\u0000").encode(errors="backslashreplace").decode()
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

@@ -6,14 +6,14 @@ and by its path in the result: `column_value_range.age.share_in_range[left=0,rig
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
-from mlops_db.adapters.evidently.measured import LeftOut, Measured
+from mlops_db.adapters.evidently.documents import HINT
+from mlops_db.adapters.evidently.measured import PASSED, LeftOut, Measured, dataset_measured, finite, measured
 from mlops_db.adapters.evidently.names import (
     DRIFT,
     DRIFTED_COUNT,
@@ -41,9 +41,8 @@ _NAMES_NOW: Mapping[str, str] = MappingProxyType(
         "dataset_summary.number_of_rows": "row_count",
         **{
             f"classification_quality.{name}": name
-            for name in ("accuracy", "precision", "recall", "roc_auc", "log_loss")
+            for name in ("accuracy", "precision", "recall", "roc_auc", "log_loss", "tpr", "tnr", "fpr", "fnr")
         },
-        **{f"classification_quality.{name}": name for name in ("tpr", "tnr", "fpr", "fnr")},
         "classification_quality.f1": "f1_score",
         "regression_quality.r2_score": "r2_score",
         "regression_quality.rmse": "rmse",
@@ -74,8 +73,6 @@ _DESCRIBED: Mapping[str, re.Pattern[str]] = MappingProxyType(
         "k": re.compile(r"^[\w ]+@(\d+)"),
     }
 )
-_PASSED = {"SUCCESS": 1.0, "FAIL": 0.0, "WARNING": 0.0}
-_HINT = "Give what as_dict(), json() or save_json() of a Report or of a TestSuite made."
 
 
 def is_legacy(document: Mapping[str, Any]) -> bool:
@@ -115,7 +112,7 @@ def _items(document: Mapping[str, Any], key: str, name: str) -> list[Mapping[str
     items = document.get(key) or []
     if isinstance(items, list) and all(isinstance(each, Mapping) and isinstance(each.get(name), str) for each in items):
         return items
-    raise AdapterError(f"the {key} of this document are not those of a report of Evidently", hint=_HINT)
+    raise AdapterError(f"the {key} of this document are not those of a report of Evidently", hint=HINT)
 
 
 @dataclass(frozen=True)
@@ -138,9 +135,8 @@ class _Metric:
 
     @property
     def details(self) -> dict[str, Any]:
-        told = {key: self.result[key] for key in (*_TELLING, *_DETAILS) if self.result.get(key) is not None}
-        column: dict[str, Any] = {} if self.column is None else {"feature": self.column}
-        return column | {key: _detail(value) for key, value in told.items()}
+        told = {"feature": self.column} | {key: self.result.get(key) for key in (*_TELLING, *_DETAILS)}
+        return {key: value for key, value in told.items() if value is not None}
 
     @property
     def is_dataset_drift(self) -> bool:
@@ -159,7 +155,7 @@ class _Metric:
         drifts = self.result.get("drift_by_columns")
         columns = drifts.items() if isinstance(drifts, Mapping) else ()
         return {
-            name for name, drift in columns if isinstance(drift, Mapping) and _finite(drift.get("drift_score")) is None
+            name for name, drift in columns if isinstance(drift, Mapping) and finite(drift.get("drift_score")) is None
         }
 
     def series(self, *path: str) -> Series:
@@ -225,41 +221,34 @@ def _values(metric: _Metric, path: tuple[str, ...], value: Any) -> Iterator[Meas
     elif path[-1:] == ("most_common",):
         yield LeftOut(left_out, "a value of the column, which measures nothing")
     elif isinstance(value, bool | int | float):
-        yield _measured(metric.metric_type, metric.series(*path), value, metric.details)
+        yield measured(metric.metric_type, metric.series(*path), value, metric.details)
     else:
         yield LeftOut(left_out, "Evidently gave no value" if value is None else "a list or a text, and no number")
 
 
 def _drift(metric: _Metric, column: str) -> Measured:
-    method, threshold = metric.result["stattest_name"], _finite(metric.result["stattest_threshold"])
+    method, threshold = metric.result["stattest_name"], finite(metric.result["stattest_threshold"])
     told = {"stat_test": method_name(method), "threshold": threshold, "drift_detected": metric.result["drift_detected"]}
-    details = metric.details | {key: _detail(value) for key, value in told.items() if value is not None}
-    lower, upper = (None, None) if threshold is None else drift_bounds(method, threshold)
-    row = _measured(DRIFT, drift_score(column, method), metric.result["drift_score"], details)
+    details = metric.details | {key: value for key, value in told.items() if value is not None}
+    lower, upper = drift_bounds(method, threshold)
+    row = measured(DRIFT, drift_score(column, method), metric.result["drift_score"], details)
     return replace(row, lower=lower, upper=upper)
 
 
 def _dataset(metric: _Metric, metrics: list[_Metric]) -> Iterator[Measured | LeftOut]:
-    result, share = metric.result, _finite(metric.result.get("drift_share"))
-    verdict, *counted = dataset_drift({} if share is None else {"drift_share": share})
-    details = {key: _detail(result[key]) for key in ("drift_share", "number_of_columns") if key in result}
-    values, detected = [result[DRIFTED_COUNT], result[DRIFTED_SHARE]], result["dataset_drift"]
+    result, share = metric.result, finite(metric.result.get("drift_share"))
+    details = {key: result[key] for key in ("drift_share", "number_of_columns") if key in result}
+    values = (result["dataset_drift"], result[DRIFTED_COUNT], result[DRIFTED_SHARE])
     failed = {column for other in metrics if other.counts == metric.counts for column in other.without_score}
-    if failed:
-        # Evidently counts a column whose score is NaN as one that has not drifted.
-        details["error"] = f"no drift score of {', '.join(sorted(failed))}"
-        details["at_least"] = {"count": _detail(values[0]), "share": _detail(values[1])}
-        values, detected = [None, None], detected or None
+    verdict, *counted = dataset_measured(dataset_drift({"drift_share": share}), values, share, details, failed)
     if share is None and any(other.kind == "DatasetDrift" for other in metrics):
         # DataDriftPreset hands its drift_share to the one metric and not to the other.
         yield LeftOut(
             "data_drift_table.dataset_drift", "by a drift_share that is not told; DatasetDriftMetric tells it"
         )
     else:
-        yield replace(_measured(DRIFT, verdict, detected, details), upper=0.0)
-    bounds = (None, None if share is None else math.nextafter(share, -math.inf))
-    for series, value, upper in zip(counted, values, bounds, strict=True):
-        yield replace(_measured(DRIFT, series, value, details), upper=upper)
+        yield verdict
+    yield from counted
 
 
 def _test(item: Mapping[str, Any]) -> Measured:
@@ -278,16 +267,10 @@ def _test(item: Mapping[str, Any]) -> Measured:
         told["condition"] = sorted(condition)  # its number may be of the reference data, and move with it
     name = words("_".join(re.findall(r"\w+", item["name"])))
     status = str(item.get("status")).rpartition(".")[2]
-    details = {key: _detail(item[key]) for key in ("description", "group", "parameters") if item.get(key)}
-    error = {} if status in _PASSED else {"error": description or f"the test's status is {status}"}
+    details = {key: item[key] for key in ("description", "group", "parameters") if item.get(key)}
+    error = {} if status in PASSED else {"error": description or f"the test's status is {status}"}
     metadata = {"test": item["name"], "status": status, **details, **error}
-    return Measured(TEST, str(Series(name, tuple(parts), told)), _PASSED.get(status), metadata)
-
-
-def _measured(metric_type: str, series: Series, value: Any, details: Mapping[str, Any]) -> Measured:
-    number = _finite(value)
-    error = {} if number is not None or "error" in details else {"error": f"Evidently computed {_detail(value)}"[:100]}
-    return Measured(metric_type, str(series), number, {**details, **error})
+    return Measured(TEST, str(Series(name, tuple(parts), told)), PASSED.get(status), metadata)
 
 
 def _current(key: str) -> tuple[str, ...]:
@@ -299,19 +282,3 @@ def _holds_numbers(value: Any) -> bool:
     if isinstance(value, Mapping):
         return any(map(_holds_numbers, value.values()))
     return isinstance(value, bool | int | float)
-
-
-def _finite(value: Any) -> float | None:
-    try:
-        return float(value) if isinstance(value, bool | int | float) and math.isfinite(value) else None
-    except OverflowError:  # an integer of more than 308 digits
-        return None
-
-
-def _detail(value: Any) -> Any:
-    """What JSON takes: a number that is none as text."""
-    if isinstance(value, Mapping):
-        return {key: _detail(part) for key, part in value.items()}
-    if isinstance(value, list):
-        return [_detail(part) for part in value]
-    return value if not isinstance(value, float) or math.isfinite(value) else str(value)

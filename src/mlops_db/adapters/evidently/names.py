@@ -90,7 +90,7 @@ class Series:
     def __str__(self) -> str:
         """The metric_name, of any length."""
         told = ",".join(f"{_quoted(key)}={_told(value)}" for key, value in sorted(self.parameters.items()))
-        return ".".join((self.metric, *map(_quoted, self.parts))) + (f"[{told}]" if told else "")
+        return ".".join(map(_quoted, (self.metric, *self.parts))) + (f"[{told}]" if told else "")
 
 
 def words(name: str) -> str:
@@ -106,6 +106,20 @@ def method_name(method: str) -> str:
 def is_chosen(method: str) -> bool:
     """Whether a report that shows this name of a drift test says that Evidently chose it."""
     return method in _METHODS
+
+
+def told_method(column: str, parameters: Mapping[str, Any]) -> str | None:
+    """The drift test of a column, where parameters of DataDriftPreset or DriftedColumnsCount tell it; else None.
+
+    `num_method` and its like go before `method`, and which of them is the column's, the parameters do not tell.
+    """
+    of_column: str | None = (parameters.get("per_column_method") or {}).get(column)
+    return of_column or (None if tells_types(parameters) else parameters.get("method"))
+
+
+def tells_types(parameters: Mapping[str, Any]) -> bool:
+    """Whether the parameters have a drift test for the columns of a type."""
+    return any(parameters.get(f"{kind}_method") for kind in ("num", "cat", "text"))
 
 
 def drift_score(column: str, method: str | None) -> Series:
@@ -131,12 +145,14 @@ def dataset_drift(parameters: Mapping[str, Any]) -> tuple[Series, Series, Series
     return Series(DATASET_DRIFT, (), verdict), Series(DRIFTED_COUNT, (), told), Series(DRIFTED_SHARE, (), told)
 
 
-def drift_bounds(method: str, threshold: float) -> tuple[float | None, float | None]:
-    """The lowest and the highest score that is no drift; None and None where the method does not tell.
+def drift_bounds(method: str, threshold: float | None) -> tuple[float | None, float | None]:
+    """The lowest and the highest score that is no drift; None and None where the method or the threshold is not known.
 
     A view calls a value low below the first, and high above the second: where a column has drifted at the threshold
     itself, the bound is the next number beside it.
     """
+    if threshold is None:
+        return None, None
     drifted_if = _DRIFTED_IF.get(method_name(method), "")
     if drifted_if.startswith("<"):
         return math.nextafter(threshold, math.inf) if drifted_if == "<=" else threshold, None

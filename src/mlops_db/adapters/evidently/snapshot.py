@@ -5,16 +5,15 @@ Two forms of it are read: that of `Snapshot.dict()` and `.json()`, and that of `
 
 from __future__ import annotations
 
-import json
-import math
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeGuard
 
-from mlops_db.adapters.evidently.conditions import Interval, bounds, common, condition
+from mlops_db.adapters.evidently.conditions import bounds, common, condition
+from mlops_db.adapters.evidently.documents import key_text
 from mlops_db.adapters.evidently.kinds import DEFAULTS, DRAWING, LEFT_OUT, METRIC_TYPES, SUBJECTS, TOP_K
-from mlops_db.adapters.evidently.measured import LeftOut, Measured
+from mlops_db.adapters.evidently.measured import PASSED, LeftOut, Measured, dataset_measured, finite, measured
 from mlops_db.adapters.evidently.names import (
     DEFAULT_DRIFT_SHARE,
     QUALITY,
@@ -25,13 +24,14 @@ from mlops_db.adapters.evidently.names import (
     drift_score,
     is_chosen,
     method_name,
+    tells_types,
+    told_method,
     words,
 )
 
 # A part of a metric: its count or share, its mean or std, a label, a column of its table; () is the whole.
 _Part = tuple[str, ...]
 _NO_RESULT = LeftOut("metric", "the report names a metric that it has no result of")
-_PASSED = {"SUCCESS": 1.0, "FAIL": 0.0, "WARNING": 0.0}  # of a test that is not critical, Evidently only warns
 _COLUMN_TYPES = {  # what str() makes of the enumeration, as in json.dumps(snapshot.dict(), default=str)
     "ColumnType.Numerical": "num",
     "ColumnType.Categorical": "cat",
@@ -45,16 +45,20 @@ _COLUMN_TYPES = {  # what str() makes of the enumeration, as in json.dumps(snaps
 
 
 def is_snapshot(document: Mapping[str, Any]) -> bool:
-    """Whether it is the document of a report of Evidently 0.7.21 or later."""
+    """Whether it is the document of a report of Evidently 0.7, or of `evidently.future` in 0.6."""
     if isinstance(document.get("metric_results"), Mapping):
         return True
-    metrics, tests = document.get("metrics"), document.get("tests") or []
-    return (
-        isinstance(metrics, list)
-        and all(isinstance(metric, Mapping) for metric in metrics)
-        and all(_is_config(metric.get("config")) for metric in metrics if metric)
-        and isinstance(tests, list)
-        and all(isinstance(test, Mapping) for test in tests)
+    metrics = document.get("metrics")
+    return isinstance(metrics, list) and all(
+        isinstance(metric, Mapping) and (not metric or _is_config(metric.get("config"))) for metric in metrics
+    )
+
+
+def is_without_parameters(document: Mapping[str, Any]) -> bool:
+    """Whether it is the `.dict()` or the `.json()` of a report before Evidently 0.7.16."""
+    metrics = document.get("metrics")
+    return isinstance(metrics, list) and any(
+        isinstance(metric, Mapping) and "metric_id" in metric for metric in metrics
     )
 
 
@@ -120,7 +124,7 @@ class _Metric:
     def details(self) -> dict[str, Any]:
         """The parameters as JSON takes them, under the names that readers know."""
         known = {"column": "feature", "method": "stat_test"}
-        details = {known.get(key, key): _detail(value) for key, value in (*self._own(), *self.group.items())}
+        details = {known.get(key, key): value for key, value in (*self._own(), *self.group.items())}
         if "stat_test" in details:
             details["stat_test"] = method_name(str(details["stat_test"]))
         return details
@@ -235,19 +239,19 @@ def _values(metric: _Metric, metrics: list[_Metric]) -> Iterator[Measured | Left
 
 
 def _drift(metric: _Metric) -> Measured | LeftOut:
-    method, threshold = metric.parameters.get("method"), metric.parameters.get("threshold")
+    method, threshold = metric.parameters.get("method"), finite(metric.parameters.get("threshold"))
     if method is None:
         return LeftOut(
             str(metric.series),
             "the report does not tell which drift test Evidently chose, and a p-value and a distance are not one "
             "series: give ValueDrift a method=",
         )
-    lower, upper = drift_bounds(method, threshold) if _is_finite(threshold) else (None, None)
-    row = _measured(metric, (), metric.value, normal=(lower, upper))
-    if row.value is None or (lower is None and upper is None):
-        return row
-    drifted = (lower is not None and row.value < lower) or (upper is not None and row.value > upper)
-    return replace(row, metadata={**row.metadata, "drift_detected": drifted})
+    lower, upper = drift_bounds(method, threshold)
+    row = replace(measured(metric.metric_type, metric.series, metric.value, metric.details), lower=lower, upper=upper)
+    if row.value is not None and not lower is upper is None:
+        drifted = (lower is not None and row.value < lower) or (upper is not None and row.value > upper)
+        row = replace(row, metadata={**row.metadata, "drift_detected": drifted})
+    return _within_tests(metric, (), row)
 
 
 def _is_counted(drift: _Metric, dataset: _Metric) -> bool:
@@ -257,34 +261,23 @@ def _is_counted(drift: _Metric, dataset: _Metric) -> bool:
     columns = dataset.parameters.get("columns")
     if columns is not None and drift.column not in columns:
         return False
-    of_types = any(dataset.parameters.get(f"{kind}_method") for kind in ("num", "cat", "text"))
-    method = (dataset.parameters.get("per_column_method") or {}).get(drift.column) or (
-        None if of_types else dataset.parameters.get("method")
-    )
-    measured_by = drift.parameters.get("method")
+    method, measured_by = told_method(drift.column, dataset.parameters), drift.parameters.get("method")
     if method is None or measured_by is None:
-        return of_types or measured_by is None or is_chosen(measured_by)
+        return measured_by is None or tells_types(dataset.parameters) or is_chosen(measured_by)
     return method_name(method) == method_name(measured_by)
 
 
 def _dataset(metric: _Metric, counted: list[_Metric]) -> Iterator[Measured]:
     value = metric.value if isinstance(metric.value, Mapping) else {}
-    count, share = value.get("count"), value.get("share")
-    drift_share = metric.parameters.get("drift_share", DEFAULT_DRIFT_SHARE)
-    detected = share >= drift_share if _is_finite(share) and _is_finite(drift_share) else None
-    details: dict[str, Any] = {}
-    scored = {other.column for other in counted if _is_finite(other.value)}
-    failed = sorted({other.column for other in counted} - scored)
-    if failed:
-        # Evidently counts a column whose score is NaN as one that has not drifted.
-        details = {"error": f"no drift score of {', '.join(failed)}", "at_least": {"count": count, "share": share}}
-        count = share = None
-        detected = detected or None
-    verdict = _measured(metric, (), detected, details, (None, 0.0))
-    yield replace(verdict, metric_name=str(metric.drifted[0]))
-    yield _measured(metric, ("count",), count, details)
-    upper = math.nextafter(drift_share, -math.inf) if _is_finite(drift_share) else None
-    yield _measured(metric, ("share",), share, details, (None, upper))
+    share, drift_share = finite(value.get("share")), finite(metric.parameters.get("drift_share", DEFAULT_DRIFT_SHARE))
+    detected = None if share is None or drift_share is None else share >= drift_share
+    without_score = {other.column for other in counted} - {
+        other.column for other in counted if finite(other.value) is not None
+    }
+    values = (detected, value.get("count"), value.get("share"))
+    rows = dataset_measured(metric.drifted, values, drift_share, metric.details, without_score)
+    for part, row in zip(((), ("count",), ("share",)), rows, strict=True):
+        yield _within_tests(metric, part, row)
 
 
 def _top_k(metric: _Metric) -> Iterator[Measured | LeftOut]:
@@ -297,22 +290,17 @@ def _top_k(metric: _Metric) -> Iterator[Measured | LeftOut]:
         yield LeftOut(str(metric.series), f"the values at other ranks than {k}: ask for those that you want with k=")
 
 
-def _measured(
-    metric: _Metric,
-    part: _Part,
-    value: Any,
-    details: Mapping[str, Any] | None = None,
-    normal: Interval = (None, None),
-) -> Measured:
-    """A part of the metric; it is normal within `normal` and where its tests pass."""
-    name, metadata = str(metric.part(part)), {**metric.details, **(details or {})}
+def _measured(metric: _Metric, part: _Part, value: Any, details: Mapping[str, Any] | None = None) -> Measured:
+    """A part of the metric."""
+    row = measured(metric.metric_type, metric.part(part), value, {**metric.details, **(details or {})})
+    return _within_tests(metric, part, row)
+
+
+def _within_tests(metric: _Metric, part: _Part, row: Measured) -> Measured:
+    """The row of a part, normal only where the tests of that part pass, too."""
     tests = [_condition_of(test) for test in metric.tests if _part_of(test) == part and not _is_of_drift(test)]
-    lower, upper = common([normal, *map(bounds, tests)])
-    measured = Measured(metric.metric_type, name, None, metadata, lower, upper)
-    if _is_finite(value):
-        return replace(measured, value=float(value))
-    told = "the report has no value of it" if value is None else f"Evidently computed {str(value)[:100]}"
-    return replace(measured, metadata={"error": told, **metadata})
+    lower, upper = common([(row.lower, row.upper), *map(bounds, tests)])
+    return replace(row, lower=lower, upper=upper)
 
 
 def _verdict(metric: _Metric, test: Mapping[str, Any]) -> Measured:
@@ -323,7 +311,7 @@ def _verdict(metric: _Metric, test: Mapping[str, Any]) -> Measured:
     else:
         told = condition(_condition_of(test))
     status = str(test.get("status")).rpartition(".")[2]
-    value, description = _PASSED.get(status), str(test.get("description"))
+    value, description = PASSED.get(status), str(test.get("description"))
     metadata = {"status": status, "description": description, **metric.details}
     if value is None:
         metadata["error"] = description
@@ -337,18 +325,14 @@ def _condition_of(test: Mapping[str, Any]) -> Mapping[str, Any]:
 def _part_of(test: Mapping[str, Any]) -> _Part:
     bound = test.get("bound_test") or {}
     if "slot" in bound:
-        return "label", _label(bound.get("label")), str(bound["slot"])
+        return "label", key_text(bound.get("label")), str(bound["slot"])
     if "label" in bound:
-        return "label", _label(bound["label"])
+        return "label", key_text(bound["label"])
     if "is_count" in bound:
         return ("count",) if bound["is_count"] else ("share",)
     if "is_mean" in bound:
         return ("mean",) if bound["is_mean"] else ("std",)
     return ("column", str(bound["column"])) if "column" in bound else ()
-
-
-def _label(label: Any) -> str:
-    return label if isinstance(label, str) else json.dumps(label)
 
 
 def _is_flat(value: Mapping[str, Any]) -> bool:
@@ -359,21 +343,6 @@ def _is_config(config: Any) -> TypeGuard[Mapping[str, Any]]:
     return isinstance(config, Mapping) and isinstance(config.get("type"), str)
 
 
-def _is_finite(value: Any) -> TypeGuard[float]:
-    try:
-        return isinstance(value, int | float) and math.isfinite(value)
-    except OverflowError:  # a whole number that no double holds
-        return False
-
-
 def _last(alias: Any) -> str:
     """The name of the class that `evidently:metric_v2:MeanValue` stands for."""
     return str(alias).rpartition(":")[2]
-
-
-def _detail(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _detail(part) for key, part in value.items()}
-    if isinstance(value, list):
-        return [_detail(part) for part in value]
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
