@@ -41,10 +41,9 @@ def db(head: Database) -> Iterator[DatabaseManager]:
 
 
 @pytest.fixture
-def client(mlflow_server: MlflowServer, monkeypatch: pytest.MonkeyPatch) -> Any:
+def client(mlflow_server: MlflowServer) -> Any:
     from mlflow import MlflowClient  # noqa: PLC0415  (takes seconds)
 
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     return MlflowClient(tracking_uri=mlflow_server.uri, registry_uri=mlflow_server.uri)
 
 

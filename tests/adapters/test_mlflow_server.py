@@ -30,11 +30,6 @@ UNSCORED = {"f1_metric": None, "brier_metric": None}
 NUMBERS = itertools.count()
 
 
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-
-
 @pytest.fixture
 def db(head: Database) -> Iterator[DatabaseManager]:
     with DatabaseManager(head.settings) as manager:
