@@ -276,6 +276,25 @@ def test_an_address_where_no_mlflow_is_is_told_without_its_password(
     assert ("safe to repeat" in failure.hint) == failure.retryable
 
 
+@pytest.mark.parametrize(
+    ("proxy", "error"),
+    [
+        ("http://somebody:secret@127.0.0.1:1", MlflowUnavailableError),
+        ("http://some.invalid/body:secret@127.0.0.1:1", MlflowUnavailableError),
+        ("somebody:secret@127.0.0.1:port", AdapterError),
+        ("nonsense://somebody:secret@127.0.0.1:1", AdapterError),
+    ],
+)
+def test_a_proxy_is_told_without_its_password(
+    nowhere: DatabaseManager, monkeypatch: pytest.MonkeyPatch, proxy: str, error: type[AdapterError]
+) -> None:
+    monkeypatch.setenv("http_proxy", proxy)
+    client = client_of("http://mlflow.invalid")
+    failure = told(lambda: register_run(nowhere, "a" * 32, model_version="1", client=client))
+    assert (type(failure), failure.retryable) == (error, error is MlflowUnavailableError)
+    assert failure.retryable or "HTTP_PROXY" in failure.hint
+
+
 def test_a_token_that_cannot_be_sent_is_not_told(nowhere: DatabaseManager, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "secret\n")  # as a file has it
     client = client_of("http://127.0.0.1:1")
