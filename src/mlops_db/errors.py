@@ -496,7 +496,8 @@ class RunNotFoundError(AdapterError):
         """Take the run's id, where MLflow looked for it, and what is stored so far."""
         super().__init__(
             f"MLflow at {uri} has no active run {run_id!r}; {outcome}",
-            hint="Is MLFLOW_TRACKING_URI that of the server which the run was logged to?",
+            hint="Is MLFLOW_TRACKING_URI that of the server which the run was logged to? Where it is not set, MLflow "
+            "makes a store of its own in the working directory.",
         )
 
 

@@ -20,11 +20,6 @@ pytestmark = [pytest.mark.adapters, pytest.mark.filterwarnings("ignore")]  # wha
 METRICS = {"f1_score": 0.81, "brier_score": 0.12, "val_f1": 0.79}
 
 
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-
-
 @pytest.fixture
 def db(head: Database) -> Iterator[DatabaseManager]:
     with DatabaseManager(head.settings) as manager:
@@ -282,8 +277,37 @@ def test_an_address_where_no_mlflow_is_is_told_without_its_password(
 
 
 @pytest.mark.parametrize(
+    ("proxy", "error"),
+    [
+        ("http://somebody:secret@127.0.0.1:1", MlflowUnavailableError),
+        ("http://some.invalid/body:secret@127.0.0.1:1", MlflowUnavailableError),
+        ("somebody:secret@127.0.0.1:port", AdapterError),
+        ("nonsense://somebody:secret@127.0.0.1:1", AdapterError),
+    ],
+)
+def test_a_proxy_is_told_without_its_password(
+    nowhere: DatabaseManager, monkeypatch: pytest.MonkeyPatch, proxy: str, error: type[AdapterError]
+) -> None:
+    monkeypatch.setenv("http_proxy", proxy)
+    client = client_of("http://mlflow.invalid")
+    failure = told(lambda: register_run(nowhere, "a" * 32, model_version="1", client=client))
+    assert (type(failure), failure.retryable) == (error, error is MlflowUnavailableError)
+    assert failure.retryable or "HTTP_PROXY" in failure.hint
+
+
+def test_a_token_that_cannot_be_sent_is_not_told(nowhere: DatabaseManager, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "secret\n")  # as a file has it
+    client = client_of("http://127.0.0.1:1")
+    failure = told(lambda: register_run(nowhere, "a" * 32, model_version="1", client=client))
+    assert (type(failure), failure.retryable) == (AdapterError, False)
+    assert "in header value; nothing was stored" in str(failure)
+    assert "MLFLOW_TRACKING_TOKEN" in failure.hint
+
+
+@pytest.mark.parametrize(
     ("uri", "said"),
     [
+        ("nonsense://some/body:sec/secret@there", "unsupported URI"),  # SQLAlchemy takes such a password
         ("nonsense://somebody:secret@there", "unsupported URI"),
         ("file:///tmp/mlruns", "maintenance mode"),
     ],
@@ -327,9 +351,13 @@ def test_what_is_no_runs_id_is_refused(nowhere: DatabaseManager, client: Any, ru
 
 
 def test_by_default_the_environment_says_where_mlflow_is(
-    db: DatabaseManager, client: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    db: DatabaseManager, client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_id = run(client)
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", client.tracking_uri)
     assert register_run(db, run_id, model_version="1").mlflow_run_id == run_id
+
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    with pytest.raises(RunNotFoundError, match=r"sqlite:///.*mlflow\.db has no active run") as failure:
+        register_run(db, run_id, model_version="1")
+    assert "Where it is not set, MLflow makes a store of its own in the working directory" in failure.value.hint

@@ -41,10 +41,9 @@ def db(head: Database) -> Iterator[DatabaseManager]:
 
 
 @pytest.fixture
-def client(mlflow_server: MlflowServer, monkeypatch: pytest.MonkeyPatch) -> Any:
+def client(mlflow_server: MlflowServer) -> Any:
     from mlflow import MlflowClient  # noqa: PLC0415  (takes seconds)
 
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     return MlflowClient(tracking_uri=mlflow_server.uri, registry_uri=mlflow_server.uri)
 
 
@@ -111,10 +110,10 @@ def busy(db: DatabaseManager, model: str) -> Iterator[None]:
         yield
 
 
-def waiting(head: Database, what: str) -> bool:
-    return bool(
-        head.value("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query ~ %s", [what])
-    )
+def waiting(head: Database, what: str) -> int:
+    """How many sessions wait for a lock in such a statement."""
+    count = head.value("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query ~ %s", [what])
+    return int(count)
 
 
 # What is registered
@@ -500,10 +499,39 @@ def _kill_import(head: Database, client: Any, names: list[str], at: str) -> None
 
     child = forked(importing)
     try:
-        wait_until(lambda: waiting(head, at), "the import to wait")
+        wait_until(lambda: waiting(head, at) == 1, "the import to wait")
     finally:
         os.kill(child, signal.SIGKILL)
         exit_code(child)
+
+
+def test_two_imports_at_once_register_each_version_once(head: Database, db: DatabaseManager, client: Any) -> None:
+    registries = [Registry(client) for _ in range(2)]
+    for registry in registries:
+        registry.version()
+        registry.version()
+        registry.alias(2)
+    names = [registry.name for registry in registries]
+    with ThreadPoolExecutor(2) as pool:
+        with busy(db, names[0]):
+            jobs = [pool.submit(import_registry, db, model_names=names, client=client) for _ in range(2)]
+            wait_until(lambda: waiting(head, "pg_advisory_xact_lock") == 2, "both imports to wait")
+        results = [job.result() for job in jobs]
+    for name in names:
+        for done in ("registered", "promoted", "present"):
+            expected = {"registered": 2, "promoted": 1, "present": 2}[done]
+            assert sum(each.model_name == name for result in results for each in getattr(result, done)) == expected
+        assert stages(db.models.list(name)) == {"1": "staging", "2": "production"}
+        assert len(db.decisions.history(name)) == 1
+
+
+def test_where_no_registry_answers_nothing_is_stored(db: DatabaseManager) -> None:
+    from mlflow import MlflowClient  # noqa: PLC0415
+
+    with pytest.raises(MlflowUnavailableError, match="nothing was stored") as failure:
+        import_registry(db, client=MlflowClient("http://127.0.0.1:1"))
+    assert failure.value.retryable
+    assert rows(db) == []
 
 
 def test_a_thousand_versions_take_seconds_and_an_outage_in_the_middle_costs_what_is_not_registered_yet(
@@ -515,14 +543,10 @@ def test_a_thousand_versions_take_seconds_and_an_outage_in_the_middle_costs_what
     many.alias(1)
     _multiply(mlflow_server.database, last, MANY)
     names = [one.name, many.name]
-    with pytest.raises(MlflowUnavailableError) as failure, mlflow_server.outage():
-        import_registry(db, model_names=names, client=client)
-    assert failure.value.message.endswith("nothing was stored")
-
     with ThreadPoolExecutor() as pool, ExitStack() as outage:
         with busy(db, one.name):
             importing = pool.submit(import_registry, db, model_names=names, client=client)
-            wait_until(lambda: waiting(head, "pg_advisory_xact_lock"), "the import to wait")
+            wait_until(lambda: waiting(head, "pg_advisory_xact_lock") == 1, "the import to wait")
             outage.enter_context(mlflow_server.outage())
         failed = importing.exception()
     assert isinstance(failed, MlflowUnavailableError)

@@ -9,17 +9,18 @@ import random
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from threading import Barrier
+from threading import Barrier, Condition
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from mlops_db.adapters.mlflow import promote_run, register_run, tag_run
-from mlops_db.errors import AdapterError, InvalidValueError, MlflowUnavailableError, RunNotFoundError
+from mlops_db.errors import AdapterError, InvalidValueError, MlflowUnavailableError, RunNotFoundError, TransitionError
 from mlops_db.storage.db_manager import DatabaseManager
 from support.database import Database
 from support.mlflow_server import MlflowServer
@@ -28,11 +29,6 @@ from support.refusing_proxy import refusing_proxy
 pytestmark = [pytest.mark.adapters, pytest.mark.filterwarnings("ignore")]  # what MLflow warns about is not ours
 UNSCORED = {"f1_metric": None, "brier_metric": None}
 NUMBERS = itertools.count()
-
-
-@pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 
 
 @pytest.fixture
@@ -168,18 +164,21 @@ def test_runs_of_other_experiments_are_found(db: DatabaseManager, client: Any, n
     require_agreement(db, client, name)
 
 
-class Counting:
-    """Passes calls on to a client, and counts them."""
+class Watched:
+    """Passes calls on to a client, or to `db.models`, and does something before each."""
 
-    def __init__(self, client: Any) -> None:
-        self.client = client
-        self.tracking_uri = client.tracking_uri
-        self.calls: list[str] = []
+    def __init__(self, target: Any, before: Callable[[str], object]) -> None:
+        self.target = target
+        self.before = before
 
     def __getattr__(self, name: str) -> Any:
+        found = getattr(self.target, name)
+        if not callable(found):
+            return found
+
         def call(*given: Any, **named: Any) -> Any:
-            self.calls.append(name)
-            return getattr(self.client, name)(*given, **named)
+            self.before(name)
+            return getattr(self.target, name)(*given, **named)
 
         return call
 
@@ -190,12 +189,13 @@ def test_a_thousand_versions_are_few_calls(head: Database, db: DatabaseManager, 
         "INSERT INTO model_versions (mlflow_run_id, model_version, model_name) "
         f"SELECT md5(n::text), n, '{name}' FROM generate_series(100, 1100) AS n RETURNING id"
     )
-    counting: Any = Counting(client)
+    calls: list[str] = []
+    counting: Any = Watched(client, calls.append)
     promote_run(db, runs[0], client=counting)
-    assert counting.calls.count("log_batch") == 3
-    counting.calls.clear()
+    assert calls.count("log_batch") == 3
+    calls.clear()
     tag_run(db, runs[1], client=counting)
-    assert sorted(counting.calls) == [
+    assert sorted(calls) == [
         "get_registered_model",
         "search_experiments",
         *["search_model_versions"] * 3,
@@ -206,74 +206,147 @@ def test_a_thousand_versions_are_few_calls(head: Database, db: DatabaseManager, 
 # Outages
 
 
-def test_an_outage_after_the_decision_is_made_up_for_by_the_same_call(
+def test_an_outage_in_the_middle_is_made_up_for_by_the_same_call(
     db: DatabaseManager, client: Any, name: str, mlflow_server: MlflowServer
 ) -> None:
     first, second = registered(db, client, name, 2)
     promote_run(db, first, client=client)
-    promote = partial(promote_run, db, second, instead_of=first, reasoning="better", client=client)
-    with mlflow_server.outage():
+    promote = partial(promote_run, db, second, instead_of=first, reasoning="better")
+    writes: list[str] = []
+
+    def before(call: str) -> None:
+        writes.extend([call] * (call == "log_batch"))
+        if len(writes) == 2:
+            mlflow_server.kill()
+
+    killing: Any = Watched(client, before)
+    try:
         with pytest.raises(MlflowUnavailableError, match="Connection refused; the database is up to date") as caught:
-            promote()
+            promote(client=killing)
         assert caught.value.retryable
         with pytest.raises(MlflowUnavailableError, match="nothing was stored"):
             register_run(db, uuid.uuid4().hex, model_name=name, model_version=9, client=client)
-    assert db.models.production(name) == promote()
-    require_agreement(db, client, name)
-    assert len(db.decisions.history(name, action="promote")) == 2
-
-
-@pytest.mark.parametrize("writes", [1, 2])
-def test_an_outage_in_the_middle_is_made_up_for_by_any_call(
-    db: DatabaseManager, client: Any, name: str, mlflow_server: MlflowServer, writes: int
-) -> None:
-    from mlflow import MlflowClient  # noqa: PLC0415
-
-    first, second, other = registered(db, client, name, 3)
-    promote_run(db, first, client=client)
-    left = iter(range(writes))
-
-    class Interrupted(MlflowClient):  # type: ignore[misc, valid-type, unused-ignore]
-        def log_batch(self, *given: Any, **named: Any) -> None:
-            super().log_batch(*given, **named)
-            if next(left) == writes - 1:
-                mlflow_server.kill()
-
-    try:
-        with pytest.raises(MlflowUnavailableError, match="the database is up to date"):
-            promote_run(db, second, client=Interrupted(client.tracking_uri))
     finally:
         mlflow_server.restart()
     with pytest.raises(AssertionError):
         require_agreement(db, client, name)
-    if writes == 1:
-        tag_run(db, other, client=client)
-    else:
-        assert promote_run(db, second, client=client) == db.models.production(name)
+    assert db.models.production(name) == promote(client=client)
+    require_agreement(db, client, name)
+    assert len(db.decisions.history(name, action="promote")) == 2
+
+
+def answering(client: Any, requests: int) -> Any:
+    """A client whose server goes away after some requests."""
+    from mlflow import MlflowClient  # noqa: PLC0415
+
+    left = iter(range(requests))
+
+    def before(_: str) -> None:
+        if next(left, None) is None:
+            going.target = MlflowClient("http://127.0.0.1:1")
+
+    going = Watched(client, before)
+    return going
+
+
+def test_an_outage_before_any_of_the_requests_is_made_up_for_by_any_call(
+    db: DatabaseManager, client: Any, name: str
+) -> None:
+    runs = registered(db, client, name, 3)
+    promote_run(db, runs[0], client=client)
+    for answered in range(7):  # two searches, two runs, a search, the alias, and again the alias
+        promoted = runs[(answered + 1) % 2]
+        with pytest.raises(MlflowUnavailableError, match="the database is up to date"):
+            promote_run(db, promoted, client=answering(client, answered))
+        assert db.models.production(name) == db.models.get(promoted)
+        tag_run(db, runs[answered % 3], client=client)
+        require_agreement(db, client, name)
+    promote_run(db, runs[1], client=answering(client, 7))
     require_agreement(db, client, name)
 
 
 # Several at once
 
 
-def test_a_call_that_is_overtaken_while_it_writes_ends_with_the_latest_decision(
+def test_a_call_that_is_overtaken_before_any_of_its_requests_does_not_bring_back_what_was(
     db: DatabaseManager, client: Any, name: str
 ) -> None:
-    from mlflow import MlflowClient  # noqa: PLC0415
+    runs = registered(db, client, name, 2)
+    promote_run(db, runs[0], client=client)
+    for overtaken in range(4):  # which are all: it has nothing to write
+        requests = itertools.count()
 
+        def before(_: str, overtaken: int = overtaken, requests: Iterator[int] = requests) -> None:
+            if next(requests) == overtaken:
+                promote_run(db, runs[(overtaken + 1) % 2], client=client)
+
+        overtaking: Any = Watched(client, before)
+        tag_run(db, runs[0], client=overtaking)
+        require_agreement(db, client, name)
+        assert db.models.production(name) == db.models.get(runs[(overtaken + 1) % 2])
+
+
+class Turns:
+    """Lets one of several threads go on at a time, from one of its calls to the next, in an order made of a seed."""
+
+    def __init__(self, seed: int, threads: int) -> None:
+        self.random = random.Random(seed)  # noqa: S311  (no secret)
+        self.running = set(range(threads))
+        self.waiting: set[int] = set()
+        self.last = self.turn = -1
+        self.changed = Condition()
+
+    def wait(self, thread: int) -> None:
+        with self.changed:
+            self.waiting.add(thread)
+            self._give()
+            assert self.changed.wait_for(lambda: self.turn == thread, 60)
+            self.turn = -1
+            self.waiting.remove(thread)
+
+    def end(self, thread: int) -> None:
+        with self.changed:
+            self.running.remove(thread)
+            self._give()
+
+    def _give(self) -> None:
+        if self.running and self.waiting == self.running:
+            if self.last not in self.waiting or self.random.random() < 0.25:  # so that some are left far behind
+                self.last = self.random.choice(sorted(self.waiting))
+            self.turn = self.last
+            self.changed.notify_all()
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_in_whatever_order_decisions_at_once_reach_mlflow_the_latest_one_holds(
+    db: DatabaseManager, client: Any, name: str, seed: int
+) -> None:
     first, second, third = registered(db, client, name, 3)
-    overtaking = iter([lambda: promote_run(db, third, client=client), lambda: db.models.rollback(name, of=third)])
+    promote_run(db, first, client=client)
+    turns = Turns(seed, 3)
 
-    class Overtaken(MlflowClient):  # type: ignore[misc, valid-type, unused-ignore]
-        def log_batch(self, *given: Any, **named: Any) -> None:
-            next(overtaking, lambda: None)()
-            super().log_batch(*given, **named)
+    def rolled_back(db: Any, **given: Any) -> None:
+        db.models.rollback(name, yes=True)
+        tag_run(db, first, **given)
 
-    db.models.promote(first)
-    promote_run(db, second, client=Overtaken(client.tracking_uri))
-    assert list(overtaking) == []
+    def decide(thread: int) -> None:
+        client_in_turns: Any = Watched(client, lambda _: turns.wait(thread))
+        db_in_turns: Any = SimpleNamespace(models=Watched(db.models, lambda _: turns.wait(thread)))
+        decision = (
+            partial(promote_run, run_id=second, even_rolled_back=True),
+            partial(promote_run, run_id=third, even_rolled_back=True),
+            rolled_back,
+        )[thread]
+        try:
+            decision(db_in_turns, client=client_in_turns)
+        except TransitionError:  # the rollback came first: nothing was in production before
+            assert thread == 2
+        finally:
+            turns.end(thread)
+
+    with ThreadPoolExecutor(3) as threads:
+        list(threads.map(decide, range(3)))
     require_agreement(db, client, name)
-    assert aliases(client, name) == {"production": second}
 
 
 def test_threads_that_promote_at_once_leave_one_in_production(db: DatabaseManager, client: Any, name: str) -> None:
@@ -344,6 +417,18 @@ def test_the_alias_is_of_the_version_with_the_same_number_under_the_models_name_
     register_run(db, unlike, model_name=name, model_version="2026.3", **UNSCORED, client=client)
     promote_run(db, unlike, client=client)
     assert aliases(client, name) == {}
+
+
+def test_a_registered_model_that_is_a_model_here_has_its_own_alias(db: DatabaseManager, client: Any, name: str) -> None:
+    before = run(client, name)[0]  # registered by a job that named no model
+    register_run(db, before, **UNSCORED, client=client)
+    promote_run(db, before, client=client)
+    assert aliases(client, name) == {"production": before}
+
+    (own,) = registered(db, client, name, 1)
+    promote_run(db, own, client=client)
+    tag_run(db, before, client=client)
+    require_agreement(db, client, name)
 
 
 def test_the_alias_can_be_another_or_none(db: DatabaseManager, client: Any, name: str) -> None:

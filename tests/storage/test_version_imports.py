@@ -61,12 +61,42 @@ def test_what_cannot_be_stored_is_refused_before_anything_is_sent(wrong: dict[st
     assert failure.value.key == next(iter(wrong))
 
 
-def test_a_promotion_is_not_in_the_future_whatever_their_clock_says(db: DatabaseManager) -> None:
+def test_their_clock_makes_no_moment_in_the_future_and_no_promotion_before_the_version(db: DatabaseManager) -> None:
     ahead = datetime.now(timezone.utc) + timedelta(days=300)
-    promoted = imported(db, known("a", status="production", changed_at=ahead)).promoted
-    assert promoted is not None
-    assert promoted.promoted_at is not None
-    assert promoted.promoted_at < ahead - timedelta(days=299)
+    first = replace(known("a"), created_at=ahead)
+    assert imported(db, first, replace(first, mlflow_run_id="b", status="production", changed_at=NOON)).promoted
+    imported(db, replace(first, mlflow_run_id="c", status="production", changed_at=ahead))
+
+    third, second, first_here = db.models.list("churn")
+    assert [third.mlflow_run_id, second.mlflow_run_id, first_here.mlflow_run_id] == ["c", "b", "a"]
+    assert second.promoted_at is not None
+    assert third.promoted_at is not None
+    assert first_here.created_at < second.created_at <= second.promoted_at < third.created_at <= third.promoted_at
+    assert third.promoted_at < ahead - timedelta(days=299)
+    timeline = db.execute_query("SELECT model_version, previous_version, production_until FROM v_model_timeline")
+    assert timeline == [("a", "a", None), ("a", None, third.promoted_at), ("a", None, None)]
+
+
+def test_their_own_rollback_is_followed(db: DatabaseManager) -> None:
+    for run in ("a", "b", "a", "b"):
+        result = imported(db, *(known(each, status="production" if each == run else "staging") for each in "ab"))
+        assert result.promoted is not None
+        assert (result.promoted, result.conflicts) == (db.models.production("churn"), [])
+        assert result.promoted.mlflow_run_id == run
+    assert [decision.candidate for decision in db.decisions.history("churn")] == ["b", "a", "b", "a"]
+
+    db.models.promote("a")
+    (conflict,) = imported(db, known("a"), known("b", status="production")).conflicts
+    assert "here version a is" in conflict.reason
+
+
+def test_that_nothing_is_in_production_there_is_told_and_not_followed(db: DatabaseManager) -> None:
+    imported(db, known("a", status="production"))
+    before = stored(db)
+    (conflict,) = imported(db, known("a")).conflicts
+    assert (conflict.model_version, conflict.what) == ("a", "stage")
+    assert "in their registry none of the versions here is" in conflict.reason
+    assert stored(db) == before
 
 
 @pytest.mark.parametrize(
@@ -128,8 +158,9 @@ def test_nothing_that_was_decided_here_is_undone(db: DatabaseManager, data: st.D
                 db.models.reject(run)
                 archived.add(run)
             elif action == "archive":
+                # One that is archived already stays as it is, even if it was an import that did it.
+                archived |= {run} - {version.mlflow_run_id for version in db.models.list(status="archived")}
                 db.models.archive(run, even_production=True)
-                archived.add(run)
                 ours = ours or (production is not None and production.mlflow_run_id == run)
             elif action == "rollback":
                 db.models.rollback("churn", yes=True)

@@ -108,8 +108,9 @@ def import_versions(
 
     In one transaction, in the order given. A version that is registered already keeps its stage; a score that it lacks
     is filled in, as by `register`. The one in production is promoted if no version of the model ever was here, or if
-    the latest promotion was an import's, too, and holds; and if it is in staging, and no decision is about it. The
-    decision is recorded, of the moment of the promotion, and by `source`.
+    the latest promotion was an import's, too, and holds; and if no decision but an import's is about it, and it is in
+    staging, or an import has promoted it before. The decision is recorded, of the moment of the promotion, and by
+    `source`. No moment is in the future, whatever that registry's clock says.
 
     Args:
         manager: of the database.
@@ -146,7 +147,10 @@ def import_versions(
             else:
                 there[run] = filled_in(cursor, version, given)
         promoted = None
-        if candidate in there and there[candidate].status != "production":
+        if candidate is None and (current := in_production(cursor, model)):
+            reason = f"here it is in production, and stays so; in {source} none of the versions here is"
+            conflicts.append(Conflict(current.model_version, "stage", reason))
+        elif candidate in there and there[candidate].status != "production":
             if against := _reason_against(cursor, there[candidate], source):
                 reason = f"it is in production in {source}; {against}, and stays so"
                 conflicts.append(Conflict(there[candidate].model_version, "stage", reason))
@@ -173,11 +177,11 @@ def _there(cursor: SafeCursor, runs: list[str]) -> dict[str, ModelVersion]:
 
 def _reason_against(cursor: SafeCursor, candidate: ModelVersion, source: str) -> str | None:
     """Why the candidate is not to be promoted, by what was decided here; None if nothing is against it."""
-    if candidate.status == "archived":
+    if candidate.status == "archived" and candidate.promoted_at is None:
         return "here it is archived"
-    cursor.execute(_DECIDED, (candidate.mlflow_run_id,))
+    cursor.execute(_DECIDED, (candidate.mlflow_run_id, source))
     if cursor.fetchone() is not None:
-        return "here a decision about it is recorded"
+        return f"here its stage is {candidate.status}, with a decision about it"
     cursor.execute(_LATEST_PROMOTION, (candidate.model_name,))
     latest = cursor.fetchone()
     current = in_production(cursor, candidate.model_name)
@@ -191,7 +195,7 @@ def _reason_against(cursor: SafeCursor, candidate: ModelVersion, source: str) ->
 def _promote(
     cursor: SafeCursor, candidate: ModelVersion, changed_at: datetime, decision: CheckedDecision
 ) -> ModelVersion:
-    cursor.execute(_MOMENT, {"changed_at": changed_at, "model_name": candidate.model_name})
+    cursor.execute(_MOMENT, {**asdict(candidate), "changed_at": changed_at})
     (moment,) = cursor.fetchone() or (None,)
     promoted = put_into_production(cursor, candidate, moment)
     insert_decision(cursor, decision, moment)
@@ -202,7 +206,8 @@ def _promote(
 _INSERT = """
 INSERT INTO public.model_versions
        (mlflow_run_id, model_version, model_name, f1_score, brier_score, created_at, status)
-SELECT run, version, %(model_name)s, f1, brier, created, CASE status WHEN 'archived' THEN status ELSE 'staging' END
+SELECT run, version, %(model_name)s, f1, brier, least(created, clock_timestamp()),
+       CASE status WHEN 'archived' THEN status ELSE 'staging' END
   FROM unnest(%(mlflow_run_id)s::text[], %(model_version)s::text[], %(f1_score)s::double precision[],
               %(brier_score)s::double precision[], %(created_at)s::timestamptz[], %(status)s::text[])
        WITH ORDINALITY AS known (run, version, f1, brier, created, status, position)
@@ -210,17 +215,23 @@ SELECT run, version, %(model_name)s, f1, brier, created, CASE status WHEN 'archi
     ON CONFLICT (mlflow_run_id) DO NOTHING
 RETURNING mlflow_run_id
 """
-_DECIDED = "SELECT FROM public.retraining_decisions WHERE candidate_mlflow_run_id = %s LIMIT 1"
+_DECIDED = """
+SELECT FROM public.retraining_decisions
+ WHERE candidate_mlflow_run_id = %s AND (action <> 'promote' OR is_rollback OR decided_by IS DISTINCT FROM %s)
+ LIMIT 1
+"""
 _LATEST_PROMOTION = """
 SELECT candidate_mlflow_run_id, decided_by, is_rollback FROM public.retraining_decisions
  WHERE model_name = %s AND action = 'promote'
  ORDER BY decision_timestamp DESC, id DESC LIMIT 1
 """
 _WAS_PROMOTED = "SELECT FROM public.model_versions WHERE model_name = %s AND promoted_at IS NOT NULL LIMIT 1"
-# Not in the future, whatever that registry's clock says; and later than what was so when the import before was made.
+# Not in the future, nor before it was registered, whatever that registry's clock says; and later than what was so when
+# the import before was made.
 _MOMENT = """
 SELECT greatest(
            least(%(changed_at)s, clock_timestamp()),
+           %(created_at)s,
            (SELECT max(promoted_at) + interval '1 microsecond'
               FROM public.model_versions WHERE model_name = %(model_name)s),
            (SELECT max(created_at) + interval '1 microsecond'

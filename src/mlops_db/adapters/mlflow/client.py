@@ -31,7 +31,10 @@ _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _NO_RUN = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 _PASSING = ("TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED")
 _WHO = "Set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN."
-_WHERE = "Are MLFLOW_TRACKING_URI and MLFLOW_REGISTRY_URI those of an MLflow server?"
+_WHERE = (
+    "Are MLFLOW_TRACKING_URI and MLFLOW_REGISTRY_URI those of an MLflow server, and HTTP_PROXY and HTTPS_PROXY, if "
+    "set, that of a proxy?"
+)
 _HINTS = {
     "UNAUTHENTICATED": _WHO,
     "CUSTOMER_UNAUTHORIZED": _WHO,
@@ -147,9 +150,16 @@ def telling(uri: str, outcome: str, *, instead: str = "") -> Iterator[None]:
         # Without the cause: its text can hold the URI with its password, and goes on for lines.
         if _passes(error):
             raise MlflowUnavailableError(said, hint="Once MLflow answers, the same call is safe to repeat.") from None
-        code = getattr(error, "error_code", "INTERNAL_ERROR")
-        hint = _HINTS.get(code, "MLflow would refuse the same call again: mend what it names.")
+        hint = _HINTS.get(_code(error), "MLflow would refuse the same call again: mend what it names.")
         raise AdapterError(said, hint=f"{hint} {instead}".strip()) from None
+
+
+def _code(error: Exception) -> str:
+    from requests.exceptions import InvalidHeader  # noqa: PLC0415  (MLflow brings it along)
+
+    if isinstance(error.__context__, InvalidHeader):  # such as a token that was read with the end of its line
+        return "UNAUTHENTICATED"
+    return getattr(error, "error_code", "INTERNAL_ERROR")
 
 
 def _passes(error: BaseException | None) -> bool:
@@ -181,5 +191,6 @@ def _reason(error: Exception) -> str:
 
 
 def _public(text: str) -> str:
-    """The text without the user, the password and the parameters of a URI in it."""
-    return re.sub(r"(?<=://)[^/]*@|\?\S*", "", text)
+    """The text without the user, the password and the parameters of a URI in it, and without the value of a header."""
+    # SQLAlchemy takes a password with slashes in it, too; requests quotes a header that it cannot send.
+    return re.sub(r"(?<=://)\S*@|\?\S*|(?<=in header value)\W.*", "", text)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_db.adapters.mlflow.client import active_run, every, experiments_of, listed, registry_of, telling, tracking_of
 from mlops_db.errors import AdapterError, MlflowUnavailableError, RunNotFoundError
+from mlops_db.storage import values
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -45,7 +46,7 @@ def mend(db: DatabaseManager, client: MlflowClient, version: ModelVersion, alias
         refusals: list[AdapterError] = []
         written = _write_tags(client, versions, version.mlflow_run_id, refusals)
         if alias is not None:
-            written |= _point(client, alias, versions, refusals)
+            written |= _point(db, client, alias, versions, refusals)
         seen, versions = versions, _versions(db, version.model_name) if written else versions
         if versions == seen:
             break
@@ -118,14 +119,18 @@ def _write(client: MlflowClient, run_id: str, tags: Mapping[str, str]) -> None:
 
 
 def _point(
-    client: MlflowClient, alias: str, versions: Mapping[str, ModelVersion], refusals: list[AdapterError]
+    db: DatabaseManager,
+    client: MlflowClient,
+    alias: str,
+    versions: Mapping[str, ModelVersion],
+    refusals: list[AdapterError],
 ) -> bool:
     """Have the alias point at the version in production, and at no archived one; returns whether it did not."""
     outcome, instead = f"{_UP_TO_DATE}, the alias {alias!r} may not be", "alias=None leaves the registry alone."
     telling_alias = partial(telling, registry_of(client), outcome, instead=instead)
     entries: dict[tuple[str, str], ModelVersion] = {}
     with _put_off(refusals), telling_alias():
-        entries = _entries(client, versions)
+        entries = _entries(db, client, versions)
     changed = False
     for name in {name for name, _ in entries}:
         with _put_off(refusals), telling_alias():
@@ -141,11 +146,13 @@ def _point(
     return changed
 
 
-def _entries(client: MlflowClient, versions: Mapping[str, ModelVersion]) -> dict[tuple[str, str], ModelVersion]:
+def _entries(
+    db: DatabaseManager, client: MlflowClient, versions: Mapping[str, ModelVersion]
+) -> dict[tuple[str, str], ModelVersion]:
     """The versions that the registry has, by the registered model's name and its number.
 
     The registry's is of the same run and has the same number. It is under the model's name; or, if none there is, and
-    only one is elsewhere, it is that one.
+    only one is elsewhere, it is that one, unless that is a model of the database, too.
     """
     found: dict[str, list[str]] = {}
     for runs in _chunks(versions):
@@ -159,7 +166,9 @@ def _entries(client: MlflowClient, versions: Mapping[str, ModelVersion]) -> dict
         chosen = [name for name in names if name == version.model_name] or names
         if len(chosen) == 1:
             entries[chosen[0], version.model_version] = version
-    return entries
+    others = {name for name, _ in entries} - {version.model_name for version in versions.values()}
+    with_own = {name for name in others if len(name) <= values.MAX_MODEL_NAME and db.models.list(name, limit=1)}
+    return {key: version for key, version in entries.items() if key[0] not in with_own}
 
 
 def _chunks(versions: Mapping[str, Any]) -> Iterator[str]:

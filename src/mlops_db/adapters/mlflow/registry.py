@@ -97,8 +97,9 @@ def import_registry(  # noqa: PLR0913  (all but the first have a default that fi
     tell what was in production before, so a rollback has nothing to go back to until another version is promoted.
 
     What was decided here stays. A version that is registered keeps its stage. Once anything but an import has changed
-    what is in production of a model, no import promotes a version of it; until then, each import follows the registry.
-    Nothing is written to MLflow.
+    what is in production of a model, no import promotes a version of it; until then, each import follows the registry,
+    also back to a version that an import promoted before. If nothing is in production there any more, what is here
+    stays, and `left_out` tells. No time is in the future, whatever MLflow's clock says. Nothing is written to MLflow.
 
     A model's versions are registered in one transaction, with its promotion. After an error the models that were done
     stay so, and the same call goes on.
