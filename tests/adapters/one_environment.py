@@ -2,7 +2,8 @@
 
 docs/storing.md has a table of it: a row for each Python, a column for each package. Here the newest versions that go
 together are installed for each of its Pythons, and all tests of the adapters run there. If they pass, it is told where
-other versions were installed than the table has: `--write` writes them into it, `--check` fails.
+other versions were installed than the table has: `--write` writes them into it, `--check` fails. A Python takes some
+five minutes. uv fetches one that this machine does not have, or fails; with `--present` it is passed over, and told.
 
     uv run python tests/adapters/one_environment.py
     uv run python tests/adapters/one_environment.py --python 3.13 --write
@@ -15,6 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+UV = os.environ.get("UV", "uv")  # what `uv run` is itself; on the PATH there may be pyenv's, of one Python alone
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "storing.md"
 HEADING = "| Python |"
@@ -25,6 +27,7 @@ VERSIONS = "import sys; from importlib.metadata import version; print(*map(versi
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--python", help="only this row of the table")
+    parser.add_argument("--present", action="store_true", help="pass over Pythons that are not on this machine")
     outcome = parser.add_mutually_exclusive_group()
     outcome.add_argument("--write", action="store_true", help="write the versions into the table")
     outcome.add_argument("--check", action="store_true", help="fail where the table has other versions")
@@ -34,7 +37,11 @@ def main() -> None:
         parser.error(f"the table of {PAGE.name} has no row for Python {arguments.python}")
     differ = False
     for row in rows:
-        if arguments.python in (None, row[0]):
+        if arguments.python not in (None, row[0]):
+            continue
+        if arguments.present and not is_present(row[0]):
+            print(f"Python {row[0]}: not on this machine, so nothing was tested with it", flush=True)
+        else:
             found = [row[0], *tested_versions(row[0], packages[1:])]
             differ |= found != row
             print(f"Python {row[0]}: {told(packages, row, found)}", flush=True)
@@ -69,15 +76,24 @@ def tested_versions(python: str, packages: list[str]) -> list[str]:
     """Install everything for a Python and run the tests; the versions of the packages if they pass."""
     with tempfile.TemporaryDirectory(prefix="mlops-db-") as folder:
         program = str(Path(folder, "bin", "python"))
-        # pyenv hides what is not selected.
-        shown = f"{python}:{sys.version_info.major}.{sys.version_info.minor}"
-        run("uv", "venv", "--quiet", "--no-project", f"--python={python}", folder, PYENV_VERSION=shown)
+        run(UV, "venv", "--quiet", "--no-project", f"--python={python}", folder, **shown_by_pyenv(python))
         run(
-            *("uv", "pip", "install", "--quiet", f"--python={program}", "--group=dev"),
+            *(UV, "pip", "install", "--quiet", f"--python={program}", "--group=dev"),
             *("--editable=.[evidently,mlflow,airflow]", *PACKAGES),
         )
         run(program, "-m", "pytest", "-p", "no:cacheprovider", "-m", "adapters", "tests/adapters")
         return subprocess.check_output([program, "-c", VERSIONS, *packages], encoding="utf-8").splitlines()
+
+
+def is_present(python: str) -> bool:
+    command = (UV, "python", "find", "--quiet", "--no-project", "--no-python-downloads", python)
+    found = subprocess.run(command, env=os.environ | shown_by_pyenv(python), capture_output=True, check=False)
+    return found.returncode == 0
+
+
+def shown_by_pyenv(python: str) -> dict[str, str]:
+    """The variable without which pyenv, where there is one, hides every Python that is not selected."""
+    return {"PYENV_VERSION": python}
 
 
 def run(*command: str, **variables: str) -> None:
