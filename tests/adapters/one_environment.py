@@ -6,7 +6,7 @@ other versions were installed than the table has: `--write` writes them into it,
 five minutes. uv fetches one that this machine does not have, or fails; with `--present` it is passed over, and told.
 
     uv run python tests/adapters/one_environment.py
-    uv run python tests/adapters/one_environment.py --python 3.13 --write
+    uv run python tests/adapters/one_environment.py --python 3.14 --write
 """
 
 import argparse
