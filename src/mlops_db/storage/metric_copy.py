@@ -168,21 +168,14 @@ class MetricCopy:
         return prefix
 
     def _timestamp(self, timestamp: object) -> str:
+        map_index = self._only_map_index
         if type(timestamp) is datetime and timestamp.tzinfo is timezone.utc:
             when = timestamp
         elif timestamp is None:
             when = self._at
         else:
             when = moment(timestamp, "timestamp", hint=TIMESTAMP_HINT)
-        map_index = map_index_of(timestamp)
-        if map_index is None:
-            map_index = self._only_map_index
-        elif self._only_map_index not in (None, map_index):
-            raise InvalidValueError(
-                "timestamp",
-                f"is of map index {map_index}, but the rows are of map index {self._only_map_index}",
-                hint=_REPLACE_HINT,
-            )
+            map_index = self._map_index(timestamp)
         if when != self._last_moment:
             if self._only_at:
                 raise InvalidValueError(
@@ -195,6 +188,13 @@ class MetricCopy:
             self._last_moment, self._last_text = when, when.isoformat()
         self._last_timestamp, self._last_map_index = timestamp, map_index
         return self._last_text
+
+    def _map_index(self, timestamp: object) -> int | None:
+        found, only = map_index_of(timestamp), self._only_map_index
+        if found is not None and only not in (None, found):
+            reason = f"is of map index {found}, but the rows are of map index {only}"
+            raise InvalidValueError("timestamp", reason, hint=_REPLACE_HINT)
+        return only if found is None else found
 
     def _refuse(self, place: int, row: object, refused: InvalidValueError) -> None:
         if not self._skip:
