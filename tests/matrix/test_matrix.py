@@ -33,6 +33,7 @@ DEBIAN = Path("/usr/lib/postgresql")  # 15/bin/postgres
 LOWEST_PYTHON = "3.10"
 # They never meet the server under test.
 NOT_ABOUT_THE_SERVER = (
+    "adapters",
     "cli/test_check_revisions.py",
     "docs",
     "inspection/test_revision_files.py",
@@ -53,6 +54,7 @@ LITTLE_ABOUT_THE_SERVER = (
     "migration/test_blocked.py",
     "migration/test_crashes.py",
     "migration/test_given.py",
+    "migration/test_judge.py",
     "migration/test_long_statements.py",
     "migration/test_new_revisions.py",
     "migration/test_options.py",
@@ -63,6 +65,7 @@ LITTLE_ABOUT_THE_SERVER = (
     "migration/test_races.py",
     "revision_graph",
     "revisions/test_files.py",
+    "schema/test_guests.py",
     "server",
     "storage/test_frozen.py",
     "storage/test_metric_frames.py",
