@@ -51,6 +51,7 @@ SLOW = (
     "migration/test_others.py",
     "migration/test_races.py",
     "migration/test_sql_mode.py",
+    "migration/test_transaction.py",
     "revision_graph/test_commands.py",
     "revisions/test_database_settings.py",
     "revisions/test_findings.py",
@@ -62,6 +63,7 @@ SLOW = (
     "server/test_tls.py",
     "storage/test_failover.py",
     "storage/test_frozen.py",
+    "storage/test_mapped_moments.py",
 )
 
 
