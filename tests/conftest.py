@@ -7,6 +7,7 @@ workers cannot share it: roles are the whole server's.
 """
 
 import signal
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from pytest_postgresql import factories
 
 from mlops_db.migration.commands import upgrade
 from mlops_db.settings import Settings
+from mlops_db.storage.db_manager import DatabaseManager
+from mlops_db.storage.monitoring import Monitoring
 from support.cluster import embedded_programs, throwaway_cluster
 from support.database import Database
 
@@ -110,3 +113,16 @@ def empty(_empty_connection: psycopg.Connection[Any]) -> Database:
 def head(_head_connection: psycopg.Connection[Any]) -> Database:
     """A database of its own, at head."""
     return Database.of(_head_connection)
+
+
+@pytest.fixture
+def db(head: Database) -> Iterator[DatabaseManager]:
+    """The storage layer on a database of its own."""
+    with DatabaseManager(head.settings) as manager:
+        yield manager
+
+
+@pytest.fixture
+def monitoring(db: DatabaseManager) -> Monitoring:
+    """Its metrics."""
+    return db.monitoring

@@ -2,7 +2,7 @@
 
 import inspect
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -22,12 +22,6 @@ NOON = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)
 ROWS = 300
 
 FEATURES = ["age", "income", "plan"]
-
-
-@pytest.fixture
-def db(head: Database) -> Iterator[DatabaseManager]:
-    with DatabaseManager(head.settings) as manager:
-        yield manager
 
 
 def frame(shift: float = 0.0, **columns: object) -> pd.DataFrame:

@@ -20,12 +20,6 @@ pytestmark = [pytest.mark.adapters, pytest.mark.filterwarnings("ignore")]  # wha
 METRICS = {"f1_score": 0.81, "brier_score": 0.12, "val_f1": 0.79}
 
 
-@pytest.fixture
-def db(head: Database) -> Iterator[DatabaseManager]:
-    with DatabaseManager(head.settings) as manager:
-        yield manager
-
-
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Any:
     from mlflow import MlflowClient  # noqa: PLC0415  (takes seconds)

@@ -35,12 +35,6 @@ MANY = 1000
 
 
 @pytest.fixture
-def db(head: Database) -> Iterator[DatabaseManager]:
-    with DatabaseManager(head.settings) as manager:
-        yield manager
-
-
-@pytest.fixture
 def client(mlflow_server: MlflowServer) -> Any:
     from mlflow import MlflowClient  # noqa: PLC0415  (takes seconds)
 

@@ -58,12 +58,6 @@ INSERT_A = "INSERT INTO model_versions (mlflow_run_id, model_version) VALUES ('a
 LENT = ("connection", "session", "get_connection", "cursor")
 
 
-@pytest.fixture
-def db(head: Database) -> Iterator[DatabaseManager]:
-    with DatabaseManager(head.settings) as manager:
-        yield manager
-
-
 @contextmanager
 def manager_of(database: Database, **changes: Any) -> Iterator[DatabaseManager]:
     with DatabaseManager(replace(database.settings, **changes)) as manager:

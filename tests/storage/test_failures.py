@@ -41,12 +41,6 @@ CREATE CONSTRAINT TRIGGER late AFTER INSERT ON model_versions DEFERRABLE INITIAL
 """
 
 
-@pytest.fixture
-def db(head: Database) -> Iterator[DatabaseManager]:
-    with DatabaseManager(head.settings) as manager:
-        yield manager
-
-
 def other_connection(head: Database) -> psycopg2.extensions.connection:
     settings = head.settings
     return psycopg2.connect(

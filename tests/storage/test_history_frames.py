@@ -1,6 +1,5 @@
 import math
 import sys
-from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -31,12 +30,6 @@ WIDTHS = {
 }  # fmt: skip
 SERIES = [("anomalies", "drift", "age"), ("churn", "drift", "age"), ("churn", "quality", "age")]
 each_example = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-
-
-@pytest.fixture
-def monitoring(head: Database) -> Iterator[Monitoring]:
-    with DatabaseManager(head.settings) as db:
-        yield db.monitoring
 
 
 @pytest.fixture

@@ -36,17 +36,6 @@ STORED = (
 )
 
 
-@pytest.fixture
-def db(head: Database) -> Iterator[DatabaseManager]:
-    with DatabaseManager(head.settings) as manager:
-        yield manager
-
-
-@pytest.fixture
-def monitoring(db: DatabaseManager) -> Monitoring:
-    return db.monitoring
-
-
 def row(value: object = 0.5, **others: Any) -> dict[str, Any]:
     return {"metric_type": "drift", "metric_name": "age", "metric_value": value, **others}
 

@@ -34,17 +34,6 @@ BERLIN = ZoneInfo("Europe/Berlin")
 MONTH = timedelta(days=31)
 
 
-@pytest.fixture
-def db(head: Database) -> Iterator[DatabaseManager]:
-    with DatabaseManager(head.settings) as manager:
-        yield manager
-
-
-@pytest.fixture
-def monitoring(db: DatabaseManager) -> Monitoring:
-    return db.monitoring
-
-
 def row(value: object = 0.5, **others: Any) -> dict[str, Any]:
     return {"metric_type": "drift", "metric_name": "age", "metric_value": value, **others}
 

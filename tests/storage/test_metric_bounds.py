@@ -33,12 +33,6 @@ Range = tuple[float | None, float | None]
 
 
 @pytest.fixture
-def monitoring(head: Database) -> Iterator[Monitoring]:
-    with DatabaseManager(head.settings) as db:
-        yield db.monitoring
-
-
-@pytest.fixture
 def nowhere() -> Monitoring:
     """Whoever asks it for a connection gets another error than the one that is expected."""
     return Monitoring(DatabaseManager(Settings(host="/nonexistent")))

@@ -1,7 +1,6 @@
 """`db.monitoring.gaps`: where values are missing."""
 
 import math
-from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from itertools import pairwise
 from typing import Any
@@ -21,12 +20,6 @@ UTC = timezone.utc
 DAY = datetime(2026, 3, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 SERIES = ("drift", "psi")
-
-
-@pytest.fixture
-def monitoring(head: Database) -> Iterator[Monitoring]:
-    with DatabaseManager(head.settings) as db:
-        yield db.monitoring
 
 
 def hour(number: float) -> datetime:

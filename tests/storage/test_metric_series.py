@@ -1,6 +1,5 @@
 """`db.monitoring.forget`: a series goes, and no row is left that the catalogue does not know."""
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -21,12 +20,6 @@ ROW = {"metric_type": "drift", "metric_name": "psi", "metric_value": 1.0}
 INSERT = "INSERT INTO monitoring_metrics (metric_type, metric_name, metric_value) VALUES ('drift', 'psi', 1)"
 WAITING = "SELECT count(*) FROM pg_locks WHERE relation = 'monitoring_metrics'::regclass AND NOT granted"
 UNKNOWN = "SELECT count(*) FROM mlops_internal.missing_series()"
-
-
-@pytest.fixture
-def monitoring(head: Database) -> Iterator[Monitoring]:
-    with DatabaseManager(head.settings) as db:
-        yield db.monitoring
 
 
 def names(monitoring: Monitoring) -> list[tuple[str, str]]:

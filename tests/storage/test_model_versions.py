@@ -3,14 +3,13 @@
 import math
 import os
 import re
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from decimal import Decimal
 from enum import IntEnum
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -32,14 +31,11 @@ from mlops_db.storage.model_versions import STATUSES, ModelVersion, ModelVersion
 from support.database import Database
 from support.forks import exit_code, forked
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 UTC = timezone.utc
 AT_ONCE = 10
-
-
-@pytest.fixture
-def db(head: Database) -> Iterator[DatabaseManager]:
-    with DatabaseManager(head.settings) as manager:
-        yield manager
 
 
 @pytest.fixture

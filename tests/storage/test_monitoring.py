@@ -2,7 +2,6 @@ import enum
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -49,12 +48,6 @@ class Why(str, enum.Enum):
     NO_ROWS = "no rows"
 
     __str__ = Untellable.__repr__
-
-
-@pytest.fixture
-def monitoring(head: Database) -> Iterator[Monitoring]:
-    with DatabaseManager(head.settings) as db:
-        yield db.monitoring
 
 
 def test_a_value_is_stored(head: Database, monitoring: Monitoring) -> None:

@@ -1,6 +1,5 @@
 """Versions of another registry: what was decided here stays, and an import that is made again changes nothing."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -12,17 +11,10 @@ from hypothesis import strategies as st
 from mlops_db.errors import InvalidValueError, TransitionError
 from mlops_db.storage.db_manager import DatabaseManager
 from mlops_db.storage.version_imports import ImportedVersions, KnownVersion, import_versions
-from support.database import Database
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)
 RUNS = ("a", "b", "c")
 SOURCE = "their registry"
-
-
-@pytest.fixture
-def db(head: Database) -> Iterator[DatabaseManager]:
-    with DatabaseManager(head.settings) as manager:
-        yield manager
 
 
 def known(run: str, **values: Any) -> KnownVersion:

@@ -54,6 +54,15 @@ def mend(db: DatabaseManager, client: MlflowClient, version: ModelVersion, alias
         raise refusals[0]
 
 
+def checked_alias(alias: str | None) -> str | None:
+    """The alias, if the registry can have it.
+
+    Raises:
+        InvalidValueError: it is neither None nor text of 1 to 255 characters.
+    """
+    return None if alias is None else values.text(alias, "alias", most=255)
+
+
 @contextmanager
 def _put_off(refusals: list[AdapterError]) -> Iterator[None]:
     """Keep a refusal for the end: all else is mended all the same."""

@@ -17,7 +17,7 @@ from mlops_db.adapters.mlflow.client import (
     telling,
     tracking_of,
 )
-from mlops_db.adapters.mlflow.mending import PRODUCTION_ALIAS
+from mlops_db.adapters.mlflow.mending import PRODUCTION_ALIAS, checked_alias
 from mlops_db.adapters.mlflow.registry_reading import (
     PER_SEARCH,
     RegisteredModel,
@@ -123,8 +123,11 @@ def import_registry(  # noqa: PLR0913  (all but the first have a default that fi
         ContentionError: others changed a model for too long.
     """
     names = _checked_names(model_names)
-    alias = _checked(alias, "alias")
-    scores = {"f1_score": _checked(f1_metric, "f1_metric"), "brier_score": _checked(brier_metric, "brier_metric")}
+    alias = checked_alias(alias)
+    scores = {
+        "f1_score": _checked_metric(f1_metric, "f1_metric"),
+        "brier_score": _checked_metric(brier_metric, "brier_metric"),
+    }
     metrics = {score: metric for score, metric in scores.items() if metric is not None}
     client = checked_client(client)
     shown = Progress(progress)
@@ -182,7 +185,7 @@ def _checked_names(given: object) -> list[str] | None:
     return list(dict.fromkeys(values.text(name, "model_names") for name in given))
 
 
-def _checked(name: str | None, argument: str) -> str | None:
+def _checked_metric(name: str | None, argument: str) -> str | None:
     return None if name is None else values.text(name, argument)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from mlops_db.adapters.mlflow.client import NOTHING_STORED, active_run, checked_client, every, registry_of, telling
-from mlops_db.adapters.mlflow.mending import PRODUCTION_ALIAS, mend
+from mlops_db.adapters.mlflow.mending import PRODUCTION_ALIAS, checked_alias, mend
 from mlops_db.errors import AdapterError
 from mlops_db.storage import values
 from mlops_db.storage.values import DEFAULT_MODEL
@@ -54,7 +54,7 @@ def register_run(  # noqa: PLR0913  (all but the first two have a default that f
         RegistrationConflictError: the run is registered with other values.
     """
     run_id = values.text(run_id, "run_id")
-    alias = _checked(alias)
+    alias = checked_alias(alias)
     client = checked_client(client)
     run = active_run(client, run_id, NOTHING_STORED)
     version = _version_in_registry(client, run_id, model_name) if model_version is None else model_version
@@ -103,7 +103,7 @@ def promote_run(  # noqa: PLR0913  (what `db.models.promote` takes)
         UnknownModelVersionError: the run is not registered.
         TransitionError: it was rolled back, or another version than `instead_of` is in production.
     """
-    alias = _checked(alias)
+    alias = checked_alias(alias)
     client = checked_client(client)
     promoted = db.models.promote(
         run_id,
@@ -141,17 +141,13 @@ def tag_run(
         MissingExtraError: MLflow is not installed.
         InvalidValueError: an argument cannot be one.
     """
-    alias = _checked(alias)
+    alias = checked_alias(alias)
     client = checked_client(client)
     version = db.models.get(run_id)
     if version is None:
         raise AdapterError(f"no version is registered for the MLflow run {run_id!r}", hint="Call register_run first.")
     mend(db, client, version, alias)
     return version
-
-
-def _checked(alias: str | None) -> str | None:
-    return None if alias is None else values.text(alias, "alias", most=255)
 
 
 def _score(run: Run, metric: str | None, argument: str) -> float | None:
