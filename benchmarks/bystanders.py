@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psycopg
 
-from mlops_db.revisions.graph import alembic_ini
+from mlops_db.project import alembic_ini
 from mlops_db.settings import Settings
 from throwaway_server import connect
 

@@ -25,7 +25,7 @@ from statistics import median
 from psycopg2 import sql
 
 from mlops_db.errors import MissingExtraError
-from mlops_db.revisions.graph import alembic_ini
+from mlops_db.project import alembic_ini
 from mlops_db.server.connection import connect
 from mlops_db.server.embedded import client_program
 from mlops_db.settings import Settings

@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
-from mlops_db.revisions.graph import alembic_ini
+from mlops_db.project import alembic_ini
 from mlops_db.settings import Settings
 from throwaway_server import (
     connect,

@@ -21,7 +21,8 @@ from pathlib import Path
 
 from bystanders import DECISIONS, FILL, MONTHS, READS, WRITES, Client, alembic, steps
 from mlops_db.migration.commands import upgrade
-from mlops_db.revisions.graph import BASELINE, alembic_ini, revisions
+from mlops_db.project import BASELINE, alembic_ini
+from mlops_db.revisions.graph import revisions
 from mlops_db.settings import Settings
 from throwaway_server import connect, parser, print_table, recreate_database, throwaway_server, version
 

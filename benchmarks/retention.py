@@ -3,7 +3,7 @@
 mlops_internal.drop_partitions against DELETE, on the same partitions and on one table with the same rows and the same
 key; DELETE leaves dead rows, so VACUUM belongs to it. A bare DROP TABLE is the least that PostgreSQL takes to remove
 the files of a month. All the while somebody inserts a row at a time; the longest insert is printed. In the last case
-somebody else reads the table in a transaction of five seconds, and mlops_db.migration.maintenance waits for that
+somebody else reads the table in a transaction of five seconds, and mlops_db.admin.retention waits for that
 without making everybody wait. Exit code 0 if the bars hold.
 
     uv run python benchmarks/retention.py
@@ -23,8 +23,8 @@ from typing import Any
 import psycopg
 
 from metric_rows import fill, partitions
+from mlops_db.admin.retention import maintain
 from mlops_db.migration.commands import upgrade
-from mlops_db.migration.maintenance import maintain
 from mlops_db.settings import Settings
 from throwaway_server import connect, parser, print_bar, print_table, recreate_database, throwaway_server, version
 

@@ -17,7 +17,7 @@ from dataclasses import replace
 
 from bystanders import DECISIONS, FILL, MONTHS, READS, WRITES, Client, Step, alembic, steps
 from mlops_db.migration.commands import downgrade, upgrade
-from mlops_db.revisions.graph import BASELINE
+from mlops_db.project import BASELINE
 from throwaway_server import connect, parser, print_table, recreate_database, throwaway_server, version
 
 BAR_S = 1.0

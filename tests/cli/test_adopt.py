@@ -2,8 +2,8 @@
 
 import subprocess
 
+from mlops_db.project import TABLES, VIEWS
 from mlops_db.revisions.graph import revisions
-from mlops_db.schema.objects import TABLES, VIEWS
 from support.database import SCRIPTS, Database
 from support.handmade import FINDINGS, ODD_ROWS, OLD_VIEWS, make_by_hand, rows, state, views_of_the_baseline
 from support.process import told

@@ -12,8 +12,8 @@ from typing import Protocol
 import pytest
 
 from mlops_db.cli.check import run
+from mlops_db.drift.scratch import SCRATCH_PREFIX, STALE_AFTER_S, scratch_database
 from mlops_db.errors import exit_code_of
-from mlops_db.inspection.scratch import SCRATCH_PREFIX, STALE_AFTER_S, scratch_database
 from mlops_db.migration.commands import upgrade
 from mlops_db.revisions.graph import revisions
 from support.checkout import edited_package

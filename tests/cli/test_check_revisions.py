@@ -9,7 +9,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from mlops_db.inspection.revisions import CHECKS
+from mlops_db.lint.run import CHECKS
 from support.cluster import DISPOSABLE, embedded_server, server_folder
 from support.database import ROOT, clean_environment, run_command
 from support.process import told

@@ -5,9 +5,9 @@ from dataclasses import replace
 import psycopg
 import pytest
 
+from mlops_db.admin.roles import grant_reader
 from mlops_db.errors import RefusedError
-from mlops_db.migration.reader import grant_reader
-from mlops_db.schema.objects import TABLES, VIEWS
+from mlops_db.project import TABLES, VIEWS
 from support.database import Database
 from support.process import told
 

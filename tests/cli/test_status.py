@@ -13,7 +13,7 @@ from psycopg import sql
 
 from mlops_db.migration.commands import alembic_config
 from mlops_db.revisions.graph import revisions
-from mlops_db.schema.guests import REVOKE_CREATE
+from mlops_db.server.guests import REVOKE_CREATE
 from support.database import SCRIPTS, TIMEOUT_S, Database
 from support.process import SECRET
 from support.versions import another_session

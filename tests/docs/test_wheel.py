@@ -127,7 +127,7 @@ def test_every_day_in_an_empty_folder(installed: Installed) -> None:
 
 def test_what_check_compares_with_comes_along_and_holds(installed: Installed) -> None:
     ended = installed.run(
-        f"python -c 'from mlops_db.inspection.snapshot import recorded_catalogue as c; print(len(c(\"{HEAD}\")) > 99)'"
+        f"python -c 'from mlops_db.drift.snapshot import recorded_catalogue as c; print(len(c(\"{HEAD}\")) > 99)'"
     )
     assert ended.stdout == "True\n", ended.stderr
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from alembic import command
 
-from mlops_db.inspection.revision_files import file_findings
+from mlops_db.lint.revision_files import file_findings
 from mlops_db.migration.commands import alembic_config, run_command
 from mlops_db.revisions.graph import revisions
 from mlops_db.settings import Settings

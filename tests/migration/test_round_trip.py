@@ -4,8 +4,8 @@ from alembic.util import CommandError
 
 from mlops_db.migration import history
 from mlops_db.migration.commands import alembic_config
+from mlops_db.project import TABLES
 from mlops_db.revisions.graph import revisions
-from mlops_db.schema.objects import TABLES
 from support.database import Database
 
 # Revisions that leave the schema alone.

@@ -16,7 +16,7 @@ from sqlalchemy.pool import NullPool
 from mlops_db.errors import CallersTransactionError, StatementFailedError, UnmanagedDatabaseError
 from mlops_db.migration import history
 from mlops_db.migration.commands import alembic_config
-from mlops_db.schema.objects import TABLES
+from mlops_db.project import TABLES
 from mlops_db.server.connection import connect
 from support.database import ROOT, Database, clean_environment, run_command
 from support.extra_revisions import HEAD, add_revisions, config_in

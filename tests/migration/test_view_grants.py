@@ -12,7 +12,8 @@ from sqlalchemy.pool import NullPool
 
 from mlops_db.migration import commands
 from mlops_db.migration.commands import alembic_config
-from mlops_db.revisions.graph import BASELINE, revisions
+from mlops_db.project import BASELINE
+from mlops_db.revisions.graph import revisions
 from mlops_db.server.connection import connect
 from support.database import Database
 from support.versions import Checkout, sql

@@ -2,7 +2,7 @@ from alembic import command
 
 from mlops_db.migration import history
 from mlops_db.migration.commands import alembic_config
-from mlops_db.schema.objects import TABLES
+from mlops_db.project import TABLES
 from support.database import Database
 
 # The specification's statements, letter for letter.

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mlops_db.migration import commands
-from mlops_db.revisions.graph import BASELINE
+from mlops_db.project import BASELINE
 from support import views_model
 from support.database import Database
 from support.gate_documents import gate_documents, gate_values

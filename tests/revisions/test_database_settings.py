@@ -15,10 +15,11 @@ from alembic.util import CommandError
 from psycopg import sql
 
 from mlops_db import DatabaseManager
+from mlops_db.admin import retention as maintenance
+from mlops_db.drift.compare import read_drift
 from mlops_db.errors import StatementFailedError
-from mlops_db.inspection.drift import read_drift
-from mlops_db.migration import commands, maintenance
-from mlops_db.schema.objects import VIEWS
+from mlops_db.migration import commands
+from mlops_db.project import VIEWS
 from mlops_db.settings import Settings
 from support.database import Database
 from support.roles import session

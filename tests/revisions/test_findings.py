@@ -5,7 +5,7 @@ import pytest
 
 from mlops_db.errors import MlopsDbError
 from mlops_db.migration import commands
-from mlops_db.schema.objects import TABLES
+from mlops_db.project import TABLES
 from support.database import Database
 from support.rules import GOOD, RULES, Rule
 from support.stopped import Stopped, contents, stopped

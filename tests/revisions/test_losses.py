@@ -3,8 +3,7 @@
 import pytest
 
 from mlops_db.migration import commands
-from mlops_db.revisions.graph import BASELINE
-from mlops_db.schema.objects import TABLES
+from mlops_db.project import BASELINE, TABLES
 from support.database import Database
 from support.handmade import FINDINGS
 from support.stopped import stopped

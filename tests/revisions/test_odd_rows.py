@@ -2,10 +2,9 @@
 
 import pytest
 
-from mlops_db.inspection.adopt import adopt
+from mlops_db.admin.adopt import adopt
 from mlops_db.migration import commands
-from mlops_db.revisions.graph import BASELINE
-from mlops_db.schema.objects import TABLES, VIEWS
+from mlops_db.project import BASELINE, TABLES, VIEWS
 from support.database import Database
 from support.handmade import FINDINGS, ODD_ROWS, OLD_VIEWS, make_by_hand
 from support.stopped import stopped

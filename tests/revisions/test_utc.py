@@ -12,7 +12,7 @@ from mlops_db.errors import SettingsError
 from mlops_db.migration import commands
 from mlops_db.migration.commands import alembic_config
 from mlops_db.migration.options import Options
-from mlops_db.schema.objects import TABLES
+from mlops_db.project import TABLES
 from mlops_db.server.connection import connect
 from mlops_db.settings import Settings
 from support.database import Database, clean_environment, run_command

@@ -3,7 +3,7 @@
 import importlib.util
 from dataclasses import dataclass
 
-from mlops_db.schema.objects import TABLES, VIEWS
+from mlops_db.project import TABLES, VIEWS
 from support.database import ROOT, Database
 
 # The specification's statements, letter for letter.

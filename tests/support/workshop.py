@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 import psycopg2
 import psycopg2.extensions
 
-from mlops_db.inspection.catalogue import Catalogue, read_catalogue
-from mlops_db.inspection.drift import Drift, compare, read_database
-from mlops_db.inspection.repair import LOSES_ROWS, repair_statements
-from mlops_db.revisions.graph import BASELINE
+from mlops_db.drift.catalogue import Catalogue, read_catalogue
+from mlops_db.drift.compare import Drift, compare, read_database
+from mlops_db.drift.repair import LOSES_ROWS, repair_statements
+from mlops_db.project import BASELINE
 
 
 @dataclass

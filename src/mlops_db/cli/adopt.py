@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from mlops_db.admin.adopt import adopt
 from mlops_db.cli.output import print_details
 from mlops_db.errors import alembic, printable
-from mlops_db.inspection.adopt import adopt
-from mlops_db.revisions.graph import BASELINE
+from mlops_db.project import BASELINE
 from mlops_db.settings import Settings
 
 if TYPE_CHECKING:

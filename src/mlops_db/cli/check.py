@@ -5,14 +5,14 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from mlops_db.admin.status import everybody_may_create
 from mlops_db.cli.output import print_details, print_table
+from mlops_db.drift.compare import read_drift
+from mlops_db.drift.repair import repair_statements
 from mlops_db.errors import alembic
-from mlops_db.inspection.drift import read_drift
-from mlops_db.inspection.repair import repair_statements
-from mlops_db.inspection.revisions import CHECKS, check_revisions
-from mlops_db.inspection.status import everybody_may_create
+from mlops_db.lint.run import CHECKS, check_revisions
 from mlops_db.revisions.graph import project_ini, revisions
-from mlops_db.schema.guests import EVERYBODY_NOTE
+from mlops_db.server.guests import EVERYBODY_NOTE
 from mlops_db.settings import EMBEDDED_SERVER, Settings
 
 if TYPE_CHECKING:

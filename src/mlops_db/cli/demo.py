@@ -7,9 +7,9 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+from mlops_db.admin.retention import maintain
 from mlops_db.demo.fill import fill
 from mlops_db.errors import alembic
-from mlops_db.migration.maintenance import maintain
 from mlops_db.migration.progress import Progress, duration
 from mlops_db.server.connection import waiting_by_itself
 from mlops_db.settings import Settings

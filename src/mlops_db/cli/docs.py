@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mlops_db.admin import api_docs
+from mlops_db.admin.schema_docs import markdown, svg
+from mlops_db.drift.snapshot import SNAPSHOT, catalogues, written_down
 from mlops_db.errors import RefusedError
-from mlops_db.inspection import api_docs
-from mlops_db.inspection.schema_docs import markdown, svg
-from mlops_db.inspection.snapshot import SNAPSHOT, catalogues, written_down
 from mlops_db.migration.new_files import is_in_package
-from mlops_db.revisions.graph import alembic_ini, revisions
+from mlops_db.project import alembic_ini
+from mlops_db.revisions.graph import revisions
 from mlops_db.settings import EMBEDDED_SERVER
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def run(options: Namespace) -> int:
     ini = alembic_ini()
     folder = (Path() if is_in_package(ini) else ini.parent) / "docs"
     documents = {}
-    package = folder.parent / "src" / "mlops_db" / "inspection"
+    package = folder.parent / "src" / "mlops_db" / "drift"
     if package.is_dir():  # in a checkout
         documents[folder / "api.md"] = api_docs.markdown()
     head = revisions()[-1].id

@@ -3,10 +3,10 @@
 import sys
 from argparse import Namespace
 
-from mlops_db.inspection.status import require_head
-from mlops_db.migration.reader import grant_reader
-from mlops_db.schema.guests import EVERYBODY_NOTE
-from mlops_db.schema.objects import VIEWS
+from mlops_db.admin.roles import grant_reader
+from mlops_db.admin.status import require_head
+from mlops_db.project import VIEWS
+from mlops_db.server.guests import EVERYBODY_NOTE
 from mlops_db.settings import Settings
 
 

@@ -3,12 +3,12 @@
 import sys
 from argparse import Namespace
 
+from mlops_db.admin.status import what_remains
 from mlops_db.errors import DriftedError
-from mlops_db.inspection.status import what_remains
+from mlops_db.project import TABLES, VIEWS
 from mlops_db.revisions.graph import package_graph
-from mlops_db.schema.guests import EVERYBODY_NOTE
-from mlops_db.schema.objects import TABLES, VIEWS
 from mlops_db.server.create_database import create_database
+from mlops_db.server.guests import EVERYBODY_NOTE
 from mlops_db.settings import Settings
 
 

@@ -6,15 +6,15 @@ import sys
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from mlops_db.admin.retention import interval_of, maintain, planned
+from mlops_db.admin.status import require_head
 from mlops_db.cli.output import print_table
-from mlops_db.inspection.status import require_head
-from mlops_db.migration.maintenance import interval_of, maintain, planned
 from mlops_db.settings import Settings
 
 if TYPE_CHECKING:
     from argparse import Namespace
 
-    from mlops_db.migration.maintenance import Step
+    from mlops_db.admin.retention import Step
 
 DONE = {"create": "created", "move": "filled with moved rows", "drop": "dropped", "advance": "advanced"}
 

@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
-    from mlops_db.inspection.drift import Difference
+    from mlops_db.drift.compare import Difference
 
 COLOURS = {"-": "\x1b[31m", "+": "\x1b[32m"}
 

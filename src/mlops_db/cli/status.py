@@ -5,10 +5,10 @@ import sys
 from argparse import Namespace
 from dataclasses import asdict
 
+from mlops_db.admin.status import DatabaseStatus, ObjectStatus, database_status
 from mlops_db.cli.output import print_table
 from mlops_db.errors import MlopsDbError, alembic
-from mlops_db.inspection.status import DatabaseStatus, ObjectStatus, database_status
-from mlops_db.schema.guests import EVERYBODY_NOTE
+from mlops_db.server.guests import EVERYBODY_NOTE
 from mlops_db.settings import EMBEDDED, Settings
 
 COLUMNS = ("object", "kind", "rows", "size")

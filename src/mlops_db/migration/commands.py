@@ -10,7 +10,7 @@ from alembic.config import Config
 from alembic.util import CommandError
 
 from mlops_db.errors import MlopsDbError
-from mlops_db.revisions.graph import alembic_ini
+from mlops_db.project import alembic_ini
 
 if TYPE_CHECKING:
     from collections.abc import Callable

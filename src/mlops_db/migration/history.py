@@ -28,8 +28,8 @@ from mlops_db.errors import LockLostError, TransactionControlError
 from mlops_db.migration import lock, view_grants
 from mlops_db.migration.transaction import HALF_DONE, REVISION_OF_TRANSACTION
 from mlops_db.revisions.tables import HISTORY_TABLE, reading_fault, refuse_to_read
-from mlops_db.schema.guests import REFUSE_GUESTS
 from mlops_db.server.connection import SafeCursor, connect, explained_statement_failure
+from mlops_db.server.guests import REFUSE_GUESTS
 
 if TYPE_CHECKING:
     import datetime as dt

@@ -17,7 +17,7 @@ from sqlalchemy.schema import CreateIndex, DropIndex
 from sqlalchemy.types import NullType
 
 from mlops_db.errors import CallersTransactionError, InvalidIndexError
-from mlops_db.schema.guests import SAFE_PATH
+from mlops_db.server.guests import SAFE_PATH
 from mlops_db.settings import duration_ms
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from mlops_db.migration.progress import duration
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from mlops_db.migration.blockers import Blocker
     from mlops_db.migration.progress import Progress
-    from mlops_db.migration.watch import Blocker
 
 LOCK_NOT_AVAILABLE = "55P03"
 DEADLOCK_DETECTED = "40P01"

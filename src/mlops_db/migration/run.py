@@ -18,11 +18,13 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from mlops_db.errors import InterruptedRunError, MlopsDbError, UnfinishedRevisionError
 from mlops_db.migration import history, lock, view_grants
+from mlops_db.migration.blockers import Watch
 from mlops_db.migration.given import given_connection, reached
 from mlops_db.migration.guard import losses, read_only_ours, refuse_losses, refuse_wrong_database
 from mlops_db.migration.judge import Judge
 from mlops_db.migration.new_files import refuse_new_file_in_package
 from mlops_db.migration.numbering import give_merge_next_number, give_next_number
+from mlops_db.migration.offline import write_script
 from mlops_db.migration.operations import OPTIONS  # which registers the operations
 from mlops_db.migration.options import Options
 from mlops_db.migration.plan import plan_lines, stamp_lines, step_name
@@ -30,13 +32,11 @@ from mlops_db.migration.preview import written_sql
 from mlops_db.migration.progress import Progress
 from mlops_db.migration.retry import with_retries
 from mlops_db.migration.revision_graph import graph_of_command
-from mlops_db.migration.script import write_script
 from mlops_db.migration.session import migration_connection, run_pins
 from mlops_db.migration.transaction import revision_statements
-from mlops_db.migration.watch import Watch
 from mlops_db.schema.base import metadata
-from mlops_db.schema.guests import REFUSE_GUESTS, SAFE_PATH, TABLES_IN_PUBLIC, TABLES_OF_OTHERS
 from mlops_db.server.connection import explained_statement_failure, wait_interruptibly
+from mlops_db.server.guests import REFUSE_GUESTS, SAFE_PATH, TABLES_IN_PUBLIC, TABLES_OF_OTHERS
 from mlops_db.settings import Settings
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mlops_db.migration.row_values import HIDDEN_BY, text_of_default
-from mlops_db.schema.guests import SAFE_PATH
+from mlops_db.server.guests import SAFE_PATH
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping

@@ -19,7 +19,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from mlops_db.errors import DataLossError, MlopsDbError, StatementFailedError, TransactionControlError
 from mlops_db.migration.statements import ends_transaction
-from mlops_db.schema.guests import REFUSE_GUESTS, SAFE_PATH
+from mlops_db.server.guests import REFUSE_GUESTS, SAFE_PATH
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

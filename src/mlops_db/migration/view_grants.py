@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mlops_db.schema.guests import TRUSTED
+from mlops_db.server.guests import TRUSTED
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection

@@ -32,7 +32,7 @@ from sqlalchemy.exc import DBAPIError
 
 from mlops_db.errors import NotPermittedError, ViewDefinitionError, printable
 from mlops_db.migration.made import made_by_revisions
-from mlops_db.schema.guests import TRUSTED
+from mlops_db.server.guests import TRUSTED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

@@ -11,16 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlops_db.errors import RevisionFilesError, alembic
+from mlops_db.project import alembic_ini
 from mlops_db.revisions.files import Fault, RevisionFile, UnusableFileError, read_revision_file, revision_paths
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-
-_PACKAGE = Path(__file__).parents[1]
-_INSTALLED = _PACKAGE / "_alembic"
-
-# The last revision of the specification's own schema, where databases that were made by hand come in.
-BASELINE = "0004"
 
 
 @dataclass(frozen=True)
@@ -204,14 +199,6 @@ def _read(folder: Path, unusable: list[Fault]) -> Iterator[RevisionFile]:
             yield read_revision_file(path)
         except UnusableFileError as error:  # noqa: PERF203  (each file has its own)
             unusable.append(error.fault)
-
-
-def alembic_ini() -> Path:
-    """The alembic.ini of the package's own revisions, with migrations/ beside it.
-
-    It is in the package if that was installed, and otherwise in the checkout around it.
-    """
-    return (_INSTALLED if _INSTALLED.is_dir() else _PACKAGE.parents[1]) / "alembic.ini"
 
 
 def project_ini() -> Path:

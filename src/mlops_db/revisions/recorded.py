@@ -11,11 +11,11 @@ from mlops_db.errors import (
     UnmanagedDatabaseError,
     alembic,
 )
+from mlops_db.project import TABLES, VIEWS
 from mlops_db.revisions.graph import Graph, package_graph
 from mlops_db.revisions.remains import refuse_remains
 from mlops_db.revisions.tables import VERSION_TABLE, reading_fault, refuse_to_read
-from mlops_db.schema.guests import TRUSTED
-from mlops_db.schema.objects import TABLES, VIEWS
+from mlops_db.server.guests import TRUSTED
 
 # SQL for, of the row `role` of pg_roles that owns an object: it is one of ours.
 OWNS_OURS = f"""

@@ -6,10 +6,10 @@ from typing import NamedTuple
 from psycopg2.extensions import cursor as Cursor  # noqa: N812  (psycopg2 names its classes like functions)
 
 from mlops_db.errors import LostRecordError, RecordedRevisionError, UnmanagedDatabaseError
-from mlops_db.revisions.graph import BASELINE, Graph
+from mlops_db.project import BASELINE, TABLES, VIEWS
+from mlops_db.revisions.graph import Graph
 from mlops_db.revisions.tables import HISTORY_TABLE, VERSION_TABLE, reading_fault
-from mlops_db.schema.guests import TRUSTED
-from mlops_db.schema.objects import TABLES, VIEWS
+from mlops_db.server.guests import TRUSTED
 
 # Of mlops_internal only the history of runs is there before the first revision, and after the last one was taken back.
 # What a guest has put there is nobody's remains: he could stop every command with it, and a run refuses it anyway.

@@ -1,7 +1,7 @@
 """The two tables that runs keep beside those of the revisions, and whether they are to be read."""
 
 from mlops_db.errors import RefusedError
-from mlops_db.schema.guests import MAY_BE_READ
+from mlops_db.server.guests import MAY_BE_READ
 
 VERSION_TABLE = "public.alembic_version"
 HISTORY_TABLE = "mlops_internal.migration_history"

@@ -27,8 +27,8 @@ from mlops_db.errors import (
     StatementFailedError,
     alembic,
 )
-from mlops_db.schema.guests import SAFE_PATH
 from mlops_db.server.driver_types import CASTERS, adapted
+from mlops_db.server.guests import SAFE_PATH
 from mlops_db.server.pins import MARK, NEWER_PINS, PINS, given_options, startup_options
 from mlops_db.settings import EMBEDDED, Settings, password_in
 

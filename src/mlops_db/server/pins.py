@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from mlops_db.schema.guests import SAFE_PATH
+from mlops_db.server.guests import SAFE_PATH
 
 PINS = {
     # What names and SQL mean.

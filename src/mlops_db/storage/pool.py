@@ -28,10 +28,10 @@ from mlops_db.errors import (
 )
 from mlops_db.revisions.graph import package_graph
 from mlops_db.revisions.recorded import recorded_heads, refuse_others_objects
-from mlops_db.schema.guests import SAFE_PATH
 from mlops_db.server.bounded import no_answer, open_bounded
 from mlops_db.server.connection import SafeCursor, open_connection
 from mlops_db.server.driver_types import CASTERS
+from mlops_db.server.guests import SAFE_PATH
 from mlops_db.server.pins import MARK, startup_options
 from mlops_db.settings import Settings
 from mlops_db.storage.failures import failure_of, is_failure_of

@@ -16,13 +16,13 @@ import psycopg2
 from psycopg2 import sql
 
 from mlops_db.errors import EmbeddedServerError, NotPermittedError
-from mlops_db.schema.guests import SAFE_PATH
 from mlops_db.server.embedded.account import Account
 from mlops_db.server.embedded.initdb import SUPERUSER
 from mlops_db.server.embedded.place import DATA_DIRECTORY, holds_data, note_new_data, place_for
 from mlops_db.server.embedded.postmaster import Server
 from mlops_db.server.embedded.programs import client_program, server_programs
 from mlops_db.server.embedded.users import join
+from mlops_db.server.guests import SAFE_PATH
 from mlops_db.settings import Settings
 
 __all__ = ["Account", "client_program", "data_folder", "server_programs", "started"]

@@ -1,0 +1,1 @@
+"""The upkeep of this schema: status, adopt, retention, roles, and the pages that are generated from it."""

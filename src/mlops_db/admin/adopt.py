@@ -1,0 +1,276 @@
+"""Taking a database that schema.sql made under Alembic, without touching a row.
+
+Table names alone prove nothing, so the catalogue is compared with what the baseline's revisions make, and the database
+is recorded to be at the baseline only if its tables are exactly those. Views hold no rows: they are replaced.
+"""
+
+from __future__ import annotations
+
+import difflib
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+import psycopg2
+from alembic import command
+from psycopg2 import sql
+from sqlalchemy.exc import DBAPIError
+
+from mlops_db.admin.broken_rows import BrokenRule, broken_rules
+from mlops_db.drift import others
+from mlops_db.drift.catalogue import Catalogue, Name, read_catalogue
+from mlops_db.drift.compare import Difference, Drift, differences
+from mlops_db.drift.obstructions import obstructions
+from mlops_db.drift.rendering import as_written_here
+from mlops_db.drift.repair import needs, repair_statements
+from mlops_db.drift.snapshot import expected_catalogue
+from mlops_db.errors import LostRecordError, NotAdoptableError, UnmanagedDatabaseError, alembic
+from mlops_db.migration import view_grants
+from mlops_db.migration.commands import alembic_config, run_command
+from mlops_db.migration.lock import run_lock
+from mlops_db.migration.progress import Progress
+from mlops_db.migration.session import migration_connection
+from mlops_db.project import BASELINE, TABLES, VIEWS
+from mlops_db.revisions.recorded import recorded_revision
+from mlops_db.server.connection import SafeCursor, connect, explained_statement_failure
+from mlops_db.server.guests import REFUSE_GUESTS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from alembic.config import Config
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812  (psycopg2 names its classes like functions)
+    from sqlalchemy import Connection
+
+    from mlops_db.settings import Settings
+
+BEFORE_VIEWS = "0003"
+OUR_TABLES = [f"public.{name}" for name in TABLES]
+OUR_VIEWS = [f"public.{name}" for name in VIEWS]
+# Tables that only the tool itself makes; MLflow has a model_versions of its own, too.
+TOOLS = {
+    "MLflow": {"experiments", "registered_models", "runs"},
+    "Airflow": {"dag", "dag_run", "task_instance"},
+}
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A hand-made database beside the baseline.
+
+    Attributes:
+        obstacles: what keeps it from being adopted: differences of the three tables.
+        remedy: the statements that would remove the obstacles.
+        views: the differences of the views, as lines of a diff from what is there to what will be.
+        left_alone: what is there beside the three tables and three views, and stays as it is.
+        broken: the rules of revisions to come that rows break.
+    """
+
+    obstacles: list[Difference]
+    remedy: list[str]
+    views: list[str]
+    left_alone: list[str]
+    broken: list[BrokenRule]
+
+
+def judge(cursor: Cursor, expected: Catalogue, found: Catalogue, config: Config) -> Judgement:
+    """Compare a database with the baseline. Comments and grants on the tables are their owner's, and stay."""
+    expected = as_written_here(cursor, expected, found)
+    expected_tables, found_tables = _without_views(expected), _without_views(found)
+    obstacles, left_alone = [], []
+    for difference in differences(expected_tables, found_tables):
+        name = difference.name
+        if name in expected or _belongs_to_ours(name, found):
+            if difference.property not in ("comment", "grants"):
+                obstacles.append(difference)
+        else:
+            left_alone.append(str(name))
+    remedy = []
+    if obstacles:
+        concerned = {
+            name: found_tables[name] for name in found_tables if name in expected or _belongs_to_ours(name, found)
+        }
+        dependents = [one for one in others.read_dependents(cursor) if one.within not in {*OUR_TABLES, *OUR_VIEWS}]
+        statements = repair_statements(
+            Drift(
+                BASELINE,
+                expected_tables,
+                concerned,
+                dependents=dependents,
+                obstructions=obstructions(cursor, expected_tables, concerned, with_rows=True),
+            )
+        )
+        remedy = [line for line in statements if not line.startswith(("COMMENT", "GRANT", "REVOKE"))]
+        there = [name for name in OUR_VIEWS if Name("view", "", name) in found]
+        if there and any(
+            " COLUMN " in line for line in remedy
+        ):  # they would keep columns from changing, and are made anew in any case
+            standing = [needs(one.what, f"view {one.on}") for one in dependents if one.on in there]
+            remedy[:0] = [*standing, f"DROP VIEW {', '.join(there)};"]
+    return Judgement(obstacles, remedy, list(_view_lines(expected, found)), left_alone, broken_rules(cursor, config))
+
+
+def adopt(settings: Settings, *, dry_run: bool) -> Judgement:
+    """Compare the settings' database with the baseline, and record that it is there if its tables are exactly those.
+
+    All of it in one transaction, with the three tables locked against other changes of the schema (SHARE UPDATE
+    EXCLUSIVE: those who read and write go on).
+
+    Args:
+        settings: where the database is.
+        dry_run: only compare.
+
+    Returns:
+        What the comparison found. The database was adopted if there are no obstacles and it was no dry run.
+
+    Raises:
+        ConnectionFailedError: no connection.
+        NotAdoptableError: it is another tool's, has none of our tables, or is under Alembic already; or somebody
+            else's view stands on one of ours that would be replaced.
+        NotPermittedError: a scratch database is needed, and the role may not create it.
+        RefusedError: somebody else owns the tables.
+        LockWaitError: a migration run goes on.
+        StatementFailedError: the server refused, such as for a lock that somebody else holds.
+    """
+    try:
+        with closing(connect(settings)) as looking, looking, looking.cursor(cursor_factory=SafeCursor) as cursor:
+            _refuse_what_is_not_hand_made(cursor, settings)
+        expected = _of_the_revisions(expected_catalogue(settings, BASELINE))
+        with (
+            migration_connection(
+                settings, lock_timeout=settings.lock_timeout, statement_timeout=settings.statement_timeout
+            ) as connection,
+            connection.begin() as transaction,
+            run_lock(connection, wait_ms=settings.lock_wait, progress=Progress(None)),
+            closing(cast("Cursor", connection.connection.cursor())) as cursor,
+        ):
+            _refuse_what_is_not_hand_made(cursor, settings)  # once more: another one may have adopted it meanwhile
+            cursor.execute(REFUSE_GUESTS)
+            for table in OUR_TABLES:
+                cursor.execute(_LOCK_IF_THERE.format(table=table))
+            found = _of_the_revisions(read_catalogue(cursor))
+            judgement = judge(cursor, expected, found, alembic_config(settings))
+            if judgement.views:
+                _refuse_readers_of_our_views(cursor)
+            if judgement.obstacles or dry_run:
+                transaction.rollback()
+                return judgement
+            _take_over(connection, settings, judgement, found)
+    except DBAPIError as error:
+        if not isinstance(error.orig, psycopg2.Error):
+            raise
+        raise explained_statement_failure(error.orig, settings) from error
+    except psycopg2.Error as error:
+        raise explained_statement_failure(error, settings) from None
+    return judgement
+
+
+# A table that is missing is an obstacle, told with all others; here it is only nothing to lock.
+_LOCK_IF_THERE = """
+    DO $$ BEGIN
+        IF to_regclass('{table}') IS NOT NULL THEN LOCK TABLE {table} IN SHARE UPDATE EXCLUSIVE MODE; END IF;
+    END $$
+"""
+
+
+def _take_over(connection: Connection, settings: Settings, judgement: Judgement, found: Catalogue) -> None:
+    config = alembic_config(settings, connection=connection)
+    if not judgement.views:
+        run_command(command.stamp, config, BASELINE)
+        return
+    there = [name for name in OUR_VIEWS if Name("view", "", name) in found]
+    view_grants.save(connection)
+    grants = view_grants.take(connection)
+    if there:  # all in one statement, because they may read each other
+        connection.exec_driver_sql(f"DROP VIEW {', '.join(there)}")
+    run_command(command.stamp, config, BEFORE_VIEWS)
+    run_command(command.upgrade, config, BASELINE)
+    view_grants.put(connection, grants)
+    view_grants.restore(connection)
+    with closing(cast("Cursor", connection.connection.cursor())) as cursor:
+        _comment_on_views(cursor, found)
+
+
+def _comment_on_views(cursor: Cursor, found: Catalogue) -> None:
+    """Give the views, and those of their columns that they still have, the comments that they had."""
+    for name in read_catalogue(cursor):
+        comment = found.get(name, {}).get("comment")
+        if comment is not None and {name.name, name.within} & set(OUR_VIEWS):
+            what = f"VIEW {name.name}" if name.kind == "view" else f"COLUMN {name.within}.{name.name}"
+            cursor.execute(sql.SQL("COMMENT ON {} IS {}").format(sql.SQL(what), sql.Literal(comment)))
+
+
+_READERS = r"""
+    SELECT DISTINCT regexp_replace(r.ev_class::regclass::text, '^public\.', ''),
+           regexp_replace(d.refobjid::regclass::text, '^public\.', '')
+      FROM pg_rewrite AS r JOIN pg_depend AS d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid
+     WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid::regclass::text = ANY(%(ours)s)
+       AND r.ev_class::regclass::text <> ALL(%(ours)s)
+     ORDER BY 1, 2
+"""
+
+
+def _refuse_readers_of_our_views(cursor: Cursor) -> None:
+    cursor.execute(_READERS, {"ours": OUR_VIEWS})
+    for reader, view in cursor.fetchall():
+        raise NotAdoptableError(
+            f"view {reader} depends on view {view}, which would be replaced; nothing was changed",
+            hint=f"Drop {reader}, run `mlops-db adopt`, and create it again on the new columns.",
+        )
+
+
+def _refuse_what_is_not_hand_made(cursor: Cursor, settings: Settings) -> None:
+    cursor.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+    tables = {name for (name,) in cursor.fetchall()}
+    for tool, marks in TOOLS.items():
+        if marks <= tables:
+            raise NotAdoptableError(
+                f"{settings.target} is {tool}'s own database: it has the tables {', '.join(sorted(marks))}",
+                hint="Set MLOPS_DB_NAME to the database that schema.sql made; nothing was changed here.",
+            )
+    try:
+        revision = recorded_revision(cursor, settings.target)
+    except LostRecordError:
+        raise
+    except UnmanagedDatabaseError:
+        return
+    if revision is not None:
+        raise NotAdoptableError(
+            f"{settings.target} is under Alembic already, at revision {revision}",
+            hint=f"Run `{alembic('upgrade head')}`; `mlops-db check` compares it with its revisions.",
+        )
+    cursor.execute(REFUSE_GUESTS)  # tables of a guest's may be the ones that are meant
+    raise NotAdoptableError(
+        f"{settings.target} has none of the tables {', '.join(TABLES)}",
+        hint="Run `mlops-db init`: it makes them.",
+    )
+
+
+def _belongs_to_ours(name: Name, found: Catalogue) -> bool:
+    """Whether something that the baseline does not make hangs on one of our tables, or bears one of our names."""
+    owner = found.get(name, {}).get("owned by", "").rpartition(".")[0]
+    return bool({name.name, name.within, owner} & {*OUR_TABLES, *OUR_VIEWS})
+
+
+def _of_the_revisions(catalogue: Catalogue) -> Catalogue:
+    """Leave out what a run makes beside them: its history, and Alembic's table, which `downgrade base` leaves empty."""
+    return {
+        name: catalogue[name]
+        for name in catalogue
+        if not any(text.startswith(("mlops_internal", "public.alembic_version")) for text in (name.name, name.within))
+    }
+
+
+def _without_views(catalogue: Catalogue) -> Catalogue:
+    views = {name.name for name in catalogue if name.kind == "view" and name.name in OUR_VIEWS}
+    return {name: catalogue[name] for name in catalogue if not {name.name, name.within} & views}
+
+
+def _view_lines(expected: Catalogue, found: Catalogue) -> Iterator[str]:
+    for view in VIEWS:
+        name = Name("view", "", f"public.{view}")
+        if name not in found:
+            yield f"view {view} is missing and will be made"
+            continue
+        there, wanted = (side[name]["definition"].splitlines() for side in (found, expected))
+        yield from difflib.unified_diff(there, wanted, f"{view} as it is", f"{view} as it will be", n=1, lineterm="")

@@ -1,0 +1,91 @@
+"""The rows that a revision to come would refuse, found before it runs, all of them at once.
+
+A revision that holds rows to rules says in TABLE which rows, and in BROKEN what breaks each rule, as SQL, and how it is
+named. The table is still as the baseline made it: its times have no time zone and are in UTC, and it has no model_name.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import psycopg2
+from alembic.script import ScriptDirectory
+
+from mlops_db.drift.rendering import rolled_back
+from mlops_db.project import BASELINE
+from mlops_db.server.connection import first_line
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812  (psycopg2 names its classes like functions)
+
+
+_IN_UTC = re.compile(r"timezone\('UTC', (\w+)\)")
+
+
+@dataclass(frozen=True)
+class BrokenRule:
+    """A rule that rows break, or that they may.
+
+    Attributes:
+        revision: the one that would stop.
+        table: whose rows it is about.
+        what: how the revision names it.
+        count: how many rows break it; None if that could not be found out.
+        ids: of the first ten of them; or why it could not be found out.
+        select: the statement that finds them all.
+    """
+
+    revision: str
+    table: str
+    what: str
+    count: int | None
+    ids: str
+    select: str
+
+    def __str__(self) -> str:
+        """The rule in one line."""
+        if self.count is None:
+            return f"{self.table}: {self.what}: cannot be told ({self.ids})"
+        rows = "1 row" if self.count == 1 else f"{self.count} rows"
+        return f"{self.table}: {self.what}: {rows}, id {self.ids} (revision {self.revision})"
+
+
+def broken_rules(cursor: Cursor, config: Config) -> list[BrokenRule]:
+    """The rules of the revisions after the baseline that rows break, or that cannot be told, in their order.
+
+    Args:
+        cursor: in a transaction, of a database at the baseline, or in about that shape.
+        config: Alembic's, of the revisions.
+    """
+    scripts = list(ScriptDirectory.from_config(config).iterate_revisions("heads", BASELINE))
+    modules = [script.module for script in reversed(scripts)]
+    rules = [
+        _looked_for(cursor, module.revision, module.TABLE, what, condition)
+        for module in modules
+        for what, condition in getattr(module, "BROKEN", {}).items()
+    ]
+    return [rule for rule in rules if rule.count != 0]
+
+
+def _looked_for(cursor: Cursor, revision: str, table: str, what: str, condition: str) -> BrokenRule:
+    as_it_is = _IN_UTC.sub(r"\1", condition)
+    rows, shape = f"FROM public.{table} WHERE {as_it_is}", ""
+    if "model_name" in condition:
+        shape = f"WITH {table} AS (SELECT *, 'default' AS model_name FROM public.{table}) "
+        rows = rows.replace(f"public.{table}", table)
+    select = f"{shape}SELECT * {rows} ORDER BY id;"
+    with rolled_back(cursor):
+        try:
+            cursor.execute(
+                f"{shape}SELECT count(*), string_agg(id::text, ', ' ORDER BY id) FILTER (WHERE place <= 10)"
+                f" FROM (SELECT id, row_number() OVER (ORDER BY id) AS place {rows}) AS broken"
+            )
+            ((count, ids),) = cursor.fetchall()
+        # It has another shape, a policy hides some of it, or it is too large for the statement timeout.
+        except (psycopg2.ProgrammingError, psycopg2.errors.QueryCanceled) as error:
+            return BrokenRule(revision, table, what, None, first_line(str(error)), select)
+    more = ", ..." if count > 10 else ""  # noqa: PLR2004  (as in the statement)
+    return BrokenRule(revision, table, what, count, f"{ids}{more}", select)

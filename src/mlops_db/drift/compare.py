@@ -1,0 +1,205 @@
+"""What differs between a database and what the revisions up to its own one make."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from difflib import unified_diff
+from typing import TYPE_CHECKING
+
+from mlops_db.drift import others
+from mlops_db.drift.catalogue import Catalogue, Name, Properties, read_catalogue, reading
+from mlops_db.drift.obstructions import obstructions
+from mlops_db.drift.owners import Owners, read_owners
+from mlops_db.drift.rendering import as_written_here, trying
+from mlops_db.drift.snapshot import expected_catalogue
+from mlops_db.errors import BehindHeadError, printable
+from mlops_db.revisions.recorded import recorded_revision
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812  (psycopg2 names its classes like functions)
+
+    from mlops_db.settings import Settings
+
+LONG = 100
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One thing that is not as the revisions make it.
+
+    Attributes:
+        name: the object.
+        property: which of its properties differs; empty if the whole object is missing or unexpected.
+        expected: what the revisions make; None for nothing.
+        found: what is there; None for nothing.
+    """
+
+    name: Name
+    property: str
+    expected: str | None
+    found: str | None
+
+    def __str__(self) -> str:
+        """The difference in one line."""
+        name = printable(str(self.name))
+        if not self.property:
+            return f"{name}: {'missing' if self.found is None else 'unexpected'}"
+        if self._is_long():
+            return f"{name}: {self.property} {'differ' if self.property.endswith('s') else 'differs'}"
+        expected, found = (
+            "nothing" if text is None else printable(text.replace("\n", ", ")) for text in (self.expected, self.found)
+        )
+        return f"{name}: {self.property}: expected {expected}, found {found}"
+
+    def details(self) -> list[str]:
+        """Of texts that one line does not hold, what differs line by line, as a unified diff; otherwise nothing."""
+        if not self._is_long():
+            return []
+        expected, found = ((text or "").splitlines() for text in (self.expected, self.found))
+        return [printable(line) for line in unified_diff(expected, found, "expected", "found", n=1, lineterm="")]
+
+    def _is_long(self) -> bool:
+        texts = [text for text in (self.expected, self.found) if self.property and text is not None]
+        return any(len(text) > LONG or ("\n" in text and self.property != "grants") for text in texts)
+
+
+@dataclass(frozen=True)
+class Drift:
+    """A database beside what it should be.
+
+    Attributes:
+        revision: the revision that it is at.
+        expected: what the revisions up to that one make, with what others were granted on it.
+        found: what of ours is there.
+        owners: who owns it, and who should.
+        theirs: what is somebody else's, one line a thing.
+        dependents: what of theirs stands on ours.
+        obstructions: why something of it is not repaired by a statement.
+    """
+
+    revision: str
+    expected: Catalogue
+    found: Catalogue
+    owners: Owners = field(default_factory=Owners)
+    theirs: list[str] = field(default_factory=list)
+    dependents: list[others.Dependent] = field(default_factory=list)
+    obstructions: dict[Name, str] = field(default_factory=dict)
+
+    @property
+    def differences(self) -> list[Difference]:
+        """Every difference; of a table that is missing or unexpected as a whole, not also each of its parts."""
+        wrong = self.owners.wrong(self.expected)
+        return [
+            *differences(self.expected, self.found),
+            *(Difference(name, "owner", self.owners.expected, owner) for name, owner in wrong.items()),
+        ]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What was read of a database, for `compare`."""
+
+    catalogue: Catalogue
+    owners: Owners
+    dependents: list[others.Dependent]
+
+
+def read_database(cursor: Cursor, owner_role: str | None = None) -> Reading:
+    """Read what is there, who owns it and what depends on it.
+
+    Args:
+        cursor: of a connection to the database. Sets the transaction's search path.
+        owner_role: who should own what is ours, if a setting says so.
+    """
+    catalogue = read_catalogue(cursor)
+    return Reading(catalogue, read_owners(cursor, owner_role), others.read_dependents(cursor))
+
+
+def compare(revision: str, expected: Catalogue, there: Reading) -> Drift:
+    """Hold a database against what the revisions up to `revision` make; what is somebody else's is left out."""
+    ours, theirs = others.divide(expected, there.catalogue)
+    wholes = {name.within or name.name for name in ours}
+    return Drift(
+        revision,
+        others.with_their_grants(expected, ours),
+        ours,
+        there.owners,
+        others.lines(expected, ours, theirs),
+        [dependent for dependent in there.dependents if dependent.within not in wholes],
+    )
+
+
+def differences(expected: Catalogue, found: Catalogue) -> list[Difference]:
+    """Compare two catalogues, object by object and property by property."""
+    result = []
+    reordered = {
+        table for table in _tables(expected) if _order(table, expected, found) != _order(table, found, expected)
+    }
+    for name in [*expected, *(name for name in found if name not in expected)]:
+        wanted, there = expected.get(name), found.get(name)
+        if wanted is None or there is None:
+            if not _goes_with_its_table(name, expected, found):
+                result.append(Difference(name, "", _whole(wanted), _whole(there)))
+            continue
+        result.extend(
+            Difference(name, property_, wanted.get(property_), there.get(property_))
+            for property_ in {**wanted, **there}
+            if wanted.get(property_) != there.get(property_)
+            # What a view reads follows from its definition; a column that is missing moves all that come after it.
+            and property_ != "reads"
+            and (property_ != "position" or name.within in reordered)
+        )
+    return result
+
+
+def _tables(catalogue: Catalogue) -> set[str]:
+    return {name.within for name in catalogue if name.kind == "column"}
+
+
+def _order(table: str, catalogue: Catalogue, other: Catalogue) -> list[str]:
+    """The columns of the table that both have, in the order of this one."""
+    return [name.name for name in catalogue if name.kind == "column" and name.within == table and name in other]
+
+
+def read_drift(settings: Settings) -> Drift:
+    """Compare the settings' database with what its revisions make; changes nothing in it.
+
+    Raises:
+        ConnectionFailedError: no connection.
+        UnknownRevisionError: its revision is not one of ours.
+        UnmanagedDatabaseError: its tables are there, made by hand.
+        BehindHeadError: no revision has run yet, so there is nothing to compare.
+        NotPermittedError: a scratch database is needed, and the role may not create databases.
+    """
+    with reading(settings) as cursor:
+        revision = recorded_revision(cursor, settings.target)
+        if revision is None:
+            raise BehindHeadError(None, settings.target)
+        there = read_database(cursor, settings.owner_role)
+    drift = compare(revision, expected_catalogue(settings, revision), there)
+    if drift.expected == drift.found:
+        return drift
+    with trying(settings) as cursor:
+        expected = as_written_here(cursor, drift.expected, drift.found)
+        reasons = obstructions(cursor, expected, drift.found, with_rows=False)
+        return replace(drift, expected=expected, obstructions=reasons)
+
+
+def _goes_with_its_table(name: Name, expected: Catalogue, found: Catalogue) -> bool:
+    if not name.within:
+        return False
+    table = Name("table", "", name.within)
+    if ("partition bound" in expected.get(table, {})) != ("partition bound" in found.get(table, {})):
+        return True  # a partition's parts are its table's; this one was attached, or detached
+    return any((owner in expected) != (owner in found) for owner in _owners(name))
+
+
+def _owners(name: Name) -> Iterator[Name]:
+    for kind in ("table", "view", "materialized view"):
+        yield Name(kind, "", name.within)
+
+
+def _whole(properties: Properties | None) -> str | None:
+    return None if properties is None else "there"

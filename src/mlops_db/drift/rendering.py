@@ -1,0 +1,114 @@
+"""Whether texts that differ are one definition after all, which versions of PostgreSQL write in different ways.
+
+Both are given to the server as temporary views, which are rolled back: it only parses them, and writes each in its own
+way. To parse a constant is to run what its type calls, such as the CHECK of a domain: nothing of a guest's is parsed.
+"""
+
+from __future__ import annotations
+
+import re
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING
+
+import psycopg2
+
+from mlops_db.drift.catalogue import SCHEMAS, restored
+from mlops_db.revisions.recorded import OWNS_OURS
+from mlops_db.server.connection import SafeCursor, connect, explained_statement_failure
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812  (psycopg2 names its classes like functions)
+
+    from mlops_db.drift.catalogue import Catalogue, Name
+    from mlops_db.settings import Settings
+
+_CHECK = re.compile(r"CHECK \((.*)\)((?: NO INHERIT| NOT VALID| NOT ENFORCED)*)", re.DOTALL)
+_VIEW = "mlops_db_rendered"
+_OF_GUESTS = f"""
+    SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname)
+      FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace JOIN pg_roles AS role ON role.oid = c.relowner
+     WHERE n.nspname = ANY (%s) AND NOT {OWNS_OURS}
+"""
+
+
+def as_written_here(cursor: Cursor, expected: Catalogue, found: Catalogue) -> Catalogue:
+    """`expected` in this server's own words, as far as it differs from `found`.
+
+    Where it makes no temporary views, as a standby or where TEMPORARY was revoked, texts count as they are; so do those
+    of what a guest has made under a name of ours.
+
+    Args:
+        cursor: in a transaction.
+        expected: what the revisions make, in the words of whichever server wrote it.
+        found: what is there.
+    """
+    cursor.execute(_OF_GUESTS, (list(SCHEMAS),))
+    of_guests = {name for (name,) in cursor.fetchall()}
+    result = dict(expected)
+    for name, wanted in expected.items():
+        there = found.get(name, {}) if (name.within or name.name) not in of_guests else {}
+        for property_ in wanted.keys() & there.keys():
+            if wanted[property_] != there[property_]:
+                text = _in_own_words(cursor, name, property_, wanted[property_], there[property_])
+                result[name] = {**result[name], property_: text}
+    return result
+
+
+def _in_own_words(cursor: Cursor, name: Name, property_: str, wanted: str, there: str) -> str:
+    (query, rest), (query_there, rest_there) = (_query(name, property_, text) for text in (wanted, there))
+    written = _written(cursor, query) if query else None
+    if written is None:
+        return wanted
+    if query_there and rest == rest_there and _written(cursor, query_there) == written:
+        return there
+    return restored(written) if query == wanted else wanted
+
+
+def _query(name: Name, property_: str, text: str) -> tuple[str, str]:
+    """A query that has the text in it as it is parsed, and what follows it; empty if it is of no such kind."""
+    if name.kind in ("view", "materialized view") and property_ == "definition":
+        return text, ""
+    if property_ in ("default", "generated"):
+        return f"SELECT {text} AS it FROM {name.within}", ""
+    check = _CHECK.fullmatch(text) if (name.kind, property_) == ("constraint", "definition") else None
+    return (f"SELECT {check[1]} AS it FROM {name.within}", check[2]) if check else ("", "")
+
+
+def _written(cursor: Cursor, query: str) -> str | None:
+    """The query as this server writes it; None if it cannot make a view of it."""
+    with rolled_back(cursor):
+        try:
+            cursor.execute(f"CREATE TEMPORARY VIEW {_VIEW} AS {query}")
+        # Whatever is wrong with the text; or this is a standby, or an event trigger of theirs refuses.
+        except (psycopg2.ProgrammingError, psycopg2.DataError, psycopg2.NotSupportedError, psycopg2.InternalError):
+            return None
+        cursor.execute(f"SELECT pg_get_viewdef('pg_temp.{_VIEW}'::regclass, true)")
+        ((text,),) = cursor.fetchall()
+        return str(text)
+
+
+@contextmanager
+def trying(settings: Settings) -> Iterator[Cursor]:
+    """A cursor in a transaction of which nothing stays.
+
+    Raises:
+        ConnectionFailedError: no connection.
+        MlopsDbError: the server refused a statement of the block.
+    """
+    with closing(connect(settings)) as connection:  # which rolls back
+        try:
+            with connection.cursor(cursor_factory=SafeCursor) as cursor:
+                cursor.execute("SET LOCAL lock_timeout = %s", (settings.lock_timeout,))
+                yield cursor
+        except psycopg2.Error as error:
+            raise explained_statement_failure(error, settings) from None
+
+
+@contextmanager
+def rolled_back(cursor: Cursor) -> Iterator[None]:
+    """Take back what the block does to the database; also what failed in it, so that the transaction goes on."""
+    cursor.execute("SAVEPOINT rolled_back")
+    yield
+    cursor.execute("ROLLBACK TO SAVEPOINT rolled_back")

@@ -1,0 +1,492 @@
+"""The statements that make a database what its revisions make it, from the differences that were found."""
+
+from __future__ import annotations
+
+import re
+from graphlib import TopologicalSorter
+from typing import TYPE_CHECKING
+
+from mlops_db.drift.catalogue import Name
+from mlops_db.drift.obstructions import converted
+from mlops_db.errors import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mlops_db.drift.catalogue import Catalogue, Properties
+    from mlops_db.drift.compare import Drift
+
+LOSES_ROWS = "-- loses data, so it is yours to uncomment: "
+BY_HAND = "-- by hand: "
+AS_BOTH = "-- as a superuser, or as a member of the old owner and of the new one:"
+VIEWS = ("view", "materialized view")
+# Dropped in this order when they are unexpected or not as they should be; made again after the tables are right.
+REPLACED = ("rule", "policy", "trigger", "constraint", "index", *VIEWS)
+
+
+def repair_statements(drift: Drift) -> list[str]:
+    """SQL that repairs the drift, one statement an entry, in an order in which it runs.
+
+    What would lose data, a table or a column that is not expected, is there as a comment; so is the little that no
+    single statement repairs, such as the order of columns. A view that is wrong, or that keeps a column from changing,
+    is dropped and created anew, with those that read it. What is somebody else's and stands in the way of that is named
+    and left alone: then the script stops there.
+    """
+    repair = _Repair(drift)
+    return [*(["SET check_function_bodies = off;"] if repair.makes_functions else []), *repair.statements()]
+
+
+def needs(what: str, needed: str) -> str:
+    """The remark that something of somebody else's stands on what is dropped or changed."""
+    return _by_hand(f"{printable(what)} needs {needed}: drop it before this, and create it again afterwards")
+
+
+class _Repair:
+    def __init__(self, drift: Drift) -> None:
+        self.expected = expected = drift.expected
+        self.found = found = drift.found
+        self.owners = drift.owners
+        self.dependents = drift.dependents
+        self.obstructions = drift.obstructions
+        self.differing = {name for name in expected if name in found and expected[name] != found[name]}
+        self.missing = [name for name in expected if name not in found]
+        self.unexpected = [name for name in found if name not in expected]
+        self.makes_functions = any(
+            name.kind == "function" and len(expected[name]["definition"]) > 1 and self.changed(name, "definition")
+            for name in expected
+        )
+        self.views = {name for name in self.missing if name.kind in VIEWS} | self.stale_views()
+
+    @property
+    def replaced(self) -> set[Name]:
+        """What stands on a view that is made anew, or on a column whose type changes under it, and what differs."""
+        retyped = {name.within for name in self.differing if name.kind == "column" and self.changes_type(name)}
+        rebuilt = {name.name for name in self.views}
+        return {
+            name
+            for name in self.expected
+            if name in self.found
+            and (
+                (name.kind in REPLACED[:-2] and name in self.differing and self.must_replace(name))
+                or (name.kind in ("trigger", "rule") and name.within in rebuilt)
+                or (name.kind == "policy" and name.within in retyped)
+            )
+        }
+
+    def stale_views(self) -> set[Name]:
+        """The views that are there and have to be made anew: wrong ones, what reads them or a column that changes."""
+        views = {name for name in self.found if name.kind in VIEWS}
+        stale = {name for name in views if name not in self.expected or self.changed(name, "definition", "options")}
+        below = {name.name for name in stale} | {
+            name.within for name in self.differing if name.kind == "column" and self.changes_type(name)
+        }
+        while more := {
+            name
+            for name in views - stale
+            if name.name in below or below & set(self.found[name].get("reads", "").split(", "))
+        }:
+            stale |= more
+            below |= {name.name for name in more}
+        return stale
+
+    def changes_type(self, name: Name) -> bool:
+        wanted, there = self.expected.get(name, {}), self.found.get(name, {})
+        # One that is to be converted by hand stays as it is meanwhile.
+        differs = any(wanted.get(key) != there.get(key) for key in ("type", "collation"))
+        return differs and name not in self.obstructions
+
+    def changes_values(self, name: Name) -> bool:
+        if name.kind != "column" or Name("table", "", name.within) not in self.found:
+            return False
+        fills = any(key in self.expected[name] for key in ("default", "generated", "identity"))
+        return fills if name in self.missing else self.changes_type(name)
+
+    def statements(self) -> Iterator[str]:
+        yield from self.stands_in_the_way()
+        yield from self.drops()
+        yield from self.tables_and_columns()
+        yield from self.creates()
+        for name, properties in self.expected.items():
+            if not self.is_beyond_us(name):
+                yield from self.comment(name, properties)
+        yield from self.grants()
+        yield from self.give_away()
+        yield from self.leftovers()
+
+    def stands_in_the_way(self) -> Iterator[str]:
+        """What of somebody else's keeps a thing of ours from being dropped or changed; it is not dropped for that."""
+        going = {(name.name, ""): name for name in self.views if name in self.found}
+        for name in self.found:
+            if name.within and (name in self.replaced or name in self.unexpected or self.changes_type(name)):
+                going[name.within, name.name] = name
+        # A table with a column of its row type keeps a table from changing values: by another type, or a new default.
+        revalued = {name.within: name for name in self.expected if self.changes_values(name)}
+        for on, part, _, what in self.dependents:
+            needed = going.get((on, part)) or going.get((on, ""))
+            if needed is None and not part and what.startswith(("table column ", "materialized view column ")):
+                needed = revalued.get(on)
+            if needed is not None:
+                yield needs(what, str(needed))
+
+    def give_away(self) -> Iterator[str]:
+        """ALTER ... OWNER TO, for what belongs to somebody else, and for what whoever runs this has made."""
+        owner = self.owners.expected
+        wrong = {name for name in self.owners.wrong(self.expected) if name not in self.views}
+        if owner != self.owners.reader:
+            wrong |= self.views & self.expected.keys()
+            wrong |= {name for name in self.missing if not name.within and not self.is_beyond_us(name)}
+        if wrong and owner is not None:
+            yield AS_BOTH
+            # The schema first: a new owner has to be able to create in it.
+            for name in sorted(wrong, key=lambda name: (name.kind != "schema", str(name))):
+                if name.kind != "extension" and "owned by" not in self.expected.get(name, {}):
+                    yield f"ALTER {_sql_kind(name)} {name.name} OWNER TO {owner};"
+
+    def is_beyond_us(self, name: Name) -> bool:
+        """Whether it is missing and stays so: PostgreSQL gives no definition of an aggregate."""
+        return name.kind == "function" and name in self.missing and len(self.expected[name]["definition"]) == 1
+
+    def drops(self) -> Iterator[str]:
+        going = self.replaced | {name for name in self.unexpected if name.kind in REPLACED[:-2]}
+        rebuilt = {name.name for name in self.views}
+        for kind in REPLACED[:-2]:
+            there = [name for name in self.found if name.kind == kind and name in going and name.within not in rebuilt]
+            # A key that refers to a constraint goes before it.
+            for name in sorted(there, key=lambda name: not self.found[name]["definition"].startswith("FOREIGN KEY")):
+                if self._table_stays(name):
+                    yield f"{self.drop(name)};"
+        for name in reversed(_readers_last(self.found, self.views)):
+            yield f"DROP {name.kind.upper()} {name.name};"
+
+    def _table_stays(self, name: Name) -> bool:
+        """Whether what the object is a part of is expected; otherwise it goes with that, if at all."""
+        return any(Name(kind, "", name.within) in self.expected for kind in ("table", *VIEWS))
+
+    def leftovers(self) -> Iterator[str]:
+        """What nothing expected needs, last; as comments where rows, or what holds rows, would go with it."""
+        loss = [name for name in self.unexpected if name.kind in ("table", "column", "schema")]
+        for name in loss:
+            if name.kind == "column" and Name("table", "", name.within) in self.expected:
+                yield _comment(LOSES_ROWS, f"ALTER TABLE {name.within} DROP COLUMN {name.name};")
+        yield from self.unexpected_tables(loss)
+        for kind in ("function", "sequence", "type"):
+            for name in reversed([name for name in self.unexpected if name.kind == kind]):
+                yield from self.drop_leftover(name, commented=bool(loss))
+        for name in loss:
+            if name.kind == "schema":
+                yield _comment(LOSES_ROWS, f"DROP SCHEMA {name.name};")
+
+    def unexpected_tables(self, loss: list[Name]) -> Iterator[str]:
+        for name in self.unexpected:
+            key = self.found[name].get("definition", "").startswith("FOREIGN KEY")
+            if key and not self._table_stays(name):
+                yield _comment(LOSES_ROWS, f"{self.drop(name)};")
+        for name in reversed([name for name in loss if name.kind == "table"]):
+            foreign = "FOREIGN " if "foreign" in self.found[name] else ""
+            if "parents" not in self.found[name] or Name("table", "", self.found[name]["parents"]) in self.expected:
+                yield _comment(LOSES_ROWS, f"DROP {foreign}TABLE {name.name};")
+
+    def drop_leftover(self, name: Name, *, commented: bool) -> Iterator[str]:
+        owner = self.found[name].get("owned by", "").rpartition(".")[0]
+        if owner and Name("table", "", owner) not in self.expected:
+            return  # goes with its table
+        if "identity" in self.found[name]:
+            return  # goes with its column's property
+        statement = f"DROP {_sql_kind(name)} {name.name};"
+        yield _comment(LOSES_ROWS, statement) if commented else statement
+
+    def must_replace(self, name: Name) -> bool:
+        wanted, there = self.expected[name], self.found[name]
+        if wanted.get("definition") != there.get("definition"):
+            # A constraint that only waits to be validated is validated.
+            return name.kind != "constraint" or there["definition"] != f"{wanted['definition']} NOT VALID"
+        return wanted.get("valid") != there.get("valid") or wanted.get("options") != there.get("options")
+
+    def drop(self, name: Name) -> str:
+        if name.kind == "constraint":
+            return f"ALTER TABLE {name.within} DROP CONSTRAINT {name.name}"
+        on = "" if name.kind == "index" else f" ON {name.within}"
+        return f"DROP {name.kind.upper()} {name.name}{on}"
+
+    def tables_and_columns(self) -> Iterator[str]:
+        for kind in ("extension", "schema", "type", "sequence"):
+            yield from self.create_all_missing(kind)
+        for name in self.expected:
+            if name.kind == "function" and (name in self.missing or self.changed(name, "definition")):
+                yield from self.function(name)
+        for kind in ("table", "column"):
+            yield from self.create_all_missing(kind)
+        for name in self.expected:
+            if name in self.differing:
+                yield from self.alter(name)
+
+    def create_all_missing(self, kind: str) -> Iterator[str]:
+        for name in self.missing:
+            if name.kind == kind:
+                yield from self.create_missing(name)
+
+    def function(self, name: Name) -> Iterator[str]:
+        definition = self.expected[name]["definition"]
+        if len(definition) == 1:  # an aggregate or a window function, of which PostgreSQL gives no definition
+            yield _by_hand(f"{name} should be there")
+            return
+        there = self.found.get(name, {}).get("definition", "")
+        if there and _returns(there) != _returns(definition):
+            yield f"DROP ROUTINE {name.name};"
+        yield f"{definition.rstrip().rstrip(';')};"
+
+    def create_missing(self, name: Name) -> Iterator[str]:
+        if name.kind in ("extension", "schema"):
+            yield f"CREATE {name.kind.upper()} {name.name};"
+        elif name.kind == "type":
+            yield self.create_type(name)
+        elif name.kind == "sequence" and "identity" not in self.expected[name]:
+            yield f"CREATE SEQUENCE {name.name} {self.expected[name]['definition']};"
+        elif name.kind == "table":
+            yield self.create_table(name)
+            yield from self.set_properties(name)
+        elif name.kind == "column" and Name("table", "", name.within) in self.found:
+            column = self.column(name)
+            fills = any(key in self.expected[name] for key in ("default", "generated", "identity"))
+            if column.endswith(" NOT NULL") and not fills:
+                yield f"ALTER TABLE {name.within} ADD COLUMN {column.removesuffix(' NOT NULL')};"
+                yield from self.set_not_null_if_filled(name)
+            else:
+                yield f"ALTER TABLE {name.within} ADD COLUMN {column};"
+
+    @staticmethod
+    def set_not_null_if_filled(name: Name) -> Iterator[str]:
+        alter = f"ALTER TABLE {name.within} ALTER COLUMN {name.name} SET NOT NULL;"
+        empty = f"NOT EXISTS (SELECT FROM {name.within} WHERE {name.name} IS NULL)"
+        yield f"DO $repair$ BEGIN IF {empty} THEN {alter} END IF; END $repair$;"
+        yield _by_hand(f"where the table has rows, fill {name}, then {alter}")
+
+    def alter(self, name: Name) -> Iterator[str]:
+        if name.kind == "column" and Name("table", "", name.within) in self.expected:
+            yield from self.alter_column(name)
+        elif name.kind == "table":
+            yield from self.alter_table(name)
+        elif name.kind == "sequence" and self.changed(name, "identity"):
+            yield _by_hand(
+                f"{name} should {'' if 'identity' in self.expected[name] else 'not '}be an identity column's"
+            )
+        elif name.kind == "sequence" and self.changed(name, "definition"):
+            yield f"ALTER SEQUENCE {name.name} {self.expected[name]['definition']};"
+        elif name.kind == "type" and self.changed(name, "labels", "domain"):
+            wanted = self.expected[name].get("labels") or self.expected[name].get("domain", "something else")
+            yield _by_hand(f"{name} should be {wanted}")
+
+    def create_table(self, name: Name) -> str:
+        properties = self.expected[name]
+        create = f"CREATE {'UNLOGGED ' if 'persistence' in properties else ''}TABLE {name.name}"
+        if "partition bound" in properties:
+            return f"{create} PARTITION OF {properties['parents']} {properties['partition bound']};"
+        columns = [self.column(part) for part in self.expected if part.kind == "column" and part.within == name.name]
+        key = f" PARTITION BY {properties['partition key']}" if "partition key" in properties else ""
+        return f"{create} ({', '.join(columns)}){key};"
+
+    def create_type(self, name: Name) -> str:
+        properties = self.expected[name]
+        if "labels" in properties:
+            return f"CREATE TYPE {name.name} AS ENUM ({properties['labels']});"
+        return f"CREATE DOMAIN {name.name} AS {properties['domain']};"
+
+    def column(self, name: Name) -> str:
+        properties = self.expected[name]
+        parts = [name.name, properties["type"]]
+        if "collation" in properties:
+            parts.append(f"COLLATE {properties['collation']}")
+        if "default" in properties:
+            parts.append(f"DEFAULT {properties['default']}")
+        if "generated" in properties:
+            parts.append(f"GENERATED ALWAYS AS ({properties['generated']}) STORED")
+        if "identity" in properties:
+            parts.append(f"GENERATED {properties['identity']} AS IDENTITY")
+        if "not null" in properties:
+            parts.append("NOT NULL")
+        return " ".join(parts)
+
+    def alter_column(self, name: Name) -> Iterator[str]:
+        wanted, alter = self.expected[name], f"ALTER TABLE {name.within} ALTER COLUMN {name.name}"
+        if self.changed(name, "generated", "identity", "position"):
+            yield _by_hand(f"{name} should be {self.column(name)}, at position {wanted['position']}")
+            if self.changed(name, "identity"):
+                return
+        reason = self.obstructions.get(name)
+        if reason and self.changed(name, "type"):
+            yield _by_hand(f"{name} should be {self.column(name)}; {reason}")
+            return
+        if self.changed(name, "type", "collation"):
+            collate = f" COLLATE {wanted['collation']}" if "collation" in wanted else ""
+            if "default" in self.found[name]:
+                yield f"{alter} DROP DEFAULT;"  # it may not convert
+            using = converted(name.name, self.found[name]["type"], wanted["type"])
+            yield f"{alter} TYPE {wanted['type']}{collate} USING {using};"
+        moved = self.changed(name, "type", "collation") and "default" in wanted
+        if moved or self.changed(name, "default"):
+            yield f"{alter} SET DEFAULT {wanted['default']};" if "default" in wanted else f"{alter} DROP DEFAULT;"
+        if reason and self.changed(name, "not null"):
+            yield _by_hand(f"{name}: {reason}; fill it, then {alter} SET NOT NULL;")
+        elif self.changed(name, "not null"):
+            yield f"{alter} {'SET' if 'not null' in wanted else 'DROP'} NOT NULL;"
+
+    def alter_table(self, name: Name) -> Iterator[str]:
+        wanted = self.expected[name]
+        if self.changed(name, "persistence"):
+            yield f"ALTER TABLE {name.name} SET {'UNLOGGED' if 'persistence' in wanted else 'LOGGED'};"
+        yield from self.set_properties(name)
+        for key in ("foreign", "partition key", "open ends", "gaps", "parents", "partition bound"):
+            if self.changed(name, key):
+                yield _by_hand(f"{name}: {key} should be {wanted.get(key, 'none')}")
+
+    def set_properties(self, name: Name) -> Iterator[str]:
+        wanted = self.expected[name]
+        if self.changed(name, "row level security"):
+            security = wanted.get("row level security", "")
+            yield f"ALTER TABLE {name.name} {'ENABLE' if 'ENABLE' in security else 'DISABLE'} ROW LEVEL SECURITY;"
+            yield f"ALTER TABLE {name.name} {'FORCE' if 'FORCE' in security else 'NO FORCE'} ROW LEVEL SECURITY;"
+        if self.changed(name, "options"):
+            yield from self.set_options(name)
+        if self.changed(name, "replica identity"):
+            yield _by_hand(f"{name}: replica identity should be {wanted.get('replica identity', 'the default')}")
+
+    def set_options(self, name: Name) -> Iterator[str]:
+        found = self.found.get(name, {}).get("options", "")
+        if found:
+            yield f"ALTER TABLE {name.name} RESET ({', '.join(part.partition('=')[0] for part in found.split(', '))});"
+        if "options" in self.expected[name]:
+            yield f"ALTER TABLE {name.name} SET ({self.expected[name]['options']});"
+
+    def creates(self) -> Iterator[str]:
+        replaced = self.replaced
+        parts = [name for name in self.expected if name in self.missing or name in replaced]
+        rebuilt = {name.name for name in self.views}
+        on_views = [name for name in self.expected if name.kind == "index" and name.within in rebuilt]
+        for name in parts:
+            if name.kind in ("constraint", "index") and name not in on_views:
+                yield from self.create_part(name)
+        for name in self.expected:
+            if name.kind == "constraint" and name not in parts and self.changed(name, "definition"):
+                yield f"ALTER TABLE {name.within} VALIDATE CONSTRAINT {name.name};"
+        for name in _readers_last(self.expected, self.views):
+            properties = self.expected[name]
+            options = f" WITH ({properties['options']})" if "options" in properties else ""
+            yield f"CREATE {name.kind.upper()} {name.name}{options} AS\n{properties['definition']}"
+        for name in dict.fromkeys([*on_views, *parts]):
+            if name in on_views or name.kind in ("rule", "policy", "trigger"):
+                yield from self.create_part(name)
+        for name in self.expected:
+            if name.kind == "trigger" and name not in parts and self.changed(name, "enabled"):
+                yield self.enable(name)
+        yield from self.ownerships()
+
+    def create_part(self, name: Name) -> Iterator[str]:
+        definition = self.expected[name]["definition"].rstrip().rstrip(";")
+        if name.kind == "constraint":
+            definition = f"ALTER TABLE {name.within} ADD CONSTRAINT {name.name} {definition}"
+            if name in self.obstructions:
+                yield _by_hand(f"{name}: {self.obstructions[name]}; mend them, then {definition};")
+                return
+        elif name.kind == "policy":
+            definition = f"CREATE POLICY {name.name} ON {name.within} {definition}"
+        elif name.kind == "index":
+            definition = definition.replace(" ON ONLY ", " ON ", 1)  # on the partitions too, or it stays invalid
+        yield f"{definition};"
+        if name.kind == "trigger" and "enabled" in self.expected[name]:
+            yield self.enable(name)
+
+    def enable(self, name: Name) -> str:
+        return f"ALTER TABLE {name.within} {self.expected[name].get('enabled', 'ENABLE')} TRIGGER {name.name};"
+
+    def ownerships(self) -> Iterator[str]:
+        for name, properties in self.expected.items():
+            if name.kind == "sequence" and self.changed(name, "owned by") and "identity" not in properties:
+                yield from self.own(name)
+
+    def own(self, name: Name) -> Iterator[str]:
+        owner = self.expected[name].get("owned by")
+        yield f"ALTER SEQUENCE {name.name} OWNED BY {owner or 'NONE'};"
+        if owner is not None and name in self.missing:
+            table, _, column = owner.rpartition(".")
+            if Name("table", "", table) in self.found and Name("column", table, column) not in self.obstructions:
+                highest = f"(SELECT coalesce(max({column}), 0) + 1 FROM {table})"
+                yield f"SELECT setval('{name.name}', {highest}, false);"
+
+    def there(self, name: Name) -> Properties:
+        """What the object has by now: what was made anew has nothing, and a function what everybody gets."""
+        if (
+            name in self.views
+            or name in self.replaced
+            or any(Name(kind, "", name.within) in self.views for kind in VIEWS)
+        ):
+            return {}
+        if name.kind == "function" and name in self.missing:
+            return {"grants": "EXECUTE TO PUBLIC"}
+        return self.found.get(name, {})
+
+    def comment(self, name: Name, wanted: Properties) -> Iterator[str]:
+        if wanted.get("comment") != self.there(name).get("comment"):
+            text = "NULL" if "comment" not in wanted else "'" + wanted["comment"].replace("'", "''") + "'"
+            target = f"{name.within}.{name.name}" if name.kind == "column" else name.name
+            on = f" ON {name.within}" if name.kind in ("constraint", "trigger", "rule", "policy") else ""
+            yield f"COMMENT ON {_sql_kind(name)} {target}{on} IS {text};"
+
+    def grants(self) -> Iterator[str]:
+        granted = {
+            name: (_split(self.expected[name].get("grants")), _split(self.there(name).get("grants")))
+            for name in self.expected
+        }
+        revoked = set()
+        for name, (wanted, there) in granted.items():
+            kind, target, columns = _grant_target(name)
+            for grant in sorted(there - wanted):
+                privilege, _, role = grant.removesuffix(" WITH GRANT OPTION").partition(" TO ")
+                revoked.add((target, role))
+                yield f"REVOKE {privilege}{columns} ON {kind} {target} FROM {role};"
+        for name, (wanted, there) in granted.items():
+            kind, target, columns = _grant_target(name)
+            for grant in sorted(wanted):
+                privilege, _, role = grant.partition(" TO ")
+                # What is revoked from a table is revoked from its columns, too.
+                lost = grant not in there or (target, role.removesuffix(" WITH GRANT OPTION")) in revoked
+                if lost and not self.is_beyond_us(name):
+                    yield f"GRANT {privilege}{columns} ON {kind} {target} TO {role};"
+
+    def changed(self, name: Name, *keys: str) -> bool:
+        wanted, there = self.expected.get(name, {}), self.found.get(name, {})
+        return any(wanted.get(key) != there.get(key) for key in keys)
+
+
+def _split(grants: str | None) -> set[str]:
+    return set(grants.split("\n")) if grants else set()
+
+
+def _grant_target(name: Name) -> tuple[str, str, str]:
+    if name.kind == "column":
+        return "TABLE", name.within, f" ({name.name})"
+    return {"view": "TABLE", "materialized view": "TABLE"}.get(name.kind, _sql_kind(name)), name.name, ""
+
+
+def _sql_kind(name: Name) -> str:
+    """The word that DROP, COMMENT and GRANT take; a procedure or an aggregate is no FUNCTION to them."""
+    return "ROUTINE" if name.kind == "function" else name.kind.upper()
+
+
+def _returns(definition: str) -> str:
+    return next((line.strip() for line in definition.splitlines() if line.strip().startswith("RETURNS")), "")
+
+
+def _by_hand(remark: str) -> str:
+    return BY_HAND + " ".join(remark.split())
+
+
+def _comment(remark: str, statement: str) -> str:
+    """A comment, whatever names are in it: a line break in one must not end it."""
+    return remark + re.sub(r"[\r\n]", "\n-- ", statement)
+
+
+def _readers_last(catalogue: Catalogue, views: set[Name]) -> list[Name]:
+    """The views of the catalogue among `views`, each after those that it reads."""
+    there = {name.name: name for name in catalogue if name in views}
+    reads = {name: set(catalogue[there[name]].get("reads", "").split(", ")) & there.keys() - {name} for name in there}
+    return [there[name] for name in TopologicalSorter(reads).static_order()]

@@ -1,0 +1,136 @@
+"""An empty database for the time of a comparison, on the server that the comparison is about."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+import time
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import psycopg2
+from psycopg2 import sql
+
+from mlops_db.drift.catalogue import read_catalogue, reading
+from mlops_db.errors import ConnectionFailedError, NotPermittedError, printable
+from mlops_db.migration.commands import upgrade
+from mlops_db.server.connection import SafeCursor, connect, explained_statement_failure, first_line, quoted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mlops_db.drift.catalogue import Catalogue
+    from mlops_db.settings import Settings
+
+SCRATCH_PREFIX = "mlops_scratch_"
+STALE_AFTER_S = 3600
+
+# Nobody may enter before it is closed to all but its owner, and to whoever connected to become that (SET ROLE). The
+# locale goes with UTF8 whatever the server's own encoding is.
+_CREATE = (
+    "CREATE DATABASE {} ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0 ALLOW_CONNECTIONS false",
+    "REVOKE CONNECT, TEMPORARY ON DATABASE {} FROM PUBLIC",
+    "GRANT CONNECT ON DATABASE {} TO SESSION_USER",
+    "ALTER DATABASE {} WITH ALLOW_CONNECTIONS true",
+)
+# FORCE ends what an interruption left open, and fails where a session is not ours to end. Without it the server ends
+# its own workers, and waits some seconds for everybody else.
+_DROP = ("DROP DATABASE IF EXISTS {} WITH (FORCE)", "DROP DATABASE IF EXISTS {}")
+
+
+def catalogue_of(settings: Settings, revision: str) -> Catalogue:
+    """The catalogue that the revisions up to `revision` make, on the settings' server.
+
+    Raises:
+        NotPermittedError: the role may not create databases.
+    """
+    with scratch_database(settings) as scratch:
+        upgrade(scratch, revision)
+        with reading(scratch) as cursor:
+            return read_catalogue(cursor)
+
+
+@contextmanager
+def scratch_database(settings: Settings) -> Iterator[Settings]:
+    """An empty database on the settings' server for the time of the block; the settings that reach it.
+
+    If it cannot be dropped, a line on standard error says so: what was found in it counts all the same. What an earlier
+    block had to leave behind is dropped once it is an hour old.
+
+    Raises:
+        NotPermittedError: the role may not create databases.
+    """
+    name = f"{SCRATCH_PREFIX}{int(time.time())}_{secrets.token_hex(4)}"
+    with _outside(settings) as cursor:
+        _drop_stale(cursor)
+        _create(cursor, name, settings)
+    try:
+        yield replace(settings, database=name, environment="development")  # nothing in it is worth protecting
+    finally:
+        # On another connection: a server that was restarted meanwhile has ended the first one.
+        try:
+            with _outside(settings) as cursor:
+                _drop(cursor, name)
+        except ConnectionFailedError as error:
+            _warn(name, str(error))
+
+
+@contextmanager
+def _outside(settings: Settings) -> Iterator[SafeCursor]:
+    """A cursor outside of any transaction, in the database itself: it is the one that this role is known to reach."""
+    with closing(connect(settings)) as connection:
+        connection.autocommit = True
+        with connection.cursor(cursor_factory=SafeCursor) as cursor:
+            yield cursor
+
+
+def _create(cursor: SafeCursor, name: str, settings: Settings) -> None:
+    create, *rest = (sql.SQL(statement).format(sql.Identifier(name)) for statement in _CREATE)
+    try:
+        cursor.execute_alone(create)
+        try:
+            for statement in rest:
+                cursor.execute_alone(statement)
+        except BaseException:
+            _drop(cursor, name)
+            raise
+    except psycopg2.errors.InsufficientPrivilege:
+        cursor.execute("SELECT current_user")  # a role setting may be in force
+        (role,) = cursor.fetchone() or (settings.user,)
+        raise NotPermittedError(
+            f"role {quoted(role)} may not create databases, and the comparison needs a scratch database",
+            hint=f"Let a superuser run ALTER ROLE {quoted(role)} CREATEDB; or, in a checkout, run `mlops-db docs`: "
+            "it records what the revisions make, and no database is needed to compare with that.",
+        ) from None
+    except psycopg2.Error as error:
+        raise explained_statement_failure(error, settings) from None
+
+
+def _drop(cursor: SafeCursor, name: str) -> None:
+    force, patient = (sql.SQL(statement).format(sql.Identifier(name)) for statement in _DROP)
+    try:
+        try:
+            cursor.execute_alone(force)
+        except psycopg2.Error:
+            cursor.execute_alone(patient)
+    except psycopg2.Error as error:
+        _warn(name, first_line(str(error)))
+
+
+def _drop_stale(cursor: SafeCursor) -> None:
+    cursor.execute(
+        "SELECT datname FROM pg_database AS d WHERE starts_with(datname, %s) AND pg_has_role(datdba, 'USAGE')"
+        " AND NOT EXISTS (SELECT FROM pg_stat_activity AS a WHERE a.datid = d.oid)",
+        (SCRATCH_PREFIX,),
+    )
+    for (name,) in cursor.fetchall():
+        begun = name.removeprefix(SCRATCH_PREFIX).partition("_")[0]
+        if begun.isdigit() and time.time() - int(begun) > STALE_AFTER_S:
+            _drop(cursor, name)
+
+
+def _warn(name: str, reason: str) -> None:
+    if sys.stderr is not None:  # it is None where the caller has closed it
+        told = f"warning: scratch database {name} stays: {reason}; the first one made after an hour drops it"
+        sys.stderr.write(f"{printable(told)}\n")

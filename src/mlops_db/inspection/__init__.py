@@ -1,1 +1,0 @@
-"""What a database or a revision is, compared with what it should be."""

@@ -1,0 +1,1 @@
+"""The checks of revisions, for whoever writes the next one and for CI."""

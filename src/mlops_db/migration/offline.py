@@ -1,0 +1,152 @@
+"""What `--sql` writes: the script of a run, for somebody else to run with psql."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from functools import wraps
+from typing import TYPE_CHECKING, Any
+
+from alembic.runtime.migration import RevisionStep
+from alembic.util import CommandError
+from sqlalchemy.schema import CreateTable
+
+from mlops_db.errors import MlopsDbError, UnfinishedRevisionError, UsageError
+from mlops_db.migration import history, view_grants
+from mlops_db.migration.operations import OPTIONS
+from mlops_db.migration.session import run_pins
+from mlops_db.migration.transaction import revision_script
+from mlops_db.schema.base import metadata
+from mlops_db.server.guests import REFUSE_GUESTS
+from mlops_db.server.pins import NEWER_PINS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from alembic.runtime.environment import EnvironmentContext
+    from alembic.runtime.migration import MigrationContext, MigrationInfo
+
+    from mlops_db.migration.options import Options
+    from mlops_db.settings import Settings
+
+# In the step's transaction, so that nothing of it happens to a database that is somewhere else, also where a script is
+# run on after an error.
+_REFUSE_ANOTHER_REVISION = """\
+DO $at$
+DECLARE
+    wanted constant text[] := ARRAY[{revisions}]::text[];
+    found constant text[] := ARRAY(SELECT version_num FROM public.alembic_version ORDER BY version_num);
+BEGIN
+    -- Beside another branch, there are more.
+    IF NOT found @> wanted OR (wanted = '{{}}' AND found <> wanted) THEN
+        RAISE object_not_in_prerequisite_state USING
+            MESSAGE = format('this database is at revision %s, and the script goes on from %s; nothing was changed',
+                             coalesce(nullif(array_to_string(found, ', '), ''), 'base'),
+                             coalesce(nullif(array_to_string(wanted, ', '), ''), 'base')),
+            HINT = 'Write the script for it: alembic upgrade <its revision>:head --sql';
+    END IF;
+END $at$;"""
+
+# Not every server knows these.
+_PIN_NEWER = """\
+DO $pin$ BEGIN
+    PERFORM set_config(pin.name, pin.value, false)
+       FROM (VALUES {pins}) AS pin (name, value) JOIN pg_settings AS known ON known.name = pin.name;
+END $pin$;""".format(pins=", ".join(f"('{name}', '{value}')" for name, (value, _) in NEWER_PINS.items()))
+_RESET_NEWER = f"""\
+DO $pin$ BEGIN
+    PERFORM set_config(name, reset_val, false) FROM pg_settings WHERE name IN {tuple(NEWER_PINS)};
+END $pin$;"""
+
+
+def write_script(context: EnvironmentContext, settings: Settings, options: Options) -> None:
+    """Write the SQL of the command that Alembic was given.
+
+    Args:
+        context: Alembic's, of an environment in offline mode.
+        settings: what the script pins for its session comes from them and from `options`.
+        options: those of `-x`.
+
+    Raises:
+        UsageError: an option, or a revision, needs the database.
+        TransactionControlError: a revision ends its transaction.
+        UnfinishedRevisionError: a revision has no statements yet.
+    """
+    if options.plan:
+        raise UsageError("-x plan=true looks at the database, and --sql must not", hint="Leave one of them out.")
+    context.configure(dialect_name="postgresql")  # until then Alembic keeps to itself which steps it has
+    alembics_steps = context.get_context().opts["fn"]
+
+    def steps(heads: Any, migration: MigrationContext) -> Iterator[Any]:
+        for step in alembics_steps(heads, migration):
+            write(view_grants.SAVE)
+            step.migration_fn = guarded(step, migration) if isinstance(step, RevisionStep) else stamped
+            yield step
+
+    def stamped(**_: Any) -> None:
+        write(REFUSE_GUESTS)
+
+    def guarded(step: RevisionStep, migration: MigrationContext) -> Callable[..., None]:
+        migrate = step.migration_fn
+
+        @wraps(migrate)
+        def within(**arguments: Any) -> None:
+            write(REFUSE_GUESTS)  # once more: the script may run on after an error
+            write(_REFUSE_ANOTHER_REVISION.format(revisions=", ".join(map(repr, step.from_revisions_no_deps))))
+            with revision_script(migration, step.revision.revision), _told(step.revision.revision):
+                migrate(**arguments)
+
+        return within
+
+    def before_commit(*, step: MigrationInfo, **_: Any) -> None:
+        write(REFUSE_GUESTS)
+        write(view_grants.RESTORE)
+        write(history.scripted(step))
+
+    further: dict[str, Any] = {OPTIONS: options, "fn": steps, "on_version_apply": before_commit}
+    context.configure(
+        dialect_name="postgresql",
+        literal_binds=True,
+        dialect_opts={"paramstyle": "named"},
+        target_metadata=metadata,
+        transaction_per_migration=True,
+        version_table_schema="public",
+        **further,
+    )
+    migration = context.get_context()
+    write = migration.impl.static_output
+    # It is there, without a row, where a downgrade went down to base.
+    create = CreateTable(migration._version, if_not_exists=True)  # noqa: SLF001  (it has no other name)
+    migration._version.create = lambda connection, **_: connection.execute(create)  # type: ignore[method-assign]  # noqa: SLF001
+    pins = {"client_encoding": "UTF8", **run_pins(settings, **options.pinned)}
+    pins = {name: value for name, value in pins.items() if value}
+    write("\n".join(f"SET {name} = {_value(name, value)};" for name, value in pins.items()))
+    write(_PIN_NEWER)
+    write(REFUSE_GUESTS)
+    write(history.CREATE.strip())
+    with context.begin_transaction():
+        context.run_migrations()
+    write(_RESET_NEWER)
+    write("\n".join(f"RESET {name};" for name in pins))
+
+
+@contextmanager
+def _told(revision: str) -> Iterator[None]:
+    """Tell what keeps a revision from being written."""
+    try:
+        yield
+    except NotImplementedError as error:
+        raise UnfinishedRevisionError(revision) from error
+    except (MlopsDbError, CommandError):
+        raise
+    except Exception as error:
+        reason = str(error).partition("\n")[0] or "no reason given"
+        raise UsageError(
+            f"revision {revision} cannot be written as a script: {type(error).__name__}: {reason}",
+            hint="If it reads rows, it needs the database: run it without --sql. Otherwise mend it.",
+        ) from error
+
+
+def _value(name: str, value: str) -> str:
+    if name == "search_path":
+        return value  # in quotes, it would be one name
+    return "'{}'".format(value.replace("'", "''"))

@@ -1,0 +1,126 @@
+"""What roles other than the owner may put into schema public, and what they have put there.
+
+A guest is a role that has neither the rights of the database's owner nor those of a superuser, and is not the one that
+runs the statement.
+
+A statement that names an operator or a function without its schema takes the one that fits best of all schemas in the
+search path. So what a guest puts into public can run with the rights of whoever runs the statement. Our
+own statements keep public out of their path; a revision's, which create and find tables in public, run only while no
+guest has anything there that they could take.
+"""
+
+from mlops_db.project import TABLES, VIEWS
+
+# The search path of our own statements. PostgreSQL's schema alone would not do: where pg_temp is not named, it comes
+# first (manual, "Writing SECURITY DEFINER Functions Safely"). Nor would public behind it: an exact match there, such as
+# =(varchar, varchar), which pg_catalog lacks, wins all the same.
+SAFE_PATH = "pg_catalog, pg_temp"
+
+# What PostgreSQL before 15 grants to everybody, and what an upgrade of such a database keeps.
+EVERYBODY_MAY_CREATE = """
+    EXISTS (SELECT FROM pg_namespace AS p CROSS JOIN aclexplode(coalesce(p.nspacl, acldefault('n', p.nspowner))) AS acl
+             WHERE p.nspname = 'public' AND acl.grantee = 0 AND acl.privilege_type = 'CREATE')
+"""
+REVOKE_CREATE = "REVOKE CREATE ON SCHEMA public FROM PUBLIC"
+EVERYBODY_NOTE = (
+    "note: everybody may create tables, functions and operators in schema public, as was usual before PostgreSQL 15; "
+    f"a superuser takes that away: {REVOKE_CREATE};"
+)
+
+# SQL for, of a row `role` of pg_roles: it runs the statement, has the rights of the database's owner, or all rights.
+TRUSTED = """
+    (role.rolsuper OR role.rolname IN (current_user, 'pg_database_owner')
+     OR pg_has_role(role.oid, (SELECT datdba FROM pg_database WHERE datname = current_database()), 'MEMBER'))
+"""
+
+TABLES_IN_PUBLIC = """
+    SELECT c.relname FROM pg_class AS c JOIN pg_roles AS role ON role.oid = c.relowner
+     WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p', 'f')
+"""
+# Of these autogenerate writes nothing, though they have a name of ours.
+TABLES_OF_OTHERS = f"{TABLES_IN_PUBLIC} AND NOT {TRUSTED}"
+
+# The same of the owner of alembic_version, for whoever reads it: an index on it can call what its owner wrote. A role
+# that may not migrate itself takes the word of whoever may.
+MAY_BE_READ = f"""
+    ({TRUSTED} OR has_database_privilege(role.oid, current_database(), 'CREATE')
+                  AND NOT has_database_privilege(current_database(), 'CREATE'))
+"""
+
+# What the revisions make, and what PostgreSQL makes for them, under names that a guest may have taken.
+_NAMES = [*TABLES, *VIEWS, *(f"{table}_id_seq" for table in TABLES), "alembic_version"]
+
+# What belongs to others in this database.
+_THEIRS = """
+    SELECT d.classid AS class, d.objid AS oid, d.refobjid AS owner
+      FROM pg_shdepend AS d JOIN pg_database AS here ON here.oid = d.dbid AND here.datname = current_database()
+     WHERE d.deptype = 'o' AND d.refobjid <> ALL (trusted)
+"""
+
+# A cast has no owner: whoever owns one of its types has made it. An extension of a guest's may hold what is his, too.
+# What has left public since may have been taken by an object of ours before.
+REFUSE_GUESTS = f"""\
+DO $guests$
+DECLARE
+    path constant text := pg_catalog.current_setting('search_path');
+    trusted oid[];
+    open oid;
+    mine oid;
+    names constant text[] := ARRAY{_NAMES};
+    found text[];
+BEGIN
+    PERFORM pg_catalog.set_config('search_path', '{SAFE_PATH}', true); -- a script may be within a revision
+    trusted := ARRAY(SELECT role.oid FROM pg_roles AS role WHERE {TRUSTED});
+    open := to_regnamespace('public');
+    mine := to_regnamespace('mlops_internal');
+    -- Asked before each step, and mostly answered here: nobody else has anything in this database.
+    IF EXISTS ({_THEIRS}) THEN
+        found := ARRAY(
+            WITH theirs AS ({_THEIRS})
+            SELECT DISTINCT format('%s %s of %s', named.type, named.identity, pg_get_userbyid(things.owner))
+              FROM (
+                  SELECT t.class, t.oid, t.owner
+                    FROM theirs AS t
+                    LEFT JOIN pg_proc AS p ON t.class = 'pg_proc'::regclass AND p.oid = t.oid
+                    LEFT JOIN pg_operator AS o ON t.class = 'pg_operator'::regclass AND o.oid = t.oid
+                    LEFT JOIN pg_class AS c ON t.class = 'pg_class'::regclass AND c.oid = t.oid
+                   WHERE coalesce(p.pronamespace, o.oprnamespace) IN (open, mine)
+                      OR t.class IN ('pg_proc'::regclass, 'pg_operator'::regclass) AND EXISTS (
+                             SELECT FROM pg_depend AS d
+                               LEFT JOIN pg_rewrite AS r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid
+                               LEFT JOIN pg_attrdef AS a ON d.classid = 'pg_attrdef'::regclass AND a.oid = d.objid
+                               LEFT JOIN pg_constraint AS k ON d.classid = 'pg_constraint'::regclass AND k.oid = d.objid
+                               LEFT JOIN pg_trigger AS g ON d.classid = 'pg_trigger'::regclass AND g.oid = d.objid
+                               LEFT JOIN pg_policy AS y ON d.classid = 'pg_policy'::regclass AND y.oid = d.objid
+                               LEFT JOIN pg_statistic_ext AS s
+                                 ON d.classid = 'pg_statistic_ext'::regclass AND s.oid = d.objid
+                               JOIN pg_class AS ours ON ours.oid = coalesce(
+                                       r.ev_class, a.adrelid, k.conrelid, g.tgrelid, y.polrelid, s.stxrelid, d.objid)
+                              WHERE d.refclassid = t.class AND d.refobjid = t.oid
+                                AND ours.relnamespace IN (open, mine) AND ours.relowner = ANY (trusted))
+                      OR c.relnamespace = mine AND c.relkind <> 'i'
+                      OR c.relnamespace = open AND c.relname = ANY (names)
+                      OR t.class = 'pg_namespace'::regclass AND t.oid = mine
+                   UNION ALL
+                  SELECT 'pg_cast'::regclass, c.oid, t.typowner FROM pg_type AS t
+                    JOIN pg_cast AS c ON t.oid IN (c.castsource, c.casttarget)
+                   WHERE t.typnamespace = open AND t.typowner <> ALL (trusted)
+              ) AS things (class, oid, owner)
+             CROSS JOIN LATERAL pg_identify_object(things.class, things.oid, 0) AS named
+             WHERE NOT EXISTS (
+                       SELECT FROM pg_depend AS d JOIN pg_extension AS e ON e.oid = d.refobjid
+                        WHERE d.classid = things.class AND d.objid = things.oid AND d.deptype = 'e'
+                          AND d.refclassid = 'pg_extension'::regclass AND e.extowner = ANY (trusted))
+             ORDER BY 1
+        );
+    END IF;
+    IF found <> '{{}}' THEN
+        RAISE insufficient_privilege USING
+            MESSAGE = format('roles other than the owner have objects that a run as %s could execute or read: %s%s; no'
+                             ' further step was taken', current_user, array_to_string(found[:10], ', '),
+                             CASE WHEN cardinality(found) > 10 THEN ', ...' ELSE '' END),
+            HINT = format('Drop that, or give it to its rightful owner (ALTER ... OWNER TO); then keep others from'
+                          ' creating more: %s;', $revoke${REVOKE_CREATE}$revoke$);
+    END IF;
+    PERFORM set_config('search_path', path, true);
+END $guests$;"""
