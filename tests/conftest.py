@@ -23,60 +23,6 @@ from mlops_db.storage.monitoring import Monitoring
 from support.cluster import embedded_programs, throwaway_cluster
 from support.database import Database
 
-# Whole processes and databases by the dozen, crashes, races, servers of their own: `-m slow`, a step of `.ci/run`. So
-# are single tests that take seconds.
-SLOW = (
-    "cli/test_adopt.py",
-    "cli/test_check.py",
-    "cli/test_check_revisions.py",
-    "cli/test_demo.py",
-    "cli/test_fuzz.py",
-    "cli/test_grant_reader.py",
-    "cli/test_interruptions.py",
-    "cli/test_maintain.py",
-    "cli/test_promises.py",
-    "cli/test_without_metadata.py",
-    "docs/test_operating.py",
-    "admin/test_adopt.py",
-    "admin/test_broken_rows.py",
-    "lint/test_copies.py",
-    "drift/test_head_drift.py",
-    "drift/test_repair.py",
-    "lint/test_revisions.py",
-    "lint/test_rules.py",
-    "drift/test_scratch.py",
-    "drift/test_snapshot.py",
-    "migration/test_blocked.py",
-    "migration/test_crashes.py",
-    "migration/test_given.py",
-    "migration/test_judge.py",
-    "migration/test_long_statements.py",
-    "migration/test_others.py",
-    "migration/test_races.py",
-    "migration/test_sql_mode.py",
-    "migration/test_transaction.py",
-    "revision_graph/test_commands.py",
-    "revisions/test_database_settings.py",
-    "revisions/test_findings.py",
-    "server/test_guests.py",
-    "server/test_create_database.py",
-    "server/test_embedded.py",
-    "server/test_hostile_settings.py",
-    "server/test_owner_role.py",
-    "server/test_tls.py",
-    "storage/test_failover.py",
-    "storage/test_frozen.py",
-    "storage/test_mapped_moments.py",
-)
-
-
-@pytest.hookimpl(tryfirst=True)  # before pytest takes out what `-m` does not ask for
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    folder = Path(__file__).parent
-    for item in items:
-        if item.path.relative_to(folder).as_posix() in SLOW and item.get_closest_marker("soak") is None:
-            item.add_marker(pytest.mark.slow)
-
 
 def pytest_configure(config: pytest.Config) -> None:
     # Ignored where a script has started this in the background; and so it would be by each process that a test starts.

@@ -33,6 +33,8 @@ from support.handmade import (
 )
 from support.versions import another_session, revision_of, wait_until
 
+pytestmark = pytest.mark.slow
+
 
 def adopted(database: Database) -> Judgement:
     """Adopt it for good, with every row where it was."""

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -15,6 +16,8 @@ from support.handmade import make_by_hand
 from support.rules import GOOD, RULES
 from support.table_rows import insert
 from support.versions import Checkout, installed, revision_of
+
+pytestmark = pytest.mark.slow
 
 HEAD = revisions()[-1].id
 SEVERAL = "several versions of a model are in production"

@@ -2,12 +2,16 @@
 
 import subprocess
 
+import pytest
+
 from mlops_db.project import TABLES, VIEWS
 from mlops_db.revisions.graph import revisions
 from support.database import SCRIPTS, Database
 from support.handmade import FINDINGS, ODD_ROWS, OLD_VIEWS, make_by_hand, rows, state, views_of_the_baseline
 from support.process import told
 from support.versions import PATIENCE_S, another_session, refused, revision_of, wait_until
+
+pytestmark = pytest.mark.slow
 
 HEAD = revisions()[-1].id
 

@@ -22,6 +22,8 @@ from support.process import SECRET, told
 from support.snapshot import everything
 from support.versions import wait_until
 
+pytestmark = pytest.mark.slow
+
 HEAD = revisions()[-1].id
 OWNER = "mlops_test_owner"
 ATTEMPTS = 20

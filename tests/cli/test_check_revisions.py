@@ -15,6 +15,8 @@ from support.database import ROOT, clean_environment, run_command
 from support.process import told
 from support.revision_project import add_revision, copied_project, empty_project, versions
 
+pytestmark = pytest.mark.slow
+
 COMMAND = ("mlops-db", "check", "--revisions")
 COLUMN = ("op.execute('ALTER TABLE model_versions ADD COLUMN owner text')",
           "op.execute('ALTER TABLE model_versions DROP COLUMN owner')")  # fmt: skip

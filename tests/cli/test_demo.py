@@ -16,6 +16,8 @@ from support.database import SCRIPTS, TIMEOUT_S, Database
 from support.process import told
 from support.versions import another_session, wait_until
 
+pytestmark = pytest.mark.slow
+
 DAYS = 90
 NOW = datetime(2026, 6, 15, 12, tzinfo=timezone.utc)
 

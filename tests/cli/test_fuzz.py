@@ -7,12 +7,15 @@ from contextlib import ExitStack
 from itertools import islice
 from urllib.parse import unquote
 
+import pytest
 from psycopg import sql
 
 from support.database import Database
 from support.forked_commands import Commands
 from support.fuzzed import inputs
 from support.process import NARRATION, SECRET
+
+pytestmark = pytest.mark.slow
 
 SEED = 11
 INPUTS = 500

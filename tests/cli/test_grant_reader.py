@@ -11,6 +11,8 @@ from mlops_db.project import TABLES, VIEWS
 from support.database import Database
 from support.process import told
 
+pytestmark = pytest.mark.slow
+
 ROLE = 'mlops test "reader"'
 QUOTED = '"mlops test ""reader"""'
 

@@ -8,6 +8,8 @@ import pytest
 from support.database import ROOT, SCRIPTS, TIMEOUT_S, Database
 from support.versions import another_session, wait_until
 
+pytestmark = pytest.mark.slow
+
 COMMANDS = {
     "adopt": ["adopt", "--dry-run"],
     "check": ["check"],

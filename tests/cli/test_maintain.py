@@ -7,6 +7,8 @@ from support.database import Database
 from support.process import told
 from support.versions import another_session
 
+pytestmark = pytest.mark.slow
+
 PARTITIONS = "SELECT partition FROM mlops_internal.metric_partitions() ORDER BY lower"
 A_YEAR = """
     INSERT INTO monitoring_metrics (timestamp, metric_type, metric_name, metric_value)

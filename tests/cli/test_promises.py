@@ -14,6 +14,8 @@ from support.roles import may_create_in_public, role
 from support.snapshot import everything
 from support.versions import another_session, wait_until
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     ("arguments", "variables", "code"),

@@ -11,6 +11,8 @@ import pytest
 from support.cluster import embedded_programs, throwaway_cluster
 from support.database import ROOT, SCRIPTS, clean_environment, client
 
+pytestmark = pytest.mark.slow
+
 PAGE = (ROOT / "docs" / "operating.md").read_text(encoding="utf-8")
 
 

@@ -10,6 +10,8 @@ from support import roles
 from support.database import Database
 from support.partitions import months
 
+pytestmark = pytest.mark.slow
+
 MORE_MONTHS = """
     INSERT INTO monitoring_metrics (timestamp, metric_type, metric_name)
     SELECT now() - n * interval '40 days', 'drift', 'psi' FROM generate_series(0, 5) AS n;

@@ -19,6 +19,8 @@ from support.database import Database
 from support.process import SECRET
 from support.versions import PATIENCE_S
 
+pytestmark = pytest.mark.slow
+
 OWNER = "mlops_test_owner"
 
 

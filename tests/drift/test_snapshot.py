@@ -24,6 +24,8 @@ from support.cluster import embedded_programs, start, stop, throwaway_cluster
 from support.database import Database
 from support.versions import Checkout, installed
 
+pytestmark = pytest.mark.slow
+
 REVISIONS = [revision.id for revision in revisions()]
 HEAD = REVISIONS[-1]
 

@@ -24,6 +24,8 @@ from support.database import Database, clean_environment, client, run_command
 from support.handmade import SPECIFICATION
 from support.versions import wait_until
 
+pytestmark = pytest.mark.slow
+
 DEBIAN = Path("/usr/lib/postgresql")  # 15/bin/postgres
 OWNER = "mlops_test_owner"
 # What only a later server knows, in a dump of pg_dump 17 and later.

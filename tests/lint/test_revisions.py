@@ -17,6 +17,8 @@ from mlops_db.settings import Settings
 from support.database import ROOT, SCRIPTS
 from support.revision_project import add_revision, copied_project, empty_project, source, versions
 
+pytestmark = pytest.mark.slow
+
 KEPT = '"""Nothing: what upgrade did may stay."""'
 
 

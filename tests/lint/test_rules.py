@@ -14,6 +14,8 @@ from mlops_db.lint.run import Report, check_revisions
 from mlops_db.settings import Settings
 from support.revision_project import add_revision, copied_project, empty_project
 
+pytestmark = pytest.mark.slow
+
 KEPT = '"""Nothing: what upgrade did may stay."""'
 BASE = """
     op.create_table(

@@ -13,6 +13,8 @@ import pytest
 from support.database import Database
 from support.versions import Checkout, another_session, history_of, refused, revision_of, sql
 
+pytestmark = pytest.mark.slow
+
 LOCK_TIMEOUT_S = 0.3
 HELD = ("SELECT 'a query with data in it' FROM orders",)
 # What a blocked try says; the order is: pid, application, state, age of its transaction, relation.

@@ -32,6 +32,8 @@ from support.versions import (
     wait_until,
 )
 
+pytestmark = pytest.mark.slow
+
 SOAK_RUNS = int(os.environ.get("MLOPS_DB_SOAK_RUNS", "100"))
 PAUSE = "SELECT pg_sleep(0.04)"
 # What a run killed between CREATE INDEX CONCURRENTLY and the end of its revision leaves ahead of that revision: 0012,

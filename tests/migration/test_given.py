@@ -26,6 +26,8 @@ from mlops_db.settings import Settings
 from support.database import Database
 from support.versions import Checkout, sql
 
+pytestmark = pytest.mark.slow
+
 # Every setting that a run pins, and some value of a program's own.
 THEIRS = {
     "search_path": "pg_catalog",

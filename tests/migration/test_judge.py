@@ -27,6 +27,8 @@ from support.roles import owner
 from support.stopped import contents
 from support.versions import Checkout, another_session, revision_of, sql, wait_until
 
+pytestmark = pytest.mark.slow
+
 # Five rows in `kept`, which were there before, and none in `other`.
 UPGRADE = """
 CREATE TABLE kept (id int PRIMARY KEY, note text, kind text NOT NULL DEFAULT 'a', details jsonb);

@@ -7,6 +7,8 @@ import pytest
 
 from support.database import ROOT, Database
 
+pytestmark = pytest.mark.slow
+
 SEE = """
 CREATE TABLE public.seen (place bigserial, tag text, statement text, lock text);
 CREATE FUNCTION public.see() RETURNS event_trigger LANGUAGE plpgsql AS $function$

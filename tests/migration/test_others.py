@@ -11,6 +11,8 @@ from mlops_db.migration.commands import alembic_config, run_command
 from support.database import Database
 from support.extra_revisions import add_revisions, config_in
 
+pytestmark = pytest.mark.slow
+
 THEIRS = """
 CREATE TABLE spatial_ref_sys (srid integer PRIMARY KEY);
 CREATE TABLE "Their Table" (id serial PRIMARY KEY, version integer REFERENCES model_versions);

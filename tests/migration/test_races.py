@@ -17,6 +17,8 @@ from mlops_db.server.connection import connect
 from support.database import ROOT, SCRIPTS, TIMEOUT_S, Database
 from support.versions import Checkout, another_session, event, history_of, refused, revision_of, sql
 
+pytestmark = pytest.mark.slow
+
 PROJECT = [revision.id for revision in revisions()]
 GATE = """DO $$ BEGIN
     WHILE NOT EXISTS (SELECT FROM test.gate WHERE open) LOOP PERFORM pg_sleep(0.02); END LOOP;

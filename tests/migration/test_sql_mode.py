@@ -14,6 +14,8 @@ from mlops_db.revisions.graph import revisions
 from support.database import Database, clean_environment, client, run_command
 from support.versions import Checkout
 
+pytestmark = pytest.mark.slow
+
 HEAD = revisions()[-1].id
 IDS = [revision.id for revision in revisions()]
 

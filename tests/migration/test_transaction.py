@@ -19,6 +19,8 @@ from support.database import Database
 from support.stopped import contents
 from support.versions import Checkout, revision_of, sql
 
+pytestmark = pytest.mark.slow
+
 HALF = 'op.execute("CREATE TABLE half (id int)")'
 REST = 'op.execute("CREATE TABLE rest (id int)")'
 # How a revision can say it, and the words that it is told.

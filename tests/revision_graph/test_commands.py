@@ -15,6 +15,8 @@ from support.forked_commands import Commands
 from support.handmade import SPECIFICATION
 from support.process import told
 
+pytestmark = pytest.mark.slow
+
 HEAD = revisions()[-1].id
 SOURCE = """\
 \"\"\"Do nothing.\"\"\"

@@ -24,6 +24,8 @@ from mlops_db.settings import Settings
 from support.database import Database
 from support.roles import session
 
+pytestmark = pytest.mark.slow
+
 OTHER_TABLESPACE = "mlops_test_other"
 # Rows that are read and written otherwise under some of the settings: quotes, backslashes, floats, ends of months.
 BASELINE_ROWS = r"""

@@ -12,6 +12,8 @@ from support.stopped import Stopped, contents, stopped
 from support.table_rows import insert
 from support.versions import history_of, revision_of
 
+pytestmark = pytest.mark.slow
+
 BROKEN = 12
 FIRST_TEN = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, ..."
 

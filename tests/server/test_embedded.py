@@ -21,6 +21,8 @@ from support.cluster import embedded_programs, server_folder
 from support.database import ROOT, SCRIPTS, TIMEOUT_S, clean_environment, run_command
 from support.process import SECRET, told
 
+pytestmark = pytest.mark.slow
+
 ALEMBIC = ("alembic", "-c", str(ROOT / "alembic.ini"))
 ENVIRONMENT = clean_environment(POSTGRES_HOST="embedded")
 NOBODY = 65534

@@ -31,6 +31,8 @@ from support.stopped import contents
 from support.traps import TAKEN, set_traps
 from support.versions import Checkout, revision_of, wait_until
 
+pytestmark = pytest.mark.slow
+
 GUEST = "mlops_test_guest"
 NOON = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)
 FUNCTION = "CREATE FUNCTION public.same(l varchar, r varchar) RETURNS boolean LANGUAGE sql AS 'SELECT true'"

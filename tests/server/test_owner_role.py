@@ -29,6 +29,8 @@ from support.roles import PASSWORD, role
 from support.versions import Checkout, another_session
 from support.versions import sql as statements
 
+pytestmark = pytest.mark.slow
+
 # With everything in it that an option, a file or SQL takes for syntax.
 OWNER = 'mlops test "Owner" \\ é'
 LOGIN = "mlops_test_login"

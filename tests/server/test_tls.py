@@ -16,6 +16,8 @@ from support.cluster import embedded_programs, new_cluster, start, stop
 from support.database import clean_environment, run_command
 from support.process import told
 
+pytestmark = pytest.mark.slow
+
 ENCRYPTED = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
 
 
