@@ -5,7 +5,8 @@ from typing import Any
 
 from mlops_db.migration.commands import upgrade
 from mlops_db.revisions.recorded import recorded_heads
-from mlops_db.server.connection import SafeCursor, open_connection
+from mlops_db.server.connection import open_connection
+from mlops_db.server.cursor import SafeCursor
 from support.database import Database
 
 

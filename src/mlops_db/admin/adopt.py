@@ -11,10 +11,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-import psycopg2
 from alembic import command
 from psycopg2 import sql
-from sqlalchemy.exc import DBAPIError
 
 from mlops_db.admin.broken_rows import BrokenRule, broken_rules
 from mlops_db.drift import others
@@ -32,7 +30,8 @@ from mlops_db.migration.progress import Progress
 from mlops_db.migration.session import migration_connection
 from mlops_db.project import BASELINE, TABLES, VIEWS
 from mlops_db.revisions.recorded import recorded_revision
-from mlops_db.server.connection import SafeCursor, connect, explained_statement_failure
+from mlops_db.server.connection import open_cursor
+from mlops_db.server.failures import translate_statement_failures
 from mlops_db.server.guests import REFUSE_GUESTS
 
 if TYPE_CHECKING:
@@ -132,8 +131,8 @@ def adopt(settings: Settings, *, dry_run: bool) -> Judgement:
         LockWaitError: a migration run goes on.
         StatementFailedError: the server refused, such as for a lock that somebody else holds.
     """
-    try:
-        with closing(connect(settings)) as looking, looking, looking.cursor(cursor_factory=SafeCursor) as cursor:
+    with translate_statement_failures(settings):
+        with open_cursor(settings) as cursor:
             _refuse_what_is_not_hand_made(cursor, settings)
         expected = _of_the_revisions(expected_catalogue(settings, BASELINE))
         with (
@@ -156,12 +155,6 @@ def adopt(settings: Settings, *, dry_run: bool) -> Judgement:
                 transaction.rollback()
                 return judgement
             _take_over(connection, settings, judgement, found)
-    except DBAPIError as error:
-        if not isinstance(error.orig, psycopg2.Error):
-            raise
-        raise explained_statement_failure(error.orig, settings) from error
-    except psycopg2.Error as error:
-        raise explained_statement_failure(error, settings) from None
     return judgement
 
 

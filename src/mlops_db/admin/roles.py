@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from typing import TYPE_CHECKING
 
-import psycopg2
 from psycopg2 import sql
 
 from mlops_db.errors import NotPermittedError, RefusedError
 from mlops_db.project import VIEWS
-from mlops_db.server.connection import SafeCursor, connect, explained_statement_failure
+from mlops_db.server.connection import open_cursor
 from mlops_db.server.guests import EVERYBODY_MAY_CREATE
 
 if TYPE_CHECKING:
@@ -71,38 +69,35 @@ def grant_reader(settings: Settings, role: str) -> bool:
     """
     views = [f"public.{view}" for view in VIEWS]
     name = sql.Identifier(role)
-    with closing(connect(settings)) as connection, connection, connection.cursor(cursor_factory=SafeCursor) as cursor:
-        try:
-            cursor.execute("SELECT FROM pg_roles WHERE rolname = %s", (role,))
-            if cursor.rowcount == 0:
-                create = sql.SQL("CREATE ROLE {} NOLOGIN").format(name).as_string(connection)
-                raise RefusedError(
-                    f'there is no role "{role}" on this server; nothing was changed',
-                    hint="Name a role of your own."
-                    if role in NO_ROLES or role.startswith("pg_")
-                    else f"Create it: {create};",
-                )
-            for statement in ("GRANT USAGE ON SCHEMA public TO {}", f"GRANT SELECT ON {', '.join(views)} TO {{}}"):
-                cursor.execute(sql.SQL(statement).format(name))
-            cursor.execute(
-                "SELECT bool_and(has_table_privilege(%s, view, 'SELECT')) FROM unnest(%s::regclass[]) AS view",
-                (role, views),
+    with open_cursor(settings) as cursor:
+        cursor.execute("SELECT FROM pg_roles WHERE rolname = %s", (role,))
+        if cursor.rowcount == 0:
+            create = sql.SQL("CREATE ROLE {} NOLOGIN").format(name).as_string(cursor)
+            raise RefusedError(
+                f'there is no role "{role}" on this server; nothing was changed',
+                hint="Name a role of your own."
+                if role in NO_ROLES or role.startswith("pg_")
+                else f"Create it: {create};",
             )
-            if cursor.fetchone() != (True,):  # to who does not own them, the server only says a warning
-                raise NotPermittedError(
-                    f'role "{settings.owner_role or settings.user}" may not grant on the views; nothing was changed',
-                    hint="Connect as the owner of the database, or name it in MLOPS_OWNER_ROLE.",
-                )
-            cursor.execute(_BEYOND.format(everybody_may_create=EVERYBODY_MAY_CREATE), {"role": role, "views": views})
-            beyond = [privilege for (privilege,) in cursor.fetchall()]
-            if beyond:
-                raise RefusedError(
-                    f'role "{role}" can do more than read the views: {", ".join(beyond)}; nothing was changed',
-                    hint="REVOKE that, from the role, from PUBLIC, or from the roles that it is a member of; or take "
-                    "another role.",
-                )
-            cursor.execute(f"SELECT {EVERYBODY_MAY_CREATE}")
-            (may_create,) = cursor.fetchone() or (False,)
-        except psycopg2.Error as error:
-            raise explained_statement_failure(error, settings) from None
+        for statement in ("GRANT USAGE ON SCHEMA public TO {}", f"GRANT SELECT ON {', '.join(views)} TO {{}}"):
+            cursor.execute(sql.SQL(statement).format(name))
+        cursor.execute(
+            "SELECT bool_and(has_table_privilege(%s, view, 'SELECT')) FROM unnest(%s::regclass[]) AS view",
+            (role, views),
+        )
+        if cursor.fetchone() != (True,):  # to who does not own them, the server only says a warning
+            raise NotPermittedError(
+                f'role "{settings.owner_role or settings.user}" may not grant on the views; nothing was changed',
+                hint="Connect as the owner of the database, or name it in MLOPS_OWNER_ROLE.",
+            )
+        cursor.execute(_BEYOND.format(everybody_may_create=EVERYBODY_MAY_CREATE), {"role": role, "views": views})
+        beyond = [privilege for (privilege,) in cursor.fetchall()]
+        if beyond:
+            raise RefusedError(
+                f'role "{role}" can do more than read the views: {", ".join(beyond)}; nothing was changed',
+                hint="REVOKE that, from the role, from PUBLIC, or from the roles that it is a member of; or take "
+                "another role.",
+            )
+        cursor.execute(f"SELECT {EVERYBODY_MAY_CREATE}")
+        (may_create,) = cursor.fetchone() or (False,)
     return bool(may_create)

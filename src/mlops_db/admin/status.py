@@ -6,7 +6,7 @@ as answering.
 
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -18,7 +18,8 @@ from mlops_db.errors import BehindHeadError, printable
 from mlops_db.project import PRESENT_SQL, TABLES, VIEWS
 from mlops_db.revisions.graph import Revision, package_graph, revisions
 from mlops_db.revisions.recorded import OWNS_OURS, recorded_heads, refuse_others_objects
-from mlops_db.server.connection import SafeCursor, connect, explained_statement_failure, first_line
+from mlops_db.server.connection import open_cursor
+from mlops_db.server.failures import first_line
 from mlops_db.server.guests import EVERYBODY_MAY_CREATE
 from mlops_db.settings import Settings
 
@@ -205,18 +206,13 @@ def database_status(settings: Settings) -> DatabaseStatus:
 
 @contextmanager
 def _reading(settings: Settings) -> Iterator[Cursor]:
-    with closing(connect(settings)) as connection:
-        connection.set_session(readonly=True)
-        try:
-            with connection.cursor(cursor_factory=SafeCursor) as cursor:
-                # LOCAL, so that behind a transaction pooler it does not stay with a stranger's session.
-                cursor.execute("SET LOCAL statement_timeout = %s", (STATEMENT_TIMEOUT,))
-                cursor.execute("SET LOCAL lock_timeout = %s", (LOCK_TIMEOUT,))
-                # What a policy hides is an error then, not a smaller number.
-                cursor.execute("SET LOCAL row_security = off")
-                yield cursor
-        except psycopg2.Error as error:
-            raise explained_statement_failure(error, settings) from None
+    with open_cursor(settings, readonly=True) as cursor:
+        # LOCAL, so that behind a transaction pooler it does not stay with a stranger's session.
+        cursor.execute("SET LOCAL statement_timeout = %s", (STATEMENT_TIMEOUT,))
+        cursor.execute("SET LOCAL lock_timeout = %s", (LOCK_TIMEOUT,))
+        # What a policy hides is an error then, not a smaller number.
+        cursor.execute("SET LOCAL row_security = off")
+        yield cursor
 
 
 def _revision_and_oids(cursor: Cursor, settings: Settings) -> tuple[tuple[str, ...], dict[str, int]]:

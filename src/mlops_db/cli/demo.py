@@ -11,7 +11,7 @@ from mlops_db.admin.retention import maintain
 from mlops_db.demo.fill import fill
 from mlops_db.errors import alembic
 from mlops_db.migration.progress import Progress, duration
-from mlops_db.server.connection import waiting_by_itself
+from mlops_db.server.waiting import wait_without_callback
 from mlops_db.settings import Settings
 from mlops_db.storage.db_manager import DatabaseManager
 
@@ -51,7 +51,7 @@ def run(options: Namespace) -> int:
             told.begin(f"Writing {total} days")
 
     try:
-        with waiting_by_itself(), DatabaseManager(settings) as db:
+        with wait_without_callback(), DatabaseManager(settings) as db:
             filled = fill(db, days=options.days, seed=options.seed, progress=show)
         told.done()
     except KeyboardInterrupt:

@@ -11,7 +11,7 @@ from typing import NoReturn
 from mlops_db import __version__
 from mlops_db.cli.parser import Parser
 from mlops_db.errors import UsageError, exit_code_of
-from mlops_db.server.connection import wait_interruptibly
+from mlops_db.server.waiting import wait_interruptibly
 
 EPILOG = """\
 exit codes:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import getpass
 import os
 import platform
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -28,7 +28,7 @@ from mlops_db.errors import LockLostError, TransactionControlError
 from mlops_db.migration import lock, view_grants
 from mlops_db.migration.transaction import HALF_DONE, REVISION_OF_TRANSACTION
 from mlops_db.revisions.tables import HISTORY_TABLE, reading_fault, refuse_to_read
-from mlops_db.server.connection import SafeCursor, connect, explained_statement_failure
+from mlops_db.server.connection import open_cursor
 from mlops_db.server.guests import REFUSE_GUESTS
 
 if TYPE_CHECKING:
@@ -234,16 +234,13 @@ def read_history(settings: Settings, *, limit: int) -> list[Entry]:
         RefusedError: it is somebody else's.
     """
     columns = "id, revision, direction, started_at, finished_at, role, client, tools, outcome, error"
-    with closing(connect(settings)) as connection, connection.cursor(cursor_factory=SafeCursor) as cursor:
-        try:
-            cursor.execute("SET timezone = 'UTC'")
-            cursor.execute(reading_fault(HISTORY_TABLE))
-            found = cursor.fetchone()
-            if found is None:
-                return []
-            if found != (None,):
-                refuse_to_read(HISTORY_TABLE, found[0], settings.target)
-            cursor.execute(f"SELECT {columns} FROM {HISTORY_TABLE} ORDER BY id DESC LIMIT %s", (limit,))
-            return [Entry(*row) for row in cursor.fetchall()]
-        except psycopg2.Error as error:
-            raise explained_statement_failure(error, settings) from None
+    with open_cursor(settings) as cursor:
+        cursor.execute("SET LOCAL timezone = 'UTC'")  # behind a pooler the session is not pinned
+        cursor.execute(reading_fault(HISTORY_TABLE))
+        found = cursor.fetchone()
+        if found is None:
+            return []
+        if found != (None,):
+            refuse_to_read(HISTORY_TABLE, found[0], settings.target)
+        cursor.execute(f"SELECT {columns} FROM {HISTORY_TABLE} ORDER BY id DESC LIMIT %s", (limit,))
+        return [Entry(*row) for row in cursor.fetchall()]

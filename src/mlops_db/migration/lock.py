@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy.exc import SQLAlchemyError
 
 from mlops_db.errors import LockWaitError, MlopsDbError, PoolerError
-from mlops_db.server.advisory import held
+from mlops_db.server.advisory import holding_sessions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,7 +30,7 @@ FIRST_POLL_S = 0.025
 LAST_POLL_S = 1.0
 
 # A fence: whether this very backend holds it still, asked before its transaction commits a revision.
-HELD = f"EXISTS (SELECT {held(str(RUN_LOCK))} AND l.pid = pg_backend_pid())"
+HELD = f"EXISTS (SELECT {holding_sessions(str(RUN_LOCK))} AND l.pid = pg_backend_pid())"
 
 
 def require_direct_connection(connection: Connection) -> None:
@@ -101,6 +101,6 @@ def _acquire(connection: Connection, wait_ms: int, progress: Progress, function:
 def _holder(connection: Connection) -> str | None:
     row = connection.exec_driver_sql(
         "SELECT l.pid, a.application_name, to_char(a.backend_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS')"
-        + held(str(RUN_LOCK))
+        + holding_sessions(str(RUN_LOCK))
     ).first()
     return None if row is None else f"pid {row[0]} ({row[1]}), connected since {row[2]} UTC"

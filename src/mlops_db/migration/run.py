@@ -35,8 +35,9 @@ from mlops_db.migration.revision_graph import graph_of_command
 from mlops_db.migration.session import migration_connection, run_pins
 from mlops_db.migration.transaction import revision_statements
 from mlops_db.schema.base import metadata
-from mlops_db.server.connection import explained_statement_failure, wait_interruptibly
+from mlops_db.server.failures import translate_statement_failure
 from mlops_db.server.guests import REFUSE_GUESTS, SAFE_PATH, TABLES_IN_PUBLIC, TABLES_OF_OTHERS
+from mlops_db.server.waiting import wait_interruptibly
 from mlops_db.settings import Settings
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def run(context: EnvironmentContext) -> None:
         refused = _refused_by_server(error)
         if refused is None or settings is None:
             raise
-        told = explained_statement_failure(refused, settings)
+        told = translate_statement_failure(refused, settings)
         raise _command_error(told) from told
     finally:
         progress.stop()

@@ -29,7 +29,8 @@ from mlops_db.errors import (
 from mlops_db.revisions.graph import package_graph
 from mlops_db.revisions.recorded import recorded_heads, refuse_others_objects
 from mlops_db.server.bounded import no_answer, open_bounded
-from mlops_db.server.connection import SafeCursor, open_connection
+from mlops_db.server.connection import open_connection
+from mlops_db.server.cursor import SafeCursor
 from mlops_db.server.driver_types import CASTERS
 from mlops_db.server.guests import SAFE_PATH
 from mlops_db.server.pins import MARK, startup_options
