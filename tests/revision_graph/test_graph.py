@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlops_db.errors import MlopsDbError, RecordedRevisionError, RevisionFilesError
+from mlops_db.revisions.gate import refuse_wrong_rows
 from mlops_db.revisions.graph import Graph, read_graph
-from mlops_db.revisions.recorded import refuse_overlapping_rows
 
 SOURCE = """\
 revision = {id!r}
@@ -132,9 +132,9 @@ def _what_is_pending(folder: Folder, drawn: list[Drawn], data: st.DataObject) ->
         steps = script._upgrade_revs("heads", recorded)  # noqa: SLF001
     except CommandError:
         with pytest.raises(RecordedRevisionError, match="no run leaves another row"):
-            refuse_overlapping_rows(recorded, graph, "here")
+            refuse_wrong_rows(recorded, graph, "here")
         return
-    refuse_overlapping_rows(recorded, graph, "here")
+    refuse_wrong_rows(recorded, graph, "here")
     assert sorted(one.id for one in graph.pending(*recorded)) == sorted(step.revision.revision for step in steps)
 
 

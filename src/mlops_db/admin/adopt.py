@@ -29,7 +29,7 @@ from mlops_db.migration.lock import run_lock
 from mlops_db.migration.progress import Progress
 from mlops_db.migration.session import migration_connection
 from mlops_db.project import BASELINE, TABLES, VIEWS
-from mlops_db.revisions.recorded import recorded_revision
+from mlops_db.revisions.gate import find_head
 from mlops_db.server.connection import open_cursor
 from mlops_db.server.failures import translate_statement_failures
 from mlops_db.server.guests import REFUSE_GUESTS
@@ -222,7 +222,7 @@ def _refuse_what_is_not_hand_made(cursor: Cursor, settings: Settings) -> None:
                 hint="Set MLOPS_DB_NAME to the database that schema.sql made; nothing was changed here.",
             )
     try:
-        revision = recorded_revision(cursor, settings.target)
+        revision = find_head(cursor, settings.target)
     except LostRecordError:
         raise
     except UnmanagedDatabaseError:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import psycopg2
 
 from mlops_db.drift.catalogue import SCHEMAS, restored
-from mlops_db.revisions.recorded import OWNS_OURS
+from mlops_db.revisions.gate import OWNS_OURS
 from mlops_db.server.connection import open_cursor
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ from mlops_db import __version__
 from mlops_db.errors import LockLostError, TransactionControlError
 from mlops_db.migration import lock, view_grants
 from mlops_db.migration.transaction import HALF_DONE, REVISION_OF_TRANSACTION
-from mlops_db.revisions.tables import HISTORY_TABLE, reading_fault, refuse_to_read
+from mlops_db.revisions.tables import HISTORY_TABLE, is_readable
 from mlops_db.server.connection import open_cursor
 from mlops_db.server.guests import REFUSE_GUESTS
 
@@ -236,11 +236,7 @@ def read_history(settings: Settings, *, limit: int) -> list[Entry]:
     columns = "id, revision, direction, started_at, finished_at, role, client, tools, outcome, error"
     with open_cursor(settings) as cursor:
         cursor.execute("SET LOCAL timezone = 'UTC'")  # behind a pooler the session is not pinned
-        cursor.execute(reading_fault(HISTORY_TABLE))
-        found = cursor.fetchone()
-        if found is None:
+        if not is_readable(cursor, HISTORY_TABLE, settings.target):
             return []
-        if found != (None,):
-            refuse_to_read(HISTORY_TABLE, found[0], settings.target)
         cursor.execute(f"SELECT {columns} FROM {HISTORY_TABLE} ORDER BY id DESC LIMIT %s", (limit,))
         return [Entry(*row) for row in cursor.fetchall()]
