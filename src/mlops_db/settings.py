@@ -11,7 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from mlops_db.errors import DatabaseNameError, SettingsError
+from mlops_db.errors import SettingsError
 
 if TYPE_CHECKING:
     from dotenv.parser import Binding
@@ -174,16 +174,15 @@ def checked_database_name(name: str, variable: str = "MLOPS_DB_NAME") -> str:
     would meet in one database.
 
     Raises:
-        DatabaseNameError: the name is empty or over 63 bytes in UTF-8.
-        SettingsError: it begins or ends with what nobody sees.
+        SettingsError: the name is empty, over 63 bytes long in UTF-8, or begins or ends with an invisible character.
     """
     if not name:
-        raise DatabaseNameError(
+        raise SettingsError(
             f"the database name ({variable}) is empty", hint="Unset it for the default, mlops, or give a name."
         )
     size = len(name.encode())
     if size > MAX_NAME_BYTES:
-        raise DatabaseNameError(
+        raise SettingsError(
             f"the database name ({variable}) is {size} bytes long; PostgreSQL takes at most {MAX_NAME_BYTES}",
             hint="Choose a shorter name; letters outside ASCII take two to four bytes each.",
         )

@@ -22,7 +22,7 @@ from mlops_db.drift.obstructions import obstructions
 from mlops_db.drift.rendering import as_written_here
 from mlops_db.drift.repair import needs, repair_statements
 from mlops_db.drift.snapshot import expected_catalogue
-from mlops_db.errors import LostRecordError, NotAdoptableError, UnmanagedDatabaseError, alembic
+from mlops_db.errors import LostRecordError, RefusedError, UnmanagedDatabaseError, alembic
 from mlops_db.migration import view_grants
 from mlops_db.migration.commands import alembic_config, run_command
 from mlops_db.migration.lock import run_lock
@@ -124,11 +124,10 @@ def adopt(settings: Settings, *, dry_run: bool) -> Judgement:
 
     Raises:
         ConnectionFailedError: no connection.
-        NotAdoptableError: it is another tool's, has none of our tables, or is under Alembic already; or somebody
-            else's view stands on one of ours that would be replaced.
+        RefusedError: it is another tool's, has none of our tables, or is under Alembic already; or somebody else's
+            view depends on one of ours that would be replaced; or somebody else owns the tables; or a migration run
+            still goes on.
         NotPermittedError: a scratch database is needed, and the role may not create it.
-        RefusedError: somebody else owns the tables.
-        LockWaitError: a migration run goes on.
         StatementFailedError: the server refused, such as for a lock that somebody else holds.
     """
     with translate_statement_failures(settings):
@@ -206,7 +205,7 @@ _READERS = r"""
 def _refuse_readers_of_our_views(cursor: Cursor) -> None:
     cursor.execute(_READERS, {"ours": OUR_VIEWS})
     for reader, view in cursor.fetchall():
-        raise NotAdoptableError(
+        raise RefusedError(
             f"view {reader} depends on view {view}, which would be replaced; nothing was changed",
             hint=f"Drop {reader}, run `mlops-db adopt`, and create it again on the new columns.",
         )
@@ -217,7 +216,7 @@ def _refuse_what_is_not_hand_made(cursor: Cursor, settings: Settings) -> None:
     tables = {name for (name,) in cursor.fetchall()}
     for tool, marks in TOOLS.items():
         if marks <= tables:
-            raise NotAdoptableError(
+            raise RefusedError(
                 f"{settings.target} is {tool}'s own database: it has the tables {', '.join(sorted(marks))}",
                 hint="Set MLOPS_DB_NAME to the database that schema.sql made; nothing was changed here.",
             )
@@ -228,12 +227,12 @@ def _refuse_what_is_not_hand_made(cursor: Cursor, settings: Settings) -> None:
     except UnmanagedDatabaseError:
         return
     if revision is not None:
-        raise NotAdoptableError(
+        raise RefusedError(
             f"{settings.target} is under Alembic already, at revision {revision}",
             hint=f"Run `{alembic('upgrade head')}`; `mlops-db check` compares it with its revisions.",
         )
     cursor.execute(REFUSE_GUESTS)  # tables of a guest's may be the ones that are meant
-    raise NotAdoptableError(
+    raise RefusedError(
         f"{settings.target} has none of the tables {', '.join(TABLES)}",
         hint="Run `mlops-db init`: it makes them.",
     )

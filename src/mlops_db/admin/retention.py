@@ -149,7 +149,7 @@ def maintain(settings: Settings, *, keep: str | None, progress: TextIO | None = 
     Raises:
         ConnectionFailedError: no connection.
         NotPermittedError: the role does not own the tables.
-        BlockedError: somebody held the table for longer than the settings' `retry_for`; the message names who.
+        RefusedError: somebody held the table for longer than the settings' `retry_for`; the message names who.
         StatementFailedError: the server refused.
     """
     told = Progress(progress)

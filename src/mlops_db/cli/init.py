@@ -4,7 +4,7 @@ import sys
 from argparse import Namespace
 
 from mlops_db.admin.status import what_remains
-from mlops_db.errors import DriftedError
+from mlops_db.errors import RefusedError
 from mlops_db.project import TABLES, VIEWS
 from mlops_db.revisions.graph import package_graph
 from mlops_db.server.create_database import create_database
@@ -28,7 +28,10 @@ def run(_options: Namespace) -> int:
         found = what_remains(settings)
         heading = f"Created {len(objects)} tables:"
     if found.missing:
-        raise DriftedError(found.missing, settings.target)
+        raise RefusedError(
+            f"{settings.target} is at head, but somebody dropped {', '.join(found.missing)}",
+            hint="`mlops-db check --sql` writes what brings back all but the rows; those are in a backup.",
+        )
     print("✅ Database initialized successfully", heading, *(f"  - {name}" for name in objects), sep="\n")
     if found.everybody_may_create:
         print(EVERYBODY_NOTE, file=sys.stderr)

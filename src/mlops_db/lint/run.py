@@ -121,7 +121,7 @@ def check_revisions(settings: Settings, ini: Path, *, progress: TextIO | None = 
         NotPermittedError: the role may not create databases.
         MissingExtraError: squawk is needed and not installed.
         SettingsError: there is no project.
-        RevisionFilesError: it has no revisions.
+        RefusedError: it has no revisions.
     """
     config = alembic_config(settings, ini=ini)
     try:

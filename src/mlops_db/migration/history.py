@@ -24,9 +24,9 @@ import psycopg2
 import sqlalchemy
 
 from mlops_db import __version__
-from mlops_db.errors import LockLostError, TransactionControlError
+from mlops_db.errors import RefusedError
 from mlops_db.migration import lock, view_grants
-from mlops_db.migration.transaction import HALF_DONE, REVISION_OF_TRANSACTION
+from mlops_db.migration.transaction import HALF_DONE, REVISION_OF_TRANSACTION, transaction_refusal
 from mlops_db.revisions.tables import HISTORY_TABLE, is_readable
 from mlops_db.server.connection import open_cursor
 from mlops_db.server.guests import REFUSE_GUESTS
@@ -156,14 +156,18 @@ class History:
         """Complete the step, in the transaction that `revision` ran in; None where it ran in none, such as for a stamp.
 
         Raises:
-            LockLostError: this very backend does not hold the run lock any more; the transaction must not be committed.
-            TransactionControlError: it is another transaction than the one that the revision began in.
+            RefusedError: this very backend does not hold the run lock any more; the transaction must not be committed.
+            RefusedError: it is another transaction than the one that the revision began in.
         """
         held, in_transaction_of = self._run(_APPLIED, {"id": self._entry}).one()
         if not held:
-            raise LockLostError
+            raise RefusedError(
+                "the run lock was lost while a revision ran; the revision was rolled back",
+                hint="Something between here and the server changes sessions: connect to the server itself and run "
+                "again.",
+            )
         if revision not in (None, in_transaction_of):
-            raise TransactionControlError(str(revision), "COMMIT or ROLLBACK", done=HALF_DONE)
+            raise transaction_refusal(str(revision), "COMMIT or ROLLBACK", done=HALF_DONE)
 
     def failed(self, error: str) -> None:
         """Say why the step failed, after its transaction was rolled back."""

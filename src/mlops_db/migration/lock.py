@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from mlops_db.errors import LockWaitError, MlopsDbError, PoolerError
+from mlops_db.errors import MlopsDbError, PoolerError, RefusedError
 from mlops_db.server.advisory import holding_sessions
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def run_lock(connection: Connection, *, wait_ms: int, progress: Progress) -> Ite
         progress: told who holds it.
 
     Raises:
-        LockWaitError: it was not free within that time; the message names the holder.
+        RefusedError: it was not free within that time; the message names the holder.
     """
     callers = connection.in_transaction()
     _acquire(connection, wait_ms, progress, "pg_try_advisory_xact_lock" if callers else "pg_try_advisory_lock")
@@ -93,7 +93,12 @@ def _acquire(connection: Connection, wait_ms: int, progress: Progress, function:
             told = holder
         left = deadline - time.monotonic()
         if left <= 0:
-            raise LockWaitError(holder or "a run that has just ended", wait_ms)
+            raise RefusedError(
+                f"another migration run still holds the lock after {wait_ms / 1000:g} s: "
+                f"{holder or 'a run that has just ended'}; nothing was changed",
+                hint="Let it end and try again, wait longer with -x lock-wait=10min, or end it with "
+                "SELECT pg_terminate_backend(pid).",
+            )
         time.sleep(min(left, pause * random.uniform(0.5, 1)))  # noqa: S311  (jitter, not a secret)
         pause = min(pause * 2, LAST_POLL_S)
 

@@ -39,7 +39,7 @@ def find_heads(cursor: Cursor, target: str) -> tuple[str, ...]:
         target: how errors name the database.
 
     Raises:
-        RevisionFilesError: the package's own revisions cannot be relied on.
+        RefusedError: the package's own revisions cannot be relied on.
         UnknownRevisionError: it is not one of ours.
         RecordedRevisionError: the rows of alembic_version exclude each other, or they are missing.
         UnmanagedDatabaseError: our tables are there, made by hand.

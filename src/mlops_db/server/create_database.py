@@ -51,7 +51,7 @@ def create_database(settings: Settings) -> bool:
         True if this call created it, False if it was there.
 
     Raises:
-        DatabaseNameError: PostgreSQL allows no database of that name.
+        SettingsError: PostgreSQL allows no database of that name.
         ConnectionFailedError: no connection to the server.
         DatabaseMissingError: it is missing, and no database lets us in to create it from.
         NotPermittedError: the role may not create databases.
