@@ -15,7 +15,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mlops_db.errors import MlopsDbError, SettingsError
-from mlops_db.settings import VARIABLES, Settings, Variable, checked_database_name
+from mlops_db.settings import VARIABLES, Settings, Variable, check_database_name
 from support.database import ROOT
 
 NO_FILE = Path("there-is-no-such.env")
@@ -936,7 +936,7 @@ def fitting(sizes: range) -> st.SearchStrategy[str]:
 @example("x" * 63)
 @example("я" * 31 + "x")
 def test_any_name_of_at_most_63_bytes_passes_unchanged(name: str) -> None:
-    assert checked_database_name(name) == name
+    assert check_database_name(name) == name
     assert read(MLOPS_DB_NAME=name).database == name
     assert read(MLOPS_DATABASE_URL=f"postgresql://h/{quote(name, safe='')}").database == name
 

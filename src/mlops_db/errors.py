@@ -1,10 +1,13 @@
 """The errors that users see: one line that says what is wrong, and a hint that says what to do.
 
-Every error that a user can cause or mend is an `MlopsDbError`. `mlops-db` prints it through `exit_code_of`, `alembic`
-through its own failure line; a Python caller catches the class. Anything else that surfaces is a defect.
+Every error that a user can cause or fix is an `MlopsDbError`. `mlops-db` prints it through `exit_code_of`, `alembic`
+through its own failure line; a Python caller catches the class. Any other error is a defect.
 
-Errors travel from one process to another. Whatever carries them (pickle, copy, process pools, Celery) makes them anew
-by calling the class with `args`, so these are the constructor's arguments: `_kept_in_args` sees to it in every class.
+A class of its own has a reader: code that catches it, or a caller who can act on it. Everything else that is refused is
+a `RefusedError`.
+
+Errors travel between processes. Their carriers (pickle, copy, process pools, Celery) create them again by calling the
+class with `args`. So `_kept_in_args` keeps the constructor's arguments in `args`, in every class.
 """
 
 import functools
@@ -19,9 +22,9 @@ _Constructor = TypeVar("_Constructor", bound=Callable[..., None])
 
 
 def _kept_in_args(constructor: _Constructor) -> _Constructor:
-    """The constructor of an error, which keeps its arguments in `args`, without passwords.
+    """Make a constructor keep its arguments in `args`, without passwords.
 
-    Its parameters must all be ones that can be given by position.
+    All its parameters must be positional.
     """
     signature = inspect.signature(constructor)
 
@@ -34,39 +37,39 @@ def _kept_in_args(constructor: _Constructor) -> _Constructor:
                 call.arguments[name] = _without_password(value)
         error, *given = call.args
         constructor(error, *given, **call.kwargs)
-        if not call.kwargs:  # a constructor that hands on `**kwargs`: those that it called has kept them
+        if not call.kwargs:  # with `**kwargs`, the constructor that got them has kept them
             error.args = tuple(given)
 
     return cast("_Constructor", keeping)
 
 
 def _without_password(text: str) -> str:
-    """A URL that somebody put where none belongs is shown, but for what may be its password."""
+    """Remove what may be a password from the URLs of a text."""
     return re.sub(r"(postgres[\w+]*://)\S+|(?<=://)\S*@", r"\1...", text)
 
 
 class MlopsDbError(Exception):
-    """What is wrong, in one line, and what to do about it.
+    """An error in one line, with a hint in one line.
 
     Attributes:
-        message: what is wrong, in one line; `str()` gives it, too.
+        message: what happened, in one line; `str()` returns it, too.
         hint: what to do, in one line; from Python 3.11 on a traceback shows it below the message.
-        exit_code: what a command that ends with this error exits with.
-        retryable: whether the same call, made again a little later, may succeed, and does nothing twice.
+        exit_code: the exit code of a command that ends with this error.
+        retryable: whether the same call may succeed a little later, without doing anything twice.
     """
 
     exit_code: int = 1
     retryable: bool = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Have the arguments of each subclass's own constructor kept."""
+        """Make each subclass's own constructor keep its arguments."""
         super().__init_subclass__(**kwargs)
         if "__init__" in vars(cls):
             cls.__init__ = _kept_in_args(cls.__init__)  # type: ignore[method-assign]
 
     @_kept_in_args
     def __init__(self, message: str, hint: str) -> None:
-        """Take the two lines that the user is to read."""
+        """Take the two lines that the user reads."""
         self.message: str = _without_password(printable(message))
         self.hint: str = printable(hint)
         if sys.version_info >= (3, 11):
@@ -78,19 +81,19 @@ class MlopsDbError(Exception):
 
 
 def printable(text: str) -> str:
-    """The text with what a terminal would obey spelt out: it may hold names, and others choose those."""
+    """The text with control characters escaped: it may hold names, which others choose."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def alembic(arguments: str) -> str:
-    """How a command of Alembic's is typed here: `alembic` itself has to find an alembic.ini."""
-    # Not Path's: it raises in a folder that is closed to this user.
+    """How to type a command of Alembic's here: `alembic` alone needs an alembic.ini."""
+    # Path.exists() raises in a folder that this user cannot enter.
     finds_one = os.environ.get("ALEMBIC_CONFIG") or os.path.exists("alembic.ini")  # noqa: PTH110
     return f"{'' if finds_one else 'mlops-db '}alembic {arguments}"
 
 
 class SettingsError(MlopsDbError):
-    """An environment variable, or `.env`, holds what cannot be used; the message names it."""
+    """An environment variable, or `.env`, has a value that cannot be used; the message names it."""
 
 
 class UsageError(SettingsError):
@@ -110,10 +113,10 @@ class EmbeddedServerError(MlopsDbError):
 
 
 class ConnectionFailedError(MlopsDbError):
-    """There is no connection to the database; subclasses say why where that is known."""
+    """There is no connection to the database; a subclass has the reason if it is known."""
 
     exit_code = 2
-    retryable = True  # a server that is starting, or has too many clients, is there in a moment
+    retryable = True  # a server that starts, or has too many clients, accepts connections in a moment
 
 
 class ServerUnreachableError(ConnectionFailedError):
@@ -121,17 +124,17 @@ class ServerUnreachableError(ConnectionFailedError):
 
 
 class NoAnswerError(ServerUnreachableError):
-    """Nothing was heard of a server in the time that it was given: it may be frozen, although it takes connections."""
+    """A server did not answer in time: it may be frozen, even if it accepts connections."""
 
 
 class AuthenticationFailedError(ConnectionFailedError):
-    """The server answers and does not accept the role or its password."""
+    """The server does not accept the role or its password."""
 
     retryable = False
 
 
 class DatabaseMissingError(ConnectionFailedError):
-    """The server answers and has no database of that name."""
+    """The server has no database of that name."""
 
     exit_code = 1
     retryable = False
@@ -157,7 +160,7 @@ class UnknownRevisionError(MlopsDbError):
 
 
 class RecordedRevisionError(MlopsDbError):
-    """No run leaves `alembic_version` as it is: its rows overlap, or there is none and remains of revisions are."""
+    """No run leaves `alembic_version` so: its rows overlap, or it has none while objects of revisions remain."""
 
 
 class UnmanagedDatabaseError(MlopsDbError):
@@ -197,10 +200,10 @@ class BehindHeadError(MlopsDbError):
 
 
 class PoolerError(MlopsDbError):
-    """The connection goes through a connection pooler, which a migration run cannot use."""
+    """The connection goes through a pooler, which a migration run cannot use."""
 
     def __init__(self) -> None:
-        """Need nothing: there is only one thing to say."""
+        """Take nothing: the message is always the same."""
         super().__init__(
             "the connection goes through a pooler such as PgBouncer, which may run each transaction on another server "
             "process: the run lock and the timeouts would be lost; nothing was changed",
@@ -209,27 +212,27 @@ class PoolerError(MlopsDbError):
 
 
 class DataLossError(MlopsDbError):
-    """A downgrade in production would lose rows, or may."""
+    """A downgrade in production loses rows, or may lose them."""
 
     def __init__(
         self,
         message: str,
-        hint: str = "Take a backup (pg_dump), then say -x allow-data-loss=true if that is what you want.",
+        hint: str = "Take a backup (pg_dump). To lose them all the same, add -x allow-data-loss=true.",
     ) -> None:
         """Take what would be lost."""
         super().__init__(message, hint=hint)
 
 
 class InterruptedRunError(MlopsDbError):
-    """Control-C, on Alembic's command line."""
+    """Control-C ended a command of Alembic's."""
 
     exit_code = 130
 
     def __init__(self) -> None:
-        """Need nothing: there is only one thing to say."""
+        """Take nothing: the message is always the same."""
         super().__init__(
             "interrupted; the revision that ran is rolled back, those before it are done",
-            hint=f"The same command goes on where it stopped; `{alembic('current')}` says where that is.",
+            hint=f"Run the same command to resume; `{alembic('current')}` shows the revision that the database is at.",
         )
 
 
@@ -238,38 +241,38 @@ class StatementFailedError(MlopsDbError):
 
 
 class RefusedError(MlopsDbError):
-    """A command, a revision or a function of the database refused: the message says what is in the way."""
+    """A command, a revision or a function of the database refused; the message has the reason."""
 
 
 class StatementTimeoutError(StatementFailedError):
-    """A statement of a job took longer than statement_timeout, or somebody cancelled it; nothing was stored."""
+    """A statement of a job took longer than statement_timeout, or was cancelled; nothing was stored."""
 
 
 class ContentionError(StatementFailedError):
-    """Others held what a statement of a job needed: a lock timeout, a deadlock, a serialization failure."""
+    """Other sessions were in the way of a job's statement: a lock timeout, a deadlock, a serialization failure."""
 
     retryable = True
 
 
 class StandbyError(StatementFailedError):
-    """The server takes no writes, as a standby: another one is the primary now, or will be.
+    """The server is a standby, which takes no writes: another one is the primary, or will be.
 
-    The connections that were open by then are not used again, so that a repeated call connects anew.
+    Connections that are open by then are not used again, so a repeated call connects anew.
     """
 
     retryable = True
 
 
 class ConnectionLostError(ConnectionFailedError):
-    """The connection broke in the middle of a call: the server restarted, or somebody ended the session.
+    """The connection broke during a call: the server restarted, or somebody ended the session.
 
     Attributes:
-        committed: False if nothing of the call was stored. None if the connection broke while it was committed: then
-            nobody but the database knows, and repeating the call may store it twice unless the call is idempotent.
+        committed: False if nothing of the call was stored. None if the connection broke during the commit: then only
+            the database knows, and repeating a call that is not idempotent may store it twice.
     """
 
     def __init__(self, message: str, hint: str, committed: bool | None) -> None:  # noqa: FBT001  (Celery gives it so)
-        """Take what broke, and whether the work can have been stored."""
+        """Take the two lines, and whether the work may be stored."""
         super().__init__(message, hint=hint)
         self.committed: bool | None = committed
         self.retryable = committed is False
@@ -286,7 +289,7 @@ class ManagerClosedError(MlopsDbError):
 
 
 class InvalidValueError(MlopsDbError):
-    """An argument holds what cannot be stored or asked for; the message names it.
+    """An argument has a value that cannot be stored or asked for; the message names it.
 
     Attributes:
         key: the argument, or the path of a part of it, such as `gates.minimum_coverage.passed`.
@@ -294,7 +297,7 @@ class InvalidValueError(MlopsDbError):
     """
 
     def __init__(self, key: str, reason: str, hint: str) -> None:
-        """Take what is refused, why, and what to do."""
+        """Take the argument, the reason, and the hint."""
         super().__init__(f"{key}: {reason}", hint=hint)
         self.key: str = key
         self.reason: str = reason
@@ -305,39 +308,39 @@ class UnknownModelVersionError(MlopsDbError):
 
 
 class RegistrationConflictError(MlopsDbError):
-    """An MLflow run is registered already, with another value.
+    """An MLflow run is already registered with another value.
 
     Attributes:
         key: the argument that differs.
     """
 
     def __init__(self, message: str, hint: str, key: str) -> None:
-        """Take what differs."""
+        """Take the two lines, and the argument that differs."""
         super().__init__(message, hint=hint)
         self.key: str = key
 
 
 class TransitionError(MlopsDbError):
-    """A model version cannot go from the stage that it is in to the one that is wanted."""
+    """A model version cannot change from its stage to the wanted one."""
 
 
 class DecisionConflictError(MlopsDbError):
-    """Another decision about the same candidate at the same moment is recorded already."""
+    """Another decision about the same candidate at the same moment is already recorded."""
 
 
 class UnknownSeriesError(MlopsDbError):
-    """Nothing is known of a metric series."""
+    """There is no such metric series."""
 
 
 class SeriesNotEmptyError(MlopsDbError):
-    """A metric series has rows, and is not to be forgotten with them."""
+    """A metric series has rows, and forgetting it would delete them."""
 
 
 class WaitCallbackError(MlopsDbError):
-    """psycopg2 waits by a callback of the program, such as psycogreen's for gevent, and cannot COPY then."""
+    """psycopg2 has a wait callback, such as psycogreen's for gevent, and cannot COPY with one."""
 
     def __init__(self) -> None:
-        """Need nothing: there is only one thing to say."""
+        """Take nothing: the message is always the same."""
         super().__init__(
             "psycopg2 has a wait callback in this process, with which it cannot COPY; nothing was stored or read",
             hint="Use a process without it (psycopg2.extensions.set_wait_callback); or log() row by row, and read with "
@@ -346,7 +349,7 @@ class WaitCallbackError(MlopsDbError):
 
 
 class InvalidMetricError(InvalidValueError):
-    """One of several metrics holds what cannot be stored; the message names its row and the key.
+    """One of several metrics has a value that cannot be stored; the message names its row and the key.
 
     Attributes:
         row: which of the rows it is; the first one is 0.
@@ -354,7 +357,7 @@ class InvalidMetricError(InvalidValueError):
     """
 
     def __init__(self, row: int, key: str, reason: str, hint: str) -> None:
-        """Take where the value was found, why it is refused, and what to do."""
+        """Take the row, the argument, the reason, and the hint."""
         MlopsDbError.__init__(self, f"row {row}: {key}: {reason}" if key else f"row {row}: {reason}", hint)
         self.key: str = key
         self.reason = reason
@@ -362,33 +365,33 @@ class InvalidMetricError(InvalidValueError):
 
 
 class AdapterError(MlopsDbError):
-    """What another tool handed over cannot be stored, or the tool itself refused."""
+    """The data of another tool cannot be stored, or the tool itself refused."""
 
 
 class MlflowUnavailableError(AdapterError):
-    """MLflow does not answer, or not now: it is not reached, has no time, or has failed inside."""
+    """MLflow does not answer now: it cannot be reached, is overloaded, or failed."""
 
     retryable = True
 
 
 class RunNotFoundError(AdapterError):
-    """MLflow knows no run of that id, or it is deleted."""
+    """MLflow has no run of that id, or the run is deleted."""
 
     def __init__(self, run_id: str, uri: str, outcome: str) -> None:
         """Take the run's id, where MLflow looked for it, and what is stored so far."""
         super().__init__(
             f"MLflow at {uri} has no active run {run_id!r}; {outcome}",
-            hint="Is MLFLOW_TRACKING_URI that of the server which the run was logged to? Where it is not set, MLflow "
-            "makes a store of its own in the working directory.",
+            hint="Set MLFLOW_TRACKING_URI to the server that the run was logged to. Without it, MLflow makes a store "
+            "of its own in the working directory.",
         )
 
 
 def exit_code_of(command: Callable[[], int]) -> int:
-    """Run `command` as a process should: its exit code, with an `MlopsDbError` told on standard error.
+    """Run `command`; returns its exit code, and prints an `MlopsDbError` on standard error.
 
-    Control-C ends with 130, as shells expect of SIGINT. A reader that went away (`mlops-db status | head -1`) is no
-    error. Characters that the terminal's encoding lacks are replaced instead of failing. A line goes out when it is
-    printed, in a pipe, too: what standard error says next comes after it.
+    Control-C ends with 130, as shells expect of SIGINT. A closed pipe (`mlops-db status | head -1`) is no error.
+    Characters that the terminal's encoding lacks are replaced. Lines are written at once, in a pipe, too, so that they
+    come before later lines of standard error.
     """
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
@@ -398,15 +401,15 @@ def exit_code_of(command: Callable[[], int]) -> int:
             code = command()
         except SystemExit as ended:  # argparse's, after --help
             code = ended.code if isinstance(ended.code, int) else 0
-        if sys.stdout is not None:  # it is None where the caller has closed it
+        if sys.stdout is not None:  # it is None if the caller has closed it
             sys.stdout.flush()
     except MlopsDbError as error:
-        print(f"error: {error}\nhint: {error.hint}", file=sys.stderr)  # noqa: T201  (the one place that tells errors)
+        print(f"error: {error}\nhint: {error.hint}", file=sys.stderr)  # noqa: T201  (the one place that prints errors)
         return error.exit_code
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # Python flushes standard output once more at exit; without this it would fail there.
+        # Python flushes standard output at exit; without this, that would fail.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     return code

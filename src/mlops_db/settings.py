@@ -233,9 +233,9 @@ class Settings:
             user=url.pop("user", "") or _not_empty(given, "POSTGRES_USER", cls.user),
             password=password,
             password_file=password_file,
-            database=checked_database_name(url.pop("dbname"), "MLOPS_DATABASE_URL")
+            database=check_database_name(url.pop("dbname"), "MLOPS_DATABASE_URL")
             if url.get("dbname")
-            else checked_database_name(given.get("MLOPS_DB_NAME", cls.database)),
+            else check_database_name(given.get("MLOPS_DB_NAME", cls.database)),
             parameters=MappingProxyType(url),
             **_parsed(given),
         )
@@ -262,7 +262,7 @@ _NAMES = [variable.name for variable in VARIABLES]
 EMBEDDED_SERVER = Settings(host=EMBEDDED, database="postgres", parameters=MappingProxyType({"options": ""}))
 
 
-def checked_database_name(name: str, variable: str = "MLOPS_DB_NAME") -> str:
+def check_database_name(name: str, variable: str = "MLOPS_DB_NAME") -> str:
     """Return `name` if PostgreSQL can store it.
 
     PostgreSQL cuts a longer identifier silently (manual, 4.1.1: NAMEDATALEN - 1 = 63 bytes), so that two long names
@@ -412,10 +412,10 @@ def _password(given: Mapping[str, str], *, default: str | None) -> tuple[str | N
         )
     file = Path(name)
     # A pipe gives it once. The folder may be another one by the time of the next connection.
-    return password_in(file), file.absolute() if file.is_file() else None
+    return read_password_file(file), file.absolute() if file.is_file() else None
 
 
-def password_in(file: Path) -> str:
+def read_password_file(file: Path) -> str:
     """Read the password that a file holds.
 
     Raises:

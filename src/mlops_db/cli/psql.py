@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from psycopg2.extensions import make_dsn
 
 from mlops_db.errors import MissingExtraError
-from mlops_db.server.connection import current_password, resolve_embedded
+from mlops_db.server.connection import read_password, resolve_embedded
 from mlops_db.server.embedded import client_program
-from mlops_db.server.pins import given_options, startup_options
+from mlops_db.server.pins import find_options, startup_options
 from mlops_db.settings import Settings
 
 if TYPE_CHECKING:
@@ -37,9 +37,9 @@ def run(arguments: Sequence[str]) -> int:
     parameters: dict[str, Any] = {name: value for name, value in where.parameters.items() if name != "sslpassword"}
     if where.owner_role:
         role = startup_options({"role": where.owner_role})
-        parameters["options"] = f"{given_options(where.parameters)} {role}".strip()
+        parameters["options"] = f"{find_options(where.parameters)} {role}".strip()
     parameters |= {"host": where.host, "port": where.port, "user": where.user, "dbname": where.database}
-    password = current_password(where)
+    password = read_password(where)
     # Control-C is for psql, which ends the statement and goes on.
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:

@@ -1,4 +1,4 @@
-"""What the files of revisions say of themselves, read without running them."""
+"""Reads the files of revisions without running them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-# What Alembic takes for no id (alembic.script.revision), and for more than one.
+# Characters that Alembic does not allow in an id (alembic.script.revision), and words with another meaning.
 _NOT_IN_AN_ID = frozenset("@:+-")
 _WORDS = ("head", "heads", "base", "current")
 # alembic_version.version_num is a varchar(32).
@@ -20,10 +20,10 @@ _LONGEST_ID = 32
 
 @dataclass(frozen=True)
 class Fault:
-    """Something wrong with revision files, for which no command can rely on them.
+    """An error in revision files, with which no command can rely on them.
 
     Attributes:
-        files: the names of those that are concerned.
+        files: the names of the files.
         message: what is wrong, in one line that names them.
         remedy: what to do about it, in one line.
     """
@@ -34,7 +34,7 @@ class Fault:
 
 
 class UnusableFileError(Exception):
-    """A file that does not say which revision it is; `fault` tells why."""
+    """A file without a usable revision; `fault` has the reason."""
 
     def __init__(self, fault: Fault) -> None:
         """Take what is wrong."""
@@ -44,13 +44,13 @@ class UnusableFileError(Exception):
 
 @dataclass(frozen=True)
 class RevisionFile:
-    """A revision as its file says.
+    """A revision as its file declares it.
 
     Attributes:
         path: the file.
         id: what `alembic_version` holds at this revision, such as `0003`.
         parents: the ids of `down_revision`: none at base, several where branches are merged.
-        depends_on: ids or labels of others that have to have run as well.
+        depends_on: ids or labels of other revisions that must have run before.
         labels: names of the branch that begins here.
     """
 
@@ -67,7 +67,7 @@ class RevisionFile:
 
     @property
     def is_named_after_its_id(self) -> bool:
-        """Whether the file is called after the revision, as `alembic revision` does it here."""
+        """Whether the file has the name that `alembic revision` gives it here."""
         return self.path.stem == self.id or self.path.stem.startswith(f"{self.id}_")
 
 
@@ -75,7 +75,7 @@ def revision_paths(folder: Path) -> list[Path]:
     """The files that Alembic takes for revisions in a folder; none if there is no such folder."""
     if not folder.is_dir():
         return []
-    names = (".#", "__init__")  # an editor's lock, and what makes a folder a package
+    names = (".#", "__init__")  # an editor's lock, and the file of a package
     return [path for path in sorted(folder.glob("*.py")) if not path.name.startswith(names) and not path.is_dir()]
 
 
@@ -92,13 +92,13 @@ def read_revision_file(path: Path) -> RevisionFile:
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         place = f", line {error.lineno}" if isinstance(error, SyntaxError) and error.lineno else ""
         reason = error.msg if isinstance(error, SyntaxError) else error
-        raise _unusable(path, f"is not Python{place}: {reason}", "Mend it, or restore it.") from None
+        raise _unusable(path, f"is not Python{place}: {reason}", "Fix the error, or restore the file.") from None
     assigned = dict(_assignments(path, tree))
     missing = [name for name in ("revision", "down_revision") if name not in assigned]
     if missing:
         raise _unusable(
             path, f"assigns no {' and no '.join(missing)}, so it is no revision",
-            "Assign both at its top, or move what is no revision to another folder.",
+            "Assign both at its top, or move a file that is no revision to another folder.",
         )  # fmt: skip
     ids = _texts(path, "revision", assigned["revision"])
     if len(ids) != 1 or not isinstance(assigned["revision"], str) or not _is_an_id(ids[0]):
@@ -138,13 +138,13 @@ def _literal(path: Path, name: str, node: ast.stmt) -> object:
             literal: object = ast.literal_eval(expression)
             return literal
     raise _unusable(
-        path, f"does not say its {name} as a literal",
-        f'Write it out, such as {name} = "0004": it is read without running the file.',
+        path, f"does not assign its {name} as a literal",
+        f'Write it out, such as {name} = "0004", because the file is not run.',
     )  # fmt: skip
 
 
 def _bound(node: ast.stmt) -> set[str]:
-    """The names that a statement outside of functions assigns, in whatever way."""
+    """The names that a statement outside of functions assigns in any way."""
     stored = {each.id for each in ast.walk(node) if isinstance(each, ast.Name) and not isinstance(each.ctx, ast.Load)}
     return stored | {each.asname or each.name for each in ast.walk(node) if isinstance(each, ast.alias)}
 

@@ -1,4 +1,4 @@
-"""The graph of revisions: which there are, which follows which, and what is wrong with their files."""
+"""The graph of revisions: their order, and the faults of their files."""
 
 from __future__ import annotations
 
@@ -32,23 +32,23 @@ class Revision:
 
 
 class Graph:
-    """The revisions of our folder, and those of other folders that stand beside them.
+    """The revisions of our folder, and those of other folders beside it.
 
-    Ours are one line: they begin at one base and end at one head, whatever branches were merged in between. What others
-    have is theirs: a base and heads of their own.
+    Ours are one line with one base and one head; branches in between are merged. Others have a base and heads of their
+    own.
 
     Attributes:
-        faults: what is wrong with the files, the most basic first; with any, nothing else here can be relied on.
-        shared_ids: those of them that are about an id or a label of several files.
-        second_head: that our line ends at several heads; Alembic runs those if it is told which one is meant.
-        revisions: ours, each after all that it follows.
-        heads: the ids of ours that no other one of ours follows.
+        faults: the faults of the files, the most basic first; with any, nothing else here is reliable.
+        shared_ids: those faults that are about an id or a label of several files.
+        second_head: the fault that our line has several heads; Alembic runs them if the command names one.
+        revisions: our revisions, each after all that it follows.
+        heads: the ids of our revisions that no other one of ours follows.
     """
 
     def __init__(
         self, ours: Sequence[RevisionFile], others: Sequence[RevisionFile] = (), *, unusable: Iterable[Fault] = ()
     ) -> None:
-        """Take what the files say, and what is wrong with files that say nothing."""
+        """Take the revisions of the files, and the faults of files without a revision."""
         self._files = (*ours, *others)
         self._ids_of_labels = {label: file.id for file in self._files for label in file.labels}
         self._before: dict[str, tuple[str, ...]] = {}
@@ -69,7 +69,7 @@ class Graph:
         self.second_head = None if self.faults or len(self.heads) == 1 else self._two_heads(by_id)
 
     def __contains__(self, revision: str) -> bool:
-        """Whether there is such a revision, ours or another's."""
+        """Whether there is such a revision in any folder."""
         return revision in self._before
 
     def has_file(self, path: Path) -> bool:
@@ -77,7 +77,7 @@ class Graph:
         return any(file.path.name == path.name and file.path.resolve() == path.resolve() for file in self._files)
 
     def ancestors(self, *revisions: str) -> set[str]:
-        """All that has run where these have: they, what they follow and what they depend on."""
+        """These revisions, and all that they follow or depend on."""
         found: set[str] = set()
         left = list(revisions)
         while left:
@@ -88,15 +88,15 @@ class Graph:
         return found
 
     def pending(self, *recorded: str) -> tuple[Revision, ...]:
-        """Those of ours that an upgrade to head runs where these are recorded; none recorded is base."""
+        """Our revisions that an upgrade to head runs in a database at these; without any it is at base."""
         done = self.ancestors(*recorded)
         return tuple(revision for revision in self.revisions if revision.id not in done)
 
     def refuse_faults(self, *, second_head: bool = False) -> None:
-        """Stop if a command cannot rely on the files.
+        """Refuse files that a command cannot rely on.
 
         Args:
-            second_head: whether the command says itself which head it means.
+            second_head: whether the command names the head that it means.
 
         Raises:
             RefusedError: names the files and the way out.
@@ -106,7 +106,7 @@ class Graph:
             raise RefusedError(fault.message, hint=fault.remedy)
 
     def _shared_ids(self) -> Iterator[Fault]:
-        """Files that claim one id or label: usually each of two branches has added the next number."""
+        """Find files with the same id or label: usually each of two branches has added the next number."""
         claims: dict[str, list[RevisionFile]] = {}
         for file in self._files:
             for claim in dict.fromkeys((file.id, *file.labels)):
@@ -131,8 +131,8 @@ class Graph:
 
     def _strangers(self) -> Iterator[Fault]:
         for file in self._files:
-            for name, said in (("down_revision", file.parents), ("depends_on", file.depends_on)):
-                for revision in said:
+            for name, named in (("down_revision", file.parents), ("depends_on", file.depends_on)):
+                for revision in named:
                     if revision not in self._before and not (name == "depends_on" and revision in self._ids_of_labels):
                         yield Fault(
                             (file.path.name,), f"{file.path.name} has {name} {revision!r}, which no file is",
@@ -141,8 +141,8 @@ class Graph:
 
     def _circle(self, ids: Sequence[str]) -> Fault:
         names = tuple(file.path.name for file in self._files if file.id in ids)
-        says = f"{names[0]} follows itself" if len(names) == 1 else f"{_listed(names)} follow each other in a circle"
-        return Fault(names, says, f"Set the down_revision of {names[0]} to the revision that came before it.")
+        message = f"{names[0]} follows itself" if len(names) == 1 else f"{_listed(names)} follow each other in a circle"
+        return Fault(names, message, f"Set the down_revision of {names[0]} to the revision that came before it.")
 
     def _two_heads(self, by_id: dict[str, RevisionFile]) -> Fault:
         heads = [one.id for one in self.revisions if one.id in self.heads]  # one may depend on those before it
@@ -180,7 +180,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def read_graph(ours: Path, *others: Path) -> Graph:
-    """Read the files of our folder of revisions, and of the folders that stand beside it; what is wrong is in it."""
+    """Read the files of our folder of revisions and of the folders beside it; the graph has their faults."""
     unusable: list[Fault] = []
     lines = [tuple(_read(folder, unusable)) for folder in (ours, *others)]
     if not lines[0] and not unusable:
@@ -202,13 +202,13 @@ def _read(folder: Path, unusable: list[Fault]) -> Iterator[RevisionFile]:
 
 
 def project_ini() -> Path:
-    """The alembic.ini of the project at hand: the one that ALEMBIC_CONFIG names, as for Alembic itself, or our own."""
+    """The alembic.ini of the project: the one that ALEMBIC_CONFIG names, as for Alembic itself, or our own."""
     return Path(os.environ.get("ALEMBIC_CONFIG") or alembic_ini())
 
 
 @cache
 def package_graph() -> Graph:
-    """The package's own revisions: whatever is at hand, they are what its code was written for.
+    """The package's own revisions, for which its code was written, whatever ALEMBIC_CONFIG names.
 
     Raises:
         RefusedError: the files cannot be relied on.

@@ -1,4 +1,4 @@
-"""What revisions have left in a database in which none is recorded."""
+"""Refuses a database that holds objects of revisions although no revision is recorded."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -11,8 +11,8 @@ from mlops_db.revisions.graph import Graph
 from mlops_db.revisions.tables import HISTORY_TABLE, VERSION_TABLE, reading_fault
 from mlops_db.server.guests import TRUSTED
 
-# Of mlops_internal only the history of runs is there before the first revision, and after the last one was taken back.
-# What a guest has put there is nobody's remains: he could stop every command with it, and a run refuses it anyway.
+# Before the first revision, and after the last one was taken back, mlops_internal holds only the history of runs.
+# Objects of guests are no remains: with them a guest could stop every command. A run refuses them anyway.
 _REMAINS = f"""
     SELECT c.relname, n.nspname,
            CASE c.relkind WHEN 'v' THEN 'VIEW' WHEN 'm' THEN 'MATERIALIZED VIEW' WHEN 'S' THEN 'SEQUENCE'
@@ -43,7 +43,7 @@ _LAST_STEP = f"""
 """
 _DROP_INTERNAL = "DROP SCHEMA mlops_internal CASCADE;"
 _KEEP_INTERNAL = "ALTER SCHEMA mlops_internal RENAME TO mlops_internal_old;"
-_AS_MANY_AS_A_LINE_TAKES = 5
+_MOST_NAMES = 5
 
 
 class _Remnant(NamedTuple):
@@ -53,7 +53,7 @@ class _Remnant(NamedTuple):
 
 
 def refuse_remains(cursor: Cursor, graph: Graph, target: str) -> None:
-    """Refuse a database without a recorded revision that holds what the first run would find in its way.
+    """Refuse a database without a recorded revision that holds objects of ours: the first run would fail on them.
 
     Args:
         cursor: of a connection to the database.
@@ -63,7 +63,7 @@ def refuse_remains(cursor: Cursor, graph: Graph, target: str) -> None:
     Raises:
         UnmanagedDatabaseError: our tables are there, and no run has gone beyond the baseline: they were made by hand.
         LostRecordError: our tables are there, and runs have.
-        RecordedRevisionError: something else of ours is there.
+        RecordedRevisionError: other objects of ours are there.
     """
     cursor.execute(_REMAINS)
     found = [_Remnant(*row) for row in cursor.fetchall()]
@@ -74,32 +74,32 @@ def refuse_remains(cursor: Cursor, graph: Graph, target: str) -> None:
         last = _last_run(cursor, graph)
         if not internal and (last in (None, BASELINE) or BASELINE not in graph.ancestors(last)):
             raise UnmanagedDatabaseError(tables, target)
-        # With months there, the table of metrics is not the one that is made by hand, and they hold its rows.
+        # With months, the table of metrics is not the one that is made by hand, and the months hold its rows.
         has_months = any(one.name.startswith("monitoring_metrics_") for one in internal)
         by_hand = f" If the tables were made by hand since, run {_DROP_INTERNAL} and then `mlops-db adopt`."
         raise LostRecordError(tables, target, at=last or graph.heads[0], instead="" if has_months else by_hand)
     if found:
         raise RecordedRevisionError(
-            f"{target} has no revision in {VERSION_TABLE}, but still {_told(found)}, as if somebody had dropped schema "
-            "public; nothing was changed",
+            f"{target} has no revision in {VERSION_TABLE}, but still {_describe(found)}, as if somebody had dropped "
+            "schema public; nothing was changed",
             hint=f"If nothing of it is wanted, run {' '.join(_statements(found))}"
             + (f" To keep it, run {_KEEP_INTERNAL} instead." if internal else ""),
         )
 
 
-def _told(found: list[_Remnant]) -> str:
+def _describe(found: list[_Remnant]) -> str:
     names = [one.name for one in found if one.kind != "FUNCTION"]
     functions = len(found) - len(names)
-    told = names[:_AS_MANY_AS_A_LINE_TAKES]
-    if names[_AS_MANY_AS_A_LINE_TAKES:]:
-        told.append(f"{len(names) - _AS_MANY_AS_A_LINE_TAKES} more")
+    names_shown = names[:_MOST_NAMES]
+    if names[_MOST_NAMES:]:
+        names_shown.append(f"{len(names) - _MOST_NAMES} more")
     if functions:
-        told.append(f"{functions} functions of mlops_internal")
-    return ", ".join(told)
+        names_shown.append(f"{functions} functions of mlops_internal")
+    return ", ".join(names_shown)
 
 
 def _statements(found: list[_Remnant]) -> Iterator[str]:
-    """What takes it away, each kind at once: views may read each other."""
+    """The statements that drop the remains, one for each kind, because views may read each other."""
     for kind in sorted({one.kind for one in found if one.schema == "public"}, reverse=True):
         names = (f"public.{one.name}" for one in found if one.schema == "public" and one.kind == kind)
         yield f"DROP {kind} {', '.join(names)};"
@@ -108,7 +108,7 @@ def _statements(found: list[_Remnant]) -> Iterator[str]:
 
 
 def _last_run(cursor: Cursor, graph: Graph) -> str | None:
-    """Where the last run has left the database; None for base, and if nobody knows."""
+    """The revision at which the last run left the database; None for base, and if it is not known."""
     cursor.execute(_HISTORY_IS_OPEN)
     if cursor.fetchone() != (True,):
         return None

@@ -1,8 +1,8 @@
-"""A connection that answers in time or is given up, to learn whether a server is there at all.
+"""A connection with a time limit on every answer, to find out whether a server is there at all.
 
-libpq waits without an end for a server that took a connection, or a statement, and says nothing. So this one never
-blocks: it is psycopg2's asynchronous connection, waited for until its time is over. That also holds for each server of
-several, and each address of one, in its share of the time; libpq would spend it all on the first.
+libpq waits without a limit for a server that accepts a connection, or a statement, and does not answer. So this is
+psycopg2's asynchronous connection, which never blocks. If there are several servers, or several addresses of one, each
+gets its share of the time; libpq would spend all of it on the first.
 """
 
 import os
@@ -34,7 +34,7 @@ class BoundedConnection(Connection):
         return super().cursor(cursor_factory=_BoundedCursor)
 
     def begin(self) -> None:
-        """Begin a transaction, in which the server gives up a statement soon after this connection is given up."""
+        """Begin a transaction with a statement_timeout that ends soon after this connection's own limit."""
         limit_ms = int(1000 * (max(0.0, self.until - time.monotonic()) + 1))
         with self.cursor() as cursor:
             cursor.execute_alone(f"BEGIN; SET LOCAL statement_timeout = {limit_ms}")
@@ -45,7 +45,7 @@ class BoundedConnection(Connection):
             cursor.execute_alone("ROLLBACK")
 
     def wait(self) -> None:
-        """Wait for what was asked.
+        """Wait for the answer.
 
         Raises:
             TimeoutError: the time is over.
@@ -73,11 +73,11 @@ def open_bounded(settings: Settings, timeout: float) -> BoundedConnection:
 
     Args:
         settings: the database.
-        timeout: for how many seconds to wait for the connection and everything that is asked through it.
+        timeout: how many seconds the connection and all its statements may take.
 
     Raises:
         NoAnswerError: the time was over before there was a connection.
-        ConnectionFailedError: there is none for another reason; the subclass says which.
+        ConnectionFailedError: there is no connection for another reason; the subclass says which.
         PoolerError: a pooler takes no options.
     """
     given = connection_parameters(settings, connection_factory=BoundedConnection, async_=1)
@@ -85,13 +85,13 @@ def open_bounded(settings: Settings, timeout: float) -> BoundedConnection:
     refusals: list[str] = []
     in_vain = False
     with translate_connection_failures(settings, given["dbname"]):
-        for place, until_then in _places(given, until, refusals):
+        for place, until_then in _addresses(given, until, refusals):
             try:
-                connection = _opened(given | place, until_then)
+                connection = _open(given | place, until_then)
             except TimeoutError:  # noqa: PERF203  (the next one may answer)
                 in_vain = True
             except psycopg2.OperationalError as error:
-                # libpq, too, goes on to the next one only from a server that starts or stops.
+                # Like libpq: only a server that starts or stops is passed over for the next one.
                 if "FATAL" in str(error) and "the database system is" not in str(error):
                     raise
                 refusals.append(str(error))
@@ -104,15 +104,15 @@ def open_bounded(settings: Settings, timeout: float) -> BoundedConnection:
 
 
 def no_answer(settings: Settings, timeout: float) -> NoAnswerError:
-    """What to raise when the time is over."""
+    """The error to raise when the time is over."""
     return NoAnswerError(
         f"{settings.target} gave no answer within {timeout:g} s",
-        hint="It may be frozen or overloaded, or something on the way drops what is sent: look at the server, then "
+        hint="The server may be frozen or overloaded, or the network may drop packets. Look at the server, then "
         "repeat the call.",
     )
 
 
-def _opened(given: dict[str, Any], until: float) -> BoundedConnection:
+def _open(given: dict[str, Any], until: float) -> BoundedConnection:
     connection: BoundedConnection = psycopg2.connect(**given)
     connection.until = until
     try:
@@ -123,35 +123,35 @@ def _opened(given: dict[str, Any], until: float) -> BoundedConnection:
     return connection
 
 
-def _places(given: dict[str, Any], until: float, refusals: list[str]) -> Iterator[tuple[dict[str, str], float]]:
-    """Where to look, one after the other, and until when: each host by each of its addresses.
+def _addresses(given: dict[str, Any], until: float, refusals: list[str]) -> Iterator[tuple[dict[str, str], float]]:
+    """Each address of each host, one after the other, with the time at which to give it up.
 
-    What is wrong with a host's name is added to `refusals`.
+    A host name that cannot be resolved is added to `refusals`.
     """
     hosts, ports = given["host"].split(","), str(given["port"]).split(",")
     addresses = given.get("hostaddr", os.environ.get("PGHOSTADDR", "")).split(",")
     counts = {len(hosts), len(ports), len(addresses)}
     if len(counts - {1}) > 1 or given.get("service", os.environ.get("PGSERVICE")):
-        yield {}, until  # libpq says what is wrong; or the service may give an address
+        yield {}, until  # libpq reports the error; or the service may give an address
         return
     for number, host in enumerate(hosts):
-        until_next = _part(until, len(hosts) - number)
+        until_next = _end_of_first(until, len(hosts) - number)
         found = [addresses[number % len(addresses)]]
         if not found[0] and not host.startswith(("/", "@")):
-            found = _resolved(host, until_next, refusals)
+            found = _look_up(host, until_next, refusals)
         for count, address in enumerate(found):
             place = {"host": host, "port": ports[number % len(ports)], "hostaddr": address}
-            yield place, _part(until_next, len(found) - count)
+            yield place, _end_of_first(until_next, len(found) - count)
 
 
-def _part(until: float, parts: int) -> float:
-    """When the first of so many equal parts of the time ends."""
+def _end_of_first(until: float, parts: int) -> float:
+    """The end of the first of so many equal parts of the time that is left."""
     now = time.monotonic()
     return now + (until - now) / parts
 
 
-def _resolved(host: str, until: float, refusals: list[str]) -> list[str]:
-    """The addresses of a host; none if that takes too long. What looks them up cannot be stopped: it is left behind."""
+def _look_up(host: str, until: float, refusals: list[str]) -> list[str]:
+    """Look up the addresses of a host; none if that takes too long. Its thread cannot be stopped and is left."""
     found: list[str] = []
 
     def look_up() -> None:

@@ -1,4 +1,4 @@
-"""psql and pg_dump, as their users run them."""
+"""Runs psql and pg_dump as their users do."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from psycopg2.extensions import make_dsn
 
 from mlops_db.errors import StatementFailedError
-from mlops_db.server.connection import current_password, resolve_embedded
+from mlops_db.server.connection import read_password, resolve_embedded
 from mlops_db.server.embedded import client_program
 
 if TYPE_CHECKING:
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
 
 def run_script(settings: Settings, script: str, *options: str) -> str | None:
-    """Run a script as a user with psql would; returns psql's error, None if there was none."""
+    """Run a script with psql; returns psql's error, or None."""
     done = _client(settings, "psql", "-X", "-q", *options, "-d", script=script)
     return None if done.returncode == 0 else done.stderr.strip().partition("\n")[0]
 
 
 def copy_schema(settings: Settings, copy: Settings) -> None:
-    """Bring what is in one database to another, as a backup does; an older server skips what it does not know."""
+    """Copy the schema of a database to another, as a backup does; an older server skips statements it does not know."""
     dump = _client(settings, "pg_dump", "--schema-only", "-d")
     if dump.returncode != 0:
-        reason, *_ = dump.stderr.strip().splitlines() or ["it does not say why"]
+        reason, *_ = dump.stderr.strip().splitlines() or ["it gives no reason"]
         raise StatementFailedError(
             f"pg_dump fails: {reason}", hint="Take what it names out of the revision that makes it."
         )
@@ -43,7 +43,7 @@ def _client(
         input=script,
         env={
             **os.environ,
-            "PGPASSWORD": current_password(where) or "",
+            "PGPASSWORD": read_password(where) or "",
             "PGCLIENTENCODING": "UTF8",
             "PGOPTIONS": "-c client_min_messages=warning",
         },

@@ -20,16 +20,16 @@ from mlops_db.errors import (
 )
 from mlops_db.server.cursor import SafeCursor
 from mlops_db.server.failures import quoted, translate_connection_failures, translate_statement_failures
-from mlops_db.server.pins import MARK, NEWER_PINS, PINS, given_options, startup_options
-from mlops_db.settings import EMBEDDED, Settings, password_in
+from mlops_db.server.pins import MARK, NEWER_PINS, PINS, find_options, startup_options
+from mlops_db.settings import EMBEDDED, Settings, read_password_file
 
 CONNECT_TIMEOUT_S = 10
-# Since then a member may have been granted the rights of a role without being able to become it.
+# Since PostgreSQL 16 a member can have the rights of a role without being allowed to become it.
 SET_OPTION_SINCE = 160000
 
 
 class _Connection(Connection):
-    """psycopg2's, which it closes itself when Control-C ends a wait: then there is nothing to roll back."""
+    """A connection that its `with` block does not roll back once Control-C has ended a wait and closed it."""
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -64,7 +64,7 @@ def open_cursor(settings: Settings, *, application_name: str = "mlops-db", **ses
 
 
 def resolve_embedded(settings: Settings) -> Settings:
-    """The settings with the host `embedded` replaced by the running embedded server's socket and port."""
+    """Start the embedded server if that is the host; returns settings with its socket and port."""
     if settings.host != EMBEDDED:
         return settings
     from mlops_db.server import embedded  # noqa: PLC0415  (its package stays out of every other run)
@@ -75,20 +75,20 @@ def resolve_embedded(settings: Settings) -> Settings:
 def connect(
     settings: Settings, *, pins: Mapping[str, str] = PINS, through_pooler: bool = True, **parameters: Any
 ) -> Connection:
-    """Open a connection for a command of ours, as the owner role; starts the embedded server if that is the host.
+    """Open a connection for a command, as the owner role; starts the embedded server if that is the host.
 
-    The options of the URL, of the service file or of PGOPTIONS hold, but for what is pinned.
+    The options of the URL, the service file and PGOPTIONS hold, except those that `pins` overrides.
 
     Args:
         settings: where to connect, and as whom.
-        pins: settings of the server that hold for this session, over those of everybody else.
-        through_pooler: whether it will do without the pins behind a pooler that takes no options; never without the
-            owner role.
+        pins: settings of the session, which win over all others.
+        through_pooler: whether to connect without the pins through a pooler that takes no options. With an owner role
+            that is refused.
         parameters: as `open_connection`.
 
     Raises:
         ConnectionFailedError: no connection; the subclass says why.
-        NotPermittedError: the owner role, or one that PGOPTIONS names, is none or not this login's to become.
+        NotPermittedError: the owner role, or one that PGOPTIONS names, does not exist, or this login may not become it.
         PoolerError: a pooler takes no options.
     """
     role = {"role": settings.owner_role} if settings.owner_role else {}
@@ -99,7 +99,7 @@ def connect(
             raise
         return open_connection(settings, **parameters)
     except (AuthenticationFailedError, ServerUnreachableError):
-        raise  # not for the role, and a second attempt would cost a wait, or a further step to a locked account
+        raise  # the role is not the reason, and a second attempt could wait once more or lock the account
     except (ConnectionFailedError, NotPermittedError):
         if role:
             _refuse_owner_role(settings, parameters)
@@ -124,10 +124,10 @@ def connect(
 
 
 def _refuse_owner_role(settings: Settings, parameters: Mapping[str, Any]) -> None:
-    """Say what is wrong with the owner role, if it is that which keeps a connection from being made.
+    """Refuse an owner role that keeps the connection from being made.
 
     Raises:
-        NotPermittedError: there is no such role, or it is not this login's to become.
+        NotPermittedError: there is no such role, or this login may not become it.
         ConnectionFailedError: there is no connection without the owner role either.
     """
     with closing(open_connection(settings, **parameters)) as connection, connection.cursor() as cursor:
@@ -156,8 +156,8 @@ def open_connection(settings: Settings, *, options: str = "", **parameters: Any)
     """Open a psycopg2 connection to the settings' database; starts the embedded server if that is the host.
 
     `parameters` are libpq's connection parameters (manual, 34.1.2) and win over the settings'; `options` come after
-    those that the URL, the service file or PGOPTIONS give. Unless PGCONNECT_TIMEOUT or the URL say otherwise, an
-    address that does not answer is given up after 10 seconds.
+    those of the URL, the service file or PGOPTIONS. An address that does not answer is given up after 10 seconds, or
+    after PGCONNECT_TIMEOUT or the URL's timeout.
 
     Raises:
         ConnectionFailedError: no connection; the subclass says why.
@@ -172,7 +172,7 @@ def open_connection(settings: Settings, *, options: str = "", **parameters: Any)
 
 
 def connection_parameters(settings: Settings, *, options: str = "", **parameters: Any) -> dict[str, Any]:
-    """What psycopg2 connects with; the arguments are those of `open_connection`.
+    """The arguments for `psycopg2.connect`; those of this function are as for `open_connection`.
 
     Raises:
         ConnectionFailedError: the password's file cannot be read.
@@ -182,27 +182,27 @@ def connection_parameters(settings: Settings, *, options: str = "", **parameters
         "fallback_application_name": "mlops-db",
         "connection_factory": _Connection,
         **where.parameters,
-        "client_encoding": "utf8",  # whatever the URL says: LATIN1 cannot say all names and texts
+        "client_encoding": "utf8",  # whatever the URL has: LATIN1 cannot hold all names and texts
         "host": where.host,
         "port": where.port,
         "user": where.user,
         "dbname": where.database,
-        "options": f"{given_options(where.parameters)} {options}".strip(),
+        "options": f"{find_options(where.parameters)} {options}".strip(),
         **parameters,
     }
-    password = current_password(where)
+    password = read_password(where)
     return given if password is None else {**given, "password": password}
 
 
-def current_password(settings: Settings) -> str | None:
-    """The password for a new connection: what its file holds by now, if it is in one.
+def read_password(settings: Settings) -> str | None:
+    """Read the password for a new connection, from its file if there is one.
 
     Raises:
-        ConnectionFailedError: the file cannot be read, or holds none; a rotation may be writing it just now.
+        ConnectionFailedError: the file cannot be read or holds no password, such as while a rotation writes it.
     """
     if settings.password_file is None:
         return settings.password
     try:
-        return password_in(settings.password_file)
+        return read_password_file(settings.password_file)
     except SettingsError as error:
         raise ConnectionFailedError(f"{settings.target}: {error}", hint=error.hint) from None

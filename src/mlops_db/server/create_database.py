@@ -1,4 +1,4 @@
-"""The pre-step: create the database that the revisions fill. `python -m mlops_db.server.create_database` runs it."""
+"""Creates the database that the revisions fill. `python -m mlops_db.server.create_database` runs it."""
 
 import sys
 from contextlib import closing, suppress
@@ -21,14 +21,15 @@ from mlops_db.server.advisory import HOLDERS, holding_sessions
 from mlops_db.server.connection import connect, open_cursor
 from mlops_db.server.cursor import SafeCursor
 from mlops_db.server.failures import quoted, translate_statement_failures
-from mlops_db.settings import Settings, checked_database_name
+from mlops_db.settings import Settings, check_database_name
 
 MAINTENANCE_DATABASES = ("postgres", "template1")
-# Serialises creators. Advisory locks count per database, so nobody else's lock of the same number in another one hurts.
+# Only one process creates at a time. Advisory locks are per database, so a lock of this number in another one does not
+# matter.
 CREATE_LOCK = 0x6D6C6F70732D6462  # "mlops-db" in ASCII
 
-# Incomplete: made by a creator that was stopped between its two statements, or empty and made by hand. A database that
-# holds anything keeps its time zone: to change it would change what its naive timestamps mean.
+# A database is incomplete if its creator was stopped between its two statements, or if it is empty and handmade.
+# A database that holds anything keeps its time zone: another one would change the meaning of its naive timestamps.
 _IS_INCOMPLETE = """
     SELECT pg_has_role(d.datdba, 'USAGE')
        AND NOT EXISTS (SELECT FROM pg_db_role_setting s, unnest(s.setconfig) AS setting
@@ -42,10 +43,9 @@ _IS_INCOMPLETE = """
 def create_database(settings: Settings) -> bool:
     """Create the settings' database: owned by the role in force, UTF8, with the time zone UTC as its default.
 
-    Says on standard output what it does. Safe to repeat and to run several times at once. CREATE DATABASE cannot be
-    part of a transaction (manual, "CREATE DATABASE"), so a run that is killed in between can leave an empty database
-    without its time zone; the next run completes it. Apart from that, a database that exists is left as it is, and no
-    other database is needed for it.
+    Prints its steps. Safe to repeat and to run several times at once. CREATE DATABASE cannot be part of a transaction
+    (manual, "CREATE DATABASE"), so a run that is killed in between can leave an empty database without its time zone;
+    the next run completes it. Apart from that, an existing database is not changed, and no other database is needed.
 
     Returns:
         True if this call created it, False if it was there.
@@ -53,21 +53,21 @@ def create_database(settings: Settings) -> bool:
     Raises:
         SettingsError: PostgreSQL allows no database of that name.
         ConnectionFailedError: no connection to the server.
-        DatabaseMissingError: it is missing, and no database lets us in to create it from.
+        DatabaseMissingError: it is missing, and there is no other database that we can connect to and create it from.
         NotPermittedError: the role may not create databases.
         StatementFailedError: the server refused for another reason.
     """
-    checked_database_name(settings.database)
+    check_database_name(settings.database)
     created = False
     try:
         _complete(settings)
     except (AuthenticationFailedError, ServerUnreachableError):
         raise
     except ConnectionFailedError as error:
-        # Most likely it does not exist: pg_database will tell, whatever language the server speaks.
+        # Most likely it does not exist. pg_database shows that in any language of the server's messages.
         created = _create(settings, error)
         _complete(settings)
-    _say(
+    _print(
         f"✅ Database '{settings.database}' created successfully"
         if created
         else f"Database '{settings.database}' already exists"
@@ -75,13 +75,13 @@ def create_database(settings: Settings) -> bool:
     return created
 
 
-def _say(line: str) -> None:
-    with suppress(BrokenPipeError):  # nobody reads on, and the work is to be done all the same
+def _print(line: str) -> None:
+    with suppress(BrokenPipeError):  # the reader has gone, but the work goes on
         print(line, flush=True)
 
 
 def _complete(settings: Settings) -> None:
-    """Give the database its time zone, from within it, if it is incomplete."""
+    """Give the database its time zone if it is incomplete."""
     with open_cursor(settings, autocommit=True) as cursor:
         if _is_incomplete(cursor):
             _wait_for_other_creators(cursor, settings)
@@ -97,15 +97,15 @@ def _is_incomplete(cursor: SafeCursor) -> bool:
 
 
 def _create(settings: Settings, missing: ConnectionFailedError) -> bool:
-    """Create it; False if it is there, which is not why there was no connection to it."""
+    """Create it; False if it exists, and the connection failed for another reason."""
     with (
-        closing(_maintenance_connection(settings, missing)) as connection,
+        closing(_connect_to_another(settings, missing)) as connection,
         translate_statement_failures(settings),
         connection.cursor(cursor_factory=SafeCursor) as cursor,
     ):
         _wait_for_other_creators(cursor, settings)
         cursor.execute("SELECT FROM pg_database WHERE datname = %s", (settings.database,))
-        return cursor.rowcount == 0 and _created(cursor, settings)
+        return cursor.rowcount == 0 and _create_unless_there(cursor, settings)
 
 
 def _wait_for_other_creators(cursor: SafeCursor, settings: Settings) -> None:
@@ -123,10 +123,10 @@ def _wait_for_other_creators(cursor: SafeCursor, settings: Settings) -> None:
         ) from None
 
 
-def _created(cursor: SafeCursor, settings: Settings) -> bool:
-    """Create it; False if somebody who does not take our lock was quicker."""
-    _say(f"Creating database '{settings.database}'...")
-    # template0 is the only template that takes another encoding than its own, and that nobody is ever connected to.
+def _create_unless_there(cursor: SafeCursor, settings: Settings) -> bool:
+    """Create it; False if another creator, without our lock, was faster."""
+    _print(f"Creating database '{settings.database}'...")
+    # Only template0 allows another encoding than its own, and nobody is ever connected to it.
     statement = sql.SQL("CREATE DATABASE {} ENCODING 'UTF8' TEMPLATE template0")
     try:
         cursor.execute_alone(statement.format(sql.Identifier(settings.database)))
@@ -142,11 +142,11 @@ def _created(cursor: SafeCursor, settings: Settings) -> bool:
     return True
 
 
-def _maintenance_connection(settings: Settings, missing: ConnectionFailedError) -> Connection:
-    """Connect to a database that is there before ours, in autocommit, as CREATE DATABASE demands.
+def _connect_to_another(settings: Settings, missing: ConnectionFailedError) -> Connection:
+    """Connect to another database, in autocommit, which CREATE DATABASE requires.
 
     Raises:
-        ConnectionFailedError: none lets us in; `missing` says why ours does not.
+        ConnectionFailedError: there is no connection to any; `missing` is the reason for ours.
     """
     reasons = []
     for database in MAINTENANCE_DATABASES:

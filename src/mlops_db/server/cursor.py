@@ -6,16 +6,16 @@ import psycopg2.extensions
 from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor  # noqa: N812  (psycopg2 names its classes like functions)
 
-from mlops_db.server.driver_types import CASTERS, adapted
+from mlops_db.server.driver_types import CASTERS, adapt
 from mlops_db.server.guests import SAFE_PATH
 
 
 class SafeCursor(Cursor):
-    """A cursor for statements of our own: each runs on the safe search path, whatever the session's is.
+    """A cursor for statements of our own: each runs with the safe search path, whatever the session's path is.
 
-    The path is set with the statement, in one message and for its transaction: that costs no round trip, and behind a
-    transaction pooler it does not stay with somebody else's session. Values are written and read in psycopg2's own way,
-    whatever others have registered.
+    The statement's own message sets the path, for its transaction: that costs no round trip, and behind a transaction
+    pooler the next client's session does not get it. Values are written and read by psycopg2's own adapters, whatever
+    other libraries have registered.
     """
 
     def __init__(self, *args: Any, **parameters: Any) -> None:
@@ -24,15 +24,15 @@ class SafeCursor(Cursor):
         self.string_types = CASTERS
 
     def execute(self, query: str | bytes | sql.Composable, vars: Any = None) -> None:  # noqa: A002  (psycopg2's name)
-        """Run a statement; one that cannot share its message, such as CREATE DATABASE, goes to `execute_alone`."""
+        """Run a statement. `execute_alone` is for those that cannot share a message, such as CREATE DATABASE."""
         if self.connection.info.transaction_status != psycopg2.extensions.TRANSACTION_STATUS_INERROR:
             text = query.as_string(self) if isinstance(query, sql.Composable) else query
             query = f"SET LOCAL search_path = {SAFE_PATH}; {text if isinstance(text, str) else text.decode()}"
-        super().execute(query, adapted(vars))
+        super().execute(query, adapt(vars))
 
     def mogrify(self, query: str | bytes | sql.Composable, vars: Any = None) -> bytes:  # noqa: A002  (the same)
-        """The statement with its parameters in it."""
-        return super().mogrify(query, adapted(vars))
+        """The statement with its parameters filled in."""
+        return super().mogrify(query, adapt(vars))
 
     def copy_out(self, query: str, vars: Any, file: Any) -> None:  # noqa: A002  (psycopg2's name)
         """COPY the rows of a query into a file, in the binary format."""
@@ -40,5 +40,5 @@ class SafeCursor(Cursor):
         self.copy_expert(path + b"COPY (" + self.mogrify(query, vars) + b") TO STDOUT (FORMAT binary)", file)
 
     def execute_alone(self, query: sql.Composable) -> None:
-        """Run a statement that names objects, and no operator or function."""
+        """Run a statement without the safe path; it must name no operator and no function."""
         super().execute(query)

@@ -1,7 +1,7 @@
-"""How values of our own statements reach the server and come back, whatever is registered with psycopg2.
+"""The casters and adapters of our own statements, whatever else is registered with psycopg2.
 
-Any library of a process may register casters and adapters for all its connections: JSON that is decoded in another way,
-numeric as float, text as bytes, floats written with fewer digits. That is for statements of its own.
+Any library of a process may register casters and adapters for all connections: JSON that is decoded in another way,
+numeric as float, text as bytes, floats written with fewer digits. Our statements do not use those.
 """
 
 import json
@@ -20,7 +20,7 @@ def _from_json(value: str | bytes | None, _cursor: object) -> Any:
 
 _JSON = extensions.new_type((114, 3802), "MLOPS_JSON", _from_json)
 
-# By the types' oids. psycopg2 asks the cursor's own before the connection's and those of the process.
+# By the types' oids. psycopg2 prefers the cursor's casters to those of the connection and of the process.
 CASTERS: dict[int, Any] = {
     oid: caster
     for caster in (
@@ -52,16 +52,16 @@ CASTERS: dict[int, Any] = {
 }
 
 
-def adapted(parameters: Any) -> Any:
-    """The parameters of a statement, each with psycopg2's own adapter for its type; others are left to psycopg2."""
+def adapt(parameters: Any) -> Any:
+    """Give each parameter of a statement psycopg2's own adapter for its type; psycopg2 adapts other types."""
     if parameters is None:
         return None
     if isinstance(parameters, Mapping):
-        return {name: _adapted(value) for name, value in parameters.items()}
-    return [_adapted(value) for value in parameters]
+        return {name: _adapt(value) for name, value in parameters.items()}
+    return [_adapt(value) for value in parameters]
 
 
-def _adapted(value: Any) -> Any:
+def _adapt(value: Any) -> Any:
     if value is None:
         return None  # NULL, without any adapter
     adapter = _ADAPTERS.get(type(value))
@@ -71,7 +71,7 @@ def _adapted(value: Any) -> Any:
 
 
 def _array(values: Sequence[Any]) -> List:
-    return List([_adapted(value) for value in values])
+    return List([_adapt(value) for value in values])
 
 
 _ADAPTERS: dict[type[Any], Callable[[Any], Any]] = {

@@ -26,7 +26,7 @@ _HINTS: tuple[tuple[type[psycopg2.Error] | tuple[type[psycopg2.Error], ...], str
     ),
     (
         (psycopg2.errors.LockNotAvailable, psycopg2.errors.DeadlockDetected),
-        "Others use it at the moment: let them finish, then run it again.",
+        "Other sessions use it: let them finish, then run it again.",
     ),
     (
         psycopg2.errors.DependentObjectsStillExist,
@@ -34,7 +34,7 @@ _HINTS: tuple[tuple[type[psycopg2.Error] | tuple[type[psycopg2.Error], ...], str
     ),
     (
         psycopg2.errors.FeatureNotSupported,
-        "What it names stands in the way; a column of a table's row type, say, needs another type. Then run it again.",
+        "Change what it names, such as a column of a table's row type, which needs another type. Then run it again.",
     ),
     (
         psycopg2.errors.UndefinedTable,
@@ -42,7 +42,7 @@ _HINTS: tuple[tuple[type[psycopg2.Error] | tuple[type[psycopg2.Error], ...], str
     ),
     (
         psycopg2.errors.QueryCanceled,
-        "Needs it that long? -x statement-timeout=10min. Interrupted? Run it again: it goes on where it stopped.",
+        "If it needs more time: -x statement-timeout=10min. Run it again to resume.",
     ),
 )
 
@@ -64,7 +64,7 @@ def translate_statement_failures(settings: Settings) -> Iterator[None]:
 
 
 def translate_statement_failure(error: psycopg2.Error, settings: Settings) -> MlopsDbError:
-    """What to tell a user whose statement the server refused; what RAISE of our own functions says is ours to say."""
+    """The error to raise for a refused statement; a RAISE of our own functions brings its message and hint."""
     line = first_line(error.pgerror or str(error))
     if error.diag.message_detail:
         line = f"{line} ({'; '.join(error.diag.message_detail.splitlines())})"
@@ -73,8 +73,8 @@ def translate_statement_failure(error: psycopg2.Error, settings: Settings) -> Ml
     if isinstance(error, psycopg2.errors.InsufficientPrivilege) and "row-level security" in line:
         return NotPermittedError(
             line,
-            hint="A policy hides rows from this role, and all of them are needed: ALTER TABLE ... NO FORCE ROW LEVEL "
-            "SECURITY for that time, or a role with BYPASSRLS.",
+            hint="A policy hides rows from this role, and all rows are needed. Run ALTER TABLE ... NO FORCE ROW LEVEL "
+            "SECURITY first, or connect as a role with BYPASSRLS.",
         )
     if isinstance(error, psycopg2.errors.InsufficientPrivilege):
         return NotPermittedError(
@@ -96,7 +96,7 @@ def translate_statement_failure(error: psycopg2.Error, settings: Settings) -> Ml
 
 @contextmanager
 def translate_connection_failures(settings: Settings, database: str) -> Iterator[None]:
-    """Tell in our words why there is no connection to that database.
+    """Translate the errors of an attempt to connect to that database.
 
     Raises:
         ConnectionFailedError: the subclass says why.
@@ -106,15 +106,15 @@ def translate_connection_failures(settings: Settings, database: str) -> Iterator
     try:
         yield
     except psycopg2.OperationalError as error:
-        raise _explained(error, settings, database) from None
+        raise _translate(error, settings, database) from None
     except UnicodeError:  # psycopg2 cannot read the server's refusal, which quotes what it was given
         raise ConnectionFailedError(
-            f"{settings.target}: the server refused what is not UTF-8",
-            hint="Look at libpq's variables (PGOPTIONS, PGTZ and others) and the URL; the server's log has its words.",
+            f"{settings.target}: the server refused a value that is not UTF-8",
+            hint="Check libpq's variables (PGOPTIONS, PGTZ and others) and the URL. The server's log has its message.",
         ) from None
 
 
-# How libpq begins where it has not even tried to connect.
+# How libpq's text begins if it has not even tried to connect.
 _LIBPQ_REFUSES = (
     "invalid ",
     "could not match ",
@@ -124,7 +124,7 @@ _LIBPQ_REFUSES = (
 )
 
 
-# What libpq says of a server that is not what target_session_attrs asks for.
+# libpq's text about a server that target_session_attrs does not accept.
 _ANOTHER_KIND = (
     "session is read-only",
     "session is not read-only",
@@ -133,94 +133,94 @@ _ANOTHER_KIND = (
 )
 
 
-def _explained(error: psycopg2.OperationalError, settings: Settings, database: str) -> ConnectionFailedError:
-    """Tell a failed connection in our words.
+def _translate(error: psycopg2.OperationalError, settings: Settings, database: str) -> ConnectionFailedError:
+    """Translate a failed connection.
 
-    psycopg2 gives no SQLSTATE for it, so libpq's English text decides. A server that speaks another language ends in
-    the last, general case, which quotes what it said.
+    psycopg2 gives no SQLSTATE for it, so libpq's English text decides. Messages in another language end in the last,
+    general case, which quotes them.
     """
     text = str(error)
-    said = _last_line(text)
+    line = _last_line(text)
     if "could not translate host name" in text and len(settings.addresses) == 1:
         return ServerUnreachableError(
             f"host name {settings.host!r} cannot be resolved",
             hint="Set POSTGRES_HOST to your server, or to `embedded` for one that pip installed.",
         )
-    if "database" in said and "does not exist" in said and "role" not in said:
+    if "database" in line and "does not exist" in line and "role" not in line:
         return DatabaseMissingError(
             f'database "{database}" does not exist on {settings.target.rpartition("/")[0]}',
             hint="Run `mlops-db create`.",
         )
-    if "set role" in said or ("role" in said and "does not exist" in said and f'"{settings.user}"' not in said):
+    if "set role" in line or ("role" in line and "does not exist" in line and f'"{settings.user}"' not in line):
         raise NotPermittedError(
-            f"{settings.target}: {said}",
-            hint="PGOPTIONS, a service file or the URL says `-c role=...`: take that out, or GRANT the role to "
+            f"{settings.target}: {line}",
+            hint="PGOPTIONS, a service file or the URL sets `-c role=...`: remove that, or GRANT the role to "
             f"{quoted(settings.user)}.",
         )
-    if any(mark in said for mark in ("authentication failed", "no password supplied", "pg_hba.conf")) or (
-        "role" in said and ("does not exist" in said or "is not permitted to log in" in said)
+    if any(mark in line for mark in ("authentication failed", "no password supplied", "pg_hba.conf")) or (
+        "role" in line and ("does not exist" in line or "is not permitted to log in" in line)
     ):
         return AuthenticationFailedError(
-            f"{settings.target}: {said}",
+            f"{settings.target}: {line}",
             hint="Check POSTGRES_USER and POSTGRES_PASSWORD (or POSTGRES_PASSWORD_FILE), and the server's pg_hba.conf.",
         )
-    if "unsupported startup parameter" in said:
+    if "unsupported startup parameter" in line:
         raise PoolerError
     if len(settings.addresses) > 1:
-        said = _every_line(text)
+        line = _every_line(text)
     if any(mark in text for mark in _ANOTHER_KIND):
         return ConnectionFailedError(
-            f"no server of {settings.target} is what target_session_attrs asks for: {said}",
-            hint="If another server is taking over, it is there in a moment; else look which one is the primary, and "
-            "name it in POSTGRES_HOST or MLOPS_DATABASE_URL.",
+            f"no server of {settings.target} is what target_session_attrs asks for: {line}",
+            hint="If another server takes over, try again in a moment. Otherwise find the primary, and name it in "
+            "POSTGRES_HOST or MLOPS_DATABASE_URL.",
         )
     if "FATAL" not in text:
-        return _not_reached(text, said, settings)
-    hint = "The server answered and refused; its log says more. If it is just starting, try again."
-    if any(mark in said for mark in ("parameter", "requires a value", "command-line argument")):
-        hint = "It is a setting that PGOPTIONS, PGTZ, the URL or a service file gives, and the server does not take."
-    return ConnectionFailedError(f"{settings.target}: {said}", hint=hint)
+        return _translate_unreached(text, line, settings)
+    hint = "The server refused the connection; see its log. If it is just starting, try again."
+    if any(mark in line for mark in ("parameter", "requires a value", "command-line argument")):
+        hint = "The server does not accept this setting of PGOPTIONS, PGTZ, the URL or a service file."
+    return ConnectionFailedError(f"{settings.target}: {line}", hint=hint)
 
 
-def _not_reached(text: str, said: str, settings: Settings) -> ConnectionFailedError:
-    """Tell what the server had no part in."""
+def _translate_unreached(text: str, line: str, settings: Settings) -> ConnectionFailedError:
+    """Translate a failure before a server answered."""
     if text.startswith(_LIBPQ_REFUSES):
         return ConnectionFailedError(
-            f"libpq cannot use a setting: {said}",
+            f"libpq cannot use a setting: {line}",
             hint="Check the PG... variables, the service file, and what follows ? in MLOPS_DATABASE_URL.",
         )
     if any(mark in text for mark in ("SSL", "certificate")):
         return ConnectionFailedError(
-            f"no encrypted connection to {settings.target}: {said}",
+            f"no encrypted connection to {settings.target}: {line}",
             hint='Check PGSSLMODE and PGSSLROOTCERT, in a URL sslmode and sslrootcert: docs/operating.md, "TLS".',
         )
     return ServerUnreachableError(
-        f"no PostgreSQL answers at {settings.target}: {said}",
+        f"no PostgreSQL answers at {settings.target}: {line}",
         hint="Is the server running (`docker-compose ps postgres`)? Are POSTGRES_HOST and POSTGRES_PORT right? "
         "POSTGRES_HOST=embedded needs no server of yours.",
     )
 
 
 def first_line(text: str) -> str:
-    """Reduce what the server said to its first line, without the severity that the language decides."""
+    """The first line of a message of the server, without its severity, which differs by language."""
     line = text.strip().splitlines()[0] if text.strip() else "no reason given"
     return line.partition(":  ")[2] or line
 
 
 def _last_line(text: str) -> str:
-    """Reduce libpq's account of every address it tried to what the last one said."""
-    # The rest is libpq's advice about the line before it.
+    """The answer of the last address in libpq's list of all addresses that it tried."""
+    # Other lines are libpq's advice about the line before them.
     lines = [line for line in text.splitlines() if line.strip() and not line.startswith((" ", "\t", "Either provide "))]
     line = ([line for line in lines if "FATAL:" in line] or lines or ["no reason given"])[-1]
     return line.partition("FATAL:")[2].strip() or line.rpartition("failed: ")[2]
 
 
 def _every_line(text: str) -> str:
-    """Reduce libpq's account of several servers to one line."""
+    """The list that libpq gives of several servers, in one line."""
     lines = [line for line in text.splitlines() if line.strip() and not line.startswith((" ", "\t"))]
     return "; ".join(line.removeprefix("connection to server ").replace(" failed: ", ": ") for line in lines)
 
 
 def quoted(name: str) -> str:
-    """The name as SQL has it, for a statement that somebody is to run."""
+    """The name as SQL writes it, for a statement in a hint."""
     return '"' + name.replace('"', '""') + '"'

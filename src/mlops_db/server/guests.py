@@ -1,12 +1,12 @@
-"""What roles other than the owner may put into schema public, and what they have put there.
+"""Protects our statements from objects that guests create in schema public.
 
-A guest is a role that has neither the rights of the database's owner nor those of a superuser, and is not the one that
+A guest is a role that has neither the rights of the database's owner nor those of a superuser, and is not the role that
 runs the statement.
 
-A statement that names an operator or a function without its schema takes the one that fits best of all schemas in the
-search path. So what a guest puts into public can run with the rights of whoever runs the statement. Our
-own statements keep public out of their path; a revision's, which create and find tables in public, run only while no
-guest has anything there that they could take.
+An operator or function without its schema resolves to the best match in all schemas of the search path. So an object
+that a guest creates in public can run with the rights of the role that runs the statement. Our own statements keep
+public out of their path. The statements of revisions create and find tables in public, so they run only while no guest
+has an object there that they could resolve to.
 """
 
 from mlops_db.project import TABLES, VIEWS
@@ -16,7 +16,7 @@ from mlops_db.project import TABLES, VIEWS
 # =(varchar, varchar), which pg_catalog lacks, wins all the same.
 SAFE_PATH = "pg_catalog, pg_temp"
 
-# What PostgreSQL before 15 grants to everybody, and what an upgrade of such a database keeps.
+# PostgreSQL before 15 grants this to everybody, and an upgrade of such a database keeps the grant.
 EVERYBODY_MAY_CREATE = """
     EXISTS (SELECT FROM pg_namespace AS p CROSS JOIN aclexplode(coalesce(p.nspacl, acldefault('n', p.nspowner))) AS acl
              WHERE p.nspname = 'public' AND acl.grantee = 0 AND acl.privilege_type = 'CREATE')
@@ -24,10 +24,11 @@ EVERYBODY_MAY_CREATE = """
 REVOKE_CREATE = "REVOKE CREATE ON SCHEMA public FROM PUBLIC"
 EVERYBODY_NOTE = (
     "note: everybody may create tables, functions and operators in schema public, as was usual before PostgreSQL 15; "
-    f"a superuser takes that away: {REVOKE_CREATE};"
+    f"a superuser can revoke that: {REVOKE_CREATE};"
 )
 
-# SQL for, of a row `role` of pg_roles: it runs the statement, has the rights of the database's owner, or all rights.
+# SQL condition on a row `role` of pg_roles: it runs the statement, or has the rights of the database's owner or of a
+# superuser.
 TRUSTED = """
     (role.rolsuper OR role.rolname IN (current_user, 'pg_database_owner')
      OR pg_has_role(role.oid, (SELECT datdba FROM pg_database WHERE datname = current_database()), 'MEMBER'))
@@ -37,28 +38,28 @@ TABLES_IN_PUBLIC = """
     SELECT c.relname FROM pg_class AS c JOIN pg_roles AS role ON role.oid = c.relowner
      WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p', 'f')
 """
-# Of these autogenerate writes nothing, though they have a name of ours.
+# autogenerate ignores these, although they may have a name of ours.
 TABLES_OF_OTHERS = f"{TABLES_IN_PUBLIC} AND NOT {TRUSTED}"
 
-# The same of the owner of alembic_version, for whoever reads it: an index on it can call what its owner wrote. A role
-# that may not migrate itself takes the word of whoever may.
+# The same for the owner of alembic_version, because reading it can run code of its owner, such as through an index. A
+# role that may not migrate trusts every role that may.
 MAY_BE_READ = f"""
     ({TRUSTED} OR has_database_privilege(role.oid, current_database(), 'CREATE')
                   AND NOT has_database_privilege(current_database(), 'CREATE'))
 """
 
-# What the revisions make, and what PostgreSQL makes for them, under names that a guest may have taken.
+# What the revisions create, and what PostgreSQL creates for them. A guest may already use these names.
 _NAMES = [*TABLES, *VIEWS, *(f"{table}_id_seq" for table in TABLES), "alembic_version"]
 
-# What belongs to others in this database.
+# The objects of others in this database.
 _THEIRS = """
     SELECT d.classid AS class, d.objid AS oid, d.refobjid AS owner
       FROM pg_shdepend AS d JOIN pg_database AS here ON here.oid = d.dbid AND here.datname = current_database()
      WHERE d.deptype = 'o' AND d.refobjid <> ALL (trusted)
 """
 
-# A cast has no owner: whoever owns one of its types has made it. An extension of a guest's may hold what is his, too.
-# What has left public since may have been taken by an object of ours before.
+# A cast has no owner; the owner of one of its types has made it. An extension of a guest may hold objects, too. An
+# object of ours may use an object that a guest has moved out of public since.
 REFUSE_GUESTS = f"""\
 DO $guests$
 DECLARE
@@ -73,7 +74,7 @@ BEGIN
     trusted := ARRAY(SELECT role.oid FROM pg_roles AS role WHERE {TRUSTED});
     open := to_regnamespace('public');
     mine := to_regnamespace('mlops_internal');
-    -- Asked before each step, and mostly answered here: nobody else has anything in this database.
+    -- Runs before each step; mostly nobody else has anything in this database, and this query is enough.
     IF EXISTS ({_THEIRS}) THEN
         found := ARRAY(
             WITH theirs AS ({_THEIRS})

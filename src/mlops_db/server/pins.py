@@ -1,7 +1,7 @@
-"""What a session of ours relies on, whatever PGOPTIONS, the role or the database set, and how that reaches the server.
+"""The session settings that our statements rely on, and the connection options that carry them to the server.
 
-It comes with the connection instead of with a SET, so that it is what RESET goes back to, and a rollback does not take
-it back. Everything else that they set holds.
+They win over PGOPTIONS, the role's and the database's settings; all other settings of those hold. They are connection
+options, not SET statements, so that RESET returns to them and a rollback does not undo them.
 """
 
 import os
@@ -18,7 +18,7 @@ PINS = {
     "standard_conforming_strings": "on",
     "array_nulls": "on",
     "transform_null_equals": "off",
-    # How the server writes values, of a catalogue above all: the same thing has to come out the same.
+    # How the server writes values: equal catalogues must read equal.
     "timezone": "UTC",
     "DateStyle": "ISO,MDY",
     "IntervalStyle": "postgres",
@@ -28,23 +28,23 @@ PINS = {
     # At READ COMMITTED, a lock holder's snapshot cannot hold up CREATE INDEX CONCURRENTLY.
     "default_transaction_isolation": "read committed",
     "default_transaction_deferrable": "off",
-    # A session may pause, between two tries above all, and take as long as statement_timeout lets each statement.
+    # A session may pause, such as between two tries, and each statement has its own statement_timeout.
     "statement_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
 }
-# Those that older servers do not know: there, an option of that name would be refused with the connection.
+# Older servers do not know these, and would refuse a connection with such an option.
 NEWER_PINS = {"idle_session_timeout": ("0", 140000), "transaction_timeout": ("0", 170000)}
-# Tells a session that was opened with our options from one that a pooler opened without.
+# Marks a session that was opened with our options; a pooler may open sessions without them.
 MARK = "mlops_db.pinned"
 
 
 def startup_options(values: Mapping[str, str]) -> str:
-    """The values as libpq's connection parameter `options` has them."""
+    """The values in the form of libpq's connection parameter `options`."""
     return " ".join("-c " + re.sub(r"([\\\s])", r"\\\1", f"{name}={value}") for name, value in values.items())
 
 
-def given_options(parameters: Mapping[str, str]) -> str:
-    """The options that libpq would send by itself: the URL's, else the service's, else PGOPTIONS.
+def find_options(parameters: Mapping[str, str]) -> str:
+    """Find the options that libpq itself would send: the URL's, else the service's, else PGOPTIONS.
 
     Args:
         parameters: the settings' connection parameters.
@@ -52,12 +52,12 @@ def given_options(parameters: Mapping[str, str]) -> str:
     if "options" in parameters:
         return parameters["options"]
     service = parameters.get("service", os.environ.get("PGSERVICE"))
-    of_service = _of_service(service, parameters) if service else None
+    of_service = _read_service(service, parameters) if service else None
     return os.environ.get("PGOPTIONS", "") if of_service is None else of_service
 
 
-def _of_service(service: str, parameters: Mapping[str, str]) -> str | None:
-    """The options that a service file gives, None for none; what is wrong with the file is libpq's to say."""
+def _read_service(service: str, parameters: Mapping[str, str]) -> str | None:
+    """Read the options of a service from its file; None if it has none. libpq reports errors of the file."""
     for path in _service_files(parameters):
         lines: list[str] = []
         with suppress(OSError):
@@ -74,7 +74,7 @@ def _of_service(service: str, parameters: Mapping[str, str]) -> str | None:
 
 
 def _service_files(parameters: Mapping[str, str]) -> Iterator[Path]:
-    """Where libpq looks (manual, "The Connection Service File"); its own folder of the system is not known to us."""
+    """Where libpq looks (manual, "The Connection Service File"), except its system-wide folder, which is unknown."""
     file = parameters.get("servicefile", os.environ.get("PGSERVICEFILE"))
     with suppress(RuntimeError):  # a user without a home
         yield Path(file) if file else Path.home() / ".pg_service.conf"

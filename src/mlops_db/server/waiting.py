@@ -1,4 +1,4 @@
-"""How psycopg2 waits for the server: with Control-C let through, or in its own way."""
+"""Sets how psycopg2 waits for the server: with a callback that lets Control-C through, or without one."""
 
 import select
 from collections.abc import Iterator
@@ -10,16 +10,16 @@ from psycopg2.extensions import connection as Connection  # noqa: N812  (psycopg
 
 
 def wait_interruptibly() -> None:
-    """Let Control-C and SIGTERM through while a statement waits: libpq's own wait sees them when it is over.
+    """Let Control-C and SIGTERM interrupt a waiting statement; libpq alone would notice them only afterwards.
 
-    For command lines only, since it holds for every psycopg2 connection of the process.
+    For command lines only: it applies to every psycopg2 connection of the process.
     """
     psycopg2.extensions.set_wait_callback(_wait)
 
 
 @contextmanager
 def wait_without_callback() -> Iterator[None]:
-    """Let psycopg2 wait in its own way within the block, for connections opened in it: otherwise it cannot COPY."""
+    """Remove the wait callback for connections that the block opens: with a callback psycopg2 cannot COPY."""
     callback = psycopg2.extensions.get_wait_callback()
     psycopg2.extensions.set_wait_callback(None)
     try:
@@ -29,7 +29,7 @@ def wait_without_callback() -> Iterator[None]:
 
 
 def _wait(connection: Connection) -> None:
-    """psycopg2's `extras.wait_select`, but for Control-C: that one goes on if the statement is just about done."""
+    """Like psycopg2's `extras.wait_select`, which however ignores Control-C if the statement is about to end."""
     try:
         while (state := connection.poll()) != psycopg2.extensions.POLL_OK:
             reading = [connection.fileno()] if state == psycopg2.extensions.POLL_READ else []

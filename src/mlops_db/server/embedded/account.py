@@ -1,4 +1,4 @@
-"""The user that root's servers run as, and programs that run as that user."""
+"""The system user that runs root's servers, and how to run programs as that user."""
 
 import os
 import re
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mlops_db.errors import EmbeddedServerError
-from mlops_db.server.embedded.locks import locked
+from mlops_db.server.embedded.locks import hold_lock
 
 if sys.platform != "win32":
     import pwd
@@ -18,7 +18,7 @@ SERVER_USER = "embedded_postgres"
 
 
 class Account(NamedTuple):
-    """A user of the system, whom a server of root's runs as."""
+    """A system user that runs a server of root's."""
 
     name: str
     uid: int
@@ -28,7 +28,8 @@ class Account(NamedTuple):
 def as_account(account: Account | None) -> dict[str, Any]:
     """The options that run a program as that user, or as the caller.
 
-    Its files are private. Its environment lacks passwords, and what means something else to a server.
+    The program's files are private. Its environment has no passwords, and no variables that a server understands
+    differently.
     """
     others = ("PG", "POSTGRES_", "MLOPS_")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(others)}
@@ -36,8 +37,8 @@ def as_account(account: Account | None) -> dict[str, Any]:
     return {"cwd": "/", "env": environment | {"LC_ALL": "C"}, "stdin": subprocess.DEVNULL, "umask": 0o077} | user
 
 
-def tried(account: Account, script: str, *arguments: Path) -> "subprocess.CompletedProcess[bytes]":
-    """Let that user try: modes alone do not tell, there are access lists and file systems with rules of their own."""
+def run_as(account: Account, script: str, *arguments: Path) -> "subprocess.CompletedProcess[bytes]":
+    """Run a shell script as that user. File modes alone do not show what it may do, because of access lists."""
     return subprocess.run(  # noqa: S603  (constants, with paths as arguments)
         ["/bin/sh", "-c", script, "sh", *arguments], capture_output=True, check=False, **as_account(account)
     )
@@ -49,20 +50,20 @@ def give(path: Path, account: Account | None) -> None:
         os.chown(path, account.uid, account.gid, follow_symlinks=False)
 
 
-def reason(said: bytes) -> str:
-    """Why a program failed: what its last line with a severity says, or else its last line."""
-    text = os.fsdecode(said)
+def reason(output: bytes) -> str:
+    """Why a program failed: its last line with a severity, or else its last line."""
+    text = os.fsdecode(output)
     lines = re.findall(r"(?:error|FATAL|PANIC): +(.+)", text) or text.strip().splitlines() or ["it gives no reason"]
     return str(lines[-1])
 
 
-def server_account() -> Account:
-    """The user that a new server of root's runs as, created if it is missing.
+def ensure_server_account() -> Account:
+    """Find the user that runs a new server of root's; create it if it is missing.
 
     Raises:
         EmbeddedServerError: it cannot be created.
     """
-    with locked(Path("/")):  # of several processes at once, one creates the user
+    with hold_lock(Path("/")):  # one of several processes creates the user
         try:
             found = pwd.getpwnam(SERVER_USER)
         except KeyError:
@@ -74,7 +75,7 @@ def server_account() -> Account:
 def _create_server_user() -> None:
     """Create the user, with no password, shell or home."""
     failure = "there is no useradd"
-    useradd = shutil.which("useradd", path="/usr/sbin:/sbin:/usr/bin:/bin")  # PATH may name a folder of somebody else's
+    useradd = shutil.which("useradd", path="/usr/sbin:/sbin:/usr/bin:/bin")  # PATH may name a folder of another user
     if useradd is not None:
         options = ("--system", "--user-group", "--no-create-home", "--home-dir=/nonexistent")
         command = [useradd, *options, "--shell=/usr/sbin/nologin", SERVER_USER]

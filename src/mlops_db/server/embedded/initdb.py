@@ -1,4 +1,4 @@
-"""Making the data, for whoever has its folder locked."""
+"""Creates the data of a server, for a caller that has locked its folder."""
 
 import shutil
 import subprocess
@@ -11,11 +11,11 @@ SUPERUSER = "postgres"
 OPTIONS = ("--auth-local=trust", "--auth-host=reject", "--encoding=UTF8", "--no-locale", f"--username={SUPERUSER}")
 
 
-def initialise(place: Place, lock: int) -> None:
-    """Make the data in a folder inside, and move it up when it is complete; does nothing if it is there.
+def initialize(place: Place, lock: int) -> None:
+    """Create the data in a folder inside, and move it up when it is complete; does nothing if the data exists.
 
-    `.users` is made when all is there, and moves last. A process may be killed at any moment of this: the next one
-    moves on if it finds that file, and begins anew if it does not.
+    `.users` is created last and moved last. After a process was killed, the next one goes on if that file exists, and
+    starts again if it does not.
     """
     data, account = place
     new = data / ".new"

