@@ -34,7 +34,7 @@ def read(env_file: Path = NO_FILE, **environ: str) -> Settings:
     return Settings.from_environment(environ, env_file=env_file)
 
 
-def told(env_file: Path = NO_FILE, **environ: str) -> str:
+def refusal(env_file: Path = NO_FILE, **environ: str) -> str:
     """What the user reads about an environment that cannot be used."""
     with pytest.raises(SettingsError) as caught:
         read(env_file, **environ)
@@ -120,8 +120,8 @@ def test_each_variable_sets_its_attribute(variable: str, value: str, attribute: 
         ("MLOPS_POOL_PRE_PING", "yes"),
     ],
 )
-def test_what_no_pool_can_be_made_of_is_told_by_the_variables_name(variable: str, value: str) -> None:
-    assert variable in told(**{variable: value})
+def test_what_no_pool_can_be_made_of_is_named_by_the_variables_name(variable: str, value: str) -> None:
+    assert variable in refusal(**{variable: value})
 
 
 @pytest.mark.parametrize("variable", ["PGPASSWORD", "PGPASSFILE"])
@@ -262,11 +262,11 @@ def test_no_file_at_all_changes_nothing(tmp_path: Path, path: str) -> None:
     ],
 )
 @pytest.mark.parametrize("before", ["", "\ufeff", f"POSTGRES_PASSWORD={SECRET}\n"])
-def test_a_line_that_does_not_parse_is_told_by_its_number(
+def test_a_line_that_does_not_parse_is_named_by_its_number(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, before: str, text: str, line: int
 ) -> None:
     env_file = written(tmp_path, before + text)
-    assert told(env_file).startswith(f"{env_file}: line {line + before.count(chr(10))} ")
+    assert refusal(env_file).startswith(f"{env_file}: line {line + before.count(chr(10))} ")
     assert not caplog.records  # python-dotenv would warn, and go on without the line
 
 
@@ -291,7 +291,7 @@ def test_a_line_that_does_not_parse_is_told_by_its_number(
 )
 def test_a_setting_inside_of_another_value_is_not_lost(tmp_path: Path, text: str) -> None:
     env_file = written(tmp_path, text)
-    assert told(env_file) == f"{env_file}: line 1 swallows the setting MLOPS_ENV"
+    assert refusal(env_file) == f"{env_file}: line 1 swallows the setting MLOPS_ENV"
 
 
 @pytest.mark.parametrize(
@@ -314,12 +314,12 @@ def test_a_setting_inside_of_another_value_is_not_lost(tmp_path: Path, text: str
 )
 def test_a_name_that_only_looks_like_ours_is_refused(tmp_path: Path, name: str) -> None:
     env_file = written(tmp_path, f"OTHER=1\n{name}=production\n")
-    assert told(env_file).startswith(f"{env_file}: line 2 misspells MLOPS_ENV: ")
+    assert refusal(env_file).startswith(f"{env_file}: line 2 misspells MLOPS_ENV: ")
 
 
 @pytest.mark.parametrize("line", ["MLOPS_ENV:production", "MLOPS_ENV\uff1dproduction"])
 def test_what_only_looks_like_an_assignment_is_refused(tmp_path: Path, line: str) -> None:
-    assert "line 1 misspells MLOPS_ENV" in told(written(tmp_path, line))
+    assert "line 1 misspells MLOPS_ENV" in refusal(written(tmp_path, line))
 
 
 @pytest.mark.parametrize(
@@ -355,10 +355,10 @@ def test_a_comment_in_place_of_a_value_is_no_value(tmp_path: Path) -> None:
         f"OTHER=1\0\nPOSTGRES_PASSWORD={SECRET}".encode(),
     ],
 )
-def test_a_file_that_is_not_utf_8_is_told_by_its_name(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_not_utf_8_is_named_by_its_name(tmp_path: Path, content: bytes) -> None:
     env_file = tmp_path / ".env"
     env_file.write_bytes(content)
-    assert told(env_file) == f"{env_file} cannot be read: it is not text in UTF-8"
+    assert refusal(env_file) == f"{env_file} cannot be read: it is not text in UTF-8"
 
 
 KINDS = {
@@ -378,7 +378,7 @@ def test_what_is_there_and_is_no_file_is_refused(tmp_path: Path, kind: str) -> N
     make, reason = KINDS[kind]
     env_file = tmp_path / ".env"
     make(env_file)
-    message = told(env_file)
+    message = refusal(env_file)
     assert message.startswith(f"{env_file} cannot be read: ")
     assert reason in message
 
@@ -410,7 +410,7 @@ def test_a_file_without_permission_to_read_it_is_refused(what: str) -> None:
         (env_file if what == "file" else folder).chmod(0)
         try:
             with without_root():
-                assert told(env_file) == f"{env_file} cannot be read: Permission denied"
+                assert refusal(env_file) == f"{env_file} cannot be read: Permission denied"
         finally:
             folder.chmod(0o755)
 
@@ -527,20 +527,20 @@ def test_a_password_file_without_a_password_is_refused(tmp_path: Path, content: 
     file = tmp_path / "secret"
     if content is not None:
         file.write_bytes(content)
-    assert "POSTGRES_PASSWORD_FILE" in told(POSTGRES_PASSWORD_FILE=str(file))
+    assert "POSTGRES_PASSWORD_FILE" in refusal(POSTGRES_PASSWORD_FILE=str(file))
 
 
 def test_a_directory_as_password_file_is_refused(tmp_path: Path) -> None:
-    assert "POSTGRES_PASSWORD_FILE" in told(POSTGRES_PASSWORD_FILE=str(tmp_path))
+    assert "POSTGRES_PASSWORD_FILE" in refusal(POSTGRES_PASSWORD_FILE=str(tmp_path))
 
 
-def test_a_password_files_name_in_two_lines_is_told_in_one() -> None:
-    assert "cannot be read" in told(POSTGRES_PASSWORD_FILE="/no/such\nfile")  # noqa: S106  (a file's name)
+def test_a_password_files_name_in_two_lines_is_one_line() -> None:
+    assert "cannot be read" in refusal(POSTGRES_PASSWORD_FILE="/no/such\nfile")  # noqa: S106  (a file's name)
 
 
 def test_both_password_variables_at_once_are_refused(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("other", encoding="utf-8")
-    message = told(POSTGRES_PASSWORD=SECRET, POSTGRES_PASSWORD_FILE=str(tmp_path / "secret"))
+    message = refusal(POSTGRES_PASSWORD=SECRET, POSTGRES_PASSWORD_FILE=str(tmp_path / "secret"))
     assert "POSTGRES_PASSWORD and POSTGRES_PASSWORD_FILE" in message
 
 
@@ -600,12 +600,12 @@ def test_both_password_variables_at_once_are_refused(tmp_path: Path) -> None:
 )
 def test_a_wrong_value_is_one_line_that_names_its_variable(variable: str, value: str) -> None:
     password = {} if variable == "POSTGRES_PASSWORD" else {"POSTGRES_PASSWORD": SECRET}
-    message = told(**password, **{variable: value})
+    message = refusal(**password, **{variable: value})
     assert variable in message
 
 
 def test_an_address_in_the_port_is_explained() -> None:
-    assert "Kubernetes" in told(POSTGRES_PORT="tcp://10.0.0.1:5432")
+    assert "Kubernetes" in refusal(POSTGRES_PORT="tcp://10.0.0.1:5432")
 
 
 # What nobody sees at the ends of a value
@@ -692,17 +692,17 @@ def test_every_variable_but_the_password_is_tried() -> None:
 @pytest.mark.parametrize("variable", USABLE)
 def test_what_nobody_sees_at_an_end_is_refused(tmp_path: Path, variable: str, character: str) -> None:
     begun, ended = character + USABLE[variable], USABLE[variable] + character
-    assert told(**{variable: begun}) == f"{variable} begins with {UNSEEN[character]}"
-    assert told(**{variable: ended}) == f"{variable} ends with {UNSEEN[character]}"
+    assert refusal(**{variable: begun}) == f"{variable} begins with {UNSEEN[character]}"
+    assert refusal(**{variable: ended}) == f"{variable} ends with {UNSEEN[character]}"
     for value, verb in ((begun, "begins"), (ended, "ends")):
         env_file = written(tmp_path, f"{variable}={in_double_quotes(value)}\n")
-        assert told(env_file) == f"{variable} {verb} with {UNSEEN[character]}"
+        assert refusal(env_file) == f"{variable} {verb} with {UNSEEN[character]}"
 
 
 @given(st.sampled_from(sorted(USABLE)), st.characters(categories=UNSEEN_CATEGORIES, exclude_characters="\0"))
 def test_any_character_that_nobody_sees_is_refused(variable: str, character: str) -> None:
     for value in (character, f"{character}{USABLE[variable]}", f"{USABLE[variable]}{character}"):
-        assert re.fullmatch(rf"{variable} (begins|ends) with an? .*", told(**{variable: value}))
+        assert re.fullmatch(rf"{variable} (begins|ends) with an? .*", refusal(**{variable: value}))
 
 
 @pytest.mark.parametrize("name", ["a b", "a\nb", "a\tb", "a\u200bb", "a\u3000b", "e\u0301", "\u2800x\ufe0f"])
@@ -727,7 +727,7 @@ def test_what_nobody_sees_at_an_end_of_a_part_of_the_url_is_refused(part: str, c
         parts = {"host": "h", "user": "u", "dbname": "d", part: value}
         query = "" if part in ("host", "user", "dbname") else f"?{part}={value}"
         url = f"postgresql://{parts['user']}:{quote(SECRET)}@{parts['host']}/{parts['dbname']}{query}"
-        assert told(MLOPS_DATABASE_URL=url) == f"MLOPS_DATABASE_URL: its {part} {verb} with {UNSEEN[character]}"
+        assert refusal(MLOPS_DATABASE_URL=url) == f"MLOPS_DATABASE_URL: its {part} {verb} with {UNSEEN[character]}"
 
 
 @pytest.mark.parametrize("character", UNSEEN, ids=ascii)
@@ -825,8 +825,8 @@ def test_what_is_asked_of_the_servers_is_libpqs_to_read() -> None:
 @pytest.mark.parametrize(("hosts", "ports"), [("a,b", "1,2,3"), ("a,b,c", "1,2"), ("a", "1,2")])
 def test_ports_that_do_not_fit_the_hosts_are_counted(hosts: str, ports: str) -> None:
     counted = f"there are {len(ports.split(','))} ports for {len(hosts.split(','))} host"
-    assert told(POSTGRES_HOST=hosts, POSTGRES_PORT=ports).startswith(f"POSTGRES_PORT: {counted}")
-    in_url = told(MLOPS_DATABASE_URL=f"postgresql://u:{quote(SECRET)}@{hosts}/d?port={ports}")
+    assert refusal(POSTGRES_HOST=hosts, POSTGRES_PORT=ports).startswith(f"POSTGRES_PORT: {counted}")
+    in_url = refusal(MLOPS_DATABASE_URL=f"postgresql://u:{quote(SECRET)}@{hosts}/d?port={ports}")
     assert in_url.startswith(f"MLOPS_DATABASE_URL: {counted}")
 
 
@@ -945,8 +945,8 @@ def test_any_name_of_at_most_63_bytes_passes_unchanged(name: str) -> None:
 @example("x" * 64)
 @example(" " * 64)
 def test_a_name_over_63_bytes_is_refused(name: str) -> None:
-    assert "MLOPS_DB_NAME" in told(MLOPS_DB_NAME=name)
+    assert "MLOPS_DB_NAME" in refusal(MLOPS_DB_NAME=name)
 
 
 def test_a_name_of_few_characters_and_many_bytes_is_refused() -> None:
-    assert "64 bytes" in told(MLOPS_DB_NAME="🔑" * 16)
+    assert "64 bytes" in refusal(MLOPS_DB_NAME="🔑" * 16)

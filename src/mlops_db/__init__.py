@@ -1,7 +1,7 @@
-"""The `mlops` metadata database: its schema under Alembic, and the layer that jobs store through.
+"""The `mlops` metadata database: its schema under Alembic, and the storage layer of jobs.
 
-`from mlops_db import DatabaseManager, MlopsDbError, get_db_manager` is what jobs need. Importing it connects to
-nothing, and loads neither SQLAlchemy nor psycopg2.
+Jobs need `from mlops_db import DatabaseManager, MlopsDbError, get_db_manager`. The import opens no connection and
+loads neither SQLAlchemy nor psycopg2.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from mlops_db.storage.db_manager import DatabaseManager, get_db_manager
 
 __all__ = ["DatabaseManager", "MlopsDbError", "get_db_manager"]
-# Not asked of the installation: run from a folder in PYTHONPATH, there is none.
+# Written here, because a package in a folder of PYTHONPATH has no metadata.
 __version__ = "0.1.0"
 
 

@@ -1,4 +1,4 @@
-"""`python -m mlops_db` is `mlops-db`."""
+"""Runs `mlops-db` for `python -m mlops_db`."""
 
 import sys
 

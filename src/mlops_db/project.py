@@ -5,14 +5,14 @@ from pathlib import Path
 _PACKAGE = Path(__file__).parent
 _INSTALLED = _PACKAGE / "_alembic"
 
-# The last revision of the specification's own schema, where databases that were made by hand come in.
+# The last revision of the specification's own schema; `mlops-db adopt` takes over handmade databases here.
 BASELINE = "0004"
 
-# The six objects that users of the database rely on, in the specification's order.
+# The six objects of the specification, in its order.
 TABLES = ("model_versions", "monitoring_metrics", "retraining_decisions")
 VIEWS = ("v_decision_history", "v_model_timeline", "v_recent_monitoring")
 
-# The oids of those that are there; to_regclass takes no lock and fails on nothing.
+# The oids of those that exist; to_regclass takes no lock and never fails.
 PRESENT_SQL = f"""
     SELECT name, to_regclass('public.' || name)::oid
       FROM unnest(ARRAY{[*TABLES, *VIEWS]}) AS name
@@ -23,6 +23,6 @@ PRESENT_SQL = f"""
 def alembic_ini() -> Path:
     """The alembic.ini of the package's own revisions, with migrations/ beside it.
 
-    It is in the package if that was installed, and otherwise in the checkout around it.
+    An installed package contains it; otherwise it is in the checkout around the package.
     """
     return (_INSTALLED if _INSTALLED.is_dir() else _PACKAGE.parents[1]) / "alembic.ini"

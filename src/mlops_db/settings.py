@@ -53,19 +53,23 @@ def _role(name: str, variable: str) -> str:
     """Return `name` if a role can have it; PostgreSQL reserves some names, in this spelling."""
     if name in ("none", "public") or name.startswith("pg_"):
         raise SettingsError(
-            f"{variable} is {name!r}, a name that PostgreSQL keeps for itself", hint="Name a role of your own."
+            f"{variable} is {name!r}, a name that PostgreSQL keeps for itself", hint="Create a role, and name that."
         )
-    size = len(name.encode())
-    if size > MAX_NAME_BYTES:
-        raise SettingsError(
-            f"{variable} is {size} bytes long; PostgreSQL takes at most {MAX_NAME_BYTES}",
-            hint="Name it as pg_roles does; letters outside ASCII take two to four bytes each.",
-        )
+    _refuse_long(name, variable)
     if any(unicodedata.category(character) == "Cc" for character in name):
         raise SettingsError(
             f"{variable} holds a control character: {name!r}", hint="Name it as pg_roles does, without quotes."
         )
     return name
+
+
+def _refuse_long(name: str, what: str) -> None:
+    size = len(name.encode())
+    if size > MAX_NAME_BYTES:
+        raise SettingsError(
+            f"{what} is {size} bytes long; PostgreSQL takes at most {MAX_NAME_BYTES}",
+            hint="Choose a shorter name; letters outside ASCII take two to four bytes each.",
+        )
 
 
 def _connections(text: str, name: str, *, least: int = 0) -> int:
@@ -275,12 +279,7 @@ def check_database_name(name: str, variable: str = "MLOPS_DB_NAME") -> str:
         raise SettingsError(
             f"the database name ({variable}) is empty", hint="Unset it for the default, mlops, or give a name."
         )
-    size = len(name.encode())
-    if size > MAX_NAME_BYTES:
-        raise SettingsError(
-            f"the database name ({variable}) is {size} bytes long; PostgreSQL takes at most {MAX_NAME_BYTES}",
-            hint="Choose a shorter name; letters outside ASCII take two to four bytes each.",
-        )
+    _refuse_long(name, f"the database name ({variable})")
     _refuse_ends(name, variable)
     return name
 

@@ -1,4 +1,4 @@
-"""The graph of revisions, and the one that a database is at: what runs, jobs, `status`, `init` and `check` ask.
+"""The graph of revisions, and the gate that reads the revision of a database for runs, jobs and commands.
 
-Read without Alembic and SQLAlchemy: a job or a container that starts does not wait for them to load.
+Nothing here imports Alembic or SQLAlchemy, so that jobs and containers start without waiting for them.
 """

@@ -1,1 +1,1 @@
-"""Where a database comes from: connecting to it, creating it, and the pip-installed server."""
+"""Connects to databases, creates them, and runs the pip-installed server."""

@@ -109,7 +109,7 @@ def connect(
     later |= {name: value for name, (value, since) in NEWER_PINS.items() if connection.server_version >= since}
     connection.autocommit = True
     with translate_statement_failures(settings), connection.cursor(cursor_factory=SafeCursor) as cursor:
-        # Not behind a pooler that dropped our options: there it would stay with somebody else's session.
+        # Only with our mark: a pooler that dropped our options would keep the settings for other clients.
         cursor.execute(
             "SELECT pg_catalog.set_config(pin.name, pin.value, false) FROM pg_catalog.json_each_text(%s) AS pin"
             f" (name, value) WHERE pg_catalog.current_setting('{MARK}', true) = 'on'",
@@ -161,7 +161,7 @@ def open_connection(settings: Settings, *, options: str = "", **parameters: Any)
 
     Raises:
         ConnectionFailedError: no connection; the subclass says why.
-        NotPermittedError: PGOPTIONS names a role that is none, or not this login's to become.
+        NotPermittedError: PGOPTIONS names a role that does not exist, or that this login may not become.
         PoolerError: a pooler takes no options.
     """
     given = connection_parameters(settings, options=options, **parameters)

@@ -19,32 +19,22 @@ from mlops_db.errors import (
 )
 from mlops_db.settings import Settings
 
-_HINTS: tuple[tuple[type[psycopg2.Error] | tuple[type[psycopg2.Error], ...], str], ...] = (
-    (
-        psycopg2.errors.ReadOnlySqlTransaction,
-        "This server or role takes no writes: connect to the primary, as a role that may write.",
+_BUSY = "Other sessions use it: let them finish, then run it again."
+_HINTS: dict[type[psycopg2.Error], str] = {
+    psycopg2.errors.ReadOnlySqlTransaction: (
+        "This server or role takes no writes: connect to the primary, as a role that may write."
     ),
-    (
-        (psycopg2.errors.LockNotAvailable, psycopg2.errors.DeadlockDetected),
-        "Other sessions use it: let them finish, then run it again.",
+    psycopg2.errors.LockNotAvailable: _BUSY,
+    psycopg2.errors.DeadlockDetected: _BUSY,
+    psycopg2.errors.DependentObjectsStillExist: "Drop what depends on it first, and create that again afterwards.",
+    psycopg2.errors.FeatureNotSupported: (
+        "Change what it names, such as a column of a table's row type, which needs another type. Then run it again."
     ),
-    (
-        psycopg2.errors.DependentObjectsStillExist,
-        "Drop what depends on it first, and create that again afterwards.",
+    psycopg2.errors.UndefinedTable: (
+        f"Run `{alembic('upgrade head')}`; if nothing is left to do, `mlops-db status` shows what is missing."
     ),
-    (
-        psycopg2.errors.FeatureNotSupported,
-        "Change what it names, such as a column of a table's row type, which needs another type. Then run it again.",
-    ),
-    (
-        psycopg2.errors.UndefinedTable,
-        f"Run `{alembic('upgrade head')}`; if nothing is left to do, `mlops-db status` shows what is missing.",
-    ),
-    (
-        psycopg2.errors.QueryCanceled,
-        "If it needs more time: -x statement-timeout=10min. Run it again to resume.",
-    ),
-)
+    psycopg2.errors.QueryCanceled: "If it needs more time: -x statement-timeout=10min. Run it again to resume.",
+}
 
 
 @contextmanager
@@ -70,21 +60,20 @@ def translate_statement_failure(error: psycopg2.Error, settings: Settings) -> Ml
         line = f"{line} ({'; '.join(error.diag.message_detail.splitlines())})"
     if error.diag.source_function == "exec_stmt_raise" and error.diag.message_hint:
         return RefusedError(line, hint=error.diag.message_hint)
-    if isinstance(error, psycopg2.errors.InsufficientPrivilege) and "row-level security" in line:
-        return NotPermittedError(
-            line,
-            hint="A policy hides rows from this role, and all rows are needed. Run ALTER TABLE ... NO FORCE ROW LEVEL "
-            "SECURITY first, or connect as a role with BYPASSRLS.",
-        )
     if isinstance(error, psycopg2.errors.InsufficientPrivilege):
-        return NotPermittedError(
-            line,
-            hint="Connect as the owner of what it names, or name that role in MLOPS_OWNER_ROLE; or let it GRANT the "
-            f"privilege to {quoted(settings.owner_role or settings.user)}. In a copy that lost its owners, let whoever "
-            "restored it run `mlops-db check --sql`.",
+        hint = (
+            "Connect as the owner of what it names, or name that role in MLOPS_OWNER_ROLE; or let the owner GRANT the "
+            f"privilege to {quoted(settings.owner_role or settings.user)}. In a copy that lost its owners, the role "
+            "that restored it runs `mlops-db check --sql`."
         )
-    for refusals, hint in _HINTS:
-        if isinstance(error, refusals):
+        if "row-level security" in line:
+            hint = (
+                "A policy hides rows from this role, and all rows are needed. Run ALTER TABLE ... NO FORCE ROW LEVEL "
+                "SECURITY first, or connect as a role with BYPASSRLS."
+            )
+        return NotPermittedError(line, hint=hint)
+    for kind, hint in _HINTS.items():
+        if isinstance(error, kind):
             return StatementFailedError(line, hint=hint)
     if error.pgcode is None or isinstance(error, psycopg2.errors.AdminShutdown):
         return StatementFailedError(
@@ -100,14 +89,14 @@ def translate_connection_failures(settings: Settings, database: str) -> Iterator
 
     Raises:
         ConnectionFailedError: the subclass says why.
-        NotPermittedError: PGOPTIONS names a role that is none, or not this login's to become.
+        NotPermittedError: PGOPTIONS names a role that does not exist, or that this login may not become.
         PoolerError: a pooler takes no options.
     """
     try:
         yield
     except psycopg2.OperationalError as error:
         raise _translate(error, settings, database) from None
-    except UnicodeError:  # psycopg2 cannot read the server's refusal, which quotes what it was given
+    except UnicodeError:  # psycopg2 cannot read the server's refusal, which quotes the value
         raise ConnectionFailedError(
             f"{settings.target}: the server refused a value that is not UTF-8",
             hint="Check libpq's variables (PGOPTIONS, PGTZ and others) and the URL. The server's log has its message.",
@@ -122,7 +111,6 @@ _LIBPQ_REFUSES = (
     "service file",
     "syntax error in service file",
 )
-
 
 # libpq's text about a server that target_session_attrs does not accept.
 _ANOTHER_KIND = (
