@@ -4,16 +4,27 @@ from sqlalchemy import CheckConstraint, Column, Index, Integer, String, Table, U
 from sqlalchemy.dialects.postgresql import DOUBLE_PRECISION, TIMESTAMP
 
 from mlops_db.schema.base import metadata, of_years
+from mlops_db.schema.limits import DEFAULT_MODEL, MAX_CHARACTERS, MAX_SCORE, MIN_SCORE, STATUSES
 
 model_versions = Table(
     "model_versions",
     metadata,
     Column("id", Integer, primary_key=True, comment="Counts the versions of all models."),
-    Column("mlflow_run_id", String(255), nullable=False, comment="The MLflow run that made the version."),
-    Column("model_version", String(50), nullable=False, comment="The version, as text: 10 sorts before 9."),
+    Column(
+        "mlflow_run_id",
+        String(MAX_CHARACTERS["mlflow_run_id"]),
+        nullable=False,
+        comment="The MLflow run that made the version.",
+    ),
+    Column(
+        "model_version",
+        String(MAX_CHARACTERS["model_version"]),
+        nullable=False,
+        comment="The version, as text: 10 sorts before 9.",
+    ),
     Column(
         "status",
-        String(50),
+        String(MAX_CHARACTERS["status"]),
         nullable=False,
         server_default="staging",
         comment="Stage: staging, production (at most one of each model) or archived.",
@@ -30,15 +41,15 @@ model_versions = Table(
     Column("promoted_at", TIMESTAMP(timezone=True), comment="When it was promoted last; NULL if never."),
     Column(
         "model_name",
-        String(255),
+        String(MAX_CHARACTERS["model_name"]),
         nullable=False,
-        server_default="default",
+        server_default=DEFAULT_MODEL,
         comment="The model that it is a version of.",
     ),
     UniqueConstraint("mlflow_run_id"),
-    CheckConstraint("status::text IN ('staging', 'production', 'archived')", name="status"),
-    CheckConstraint("f1_score BETWEEN 0 AND 1", name="f1_score"),
-    CheckConstraint("brier_score BETWEEN 0 AND 1", name="brier_score"),
+    CheckConstraint(f"status::text IN {STATUSES}", name="status"),
+    CheckConstraint(f"f1_score BETWEEN {MIN_SCORE} AND {MAX_SCORE}", name="f1_score"),
+    CheckConstraint(f"brier_score BETWEEN {MIN_SCORE} AND {MAX_SCORE}", name="brier_score"),
     CheckConstraint(of_years("created_at"), name="created_at"),
     CheckConstraint(of_years("promoted_at"), name="promoted_at"),
     Index("model_versions_production_key", "model_name", unique=True, postgresql_where=text("status = 'production'")),

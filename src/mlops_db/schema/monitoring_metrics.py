@@ -9,6 +9,7 @@ from sqlalchemy import BigInteger, CheckConstraint, Column, PrimaryKeyConstraint
 from sqlalchemy.dialects.postgresql import DOUBLE_PRECISION, JSONB, TIMESTAMP
 
 from mlops_db.schema.base import metadata, of_years
+from mlops_db.schema.limits import DEFAULT_MODEL, MAX_CHARACTERS
 
 monitoring_metrics = Table(
     "monitoring_metrics",
@@ -28,11 +29,16 @@ monitoring_metrics = Table(
     ),
     Column(
         "metric_type",
-        String(100),
+        String(MAX_CHARACTERS["metric_type"]),
         nullable=False,
         comment="The kind of metric: drift, coverage, performance and others.",
     ),
-    Column("metric_name", String(255), nullable=False, comment="The metric, such as a feature's drift score."),
+    Column(
+        "metric_name",
+        String(MAX_CHARACTERS["metric_name"]),
+        nullable=False,
+        comment="The metric, such as a feature's drift score.",
+    ),
     Column("metric_value", DOUBLE_PRECISION, comment="The value; NULL if it could not be computed."),
     Column("metadata", JSONB, comment="Details, whatever the writer found worth keeping."),
     Column(
@@ -44,9 +50,9 @@ monitoring_metrics = Table(
     ),
     Column(
         "model_name",
-        String(255),
+        String(MAX_CHARACTERS["model_name"]),
         nullable=False,
-        server_default="default",
+        server_default=DEFAULT_MODEL,
         comment="The model that was measured.",
     ),
     CheckConstraint(of_years("timestamp"), name="timestamp"),

@@ -4,6 +4,7 @@ from sqlalchemy import Boolean, CheckConstraint, Column, Index, Integer, String,
 from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
 
 from mlops_db.schema.base import metadata, of_years
+from mlops_db.schema.limits import ACTIONS, DEFAULT_MODEL, MAX_CHARACTERS
 
 retraining_decisions = Table(
     "retraining_decisions",
@@ -16,10 +17,15 @@ retraining_decisions = Table(
         server_default=text("CURRENT_TIMESTAMP"),
         comment="When it was decided.",
     ),
-    Column("action", String(50), nullable=False, comment="What was decided: promote, reject or pending."),
+    Column(
+        "action",
+        String(MAX_CHARACTERS["action"]),
+        nullable=False,
+        comment="What was decided: promote, reject or pending.",
+    ),
     Column(
         "candidate_mlflow_run_id",
-        String(255),
+        String(MAX_CHARACTERS["candidate_mlflow_run_id"]),
         comment="The candidate's MLflow run, registered or not; NULL if it is about no candidate.",
     ),
     Column(
@@ -37,9 +43,9 @@ retraining_decisions = Table(
     ),
     Column(
         "model_name",
-        String(255),
+        String(MAX_CHARACTERS["model_name"]),
         nullable=False,
-        server_default="default",
+        server_default=DEFAULT_MODEL,
         comment="The model that it is about.",
     ),
     Column(
@@ -51,11 +57,11 @@ retraining_decisions = Table(
     ),
     Column(
         "decided_by",
-        String(255),
+        String(MAX_CHARACTERS["decided_by"]),
         server_default=text("SESSION_USER"),
         comment="Who decided: the session's login unless another was named; NULL before revision 0010.",
     ),
-    CheckConstraint("action::text IN ('promote', 'reject', 'pending')", name="action"),
+    CheckConstraint(f"action::text IN {ACTIONS}", name="action"),
     CheckConstraint("jsonb_typeof(gate_results) = 'object'", name="gate_results"),
     CheckConstraint(of_years("decision_timestamp"), name="decision_timestamp"),
     CheckConstraint(of_years("created_at"), name="created_at"),
