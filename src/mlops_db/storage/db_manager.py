@@ -23,7 +23,6 @@ from mlops_db.errors import (
     ConnectionFailedError,
     InvalidValueError,
     ManagerClosedError,
-    MlopsDbError,
 )
 from mlops_db.settings import Settings
 
@@ -215,11 +214,23 @@ class DatabaseManager:
             BehindHeadError: the migration has not run after `timeout`.
             InvalidValueError: `timeout` is no such number.
         """
+        from mlops_db.storage.pool import probe  # noqa: PLC0415  (loads SQLAlchemy)
+
         deadline = time.monotonic() + _check_timeout(timeout, least=0, most=math.inf)
-        while (failure := self._probe(deadline - time.monotonic())) is not None:
-            if time.monotonic() + POLL_S > deadline:
-                raise failure
-            time.sleep(POLL_S)
+        while True:
+            pool = self._open_pool()
+            left_s = deadline - time.monotonic()
+            try:
+                probe(self.settings, timeout=min(MOST_PROBE_S, max(LEAST_PROBE_S, left_s)), check_schema=True)
+            except AuthenticationFailedError:
+                raise
+            except (ConnectionFailedError, BehindHeadError):
+                if time.monotonic() + POLL_S > deadline:
+                    raise
+                time.sleep(POLL_S)
+            else:
+                pool.schema_is_known = True
+                return
 
     def close(self) -> None:
         """Close all connections; those in use at the end of their blocks. Then the manager cannot be used any more."""
@@ -248,20 +259,6 @@ class DatabaseManager:
             if self._pool is None:
                 self._pool = ConnectionPool(self.settings, schema_is_known=self._schema_is_known)
             return self._pool
-
-    def _probe(self, left_s: float) -> MlopsDbError | None:
-        """Check once, on a connection of its own; returns an error that waiting may resolve, None if all is well."""
-        from mlops_db.storage.pool import probe  # noqa: PLC0415  (loads SQLAlchemy)
-
-        pool = self._open_pool()
-        try:
-            probe(self.settings, timeout=min(MOST_PROBE_S, max(LEAST_PROBE_S, left_s)), check_schema=True)
-        except AuthenticationFailedError:
-            raise
-        except (ConnectionFailedError, BehindHeadError) as failure:
-            return failure
-        pool.schema_is_known = True
-        return None
 
     def _reset_after_fork(self) -> None:
         """Leave the parent's connections to the parent, and take new locks: the parent's threads may hold its locks."""

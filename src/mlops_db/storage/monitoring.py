@@ -185,7 +185,7 @@ class Monitoring:
         if map_index is not None:
             metadata = add_map_index(metadata, map_index)
         row = {
-            **check_series(metric_type=metric_type, metric_name=metric_name, model_name=model_name),
+            **check_series(model_name, metric_type, metric_name),
             "timestamp": when,
             "metric_value": check_number(metric_value, "metric_value", hint=VALUE_HINT),
             "metadata": None if metadata is None else encode_json(metadata, "metadata"),
@@ -323,7 +323,7 @@ class Monitoring:
         Raises:
             InvalidValueError: one of them cannot be stored; it names which.
         """
-        series = check_series(metric_type=metric_type, metric_name=metric_name, model_name=model_name)
+        series = check_series(model_name, metric_type, metric_name)
         checked_interval = check_interval(interval)
         least, greatest = check_bounds(lower, upper)
         with self._transactions.safe_cursor() as cursor:
@@ -350,7 +350,7 @@ class Monitoring:
             SeriesNotEmptyError: it has rows, and `with_rows` is false.
             ContentionError: transactions that write metrics did not end in time; nothing was removed.
         """
-        names = check_series(metric_type=metric_type, metric_name=metric_name, model_name=model_name)
+        names = check_series(model_name, metric_type, metric_name)
         with_rows = check_flag(with_rows, "with_rows")
         wait_s = self._transactions.settings.lock_wait / 1000
         ends = time.monotonic() + wait_s
@@ -431,7 +431,11 @@ class Monitoring:
             InvalidValueError: a moment has no time zone, or a name is no name.
         """
         filters = check_filters(model_name=model_name, metric_type=metric_type, metric_name=metric_name)
-        parameters = {**filters, **_check_span(since, until), "since": check_moment(since, "since")}
+        parameters = {
+            **filters,
+            "since": check_moment(since, "since"),
+            "until": "infinity" if until is None else check_moment(until, "until"),
+        }
         return read_records(self._transactions, Gap, GAPS.format(condition=equal(filters)), parameters)
 
     def history(  # noqa: PLR0913  (a series has a name of three parts)
@@ -459,9 +463,8 @@ class Monitoring:
         Raises:
             InvalidValueError: at once, if a moment has no time zone, `limit` is below 0, or a name is no name.
         """
-        series = check_series(metric_type=metric_type, metric_name=metric_name, model_name=model_name)
-        span = _check_span(since, until)
-        return read_history(self._transactions, {**series, **span, "limit": check_limit(limit)})
+        series = check_series(model_name, metric_type, metric_name)
+        return read_history(self._transactions, {**series, **_check_options(since, until, limit)})
 
     def history_frame(  # noqa: PLR0913  (the same)
         self,
@@ -504,12 +507,8 @@ class Monitoring:
             WaitCallbackError: psycopg2 has a wait callback in this process (gevent's, say) and cannot COPY; with
                 `metadata` there is no COPY.
         """
-        parameters = {
-            **check_series(metric_type=metric_type, metric_name=metric_name, model_name=model_name),
-            **_check_span(since, until),
-            "limit": check_limit(limit),
-            "width": history_frames.parse_width(every),
-        }
+        series = check_series(model_name, metric_type, metric_name)
+        parameters = {**series, **_check_options(since, until, limit, every)}
         metadata = check_flag(metadata, "metadata")
         if metadata and every is not None:
             raise InvalidValueError("metadata", "is of a row, not of a bucket", hint="Leave out metadata, or every.")
@@ -563,11 +562,7 @@ class Monitoring:
         """
         names = {"model_name": model_name, "metric_type": metric_type, "metric_name": metric_name}
         filters = {key: _check_names(given, key) for key, given in names.items() if given is not None}
-        parameters = {
-            **_check_span(since, until),
-            "limit": check_limit(limit),
-            "width": history_frames.parse_width(every),
-        }
+        parameters = _check_options(since, until, limit, every)
         wide = check_choice(layout, "layout", ("long", "wide")) == "wide"
         several = [key for key, given in names.items() if not isinstance(given, str)] or ["metric_name"]
         history_frames.require_pandas()
@@ -599,8 +594,13 @@ def _check_names(names: str | Iterable[str], key: str) -> list[str]:
     return [check_name(name, key) for name in ([names] if isinstance(names, str) else names)]
 
 
-def _check_span(since: datetime | None, until: datetime | None) -> dict[str, Any]:
+def _check_options(
+    since: datetime | None, until: datetime | None, limit: int | None, every: str | timedelta | None = None
+) -> dict[str, Any]:
+    """The rows to read of a series, and the width of their buckets, as parameters of a query."""
     return {
         "since": "-infinity" if since is None else check_moment(since, "since"),
         "until": "infinity" if until is None else check_moment(until, "until"),
+        "limit": check_limit(limit),
+        "width": history_frames.parse_width(every),
     }

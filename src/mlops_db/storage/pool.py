@@ -20,12 +20,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
-from mlops_db.errors import (
-    BehindHeadError,
-    PoolerError,
-    PoolExhaustedError,
-    StandbyError,
-)
+from mlops_db.errors import BehindHeadError, PoolerError, PoolExhaustedError, StandbyError
 from mlops_db.revisions.graph import package_graph
 from mlops_db.revisions.recorded import recorded_heads, refuse_others_objects
 from mlops_db.server.bounded import no_answer, open_bounded

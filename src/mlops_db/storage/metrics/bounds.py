@@ -95,6 +95,6 @@ def _check(given: Bounds) -> Bounds:
         raise InvalidValueError(
             "", f"{excerpt(given)} is no Bounds", hint="Give Bounds(metric_type, metric_name, ...)."
         )
-    names = check_series(metric_type=given.metric_type, metric_name=given.metric_name, model_name=given.model_name)
+    names = check_series(given.model_name, given.metric_type, given.metric_name)
     lower, upper = check_bounds(given.lower, given.upper)
     return Bounds(**names, lower=lower, upper=upper)

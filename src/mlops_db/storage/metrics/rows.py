@@ -25,7 +25,7 @@ ROW_HINT = (
 )
 
 
-def check_series(*, metric_type: object, metric_name: object, model_name: object) -> dict[str, str]:
+def check_series(model_name: object, metric_type: object, metric_name: object) -> dict[str, str]:
     """The names of a series by their columns.
 
     Raises:
