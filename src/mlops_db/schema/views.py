@@ -1,6 +1,6 @@
-"""The three analytical views at head: their one definition in code. Revisions hold frozen copies of what they create.
+"""The three analytical views at head, defined only here. Revisions hold frozen copies of the views that they create.
 
-All of them answer newest first, because the specification's queries put a LIMIT on them without an ORDER BY.
+All of them return the newest row first, because the specification's queries put a LIMIT on them without an ORDER BY.
 """
 
 from collections.abc import Mapping

@@ -36,7 +36,7 @@ _NO_PRIVILEGE = "42501"
 
 
 def is_failure_of(connection: OwnedConnection, error: BaseException) -> bool:
-    """Whether the error is of this connection, and not of another one that the block uses, of whatever database."""
+    """Whether the error is of this connection, and not of another one that the block uses."""
     cause = error.orig if isinstance(error, StatementError) else error
     if isinstance(cause, psycopg2.Error) and cause.cursor is not None:
         return bool(cause.cursor.connection == connection)  # a tracing library may have put a proxy around it

@@ -1,4 +1,4 @@
-"""JSON text that a jsonb column stores and returns equal; what cannot be stored is refused by its path.
+"""JSON text that a jsonb column stores and returns equal; a value that cannot be stored is refused by its path.
 
 Python's own encoder writes NaN, which is no JSON, and turns keys that are no text into text. It does not refuse NUL
 characters and half surrogates either, which jsonb cannot hold (PostgreSQL manual, 8.14).

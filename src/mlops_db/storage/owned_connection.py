@@ -37,7 +37,7 @@ def _note_failures(method: _Method) -> _Method:
 
 @dataclass(frozen=True)
 class _State:
-    """What a caller can change on psycopg2's side of a connection."""
+    """The state of a connection that a caller can change on psycopg2's side."""
 
     attributes: dict[str, Any]
     cursor_factory: Any
@@ -166,7 +166,7 @@ class OwnedConnection(Connection):
         vars(self).update(opened.attributes, failures=[], _opened=opened)
         try:
             self.rollback()
-            # A transaction in two phases; a BEGIN by hand under autocommit; what runs asynchronously.
+            # A transaction in two phases; a BEGIN by hand under autocommit; a statement that runs asynchronously.
             if self.status != extensions.STATUS_READY or self.isexecuting():
                 return False
             if self.info.transaction_status != extensions.TRANSACTION_STATUS_IDLE:

@@ -1,6 +1,6 @@
-"""What the parts of the storage layer need of its manager: cursors, each for one transaction, and the settings.
+"""The interface between the parts of the storage layer and its manager: cursors for one transaction, and the settings.
 
-The parts know this interface and not the manager, which makes them.
+The parts know this interface and not the manager, which makes them. Helpers for queries are here, too.
 """
 
 from collections.abc import Iterable, Mapping

@@ -1,4 +1,4 @@
-"""What a row of metrics may hold: its keys, names and metadata, and the bounds and the interval of its series."""
+"""Checks of a row of metrics: its keys, names and metadata, and the bounds and the interval of its series."""
 
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
