@@ -35,7 +35,7 @@ from metric_rows import fill, partitions
 from mlops_db.migration.commands import upgrade
 from mlops_db.settings import Settings
 from mlops_db.storage.db_manager import DatabaseManager
-from mlops_db.storage.history import Metric
+from mlops_db.storage.metrics.history import Metric
 from throwaway_server import (
     connect,
     parser,

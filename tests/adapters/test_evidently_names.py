@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from mlops_db.adapters.evidently import LeftOut, ReportRows, failed_report_rows, report_rows
 from mlops_db.adapters.evidently.names import Series, drift_bounds, fitting
 from mlops_db.errors import AdapterError
-from mlops_db.storage.metric_bounds import Bounds
+from mlops_db.storage.metrics.bounds import Bounds
 
 TEXTS = st.one_of(
     st.sampled_from(

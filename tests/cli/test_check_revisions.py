@@ -92,9 +92,9 @@ def test_a_schema_that_was_edited_without_a_revision_is_found(folder: Path, tmp_
         (
             "model_versions.py",
             '    UniqueConstraint("mlflow',
-            '    Column("owner", String(50)), UniqueConstraint("mlflow',
+            '    Column("owner", Integer), UniqueConstraint("mlflow',
         ),
-        ("model_versions.py", "f1_score BETWEEN 0 AND 1", "f1_score BETWEEN 0 AND 2"),
+        ("model_versions.py", "f1_score BETWEEN {MIN_SCORE} AND {MAX_SCORE}", "f1_score BETWEEN 0 AND 2"),
         ("model_versions.py", "text(\"status = 'production'\")", "text(\"status <> 'staging'\")"),
         ("retraining_decisions.py", "Why, in words.", "Why."),
         ("views.py", "Whether it is in production.", "In production?"),

@@ -72,7 +72,7 @@ LITTLE_ABOUT_THE_SERVER = (
     "storage/test_metric_frames.py",
     "storage/test_metric_rows.py",
     "storage/test_parameters.py",
-    "storage/test_values.py",
+    "storage/test_arguments.py",
 )
 # As much of Alembic, SQLAlchemy, psycopg2, Rich and python-dotenv as the package uses.
 ABOUT_THE_LIBRARIES = (

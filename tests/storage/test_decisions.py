@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 from mlops_db import DatabaseManager
 from mlops_db.errors import DecisionConflictError, InvalidValueError
+from mlops_db.schema.limits import ACTIONS
 from mlops_db.settings import Settings
-from mlops_db.storage.decisions import ACTIONS, ActionSummary, Decisions
+from mlops_db.storage.decisions import ActionSummary, Decisions
 from mlops_db.storage.json_values import MAX_DEPTH
 from support.database import Database
 

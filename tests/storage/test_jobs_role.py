@@ -10,7 +10,7 @@ import pytest
 from mlops_db import DatabaseManager
 from mlops_db.errors import MlopsDbError, NotPermittedError
 from mlops_db.settings import Settings
-from mlops_db.storage.metric_bounds import Bounds
+from mlops_db.storage.metrics.bounds import Bounds
 from support import roles
 from support.database import Database
 

@@ -24,7 +24,8 @@ from hypothesis import strategies as st
 from mlops_db.errors import InvalidMetricError, InvalidValueError
 from mlops_db.storage.db_manager import DatabaseManager
 from mlops_db.storage.mapped_moment import MappedMoment
-from mlops_db.storage.monitoring import _OF_MAP_INDEX, _REMOVE_EARLIER, Monitoring
+from mlops_db.storage.metrics.replacement import OF_MAP_INDEX, REMOVE_EARLIER
+from mlops_db.storage.monitoring import Monitoring
 from support.database import TIMEOUT_S, Database
 from support.forks import exit_code, forked
 
@@ -485,7 +486,7 @@ def test_what_a_run_wrote_is_found_by_the_key_of_its_month(head: Database, monit
         rows = [row(n, metric_name=f"m{n}", timestamp=now - month * MONTH) for n in range(500)]
         monitoring.log_many(rows)
     head.query("ANALYZE monitoring_metrics")
-    question = f"EXPLAIN {_REMOVE_EARLIER}{_OF_MAP_INDEX}"
+    question = f"EXPLAIN {REMOVE_EARLIER}{OF_MAP_INDEX}"
     plan = "\n".join(line for (line,) in head.query(question, [["default"], ["drift"], ["m1"], now, 3]))
     month = f"monitoring_metrics_{now:%Y_%m}"
     assert f"Index Scan using {month}_pkey on {month}" in plan

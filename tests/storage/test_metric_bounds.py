@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from mlops_db import DatabaseManager
 from mlops_db.errors import ContentionError, InvalidMetricError, InvalidValueError, UnknownSeriesError
 from mlops_db.settings import Settings
-from mlops_db.storage.metric_bounds import Bounds
+from mlops_db.storage.metrics.bounds import Bounds
 from mlops_db.storage.monitoring import Monitoring
 from support.database import TIMEOUT_S, Database
 from support.versions import another_session, wait_until

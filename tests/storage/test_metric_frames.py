@@ -15,10 +15,10 @@ import pytest
 
 from mlops_db.errors import InvalidValueError, MissingExtraError
 from mlops_db.storage.db_manager import DatabaseManager
-from mlops_db.storage.metric_arrow import rows_of_table
-from mlops_db.storage.metric_copy import MetricCopy, SkippedRow
-from mlops_db.storage.metric_frames import rows_of
-from mlops_db.storage.metric_rows import ROWS_AT_ONCE
+from mlops_db.storage.metrics.arrow_tables import rows_of_table
+from mlops_db.storage.metrics.copy_stream import MetricCopy, SkippedRow
+from mlops_db.storage.metrics.rows import ROWS_AT_ONCE
+from mlops_db.storage.metrics.tables import rows_of
 from support.database import Database
 
 UTC = timezone.utc
@@ -372,7 +372,7 @@ def test_a_large_batch_is_taken_in_pieces() -> None:
 
 
 def test_nothing_is_imported_for_rows_of_dicts() -> None:
-    code = "import sys; from mlops_db.storage.metric_frames import rows_of; rows_of([{}])"
+    code = "import sys; from mlops_db.storage.metrics.tables import rows_of; rows_of([{}])"
     check = f"{code}; sys.exit(bool({{'pandas', 'numpy', 'pyarrow', 'polars'}} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mlops_db import DatabaseManager
 from mlops_db.errors import InvalidValueError
 from mlops_db.settings import Settings
-from mlops_db.storage.metric_gaps import Gap
+from mlops_db.storage.metrics.gaps import Gap
 from mlops_db.storage.monitoring import Monitoring
 from support.database import Database
 

@@ -14,8 +14,8 @@ import pandas as pd
 import pytest
 
 from mlops_db.errors import InvalidMetricError
-from mlops_db.storage.metric_copy import MAX_REMEMBERED, MAX_SKIPPED, MetricCopy
-from mlops_db.storage.values import moment, number
+from mlops_db.storage.arguments import check_moment, check_number
+from mlops_db.storage.metrics.copy_stream import MAX_REMEMBERED, MAX_SKIPPED, MetricCopy
 
 NOW = datetime.now(timezone.utc).replace(microsecond=0)
 GOOD: Mapping[str, Any] = MappingProxyType({"metric_type": "drift", "metric_name": "age", "metric_value": 0.5})
@@ -150,19 +150,19 @@ def test_refused_rows_are_told_in_bounded_memory() -> None:
     ],
 )
 def test_numbers_of_every_kind(value: object, stored: float | None) -> None:
-    checked = number(value, "metric_value", hint="")
+    checked = check_number(value, "metric_value", hint="")
     assert repr(checked) == repr(stored)
     assert text_of({**GOOD, "metric_value": value}).split("\t")[4] == ("\\N" if stored is None else repr(stored))
 
 
 def test_moments_become_utc_and_microseconds() -> None:
-    assert moment(datetime(2026, 7, 1, 14, tzinfo=ZoneInfo("Europe/Berlin")), "since") == datetime(
+    assert check_moment(datetime(2026, 7, 1, 14, tzinfo=ZoneInfo("Europe/Berlin")), "since") == datetime(
         2026, 7, 1, 12, tzinfo=timezone.utc
     )
-    stored = moment(pd.Timestamp("2026-01-01T00:00:00.123456789", tz="UTC"), "timestamp")
+    stored = check_moment(pd.Timestamp("2026-01-01T00:00:00.123456789", tz="UTC"), "timestamp")
     assert type(stored) is datetime
     assert stored == datetime(2026, 1, 1, microsecond=123456, tzinfo=timezone.utc)
-    assert moment(NOW + timedelta(hours=23), "timestamp")
+    assert check_moment(NOW + timedelta(hours=23), "timestamp")
 
 
 def test_a_moment_is_remembered_no_longer_than_its_row() -> None:

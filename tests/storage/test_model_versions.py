@@ -26,8 +26,9 @@ from mlops_db.errors import (
     TransitionError,
     UnknownModelVersionError,
 )
+from mlops_db.schema.limits import STATUSES
 from mlops_db.settings import Settings
-from mlops_db.storage.model_versions import STATUSES, ModelVersion, ModelVersions
+from mlops_db.storage.model_versions import ModelVersion, ModelVersions
 from support.database import Database
 from support.forks import exit_code, forked
 

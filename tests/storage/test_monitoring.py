@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from mlops_db.errors import InvalidValueError
 from mlops_db.settings import Settings
 from mlops_db.storage.db_manager import DatabaseManager
-from mlops_db.storage.history import HISTORY, LEAST_ID, PAGE, Metric
+from mlops_db.storage.metrics.history import HISTORY, LEAST_ID, PAGE, Metric
 from mlops_db.storage.monitoring import Monitoring
 from support.database import Database
 

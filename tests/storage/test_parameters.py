@@ -10,7 +10,7 @@ import pytest
 
 from mlops_db import DatabaseManager
 from mlops_db.errors import InvalidValueError
-from mlops_db.storage.parameters import python_parameters
+from mlops_db.storage.parameters import convert_parameters
 from support.database import Database
 
 US = datetime(2026, 3, 1, 12, 30, 15, 123456)  # noqa: DTZ001  (as numpy has it)
@@ -63,10 +63,10 @@ TENSOR = Tensor()
     ids=repr,
 )
 def test_a_scalar_is_what_it_holds(given: Any, held: Any) -> None:
-    (found,) = python_parameters([given])
+    (found,) = convert_parameters([given])
     assert found == held
     assert type(found) is type(held) or isinstance(given, pd.Timestamp)
-    assert python_parameters({"name": given}) == {"name": held}
+    assert convert_parameters({"name": given}) == {"name": held}
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_what_holds_no_value_is_refused_by_name(nothing: Any) -> None:
         ({"days": [1, (nothing,)]}, "params.days[1][0]"),
     ):
         with pytest.raises(InvalidValueError) as caught:
-            python_parameters(params)
+            convert_parameters(params)
         assert caught.value.key == key
 
 
@@ -103,8 +103,8 @@ def test_what_needs_no_change_is_the_same_object() -> None:
             return 7
 
     for params in ((1, "a"), [1, [2]], Of(a=1)):
-        assert python_parameters(params) is params
-    assert np.isnan(python_parameters([np.float64("nan")])[0])
+        assert convert_parameters(params) is params
+    assert np.isnan(convert_parameters([np.float64("nan")])[0])
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_what_needs_no_change_is_the_same_object() -> None:
 )
 def test_what_is_no_sequence_is_refused(params: Any) -> None:
     with pytest.raises(InvalidValueError) as caught:
-        python_parameters(params)
+        convert_parameters(params)
     assert caught.value.key == "params"
     assert "(value,)" in str(caught.value.hint)
 

@@ -9,8 +9,8 @@ from datetime import datetime
 from typing import Any
 
 from mlops_db.errors import AdapterError, InvalidValueError, MissingExtraError
+from mlops_db.storage.arguments import TEXT_HINT, check_moment, excerpt
 from mlops_db.storage.mapped_moment import MappedMoment
-from mlops_db.storage.values import TEXT_HINT, excerpt, moment
 
 _NOT_MAPPED = -1  # what Airflow says of a task that is not mapped
 _HINT = "Pass the context of the task: logical_date(context), or call it in a task that runs."
@@ -60,7 +60,7 @@ def _date_of(context: Mapping[str, Any]) -> datetime:
     ):
         if given is not None:
             try:
-                return moment(given, name)
+                return check_moment(given, name)
             except InvalidValueError as refused:
                 raise AdapterError(f"the context's {refused}", hint=refused.hint) from None
     hint = f"Take datetime.fromisoformat(ts) instead, of the ts that it has. {_HINT}" if "ts" in context else _HINT

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from random import Random
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
+
+from mlops_db.schema.limits import GATES, Action
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -22,16 +24,7 @@ ROLLED_BACK_AFTER = timedelta(days=3)
 TRAINING_TIME = timedelta(hours=2)
 COOLDOWN = timedelta(days=7)
 
-GATES = (
-    "sufficient_samples",
-    "minimum_coverage",
-    "promotion_cooldown",
-    "metric_improvement",
-    "calibration_maintained",
-    "no_segment_regression",
-)
 NO_COVERAGE = "coverage_validation"
-Action = Literal["promote", "reject", "pending"]
 _ACTIONS: Mapping[str, Action] = MappingProxyType(
     {"promote": "promote", "retrained": "promote", "rolled back": "promote", "pending": "pending"}
 )

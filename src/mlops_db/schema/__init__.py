@@ -1,5 +1,5 @@
-"""The schema at head, as SQLAlchemy metadata: what autogenerate compares a database with.
+"""The schema at head, as SQLAlchemy metadata, with which autogenerate compares a database; and the limits of columns.
 
-One module a table, one for the views. Nothing is imported at this level, because `mlops_db.project` and
-`mlops_db.server.guests` serve commands that must not load SQLAlchemy.
+Each table has a module, the views have one, and `limits` has the lengths, choices and ranges. Nothing is imported here,
+because `mlops_db.project` and `mlops_db.server.guests` serve commands that must not load SQLAlchemy.
 """

@@ -1,44 +1,29 @@
 """Table model_versions: which versions of the models exist, and which one of each is in production."""
 
-from sqlalchemy import CheckConstraint, Column, Index, Integer, String, Table, UniqueConstraint, text
+from sqlalchemy import CheckConstraint, Column, Index, Integer, Table, UniqueConstraint, text
 from sqlalchemy.dialects.postgresql import DOUBLE_PRECISION, TIMESTAMP
 
-from mlops_db.schema.base import metadata, of_years
+from mlops_db.schema.base import metadata, model_name_column, moment_column, of_years, text_column
+from mlops_db.schema.limits import MAX_SCORE, MIN_SCORE, STATUSES
 
 model_versions = Table(
     "model_versions",
     metadata,
     Column("id", Integer, primary_key=True, comment="Counts the versions of all models."),
-    Column("mlflow_run_id", String(255), nullable=False, comment="The MLflow run that made the version."),
-    Column("model_version", String(50), nullable=False, comment="The version, as text: 10 sorts before 9."),
-    Column(
-        "status",
-        String(50),
-        nullable=False,
-        server_default="staging",
-        comment="Stage: staging, production (at most one of each model) or archived.",
+    text_column("mlflow_run_id", "The MLflow run that made the version."),
+    text_column("model_version", "The version, as text: 10 sorts before 9."),
+    text_column(
+        "status", "Stage: staging, production (at most one of each model) or archived.", server_default="staging"
     ),
     Column("f1_score", DOUBLE_PRECISION, comment="F1 score, 0 to 1; NULL if it was not measured."),
     Column("brier_score", DOUBLE_PRECISION, comment="Brier score, 0 to 1, lower is better; NULL if not measured."),
-    Column(
-        "created_at",
-        TIMESTAMP(timezone=True),
-        nullable=False,
-        server_default=text("CURRENT_TIMESTAMP"),
-        comment="When the version was registered.",
-    ),
+    moment_column("created_at", "When the version was registered."),
     Column("promoted_at", TIMESTAMP(timezone=True), comment="When it was promoted last; NULL if never."),
-    Column(
-        "model_name",
-        String(255),
-        nullable=False,
-        server_default="default",
-        comment="The model that it is a version of.",
-    ),
+    model_name_column("The model that it is a version of."),
     UniqueConstraint("mlflow_run_id"),
-    CheckConstraint("status::text IN ('staging', 'production', 'archived')", name="status"),
-    CheckConstraint("f1_score BETWEEN 0 AND 1", name="f1_score"),
-    CheckConstraint("brier_score BETWEEN 0 AND 1", name="brier_score"),
+    CheckConstraint(f"status::text IN {STATUSES}", name="status"),
+    CheckConstraint(f"f1_score BETWEEN {MIN_SCORE} AND {MAX_SCORE}", name="f1_score"),
+    CheckConstraint(f"brier_score BETWEEN {MIN_SCORE} AND {MAX_SCORE}", name="brier_score"),
     CheckConstraint(of_years("created_at"), name="created_at"),
     CheckConstraint(of_years("promoted_at"), name="promoted_at"),
     Index("model_versions_production_key", "model_name", unique=True, postgresql_where=text("status = 'production'")),

@@ -1,14 +1,14 @@
-"""Table monitoring_metrics: what monitoring measured (drift, coverage, performance), one row a value.
+"""Table monitoring_metrics: the measurements of monitoring (drift, coverage, performance), one row a value.
 
-Partitioned by month. The partitions are in mlops_internal and are no part of the metadata: which there are depends on
-the calendar and on the rows. So is the catalogue of series, mlops_internal.metric_series, which autogenerate does not
-look at; `mlops-db check` does.
+Partitioned by month. The partitions are in mlops_internal and not in the metadata, because the calendar and the rows
+decide which ones there are. The catalogue of series, mlops_internal.metric_series, is not in the metadata either:
+autogenerate does not compare it, `mlops-db check` does.
 """
 
-from sqlalchemy import BigInteger, CheckConstraint, Column, PrimaryKeyConstraint, String, Table, text
-from sqlalchemy.dialects.postgresql import DOUBLE_PRECISION, JSONB, TIMESTAMP
+from sqlalchemy import BigInteger, CheckConstraint, Column, PrimaryKeyConstraint, Table
+from sqlalchemy.dialects.postgresql import DOUBLE_PRECISION, JSONB
 
-from mlops_db.schema.base import metadata, of_years
+from mlops_db.schema.base import metadata, model_name_column, moment_column, of_years, text_column
 
 monitoring_metrics = Table(
     "monitoring_metrics",
@@ -19,36 +19,13 @@ monitoring_metrics = Table(
         autoincrement=True,
         comment="Counts the rows; of two with the same timestamp the greater one is the newer.",
     ),
-    Column(
-        "timestamp",
-        TIMESTAMP(timezone=True),
-        nullable=False,
-        server_default=text("CURRENT_TIMESTAMP"),
-        comment="The moment that the value is about.",
-    ),
-    Column(
-        "metric_type",
-        String(100),
-        nullable=False,
-        comment="The kind of metric: drift, coverage, performance and others.",
-    ),
-    Column("metric_name", String(255), nullable=False, comment="The metric, such as a feature's drift score."),
+    moment_column("timestamp", "The moment that the value is about."),
+    text_column("metric_type", "The kind of metric: drift, coverage, performance and others."),
+    text_column("metric_name", "The metric, such as a feature's drift score."),
     Column("metric_value", DOUBLE_PRECISION, comment="The value; NULL if it could not be computed."),
     Column("metadata", JSONB, comment="Details, whatever the writer found worth keeping."),
-    Column(
-        "created_at",
-        TIMESTAMP(timezone=True),
-        nullable=False,
-        server_default=text("CURRENT_TIMESTAMP"),
-        comment="When the row was written.",
-    ),
-    Column(
-        "model_name",
-        String(255),
-        nullable=False,
-        server_default="default",
-        comment="The model that was measured.",
-    ),
+    moment_column("created_at", "When the row was written."),
+    model_name_column("The model that was measured."),
     CheckConstraint(of_years("timestamp"), name="timestamp"),
     CheckConstraint(of_years("created_at"), name="created_at"),
     CheckConstraint("metric_value > '-Infinity' AND metric_value < 'Infinity'", name="metric_value"),

@@ -1,26 +1,21 @@
 """Table retraining_decisions: why each retraining candidate was promoted, rejected or left pending."""
 
-from sqlalchemy import Boolean, CheckConstraint, Column, Index, Integer, String, Table, Text, text
-from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
+from sqlalchemy import Boolean, CheckConstraint, Column, Index, Integer, Table, Text, text
+from sqlalchemy.dialects.postgresql import JSONB
 
-from mlops_db.schema.base import metadata, of_years
+from mlops_db.schema.base import metadata, model_name_column, moment_column, of_years, text_column
+from mlops_db.schema.limits import ACTIONS
 
 retraining_decisions = Table(
     "retraining_decisions",
     metadata,
     Column("id", Integer, primary_key=True, comment="Counts the decisions about all models."),
-    Column(
-        "decision_timestamp",
-        TIMESTAMP(timezone=True),
-        nullable=False,
-        server_default=text("CURRENT_TIMESTAMP"),
-        comment="When it was decided.",
-    ),
-    Column("action", String(50), nullable=False, comment="What was decided: promote, reject or pending."),
-    Column(
+    moment_column("decision_timestamp", "When it was decided."),
+    text_column("action", "What was decided: promote, reject or pending."),
+    text_column(
         "candidate_mlflow_run_id",
-        String(255),
-        comment="The candidate's MLflow run, registered or not; NULL if it is about no candidate.",
+        "The candidate's MLflow run, registered or not; NULL if it is about no candidate.",
+        nullable=True,
     ),
     Column(
         "gate_results",
@@ -28,20 +23,8 @@ retraining_decisions = Table(
         comment="One object, a key for each gate that ran; NULL if none did, as for a first deployment.",
     ),
     Column("reasoning", Text, comment="Why, in words."),
-    Column(
-        "created_at",
-        TIMESTAMP(timezone=True),
-        nullable=False,
-        server_default=text("CURRENT_TIMESTAMP"),
-        comment="When the decision was recorded.",
-    ),
-    Column(
-        "model_name",
-        String(255),
-        nullable=False,
-        server_default="default",
-        comment="The model that it is about.",
-    ),
+    moment_column("created_at", "When the decision was recorded."),
+    model_name_column("The model that it is about."),
     Column(
         "is_rollback",
         Boolean,
@@ -49,13 +32,13 @@ retraining_decisions = Table(
         server_default=text("false"),
         comment="Whether a rollback made it: it rejects the version that goes, and promotes the one that comes back.",
     ),
-    Column(
+    text_column(
         "decided_by",
-        String(255),
+        "Who decided: the session's login unless another was named; NULL before revision 0010.",
+        nullable=True,
         server_default=text("SESSION_USER"),
-        comment="Who decided: the session's login unless another was named; NULL before revision 0010.",
     ),
-    CheckConstraint("action::text IN ('promote', 'reject', 'pending')", name="action"),
+    CheckConstraint(f"action::text IN {ACTIONS}", name="action"),
     CheckConstraint("jsonb_typeof(gate_results) = 'object'", name="gate_results"),
     CheckConstraint(of_years("decision_timestamp"), name="decision_timestamp"),
     CheckConstraint(of_years("created_at"), name="created_at"),

@@ -1,15 +1,19 @@
-"""The three analytical views at head: their one definition in code. Revisions hold frozen copies of what they create.
+"""The three analytical views at head, defined only here. Revisions hold frozen copies of the views that they create.
 
-All of them answer newest first, because the specification's queries put a LIMIT on them without an ORDER BY.
+All of them return the newest row first, because the specification's queries put a LIMIT on them without an ORDER BY.
 """
 
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from mlops_db.schema.limits import GATES
+
+_KNOWN_GATES = ",\n            ".join(f"({position}, '{gate}')" for position, gate in enumerate(GATES, start=1))
+
 # A gate has passed or failed only if a JSON boolean says so, bare or under "passed"; anything else is unknown. The
 # evaluation stops at the first failure, so a gate without a key did not run, and "none failed" is not "all passed".
 # JSONB does not keep the order of keys: the order of evaluation is that of the six known gates, others come after them.
-V_DECISION_HISTORY = """
+V_DECISION_HISTORY = f"""
 SELECT
     d.id,
     d.decision_timestamp,
@@ -43,18 +47,13 @@ CROSS JOIN LATERAL (
         count(*) FILTER (WHERE result.value IS NULL) AS gates_not_run,
         (array_agg(coalesce(known.gate, result.key) ORDER BY known.position, result.key)
             FILTER (WHERE NOT outcome.passed))[1] AS first_failed_gate,
-        count(*) FILTER (WHERE known.gate IS NOT NULL AND outcome.passed) = 6 AS all_gates_passed
+        count(*) FILTER (WHERE known.gate IS NOT NULL AND outcome.passed) = {len(GATES)} AS all_gates_passed
     FROM (
         VALUES
-            (1, 'sufficient_samples'),
-            (2, 'minimum_coverage'),
-            (3, 'promotion_cooldown'),
-            (4, 'metric_improvement'),
-            (5, 'calibration_maintained'),
-            (6, 'no_segment_regression')
+            {_KNOWN_GATES}
     ) AS known (position, gate)
     FULL JOIN jsonb_each(
-        CASE WHEN jsonb_typeof(d.gate_results) = 'object' THEN d.gate_results ELSE '{}' END
+        CASE WHEN jsonb_typeof(d.gate_results) = 'object' THEN d.gate_results ELSE '{{}}' END
     ) AS result (key, value) ON result.key = known.gate
     CROSS JOIN LATERAL (
         SELECT

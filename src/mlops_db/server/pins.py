@@ -32,6 +32,10 @@ PINS = {
     "statement_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
 }
+# The settings of a job's transactions; all other settings are those of the role and the database. READ COMMITTED lets a
+# transaction that has waited for an advisory lock see what the lock's holder has committed.
+_FOR_JOBS = ("timezone", "IntervalStyle", "extra_float_digits", "default_transaction_isolation")
+JOB_PINS = {"search_path": "public"} | {name: PINS[name] for name in _FOR_JOBS}
 # Older servers do not know these, and would refuse a connection with such an option.
 NEWER_PINS = {"idle_session_timeout": ("0", 140000), "transaction_timeout": ("0", 170000)}
 # Marks a session that was opened with our options; a pooler may open sessions without them.
@@ -41,6 +45,11 @@ MARK = "mlops_db.pinned"
 def startup_options(values: Mapping[str, str]) -> str:
     """The values in the form of libpq's connection parameter `options`."""
     return " ".join("-c " + re.sub(r"([\\\s])", r"\\\1", f"{name}={value}") for name, value in values.items())
+
+
+def set_local(values: Mapping[str, str]) -> str:
+    """The values as statements that set them for one transaction, each followed by a semicolon and a blank."""
+    return "".join(f"SET LOCAL {name} = '{value}'; " for name, value in values.items())
 
 
 def find_options(parameters: Mapping[str, str]) -> str:

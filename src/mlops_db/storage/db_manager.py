@@ -1,6 +1,6 @@
-"""The way in for jobs: `DatabaseManager`, and `get_db_manager()` for the one that a process shares.
+"""The entry point for jobs: `DatabaseManager`, and `get_db_manager()` for the one that a process shares.
 
-SQLAlchemy and psycopg2 are loaded by the first call that needs a connection, not by importing this.
+The first call that needs a connection loads SQLAlchemy and psycopg2; importing this module does not.
 """
 
 from __future__ import annotations
@@ -23,14 +23,12 @@ from mlops_db.errors import (
     ConnectionFailedError,
     InvalidValueError,
     ManagerClosedError,
-    MlopsDbError,
 )
 from mlops_db.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from contextlib import AbstractContextManager
-    from types import TracebackType
 
     import psycopg2.extensions
     from sqlalchemy import Connection, Engine
@@ -50,21 +48,22 @@ MAX_PING_S = 86_400.0
 class DatabaseManager:
     """The database, for jobs: pooled connections, and the tables behind `models`, `monitoring` and `decisions`.
 
-    One for each process is enough, and threads can share it: `get_db_manager()`. Making one connects to nothing; the
-    first call does, and checks once that the database is at a revision that this code knows. Every block of
-    `connection()`, `session()`, `cursor()` and `get_connection()` is one transaction: committed at its end, rolled back
-    if anything is raised in it. Sessions have the time zone UTC, the search path `public`, and READ COMMITTED. What a
-    block does to its connection beyond that is taken back at its end: see `get_connection()`.
+    One manager for each process is enough, and threads can share it: `get_db_manager()`. A new manager opens no
+    connection. The first call does, and checks once that the database is at a revision that this code knows. Every
+    block of `connection()`, `session()`, `cursor()` and `get_connection()` is one transaction: it is committed at the
+    block's end, and rolled back if the block raises an error. Sessions have the time zone UTC, the search path
+    `public`, and READ COMMITTED. Other changes that a block makes to its connection are undone at its end: see
+    `get_connection()`.
 
-    Behind PgBouncer in transaction mode all this is so, too, but for what outlives a transaction: a plain SET,
+    All this also works behind PgBouncer in transaction mode, except for state that outlives a transaction: a plain SET,
     temporary tables, LISTEN, session advisory locks, prepared statements, cursors WITH HOLD.
 
-    A child process that is forked has the manager, too, with a pool of its own. After a restart of the server the next
-    call gets a new connection; the call that the restart interrupts raises `ConnectionLostError`.
+    A forked child process can use the manager, with a pool of its own. After a restart of the server the next call gets
+    a new connection; the call that the restart interrupts raises `ConnectionLostError`.
 
-    Every call may raise what follows. Where `retryable` of the error is true, nothing was stored, and the same call may
-    succeed a little later. What only a defect of a program can cause, such as a syntax error in SQL, stays psycopg2's
-    or SQLAlchemy's error. So do errors of other connections that a block uses, of whatever database.
+    Every call may raise the following errors. If `retryable` of the error is true, nothing was stored, and the same
+    call may succeed a little later. Errors that only a defect of a program can cause, such as a syntax error in SQL,
+    are not translated: they stay psycopg2's or SQLAlchemy's. So do errors of other connections that a block uses.
 
     Raises:
         ConnectionFailedError: there is no connection (subclasses say why), or it broke (`ConnectionLostError`).
@@ -80,7 +79,7 @@ class DatabaseManager:
         """Take the database, and the sizes of the pool, from `settings`; by default from the environment.
 
         Raises:
-            SettingsError: the environment holds what cannot be used.
+            SettingsError: a value of the environment cannot be used.
         """
         self.settings = settings or Settings.from_environment()
         self._pool: ConnectionPool | None = None
@@ -90,17 +89,15 @@ class DatabaseManager:
         _managers.add(self)
 
     def __repr__(self) -> str:
-        """Say where it connects, without the password."""
+        """The manager and where it connects, without the password."""
         return f"<{type(self).__name__} {self.settings.target}>"
 
     def __enter__(self) -> DatabaseManager:  # noqa: PYI034  (Self is Python 3.11's)
-        """Return the manager, to be closed at the end of the block."""
+        """The manager, which is closed at the end of the block."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """Close it."""
+    def __exit__(self, *_: object) -> None:
+        """Close the manager."""
         self.close()
 
     @cached_property
@@ -112,7 +109,7 @@ class DatabaseManager:
 
     @cached_property
     def monitoring(self) -> Monitoring:
-        """What monitoring measured."""
+        """The measurements of monitoring."""
         from mlops_db.storage.monitoring import Monitoring  # noqa: PLC0415  (loads psycopg2)
 
         return Monitoring(self)
@@ -126,38 +123,38 @@ class DatabaseManager:
 
     @property
     def engine(self) -> Engine:
-        """The SQLAlchemy engine of this process; ask for it anew after a fork. Its own errors are not translated."""
-        return self._opened().engine
+        """The SQLAlchemy engine of this process; get it again after a fork. Its errors are not translated."""
+        return self._open_pool().engine
 
     def connection(self) -> AbstractContextManager[Connection]:
         """Lend a SQLAlchemy connection for one transaction."""
-        return self._opened().connection()
+        return self._open_pool().connection()
 
     def session(self) -> AbstractContextManager[Session]:
-        """Lend a SQLAlchemy ORM session for one transaction; objects stay readable after its end."""
-        return self._opened().session()
+        """Lend a SQLAlchemy ORM session for one transaction; its objects stay readable afterwards."""
+        return self._open_pool().session()
 
     def cursor(self) -> AbstractContextManager[psycopg2.extensions.cursor]:
-        """Lend a psycopg2 cursor for one transaction: the least that a short statement can cost."""
-        return self._opened().cursor()
+        """Lend a psycopg2 cursor for one transaction: the fastest way to run a short statement."""
+        return self._open_pool().cursor()
 
     def safe_cursor(self) -> AbstractContextManager[SafeCursor]:
-        """Lend a cursor for one transaction of this package's own: a name without its schema is PostgreSQL's there."""
-        return self._opened().safe_cursor()
+        """Lend a cursor for one transaction of this package; names without a schema are PostgreSQL's."""
+        return self._open_pool().safe_cursor()
 
     def get_connection(self) -> AbstractContextManager[psycopg2.extensions.connection]:
         """Lend a psycopg2 connection for one transaction.
 
-        It goes back as it was when it was opened, as those of `connection()`, `session()`, `cursor()`, `engine` and
-        `execute_query()` do. What psycopg2 keeps of it (autocommit, isolation level, cursor_factory, types, encoding)
-        is set back, and the session is told DISCARD ALL, which ends settings, roles, temporary tables, LISTEN, session
-        locks and prepared statements, and costs a round trip. One that cannot be set back, such as within a transaction
-        in two phases, is closed instead.
+        At the end of the block it is restored to the state in which it was opened, as are those of `connection()`,
+        `session()`, `cursor()`, `engine` and `execute_query()`. psycopg2's state (autocommit, isolation level,
+        cursor_factory, types, encoding) is reset, and the session runs DISCARD ALL, which ends settings, roles,
+        temporary tables, LISTEN, session locks and prepared statements, and costs a round trip. A connection that
+        cannot be restored, for instance within a transaction in two phases, is closed.
 
-        Behind a transaction pooler the session is not ours, and only psycopg2's side is set back; a plain SET there
-        meets whoever gets the session next. Say SET LOCAL.
+        Behind a transaction pooler only psycopg2's side is restored, because the session is shared. A plain SET there
+        affects the next client of the session. Use SET LOCAL.
         """
-        return self._opened().driver_connection()
+        return self._open_pool().driver_connection()
 
     def execute_query(
         self, sql: str, params: Iterable[Any] | Mapping[str, Any] | None = None
@@ -165,66 +162,78 @@ class DatabaseManager:
         """Run one statement in a transaction of its own.
 
         Args:
-            sql: the statement, with %s (or %(name)s) where a parameter goes; a literal % is %% if there are parameters.
-            params: the parameters; an empty sequence or mapping is none. NumPy's scalars, and others that have an
+            sql: the statement, with %s (or %(name)s) for each parameter; if there are parameters, %% is a literal %.
+            params: the parameters; an empty sequence or mapping means none. NumPy's scalars, and others that have an
                 `item()`, count as the Python values that they hold, also within lists, tuples and dicts.
 
         Returns:
-            The rows of a statement that has a result set, else how many rows it changed: 0 for one that counts none,
-            such as TRUNCATE, CREATE TABLE or SET.
+            The rows, if the statement has a result set; otherwise how many rows it changed: 0 for statements that count
+            none, such as TRUNCATE, CREATE TABLE or SET.
 
         Raises:
-            InvalidValueError: `params` is text or has no order, or a parameter is NA, NaT or masked (NULL is None); it
-                names which, as `params[0]` or `params.name`. Nothing was sent.
+            InvalidValueError: `params` is text or has no order, or a parameter is NA, NaT or masked (pass None for
+                NULL); it names which, as `params[0]` or `params.name`. Nothing was sent.
         """
-        from mlops_db.storage.parameters import python_parameters  # noqa: PLC0415  (only needed here)
+        from mlops_db.storage.parameters import convert_parameters  # noqa: PLC0415  (only needed here)
 
-        parameters = python_parameters(params)
+        parameters = convert_parameters(params)
         with self.cursor() as cursor:
             cursor.execute(sql, parameters)
             return max(cursor.rowcount, 0) if cursor.description is None else cursor.fetchall()
 
     def ping(self, timeout: float = 5.0) -> None:
-        """Ask the server for an answer, whatever revision the database is at.
+        """Check that the server answers. The revision of the database does not matter.
 
-        It asks on a connection of its own: an exhausted pool does not hold it up, and neither does a frozen server.
+        The check uses a connection of its own: an exhausted pool or a frozen server does not delay it.
 
         Args:
-            timeout: how many seconds it may take in all; above 0.
+            timeout: how many seconds it may take in all; above 0, at most a day.
 
         Raises:
             NoAnswerError: the server gave no answer within `timeout`.
-            ConnectionFailedError: there is none for another reason; subclasses say which.
+            ConnectionFailedError: there is no answer for another reason; subclasses say which.
             InvalidValueError: `timeout` is no such number.
         """
         from mlops_db.storage.pool import probe  # noqa: PLC0415  (loads SQLAlchemy)
 
-        self._opened()
-        probe(self.settings, timeout=_seconds(timeout, least=sys.float_info.min, most=MAX_PING_S), check_schema=False)
+        seconds = _check_timeout(timeout, least=sys.float_info.min, most=MAX_PING_S)
+        self._open_pool()
+        probe(self.settings, timeout=seconds, check_schema=False)
 
     def wait_until_ready(self, timeout: float = 60.0) -> None:
         """Wait until the server answers, the database exists, and it is at this code's revision.
 
-        For containers that start together with the server and with the migration. A wrong password and another tool's
-        database do not mend themselves: they are raised at once.
+        For containers that start together with the server and with the migration. Errors that waiting cannot resolve,
+        such as a wrong password or another tool's database, are raised at once.
 
         Args:
-            timeout: seconds; 0 to look once, infinity to wait for ever. A server that is frozen is given two seconds
-                at least.
+            timeout: seconds; 0 checks once, infinity waits for ever. A frozen server gets at least two seconds.
 
         Raises:
-            ConnectionFailedError: after `timeout`, there still is no server or no database.
-            BehindHeadError: after `timeout`, the migration still has not run.
+            ConnectionFailedError: there is no server or no database after `timeout`.
+            BehindHeadError: the migration has not run after `timeout`.
             InvalidValueError: `timeout` is no such number.
         """
-        deadline = time.monotonic() + _seconds(timeout, least=0, most=math.inf)
-        while (failure := self._probe(deadline - time.monotonic())) is not None:
-            if time.monotonic() + POLL_S > deadline:
-                raise failure
-            time.sleep(POLL_S)
+        from mlops_db.storage.pool import probe  # noqa: PLC0415  (loads SQLAlchemy)
+
+        deadline = time.monotonic() + _check_timeout(timeout, least=0, most=math.inf)
+        while True:
+            pool = self._open_pool()
+            left_s = deadline - time.monotonic()
+            try:
+                probe(self.settings, timeout=min(MOST_PROBE_S, max(LEAST_PROBE_S, left_s)), check_schema=True)
+            except AuthenticationFailedError:
+                raise
+            except (ConnectionFailedError, BehindHeadError):
+                if time.monotonic() + POLL_S > deadline:
+                    raise
+                time.sleep(POLL_S)
+            else:
+                pool.schema_is_known = True
+                return
 
     def close(self) -> None:
-        """Close all connections, those in use at the end of their blocks. The manager cannot be used after that."""
+        """Close all connections; those in use at the end of their blocks. Then the manager cannot be used any more."""
         with self._opening:
             self._closed = True
             if self._pool is not None:
@@ -235,54 +244,37 @@ class DatabaseManager:
         """Whether `close()` was called."""
         return self._closed
 
-    def _opened(self) -> ConnectionPool:
+    def _open_pool(self) -> ConnectionPool:
         pool = self._pool
-        if pool is None or self._closed:
-            return self._open()
-        return pool
-
-    def _open(self) -> ConnectionPool:
+        if pool is not None and not self._closed:
+            return pool
         from mlops_db.storage.pool import ConnectionPool  # noqa: PLC0415  (loads SQLAlchemy)
 
         with self._opening:
             if self._closed:
                 raise ManagerClosedError(
                     f"the DatabaseManager of {self.settings.target} was closed",
-                    hint="Make a new one, or call get_db_manager(), and close it when all is done.",
+                    hint="Make a new one, or call get_db_manager(); close a manager only after its last use.",
                 )
             if self._pool is None:
                 self._pool = ConnectionPool(self.settings, schema_is_known=self._schema_is_known)
             return self._pool
 
-    def _probe(self, left_s: float) -> MlopsDbError | None:
-        """Look once, on a connection of its own that does not wait longer than is left; returns what may yet change."""
-        from mlops_db.storage.pool import probe  # noqa: PLC0415  (loads SQLAlchemy)
-
-        pool = self._opened()
-        try:
-            probe(self.settings, timeout=min(MOST_PROBE_S, max(LEAST_PROBE_S, left_s)), check_schema=True)
-        except AuthenticationFailedError:
-            raise
-        except (ConnectionFailedError, BehindHeadError) as failure:
-            return failure
-        pool.schema_is_known = True
-        return None
-
-    def _forked(self) -> None:
-        """Leave the parent's connections to the parent, and its locks to threads that this process does not have."""
+    def _reset_after_fork(self) -> None:
+        """Leave the parent's connections to the parent, and take new locks: the parent's threads may hold its locks."""
         if self._pool is not None:
             self._schema_is_known = self._pool.schema_is_known
         self._pool = None
         self._opening = threading.Lock()
 
 
-def _seconds(timeout: Any, *, least: float, most: float) -> float:
-    """The argument `timeout` of a call.
+def _check_timeout(timeout: Any, *, least: float, most: float) -> float:
+    """A timeout in seconds.
 
     Raises:
         InvalidValueError: it is no number from `least` to `most`.
     """
-    from mlops_db.storage.values import excerpt  # noqa: PLC0415  (of use here alone)
+    from mlops_db.storage.arguments import excerpt  # noqa: PLC0415  (only needed here)
 
     seconds = math.nan
     if isinstance(timeout, Real | Decimal) and not isinstance(timeout, bool):
@@ -291,7 +283,7 @@ def _seconds(timeout: Any, *, least: float, most: float) -> float:
     if not least <= seconds <= most:
         raise InvalidValueError(
             "timeout",
-            f"{excerpt(timeout)} is not how many seconds to wait",
+            f"{excerpt(timeout)} is no number of seconds to wait",
             hint=f"Give a number of seconds, {'above' if least else 'from'} 0 to {most:g}.",
         )
     return seconds
@@ -303,12 +295,12 @@ _sharing = threading.Lock()
 
 
 def get_db_manager() -> DatabaseManager:
-    """The `DatabaseManager` that all of a process shares, with the environment's settings of the first call.
+    """The `DatabaseManager` that a process shares, with the settings that the environment had at the first call.
 
     After its `close()` the next call makes a new one. A forked child has the same one, with connections of its own.
 
     Raises:
-        SettingsError: the environment holds what cannot be used.
+        SettingsError: a value of the environment cannot be used.
     """
     with _sharing:
         if not _shared or _shared[0].closed:
@@ -320,7 +312,7 @@ def _after_fork() -> None:
     global _sharing  # noqa: PLW0603  (another thread of the parent may have held it)
     _sharing = threading.Lock()
     for manager in list(_managers):
-        manager._forked()  # noqa: SLF001  (of this module)
+        manager._reset_after_fork()  # noqa: SLF001  (of this module)
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows, where nothing forks

@@ -1,4 +1,4 @@
-"""The connection that is lent: of the process that opened it, and the same for everybody who gets it."""
+"""The connection that the pool lends: it belongs to the process that opened it, and comes back as it was opened."""
 
 import os
 import time
@@ -14,30 +14,30 @@ from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
 from mlops_db.errors import RefusedError, StatementFailedError
 
-# Settings that psycopg2 reads values by, which the server reports of its own accord. PGTZ, PGDATESTYLE and psycopg2
-# itself set some of them after the session began, so that RESET does not bring them back.
+# Settings by which psycopg2 reads values, and which the server reports. PGTZ, PGDATESTYLE and psycopg2 itself set some
+# of them after the session began, so that RESET does not restore them.
 _REPORTED = ("client_encoding", "DateStyle", "IntervalStyle", "TimeZone")
 
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 
 
-def _noted(method: _Method) -> _Method:
-    """Remember what it raises as this connection's: psycopg2's errors name a connection only where a cursor failed."""
+def _note_failures(method: _Method) -> _Method:
+    """Remember the errors of a method as this connection's; psycopg2's errors only name a connection with a cursor."""
 
     @wraps(method)
-    def noted(self: "OwnedConnection", *args: Any, **parameters: Any) -> Any:
+    def noting(self: "OwnedConnection", *args: Any, **parameters: Any) -> Any:
         try:
             return method(self, *args, **parameters)
         except Exception as error:
             self.failures.append(error)
             raise
 
-    return noted  # type: ignore[return-value]
+    return noting  # type: ignore[return-value]
 
 
 @dataclass(frozen=True)
-class _Opened:
-    """What psycopg2 keeps of a connection, as it was when it was opened."""
+class _State:
+    """The state of a connection that a caller can change on psycopg2's side."""
 
     attributes: dict[str, Any]
     cursor_factory: Any
@@ -48,17 +48,17 @@ class _Opened:
 
 
 class OwnedConnection(Connection):
-    """A connection of the process that opened it.
+    """A connection that only the process which opened it can use or close.
 
-    A forked child has the same socket: whatever it said there would be said in the parent's session. Here, it can
-    neither use the connection nor end it. (A psycopg2 cursor that was made before the fork is beyond our reach.)
+    A forked child has the same socket, so its statements would run in the parent's session. (A psycopg2 cursor that was
+    made before the fork cannot be kept from that.)
 
     Attributes:
         owner: the process's id.
-        pinned: whether the session has our options; otherwise they are said in each transaction.
-        ours: whether only statements of our own run on it for now, after which there is nothing to take back.
-        commits: how many commits were begun, and not refused; what became of one that broke is another question.
-        failures: what was raised through it since it was lent, other than by a cursor.
+        pinned: whether the session has the pool's options; otherwise each transaction sets them.
+        stays_clean: whether only statements of this package run on it for now, after which nothing is to restore.
+        commits: how many commits were begun, and not refused; the outcome of one that broke is unknown.
+        failures: the errors that were raised through it since it was lent, other than by a cursor.
         opened_at: when it was opened, by the monotonic clock.
         idle_since: when it went back into the pool, by the monotonic clock; None before that.
     """
@@ -68,22 +68,22 @@ class OwnedConnection(Connection):
         super().__init__(*args, **parameters)
         self.owner = os.getpid()
         self.pinned = True
-        self.ours = False
+        self.stays_clean = False
         self.commits = 0
         self.failures: list[Exception] = []
         self.opened_at = time.monotonic()
         self.idle_since: float | None = None
-        self._opened: _Opened | None = None
+        self._opened: _State | None = None
         self._was_broken = False
 
     @property
     def broken(self) -> bool:
-        """Whether it broke. SQLAlchemy closes one that did, and then psycopg2 only knows that it is closed."""
+        """Whether it broke. SQLAlchemy closes a broken one, and then psycopg2 only knows that it is closed."""
         return self._was_broken or self.closed > 1
 
     @property
     def committed_by_hand(self) -> bool:
-        """Whether a COMMIT was sent of which psycopg2 does not know: each statement after it commits by itself."""
+        """Whether a COMMIT was sent without psycopg2's knowledge; each statement after it commits by itself."""
         if self.status != extensions.STATUS_BEGIN:
             return False
         return bool(self.info.transaction_status == extensions.TRANSACTION_STATUS_IDLE)
@@ -93,13 +93,13 @@ class OwnedConnection(Connection):
         """Whether this process is a child of the one that opened it."""
         return os.getpid() != self.owner
 
-    @_noted
+    @_note_failures
     def cursor(self, *args: Any, **parameters: Any) -> Any:
         """Make a cursor, in the process that opened the connection."""
         self._require_owner()
         return super().cursor(*args, **parameters)
 
-    @_noted
+    @_note_failures
     def commit(self) -> None:
         """Commit, in the process that opened the connection."""
         self._require_owner()
@@ -114,7 +114,7 @@ class OwnedConnection(Connection):
             self.commits += 1
         if self.autocommit and status == extensions.TRANSACTION_STATUS_INTRANS:
             with super().cursor(cursor_factory=Cursor) as cursor:
-                cursor.execute("COMMIT")  # of a BEGIN by hand, of which psycopg2 does not know
+                cursor.execute("COMMIT")  # of a BEGIN by hand, which psycopg2 does not know
         try:
             super().commit()
         except psycopg2.Error:
@@ -128,13 +128,13 @@ class OwnedConnection(Connection):
             self.commits += self.committed_by_hand
             super().rollback()
 
-    @_noted
+    @_note_failures
     def tpc_prepare(self) -> None:
-        """Do the first half of a commit in two phases, after which it is the transaction manager's to end."""
+        """Do the first half of a commit in two phases; after it the transaction manager ends the transaction."""
         self.commits += 1
         super().tpc_prepare()
 
-    @_noted
+    @_note_failures
     def tpc_commit(self, *args: Any) -> None:
         """Commit in two phases, or do the second half."""
         self.commits += 1
@@ -147,21 +147,21 @@ class OwnedConnection(Connection):
             super().close()
 
     def remember(self) -> None:
-        """Take what it is now for what it has to be whenever it comes back."""
-        self._opened = _Opened(
+        """Remember the current state, for `restore()`."""
+        self._opened = _State(
             attributes=dict(vars(self)),
             cursor_factory=self.cursor_factory,
             encoding=self.encoding,
             string_types=dict(self.string_types),
             binary_types=dict(self.binary_types),
-            reported=self._reported(),
+            reported=self._reported_settings(),
         )
 
-    def restored(self) -> bool:
-        """Take back what a caller left on psycopg2's side and in the session; False if there is more than that.
+    def restore(self) -> bool:
+        """Restore the remembered state, on psycopg2's side and in the session; False if that is not possible.
 
-        Behind a pooler the session is somebody else's, too: nothing is taken back there. It is False if what the pooler
-        keeps for us, such as a time zone, is another.
+        Behind a pooler the session is shared, and stays as it is. The result is False if a setting that the pooler
+        keeps for its clients, such as the time zone, has changed.
         """
         opened = self._opened
         if opened is None:
@@ -170,7 +170,7 @@ class OwnedConnection(Connection):
         vars(self).update(opened.attributes, failures=[], _opened=opened)
         try:
             self.rollback()
-            # A transaction in two phases; a BEGIN by hand under autocommit; what runs asynchronously.
+            # A transaction in two phases; a BEGIN by hand under autocommit; a statement that runs asynchronously.
             if self.status != extensions.STATUS_READY or self.isexecuting():
                 return False
             if self.info.transaction_status != extensions.TRANSACTION_STATUS_IDLE:
@@ -188,16 +188,16 @@ class OwnedConnection(Connection):
             self.autocommit = False
         except psycopg2.Error:
             return False
-        return self._reported() == opened.reported
+        return self._reported_settings() == opened.reported
 
-    def _discard_all(self, opened: _Opened) -> None:
+    def _discard_all(self, opened: _State) -> None:
         with super().cursor(cursor_factory=Cursor) as cursor:
             cursor.execute("DISCARD ALL")
-            for name, value in self._reported().items():
+            for name, value in self._reported_settings().items():
                 if value != opened.reported[name]:
                     cursor.execute(f"SET {name} = '{opened.reported[name]}'")
 
-    def _reported(self) -> dict[str, str | None]:
+    def _reported_settings(self) -> dict[str, str | None]:
         return {name: self.info.parameter_status(name) for name in _REPORTED}
 
     def _require_owner(self) -> None:

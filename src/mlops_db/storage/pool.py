@@ -1,11 +1,11 @@
-"""The pool of connections: how one is opened, found alive, used for one transaction, and kept to its process.
+"""The pool of connections: opening one, testing it before use, running one transaction, and keeping it to its process.
 
-Behind a pooler that hands each transaction to another server process (PgBouncer's transaction mode), everything that a
-transaction needs is said at its beginning. What cannot work there is what outlives a transaction: SET without LOCAL,
-temporary tables, LISTEN, session advisory locks, PREPARE, cursors WITH HOLD. Nothing of ours uses them.
+A pooler such as PgBouncer in transaction mode gives each transaction another server process. So each transaction sets
+at its beginning everything that it needs. State that outlives a transaction cannot work there: SET without LOCAL,
+temporary tables, LISTEN, session advisory locks, PREPARE, cursors WITH HOLD. Nothing of this package uses it.
 """
 
-import select
+import selectors
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
@@ -14,44 +14,28 @@ from typing import Any, TypeVar
 import psycopg2
 import psycopg2.extensions
 from psycopg2.extensions import cursor as Cursor  # noqa: N812  (psycopg2 names its classes like functions)
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, create_engine, event
 from sqlalchemy.exc import DisconnectionError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
-from mlops_db.errors import (
-    PoolerError,
-    PoolExhaustedError,
-    StandbyError,
-)
+from mlops_db.errors import PoolerError, PoolExhaustedError, StandbyError
 from mlops_db.revisions.gate import require_head
 from mlops_db.server.bounded import no_answer, open_bounded
 from mlops_db.server.connection import open_connection
 from mlops_db.server.cursor import SafeCursor
 from mlops_db.server.driver_types import CASTERS
 from mlops_db.server.guests import SAFE_PATH
-from mlops_db.server.pins import MARK, startup_options
+from mlops_db.server.pins import JOB_PINS, MARK, set_local, startup_options
 from mlops_db.settings import Settings
-from mlops_db.storage.failures import failure_of, is_failure_of
+from mlops_db.storage.failures import is_failure_of, translate_failure
 from mlops_db.storage.owned_connection import OwnedConnection
 from mlops_db.storage.timeouts import Timeouts
 
-# What each transaction starts from, whoever connects. READ COMMITTED, because what is read after waiting for an
-# advisory lock must be what the holder of that lock has committed.
-_SESSION = {
-    "search_path": "public",
-    "timezone": "UTC",
-    "default_transaction_isolation": "read committed",
-    # As psycopg2 reads them, and to the last digit.
-    "IntervalStyle": "postgres",
-    "extra_float_digits": "1",
-    MARK: "on",
-}
-_TRANSACTION = (
-    f"SET TRANSACTION ISOLATION LEVEL READ COMMITTED; SET LOCAL search_path = {SAFE_PATH}; %s"
-    "SET LOCAL search_path = public; SET LOCAL timezone = 'UTC'; SET LOCAL IntervalStyle = 'postgres'; "
-    "SET LOCAL extra_float_digits = 1"
+# Sets the pins where a pooler dropped the options; %s is for the timeouts, whose statements need the safe path.
+_BEGIN_WITHOUT_OPTIONS = (
+    f"SET TRANSACTION ISOLATION LEVEL READ COMMITTED; SET LOCAL search_path = {SAFE_PATH}; %s{set_local(JOB_PINS)}"
 )
 # A server that vanished without a word is noticed within two minutes; libpq leaves it to the system, which takes hours.
 _KEEPALIVE = {
@@ -60,17 +44,17 @@ _KEEPALIVE = {
     "keepalives_count": "6",
     "tcp_user_timeout": "120000",
 }
-# A connection that was idle for longer is asked; before that, a look at its socket tells whether the server closed it,
-# and costs no round trip.
+# A connection that was idle for longer is tested by a query. Before that its socket shows whether the server closed it,
+# without a round trip.
 IDLE_S = 30.0
 
 _Taken = TypeVar("_Taken")
 
 
 class _Pool(QueuePool):
-    """SQLAlchemy's, in which what was in use when it was disposed of is closed when it comes back.
+    """SQLAlchemy's pool, but a connection that is in use during `dispose()` is closed when it comes back.
 
-    `Engine.dispose()` puts a new one in its place, and with `close=False` leaves open what is in the old one.
+    `Engine.dispose()` replaces the pool, and with `close=False` leaves the connections of the old one open.
     """
 
     _disposed = False
@@ -94,30 +78,44 @@ class _Pool(QueuePool):
 
 
 class ConnectionPool:
-    """Pooled connections to the settings' database, each lent for one transaction. Safe to share between threads."""
+    """Pooled connections to one database, each lent for one transaction. Safe to share between threads."""
 
     def __init__(self, settings: Settings, *, schema_is_known: bool) -> None:
         """Open nothing yet.
 
         Args:
             settings: the database, and the sizes of the pool.
-            schema_is_known: whether its revision was checked before; otherwise the first transaction does.
+            schema_is_known: whether its revision was checked before; otherwise the first transaction checks it.
         """
         self.settings = settings
         self.schema_is_known = schema_is_known
         self._timeouts = Timeouts(settings)
-        self.engine = _engine(settings, self._timeouts)
         self._refuse_older_than = 0.0
+        self.engine = create_engine(
+            "postgresql+psycopg2://",  # the rest, and the password above all, is the creator's
+            creator=self._open,
+            poolclass=_Pool,
+            pool_reset_on_return=None,  # _on_reset() does
+            pool_size=settings.pool_size,
+            max_overflow=settings.pool_overflow,
+            pool_timeout=settings.pool_timeout / 1000,
+            pool_recycle=settings.pool_recycle / 1000 or -1,
+            pool_use_lifo=True,
+            use_native_hstore=False,  # it would look for the extension with every connection
+        )
+        event.listen(self.engine, "connect", _on_connect)
         event.listen(self.engine, "checkout", self._on_checkout)
+        event.listen(self.engine, "reset", _on_reset)
+        event.listen(self.engine, "checkin", _on_checkin)
 
     def close(self) -> None:
-        """Close the connections: those in use when they come back."""
+        """Close the connections; those in use are closed when they come back."""
         self.engine.pool.dispose()
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
         """Lend a SQLAlchemy connection for one transaction."""
-        connection = self._taken(self.engine.connect)
+        connection = self._take(self.engine.connect)
         driver: Any = connection.connection.driver_connection
         try:
             with self._transaction(driver):
@@ -137,7 +135,7 @@ class ConnectionPool:
     @contextmanager
     def driver_connection(self) -> Iterator[OwnedConnection]:
         """Lend a psycopg2 connection for one transaction."""
-        fairy = self._taken(self.engine.raw_connection)
+        fairy = self._take(self.engine.raw_connection)
         driver: Any = fairy.driver_connection
         try:
             with self._transaction(driver):
@@ -153,52 +151,52 @@ class ConnectionPool:
 
     @contextmanager
     def safe_cursor(self) -> Iterator[SafeCursor]:
-        """Lend a cursor for statements of our own, for one transaction."""
+        """Lend a cursor for statements of this package, for one transaction."""
         with self.driver_connection() as connection:
-            connection.ours = True
+            connection.stays_clean = True
             with connection.cursor(cursor_factory=SafeCursor) as cursor:
                 yield cursor
 
     @contextmanager
     def _transaction(self, driver: OwnedConnection) -> Iterator[None]:
-        begun = driver.commits
-        partly = ending = False
+        commits = driver.commits
+        partly_stored = committing = False
         try:
             if not self.schema_is_known:
                 require_known_schema(driver, self.settings)
                 self.schema_is_known = True
             if not driver.pinned:
                 with driver.cursor(cursor_factory=SafeCursor) as cursor:
-                    cursor.execute_alone(_TRANSACTION % self._timeouts.statements)
+                    cursor.execute_alone(_BEGIN_WITHOUT_OPTIONS % self._timeouts.statements)
             yield
-            partly = _is_partly_stored(driver, begun)
-            ending = not driver.closed
+            partly_stored = _may_be_stored(driver, commits)
+            committing = not driver.closed
             driver.commit()
         except BaseException as error:
-            driver.ours = False  # whatever happened to it is looked at when it goes back
-            partly = partly or (not ending and _is_partly_stored(driver, begun))
-            told = None
+            driver.stays_clean = False  # so that _on_reset() looks at it
+            partly_stored = partly_stored or (not committing and _may_be_stored(driver, commits))
+            failure = None
             if is_failure_of(driver, error):
-                committed = None if partly or ending else False
-                told = failure_of(
-                    error, broken=driver.broken, committed=committed, partly=partly, settings=self.settings
+                committed = None if partly_stored or committing else False
+                failure = translate_failure(
+                    error, self.settings, broken=driver.broken, committed=committed, partly_stored=partly_stored
                 )
             with suppress(psycopg2.Error):
                 driver.rollback()
-            if isinstance(told, StandbyError):
+            if isinstance(failure, StandbyError):
                 self._refuse_older_than = time.monotonic()
-            if told is None or told is error:
+            if failure is None or failure is error:
                 raise
-            raise told from error
+            raise failure from error
 
     def _on_checkout(self, connection: OwnedConnection, *_: Any) -> None:
         is_old = connection.opened_at < self._refuse_older_than
-        # Somebody has kept it, or a cursor of it, and gone on after the end of his block.
-        is_used = connection.autocommit or connection.status != psycopg2.extensions.STATUS_READY
-        if is_old or is_used or (self.settings.pool_pre_ping and not _alive(connection)):
+        # A caller has kept the connection, or a cursor of it, and used it after the end of the block.
+        is_in_use = connection.autocommit or connection.status != psycopg2.extensions.STATUS_READY
+        if is_old or is_in_use or (self.settings.pool_pre_ping and not _is_alive(connection)):
             raise DisconnectionError  # the pool replaces it
 
-    def _taken(self, take: Callable[[], _Taken]) -> _Taken:
+    def _take(self, take: Callable[[], _Taken]) -> _Taken:
         try:
             return take()
         except PoolTimeoutError:
@@ -210,15 +208,50 @@ class ConnectionPool:
                 "MLOPS_POOL_OVERFLOW or MLOPS_POOL_TIMEOUT higher.",
             ) from None
         except (psycopg2.Error, SQLAlchemyError) as error:
-            told = failure_of(error, broken=True, committed=False, settings=self.settings)
-            if told is None:
+            failure = translate_failure(error, self.settings, broken=True, committed=False)
+            if failure is None:
                 raise
-            raise told from error
+            raise failure from error
+
+    def _open(self) -> OwnedConnection:
+        connection = self._connect(self._timeouts.options)
+        with connection.cursor(cursor_factory=SafeCursor) as cursor:
+            settled = not connection.pinned or self._timeouts.are_settled(cursor)
+        if not settled:
+            connection.close()
+            with closing(self._connect({})) as without, without.cursor(cursor_factory=SafeCursor) as cursor:
+                self._timeouts.settle(cursor)
+            connection = self._connect(self._timeouts.options)
+        connection.autocommit = False
+        return connection
+
+    def _connect(self, timeouts: Mapping[str, str]) -> OwnedConnection:
+        """Open a connection with these timeouts, in autocommit."""
+        settings = self.settings
+        given: dict[str, Any] = {name: value for name, value in _KEEPALIVE.items() if name not in settings.parameters}
+        if settings.pool_application_name:
+            given["application_name"] = settings.pool_application_name
+        given["connection_factory"] = OwnedConnection
+        options = startup_options({**JOB_PINS, MARK: "on", **timeouts})
+        connection: Any
+        try:
+            connection = open_connection(settings, options=options, **given)
+        except PoolerError:
+            connection = open_connection(settings, **given)
+        connection.string_types.update(CASTERS)
+        connection.autocommit = True
+        with connection.cursor(cursor_factory=SafeCursor) as cursor:
+            cursor.execute("SELECT current_setting(%s, true)", (MARK,))
+            connection.pinned = cursor.fetchone() == ("on",)
+            # PGTZ reaches the server beside the options, and overrides them.
+            if connection.pinned and connection.info.parameter_status("TimeZone") != JOB_PINS["timezone"]:
+                cursor.execute_alone(f"SET timezone = '{JOB_PINS['timezone']}'")
+        return connection  # type: ignore[no-any-return]
 
 
-def _is_partly_stored(driver: OwnedConnection, begun: int) -> bool:
-    """Whether a part of the block may be stored, whatever becomes of the rest: it has committed by itself."""
-    return driver.commits != begun or driver.autocommit or driver.committed_by_hand
+def _may_be_stored(driver: OwnedConnection, commits: int) -> bool:
+    """Whether a part of the block may be stored even if the rest fails: the block has committed by itself."""
+    return driver.commits != commits or driver.autocommit or driver.committed_by_hand
 
 
 def probe(settings: Settings, *, timeout: float, check_schema: bool) -> None:
@@ -245,58 +278,38 @@ def probe(settings: Settings, *, timeout: float, check_schema: bool) -> None:
         except TimeoutError:
             raise no_answer(settings, timeout) from None
         except psycopg2.Error as error:
-            told = failure_of(error, broken=connection.closed > 1, committed=False, settings=settings)
-            if told is None:
+            failure = translate_failure(error, settings, broken=connection.closed > 1, committed=False)
+            if failure is None:
                 raise
-            raise told from error
+            raise failure from error
 
 
 def require_known_schema(connection: psycopg2.extensions.connection, settings: Settings) -> None:
     """Refuse a database that is not at this code's head; ends the transaction that it reads in.
 
     Raises:
-        UnknownRevisionError: its revision is not one of ours.
-        UnmanagedDatabaseError: its tables are there, made by hand.
+        UnknownRevisionError: its revision is not one of this package's.
+        UnmanagedDatabaseError: its tables were made by hand.
         BehindHeadError: it is at an earlier revision, or empty.
-        RefusedError: alembic_version, or one of the six objects, is somebody else's.
+        RefusedError: alembic_version, or one of the six objects, belongs to another role.
     """
     with connection.cursor(cursor_factory=SafeCursor) as cursor:
         require_head(cursor, settings.target)
     connection.rollback()
 
 
-def _engine(settings: Settings, timeouts: Timeouts) -> Engine:
-    engine = create_engine(
-        "postgresql+psycopg2://",  # the rest, and the password above all, is the creator's
-        creator=lambda: _opened(settings, timeouts),
-        poolclass=_Pool,
-        pool_reset_on_return=None,  # _on_reset() does
-        pool_size=settings.pool_size,
-        max_overflow=settings.pool_overflow,
-        pool_timeout=settings.pool_timeout / 1000,
-        pool_recycle=settings.pool_recycle / 1000 or -1,
-        pool_use_lifo=True,
-        use_native_hstore=False,  # it would look for the extension with every connection
-    )
-
-    event.listen(engine, "connect", _on_connect)
-    event.listen(engine, "reset", _on_reset)
-    event.listen(engine, "checkin", _on_checkin)
-    return engine
-
-
 def _on_connect(connection: OwnedConnection, _: Any) -> None:
     for oid in CASTERS:
-        connection.string_types.pop(oid, None)  # SQLAlchemy has asked its first questions with them
+        connection.string_types.pop(oid, None)  # they were for SQLAlchemy's first queries
     connection.remember()
 
 
 def _on_reset(connection: OwnedConnection, record: Any, _: Any) -> None:
     if record is None or connection.inherited:  # detached from the pool; or the parent's
         return
-    if connection.closed or not (connection.ours or connection.restored()):
+    if connection.closed or not (connection.stays_clean or connection.restore()):
         record.invalidate()
-    connection.ours = False
+    connection.stays_clean = False
 
 
 def _on_checkin(connection: OwnedConnection | None, _: Any) -> None:
@@ -304,47 +317,13 @@ def _on_checkin(connection: OwnedConnection | None, _: Any) -> None:
         connection.idle_since = time.monotonic()
 
 
-def _opened(settings: Settings, timeouts: Timeouts) -> OwnedConnection:
-    connection = _in_autocommit(settings, timeouts.options)
-    with connection.cursor(cursor_factory=SafeCursor) as cursor:
-        settled = not connection.pinned or timeouts.are_settled(cursor)
-    if not settled:
-        connection.close()
-        with closing(_in_autocommit(settings, {})) as without, without.cursor(cursor_factory=SafeCursor) as cursor:
-            timeouts.settle(cursor)
-        connection = _in_autocommit(settings, timeouts.options)
-    connection.autocommit = False
-    return connection
-
-
-def _in_autocommit(settings: Settings, timeouts: Mapping[str, str]) -> OwnedConnection:
-    given: dict[str, Any] = {name: value for name, value in _KEEPALIVE.items() if name not in settings.parameters}
-    if settings.pool_application_name:
-        given["application_name"] = settings.pool_application_name
-    given["connection_factory"] = OwnedConnection
-    connection: Any
-    try:
-        connection = open_connection(settings, options=startup_options({**_SESSION, **timeouts}), **given)
-    except PoolerError:
-        connection = open_connection(settings, **given)
-    connection.string_types.update(CASTERS)
-    connection.autocommit = True
-    with connection.cursor(cursor_factory=SafeCursor) as cursor:
-        cursor.execute("SELECT current_setting(%s, true)", (MARK,))
-        connection.pinned = cursor.fetchone() == ("on",)
-        # PGTZ reaches the server beside the options, and wins over them.
-        if connection.pinned and connection.info.parameter_status("TimeZone") != "UTC":
-            cursor.execute_alone("SET timezone = 'UTC'")
-    return connection  # type: ignore[no-any-return]
-
-
-def _alive(connection: OwnedConnection) -> bool:
-    """Whether the session behind a pooled connection is there still, and this process's."""
+def _is_alive(connection: OwnedConnection) -> bool:
+    """Whether the session of a pooled connection still exists, and belongs to this process."""
     if connection.idle_since is None:
         return True  # just opened
     if connection.closed or connection.inherited:
         return False
-    # The server says nothing to an idle session, unless it ends it.
+    # The server sends nothing to an idle session, unless it ends it.
     if time.monotonic() - connection.idle_since < IDLE_S and not _has_input(connection.fileno()):
         return True
     try:
@@ -358,8 +337,6 @@ def _alive(connection: OwnedConnection) -> bool:
 
 
 def _has_input(socket: int) -> bool:
-    if not hasattr(select, "poll"):  # Windows
-        return bool(select.select([socket], [], [], 0)[0])
-    poll = select.poll()  # select() takes no descriptor above 1,023
-    poll.register(socket, select.POLLIN)
-    return bool(poll.poll(0))
+    with selectors.DefaultSelector() as selector:
+        selector.register(socket, selectors.EVENT_READ)
+        return bool(selector.select(timeout=0))

@@ -30,9 +30,10 @@ from mlops_db.adapters.evidently.measured import LeftOut, Measured, finite
 from mlops_db.adapters.evidently.names import DRIFT, dataset_drift, drift_score, fitting, told_method
 from mlops_db.adapters.evidently.snapshot import is_snapshot, is_without_parameters, read_snapshot
 from mlops_db.errors import AdapterError
-from mlops_db.storage.metric_bounds import Bounds
+from mlops_db.schema.limits import DEFAULT_MODEL
+from mlops_db.storage.arguments import excerpt
+from mlops_db.storage.metrics.bounds import Bounds
 from mlops_db.storage.monitoring import failure_reason
-from mlops_db.storage.values import DEFAULT_MODEL, excerpt
 
 if TYPE_CHECKING:
     import os

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from mlops_db.errors import AdapterError
-from mlops_db.storage.scalars import held
-from mlops_db.storage.values import excerpt
+from mlops_db.storage.arguments import excerpt
+from mlops_db.storage.foreign_scalars import unwrap
 
 HINT = (
     "Give what Report(...).run(current, reference) returns, its .dict(), its .json() as text that begins with {, or "
@@ -79,7 +79,7 @@ def _parsed(text: str | bytes, source: str) -> Any:
 
 def plain(value: Any) -> Any:
     """A value as JSON has it, whatever library it is of."""
-    value = held(value)
+    value = unwrap(value)
     for conversion in ("tolist", "to_dict"):  # of an array or a Series; of a DataFrame, which dump_dict() holds
         if hasattr(value, conversion):
             value = getattr(value, conversion)()

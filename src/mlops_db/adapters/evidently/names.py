@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
-from mlops_db.storage.metric_rows import MAX_CHARACTERS
+from mlops_db.schema.limits import MAX_CHARACTERS
 
 DRIFT, PERFORMANCE, QUALITY, TEST = "drift", "performance", "quality", "test"
 DATASET_DRIFT = "dataset_drift_detected"

@@ -16,7 +16,7 @@ from mlops_db.errors import (
     MlopsDbError,
     RunNotFoundError,
 )
-from mlops_db.storage import values
+from mlops_db.storage.arguments import excerpt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -55,7 +55,7 @@ def checked_client(client: MlflowClient | None) -> MlflowClient:
     if client is not None:
         if not hasattr(client, "tracking_uri"):
             hint = "Give mlflow.MlflowClient(tracking_uri); None is the one that MLFLOW_TRACKING_URI directs."
-            raise InvalidValueError("client", f"{values.excerpt(client)} is not an MlflowClient", hint=hint)
+            raise InvalidValueError("client", f"{excerpt(client)} is not an MlflowClient", hint=hint)
         return client
     try:
         from mlflow import MlflowClient, get_tracking_uri  # noqa: PLC0415  (optional, and seconds to import)

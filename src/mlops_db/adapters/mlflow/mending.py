@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_db.adapters.mlflow.client import active_run, every, experiments_of, listed, registry_of, telling, tracking_of
 from mlops_db.errors import AdapterError, MlflowUnavailableError, RunNotFoundError
-from mlops_db.storage import values
+from mlops_db.schema.limits import MAX_CHARACTERS
+from mlops_db.storage.arguments import check_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -60,7 +61,7 @@ def checked_alias(alias: str | None) -> str | None:
     Raises:
         InvalidValueError: it is neither None nor text of 1 to 255 characters.
     """
-    return None if alias is None else values.text(alias, "alias", most=255)
+    return None if alias is None else check_text(alias, "alias", most=255)
 
 
 @contextmanager
@@ -176,7 +177,7 @@ def _entries(
         if len(chosen) == 1:
             entries[chosen[0], version.model_version] = version
     others = {name for name, _ in entries} - {version.model_name for version in versions.values()}
-    with_own = {name for name in others if len(name) <= values.MAX_MODEL_NAME and db.models.list(name, limit=1)}
+    with_own = {name for name in others if len(name) <= MAX_CHARACTERS["model_name"] and db.models.list(name, limit=1)}
     return {key: version for key, version in entries.items() if key[0] not in with_own}
 
 

@@ -27,7 +27,7 @@ from mlops_db.adapters.mlflow.registry_reading import (
 )
 from mlops_db.errors import InvalidValueError
 from mlops_db.migration.progress import Progress
-from mlops_db.storage import values
+from mlops_db.storage.arguments import MOMENT_HINT, check_name, check_score, check_text, excerpt
 from mlops_db.storage.version_imports import KnownVersion, Part, import_versions
 
 if TYPE_CHECKING:
@@ -36,8 +36,9 @@ if TYPE_CHECKING:
 
     from mlflow import MlflowClient
 
+    from mlops_db.schema.limits import Status
     from mlops_db.storage.db_manager import DatabaseManager
-    from mlops_db.storage.model_versions import ModelVersion, Status
+    from mlops_db.storage.model_versions import ModelVersion
 
 _SOURCE = "MLflow's registry"
 _OUT_OF_USE = ("Archived", "Production")  # a model has one version in production; others that were are not any more
@@ -181,12 +182,12 @@ def _checked_names(given: object) -> list[str] | None:
     if isinstance(given, str):
         given = [given]
     if not isinstance(given, Iterable):
-        raise InvalidValueError("model_names", f"is {values.excerpt(given)}", hint=hint)
-    return list(dict.fromkeys(values.text(name, "model_names") for name in given))
+        raise InvalidValueError("model_names", f"is {excerpt(given)}", hint=hint)
+    return list(dict.fromkeys(check_text(name, "model_names") for name in given))
 
 
 def _checked_metric(name: str | None, argument: str) -> str | None:
-    return None if name is None else values.text(name, argument)
+    return None if name is None else check_text(name, argument)
 
 
 @dataclass(frozen=True)
@@ -248,14 +249,14 @@ def _candidate(model_name: str, entity: Any, *, in_production: bool) -> _Candida
         created_at=_moment(entity.creation_timestamp, "creation_timestamp"),
         changed_at=_moment(entity.last_updated_timestamp or entity.creation_timestamp, "last_updated_timestamp"),
     )
-    return _Candidate(entity, values.name_of_model(model_name), known)
+    return _Candidate(entity, check_name(model_name, "model_name"), known)
 
 
 def _moment(milliseconds: int, key: str) -> datetime:
     try:
         return _EPOCH + timedelta(milliseconds=milliseconds)
     except (OverflowError, TypeError):
-        raise InvalidValueError(key, f"{milliseconds} is no moment", hint=values.MOMENT_HINT) from None
+        raise InvalidValueError(key, f"{milliseconds} is no moment", hint=MOMENT_HINT) from None
 
 
 def _one_of_each_run(
@@ -318,7 +319,7 @@ def _score(
 ) -> float | None:
     metric = metrics.get(column)
     try:
-        return None if metric is None else values.score(of_run.get(metric), column)
+        return None if metric is None else check_score(of_run.get(metric), column)
     except InvalidValueError as refusal:
         left_out.append(LeftOut(*candidate.names, "score", f"metric {metric}: {refusal.reason}"))
         return None

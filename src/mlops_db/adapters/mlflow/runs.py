@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from mlops_db.adapters.mlflow.client import NOTHING_STORED, active_run, checked_client, every, registry_of, telling
 from mlops_db.adapters.mlflow.mending import PRODUCTION_ALIAS, checked_alias, mend
 from mlops_db.errors import AdapterError
-from mlops_db.storage import values
-from mlops_db.storage.values import DEFAULT_MODEL
+from mlops_db.schema.limits import DEFAULT_MODEL
+from mlops_db.storage.arguments import check_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -53,7 +53,7 @@ def register_run(  # noqa: PLR0913  (all but the first two have a default that f
         InvalidValueError: a score is not within 0 to 1, or a text is too long.
         RegistrationConflictError: the run is registered with other values.
     """
-    run_id = values.text(run_id, "run_id")
+    run_id = check_text(run_id, "run_id")
     alias = checked_alias(alias)
     client = checked_client(client)
     run = active_run(client, run_id, NOTHING_STORED)

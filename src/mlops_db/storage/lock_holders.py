@@ -1,8 +1,7 @@
-"""Who holds the lock that a statement has waited for in vain.
+"""The sessions that hold the lock for which a statement has waited until its lock_timeout.
 
-After a lock timeout the server does not tell: nobody waits any more. A row's lock is in the row itself, as the
-transaction that has it; where the server names the row, that is looked up. Of what else there is to wait for, those are
-told who hold what can have been in the way.
+After the timeout nobody waits any more, so the server cannot name them. If it names a row, the row itself has the
+transaction that locked it. Otherwise the sessions are found that hold locks which can have been in the way.
 """
 
 import re
@@ -20,7 +19,7 @@ _TABLE = """
 SELECT n.nspname, c.relname FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
  WHERE c.relname = %s AND c.relkind = 'r' AND c.oid >= 16384
 """
-_WHO = """
+_HOLDERS = """
 SELECT coalesce(
            'pid ' || who.pid || ' (' || concat_ws(', ', nullif(a.application_name, ''), 'role ' || a.usename) || ')',
            'the prepared transaction ' || quote_literal(p.gid))
@@ -37,18 +36,18 @@ SELECT coalesce(
  LIMIT 3
 """
 _HAS_ROWS = "l.granted AND l.mode IN ('RowShareLock', 'RowExclusiveLock') AND x.transactionid IS NOT NULL"
-_OURS = "l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND c.oid >= 16384"
+_USER_TABLE = "l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND c.oid >= 16384"
 _KEEPS_OUT = "l.mode IN ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')"
 
 
-def holders_of_lock(error: psycopg2.Error) -> str:
-    """Say who holds the lock, as the end of a sentence; rolls the transaction back.
+def describe_holders(error: psycopg2.Error) -> str:
+    """The sessions that hold the lock, as the end of a sentence; rolls the transaction back.
 
     Args:
         error: the lock timeout.
 
     Returns:
-        Such as `; it is held by pid 7 (nightly, role airflow)`, or nothing if nobody is found.
+        Such as `; it is held by pid 7 (nightly, role airflow)`, or an empty text if no session is found.
     """
     if error.cursor is None:
         return ""
@@ -56,25 +55,25 @@ def holders_of_lock(error: psycopg2.Error) -> str:
         connection = error.cursor.connection
         connection.rollback()
         with connection.cursor(cursor_factory=SafeCursor) as cursor:
-            ways: list[tuple[str, str, tuple[str, ...]]] = []
             row = _ROW.search((error.diag.context or "").partition("\n")[0])
+            ways: list[tuple[str, str, tuple[str | None, ...]]]
             if row is None:
-                ways = [("is", f"{_KEEPS_OUT} AND {_OURS}", ()), ("may be", f"l.granted AND {_OURS}", ())]
+                ways = [("is", f"{_KEEPS_OUT} AND {_USER_TABLE}", ()), ("may be", f"l.granted AND {_USER_TABLE}", ())]
             else:
                 place, relation = row.groups()
-                transaction = _transaction_of(cursor, place, relation)
-                if transaction:
-                    ways = [("is", "x.transactionid = %s::xid", (transaction,))]
-                ways += [("may be", f"{_HAS_ROWS} AND {_OURS} AND c.relname = %s", (relation,))]
+                ways = [
+                    ("is", "x.transactionid = %s::xid", (_find_transaction(cursor, place, relation),)),
+                    ("may be", f"{_HAS_ROWS} AND {_USER_TABLE} AND c.relname = %s", (relation,)),
+                ]
             for verb, condition, values in ways:
-                cursor.execute(_WHO.format(condition), values)
+                cursor.execute(_HOLDERS.format(condition), values)
                 if found := [who for (who,) in cursor.fetchall() if who]:
                     return f"; it {verb} held by {'; '.join(found)}"
     return ""
 
 
-def _transaction_of(cursor: SafeCursor, place: str, relation: str) -> str | None:
-    """The transaction that has locked or changed a row; None for several, and for what is no table."""
+def _find_transaction(cursor: SafeCursor, place: str, relation: str) -> str | None:
+    """The transaction that has locked or changed a row; None if there is no such row."""
     cursor.execute(_TABLE, (relation,))
     for schema, table in cursor.fetchall():
         row = sql.SQL("SELECT xmax::text FROM {} WHERE ctid = %s::tid").format(sql.Identifier(schema, table))

@@ -1,11 +1,11 @@
-"""Metrics from tables that Arrow knows: of polars, pyarrow, DuckDB and whatever else has the PyCapsule interface."""
+"""Rows of metrics out of Arrow tables: of polars, pyarrow, DuckDB and other libraries with the PyCapsule interface."""
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, Protocol
 
 from mlops_db.errors import InvalidValueError, MissingExtraError
-from mlops_db.storage.metric_rows import ROWS_AT_ONCE, checked_columns
+from mlops_db.storage.metrics.rows import ROWS_AT_ONCE, check_columns
 
 if TYPE_CHECKING:
     from pyarrow import Array, RecordBatchReader
@@ -15,14 +15,14 @@ _PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 
 
 class ArrowTable(Protocol):
-    """What has Arrow's PyCapsule interface, as tables of polars, pyarrow and DuckDB have."""
+    """A table with Arrow's PyCapsule interface, such as those of polars, pyarrow and DuckDB."""
 
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
         """The batches, as Arrow's libraries hand them to each other."""
 
 
 def rows_of_table(table: ArrowTable) -> Iterator[Mapping[str, Any]]:
-    """The rows of what has `__arrow_c_stream__`, read batch by batch.
+    """The rows of a table that has `__arrow_c_stream__`, read batch by batch.
 
     Raises:
         InvalidValueError: at once, if a column is missing, not known, or there twice, or of a type that Arrow lacks.
@@ -37,7 +37,7 @@ def rows_of_table(table: ArrowTable) -> Iterator[Mapping[str, Any]]:
         ) from None
     try:
         if isinstance(table, pa.RecordBatchReader):
-            reader = table  # whose own error stays what it is
+            reader = table  # whose own error stays as it is
         elif isinstance(table, pa.Table):
             reader = table.to_reader()  # pyarrow before 25 crashes as it hands string views over
         else:
@@ -45,57 +45,51 @@ def rows_of_table(table: ArrowTable) -> Iterator[Mapping[str, Any]]:
     except pa.ArrowException as error:
         reason = f"{type(table).__name__} is no table that Arrow can read: {str(error).partition(chr(10))[0]}"
         raise InvalidValueError("rows", reason, hint="Give a table with the columns of metrics, or a list.") from None
-    checked_columns(reader.schema.names)
-    return _rows(reader)
+    check_columns(reader.schema.names)
+    return _iterate_rows(reader)
 
 
-def _rows(reader: "RecordBatchReader") -> Iterator[Mapping[str, Any]]:
+def _iterate_rows(reader: "RecordBatchReader") -> Iterator[Mapping[str, Any]]:
     columns = reader.schema.names
     for batch in reader:
         for start in range(0, batch.num_rows, ROWS_AT_ONCE):
             part = batch.slice(start, ROWS_AT_ONCE)
-            for row in zip(*map(_values, part.columns), strict=True):
+            for row in zip(*map(_to_python, part.columns), strict=True):
                 yield dict(zip(columns, row, strict=True))
 
 
-def _values(column: "Array") -> list[Any]:
-    """The column as Python's own objects; what Python cannot hold stays Arrow's, and is refused."""
+def _to_python(column: "Array") -> list[Any]:
+    """The column as Python's own objects; a value that Python cannot hold stays Arrow's, and is refused later."""
     import pyarrow as pa  # noqa: PLC0415
 
     try:
         # Decoded at once: one by one takes thirty times as long.
         plain = column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
         if pa.types.is_timestamp(plain.type):
-            return _moments(plain)
+            return _to_moments(plain)
         values: list[Any] = plain.to_pylist(maps_as_pydicts="strict")
     except Exception:  # noqa: BLE001  (of a date beyond the year 9999, a map with a key twice, a type that Arrow lacks)
-        return [_value(column, place) for place in range(len(column))]
+        return [_value_at(column, place) for place in range(len(column))]
     return values
 
 
-def _value(column: "Array", place: int) -> Any:
+def _value_at(column: "Array", place: int) -> Any:
     try:
         return column[place].as_py(maps_as_pydicts="strict")
     except Exception:  # noqa: BLE001  (the same, of this one)
-        return column.slice(place, 1)  # an array, which is refused by name where the row is checked
+        return column.slice(place, 1)  # an array, which the check of the row refuses by name
 
 
-def _moments(column: "Array") -> list[Any]:
+def _to_moments(column: "Array") -> list[Any]:
     """The timestamps, thirty times as fast as Arrow makes them one by one."""
     epoch = _EPOCH if column.type.tz is not None else _EPOCH.replace(tzinfo=None)
     per_second = _PER_SECOND[column.type.unit]
-    moments: list[Any] = []
-    before = moment = None
-    for place, since in enumerate(column.view("int64").to_pylist()):
-        if since is None:
-            moments.append(None)
-            continue
-        if since != before:
+    counts = column.view("int64").to_pylist()
+    moments: dict[int | None, Any] = {None: None}
+    for place, count in enumerate(counts):
+        if count not in moments:
             try:
-                moment = epoch + timedelta(microseconds=since * 1_000_000 // per_second)
-                before = since
+                moments[count] = epoch + timedelta(microseconds=count * 1_000_000 // per_second)
             except OverflowError:
-                moments.append(column.slice(place, 1))
-                continue
-        moments.append(moment)
-    return moments
+                moments[count] = column.slice(place, 1)
+    return [moments[count] for count in counts]

@@ -1,7 +1,7 @@
-"""Taking turns: what may not happen twice at once waits for an advisory lock, and not for ever.
+"""Advisory locks that last for one transaction, so that two jobs do not change the same model or moment at once.
 
-Whoever may connect can take such a lock by hand. So each wait ends after the settings' `lock_wait`, and tells who holds
-the lock. Locks that only writers can take would serve less well: a model or a moment need not have a row yet.
+A lock of rows would not do: a model or a moment need not have a row yet. Everybody who may connect can take an advisory
+lock by hand, so a wait ends after MLOPS_LOCK_WAIT and the error names the holder.
 """
 
 from typing import Any
@@ -14,8 +14,8 @@ from mlops_db.server.cursor import SafeCursor
 
 _KEY = "hashtextextended(%(key)s, 0)"
 _TRY = f"SELECT pg_try_advisory_xact_lock({_KEY})"
-# A shorter lock_timeout of the role's or the database's stays, but MLOPS_POOL_LOCK_TIMEOUT's (`timeouts`) is for other
-# locks; one of 0 would be none.
+# A shorter lock_timeout of the role or the database holds, MLOPS_POOL_LOCK_TIMEOUT (module `timeouts`) does not: it is
+# for other locks. The result is at least 1, because 0 would be no timeout.
 _PATIENCE = """
 SELECT greatest(least(nullif(theirs::bigint, 0), %(wait)s), 1), current_setting('lock_timeout')
   FROM (SELECT nullif(setting, current_setting('mlops_db.pool_lock_timeout', true))
@@ -25,17 +25,17 @@ _WAIT = f"SAVEPOINT turn; SET LOCAL lock_timeout = %(patience)s; SELECT pg_advis
 _HOLDERS = f"SELECT {HOLDERS} {holding_sessions(_KEY)}"
 
 
-def take_turn(cursor: SafeCursor, key: str, what: str, wait_ms: int) -> None:
-    """Wait until no other transaction has taken this turn, and keep it to the end of this one.
+def lock_until_commit(cursor: SafeCursor, key: str, what: str, wait_ms: int) -> None:
+    """Wait for the lock of `key`, and keep it until the transaction ends.
 
     Args:
         cursor: of the transaction.
-        key: what is taken turns for.
+        key: what to lock.
         what: the same in the words of a message.
         wait_ms: how long to wait, in milliseconds.
 
     Raises:
-        ContentionError: it is still another's turn; the message says whose.
+        ContentionError: another session still has the lock; the message names it.
     """
     values: dict[str, Any] = {"key": key, "wait": wait_ms}
     cursor.execute(_TRY, values)

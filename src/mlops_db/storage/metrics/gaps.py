@@ -1,4 +1,4 @@
-"""Where values of a series are missing: what `db.monitoring.gaps` answers."""
+"""The gaps of series, for `db.monitoring.gaps`: where values are missing, by the interval that is expected."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,10 +12,11 @@ class Gap:
         model_name: the model that is measured.
         metric_type: the kind of metric.
         metric_name: the metric.
-        since: the moment of the last row before the gap, or since when it was asked or the series is there, in UTC.
-        until: the moment of the first row after it, or until when it was asked, in UTC.
-        expected: how many values were expected from `since` on, that of `since` included, and before `until`.
-        missing: how many of them are not there: all but that of `since`, if it is there.
+        since: the moment of the last row before the gap, in UTC; if there is none, when the series was registered. Not
+            earlier than the time asked for.
+        until: the moment of the first row after the gap, in UTC; if there is none, the end of the time asked for.
+        expected: how many values were expected from `since`, inclusive, to `until`, exclusive.
+        missing: how many of them are missing: all but the one at `since`, if there is one.
     """
 
     model_name: str
@@ -36,14 +37,14 @@ _UNTIL = "least(%(until)s::timestamptz, CURRENT_TIMESTAMP)"
 _ASKED = f"m.timestamp >= %(since)s::timestamptz AND m.timestamp < {_UNTIL}"
 
 
-def _fitting(after: str, until: str) -> str:
-    """How many values fit between two moments, each up to half an interval early or late."""
+def _slots(after: str, until: str) -> str:
+    """SQL for how many values fit between two moments, each up to half an interval early or late."""
     intervals = f"extract(epoch FROM {until} - {after})::float8 / extract(epoch FROM series.expected_interval)::float8"
     return f"greatest(floor({intervals} + 0.5)::bigint - 1, 0)"
 
 
-# Each row beside the one before it, in the order of the key, and the end of what is asked beside the last. The first
-# one is beside the last row before what is asked; of what is missing between them, only what lies within counts.
+# Pairs each row with the row before it, in the order of the key, and the last row with the end of the time asked for.
+# The first row is paired with the last row before that time; of the values between them, only those within it count.
 GAPS = f"""
 SELECT series.model_name, series.metric_type, series.metric_name,
        greatest(two.after, %(since)s::timestamptz), two.until, gap.missing + two.after_row::int, gap.missing
@@ -64,8 +65,8 @@ SELECT series.model_name, series.metric_type, series.metric_name,
        FROM (SELECT max(m.timestamp) AS moment FROM {_ROWS} AND {_ASKED}) AS last
  ) AS two
  CROSS JOIN LATERAL (
-     SELECT {_fitting("two.after", "two.until")} - {_fitting("two.after", "%(since)s::timestamptz")} AS missing
+     SELECT {_slots("two.after", "two.until")} - {_slots("two.after", "%(since)s::timestamptz")} AS missing
  ) AS gap
- WHERE series.expected_interval IS NOT NULL AND gap.missing > 0 AND {{where}}
+ WHERE series.expected_interval IS NOT NULL AND gap.missing > 0 AND {{condition}}
  ORDER BY series.model_name, series.metric_type, series.metric_name, two.until
 """

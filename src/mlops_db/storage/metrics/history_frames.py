@@ -1,6 +1,6 @@
 """The rows of series as pandas DataFrames: COPY sends them in its binary format, and NumPy takes them as they come.
 
-Nothing of a row becomes a Python object on the way. pandas is optional: nothing here imports it before it is asked for.
+No value becomes a Python object on the way. pandas is optional: it is imported when a frame is asked for.
 """
 
 import io
@@ -13,7 +13,7 @@ import psycopg2.extensions
 
 from mlops_db.errors import InvalidValueError, MissingExtraError, WaitCallbackError
 from mlops_db.server.cursor import SafeCursor
-from mlops_db.storage.values import excerpt
+from mlops_db.storage.arguments import excerpt
 
 if TYPE_CHECKING:
     from numpy import ndarray
@@ -22,30 +22,30 @@ if TYPE_CHECKING:
 Series = tuple[str, str, str]  # model_name, metric_type, metric_name
 NAMES = ("model_name", "metric_type", "metric_name")
 
-# Newest first, because LIMIT takes the newest; frames are turned round. Values are never NaN in the table, and NaN is
-# what a frame has for none: so that each row has the same width.
-_ROWS = """
-SELECT {columns} FROM public.monitoring_metrics
+# Newest first, because LIMIT takes the newest rows; frames are reversed. NaN, which the table never has, stands for a
+# missing value, as in a frame: so each row has the same width.
+_FROM_SERIES = """
+  FROM public.monitoring_metrics
  WHERE model_name = {model_name} AND metric_type = {metric_type} AND metric_name = {metric_name}
    AND timestamp >= %(since)s AND timestamp < %(until)s
+"""
+_ROWS = f"""
+SELECT {{columns}} {_FROM_SERIES}
  ORDER BY timestamp DESC, id DESC LIMIT %(limit)s
 """
 _VALUES = "timestamp, coalesce(metric_value, 'NaN')"
 # Buckets are counted from a Monday, so that weeks begin on one. As doubles, microseconds are exact to the year 2285.
-# The sum of values as they come would fail where a double cannot hold it: large ones are added up by themselves.
-_BUCKETS = """
+# A plain sum would fail where a double cannot hold it: large values are added up by themselves.
+_BUCKETS = f"""
 SELECT floor(round((date_part('epoch', timestamp) - 946857600) * 1e6) / %(width)s)::bigint AS bucket,
        coalesce(min(metric_value), 'NaN'), coalesce(max(metric_value), 'NaN'),
        coalesce(sum(metric_value) FILTER (WHERE abs(metric_value) < 1e290), 0),
        coalesce(sum(metric_value / 1e30) FILTER (WHERE abs(metric_value) >= 1e290), 0),
        count(metric_value), count(*) - count(metric_value)
-  FROM public.monitoring_metrics
- WHERE model_name = {model_name} AND metric_type = {metric_type} AND metric_name = {metric_name}
-   AND timestamp >= %(since)s AND timestamp < %(until)s
+  {_FROM_SERIES}
  GROUP BY bucket ORDER BY bucket DESC LIMIT %(limit)s
 """
-# A subquery for each series, which the key answers in its order. No join takes its place: what it reads depends on the
-# series.
+# A subquery for each series, which the key answers in its order. A join would not do: LIMIT is for each series.
 _EACH = """
 SELECT series.number, found.*
   FROM unnest(%(model_names)s::text[], %(metric_types)s::text[], %(metric_names)s::text[])
@@ -69,7 +69,7 @@ _UNITS = {"ms": "milliseconds", "s": "seconds", "min": "minutes", "h": "hours", 
 _LONGEST = timedelta(days=10_000)
 
 
-def bucket_width(every: object) -> int | None:
+def parse_width(every: object) -> int | None:
     """The width of a bucket in microseconds; None stays None.
 
     Args:
@@ -94,10 +94,10 @@ def bucket_width(every: object) -> int | None:
 
 
 def require_pandas() -> None:
-    """Refuse where it is not installed.
+    """Refuse to go on without pandas.
 
     Raises:
-        MissingExtraError: so it is.
+        MissingExtraError: pandas is not installed.
     """
     try:
         import pandas as pd  # noqa: F401, PLC0415  (optional, and slow to import)
@@ -108,17 +108,22 @@ def require_pandas() -> None:
 
 
 def require_copy() -> None:
-    """Refuse where psycopg2 cannot COPY.
+    """Refuse to go on if psycopg2 cannot COPY.
 
     Raises:
-        WaitCallbackError: it was told to wait in a way (gevent's, say) that it cannot COPY with.
+        WaitCallbackError: psycopg2 has a wait callback, such as gevent's.
     """
     if psycopg2.extensions.get_wait_callback() is not None:
         raise WaitCallbackError
 
 
-def frame_with_metadata(cursor: SafeCursor, parameters: Mapping[str, Any]) -> "DataFrame":
-    """A series by `timestamp`, oldest first, with metric_value and metadata; `parameters` name and bound it."""
+def read_series_with_metadata(cursor: SafeCursor, parameters: Mapping[str, Any]) -> "DataFrame":
+    """A series by `timestamp`, oldest first, with metric_value and metadata.
+
+    Args:
+        cursor: to read with.
+        parameters: model_name, metric_type, metric_name, since, until, limit.
+    """
     import pandas as pd  # noqa: PLC0415  (optional, and slow to import)
 
     cursor.execute(_ROWS.format(columns="timestamp, metric_value, metadata", **_ONE), parameters)
@@ -128,56 +133,61 @@ def frame_with_metadata(cursor: SafeCursor, parameters: Mapping[str, Any]) -> "D
     ).set_index(pd.DatetimeIndex(timestamps, dtype="datetime64[us, UTC]", name="timestamp"))
 
 
-def frame_of_one(cursor: SafeCursor, parameters: Mapping[str, Any]) -> "DataFrame":
-    """A series by `timestamp`, oldest first: its values, or if `parameters` have a `width` its buckets."""
+def read_series(cursor: SafeCursor, parameters: Mapping[str, Any]) -> "DataFrame":
+    """A series by `timestamp`, oldest first: its values, or its buckets.
+
+    Args:
+        cursor: to read with.
+        parameters: model_name, metric_type, metric_name, since, until, limit, and width: of buckets, None for values.
+    """
     width = parameters["width"]
-    query, fields = _question(width, _ONE)
-    rows = _copied(cursor, query, parameters, fields)
-    return _frame(rows, width)
+    query, fields = _query(width, _ONE)
+    return _make_frame(_copy_rows(cursor, query, parameters, fields), width)
 
 
-def frame_of_several(
+def read_several_series(
     cursor: SafeCursor, series: Sequence[Series], parameters: Mapping[str, Any], wide_by: Sequence[str] | None
 ) -> "DataFrame":
     """Several series in one frame, by `timestamp`.
 
     Args:
         cursor: to read with.
-        series: which, in the order that they shall have.
-        parameters: what bounds each of them, and its buckets' `width` or None.
-        wide_by: which parts of a series' name name its column; None for one row a value, with the name in columns.
+        series: the series, in the order of the result.
+        parameters: since, until, limit and width, as for `read_series`; they hold for each series.
+        wide_by: the parts of a series' name that name its column; None for one row a value, with the name in columns.
     """
     import pandas as pd  # noqa: PLC0415  (optional, and slow to import)
 
     width = parameters["width"]
-    found, fields = _question(width, _OF_SERIES)
-    # Rows are turned round: the last series comes first.
-    names = dict(zip(("model_names", "metric_types", "metric_names"), _parts(series[::-1]), strict=True))
-    rows = _copied(cursor, _EACH.format(found=found), {**parameters, **names}, {"number": ">i8", **fields})
+    query, fields = _query(width, _OF_SERIES)
+    # Rows are reversed: the last series comes first.
+    names = dict(zip(("model_names", "metric_types", "metric_names"), _transpose(series[::-1]), strict=True))
+    rows = _copy_rows(cursor, _EACH.format(found=query), {**parameters, **names}, {"number": ">i8", **fields})
     numbers = len(series) - rows["number"].astype("int64")
-    frame = _frame(rows, width)
+    frame = _make_frame(rows, width)
     if wide_by is not None:
-        return _wide(frame, numbers, _columns(series, wide_by))
-    for place, (name, values) in enumerate(zip(NAMES, _parts(series), strict=True)):
+        return _widen(frame, numbers, _column_index(series, wide_by))
+    for place, (name, values) in enumerate(zip(NAMES, _transpose(series), strict=True)):
         kind = pd.Categorical(values)
         frame.insert(place, name, pd.Categorical.from_codes(kind.codes[numbers], dtype=kind.dtype))
     return frame
 
 
-def _parts(series: Sequence[Series]) -> list[list[str]]:
+def _transpose(series: Sequence[Series]) -> list[list[str]]:
     return [list(part) for part in zip(*series, strict=True)] or [[], [], []]
 
 
-def _question(width: int | None, names: Mapping[str, str]) -> tuple[str, Mapping[str, str]]:
+def _query(width: int | None, names: Mapping[str, str]) -> tuple[str, Mapping[str, str]]:
+    """The query for one series, and the types of its fields."""
     if width is None:
         return _ROWS.format(columns=_VALUES, **names), _VALUE_FIELDS
     return _BUCKETS.format(**names), _BUCKET_FIELDS
 
 
-def _copied(
+def _copy_rows(
     cursor: SafeCursor, query: str, parameters: Mapping[str, Any], fields: Mapping[str, str]
 ) -> "ndarray[Any, Any]":
-    """The query's rows, the last one first; each field is of 8 bytes and none is NULL."""
+    """The query's rows, the last one first; each field has 8 bytes and none is NULL."""
     import numpy as np  # noqa: PLC0415  (pandas brings it)
 
     file = io.BytesIO()
@@ -189,38 +199,38 @@ def _copied(
     return np.frombuffer(file.getbuffer()[_HEADER:-_TRAILER], row)[::-1]
 
 
-def _frame(rows: "ndarray[Any, Any]", width: int | None) -> "DataFrame":
+def _make_frame(rows: "ndarray[Any, Any]", width: int | None) -> "DataFrame":
     import numpy as np  # noqa: PLC0415  (pandas brings it)
     import pandas as pd  # noqa: PLC0415  (optional, and slow to import)
 
     if width is None:
-        index = _moments(rows["timestamp"].astype("int64") + _POSTGRESQL_EPOCH_US)
+        index = _time_index(rows["timestamp"].astype("int64") + _POSTGRESQL_EPOCH_US)
         return pd.DataFrame({"metric_value": rows["metric_value"].astype("float64")}, index)
-    index = _moments(rows["bucket"].astype("int64") * width + _MONDAY_US)
+    index = _time_index(rows["bucket"].astype("int64") * width + _MONDAY_US)
     columns = {name: rows[name].astype(kind[1:]) for name, kind in _BUCKET_FIELDS.items()}
     with np.errstate(all="ignore"):  # no value: 0 / 0
         mean = columns["sum"] / columns["count"] + columns["large"] / columns["count"] * 1e30
-    columns["mean"] = mean.clip(columns["min"], columns["max"])  # which rounding may exceed
+    columns["mean"] = mean.clip(columns["min"], columns["max"])  # rounding may exceed them
     return pd.DataFrame(columns, index)[["min", "mean", "max", "count", "failed"]]
 
 
-def _moments(microseconds: "ndarray[Any, Any]") -> "DatetimeIndex":
+def _time_index(microseconds: "ndarray[Any, Any]") -> "DatetimeIndex":
     import pandas as pd  # noqa: PLC0415  (optional, and slow to import)
 
     return pd.DatetimeIndex(microseconds.view("datetime64[us]"), name="timestamp").tz_localize("UTC")
 
 
-def _columns(series: Sequence[Series], wide_by: Sequence[str]) -> "Index[Any]":
+def _column_index(series: Sequence[Series], wide_by: Sequence[str]) -> "Index[Any]":
     import pandas as pd  # noqa: PLC0415  (optional, and slow to import)
 
-    parts = dict(zip(NAMES, _parts(series), strict=True))
+    parts = dict(zip(NAMES, _transpose(series), strict=True))
     if len(wide_by) == 1:
         return pd.Index(parts[wide_by[0]], name=wide_by[0], dtype=None if series else "object")
     return pd.MultiIndex.from_arrays([parts[name] for name in wide_by], names=wide_by)
 
 
-def _wide(frame: "DataFrame", numbers: "ndarray[Any, Any]", columns: "Index[Any]") -> "DataFrame":
-    """A row for each moment and a column for each series, below each of the frame's columns if they are several."""
+def _widen(frame: "DataFrame", numbers: "ndarray[Any, Any]", columns: "Index[Any]") -> "DataFrame":
+    """A row for each moment and a column for each series; several columns of the frame become the upper level."""
     import numpy as np  # noqa: PLC0415  (pandas brings it)
     import pandas as pd  # noqa: PLC0415  (optional, and slow to import)
 

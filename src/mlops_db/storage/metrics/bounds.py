@@ -1,41 +1,41 @@
-"""The bounds within which a series is normal, handed over together with its rows: `db.monitoring.log_many(bounds=)`."""
+"""The bounds of what is normal for a series, stored together with its rows: `db.monitoring.log_many(bounds=)`."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 from mlops_db.errors import InvalidValueError
+from mlops_db.schema.limits import DEFAULT_MODEL
 from mlops_db.server.cursor import SafeCursor
-from mlops_db.storage.metric_rows import MAX_CHARACTERS, checked_bounds
-from mlops_db.storage.values import DEFAULT_MODEL, excerpt, text
+from mlops_db.storage.arguments import excerpt
+from mlops_db.storage.metrics.rows import check_bounds, check_series
 
-# In the order in which the trigger registers series (revision 0014), by the same collation: two jobs that take the same
-# entries cannot wait for each other in a circle. They can where each has bounds for a new series that only the other
-# one measures; then PostgreSQL ends one of them, with an error that is retryable. What is said already is not written
-# once more.
+# In the order in which the trigger registers series (revision 0014), by the same collation, so that two jobs with the
+# same series cannot deadlock. They can if each has bounds for a new series that only the other one measures; then
+# PostgreSQL ends one of them, with an error that is retryable. Bounds that do not change are not written.
 _SET_BOUNDS = """
 INSERT INTO mlops_internal.metric_series AS series
-       (model_name, metric_type, metric_name, lower_threshold, upper_threshold)
+       (metric_type, metric_name, lower_threshold, upper_threshold, model_name)
 SELECT *
-  FROM unnest(%s::text[], %s::text[], %s::text[], %s::float8[], %s::float8[])
-       AS bounds (model_name, metric_type, metric_name, lower_threshold, upper_threshold)
- ORDER BY 1, 2, 3
+  FROM unnest(%s::text[], %s::text[], %s::float8[], %s::float8[], %s::text[])
+       AS bounds (metric_type, metric_name, lower_threshold, upper_threshold, model_name)
+ ORDER BY model_name, metric_type, metric_name
     ON CONFLICT (model_name, metric_type, metric_name) DO UPDATE
    SET lower_threshold = excluded.lower_threshold, upper_threshold = excluded.upper_threshold
  WHERE (series.lower_threshold, series.upper_threshold)
        IS DISTINCT FROM (excluded.lower_threshold, excluded.upper_threshold)
 """
-_HINT = "Give a list of Bounds, of mlops_db.storage.metric_bounds."
+_HINT = f"Give a list of Bounds, of {__name__}."
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """Between which values a series is normal. `log_many` checks it, as `expect` does its arguments.
+    """The values between which a series is normal. `log_many` checks them, as `expect` does its arguments.
 
     Attributes:
         metric_type: the kind of metric, 1 to 100 characters.
         metric_name: the metric, 1 to 255 characters.
-        lower: a value below it is low; finite. None: no value is.
-        upper: a value above it is high; finite, and not below `lower`. None: no value is.
+        lower: the least normal value; finite. None: there is no lower bound.
+        upper: the greatest normal value; finite, and not below `lower`. None: there is no upper bound.
         model_name: the model that is measured, 1 to 255 characters.
     """
 
@@ -46,17 +46,17 @@ class Bounds:
     model_name: str = DEFAULT_MODEL
 
 
-def checked_bounds_of_series(bounds: Iterable[Bounds]) -> list[Bounds]:
-    """The bounds as they are stored, once for each series.
+def check_bounds_of_series(bounds: Iterable[Bounds]) -> list[Bounds]:
+    """The bounds to store, one for each series.
 
     Raises:
         InvalidValueError: it is no iterable of Bounds, two differ about one series, or one of them cannot be stored; it
             names which.
     """
     found: dict[tuple[str, str, str], tuple[int, Bounds]] = {}
-    for place, given in enumerate(_listed(bounds)):
+    for place, given in enumerate(_list_bounds(bounds)):
         try:
-            checked = _checked(given)
+            checked = _check(given)
         except InvalidValueError as refused:
             key = f"bounds[{place}].{refused.key}".rstrip(".")
             raise InvalidValueError(key, refused.reason, hint=refused.hint) from None
@@ -71,33 +71,30 @@ def checked_bounds_of_series(bounds: Iterable[Bounds]) -> list[Bounds]:
 
 
 def set_bounds(cursor: SafeCursor, bounds: list[Bounds]) -> None:
-    """Let them hold from the end of the transaction on; series that nobody knows are registered.
+    """Store the bounds, and register series that are not known.
 
     Args:
-        cursor: of a transaction that has written to monitoring_metrics, as `forget` waits for such.
+        cursor: of a transaction that has written to monitoring_metrics, because `forget` waits for such transactions.
         bounds: checked.
     """
-    columns = zip(
-        *((each.model_name, each.metric_type, each.metric_name, each.lower, each.upper) for each in bounds), strict=True
-    )
-    cursor.execute(_SET_BOUNDS, [list(column) for column in columns])
+    cursor.execute(_SET_BOUNDS, [list(column) for column in zip(*map(astuple, bounds), strict=True)])
 
 
-def _listed(bounds: Iterable[Bounds]) -> list[Bounds]:
+def _list_bounds(bounds: Iterable[Bounds]) -> list[Bounds]:
     if isinstance(bounds, str | bytes | Mapping) or not isinstance(bounds, Iterable):
         raise InvalidValueError("bounds", f"{excerpt(bounds)} is no list of Bounds", hint=_HINT)
     try:
         return list(bounds)
     except Exception as error:
-        # Whatever a foreign iterator raises: nothing was sent yet, and it says which argument it came from.
+        # A foreign iterator may raise anything: the error names the argument.
         raise InvalidValueError("bounds", f"cannot be read: {excerpt(error)}", hint=_HINT) from error
 
 
-def _checked(given: Bounds) -> Bounds:
+def _check(given: Bounds) -> Bounds:
     if not issubclass(type(given), Bounds):
         raise InvalidValueError(
             "", f"{excerpt(given)} is no Bounds", hint="Give Bounds(metric_type, metric_name, ...)."
         )
-    names = {key: text(getattr(given, key), key, most=most) for key, most in MAX_CHARACTERS.items()}
-    lower, upper = checked_bounds(given.lower, given.upper)
+    names = check_series(given.model_name, given.metric_type, given.metric_name)
+    lower, upper = check_bounds(given.lower, given.upper)
     return Bounds(**names, lower=lower, upper=upper)

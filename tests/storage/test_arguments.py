@@ -24,13 +24,14 @@ from hypothesis import strategies as st
 
 from mlops_db.errors import InvalidMetricError, InvalidValueError
 from mlops_db.settings import Settings
-from mlops_db.storage import decisions, metric_copy, monitoring, values
+from mlops_db.storage import arguments, decisions, monitoring
+from mlops_db.storage.arguments import check_choice, check_limit, check_moment, check_number, check_score, check_text
 from mlops_db.storage.db_manager import DatabaseManager
-from mlops_db.storage.gates import checked_gates
-from mlops_db.storage.json_values import checked_json
-from mlops_db.storage.metric_copy import MetricCopy, SkippedRow
-from mlops_db.storage.metric_rows import checked_bounds, checked_interval
-from mlops_db.storage.values import choice, limit, moment, number, score, text
+from mlops_db.storage.gates import encode_gates
+from mlops_db.storage.json_values import encode_json
+from mlops_db.storage.metrics import copy_stream
+from mlops_db.storage.metrics.copy_stream import MetricCopy, SkippedRow
+from mlops_db.storage.metrics.rows import check_bounds, check_interval
 from support.database import Database
 
 UTC = timezone.utc
@@ -206,9 +207,9 @@ def skipped_of(row: Mapping[str, Any]) -> list[SkippedRow]:
 
 PLACES: Mapping[str, Callable[[Any], float | None]] = {
     "metric_value": logged,
-    "lower": lambda value: checked_bounds(value, None)[0],
-    "upper": lambda value: checked_bounds(None, value)[1],
-    "number": lambda value: number(value, "number", hint="x"),
+    "lower": lambda value: check_bounds(value, None)[0],
+    "upper": lambda value: check_bounds(None, value)[1],
+    "number": lambda value: check_number(value, "number", hint="x"),
 }
 
 
@@ -228,7 +229,7 @@ def test_a_number_is_the_nearest_double(place: str) -> None:
 
 @pytest.mark.parametrize("place", [*PLACES, "f1_score"])
 def test_what_is_no_number_is_refused_by_name(place: str) -> None:
-    take = PLACES.get(place) or (lambda value: score(value, "f1_score"))
+    take = PLACES.get(place) or (lambda value: check_score(value, "f1_score"))
     for kind, value in NO_NUMBERS.items():
         assert refusal(lambda value=value: take(value)).key == place, kind
 
@@ -256,7 +257,7 @@ def exact_value(value: Any) -> Fraction:
 def test_no_number_becomes_another(value: Any) -> None:
     exact = exact_value(value)
     try:
-        stored = number(value, "x", hint="y")
+        stored = check_number(value, "x", hint="y")
     except InvalidValueError:
         # Only what no double comes near, or what is whole and would be another whole number.
         assert abs(exact) > 1.7e308 or (exact.denominator == 1 and Fraction(float(exact)) != exact)
@@ -269,7 +270,7 @@ def test_no_number_becomes_another(value: Any) -> None:
 @pytest.mark.parametrize("value", [True, np.bool_(True), np.array(True), pa.scalar(True)])  # noqa: FBT003
 def test_a_boolean_is_no_score(value: Any) -> None:
     with pytest.raises(InvalidValueError, match="is no score"):
-        score(value, "f1_score")
+        check_score(value, "f1_score")
 
 
 def test_what_to_give_instead() -> None:
@@ -361,7 +362,7 @@ NO_PARTS: Mapping[str, tuple[Any, str]] = {
 }
 
 
-@pytest.mark.parametrize("take", [lambda value: checked_json(value, "metadata"), checked_gates])
+@pytest.mark.parametrize("take", [lambda value: encode_json(value, "metadata"), encode_gates])
 def test_a_part_of_json_comes_back_equal(take: Callable[[Any], str]) -> None:
     for kind, (value, stored) in PARTS.items():
         taken = take({"gate": {"passed": np.bool_(True), "a": [value], "b": value}})  # noqa: FBT003
@@ -371,10 +372,10 @@ def test_a_part_of_json_comes_back_equal(take: Callable[[Any], str]) -> None:
 @pytest.mark.parametrize(
     ("take", "path"),
     [
-        (lambda value: checked_json(value, "metadata"), "metadata"),
-        (lambda value: checked_json({"a": [0, value]}, "metadata"), "metadata.a[1]"),
-        (lambda value: checked_gates({"gate": {"passed": True, "x": math.inf, "y": [value]}}), "gates.gate.y[0]"),
-        (lambda value: checked_gates({"gate": value}), "gates.gate"),
+        (lambda value: encode_json(value, "metadata"), "metadata"),
+        (lambda value: encode_json({"a": [0, value]}, "metadata"), "metadata.a[1]"),
+        (lambda value: encode_gates({"gate": {"passed": True, "x": math.inf, "y": [value]}}), "gates.gate.y[0]"),
+        (lambda value: encode_gates({"gate": value}), "gates.gate"),
     ],
 )
 def test_what_is_no_json_is_refused_by_its_path(take: Callable[[Any], str], path: str) -> None:
@@ -386,9 +387,9 @@ def test_what_is_no_json_is_refused_by_its_path(take: Callable[[Any], str], path
 
 def test_a_key_that_is_there_twice() -> None:
     with pytest.raises(InvalidValueError, match=r"metadata\.a: is there twice"):
-        checked_json(Twice(), "metadata")
+        encode_json(Twice(), "metadata")
     with pytest.raises(InvalidValueError, match=r"gates\.x\.a: is there twice"):
-        checked_gates({"x": Twice()})
+        encode_gates({"x": Twice()})
 
 
 # Text
@@ -400,7 +401,7 @@ class Kind(str, enum.Enum):
 
 @pytest.mark.parametrize("value", [Kind.DRIFT, np.str_("drift"), pa.scalar("drift"), np.array("drift")])
 def test_text_of_every_kind(value: Any) -> None:
-    for taken in (text(value, "metric_type", most=100), choice(value, "action", ("drift", "other"))):
+    for taken in (check_text(value, "metric_type", most=100), check_choice(value, "action", ("drift", "other"))):
         assert (type(taken), taken) == (str, "drift")
 
 
@@ -410,7 +411,7 @@ def test_what_is_no_text_is_refused_by_name() -> None:
         row = {"metric_type": value, "metric_name": "age", "metric_value": 0.5}
         (skipped,) = skipped_of(row)
         assert (skipped.key, skipped.reason.endswith("is not text")) == ("metric_type", True), kind
-        assert refusal(lambda value=value: choice(value, "action", ("drift", "other"))).key == "action", kind
+        assert refusal(lambda value=value: check_choice(value, "action", ("drift", "other"))).key == "action", kind
 
 
 def test_a_row_that_cannot_be_read_is_left_out() -> None:
@@ -424,16 +425,16 @@ def test_a_row_that_cannot_be_read_is_left_out() -> None:
 
 @pytest.mark.parametrize("value", [3, np.int64(3), np.array(3), pa.scalar(3), Whole.THREE])
 def test_a_limit_of_every_kind(value: Any) -> None:
-    assert (type(limit(value)), limit(value)) == (int, 3)
+    assert (type(check_limit(value)), check_limit(value)) == (int, 3)
 
 
 def test_what_is_no_limit_is_refused_by_name() -> None:
     whole = {"an unsigned integer that no double has", "an integer that no double has", "Arrow's", "a tensor's"}
     whole |= {"an integer beyond doubles", "a whole long double that no double has"}
     for kind in NO_NUMBERS.keys() - whole:
-        assert refusal(lambda kind=kind: limit(NO_NUMBERS[kind])).key == "limit", kind
+        assert refusal(lambda kind=kind: check_limit(NO_NUMBERS[kind])).key == "limit", kind
     for value in (True, np.bool_(True), 3.0, np.float64(3), "3", -1, np.int64(-1)):  # noqa: FBT003
-        assert refusal(lambda value=value: limit(value)).key == "limit"
+        assert refusal(lambda value=value: check_limit(value)).key == "limit"
 
 
 # Moments and spans
@@ -457,7 +458,7 @@ class OddMoment(datetime):
     ],
 )
 def test_moments_of_every_kind(value: Any) -> None:
-    assert (type(moment(value, "since")), moment(value, "since")) == (datetime, NOON)
+    assert (type(check_moment(value, "since")), check_moment(value, "since")) == (datetime, NOON)
 
 
 def test_what_is_no_moment_is_refused_by_name() -> None:
@@ -472,26 +473,26 @@ def test_what_is_no_moment_is_refused_by_name() -> None:
     [np.datetime64("2026-03-01"), np.datetime64(1, "ns"), NOON.replace(tzinfo=None), pa.scalar(datetime(2026, 3, 1))],  # noqa: DTZ001
 )
 def test_a_moment_without_a_time_zone_is_told_how_to_get_one(value: Any) -> None:
-    error = refusal(lambda: moment(value, "since"))
+    error = refusal(lambda: check_moment(value, "since"))
     assert error.key == "since"
     assert "replace(tzinfo=timezone.utc)" in error.hint
 
 
 @pytest.mark.parametrize("value", ["2026-03-01T00:00:00+00:00", "2026-03-01T00:00:00Z", np.str_("soon"), pa.scalar("")])
 def test_a_moment_as_text_is_told_how_to_read_it(value: Any) -> None:
-    error = refusal(lambda: moment(value, "since"))
+    error = refusal(lambda: check_moment(value, "since"))
     assert error.reason.endswith("is not a datetime")
     assert "datetime.fromisoformat(text)" in error.hint
 
 
 def test_an_interval_of_pandas() -> None:
-    stored = checked_interval(pd.Timedelta(hours=1, nanoseconds=1))
+    stored = check_interval(pd.Timedelta(hours=1, nanoseconds=1))
     assert (type(stored), stored) == (timedelta, timedelta(hours=1))
-    assert checked_interval(pa.scalar(timedelta(1))) == timedelta(1)
+    assert check_interval(pa.scalar(timedelta(1))) == timedelta(1)
     no_spans = (pd.NaT, pd.Timedelta(nanoseconds=1), pd.Series([pd.Timedelta(1)] * 2), np.timedelta64(1, "h"), 3600)
     for value in (*no_spans, timedelta.max, timedelta(360_000, 0, 1), weakref.proxy(Measured())):
         with pytest.raises(InvalidValueError, match="is not a timedelta above 0"):
-            checked_interval(value)
+            check_interval(value)
 
 
 # Through the whole
@@ -551,7 +552,7 @@ def test_the_servers_clock_says_what_is_ahead(head: Database, monkeypatch: pytes
         def now(cls, tz: Any = None) -> datetime:  # type: ignore[override]
             return datetime.now(tz) + years * timedelta(days=365)
 
-    for module in (values, metric_copy, monitoring, decisions):
+    for module in (arguments, copy_stream, monitoring, decisions):
         monkeypatch.setattr(module, "datetime", WrongClock)
     (now,) = head.query("SELECT CURRENT_TIMESTAMP")[0]
     allowed, ahead = now + timedelta(hours=23), now + timedelta(hours=25)

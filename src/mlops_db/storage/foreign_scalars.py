@@ -1,29 +1,31 @@
-"""Python's own value of a scalar that a library made: NumPy's, PyTorch's, Arrow's, and the like.
+"""The Python value of a scalar of another library: NumPy's, PyTorch's, Arrow's, and the like.
 
-No library is imported for it: a scalar is known by what it can do. Whatever cannot say what it holds stays as it is,
-for the caller to refuse by name.
+A scalar is known by its methods, so that no library is imported. A scalar whose value cannot be read stays as it is, so
+that the caller refuses it by name.
 """
 
 from decimal import Decimal
 from typing import Any
 
+# The types by which pandas and NumPy mark a missing value.
+MISSING = ("NAType", "NaTType", "MaskedConstant")
 _PYTHONS = frozenset({type(None), bool, int, float, str, dict, list, tuple})
 
 
-def held(value: object) -> Any:
-    """The number, the text or the moment that `value` holds; `value` itself if it is no other library's scalar.
+def unwrap(value: object) -> Any:
+    """The number, text or moment that a scalar of another library holds; any other value stays as it is.
 
     Arrays and Series of any length, NumPy's masked value, dates and spans of time stay as they are.
     """
     if type(value) in _PYTHONS:
         return value
     try:
-        return _held(value)
-    except Exception:  # noqa: BLE001  (whatever a foreign object raises when it is asked)
+        return _unwrap(value)
+    except Exception:  # noqa: BLE001  (a foreign object may raise anything)
         return value
 
 
-def _held(value: Any) -> Any:
+def _unwrap(value: Any) -> Any:
     if issubclass(type(value), float | int | str):
         return value
     if hasattr(value, "as_py"):  # Arrow's

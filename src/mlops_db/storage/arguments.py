@@ -1,4 +1,4 @@
-"""What the arguments of storage's methods may hold, checked before anything is sent."""
+"""Checks of the arguments of the storage layer: each returns the value to store, before anything is sent."""
 
 import math
 import operator
@@ -12,18 +12,15 @@ from numbers import Integral, Rational, Real
 from typing import Any
 
 from mlops_db.errors import InvalidValueError
-from mlops_db.storage.scalars import held
+from mlops_db.schema.limits import MAX_CHARACTERS, MAX_SCORE, MIN_SCORE
+from mlops_db.storage.foreign_scalars import unwrap
 
-DEFAULT_MODEL = "default"
-# The columns' lengths, in characters.
-MAX_RUN_ID = MAX_MODEL_NAME = 255
-MAX_VERSION = 50
 # Clocks differ by minutes. A local time that is taken for UTC is up to 14 hours ahead and passes; a millisecond taken
 # for a second, or a year typed wrong, does not.
 MAX_AHEAD = timedelta(days=1)
 MOMENT_HINT = "Give an aware datetime, such as datetime.now(timezone.utc)."
 NAIVE_HINT = (
-    "Say which zone it is in; if it is UTC: .replace(tzinfo=timezone.utc), in pandas tz_localize('UTC'), in polars "
+    "Give it its time zone; if it is UTC: .replace(tzinfo=timezone.utc), in pandas tz_localize('UTC'), in polars "
     "dt.replace_time_zone('UTC')."
 )
 TEXT_HINT = (
@@ -31,48 +28,57 @@ TEXT_HINT = (
     "of pandas with to_datetime(texts, utc=True)."
 )
 MAX_EXCERPT = 300
+MAX_ROWS = 2**63 - 1  # the greatest LIMIT
 
 _excerpt = reprlib.Repr()
 _excerpt.maxdict = 8
 _excerpt.maxstring = _excerpt.maxother = 60
 
 
-def run_id(value: object, key: str = "mlflow_run_id") -> str:
-    """An MLflow run's id, or whatever the caller names its runs by: 1 to 255 characters."""
-    return text(value, key, most=MAX_RUN_ID)
+def check_name(value: object, key: str, *, column: str | None = None) -> str:
+    """A text that is not blank and fits into its column.
+
+    Args:
+        value: what the caller gave.
+        key: the argument's name.
+        column: the column's name, if it differs from the argument's.
+
+    Raises:
+        InvalidValueError: it is no text, blank, too long, or has a character that PostgreSQL cannot store.
+    """
+    return check_text(value, key, most=MAX_CHARACTERS[column or key])
 
 
-def name_of_model(value: object) -> str:
-    """A model's name: 1 to 255 characters."""
-    return text(value, "model_name", most=MAX_MODEL_NAME)
+def check_model_version(value: object) -> str:
+    """A version of a model: 1 to 50 characters. A whole number becomes its digits: MLflow's registry counts versions.
 
-
-def version_of_model(value: object) -> str:
-    """A version: 1 to 50 characters. A whole number is taken as its digits: MLflow's registry counts versions."""
-    scalar = held(value)
+    Raises:
+        InvalidValueError: it is neither, or `check_name` refuses it.
+    """
+    scalar = unwrap(value)
     if isinstance(scalar, int) and type(scalar) is not bool:
         try:
             value = int.__repr__(scalar)
-        except ValueError:  # Python spells out some thousands of digits
-            hint = f"Give a number or text of 1 to {MAX_VERSION} characters."
+        except ValueError:  # Python writes some thousands of digits at most
+            hint = f"Give a number or text of 1 to {MAX_CHARACTERS['model_version']} characters."
             raise InvalidValueError("model_version", "is a number of thousands of digits", hint=hint) from None
-    return text(value, "model_version", most=MAX_VERSION)
+    return check_name(value, "model_version")
 
 
-def text(value: object, key: str, *, most: int | None = None) -> str:
-    """The text itself, if PostgreSQL can store it.
+def check_text(value: object, key: str, *, most: int | None = None) -> str:
+    """A text that PostgreSQL can store.
 
     Args:
-        value: what the caller gave: str, one of its subclasses, such as an enumeration of strings, or a scalar of text
-            that NumPy or Arrow made.
+        value: what the caller gave: str, a subclass of it such as an enumeration of strings, or a scalar of NumPy or
+            Arrow that holds text.
         key: the argument's name.
-        most: the column's length in characters, for what must not be blank either; None: of any length.
+        most: the greatest length in characters; the text must not be blank then. None: any text.
 
     Raises:
-        InvalidValueError: it is no text, blank, too long, or holds NUL or half a surrogate pair.
+        InvalidValueError: it is no text, blank, too long, or has NUL or half a surrogate pair.
     """
     wanted = "Give text." if most is None else f"Give text of 1 to {most} characters."
-    scalar = held(value)
+    scalar = unwrap(value)
     if not issubclass(type(scalar), str):
         raise InvalidValueError(key, f"{excerpt(value)} is not text", hint=wanted)
     given = str.__str__(scalar)  # an enumeration of strings, or NumPy's, has a str() of its own
@@ -89,50 +95,50 @@ def text(value: object, key: str, *, most: int | None = None) -> str:
     return given
 
 
-def choice(value: object, key: str, choices: Sequence[str]) -> str:
+def check_choice(value: object, key: str, choices: Sequence[str]) -> str:
     """One of `choices`.
 
     Raises:
         InvalidValueError: it is another value.
     """
-    scalar = held(value)
+    scalar = unwrap(value)
     if not issubclass(type(scalar), str) or str.__str__(scalar) not in choices:
         raise InvalidValueError(key, f"is {excerpt(value)}", hint=f"Give {', '.join(choices[:-1])} or {choices[-1]}.")
     return str.__str__(scalar)
 
 
-def flag(value: object, key: str) -> bool:
+def check_flag(value: object, key: str) -> bool:
     """True or False. Text such as "False", as a template makes it, would count as true.
 
     Raises:
         InvalidValueError: it is neither.
     """
-    scalar = held(value)
+    scalar = unwrap(value)
     if type(scalar) is not bool:
         raise InvalidValueError(key, f"is {excerpt(value)}", hint="Give True or False.")
     return scalar
 
 
-def score(value: object, key: str) -> float | None:
+def check_score(value: object, key: str) -> float | None:
     """A score from 0 to 1; None stays None.
 
     Raises:
         InvalidValueError: it is no finite number, or not from 0 to 1.
     """
-    hint = "Give a number from 0 to 1, or None if it was not measured."
-    if type(held(value)) is bool:
+    hint = f"Give a number from {MIN_SCORE} to {MAX_SCORE}, or None if it was not measured."
+    if type(unwrap(value)) is bool:
         raise InvalidValueError(key, f"{excerpt(value)} is no score", hint=hint)
-    checked = number(value, key, hint=hint)
-    if checked is not None and not 0 <= checked <= 1:
-        raise InvalidValueError(key, f"{checked} is not from 0 to 1", hint=hint)
+    checked = check_number(value, key, hint=hint)
+    if checked is not None and not MIN_SCORE <= checked <= MAX_SCORE:
+        raise InvalidValueError(key, f"{checked} is not from {MIN_SCORE} to {MAX_SCORE}", hint=hint)
     return checked
 
 
-def number(value: object, key: str, *, hint: str) -> float | None:
-    """The value as a finite float; None stays None.
+def check_number(value: object, key: str, *, hint: str) -> float | None:
+    """The nearest finite double of a number; None stays None.
 
-    It is the nearest double: of a narrower float exactly its value, of a long double, Decimal or Fraction maybe not.
-    True and False are 1 and 0. A scalar of NumPy, PyTorch, Arrow and the like is what it holds.
+    A narrower float keeps its exact value; a long double, Decimal or Fraction may be rounded. True and False are 1
+    and 0. A scalar of NumPy, PyTorch, Arrow and the like counts as the number that it holds.
 
     Args:
         value: what the caller gave.
@@ -140,9 +146,9 @@ def number(value: object, key: str, *, hint: str) -> float | None:
         hint: what to give instead.
 
     Raises:
-        InvalidValueError: it is no single number, not a finite one, or a whole one that a double cannot hold.
+        InvalidValueError: it is no single finite number, or a whole number that a double cannot hold.
     """
-    scalar = held(value)
+    scalar = unwrap(value)
     if scalar is None:
         return None
     if issubclass(type(value), Enum):
@@ -152,7 +158,7 @@ def number(value: object, key: str, *, hint: str) -> float | None:
         nearest = float(exact)
     except (OverflowError, ValueError):  # an int of 400 digits; Decimal's signalling NaN
         nearest = math.nan
-    except Exception:  # noqa: BLE001  (whatever a foreign object raises when it is asked)
+    except Exception:  # noqa: BLE001  (a foreign object may raise anything)
         raise InvalidValueError(key, f"{excerpt(value)} is not a number", hint=hint) from None
     if not math.isfinite(nearest):
         raise InvalidValueError(key, f"{excerpt(value)} is not a finite number", hint=hint)
@@ -166,7 +172,7 @@ def number(value: object, key: str, *, hint: str) -> float | None:
 
 
 def _exact(scalar: Any) -> float | Fraction | Decimal:
-    """The number that it is; of a real number that does not say which, the nearest float."""
+    """The number without rounding; the nearest float of a real number that has no exact form."""
     if issubclass(type(scalar), float):
         return float.__float__(scalar)
     if isinstance(scalar, Integral):
@@ -182,7 +188,7 @@ def _exact(scalar: Any) -> float | Fraction | Decimal:
     raise TypeError
 
 
-def moment(value: object, key: str, *, hint: str = MOMENT_HINT) -> datetime:
+def check_moment(value: object, key: str, *, hint: str = MOMENT_HINT) -> datetime:
     """A moment in UTC, in microseconds; nanoseconds are cut off.
 
     Args:
@@ -193,8 +199,8 @@ def moment(value: object, key: str, *, hint: str = MOMENT_HINT) -> datetime:
     Raises:
         InvalidValueError: it is no aware datetime, or out of range in UTC.
     """
-    given = held(value)
-    # pandas' NaT is a datetime, unlike itself.
+    given = unwrap(value)
+    # pandas' NaT is a datetime that is not equal to itself.
     if not issubclass(type(given), datetime) or given != given:  # noqa: PLR0124
         if type(given).__name__ == "datetime64":
             hint = 'It has no time zone; if it is UTC: .astype("datetime64[us]").item().replace(tzinfo=timezone.utc).'
@@ -207,8 +213,9 @@ def moment(value: object, key: str, *, hint: str = MOMENT_HINT) -> datetime:
         utc = None if exact.utcoffset() is None else exact.astimezone(timezone.utc)
     except OverflowError:
         raise InvalidValueError(key, f"{excerpt(value)} is out of range in UTC", hint=hint) from None
-    except Exception as error:  # noqa: BLE001  (whatever somebody's time zone raises)
-        raise InvalidValueError(key, f"{excerpt(value)} is not to be had in UTC: {excerpt(error)}", hint=hint) from None
+    except Exception as error:  # noqa: BLE001  (a foreign time zone may raise anything)
+        reason = f"{excerpt(value)} cannot be converted to UTC: {excerpt(error)}"
+        raise InvalidValueError(key, reason, hint=hint) from None
     if utc is None:
         raise InvalidValueError(key, f"{exact} has no time zone", hint=NAIVE_HINT)
     # Subclasses, such as pendulum's, have methods of their own.
@@ -216,12 +223,12 @@ def moment(value: object, key: str, *, hint: str = MOMENT_HINT) -> datetime:
     return utc if plain else datetime.combine(datetime.date(utc), datetime.time(utc), timezone.utc)
 
 
-def require_not_ahead(moment: datetime, now: datetime, key: str, *, hint: str = MOMENT_HINT) -> None:
-    """Refuse a moment that no job can mean.
+def refuse_future(moment: datetime, now: datetime, key: str, *, hint: str = MOMENT_HINT) -> None:
+    """Refuse a moment that is more than a day ahead.
 
     Args:
         moment: what the caller gave, aware.
-        now: the time by the server's clock: that of this machine may be wrong, and others judge by the server's, too.
+        now: the time by the server's clock, in UTC. This machine's clock may be wrong.
         key: the argument's name.
         hint: what to give instead.
 
@@ -229,22 +236,17 @@ def require_not_ahead(moment: datetime, now: datetime, key: str, *, hint: str = 
         InvalidValueError: it is more than a day ahead.
     """
     if moment - now > MAX_AHEAD:
-        told = in_utc(now).isoformat(sep=" ", timespec="seconds")
-        reason = f"{moment} is more than a day ahead of the server's clock, {told}"
-        raise InvalidValueError(key, reason, hint=hint)
+        clock = now.isoformat(sep=" ", timespec="seconds")
+        raise InvalidValueError(key, f"{moment} is more than a day ahead of the server's clock, {clock}", hint=hint)
 
 
-# What LIMIT takes, and more than any table has.
-MAX_ROWS = 2**63 - 1
-
-
-def limit(value: object) -> int | None:
-    """How many rows to return at most; None for all.
+def check_limit(value: object) -> int | None:
+    """The greatest number of rows to return; None for all.
 
     Raises:
         InvalidValueError: it is no whole number from 0.
     """
-    scalar = held(value)
+    scalar = unwrap(value)
     if scalar is None:
         return None
     whole = int.__index__(scalar) if issubclass(type(scalar), int) and type(scalar) is not bool else -1
@@ -253,13 +255,8 @@ def limit(value: object) -> int | None:
     return min(whole, MAX_ROWS)
 
 
-def in_utc(value: Any) -> Any:
-    """A moment that was read, in UTC: psycopg2 has it in the session's time zone. Anything else stays."""
-    return value.astimezone(timezone.utc) if isinstance(value, datetime) else value
-
-
 def excerpt(value: object) -> str:
-    """`repr` on one line, of some 300 characters at most, however large the value is."""
+    """`repr` on one line, cut to some 300 characters, however large the value is."""
     try:
         shown = " ".join(_excerpt.repr(dict(value) if isinstance(value, Mapping) else value).splitlines())
     except Exception:  # noqa: BLE001  (an int of thousands of digits; a mapping that cannot be read)

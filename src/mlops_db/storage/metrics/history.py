@@ -3,17 +3,16 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from mlops_db.storage.db_manager import DatabaseManager
+from mlops_db.storage.transactions import Transactions
 
 PAGE = 5_000  # rows that are read at once
 LEAST_ID = 1 - 2**63
 
-# Page after page, each from the row on that the one before it ended with. The plain comparison with its timestamp adds
-# nothing but what PostgreSQL can choose partitions by. The names are those that were asked for: to send, and to read,
-# them with each row would take longer.
+# Each page begins after the last row of the page before it. The plain comparison with the timestamp is redundant, but
+# PostgreSQL chooses partitions by it. The names are those that were asked for: to send and to read them with each row
+# would take longer.
 HISTORY = """
 SELECT id, timestamp, metric_value, metadata, created_at
   FROM public.monitoring_metrics
@@ -28,7 +27,7 @@ class Metric:
     """A row of monitoring_metrics.
 
     Attributes:
-        id: counts the rows; of two with the same timestamp the greater one is the newer.
+        id: the row's number; of two rows with the same timestamp the greater id is the newer.
         timestamp: the moment that the value is about, in UTC.
         model_name: the model that was measured.
         metric_type: the kind of metric.
@@ -48,39 +47,39 @@ class Metric:
     created_at: datetime
 
 
-def read_history(manager: "DatabaseManager", asked: Mapping[str, Any], limit: int | None) -> Iterator[Metric]:
+def read_history(transactions: Transactions, parameters: Mapping[str, Any]) -> Iterator[Metric]:
     """The rows of a series, newest first; no connection is held between two pages.
 
     Args:
-        manager: the database.
-        asked: model_name, metric_type, metric_name, since and until.
-        limit: how many at most; None for all.
+        transactions: the database.
+        parameters: model_name, metric_type, metric_name, since, until, and limit: how many rows at most, None for all.
     """
-    names = [asked[name] for name in ("model_name", "metric_type", "metric_name")]
-    parameters = {**asked, "id": LEAST_ID}
+    names = [parameters[name] for name in ("model_name", "metric_type", "metric_name")]
+    limit: int | None = parameters["limit"]
+    page_start = {"id": LEAST_ID, "until": parameters["until"]}
     more = True
     while more:
         size = PAGE if limit is None else min(PAGE, limit)
-        with manager.safe_cursor() as cursor:
-            cursor.execute(HISTORY, {**parameters, "size": size})
+        with transactions.safe_cursor() as cursor:
+            cursor.execute(HISTORY, {**parameters, **page_start, "size": size})
             page = cursor.fetchall()
         more = len(page) == PAGE
         if more:
             id_, timestamp, *_ = page[-1]
-            parameters |= {"id": id_, "until": timestamp}
+            page_start = {"id": id_, "until": timestamp}
             limit = None if limit is None else limit - PAGE
-        # Each row goes as its metric comes: what there is many of, the garbage collector looks at again and again.
+        # Each row is freed when its metric is made: the garbage collector looks at many objects again and again.
         page.reverse()
         while page:
-            yield _metric(names, page.pop())
+            yield _make_metric(names, page.pop())
 
 
 _SETTERS = [getattr(Metric, field.name).__set__ for field in fields(Metric)]
 _set_id, _set_timestamp, _set_model, _set_type, _set_name, _set_value, _set_metadata, _set_created = _SETTERS
 
 
-def _metric(names: list[str], row: tuple[Any, ...]) -> Metric:
-    # What the frozen dataclass's own __init__ does, in half of its time.
+def _make_metric(names: list[str], row: tuple[Any, ...]) -> Metric:
+    # The frozen dataclass's own __init__ takes twice as long.
     metric = object.__new__(Metric)
     model_name, metric_type, metric_name = names
     id_, timestamp, value, metadata, created_at = row
