@@ -19,7 +19,7 @@ from sqlalchemy.pool import NullPool
 from mlops_db.errors import DataLossError, UnknownRevisionError, UnmanagedDatabaseError
 from mlops_db.migration import commands
 from mlops_db.migration.commands import alembic_config
-from mlops_db.migration.guard import losses
+from mlops_db.migration.guard.sql_losses import find_losses
 from mlops_db.server.connection import open_connection
 from mlops_db.settings import Settings
 from support.database import Database
@@ -378,7 +378,7 @@ def test_every_way_to_write_a_drop_is_found(
         execute(connection, "CREATE TABLE bystander ()")
         statement = form.format(table=full, column=column, bystander="bystander")
 
-        found = losses(connection, {"0001": statement})
+        found = find_losses(connection, {"0001": statement})
 
         execute(connection, statement)  # it is SQL, and so it would have been a loss
         transaction.rollback()
@@ -389,7 +389,7 @@ def test_every_way_to_write_a_drop_is_found(
 
 def test_a_table_that_is_renamed_before_it_is_dropped_is_found(connection: Connection) -> None:
     execute(connection, "CREATE TABLE first_name AS SELECT 1 AS id")
-    assert losses(connection, {"0001": "ALTER TABLE first_name RENAME TO second_name;\n\nDROP TABLE second_name;"})
+    assert find_losses(connection, {"0001": "ALTER TABLE first_name RENAME TO second_name;\n\nDROP TABLE second_name;"})
 
 
 @pytest.mark.parametrize(
@@ -423,7 +423,7 @@ def test_what_keeps_the_rows_is_no_loss(connection: Connection, statement: str) 
     ):
         execute(connection, preparation)
 
-    assert losses(connection, {"0001": statement}) == []
+    assert find_losses(connection, {"0001": statement}) == []
 
     execute(connection, statement)
     assert connection.exec_driver_sql("SELECT count(*) FROM kept").scalar_one() == 1
@@ -445,7 +445,7 @@ def test_what_need_not_happen_is_left_to_the_judge(connection: Connection, state
     execute(connection, "CREATE TABLE kept AS SELECT 1 AS id")
     execute(connection, "CREATE VIEW kept_view AS TABLE kept")
 
-    assert [loss.what for loss in losses(connection, {"0001": statement}) if loss.certain] == []
+    assert [loss.what for loss in find_losses(connection, {"0001": statement}) if loss.certain] == []
 
     execute(connection, statement)
     assert connection.exec_driver_sql("SELECT count(*) FROM kept").scalar_one() == 1
@@ -454,7 +454,7 @@ def test_what_need_not_happen_is_left_to_the_judge(connection: Connection, state
 def test_a_long_statement_is_read_at_once(connection: Connection) -> None:
     """No assertion: a pattern that tries all ways to take the words apart would not come back."""
     execute(connection, "CREATE TABLE kept AS SELECT 1 AS id")
-    losses(connection, {"0001": f"DELETE FROM kept USING {'many words ' * 20_000}"})
+    find_losses(connection, {"0001": f"DELETE FROM kept USING {'many words ' * 20_000}"})
 
 
 # The database of another tool

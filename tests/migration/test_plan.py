@@ -118,7 +118,7 @@ def test_what_a_revision_does_not_tell_is_not_made_up(head: Database, tmp_path: 
         f"[1/1] {checkout.head} test: Test: test",
         "locks: not declared",
         "loss: not declared",
-        "tables: cannot be told without running it",
+        "tables: not known before it runs",
     ]
 
 

@@ -146,7 +146,7 @@ def test_a_connection_of_another_driver_s_is_refused(empty: Database) -> None:
     )
     with (
         create_engine(url, poolclass=NullPool).connect() as connection,
-        pytest.raises(CommandError, match="a connection of psycopg2's, and was given one of psycopg's"),
+        pytest.raises(CommandError, match="a connection of psycopg2, and was given one of psycopg"),
     ):
         command.upgrade(with_connection(empty, connection), "head")
 

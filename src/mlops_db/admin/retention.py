@@ -16,7 +16,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from mlops_db.errors import UsageError
-from mlops_db.migration.blockers import Watch
+from mlops_db.migration.blockers import BlockerWatch
 from mlops_db.migration.progress import Progress
 from mlops_db.migration.retry import with_retries
 from mlops_db.migration.session import migration_connection
@@ -165,9 +165,9 @@ def maintain(settings: Settings, *, keep: str | None, progress: TextIO | None = 
 def _carried_out(settings: Settings, connection: Connection, keep: str | None, progress: Progress) -> list[Step]:
     pid = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
     connection.commit()
-    watch = Watch(settings, pid, progress, lock_timeout_ms=LOCK_TIMEOUT_MS)
+    watch = BlockerWatch(settings, pid, progress, lock_timeout_ms=LOCK_TIMEOUT_MS)
     steps: list[Step] = []
-    with watch.watching():
+    with watch.running():
         for action, statement in _STEPS.items():
             before = -1
             while before != len(steps):

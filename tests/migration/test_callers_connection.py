@@ -305,10 +305,10 @@ def test_another_driver_s_is_refused(empty: Database, driver: str, kind: str) ->
     made = create_engine("sqlite://" if driver == "sqlite" else url(empty.settings, driver))
     said = "pysqlite" if driver == "sqlite" else driver
     if kind == "engine":
-        refused(empty, made, f"a connection of psycopg2's, and was given one of {said}'s")
+        refused(empty, made, f"a connection of psycopg2, and was given one of {said}")
     else:
         with made.connect() as connection:
-            refused(empty, connection, f"a connection of psycopg2's, and was given one of {said}'s")
+            refused(empty, connection, f"a connection of psycopg2, and was given one of {said}")
     made.dispose()
 
 
