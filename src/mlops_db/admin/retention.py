@@ -185,9 +185,8 @@ def _carried_out(settings: Settings, connection: Connection, keep: str | None, p
                 with_retries(
                     attempt,
                     position=lambda: len(steps),
-                    blockers=watch.take_blockers,
+                    blockers=watch.describe_blockers,
                     retry_for_ms=settings.retry_for,
-                    show_queries=False,
                     progress=progress,
                 )
     return steps

@@ -101,7 +101,9 @@ class Blocker:
 class BlockerWatch:
     """Finds the blockers of one backend, from another connection."""
 
-    def __init__(self, settings: Settings, pid: int, progress: Progress, *, lock_timeout_ms: int) -> None:
+    def __init__(
+        self, settings: Settings, pid: int, progress: Progress, *, lock_timeout_ms: int, show_queries: bool = False
+    ) -> None:
         """Prepare the thread.
 
         Args:
@@ -109,10 +111,12 @@ class BlockerWatch:
             pid: the run's backend.
             progress: shows what the thread finds.
             lock_timeout_ms: the run's lock_timeout; the thread looks at least three times within it.
+            show_queries: whether `describe_blockers` has the blockers' queries, which can contain data.
         """
         self._settings = settings
         self._pid = pid
         self._progress = progress
+        self._show_queries = show_queries
         self._pause_s = min(LOOK_EVERY_S, lock_timeout_ms / 3000)
         self._stopped = threading.Event()
         self._blockers: tuple[Blocker, ...] = ()
@@ -129,11 +133,11 @@ class BlockerWatch:
             self._stopped.set()
             thread.join()
 
-    def take_blockers(self) -> tuple[Blocker, ...]:
-        """Return the blockers that were found last, and forget them."""
+    def describe_blockers(self) -> str:
+        """The blockers that were found last; then they are forgotten."""
         with self._lock:
             blockers, self._blockers = self._blockers, ()
-        return blockers
+        return "; ".join(blocker.describe(with_query=self._show_queries) for blocker in blockers) or "nobody seen"
 
     def _run(self) -> None:
         if self._stopped.wait(self._pause_s):

@@ -207,16 +207,21 @@ class OnlineRun:
             return
         pid = self.connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
         self.end_reading()
-        watch = BlockerWatch(self.settings, pid, self.progress, lock_timeout_ms=self.options.lock_timeout)
+        watch = BlockerWatch(
+            self.settings,
+            pid,
+            self.progress,
+            lock_timeout_ms=self.options.lock_timeout,
+            show_queries=self.options.show_queries,
+        )
         # The watch connects by itself, and the password of a caller's connection is not known here.
         callers_connection = self.context.config.attributes.get("connection") is not None
         with nullcontext() if callers_connection else watch.running():
             with_retries(
                 lambda: self.attempt(steps_left),
                 position=lambda: self.done,
-                blockers=watch.take_blockers,
+                blockers=watch.describe_blockers,
                 retry_for_ms=self.options.retry_for,
-                show_queries=self.options.show_queries,
                 progress=self.progress,
             )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -10,11 +10,12 @@ from mlops_db.errors import SettingsError, UsageError
 from mlops_db.settings import duration_ms
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from mlops_db.settings import Settings
 
 _BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+_FROM_SETTINGS = ("lock_wait", "lock_timeout", "statement_timeout", "retry_for")
 _PINNED = ("lock_timeout", "statement_timeout", "long_timeout", "legacy_timezone")
 
 
@@ -61,20 +62,13 @@ class Options:
             UsageError: an unknown key, or a value that does not fit its key.
             SettingsError: the timeouts of the settings do not fit together.
         """
-        values: dict[str, Any] = {
-            "lock_wait": settings.lock_wait,
-            "lock_timeout": settings.lock_timeout,
-            "statement_timeout": settings.statement_timeout,
-            "retry_for": settings.retry_for,
-        }
-        kinds = {field.name.replace("_", "-"): field.type for field in fields(cls) if field.name != "long_timeout"}
+        values: dict[str, Any] = {name: getattr(settings, name) for name in _FROM_SETTINGS}
         for argument in arguments:
             key, _, value = argument.partition("=")
-            if key not in kinds:
-                raise UsageError(f"-x {key} is not known", hint=f"Known are: {', '.join(sorted(kinds))}.")
-            read = {"bool": _boolean, "str": _timezone}.get(str(kinds[key]), duration_ms)
+            if key not in _PARSERS:
+                raise UsageError(f"-x {key} is not known", hint=f"Known are: {', '.join(sorted(_PARSERS))}.")
             try:
-                values[key.replace("-", "_")] = read(value, f"-x {key}")
+                values[key.replace("-", "_")] = _PARSERS[key](value, f"-x {key}")
             except SettingsError as error:
                 raise UsageError(str(error), hint=error.hint) from None
             if key == "statement-timeout":
@@ -103,3 +97,15 @@ def _timezone(value: str, name: str) -> str:
         raise SettingsError(
             f"{name}: {value!r} is not a time zone", hint=f"Write its name in the tz database: {name}=Europe/Berlin."
         ) from None
+
+
+_PARSERS: dict[str, Callable[[str, str], Any]] = {
+    "lock-wait": duration_ms,
+    "lock-timeout": duration_ms,
+    "statement-timeout": duration_ms,
+    "retry-for": duration_ms,
+    "plan": _boolean,
+    "allow-data-loss": _boolean,
+    "show-queries": _boolean,
+    "legacy-timezone": _timezone,
+}

@@ -12,9 +12,8 @@ from mlops_db.errors import BlockedError
 from mlops_db.migration.progress import duration
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
-    from mlops_db.migration.blockers import Blocker
     from mlops_db.migration.progress import Progress
 
 LOCK_NOT_AVAILABLE = "55P03"
@@ -23,13 +22,12 @@ FIRST_PAUSE_S = 1.0
 LAST_PAUSE_S = 30.0
 
 
-def with_retries(  # noqa: PLR0913  (all but the first by name)
+def with_retries(
     attempt: Callable[[], None],
     *,
     position: Callable[[], int],
-    blockers: Callable[[], Sequence[Blocker]],
+    blockers: Callable[[], str],
     retry_for_ms: int,
-    show_queries: bool,
     progress: Progress,
 ) -> None:
     """Call `attempt` until it gets its locks, or until the time for one revision is over.
@@ -37,9 +35,8 @@ def with_retries(  # noqa: PLR0913  (all but the first by name)
     Args:
         attempt: runs the revisions that are left; it resumes after the last one that was committed.
         position: how many revisions are done; each revision gets the whole time.
-        blockers: returns the sessions that blocked the attempt, and forgets them.
+        blockers: describes the sessions that blocked the last attempt.
         retry_for_ms: how long one revision is tried, in milliseconds.
-        show_queries: print the blockers' queries.
         progress: shows each failed attempt.
 
     Raises:

@@ -29,10 +29,11 @@ from mlops_db.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from alembic.config import Config
     from alembic.runtime.environment import EnvironmentContext
-    from sqlalchemy import MetaData
+    from sqlalchemy import Connection, MetaData
 
 
 def run(context: EnvironmentContext, *, target_metadata: MetaData, load_tables: Callable[[], object]) -> None:
@@ -70,17 +71,14 @@ def run(context: EnvironmentContext, *, target_metadata: MetaData, load_tables: 
             write_script(context, target_metadata, settings, options)
         elif only_writes_a_file(context):
             context.run_migrations()
-        elif (callers := config.attributes.get("connection")) is not None:
-            with use_callers_connection(callers, run_pins(settings, **options.pinned)) as connection:
-                settings = settings_of_connection(connection, settings)
-                OnlineRun(
-                    context, connection, graph, settings, options, progress, target_metadata, load_tables
-                ).carry_out()
         else:
-            with migration_connection(settings, **options.pinned) as connection:
-                OnlineRun(
+            with _open_connection(config, settings, options) as connection:
+                if config.attributes.get("connection") is not None:
+                    settings = settings_of_connection(connection, settings)
+                command = OnlineRun(
                     context, connection, graph, settings, options, progress, target_metadata, load_tables
-                ).carry_out()
+                )
+                command.carry_out()
     except MlopsDbError as error:
         raise _command_error(error) from error
     except KeyboardInterrupt:
@@ -105,6 +103,14 @@ def _prepare_command_line(config: Config) -> None:
     wait_interruptibly()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # keeps its lines in order with those of standard error in a pipe
+
+
+def _open_connection(config: Config, settings: Settings, options: Options) -> AbstractContextManager[Connection]:
+    """Take the connection that a program handed in, or open one."""
+    callers = config.attributes.get("connection")
+    if callers is None:
+        return migration_connection(settings, **options.pinned)
+    return use_callers_connection(callers, run_pins(settings, **options.pinned))
 
 
 def _command_error(error: MlopsDbError) -> CommandError:

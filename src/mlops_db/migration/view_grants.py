@@ -65,22 +65,19 @@ BEGIN
 END $restore$;"""
 
 
-def save(connection: Connection) -> None:
-    """Save the grants; a rollback of the transaction undoes it."""
-    connection.exec_driver_sql(f"SELECT {SAVING}")
-
-
-def restore(connection: Connection) -> None:
-    """Grant them on the views that were created again, and forget them."""
-    connection.exec_driver_sql(RESTORE)
-
-
-def take(connection: Connection) -> str:
-    """Return the saved grants for `put`; another run on the connection overwrites them."""
-    saved: str = connection.exec_driver_sql(f"SELECT {SAVED}").scalar_one()
+def save(connection: Connection) -> str:
+    """Save the grants and return them; a rollback of the transaction undoes it."""
+    saved: str = connection.exec_driver_sql(f"SELECT {SAVING}").scalar_one()
     return saved
 
 
-def put(connection: Connection, saved: str) -> None:
-    """Save the grants that `take` returned."""
-    connection.exec_driver_sql(f"SELECT set_config('{_SETTING}', %(saved)s, false)", {"saved": saved})
+def restore(connection: Connection, saved: str | None = None) -> None:
+    """Grant what was saved on the views that were created again, and forget it.
+
+    Args:
+        connection: that of `save`.
+        saved: what `save` returned, if other runs on the connection have saved theirs since.
+    """
+    if saved is not None:
+        connection.exec_driver_sql(f"SELECT set_config('{_SETTING}', %(saved)s, false)", {"saved": saved})
+    connection.exec_driver_sql(RESTORE)

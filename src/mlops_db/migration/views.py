@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from alembic.script import ScriptDirectory
     from sqlalchemy import Connection
 
-    Comments = Mapping[str, str]  # by column; under "" that of the view itself
     Use = tuple[str, str, str]  # the view, a relation that it reads, and a column of that, or ""
 
 _log = logging.getLogger(__name__)
@@ -91,76 +90,58 @@ _SHAPE = text("""
 """)
 
 
-@dataclass
-class CreateViewOp(ops.MigrateOperation):
-    """CREATE VIEW with its comments; downgrade drops it."""
-
-    name: str
-    definition: str
-    comments: Comments
-
-    def reverse(self) -> DropViewOp:
-        """The operation for downgrade."""
-        return DropViewOp(self.name, self.definition, self.comments)
-
-    def to_diff_tuple(self) -> tuple[str, str]:
-        """What `alembic check` prints."""
-        return ("add_view", self.name)
-
-
-@dataclass
-class DropViewOp(ops.MigrateOperation):
-    """DROP VIEW; downgrade creates it as it was, so it has the query and the comments, too."""
-
-    name: str
-    definition: str
-    comments: Comments
-
-    def reverse(self) -> CreateViewOp:
-        """The operation for downgrade."""
-        return CreateViewOp(self.name, self.definition, self.comments)
-
-    def to_diff_tuple(self) -> tuple[str, str]:
-        """What `alembic check` prints."""
-        return ("remove_view", self.name)
-
-
-@dataclass
-class CommentViewOp(ops.MigrateOperation):
-    """COMMENT ON a view and its columns, if nothing else of it differs; downgrade brings the former comments back."""
-
-    name: str
-    before: Comments
-    after: Comments
-
-    def reverse(self) -> CommentViewOp:
-        """The operation for downgrade."""
-        return CommentViewOp(self.name, self.after, self.before)
-
-    def to_diff_tuple(self) -> tuple[str, str, list[str]]:
-        """What `alembic check` prints: the columns whose comments differ, "" for the view itself."""
-        return ("modify_view_comments", self.name, list(self.changed))
-
-    @property
-    def changed(self) -> dict[str, str | None]:
-        """The new comments; None for one that is removed."""
-        return {
-            column: self.after.get(column)
-            for column in {**self.before, **self.after}
-            if self.before.get(column) != self.after.get(column)
-        }
-
-
 @dataclass(frozen=True)
-class _View:
-    """A view: its query as written, as PostgreSQL reads it back the second time, and the columns with their types."""
+class View:
+    """A view.
+
+    Attributes:
+        source: its query as written.
+        canonical: its query as PostgreSQL reads it back the second time.
+        columns: their names and types.
+        comments: on its columns; under "" that on the view itself.
+    """
 
     source: str
     canonical: str
     columns: tuple[tuple[str, str], ...]
+    comments: Mapping[str, str]
 
-    def same_as(self, other: _View) -> bool:
+    def same_as(self, other: View) -> bool:
+        """Whether the two differ at most in their comments."""
         return (self.canonical, self.columns) == (other.canonical, other.columns)
+
+
+@dataclass(frozen=True)
+class ChangeViewOp(ops.MigrateOperation):
+    """CREATE VIEW with its comments, DROP VIEW, or only the comments that differ.
+
+    Attributes:
+        name: of the view.
+        before: the view as the database has it; None to create it.
+        after: the view as the revision leaves it; None to drop it.
+    """
+
+    name: str
+    before: View | None
+    after: View | None
+
+    def reverse(self) -> ChangeViewOp:
+        """The operation for downgrade."""
+        return ChangeViewOp(self.name, self.after, self.before)
+
+    def to_diff_tuple(self) -> tuple[object, ...]:
+        """What `alembic check` prints: for comments the columns, "" for the view itself."""
+        if self.before is None:
+            return ("add_view", self.name)
+        if self.after is None:
+            return ("remove_view", self.name)
+        return ("modify_view_comments", self.name, list(self.changed_comments))
+
+    @property
+    def changed_comments(self) -> dict[str, str | None]:
+        """The new comments; None for one that is removed."""
+        before, after = (view.comments if view else {} for view in (self.before, self.after))
+        return {column: after.get(column) for column in {**before, **after} if before.get(column) != after.get(column)}
 
 
 def compare_views(autogen_context: AutogenContext, upgrade_ops: ops.UpgradeOps) -> PriorityDispatchResult:
@@ -176,13 +157,9 @@ def compare_views(autogen_context: AutogenContext, upgrade_ops: ops.UpgradeOps) 
     connection, metadata = autogen_context.connection, autogen_context.metadata
     assert connection is not None
     assert isinstance(metadata, MetaData)
-    wanted = _wanted_views(connection, metadata)
-    live, uses, others = _live_views(connection, wanted, autogen_context.migration_context.script)
-
-    live_comments = _live_comments(connection)
-    comments = {
-        name: _wanted_comments(name, view, metadata, live_comments.get(name, {})) for name, view in wanted.items()
-    }
+    comments = _live_comments(connection)
+    wanted = _wanted_views(connection, metadata, comments)
+    live, uses, others = _live_views(connection, wanted, comments, autogen_context.migration_context.script)
 
     stale = {name for name, view in live.items() if name not in wanted or not wanted[name].same_as(view)}
     dropped = _with_readers(stale | _reading(uses, upgrade_ops), uses)
@@ -190,27 +167,23 @@ def compare_views(autogen_context: AutogenContext, upgrade_ops: ops.UpgradeOps) 
         _log.warning(
             "%s is not ours and reads what the revision drops: drop it before you run the revision", printable(reader)
         )
-    drops = [
-        DropViewOp(name, _definition_for_downgrade(live[name], wanted.get(name)), live_comments.get(name, {}))
-        for name in _readers_first(dropped, uses)
+    changes = {name: ChangeViewOp(name, live.get(name), view) for name, view in wanted.items()}
+    upgrade_ops.ops[:] = [
+        *(
+            ChangeViewOp(name, _as_written(live[name], wanted.get(name)), None)
+            for name in _readers_first(dropped, uses)
+        ),
+        *upgrade_ops.ops,
+        *(replace(change, before=None) for name, change in changes.items() if name in dropped or name not in live),
+        *(change for name, change in changes.items() if name in live.keys() - dropped and change.changed_comments),
     ]
-    creates = [
-        CreateViewOp(name, view.source, comments[name])
-        for name, view in wanted.items()
-        if name in dropped or name not in live
-    ]
-    stays = [
-        CommentViewOp(name, live_comments.get(name, {}), comments[name])
-        for name in wanted
-        if name in live.keys() - dropped
-    ]
-    upgrade_ops.ops[:] = [*drops, *upgrade_ops.ops, *creates, *(operation for operation in stays if operation.changed)]
     return PriorityDispatchResult.CONTINUE
 
 
-def _definition_for_downgrade(live: _View, wanted: _View | None) -> str:
-    """The query as its author wrote it, unless the query itself changed."""
-    return wanted.source if wanted is not None and wanted.canonical == live.canonical else live.source
+def _as_written(live: View, wanted: View | None) -> View:
+    """The live view with the query as its author wrote it, unless the query itself changed."""
+    unchanged = wanted is not None and wanted.canonical == live.canonical
+    return replace(live, source=wanted.source) if unchanged and wanted else live
 
 
 def setup(plugin: Plugin) -> None:
@@ -221,8 +194,11 @@ def setup(plugin: Plugin) -> None:
 
 
 def _live_views(
-    connection: Connection, wanted: Mapping[str, _View], script: ScriptDirectory | None
-) -> tuple[dict[str, _View], set[Use], set[Use]]:
+    connection: Connection,
+    wanted: Mapping[str, View],
+    comments: Mapping[str, Mapping[str, str]],
+    script: ScriptDirectory | None,
+) -> tuple[dict[str, View], set[Use], set[Use]]:
     """The views in public that the metadata has or a revision creates, what they read, and what other views read."""
     views = {row.relname: str(row.oid) for row in connection.execute(_LIVE)}
     if script is not None and views.keys() - wanted.keys():
@@ -236,10 +212,14 @@ def _live_views(
         else:
             others.add((reader, used, column))
     with _rollback_afterwards(connection, "public"):
-        return {name: _describe(connection, _definition(connection, oid)) for name, oid in views.items()}, uses, others
+        described = {name: _describe(connection, _definition(connection, oid)) for name, oid in views.items()}
+    live = {name: replace(view, comments=comments.get(name, {})) for name, view in described.items()}
+    return live, uses, others
 
 
-def _wanted_views(connection: Connection, metadata: MetaData) -> dict[str, _View]:
+def _wanted_views(
+    connection: Connection, metadata: MetaData, live_comments: Mapping[str, Mapping[str, str]]
+) -> dict[str, View]:
     sources: Mapping[str, str] = metadata.info.get(INFO_KEY, {})
     if not sources:
         return {}
@@ -269,7 +249,9 @@ def _wanted_views(connection: Connection, metadata: MetaData) -> dict[str, _View
                 read_back = _definition(connection, f"{_SHADOW}.{_quote(name)}")
             except DBAPIError as error:
                 raise ViewDefinitionError(name, str(error.orig)) from error
-            found[name] = replace(_describe(connection, read_back), source=source.strip())
+            view = _describe(connection, read_back)
+            comments = _wanted_comments(name, view, metadata, live_comments.get(name, {}))
+            found[name] = replace(view, source=source.strip(), comments=comments)
         return found
 
 
@@ -280,10 +262,10 @@ def _live_comments(connection: Connection) -> dict[str, dict[str, str]]:
     return found
 
 
-def _wanted_comments(name: str, view: _View, metadata: MetaData, live: Comments) -> Comments:
+def _wanted_comments(name: str, view: View, metadata: MetaData, live: Mapping[str, str]) -> Mapping[str, str]:
     """The comments of the metadata; if it has none for any view, the live ones whose columns are left."""
     columns = {"", *(column for column, _ in view.columns)}
-    of_metadata: Mapping[str, Comments] | None = metadata.info.get(COMMENTS_KEY)
+    of_metadata: Mapping[str, Mapping[str, str]] | None = metadata.info.get(COMMENTS_KEY)
     if of_metadata is None:
         return {column: comment for column, comment in live.items() if column in columns}
     wanted = {column: comment for column, comment in of_metadata.get(name, {}).items() if comment}
@@ -297,14 +279,14 @@ def _definition(connection: Connection, view: str) -> str:
     return str(connection.execute(_DEFINITION, {"view": view}).scalar_one())
 
 
-def _describe(connection: Connection, definition: str) -> _View:
+def _describe(connection: Connection, definition: str) -> View:
     """Create the view once more, on the search path that its names need, and read it back."""
     _execute(connection, f"CREATE TEMPORARY VIEW {_AGAIN} AS {definition}")
     view = f"pg_temp.{_AGAIN}"
     canonical = _definition(connection, view)
     columns = tuple((name, type_) for name, type_ in connection.execute(_SHAPE, {"view": view}))
     _execute(connection, f"DROP VIEW {view}")
-    return _View(definition.strip().removesuffix(";"), canonical, columns)
+    return View(definition.strip().removesuffix(";"), canonical, columns, comments={})
 
 
 @contextmanager
@@ -350,26 +332,14 @@ def _readers_first(views: set[str], uses: Iterable[Use]) -> list[str]:
     return list(TopologicalSorter(readers).static_order())
 
 
-@renderers.dispatch_for(CreateViewOp)
-def _render_create(_: AutogenContext, operation: CreateViewOp) -> list[str]:
-    create = _render_execute(f"CREATE VIEW {_quote(operation.name)} AS\n{operation.definition}")
-    return [create, *_render_comments(operation.name, operation.comments)]
-
-
-@renderers.dispatch_for(DropViewOp)
-def _render_drop(_: AutogenContext, operation: DropViewOp) -> str:
-    return _render_execute(f"DROP VIEW {_quote(operation.name)}")
-
-
-@renderers.dispatch_for(CommentViewOp)
-def _render_comment(_: AutogenContext, operation: CommentViewOp) -> list[str]:
-    return _render_comments(operation.name, operation.changed)
-
-
-def _render_comments(view: str, comments: Mapping[str, str | None]) -> list[str]:
-    rendered = []
-    for column, comment in comments.items():
-        target = f"COLUMN {_quote(view)}.{_quote(column)}" if column else f"VIEW {_quote(view)}"
+@renderers.dispatch_for(ChangeViewOp)
+def _render(_: AutogenContext, operation: ChangeViewOp) -> list[str]:
+    view = _quote(operation.name)
+    if operation.after is None:
+        return [_render_execute(f"DROP VIEW {view}")]
+    rendered = [] if operation.before else [_render_execute(f"CREATE VIEW {view} AS\n{operation.after.source}")]
+    for column, comment in operation.changed_comments.items():
+        target = f"COLUMN {view}.{_quote(column)}" if column else f"VIEW {view}"
         literal = "NULL" if comment is None else "'{}'".format(comment.replace("'", "''"))
         rendered.append(_render_execute(f"COMMENT ON {target} IS {literal}"))
     return rendered
