@@ -52,7 +52,7 @@ def with_retries(
             if position() != done:
                 done, begun, pause, tries = position(), time.monotonic(), FIRST_PAUSE_S, 0
             tries += 1
-            blocked_by = "; ".join(blocker.describe(with_query=show_queries) for blocker in blockers()) or "nobody seen"
+            blocked_by = blockers()
             left = retry_for_ms / 1000 - (time.monotonic() - begun)
             if left <= 0:
                 raise BlockedError(
