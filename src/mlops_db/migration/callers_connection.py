@@ -176,8 +176,7 @@ def _pin_settings(connection: Connection, pins: Mapping[str, str]) -> Iterator[N
 
     def set_all(values: Mapping[str, str]) -> None:
         for name, value in values.items():
-            # A setting that the caller has made for its transaction has to end with it. But a revision sets search_path
-            # for the session, too.
+            # In the caller's transaction, a setting ends with it. But a revision sets search_path for the session, too.
             local = callers_transaction and name != "search_path"
             try:
                 connection.exec_driver_sql(

@@ -55,7 +55,7 @@ def refuse_wrong_database(migration: MigrationContext, graph: Graph, target: str
         UnknownRevisionError: `alembic_version` names a revision that this checkout does not have.
         RecordedRevisionError: its rows exclude each other, unless `alembic stamp --purge` deletes them; or it has no
             row, and should have one.
-        UnmanagedDatabaseError: the tables are there, made by hand. `alembic stamp` may go on: it is the way out.
+        UnmanagedDatabaseError: the tables were created by hand. `alembic stamp` may go on, since it is the remedy.
         BehindHeadError: `alembic check` and `--autogenerate` compare with head, and the database is behind it.
     """
     connection = migration.connection

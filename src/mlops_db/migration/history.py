@@ -68,7 +68,7 @@ _BEGIN = f"""
            {view_grants.SAVING} AS saved
     RETURNING id, {view_grants.SAVED} <> ''
 """
-_APPLIED = f"""
+_COMPLETE = f"""
     {REFUSE_GUESTS.replace("%", "%%")}
     WITH ended AS (
         UPDATE mlops_internal.migration_history
@@ -76,12 +76,12 @@ _APPLIED = f"""
     )
     SELECT {lock.HELD}, {REVISION_OF_TRANSACTION}
 """
-_FAILED = """
+_RECORD_FAILURE = """
     UPDATE mlops_internal.migration_history
        SET outcome = 'failed', error = %(error)s, finished_at = clock_timestamp() WHERE id = %(id)s
 """
 # For `--sql`: the script inserts a step when it is done, in its transaction; who runs the script is not known.
-_SCRIPTED = """\
+_INSERT_FINISHED = """\
 INSERT INTO mlops_internal.migration_history (revision, direction, finished_at, client, tools, outcome)
 VALUES ('{revision}', '{direction}', clock_timestamp(), 'SQL script', '{tools}', 'applied');"""
 
@@ -142,7 +142,7 @@ class History:
         found = self._run("SELECT to_regclass('mlops_internal.migration_history')").scalar()
         return found is not None
 
-    def begin(self, revision: str, direction: str) -> bool:
+    def begin_step(self, revision: str, direction: str) -> bool:
         """Insert a step that is about to run, and save the grants on views; returns whether there are any."""
         self._entry = None  # if this fails, the step before it did not
         # The commit of the step waits for the disk, and so for this entry. A caller decides how it commits.
@@ -152,23 +152,23 @@ class History:
             self._entry, saved = self._run(_BEGIN, values).one()
         return bool(saved)
 
-    def applied(self, revision: str | None) -> None:
+    def complete(self, revision: str | None) -> None:
         """Complete the step, in the transaction that `revision` ran in; None for a stamp, which runs no revision.
 
         Raises:
             LockLostError: this backend has lost the run lock; the transaction must not be committed.
             TransactionControlError: this is not the transaction that the revision began in.
         """
-        held, in_transaction_of = self._run(_APPLIED, {"id": self._entry}).one()
+        held, in_transaction_of = self._run(_COMPLETE, {"id": self._entry}).one()
         if not held:
             raise LockLostError
         if revision not in (None, in_transaction_of):
             raise TransactionControlError(str(revision), "COMMIT or ROLLBACK", done=HALF_DONE)
 
-    def failed(self, error: str) -> None:
+    def record_failure(self, error: str) -> None:
         """Record why the step failed, after its transaction was rolled back."""
         if self._entry is not None:
-            self._run(_FAILED, {"id": self._entry, "error": error})
+            self._run(_RECORD_FAILURE, {"id": self._entry, "error": error})
             self._commit()
 
     @contextmanager
@@ -195,13 +195,13 @@ class History:
         return self._connection.exec_driver_sql(statement, parameters)
 
 
-def scripted(step: MigrationInfo) -> str:
-    """The statement that inserts a finished step from a `--sql` script."""
+def insert_finished(step: MigrationInfo) -> str:
+    """SQL that inserts a finished step from a `--sql` script."""
     if step.is_stamp:
         revisions, direction = step.destination_revision_ids, "stamp"
     else:
         revisions, direction = step.up_revision_ids, "upgrade" if step.is_upgrade else "downgrade"
-    return _SCRIPTED.format(revision=", ".join(revisions) or "base", direction=direction, tools=tools())
+    return _INSERT_FINISHED.format(revision=", ".join(revisions) or "base", direction=direction, tools=tools())
 
 
 @cache

@@ -101,7 +101,7 @@ def write_script(context: EnvironmentContext, target_metadata: MetaData, setting
     def before_commit(*, step: MigrationInfo, **_: Any) -> None:
         write(REFUSE_GUESTS)
         write(view_grants.RESTORE)
-        write(history.scripted(step))
+        write(history.insert_finished(step))
 
     further: dict[str, Any] = {OPTIONS: options, "fn": steps, "on_version_apply": before_commit}
     context.configure(
@@ -132,7 +132,7 @@ def write_script(context: EnvironmentContext, target_metadata: MetaData, setting
 
 @contextmanager
 def _explain_failures(revision: str) -> Iterator[None]:
-    """Say why a revision cannot be written."""
+    """Explain why a revision cannot be written."""
     try:
         yield
     except NotImplementedError as error:

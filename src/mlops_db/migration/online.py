@@ -122,7 +122,7 @@ class OnlineRun:
             self.connection.commit()  # for ensure_version, which writes all the same
 
     def configure(self, **options: Any) -> MigrationContext:
-        """Make Alembic's context anew, with further options."""
+        """Create Alembic's context, with further options."""
         self.context.configure(
             **{
                 "connection": self.connection,
@@ -260,7 +260,7 @@ class OnlineRun:
             else:
                 self.current, direction = ", ".join(step.info.destination_revision_ids) or "base", "stamp"
                 label = self.current
-            self.grants_saved = self.history.begin(self.current, direction)
+            self.grants_saved = self.history.begin_step(self.current, direction)
             label = label if direction == "upgrade" else f"{direction} {label}"
             self.progress.begin(f"[{self.done + 1}/{max(self.total, self.done + 1)}] {label}")
             yield step
@@ -287,11 +287,11 @@ class OnlineRun:
         """Alembic's on_version_apply: the last thing in a revision's transaction."""
         if self.grants_saved:
             view_grants.restore(self.connection)
-        self.history.applied(None if step.is_stamp else self.current)
+        self.history.complete(None if step.is_stamp else self.current)
 
     @property
     def has_connection(self) -> bool:
-        """Whether it neither broke nor was given back, by the driver's close() in a revision."""
+        """Whether the connection is open: it can break, or a revision can close it through the driver."""
         return not self.connection.invalidated and self.connection.connection.dbapi_connection is not None
 
     def roll_back(self) -> None:
@@ -310,7 +310,7 @@ class OnlineRun:
         reason = str(find_server_error(error) or error).strip() or type(error).__name__
         with suppress(SQLAlchemyError, MlopsDbError):  # the connection broke
             self.connection.rollback()
-            self.history.failed(reason)
+            self.history.record_failure(reason)
 
 
 def find_server_error(error: BaseException | None) -> psycopg2.Error | None:

@@ -1,4 +1,4 @@
-"""Watches what a downgrade does to rows, and refuses in its transaction what would lose any, whatever its SQL says.
+"""Watches what a downgrade does to rows, and refuses a statement that would lose any, before its transaction commits.
 
 PostgreSQL counts for each table what a transaction inserts, updates and deletes, also through a function, a rule or a
 foreign key. A table that was dropped is gone from the catalogue, and one that was emptied or rewritten has another
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from mlops_db.migration.guard.table_changes import Column, Table, Tables
 
-SAVEPOINT = "mlops_db_judge"
+SAVEPOINT = "mlops_db_guard"
 _POLL_S = 0.01
 _SHORTEST_MS = 1
 # How long the rows may be counted for a refusal, under whatever lock the downgrade has by then.
@@ -125,7 +125,7 @@ class RowGuard:
         self._now = after
 
     def finish(self) -> None:
-        """Check what the commit would do besides, and what did not come through `run`.
+        """Check what the commit itself would do, and what did not come through `run`.
 
         Raises:
             DataLossError: rows would be lost, or the run cannot see it; also if the revision has caught that error

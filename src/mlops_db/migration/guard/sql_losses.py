@@ -28,8 +28,8 @@ class Loss:
 
     Attributes:
         what: in the words of a message: `12 rows of model_versions`.
-        certain: false if the downgrade also writes elsewhere and so may save the rows, or if its SQL is not known
-            before it runs, or does not say that it is run.
+        certain: false if the downgrade may save the rows, because it also writes elsewhere; if its SQL is not known
+            before it runs; or if the SQL may never be run.
     """
 
     what: str

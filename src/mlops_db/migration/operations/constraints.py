@@ -40,7 +40,7 @@ class ValidateConstraint(MigrateOperation):
             constraint_name: name of the constraint.
             table_name: its table.
             schema: the table's schema; default: the search path's, public.
-            timeout: a duration such as `6h`: how long it may take, unless `-x statement-timeout` says otherwise.
+            timeout: a duration such as `6h`: how long it may take, unless `-x statement-timeout` gives another.
         """
         operations.invoke(cls(constraint_name, table_name, schema, duration_ms(timeout, "timeout")))
 

@@ -68,7 +68,7 @@ class CreateIndexConcurrently(MigrateOperation):
             unique: whether no two rows may be equal in it.
             where: the predicate of a partial index.
             timeout: a duration such as `6h`: how long it may take, including the wait for older transactions, unless
-                `-x statement-timeout` says otherwise.
+                `-x statement-timeout` gives another.
             postgresql: further options of Alembic's `op.create_index`, such as `postgresql_using`.
 
         Raises:

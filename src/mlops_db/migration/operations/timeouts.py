@@ -19,7 +19,7 @@ OPTIONS = "mlops_db_options"  # key of MigrationContext.opts: the Options of the
 
 
 def long_timeout(operations: Operations, timeout_ms: int) -> int:
-    """The timeout of a long statement: what `-x statement-timeout` says, or else the revision's `timeout_ms`."""
+    """The timeout of a long statement: the value of `-x statement-timeout`, or else the revision's `timeout_ms`."""
     options: Options | None = operations.get_context().opts.get(OPTIONS)
     return timeout_ms if options is None or options.long_timeout is None else options.long_timeout
 
