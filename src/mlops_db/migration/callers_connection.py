@@ -126,7 +126,7 @@ def _prepare(connection: Connection, pins: Mapping[str, str]) -> Iterator[None]:
     _require_usable(connection)
     dialect = connection.dialect
     schema = dialect.default_schema_name
-    with _run_options(connection), _run_transactions(connection), _pin_settings(connection, pins):
+    with _run_defaults(connection), _pin_settings(connection, pins):
         dialect.default_schema_name = "public"  # for a revision that inspects tables, whatever the search path is
         try:
             yield
@@ -135,36 +135,27 @@ def _prepare(connection: Connection, pins: Mapping[str, str]) -> Iterator[None]:
 
 
 @contextmanager
-def _run_options(connection: Connection) -> Iterator[None]:
-    options = connection.get_execution_options()
-    before = {name: options.get(name, default) for name, default in _OPTIONS.items()}
-    connection.execution_options(**_OPTIONS)
-    try:
-        yield
-    finally:
-        if not connection.closed:
-            connection.execution_options(**before)
-
-
-@contextmanager
-def _run_transactions(connection: Connection) -> Iterator[None]:
-    """Let the run begin and commit transactions, unless the caller's has begun."""
-    if connection.in_transaction():
-        yield
-        return
+def _run_defaults(connection: Connection) -> Iterator[None]:
+    """Replace the caller's options of statements and, unless its transaction has begun, of transactions."""
     driver: Any = connection.connection.dbapi_connection
-    level = connection.get_execution_options().get("isolation_level")
-    before = {name: getattr(driver, name) for name in _TRANSACTIONS}
-    for name, value in _TRANSACTIONS.items():
+    options = connection.get_execution_options()
+    level = options.get("isolation_level")
+    options_before = {name: options.get(name, default) for name, default in _OPTIONS.items()}
+    transactions = {} if connection.in_transaction() else _TRANSACTIONS
+    transactions_before = {name: getattr(driver, name) for name in transactions}
+    connection.execution_options(**_OPTIONS)
+    for name, value in transactions.items():
         setattr(driver, name, value)
     try:
         yield
     finally:
-        if not (connection.closed or connection.invalidated or driver.closed):
+        if transactions and not (connection.closed or connection.invalidated or driver.closed):
             if level is not None:
                 connection.execution_options(isolation_level=level)  # Alembic's autocommit_block sets it, too
-            for name, value in before.items():
+            for name, value in transactions_before.items():
                 setattr(driver, name, value)
+        if not connection.closed:
+            connection.execution_options(**options_before)
 
 
 @contextmanager

@@ -36,6 +36,8 @@ REVISION_PATH = "public, pg_temp"
 # Set for the revision's transaction only: if it is missing at the end, the revision has begun another one.
 _MARK = "mlops_db.revision"
 REVISION_OF_TRANSACTION = f"current_setting('{_MARK}', true)"
+# PostgreSQL raises these for a statement that commits by itself.
+_COMMITS_INSIDE = (psycopg2.errors.ActiveSqlTransaction, psycopg2.errors.InvalidTransactionTermination)
 NOTHING_DONE = "nothing of it was applied"
 HALF_DONE = "what came before that may stay, and nothing of what came after it was applied"
 
@@ -190,20 +192,16 @@ class RevisionTransaction:
             self.guard.begin()
             self.guard.run(statement, send, only_once=only_once)
             self.guard.finish()
-        except psycopg2.errors.ActiveSqlTransaction as error:
-            control.execute("ROLLBACK")
+        except BaseException as error:
+            if not cursor.connection.closed:
+                control.execute("ROLLBACK")
+            if not isinstance(error, _COMMITS_INSIDE):
+                raise
             # CREATE INDEX CONCURRENTLY and the like have to run alone, and delete no rows of our tables. Other
             # statements fail with the same error: SET TRANSACTION ISOLATION LEVEL, or a function that runs VACUUM.
             if error.diag.source_function != "PreventInTransactionBlock" or error.diag.context:
                 raise commits from None
             send()
-        except psycopg2.errors.InvalidTransactionTermination:
-            control.execute("ROLLBACK")
-            raise commits from None
-        except BaseException:
-            if not cursor.connection.closed:
-                control.execute("ROLLBACK")
-            raise
         else:
             control.execute("COMMIT")
 
