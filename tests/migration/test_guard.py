@@ -60,7 +60,7 @@ def test_production_refuses_to_lose_rows_before_anything_changes_and_says_how_ma
     assert everything(baseline) == before
 
 
-def test_production_loses_rows_when_told_to(baseline: Database) -> None:
+def test_production_loses_rows_with_the_option(baseline: Database) -> None:
     baseline.query(TWO_MODELS)
 
     done = baseline.run("alembic", "-x", "allow-data-loss=true", "downgrade", "base", MLOPS_ENV="production")
@@ -237,7 +237,7 @@ def unreadable(head: Database, tmp_path: Path) -> Checkout:
     return checkout
 
 
-def test_production_judges_a_downgrade_that_cannot_be_read_while_it_runs(head: Database, unreadable: Checkout) -> None:
+def test_production_guards_a_downgrade_without_readable_sql_while_it_runs(head: Database, unreadable: Checkout) -> None:
     head.query("INSERT INTO extra VALUES (1)")
 
     with pytest.raises(CommandError, match=f"1 row of extra; revision {unreadable.head} was not taken back") as refused:
@@ -441,7 +441,7 @@ def test_what_keeps_the_rows_is_no_loss(connection: Connection, statement: str) 
         "DO $$ BEGIN IF false THEN DROP TABLE kept; END IF; END $$",
     ],
 )
-def test_what_need_not_happen_is_left_to_the_judge(connection: Connection, statement: str) -> None:
+def test_uncertain_losses_are_left_to_the_row_guard(connection: Connection, statement: str) -> None:
     execute(connection, "CREATE TABLE kept AS SELECT 1 AS id")
     execute(connection, "CREATE VIEW kept_view AS TABLE kept")
 
@@ -512,7 +512,7 @@ def test_another_tools_database_is_refused_before_any_change(empty: Database, ow
 
 
 @pytest.mark.parametrize("arguments", [("upgrade", "head"), ("current",)])
-def test_alembic_tells_whose_database_it_may_be(empty: Database, arguments: tuple[str, ...]) -> None:
+def test_alembic_names_the_tools_that_may_own_the_database(empty: Database, arguments: tuple[str, ...]) -> None:
     mlflow(empty)
     before = everything(empty)
     told(empty.run("alembic", *arguments), "bda7b8c39065", "MLflow", "nothing was changed", "MLOPS_DB_NAME")

@@ -258,7 +258,7 @@ def test_commands_that_only_look_run_where_nothing_may_be_written(empty: Databas
         command.upgrade(config, "head")
 
 
-def test_commands_that_only_look_tell_the_revision_that_the_database_is_at(empty: Database) -> None:
+def test_commands_that_only_read_show_the_revision_of_the_database(empty: Database) -> None:
     config = alembic_config(empty.settings)
     command.upgrade(config, "0002")
     config.stdout = io.StringIO()
