@@ -164,7 +164,7 @@ REFUSED_BY_PSYCOPG2 = {
 def test_what_psycopg2_refuses_is_explained(head: Database, checkout: Checkout, line: str, reason: str) -> None:
     revision = checkout.add(body(HALF, line, REST))
 
-    with pytest.raises(CommandError, match=f"psycopg2 refuses what revision {revision} does: .*{reason}"):
+    with pytest.raises(CommandError, match=f"psycopg2 refuses a statement of revision {revision}: .*{reason}"):
         command.upgrade(checkout.config(head.settings), "head")
 
     assert head.value("SELECT to_regclass('half')") is None
