@@ -3,5 +3,7 @@
 from alembic import context
 
 from mlops_db.migration.run import run
+from mlops_db.schema import load_tables
+from mlops_db.schema.base import metadata
 
-run(context)
+run(context, target_metadata=metadata, load_tables=load_tables)

@@ -259,7 +259,7 @@ def test_a_statement_that_takes_too_long_fails_and_a_later_run_with_more_time_su
     assert revision_of(head) == revision
 
 
-def test_a_revision_that_fails_half_way_is_told_in_two_lines_and_takes_back_only_itself(
+def test_a_revision_that_fails_half_way_is_reported_in_two_lines_and_reverts_only_itself(
     head: Database, checkout: Checkout
 ) -> None:
     kept = checkout.add(sql("CREATE TABLE kept (id int)"))

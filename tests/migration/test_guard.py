@@ -19,7 +19,7 @@ from sqlalchemy.pool import NullPool
 from mlops_db.errors import DataLossError, UnknownRevisionError, UnmanagedDatabaseError
 from mlops_db.migration import commands
 from mlops_db.migration.commands import alembic_config
-from mlops_db.migration.guard import losses
+from mlops_db.migration.guard.sql_losses import find_losses
 from mlops_db.server.connection import open_connection
 from mlops_db.settings import Settings
 from support.database import Database
@@ -60,7 +60,7 @@ def test_production_refuses_to_lose_rows_before_anything_changes_and_says_how_ma
     assert everything(baseline) == before
 
 
-def test_production_loses_rows_when_told_to(baseline: Database) -> None:
+def test_production_loses_rows_with_the_option(baseline: Database) -> None:
     baseline.query(TWO_MODELS)
 
     done = baseline.run("alembic", "-x", "allow-data-loss=true", "downgrade", "base", MLOPS_ENV="production")
@@ -237,7 +237,7 @@ def unreadable(head: Database, tmp_path: Path) -> Checkout:
     return checkout
 
 
-def test_production_judges_a_downgrade_that_cannot_be_read_while_it_runs(head: Database, unreadable: Checkout) -> None:
+def test_production_guards_a_downgrade_without_readable_sql_while_it_runs(head: Database, unreadable: Checkout) -> None:
     head.query("INSERT INTO extra VALUES (1)")
 
     with pytest.raises(CommandError, match=f"1 row of extra; revision {unreadable.head} was not taken back") as refused:
@@ -378,7 +378,7 @@ def test_every_way_to_write_a_drop_is_found(
         execute(connection, "CREATE TABLE bystander ()")
         statement = form.format(table=full, column=column, bystander="bystander")
 
-        found = losses(connection, {"0001": statement})
+        found = find_losses(connection, {"0001": statement})
 
         execute(connection, statement)  # it is SQL, and so it would have been a loss
         transaction.rollback()
@@ -389,7 +389,7 @@ def test_every_way_to_write_a_drop_is_found(
 
 def test_a_table_that_is_renamed_before_it_is_dropped_is_found(connection: Connection) -> None:
     execute(connection, "CREATE TABLE first_name AS SELECT 1 AS id")
-    assert losses(connection, {"0001": "ALTER TABLE first_name RENAME TO second_name;\n\nDROP TABLE second_name;"})
+    assert find_losses(connection, {"0001": "ALTER TABLE first_name RENAME TO second_name;\n\nDROP TABLE second_name;"})
 
 
 @pytest.mark.parametrize(
@@ -423,7 +423,7 @@ def test_what_keeps_the_rows_is_no_loss(connection: Connection, statement: str) 
     ):
         execute(connection, preparation)
 
-    assert losses(connection, {"0001": statement}) == []
+    assert find_losses(connection, {"0001": statement}) == []
 
     execute(connection, statement)
     assert connection.exec_driver_sql("SELECT count(*) FROM kept").scalar_one() == 1
@@ -441,11 +441,11 @@ def test_what_keeps_the_rows_is_no_loss(connection: Connection, statement: str) 
         "DO $$ BEGIN IF false THEN DROP TABLE kept; END IF; END $$",
     ],
 )
-def test_what_need_not_happen_is_left_to_the_judge(connection: Connection, statement: str) -> None:
+def test_uncertain_losses_are_left_to_the_row_guard(connection: Connection, statement: str) -> None:
     execute(connection, "CREATE TABLE kept AS SELECT 1 AS id")
     execute(connection, "CREATE VIEW kept_view AS TABLE kept")
 
-    assert [loss.what for loss in losses(connection, {"0001": statement}) if loss.certain] == []
+    assert [loss.what for loss in find_losses(connection, {"0001": statement}) if loss.certain] == []
 
     execute(connection, statement)
     assert connection.exec_driver_sql("SELECT count(*) FROM kept").scalar_one() == 1
@@ -454,7 +454,7 @@ def test_what_need_not_happen_is_left_to_the_judge(connection: Connection, state
 def test_a_long_statement_is_read_at_once(connection: Connection) -> None:
     """No assertion: a pattern that tries all ways to take the words apart would not come back."""
     execute(connection, "CREATE TABLE kept AS SELECT 1 AS id")
-    losses(connection, {"0001": f"DELETE FROM kept USING {'many words ' * 20_000}"})
+    find_losses(connection, {"0001": f"DELETE FROM kept USING {'many words ' * 20_000}"})
 
 
 # The database of another tool
@@ -512,7 +512,7 @@ def test_another_tools_database_is_refused_before_any_change(empty: Database, ow
 
 
 @pytest.mark.parametrize("arguments", [("upgrade", "head"), ("current",)])
-def test_alembic_tells_whose_database_it_may_be(empty: Database, arguments: tuple[str, ...]) -> None:
+def test_alembic_names_the_tools_that_may_own_the_database(empty: Database, arguments: tuple[str, ...]) -> None:
     mlflow(empty)
     before = everything(empty)
     told(empty.run("alembic", *arguments), "bda7b8c39065", "MLflow", "nothing was changed", "MLOPS_DB_NAME")

@@ -38,7 +38,7 @@ def upgrade_by(database: Database, how: str, options: Sequence[str]) -> None:
     ],
     ids=["default", "given"],
 )
-def test_each_statement_may_take_what_was_said(
+def test_each_statement_may_take_the_timeout_of_the_option(
     empty: Database, how: str, options: Sequence[str], seen: set[tuple[str, str]]
 ) -> None:
     empty.query(SEE)

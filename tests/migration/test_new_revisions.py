@@ -30,7 +30,7 @@ def copy(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def made(copy: Path, function: Callable[..., object], *arguments: object, **options: object) -> Path:
+def create_revision(copy: Path, function: Callable[..., object], *arguments: object, **options: object) -> Path:
     """The file that `alembic revision` or `alembic merge` makes, where no server answers."""
     config = alembic_config(Settings(host="localhost", port=1, database="nowhere"), ini=copy / "alembic.ini")
     return new_file(copy, lambda: run_command(function, config, *arguments, **options))
@@ -72,17 +72,17 @@ def test_a_new_revision_has_the_next_number_and_is_clean(copy: Path) -> None:
 
 
 def test_numbers_go_on_and_rev_id_wins(copy: Path) -> None:
-    assert made(copy, command.revision, "Add one").name == f"{NEXT}_add_one.py"
-    assert made(copy, command.revision, "Add two", rev_id="0042").name == "0042_add_two.py"
-    last = made(copy, command.revision, "Add three")
+    assert create_revision(copy, command.revision, "Add one").name == f"{NEXT}_add_one.py"
+    assert create_revision(copy, command.revision, "Add two", rev_id="0042").name == "0042_add_two.py"
+    last = create_revision(copy, command.revision, "Add three")
     assert last.name == "0043_add_three.py"
     assert value(last, "down_revision") == '"0042"'
 
 
 def test_a_merge_needs_no_server(copy: Path) -> None:
-    one = made(copy, command.revision, "Add one")
-    two = made(copy, command.revision, "Add two", head=HEAD, splice=True)
-    merge = made(copy, command.merge, "heads", "Join them")
+    one = create_revision(copy, command.revision, "Add one")
+    two = create_revision(copy, command.revision, "Add two", head=HEAD, splice=True)
+    merge = create_revision(copy, command.merge, "heads", "Join them")
 
     assert merge.name == f"{int(NEXT) + 2:04}_join_them.py"
     assert value(merge, "revision") == f'"{merge.name[:4]}"'
@@ -91,10 +91,10 @@ def test_a_merge_needs_no_server(copy: Path) -> None:
     assert not [finding for finding in file_findings(merge.parent) if finding.file == merge.name]
 
 
-def test_a_merge_may_be_given_an_id(copy: Path) -> None:
-    made(copy, command.revision, "Add one")
-    made(copy, command.revision, "Add two", head=HEAD, splice=True)
-    assert made(copy, command.merge, "heads", "Join them", rev_id="0077").name == "0077_join_them.py"
+def test_a_merge_takes_an_id(copy: Path) -> None:
+    create_revision(copy, command.revision, "Add one")
+    create_revision(copy, command.revision, "Add two", head=HEAD, splice=True)
+    assert create_revision(copy, command.merge, "heads", "Join them", rev_id="0077").name == "0077_join_them.py"
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_a_merge_may_be_given_an_id(copy: Path) -> None:
     ],
 )
 def test_any_message_makes_a_file_that_is_clean(copy: Path, message: str, title: str | None) -> None:
-    file = made(copy, command.revision, message)
+    file = create_revision(copy, command.revision, message)
     assert file.name.startswith(NEXT)
     namespace: dict[str, object] = {}
     exec(compile(file.read_text(encoding="utf-8"), file, "exec"), namespace)  # noqa: S102  (as Alembic loads it)
@@ -148,9 +148,9 @@ def test_autogenerate_that_finds_nothing_makes_a_revision_that_does_not_run(head
     assert file.read_text(encoding="utf-8").count("raise NotImplementedError") == 2
 
 
-def test_a_revision_that_nobody_filled_in_is_told_in_one_line(head: Database, copy: Path) -> None:
+def test_an_empty_revision_is_refused_in_one_line(head: Database, copy: Path) -> None:
     before = head.dump()
-    file = made(copy, command.revision, "Add a thing")
+    file = create_revision(copy, command.revision, "Add a thing")
     told(head.run("alembic", "upgrade", "head", cwd=copy), file.name[:4])
     assert head.query("TABLE alembic_version") == [(HEAD,)]
     assert head.dump() == before

@@ -228,7 +228,7 @@ def test_a_failed_unique_index_leaves_nothing_behind(orders: Database, checkout:
     assert revision_of(orders) == at
 
 
-def test_a_failure_does_not_take_away_the_index_that_somebody_else_just_made(
+def test_a_failure_does_not_drop_an_index_that_another_session_has_just_created(
     orders: Database, checkout: Checkout
 ) -> None:
     checkout.add(INDEX)

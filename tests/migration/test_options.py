@@ -202,7 +202,7 @@ def test_the_timeouts_are_still_there_after_a_rollback(head: Database, tmp_path:
     assert (seen(head, "lock_timeout"), seen(head, "statement_timeout")) == ("70", "8000")
 
 
-def test_the_server_is_told_to_look_whether_the_client_is_alive(head: Database, tmp_path: Path) -> None:
+def test_the_server_checks_whether_the_client_is_alive(head: Database, tmp_path: Path) -> None:
     command.upgrade(recording(tmp_path).config(head.settings), "head")
     since_14 = head.connection.info.server_version >= 140000
     assert seen(head, "client_connection_check_interval") == ("500" if since_14 else None)

@@ -88,4 +88,4 @@ def test_whose_view_reads_what_goes_is_named_and_stays(
 
     assert "report" not in text
     (told,) = [record.message for record in caplog.records if record.name == views.__name__]
-    assert told.startswith("public.report is somebody else's and reads what the revision drops")
+    assert told.startswith("public.report is not ours and reads what the revision drops")

@@ -42,7 +42,7 @@ def with_rows(empty: Database) -> Database:
     return empty
 
 
-def test_an_upgrade_is_told_step_by_step_and_changes_nothing(empty: Database) -> None:
+def test_the_plan_of_an_upgrade_lists_each_step_and_changes_nothing(empty: Database) -> None:
     commands.upgrade(empty.settings, "0001")
     before = everything(empty)
 
@@ -63,7 +63,7 @@ def test_an_upgrade_is_told_step_by_step_and_changes_nothing(empty: Database) ->
     assert everything(empty) == before
 
 
-def test_a_downgrade_is_told_with_its_losses_even_where_it_would_be_refused(with_rows: Database) -> None:
+def test_the_plan_of_a_downgrade_lists_its_losses_even_if_the_run_would_refuse_it(with_rows: Database) -> None:
     before = everything(with_rows)
 
     heading, *lines = plan(with_rows, "downgrade", "base", MLOPS_ENV="production")
@@ -102,11 +102,11 @@ def test_an_empty_database_stays_empty(empty: Database) -> None:
     assert everything(empty) == before
 
 
-def test_nothing_to_do_is_said(head: Database) -> None:
+def test_the_plan_says_that_nothing_is_to_do(head: Database) -> None:
     assert plan(head, "upgrade", "head") == [f"{head.settings.target}: nothing to do"]
 
 
-def test_what_a_revision_does_not_tell_is_not_made_up(head: Database, tmp_path: Path) -> None:
+def test_the_plan_names_what_a_revision_does_not_declare(head: Database, tmp_path: Path) -> None:
     checkout = Checkout(tmp_path)
     checkout.add("pass", "assert op.get_bind().execute(sa.text('SELECT 1')).scalar() == 1")
     command.upgrade(checkout.config(head.settings), "head")
@@ -118,7 +118,7 @@ def test_what_a_revision_does_not_tell_is_not_made_up(head: Database, tmp_path: 
         f"[1/1] {checkout.head} test: Test: test",
         "locks: not declared",
         "loss: not declared",
-        "tables: cannot be told without running it",
+        "tables: not known before it runs",
     ]
 
 
@@ -126,7 +126,7 @@ def test_it_does_not_go_with_sql(head: Database) -> None:
     told(head.run("alembic", "-x", "plan=true", "upgrade", "head", "--sql"), "plan=true", "--sql", "Leave one")
 
 
-def test_a_stamp_is_told_by_what_it_records(head: Database) -> None:
+def test_the_plan_of_a_stamp_shows_what_it_records(head: Database) -> None:
     before = everything(head)
 
     assert plan(head, "stamp", "0004") == [

@@ -43,12 +43,12 @@ def test_of_eight_cold_starts_at_once_one_does_the_work_and_all_end_well(empty: 
         )
         for _ in range(8)
     ]
-    said = [process.communicate(timeout=TIMEOUT_S)[0] for process in processes]
+    lines = [process.communicate(timeout=TIMEOUT_S)[0] for process in processes]
 
-    assert [process.returncode for process in processes] == [0] * 8, said
+    assert [process.returncode for process in processes] == [0] * 8, lines
     assert history_of(empty) == [(revision, "applied") for revision in PROJECT]
     assert revision_of(empty) == PROJECT[-1]
-    assert sum("nothing to do" in text for text in said) == 7, said
+    assert sum("nothing to do" in text for text in lines) == 7, lines
 
 
 def test_of_eight_runs_at_the_same_moment_one_does_the_work_and_all_end_well(
@@ -82,10 +82,10 @@ def test_a_waiter_names_the_holder_and_ends_well_when_the_holder_has_done_the_wo
     )[0]
 
     waiter = checkout.start(head, "upgrade", "head")
-    said = waiter.says("waiting for another migration run")
+    lines = waiter.says("waiting for another migration run")
     head.query("INSERT INTO test.gate VALUES (true)")
 
-    assert f"pid {pid} ({application}), connected since {since} UTC" in said
+    assert f"pid {pid} ({application}), connected since {since} UTC" in lines
     assert holder.ended().returncode == 0
     done = waiter.ended()
     assert done.returncode == 0, done

@@ -99,7 +99,7 @@ def test_each_revision_of_a_script_is_entered_in_the_history(empty: Database) ->
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "reason"),
     [
         ("raise NotImplementedError", "revision {} has no statements yet"),
         (
@@ -110,14 +110,14 @@ def test_each_revision_of_a_script_is_entered_in_the_history(empty: Database) ->
     ],
 )
 @pytest.mark.parametrize("direction", ["upgrade", "downgrade"])
-def test_a_revision_that_cannot_be_written_is_told(tmp_path: Path, body: str, said: str, direction: str) -> None:
+def test_a_revision_that_cannot_be_written_is_refused(tmp_path: Path, body: str, reason: str, direction: str) -> None:
     checkout = Checkout(tmp_path)
     revision = checkout.add(*((body, "pass") if direction == "upgrade" else ("pass", body)))
     steps = f"{HEAD}:{revision}" if direction == "upgrade" else f"{revision}:{HEAD}"
     arguments = ("mlops-db", "alembic", "-c", str(checkout.ini), direction, steps, "--sql")
     done = run_command(*arguments, environment=clean_environment(POSTGRES_HOST="nowhere.invalid"))
     assert done.returncode > 0
-    assert re.fullmatch(rf"error: {said.format(revision)}.*\nhint: .+\n", done.stderr), done.stderr
+    assert re.fullmatch(rf"error: {reason.format(revision)}.*\nhint: .+\n", done.stderr), done.stderr
 
 
 def test_the_script_of_a_stamp_is_entered_too(empty: Database) -> None:

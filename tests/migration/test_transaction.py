@@ -13,7 +13,7 @@ from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
 from mlops_db.errors import RefusedError
-from mlops_db.migration.statements import ends_transaction
+from mlops_db.migration.guard.statements import ends_transaction
 from mlops_db.server.connection import connect
 from support.database import Database
 from support.stopped import contents
@@ -112,8 +112,8 @@ def test_a_revision_does_not_end_its_transaction(
 
 @pytest.mark.parametrize("end", ["ROLLBACK", "commit()", "COMMIT"], ids=str)
 def test_not_on_a_connection_that_a_program_brought_either(head: Database, checkout: Checkout, end: str) -> None:
-    said = f"op.get_bind().{end}" if end.endswith("()") else f"op.execute({end!r})"
-    checkout.add(body(HALF, said, REST))
+    message = f"op.get_bind().{end}" if end.endswith("()") else f"op.execute({end!r})"
+    checkout.add(body(HALF, message, REST))
     engine = create_engine("postgresql+psycopg2://", creator=lambda: connect(head.settings), poolclass=NullPool)
     with engine.connect() as connection:
         connection.exec_driver_sql("SET search_path = pg_catalog")
@@ -145,8 +145,8 @@ def test_what_was_sent_behind_the_runs_back_is_noticed_before_it_is_recorded(
     revision = checkout.add(body(HALF, sent, REST))
     config = checkout.config(head.settings)
     engine = create_engine("postgresql+psycopg2://", creator=lambda: connect(head.settings), poolclass=NullPool)
-    said = f"revision {revision} says COMMIT or ROLLBACK.*what came before that may stay"
-    with engine.connect() as config.attributes["connection"], pytest.raises(CommandError, match=said):
+    message = f"revision {revision} says COMMIT or ROLLBACK.*what came before that may stay"
+    with engine.connect() as config.attributes["connection"], pytest.raises(CommandError, match=message):
         command.upgrade(config, "head")
 
     assert revision_of(head) < revision
@@ -161,17 +161,17 @@ REFUSED_BY_PSYCOPG2 = {
 
 
 @pytest.mark.parametrize(("line", "reason"), REFUSED_BY_PSYCOPG2.values(), ids=REFUSED_BY_PSYCOPG2)
-def test_what_psycopg2_refuses_is_told_in_one_line(head: Database, checkout: Checkout, line: str, reason: str) -> None:
+def test_what_psycopg2_refuses_is_explained(head: Database, checkout: Checkout, line: str, reason: str) -> None:
     revision = checkout.add(body(HALF, line, REST))
 
-    with pytest.raises(CommandError, match=f"psycopg2 refuses what revision {revision} does: .*{reason}"):
+    with pytest.raises(CommandError, match=f"psycopg2 refuses a statement of revision {revision}: .*{reason}"):
         command.upgrade(checkout.config(head.settings), "head")
 
     assert head.value("SELECT to_regclass('half')") is None
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         ("op.get_bind().connection.close()", "says rollback().*nothing of it was applied"),
         ("op.get_bind().connection.dbapi_connection.reset()", "says COMMIT or ROLLBACK.*may stay"),
@@ -180,10 +180,10 @@ def test_what_psycopg2_refuses_is_told_in_one_line(head: Database, checkout: Che
     ],
     ids=["closed", "reset", "another isolation", "bytes that are no UTF-8"],
 )
-def test_other_ways_out_are_told_in_one_line_too(head: Database, checkout: Checkout, line: str, said: str) -> None:
+def test_other_failures_are_explained_too(head: Database, checkout: Checkout, line: str, message: str) -> None:
     checkout.add(body(HALF, line, REST))
 
-    with pytest.raises(CommandError, match=said):
+    with pytest.raises(CommandError, match=message):
         command.upgrade(checkout.config(head.settings), "head")
 
     assert head.query("SELECT to_regclass('half'), to_regclass('rest')") == [(None, None)]

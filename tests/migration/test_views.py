@@ -30,10 +30,10 @@ TIMEOUTS = {"lock_timeout": 1000, "statement_timeout": 10_000}
 ENV = f"""\
 from alembic import context
 
-given = context.config.attributes
+attributes = context.config.attributes
 context.configure(
-    connection=given["connection"],
-    target_metadata=given["metadata"],
+    connection=attributes["connection"],
+    target_metadata=attributes["metadata"],
     autogenerate_plugins={PLUGINS},
 )
 with context.begin_transaction():
@@ -464,7 +464,7 @@ def test_a_view_may_end_with_a_semicolon(project: Project) -> None:
     assert project.database.query("TABLE one") == [(1,)]
 
 
-def test_a_view_may_call_a_function_that_a_revision_made(project: Project) -> None:
+def test_a_view_may_call_a_function_that_a_revision_created(project: Project) -> None:
     project.database.query("CREATE FUNCTION twice(integer) RETURNS integer LANGUAGE sql AS 'SELECT $1 * 2'")
     project.move_to(schema({"doubled": "SELECT twice(score) AS score FROM runs"}))
 
@@ -593,7 +593,7 @@ def reader(head: Database) -> Iterator[Settings]:
     head.query(f"DROP ROLE {READER}")
 
 
-def test_a_role_that_may_only_read_is_told_what_a_check_needs(head: Database, reader: Settings) -> None:
+def test_a_read_only_role_learns_what_a_check_needs(head: Database, reader: Settings) -> None:
     done = head.run("alembic", "check", POSTGRES_USER=reader.user, POSTGRES_PASSWORD=SECRET)
     told(done, "scratch schema", "GRANT CREATE ON DATABASE")
 
@@ -605,7 +605,7 @@ def test_a_role_that_may_only_read_is_told_what_a_check_needs(head: Database, re
         ("REVOKE TEMPORARY ON DATABASE {} FROM PUBLIC", NotPermittedError),
     ],
 )
-def test_a_role_that_may_do_even_less_is_told_so(
+def test_a_role_that_may_do_even_less_gets_an_explanation(
     head: Database, reader: Settings, statement: str, error: type[MlopsDbError]
 ) -> None:
     head.query(statement.format(head.settings.database))

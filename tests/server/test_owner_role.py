@@ -205,7 +205,7 @@ def test_a_connection_that_a_program_hands_in_and_that_may_not_become_the_owner(
     with engine.connect() as connection:
         wanted = "mlops_test_nobody" if fault == "no such role" else OWNER
         config = alembic_config(replace(settings, owner_role=wanted), connection=connection)
-        with pytest.raises(CommandError, match=r"^MLOPS_OWNER_ROLE: .* does not become .*\nHint: .*GRANT "):
+        with pytest.raises(CommandError, match=r"^MLOPS_OWNER_ROLE: .* cannot become .*\nHint: .*GRANT "):
             command.upgrade(config, "head")
         assert not connection.in_transaction()
         assert connection.exec_driver_sql("SELECT current_user, current_setting('lock_timeout')").one() == (LOGIN, "0")

@@ -171,14 +171,12 @@ def _take_over(connection: Connection, settings: Settings, judgement: Judgement,
         run_command(command.stamp, config, BASELINE)
         return
     there = [name for name in OUR_VIEWS if Name("view", "", name) in found]
-    view_grants.save(connection)
-    grants = view_grants.take(connection)
+    grants = view_grants.save(connection)
     if there:  # all in one statement, because they may read each other
         connection.exec_driver_sql(f"DROP VIEW {', '.join(there)}")
     run_command(command.stamp, config, BEFORE_VIEWS)
     run_command(command.upgrade, config, BASELINE)
-    view_grants.put(connection, grants)
-    view_grants.restore(connection)
+    view_grants.restore(connection, grants)
     with closing(cast("Cursor", connection.connection.cursor())) as cursor:
         _comment_on_views(cursor, found)
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import text
 
 from mlops_db.errors import UsageError
-from mlops_db.migration.blockers import Watch
+from mlops_db.migration.blockers import BlockerWatch
 from mlops_db.migration.progress import Progress
 from mlops_db.migration.retry import with_retries
 from mlops_db.migration.session import migration_connection
@@ -163,9 +163,9 @@ def maintain(settings: Settings, *, keep: str | None, progress: TextIO | None = 
 def _carried_out(settings: Settings, connection: Connection, keep: str | None, progress: Progress) -> list[Step]:
     pid = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
     connection.commit()
-    watch = Watch(settings, pid, progress, lock_timeout_ms=LOCK_TIMEOUT_MS)
+    watch = BlockerWatch(settings, pid, progress, lock_timeout_ms=LOCK_TIMEOUT_MS)
     steps: list[Step] = []
-    with watch.watching():
+    with watch.running():
         for action, statement in _STEPS.items():
             before = -1
             while before != len(steps):
@@ -183,9 +183,8 @@ def _carried_out(settings: Settings, connection: Connection, keep: str | None, p
                 with_retries(
                     attempt,
                     position=lambda: len(steps),
-                    blockers=watch.take_blockers,
+                    blockers=watch.describe_blockers,
                     retry_for_ms=settings.retry_for,
-                    show_queries=False,
                     progress=progress,
                 )
     return steps

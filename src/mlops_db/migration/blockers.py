@@ -1,7 +1,7 @@
-"""A second pair of eyes on a run: who blocks it, and how far the server is with a long command.
+"""Shows who blocks a run, and the server's progress with a long command.
 
-A thread with a connection of its own looks at the run's backend a few times a second, from the first moment that takes
-longer than usual: a quick run never opens that connection.
+A thread with a connection of its own looks at the run's backend a few times a second. It connects only after a moment,
+so a quick run never opens that connection.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from mlops_db.settings import Settings
 
 LOOK_EVERY_S = 0.25
-TELL_AFTER_S = 5.0
+REPORT_AFTER_S = 5.0
 
 
-def _shown(oid: str) -> str:
-    """SQL for a relation's name, as people know it."""
+def _name(oid: str) -> str:
+    """SQL for a relation's name, without the schema public."""
     return rf"regexp_replace({oid}::regclass::text, '^public\.', '')"
 
 
@@ -38,7 +38,7 @@ _BLOCKERS = f"""
            coalesce(nullif(a.application_name, ''), 'no application name'),
            a.state,
            extract(epoch FROM clock_timestamp() - a.xact_start)::float,
-           (SELECT coalesce({_shown("l.relation")}, l.locktype)
+           (SELECT coalesce({_name("l.relation")}, l.locktype)
               FROM pg_locks AS l WHERE l.pid = me.pid AND NOT l.granted LIMIT 1),
            a.query
       FROM pg_stat_activity AS me
@@ -47,20 +47,20 @@ _BLOCKERS = f"""
      WHERE me.pid = %(pid)s AND me.wait_event_type = 'Lock'
 """
 
-# The views of the manual's chapter "Progress Reporting" that a revision's commands show up in.
+# The views of the manual's chapter "Progress Reporting" that show the commands of revisions.
 _REPORTS = f"""
-    SELECT 'CREATE INDEX ' || coalesce({_shown("index_relid")}, ''), phase,
+    SELECT 'CREATE INDEX ' || coalesce({_name("index_relid")}, ''), phase,
            CASE WHEN tuples_total > 0 THEN tuples_done ELSE blocks_done END,
            CASE WHEN tuples_total > 0 THEN tuples_total ELSE blocks_total END
       FROM pg_stat_progress_create_index WHERE pid = %(pid)s
     UNION ALL
-    SELECT command || ' ' || {_shown("relid")}, phase, heap_blks_scanned, heap_blks_total
+    SELECT command || ' ' || {_name("relid")}, phase, heap_blks_scanned, heap_blks_total
       FROM pg_stat_progress_cluster WHERE pid = %(pid)s
     UNION ALL
-    SELECT 'VACUUM ' || {_shown("relid")}, phase, heap_blks_scanned, heap_blks_total
+    SELECT 'VACUUM ' || {_name("relid")}, phase, heap_blks_scanned, heap_blks_total
       FROM pg_stat_progress_vacuum WHERE pid = %(pid)s
     UNION ALL
-    SELECT 'ANALYZE ' || {_shown("relid")}, phase, sample_blks_scanned, sample_blks_total
+    SELECT 'ANALYZE ' || {_name("relid")}, phase, sample_blks_scanned, sample_blks_total
       FROM pg_stat_progress_analyze WHERE pid = %(pid)s
 """
 
@@ -85,7 +85,7 @@ class Blocker:
     relation: str | None
     query: str | None
 
-    def told(self, *, with_query: bool) -> str:
+    def describe(self, *, with_query: bool) -> str:
         """The blocker in one line; its query only on request, because a query can hold data."""
         if self.pid == 0:
             return f"a prepared transaction holds {self.relation} (see pg_prepared_xacts)"
@@ -96,29 +96,33 @@ class Blocker:
         )
 
 
-class Watch:
-    """The last blockers of one backend, seen from outside."""
+class BlockerWatch:
+    """Finds the blockers of one backend, from another connection."""
 
-    def __init__(self, settings: Settings, pid: int, progress: Progress, *, lock_timeout_ms: int) -> None:
-        """Take what the thread needs.
+    def __init__(
+        self, settings: Settings, pid: int, progress: Progress, *, lock_timeout_ms: int, show_queries: bool = False
+    ) -> None:
+        """Prepare the thread.
 
         Args:
             settings: where to connect.
             pid: the run's backend.
-            progress: told what is seen.
+            progress: shows what the thread finds.
             lock_timeout_ms: the run's lock_timeout; the thread looks at least three times within it.
+            show_queries: whether `describe_blockers` has the blockers' queries, which can contain data.
         """
         self._settings = settings
         self._pid = pid
         self._progress = progress
+        self._show_queries = show_queries
         self._pause_s = min(LOOK_EVERY_S, lock_timeout_ms / 3000)
         self._stopped = threading.Event()
         self._blockers: tuple[Blocker, ...] = ()
         self._lock = threading.Lock()
 
     @contextmanager
-    def watching(self) -> Iterator[None]:
-        """Watch until the block ends."""
+    def running(self) -> Iterator[None]:
+        """Run the thread until the block ends."""
         thread = threading.Thread(target=self._run, name="mlops-db-watch", daemon=True)
         thread.start()
         try:
@@ -127,45 +131,44 @@ class Watch:
             self._stopped.set()
             thread.join()
 
-    def take_blockers(self) -> tuple[Blocker, ...]:
-        """Who was seen to block the backend last, and forget it."""
+    def describe_blockers(self) -> str:
+        """The blockers that were found last; then they are forgotten."""
         with self._lock:
             blockers, self._blockers = self._blockers, ()
-        return blockers
+        return "; ".join(blocker.describe(with_query=self._show_queries) for blocker in blockers) or "nobody seen"
 
     def _run(self) -> None:
         if self._stopped.wait(self._pause_s):
             return
         try:
             with open_cursor(self._settings, application_name="mlops-db watch", autocommit=True) as cursor:
-                # What a session does is shown to the role that it logged in as, not to the one that it became.
+                # A session's activity is visible to the role that it logged in as, not to the owner role.
                 cursor.execute("SET ROLE NONE; SET statement_timeout = '2s'")
                 self._look(cursor)
         except MlopsDbError as error:
-            self._progress.note(f"not watching any more, blockers and progress are not shown: {error}")
+            self._progress.note(f"blockers and progress are not shown any more: {error}")
 
     def _look(self, cursor: Cursor) -> None:
         waiting_since: float | None = None
         while not self._stopped.wait(self._pause_s):
             cursor.execute(_BLOCKERS, {"pid": self._pid})
-            seen = (Blocker(*row) for row in cursor.fetchall())
-            # One without a relation has just let go.
-            blockers = tuple(blocker for blocker in seen if blocker.relation is not None)
+            rows = (Blocker(*row) for row in cursor.fetchall())
+            blockers = tuple(blocker for blocker in rows if blocker.relation is not None)  # others have just let go
             if not blockers:
                 waiting_since = None
-                self._report(cursor)
+                self._report_progress(cursor)
                 continue
             with self._lock:
                 self._blockers = blockers
             now = time.monotonic()
             if waiting_since is None:
                 waiting_since = now
-            elif now - waiting_since >= TELL_AFTER_S:
+            elif now - waiting_since >= REPORT_AFTER_S:
                 waiting_since = now
                 for blocker in blockers:
-                    self._progress.note(f"still waiting for {blocker.told(with_query=False)}")
+                    self._progress.note(f"still waiting for {blocker.describe(with_query=False)}")
 
-    def _report(self, cursor: Cursor) -> None:
+    def _report_progress(self, cursor: Cursor) -> None:
         cursor.execute(_REPORTS, {"pid": self._pid})
         row = cursor.fetchone()
         if row is not None:

@@ -19,40 +19,40 @@ if TYPE_CHECKING:
     from mlops_db.settings import Settings
 
 
-# Alembic keeps the environment of the command that runs in a module: two threads would run in each other's.
+# Alembic keeps the environment of the running command in a module, so two threads would share one.
 _one_command = threading.Lock()
 
 
 def upgrade(settings: Settings, revision: str = "head", *, progress: TextIO | None = None) -> None:
-    """Run every revision that the settings' database lacks, up to `revision`.
+    """Run every revision that the database lacks, up to `revision`.
 
     Args:
         settings: where the database is.
         revision: Alembic's target: an id, `head`, or relative as in `+1`.
-        progress: a stream that is told what happens; None for none.
+        progress: a stream for the progress; None shows none.
 
     Raises:
-        MlopsDbError: what went wrong and what to do about it; its class says which.
+        MlopsDbError: what went wrong and what to do about it.
         CommandError: Alembic knows no such revision.
     """
     run_command(command.upgrade, alembic_config(settings, progress=progress), revision)
 
 
 def downgrade(settings: Settings, revision: str, *, progress: TextIO | None = None) -> None:
-    """Take revisions back until the settings' database is at `revision`; `base` for all of them.
+    """Revert revisions until the database is at `revision`; `base` for all of them.
 
-    Args and errors are those of `upgrade`.
+    Arguments and errors are those of `upgrade`.
     """
     run_command(command.downgrade, alembic_config(settings, progress=progress), revision)
 
 
 def alembic_config(settings: Settings, *, ini: Path | None = None, **attributes: object) -> Config:
-    """Alembic's configuration for the settings' database.
+    """Alembic's configuration for a database.
 
     Args:
         settings: where the database is.
-        ini: the alembic.ini of the project; default: this one's.
-        attributes: further `config.attributes` that `mlops_db.migration.run` knows.
+        ini: the alembic.ini of the project; default: that of this project.
+        attributes: further `config.attributes` of `mlops_db.migration.run`.
     """
     config = Config(ini or alembic_ini())
     config.attributes.update(attributes, settings=settings)
@@ -64,7 +64,7 @@ def run_command(function: Callable[..., object], config: Config, *arguments: obj
 
     Raises:
         MlopsDbError: what went wrong and what to do about it.
-        CommandError: Alembic's own refusal, such as of an unknown revision.
+        CommandError: Alembic's own error, such as for an unknown revision.
     """
     with _one_command:
         try:

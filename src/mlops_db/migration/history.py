@@ -1,12 +1,12 @@
-"""`mlops_internal.migration_history`: every step that a run began, and how it ended.
+"""Writes and reads `mlops_internal.migration_history`: every step that a run began, and how it ended.
 
-It outlives `alembic downgrade base`: after an accident the question is who took the tables away, and when. It is not
-part of the revisions, because it has to be there before the first one and after the last one is gone.
+The table survives `alembic downgrade base`: after an accident people ask who dropped the tables, and when. No revision
+creates it, because it has to exist before the first one and after the last one is gone.
 
-A step is entered before it begins, in a transaction of its own, and completed in the transaction of its revision. So a
-completed entry exists exactly if its revision was committed, and a run that was killed leaves its entry `running`; the
-next run, which holds the run lock and so knows that nobody else runs, marks it `interrupted`. Nobody waits
-for an entry to reach the disk: a crash of the server may take it along with a step that did not get to its commit.
+A step is inserted before it begins, in a transaction of its own, and completed in the transaction of its revision. So
+an entry is completed exactly if its revision was committed. A run that was killed leaves its entry `running`; the next
+run marks it `interrupted`, since it holds the run lock and so no other run is active. The insert does not wait for the
+disk: a crash of the server may lose it together with a step that was not committed.
 """
 
 from __future__ import annotations
@@ -59,16 +59,16 @@ COMMENT ON TABLE mlops_internal.migration_history IS
     'Every step of a migration run and how it ended; kept when the schema is downgraded to base.';
 """
 
-# Before and after every revision one statement each, the first without BEGIN and COMMIT: to wait for the server's
-# answers is a good part of what a run from nothing takes (benchmarks/empty_upgrade.py).
-_ENTER = f"""
+# One statement before and one after every revision, the first without BEGIN and COMMIT: round trips are a good part of
+# the time of a run on an empty database (benchmarks/empty_upgrade.py).
+_BEGIN = f"""
     INSERT INTO mlops_internal.migration_history (revision, direction, client, tools, outcome)
     SELECT %(revision)s, %(direction)s, %(client)s, %(tools)s, 'running'
       FROM set_config('synchronous_commit', coalesce(%(commit)s, current_setting('synchronous_commit')), true),
            {view_grants.SAVING} AS saved
     RETURNING id, {view_grants.SAVED} <> ''
 """
-_APPLIED = f"""
+_COMPLETE = f"""
     {REFUSE_GUESTS.replace("%", "%%")}
     WITH ended AS (
         UPDATE mlops_internal.migration_history
@@ -76,12 +76,12 @@ _APPLIED = f"""
     )
     SELECT {lock.HELD}, {REVISION_OF_TRANSACTION}
 """
-_FAILED = """
+_RECORD_FAILURE = """
     UPDATE mlops_internal.migration_history
        SET outcome = 'failed', error = %(error)s, finished_at = clock_timestamp() WHERE id = %(id)s
 """
-# For `--sql`: the script enters a step when it is done, in its transaction, and knows nothing of who will run it.
-_SCRIPTED = """\
+# For `--sql`: the script inserts a step when it is done, in its transaction; who runs the script is not known.
+_INSERT_FINISHED = """\
 INSERT INTO mlops_internal.migration_history (revision, direction, finished_at, client, tools, outcome)
 VALUES ('{revision}', '{direction}', clock_timestamp(), 'SQL script', '{tools}', 'applied');"""
 
@@ -92,10 +92,10 @@ class Entry:
 
     Attributes:
         id: number of the entry.
-        revision: the revision that the step applied or took back; `base` or the target for a stamp.
+        revision: the revision that the step applied or reverted; for a stamp the target, or `base`.
         direction: `upgrade`, `downgrade` or `stamp`.
         started_at: when it began, in UTC.
-        finished_at: when it ended, in UTC; None if it runs, or was interrupted.
+        finished_at: when it ended, in UTC; None if it runs or was interrupted.
         role: who ran it: the role that connected.
         client: the user and host that ran it, and the process id there.
         tools: the versions that ran it.
@@ -119,7 +119,7 @@ class History:
     """Writes the entries of one run, on the run's connection."""
 
     def __init__(self, connection: Connection, *, callers_transaction: bool) -> None:
-        """Take the run's connection; in its caller's transaction nothing is committed here."""
+        """Take the run's connection; if its caller has begun a transaction, nothing is committed here."""
         self._connection = connection
         self._callers_transaction = callers_transaction
         self._entry: int | None = None
@@ -131,9 +131,9 @@ class History:
             self._run(CREATE)
 
     def close_interrupted(self) -> None:
-        """Mark what killed runs left open; whoever calls this holds the run lock, so nobody else runs."""
+        """Mark the entries of killed runs; the caller holds the run lock, so no other run is active."""
         running = "mlops_internal.migration_history WHERE outcome = 'running'"
-        # Looked for first: who has nothing to migrate need not be allowed to write.
+        # Counted first: a role without anything to migrate may lack the right to write.
         if self._is_there() and self._run(f"SELECT count(*) FROM {running}").scalar_one():
             self._run("UPDATE mlops_internal.migration_history SET outcome = 'interrupted' WHERE outcome = 'running'")
         self._commit()
@@ -142,24 +142,24 @@ class History:
         found = self._run("SELECT to_regclass('mlops_internal.migration_history')").scalar()
         return found is not None
 
-    def begin(self, revision: str, direction: str) -> bool:
-        """Enter a step that is about to run, and save the grants on views; returns whether there are any."""
+    def begin_step(self, revision: str, direction: str) -> bool:
+        """Insert a step that is about to run, and save the grants on views; returns whether there are any."""
         self._entry = None  # if this fails, the step before it did not
-        # The commit of the step waits for the disk, and for this entry with it. How a caller commits is the caller's.
+        # The commit of the step waits for the disk, and so for this entry. A caller decides how it commits.
         commit = None if self._callers_transaction else "off"
         values = {"revision": revision, "direction": direction, "client": client(), "tools": tools(), "commit": commit}
-        with self._transaction():
-            self._entry, saved = self._run(_ENTER, values).one()
+        with self._own_transaction():
+            self._entry, saved = self._run(_BEGIN, values).one()
         return bool(saved)
 
-    def applied(self, revision: str | None) -> None:
-        """Complete the step, in the transaction that `revision` ran in; None where it ran in none, such as for a stamp.
+    def complete(self, revision: str | None) -> None:
+        """Complete the step, in the transaction that `revision` ran in; None for a stamp, which runs no revision.
 
         Raises:
-            RefusedError: this very backend does not hold the run lock any more; the transaction must not be committed.
-            RefusedError: it is another transaction than the one that the revision began in.
+            RefusedError: this backend has lost the run lock; the transaction must not be committed.
+            RefusedError: this is not the transaction that the revision began in.
         """
-        held, in_transaction_of = self._run(_APPLIED, {"id": self._entry}).one()
+        held, in_transaction_of = self._run(_COMPLETE, {"id": self._entry}).one()
         if not held:
             raise RefusedError(
                 "the run lock was lost while a revision ran; the revision was rolled back",
@@ -169,26 +169,26 @@ class History:
         if revision not in (None, in_transaction_of):
             raise transaction_refusal(str(revision), "COMMIT or ROLLBACK", done=HALF_DONE)
 
-    def failed(self, error: str) -> None:
-        """Say why the step failed, after its transaction was rolled back."""
+    def record_failure(self, error: str) -> None:
+        """Record why the step failed, after its transaction was rolled back."""
         if self._entry is not None:
-            self._run(_FAILED, {"id": self._entry, "error": error})
+            self._run(_RECORD_FAILURE, {"id": self._entry, "error": error})
             self._commit()
 
     @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        """A transaction of one statement. If the server goes away, psycopg2's own error may be what is raised."""
+    def _own_transaction(self) -> Iterator[None]:
+        """A transaction of one statement; if the server goes away, it may raise psycopg2's own error."""
         if self._callers_transaction:
             yield
             return
-        self._commit()  # of what Alembic read
+        self._commit()  # ends the transaction in which Alembic read
         driver: Any = self._connection.connection.dbapi_connection
         driver.autocommit = True
         try:
             yield
             self._commit()
         finally:
-            if not driver.closed:  # otherwise what closed it has been raised
+            if not driver.closed:  # otherwise that error is on its way
                 driver.autocommit = False
 
     def _commit(self) -> None:
@@ -199,29 +199,29 @@ class History:
         return self._connection.exec_driver_sql(statement, parameters)
 
 
-def scripted(step: MigrationInfo) -> str:
-    """The statement that enters a finished step from within a `--sql` script."""
+def insert_finished(step: MigrationInfo) -> str:
+    """SQL that inserts a finished step from a `--sql` script."""
     if step.is_stamp:
         revisions, direction = step.destination_revision_ids, "stamp"
     else:
         revisions, direction = step.up_revision_ids, "upgrade" if step.is_upgrade else "downgrade"
-    return _SCRIPTED.format(revision=", ".join(revisions) or "base", direction=direction, tools=tools())
+    return _INSERT_FINISHED.format(revision=", ".join(revisions) or "base", direction=direction, tools=tools())
 
 
 @cache
 def client() -> str:
-    """Who runs this, for other people who look at the server: user@host and process id."""
+    """The user@host and process id of this run, for people who look at the server."""
     try:
         user = getpass.getuser()
-    except (KeyError, OSError):  # a container can run as a number that has no name
+    except (KeyError, OSError):  # in a container, the user id may have no name
         user = str(os.getuid())
     return f"{user}@{platform.node()} pid {os.getpid()}"
 
 
 @cache
 def tools() -> str:
-    """The versions of what takes part in a run."""
-    # As the modules have them: psycopg2 is installed under two names, and what is only in PYTHONPATH under none.
+    """The versions of the programs that take part in a run."""
+    # From the modules: psycopg2 is installed under two names, and a library in PYTHONPATH has no metadata.
     driver = psycopg2.__version__.split()[0]  # type: ignore[attr-defined]  # the stubs lack it
     return (
         f"mlops-db {__version__}, Alembic {alembic.__version__}, SQLAlchemy {sqlalchemy.__version__}, "
@@ -230,12 +230,12 @@ def tools() -> str:
 
 
 def read_history(settings: Settings, *, limit: int) -> list[Entry]:
-    """The latest entries, newest first; empty if no run has been here.
+    """Read the latest entries, newest first; empty if there was no run.
 
     Raises:
         ConnectionFailedError: no connection.
         NotPermittedError: the role may not read it.
-        RefusedError: it is somebody else's.
+        RefusedError: the table belongs to another role.
     """
     columns = "id, revision, direction, started_at, finished_at, role, client, tools, outcome, error"
     with open_cursor(settings) as cursor:

@@ -1,9 +1,9 @@
-"""One migration run at a time: an advisory lock on the connection that runs the DDL.
+"""The run lock: an advisory lock that lets one migration run at a time work on a database.
 
-On that connection and no other, so that the lock lives exactly as long as the statements it protects: a killed client's
-last statement can still run on the server, and until the server notices, the lock has to stand. It is polled instead
-of waited for, because a waiter inside `pg_advisory_lock` would hold up CREATE INDEX CONCURRENTLY (flyway issue 1654),
-which waits for every transaction that is older than itself.
+It is taken on the connection that runs the DDL, so that it lasts exactly as long as the statements it protects: after a
+client was killed, its last statement can still run on the server, and the lock must not end before it. The lock is
+polled, because a session that waits in `pg_advisory_lock` would block CREATE INDEX CONCURRENTLY (flyway issue 1654),
+which waits for every older transaction.
 """
 
 from __future__ import annotations
@@ -29,15 +29,14 @@ RUN_LOCK = 0x6D6C6F70735F7275  # "mlops_ru" in ASCII; advisory locks count per d
 FIRST_POLL_S = 0.025
 LAST_POLL_S = 1.0
 
-# A fence: whether this very backend holds it still, asked before its transaction commits a revision.
+# SQL: whether this backend still holds the lock; asked before its transaction commits a revision.
 HELD = f"EXISTS (SELECT {holding_sessions(str(RUN_LOCK))} AND l.pid = pg_backend_pid())"
 
 
 def require_direct_connection(connection: Connection) -> None:
-    """Refuse a connection through a pooler, under which session locks and settings belong to nobody for long.
+    """Refuse a connection through a pooler, where session locks and settings do not stay with one client.
 
-    A pooler that answers for the server, such as PgBouncer, hands out a process id of its own when the connection
-    starts; the server's own differs.
+    A pooler such as PgBouncer announces a process id of its own when the connection starts; the server's differs.
 
     Raises:
         PoolerError: the two differ.
@@ -53,44 +52,31 @@ def require_direct_connection(connection: Connection) -> None:
 def run_lock(connection: Connection, *, wait_ms: int, progress: Progress) -> Iterator[None]:
     """Hold the run lock of the connected database.
 
-    If the connection is in a transaction of its caller's, the lock lasts to the end of that transaction. Otherwise no
-    transaction is left open behind.
+    If the caller has begun a transaction, the lock lasts to its end. Otherwise no transaction is left open.
 
     Args:
         connection: the connection that will run the revisions.
         wait_ms: how long to wait for the run that holds it, in milliseconds.
-        progress: told who holds it.
+        progress: shows who holds it.
 
     Raises:
-        RefusedError: it was not free within that time; the message names the holder.
+        RefusedError: it did not become free within that time; the message names the holder.
     """
-    callers = connection.in_transaction()
-    _acquire(connection, wait_ms, progress, "pg_try_advisory_xact_lock" if callers else "pg_try_advisory_lock")
-    try:
-        yield
-    finally:
-        if not callers:
-            with suppress(SQLAlchemyError, MlopsDbError):  # a broken connection has let go of it already
-                connection.rollback()
-                connection.exec_driver_sql("SELECT pg_advisory_unlock(%(lock)s)", {"lock": RUN_LOCK})
-                connection.commit()
-
-
-def _acquire(connection: Connection, wait_ms: int, progress: Progress, function: str) -> None:
-    callers = connection.in_transaction()
+    callers_transaction = connection.in_transaction()
+    function = "pg_try_advisory_xact_lock" if callers_transaction else "pg_try_advisory_lock"
     deadline = time.monotonic() + wait_ms / 1000
     pause = FIRST_POLL_S
-    told = None
+    shown = None
     while True:
         acquired = connection.exec_driver_sql(f"SELECT {function}(%(lock)s)", {"lock": RUN_LOCK}).scalar_one()
-        holder = None if acquired else _holder(connection)
-        if not callers:
+        holder = None if acquired else _find_holder(connection)
+        if not callers_transaction:
             connection.commit()
         if acquired:
-            return
-        if holder != told:
+            break
+        if holder != shown:
             progress.note(f"waiting for another migration run: {holder or 'it has just ended'}")
-            told = holder
+            shown = holder
         left = deadline - time.monotonic()
         if left <= 0:
             raise RefusedError(
@@ -101,9 +87,17 @@ def _acquire(connection: Connection, wait_ms: int, progress: Progress, function:
             )
         time.sleep(min(left, pause * random.uniform(0.5, 1)))  # noqa: S311  (jitter, not a secret)
         pause = min(pause * 2, LAST_POLL_S)
+    try:
+        yield
+    finally:
+        if not callers_transaction:
+            with suppress(SQLAlchemyError, MlopsDbError):  # a broken connection has released it already
+                connection.rollback()
+                connection.exec_driver_sql("SELECT pg_advisory_unlock(%(lock)s)", {"lock": RUN_LOCK})
+                connection.commit()
 
 
-def _holder(connection: Connection) -> str | None:
+def _find_holder(connection: Connection) -> str | None:
     row = connection.exec_driver_sql(
         "SELECT l.pid, a.application_name, to_char(a.backend_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS')"
         + holding_sessions(str(RUN_LOCK))

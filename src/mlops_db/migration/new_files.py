@@ -1,7 +1,8 @@
-"""Revisions are written into a checkout or a folder of the user's, never into the package that pip installed."""
+"""New revision files: they get the next number, 0005 after 0004, and none is written into the installed package."""
 
 from __future__ import annotations
 
+import re
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,42 +16,52 @@ if TYPE_CHECKING:
 
 # In a checkout, the revisions are outside of it.
 PACKAGE = Path(__file__).resolve().parents[1]
+# What Alembic takes where nobody gave --rev-id (alembic.util.rev_id).
+_RANDOM_ID = re.compile(r"[0-9a-f]{12}")
 
 
 def is_in_package(path: Path) -> bool:
-    """Whether it belongs to what pip installed."""
+    """Whether it belongs to the package that pip installed."""
     return path.resolve().is_relative_to(PACKAGE)
 
 
 def refuse_package(path: Path) -> None:
-    """Refuse to write there if that is the package.
+    """Refuse to write a revision into the package.
 
     Raises:
-        RefusedError: it is.
+        RefusedError: the path is in the package.
     """
     if is_in_package(path):
         raise RefusedError(
-            f"{path} belongs to the installed package: what is written there goes with its next version",
+            f"{path} belongs to the installed package: the next version of the package replaces what is written there",
             hint="Write revisions in a checkout of mlops-db, or with -c and an alembic.ini of yours that has a folder "
             "of yours in its version_locations.",
         )
 
 
-def refuse_new_file_in_package(script: ScriptDirectory) -> None:
-    """Let this directory, of one command of Alembic's, write no revision into the package.
+def number_new_files(script: ScriptDirectory, *, rev_id: str | None) -> None:
+    """Number the files that one command of Alembic's writes into this directory, unless --rev-id gave an id.
 
-    What it then raises is a CommandError as in `migration.run`: it writes when the environment has ended.
+    The function that writes them is wrapped, because `alembic merge` calls no hook. It runs when the environment has
+    ended, so a refusal is a CommandError as those of `migration.run`.
+
+    Args:
+        script: the directory of the command.
+        rev_id: what --rev-id gave; None if that is not known, as for `merge`, which has its id already.
     """
     generate = script.generate_revision
 
     @wraps(generate)
-    def generate_outside(revid: str, message: str | None, head: Any = None, **options: Any) -> Script | None:
-        heads = (Path(found.path).parent for found in script.get_revisions(head or "head"))
-        folder = options.get("version_path") or next(heads, None) or script.versions
+    def generate_numbered(revid: str, message: str | None, head: Any = None, **options: Any) -> Script | None:
+        folders_of_heads = (Path(found.path).parent for found in script.get_revisions(head or "head"))
+        folder = options.get("version_path") or next(folders_of_heads, None) or script.versions
         try:
             refuse_package(Path(folder))
         except RefusedError as error:
             raise CommandError(f"{error}\nHint: {error.hint}") from error
+        if rev_id is None and _RANDOM_ID.fullmatch(revid):
+            numbers = [int(found.revision) for found in script.walk_revisions() if found.revision.isdigit()]
+            revid = f"{max(numbers, default=0) + 1:04}"
         return generate(revid, message, head, **options)
 
-    script.generate_revision = generate_outside  # type: ignore[assignment, method-assign]
+    script.generate_revision = generate_numbered  # type: ignore[assignment, method-assign]  # of this one command

@@ -1,4 +1,4 @@
-"""What `--sql` writes: the script of a run, for somebody else to run with psql."""
+"""`--sql`: writes the SQL of a run as a script, which somebody else runs with psql."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ from alembic.runtime.migration import RevisionStep
 from alembic.util import CommandError
 from sqlalchemy.schema import CreateTable
 
-from mlops_db.errors import MlopsDbError, RefusedError, UsageError
+from mlops_db.errors import MlopsDbError, UsageError
 from mlops_db.migration import history, view_grants
 from mlops_db.migration.operations import OPTIONS
 from mlops_db.migration.session import run_pins
-from mlops_db.migration.transaction import revision_script
-from mlops_db.schema.base import metadata
+from mlops_db.migration.transaction import revision_script, unfinished_refusal
 from mlops_db.server.guests import REFUSE_GUESTS
 from mlops_db.server.pins import NEWER_PINS
 
@@ -24,12 +23,13 @@ if TYPE_CHECKING:
 
     from alembic.runtime.environment import EnvironmentContext
     from alembic.runtime.migration import MigrationContext, MigrationInfo
+    from sqlalchemy import MetaData
 
     from mlops_db.migration.options import Options
     from mlops_db.settings import Settings
 
-# In the step's transaction, so that nothing of it happens to a database that is somewhere else, also where a script is
-# run on after an error.
+# In the step's transaction, so that it changes nothing in a database at another revision, even if psql goes on after an
+# error.
 _REFUSE_ANOTHER_REVISION = """\
 DO $at$
 DECLARE
@@ -46,7 +46,7 @@ BEGIN
     END IF;
 END $at$;"""
 
-# Not every server knows these.
+# Older servers do not know these.
 _PIN_NEWER = """\
 DO $pin$ BEGIN
     PERFORM set_config(pin.name, pin.value, false)
@@ -58,12 +58,13 @@ DO $pin$ BEGIN
 END $pin$;"""
 
 
-def write_script(context: EnvironmentContext, settings: Settings, options: Options) -> None:
+def write_script(context: EnvironmentContext, target_metadata: MetaData, settings: Settings, options: Options) -> None:
     """Write the SQL of the command that Alembic was given.
 
     Args:
         context: Alembic's, of an environment in offline mode.
-        settings: what the script pins for its session comes from them and from `options`.
+        target_metadata: the schema at head, for its naming convention.
+        settings: they and `options` give the settings of the script's session.
         options: those of `-x`.
 
     Raises:
@@ -72,54 +73,54 @@ def write_script(context: EnvironmentContext, settings: Settings, options: Optio
         RefusedError: a revision has no statements yet.
     """
     if options.plan:
-        raise UsageError("-x plan=true looks at the database, and --sql must not", hint="Leave one of them out.")
-    context.configure(dialect_name="postgresql")  # until then Alembic keeps to itself which steps it has
+        raise UsageError("-x plan=true reads the database, and --sql must not", hint="Leave one of them out.")
+    context.configure(dialect_name="postgresql")  # makes Alembic's steps available
     alembics_steps = context.get_context().opts["fn"]
 
     def steps(heads: Any, migration: MigrationContext) -> Iterator[Any]:
         for step in alembics_steps(heads, migration):
             write(view_grants.SAVE)
-            step.migration_fn = guarded(step, migration) if isinstance(step, RevisionStep) else stamped
+            step.migration_fn = guard(step, migration) if isinstance(step, RevisionStep) else stamp
             yield step
 
-    def stamped(**_: Any) -> None:
+    def stamp(**_: Any) -> None:
         write(REFUSE_GUESTS)
 
-    def guarded(step: RevisionStep, migration: MigrationContext) -> Callable[..., None]:
-        migrate = step.migration_fn
+    def guard(step: RevisionStep, migration: MigrationContext) -> Callable[..., None]:
+        revision, migrate = step.revision.revision, step.migration_fn
 
         @wraps(migrate)
-        def within(**arguments: Any) -> None:
-            write(REFUSE_GUESTS)  # once more: the script may run on after an error
+        def migrate_guarded(**arguments: Any) -> None:
+            write(REFUSE_GUESTS)  # in each step: psql may go on after an error
             write(_REFUSE_ANOTHER_REVISION.format(revisions=", ".join(map(repr, step.from_revisions_no_deps))))
-            with revision_script(migration, step.revision.revision), _told(step.revision.revision):
+            with revision_script(migration, revision), _explain_failures(revision):
                 migrate(**arguments)
 
-        return within
+        return migrate_guarded
 
     def before_commit(*, step: MigrationInfo, **_: Any) -> None:
         write(REFUSE_GUESTS)
         write(view_grants.RESTORE)
-        write(history.scripted(step))
+        write(history.insert_finished(step))
 
     further: dict[str, Any] = {OPTIONS: options, "fn": steps, "on_version_apply": before_commit}
     context.configure(
         dialect_name="postgresql",
         literal_binds=True,
         dialect_opts={"paramstyle": "named"},
-        target_metadata=metadata,
+        target_metadata=target_metadata,
         transaction_per_migration=True,
         version_table_schema="public",
         **further,
     )
     migration = context.get_context()
     write = migration.impl.static_output
-    # It is there, without a row, where a downgrade went down to base.
+    # After a downgrade to base, the table is still there, without a row.
     create = CreateTable(migration._version, if_not_exists=True)  # noqa: SLF001  (it has no other name)
     migration._version.create = lambda connection, **_: connection.execute(create)  # type: ignore[method-assign]  # noqa: SLF001
     pins = {"client_encoding": "UTF8", **run_pins(settings, **options.pinned)}
     pins = {name: value for name, value in pins.items() if value}
-    write("\n".join(f"SET {name} = {_value(name, value)};" for name, value in pins.items()))
+    write("\n".join(f"SET {name} = {_literal(name, value)};" for name, value in pins.items()))
     write(_PIN_NEWER)
     write(REFUSE_GUESTS)
     write(history.CREATE.strip())
@@ -129,17 +130,9 @@ def write_script(context: EnvironmentContext, settings: Settings, options: Optio
     write("\n".join(f"RESET {name};" for name in pins))
 
 
-def unfinished_refusal(revision: str) -> RefusedError:
-    """The error for a revision that is still as `alembic revision` made it."""
-    return RefusedError(
-        f"revision {revision} has no statements yet (NotImplementedError); nothing of it was applied",
-        hint="Write its upgrade() and downgrade(): docs/writing-a-revision.md.",
-    )
-
-
 @contextmanager
-def _told(revision: str) -> Iterator[None]:
-    """Tell what keeps a revision from being written."""
+def _explain_failures(revision: str) -> Iterator[None]:
+    """Explain why a revision cannot be written."""
     try:
         yield
     except NotImplementedError as error:
@@ -150,11 +143,11 @@ def _told(revision: str) -> Iterator[None]:
         reason = str(error).partition("\n")[0] or "no reason given"
         raise UsageError(
             f"revision {revision} cannot be written as a script: {type(error).__name__}: {reason}",
-            hint="If it reads rows, it needs the database: run it without --sql. Otherwise mend it.",
+            hint="If it reads rows, it needs the database: run it without --sql. Otherwise fix the error.",
         ) from error
 
 
-def _value(name: str, value: str) -> str:
+def _literal(name: str, value: str) -> str:
     if name == "search_path":
         return value  # in quotes, it would be one name
     return "'{}'".format(value.replace("'", "''"))

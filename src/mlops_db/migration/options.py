@@ -1,8 +1,8 @@
-"""`-x key=value`: what a user may ask of a single run. Everything else comes from the environment."""
+"""`-x key=value`: the options of a single run. Everything else comes from the environment."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -10,32 +10,33 @@ from mlops_db.errors import SettingsError, UsageError
 from mlops_db.settings import duration_ms
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from mlops_db.settings import Settings
 
 _BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+_FROM_SETTINGS = ("lock_wait", "lock_timeout", "statement_timeout", "retry_for")
 _PINNED = ("lock_timeout", "statement_timeout", "long_timeout", "legacy_timezone")
 
 
 @dataclass(frozen=True)
 class Options:
-    """What `-x` said, over the settings' defaults. A field is its key with underscores; times are milliseconds.
+    """The values of `-x`, with the settings as defaults. Times are in milliseconds.
 
-    Only `long_timeout` is no key of its own.
+    Each field is a key of `-x`, with underscores, except `long_timeout`.
 
     Attributes:
         lock_wait: how long to wait for another run of the migrations to end.
-        lock_timeout: how long one statement may wait for a lock, and so how long it can make others queue behind it.
+        lock_timeout: how long one statement may wait for a lock, and so how long others may have to wait behind it.
         statement_timeout: how long one statement may take.
-        long_timeout: the same for one that reads or rewrites all rows of a table: what `-x statement-timeout` gave;
-            None leaves it to its revision.
-        retry_for: how long to go on trying a revision that could not get its lock.
+        long_timeout: the same for a statement that reads or rewrites all rows of a table: the value of
+            `-x statement-timeout`; None if it was not given, and then the revision decides.
+        retry_for: how long to retry a revision that gets no lock.
         plan: print what would run, and stop.
         allow_data_loss: let a downgrade in production drop rows.
-        show_queries: print the query of whoever blocks a revision, which can hold data.
-        legacy_timezone: the zone that timestamps without a time zone were written in; for revisions 0005 to 0007, and
-            for their downgrades.
+        show_queries: print the queries of blocking sessions, which can contain data.
+        legacy_timezone: the zone in which timestamps without a time zone were written; for revisions 0005 to 0007 and
+            their downgrades.
     """
 
     lock_wait: int
@@ -50,42 +51,35 @@ class Options:
 
     @property
     def pinned(self) -> dict[str, Any]:
-        """What of it the run's session holds (`migration.session.run_pins`)."""
+        """The options that become settings of the run's session (`migration.session.run_pins`)."""
         return {name: getattr(self, name) for name in _PINNED}
 
     @classmethod
     def parse(cls, arguments: Sequence[str], settings: Settings) -> Options:
-        """Read the values of `-x`, each `key=value`.
+        """Parse the values of `-x`, each `key=value`.
 
         Raises:
-            UsageError: an unknown key, or a value that is neither a duration nor a boolean where one is due.
+            UsageError: an unknown key, or a value that does not fit its key.
             SettingsError: the timeouts of the settings do not fit together.
         """
-        values: dict[str, Any] = {
-            "lock_wait": settings.lock_wait,
-            "lock_timeout": settings.lock_timeout,
-            "statement_timeout": settings.statement_timeout,
-            "retry_for": settings.retry_for,
-        }
-        kinds = {field.name.replace("_", "-"): field.type for field in fields(cls) if field.name != "long_timeout"}
+        values: dict[str, Any] = {name: getattr(settings, name) for name in _FROM_SETTINGS}
         for argument in arguments:
             key, _, value = argument.partition("=")
-            if key not in kinds:
-                raise UsageError(f"-x {key} is not known", hint=f"Known are: {', '.join(sorted(kinds))}.")
-            read = {"bool": _boolean, "str": _timezone}.get(str(kinds[key]), duration_ms)
+            if key not in _PARSERS:
+                raise UsageError(f"-x {key} is not known", hint=f"Known are: {', '.join(sorted(_PARSERS))}.")
             try:
-                values[key.replace("-", "_")] = read(value, f"-x {key}")
+                values[key.replace("-", "_")] = _PARSERS[key](value, f"-x {key}")
             except SettingsError as error:
                 raise UsageError(str(error), hint=error.hint) from None
             if key == "statement-timeout":
                 values["long_timeout"] = values["statement_timeout"]
         options = cls(**values)
         if not 0 < options.lock_timeout < options.statement_timeout:
-            # When both are equal, PostgreSQL reports the statement's and the run could not tell that it may try again.
-            said_here = any("-timeout=" in argument for argument in arguments)
-            raise (UsageError if said_here else SettingsError)(
+            # If both are equal, PostgreSQL reports the statement_timeout, and the run does not see that it may retry.
+            given_here = any("-timeout=" in argument for argument in arguments)
+            raise (UsageError if given_here else SettingsError)(
                 "lock-timeout has to be above 0 and below statement-timeout",
-                hint="Raise statement-timeout, or lower lock-timeout: a short one is what keeps others from waiting.",
+                hint="Raise statement-timeout, or lower lock-timeout: others wait behind a revision that waits.",
             )
         return options
 
@@ -103,3 +97,15 @@ def _timezone(value: str, name: str) -> str:
         raise SettingsError(
             f"{name}: {value!r} is not a time zone", hint=f"Write its name in the tz database: {name}=Europe/Berlin."
         ) from None
+
+
+_PARSERS: dict[str, Callable[[str, str], Any]] = {
+    "lock-wait": duration_ms,
+    "lock-timeout": duration_ms,
+    "statement-timeout": duration_ms,
+    "retry-for": duration_ms,
+    "plan": _boolean,
+    "allow-data-loss": _boolean,
+    "show-queries": _boolean,
+    "legacy-timezone": _timezone,
+}

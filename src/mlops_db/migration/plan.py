@@ -1,4 +1,4 @@
-"""`-x plan=true`: what a run would do, without doing it and without locking what others use."""
+"""`-x plan=true`: shows what a run would do, without doing it and without locks that others wait for."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from alembic.runtime.migration import RevisionStep, StampStep
     from sqlalchemy import Connection
 
-# All of it comes from the catalogue and the statistics: pg_total_relation_size would wait for whoever has locked the
-# table. So sizes are as old as the last VACUUM or ANALYZE of the table; rows are as fresh as the statistics.
+# From the catalogue and the statistics only: pg_total_relation_size would wait for a lock on the table. So sizes are as
+# old as the last VACUUM or ANALYZE of the table; the number of rows is as fresh as the statistics.
 _TABLES = text("""
     SELECT c.relname,
            sum(greatest(part.reltuples, pg_stat_get_live_tuples(part.oid), 0))::bigint,
@@ -38,13 +38,13 @@ _TABLES = text("""
 
 
 def step_name(step: RevisionStep) -> str:
-    """The step as its file is named: `0003 retraining_decisions`."""
+    """The name of the step, from its file: `0003 retraining_decisions`."""
     revision = step.revision.revision
     return f"{revision} {Path(step.revision.path).stem.removeprefix(f'{revision}_')}"
 
 
 def plan_lines(connection: Connection, steps: Sequence[RevisionStep], target: str) -> Iterator[str]:
-    """The plan, line by line: each step with its title, the locks that it declares, and the tables that it names."""
+    """The lines of the plan: each step with its title, the locks that it declares, and the tables that it names."""
     if not steps:
         yield f"{target}: nothing to do"
         return
@@ -58,23 +58,23 @@ def plan_lines(connection: Connection, steps: Sequence[RevisionStep], target: st
             yield f"      loss: {description.sections.get('Loss on downgrade', 'not declared')}"
         sql = written_sql(step.migration_fn)
         if sql is None:
-            yield "      tables: cannot be told without running it"
+            yield "      tables: not known before it runs"
             continue
         rows = connection.execute(_TABLES, {"words": sorted(set(re.findall(r"[\w$]+", sql)))}).all()
         tables = ", ".join(f"{name} (about {count:,} rows, {size})" for name, count, size in rows)
         yield f"      tables: {tables or 'none that exist yet'}"
 
 
-def stamp_lines(recorded: Sequence[str], left: Sequence[str], steps: Iterable[StampStep], target: str) -> Iterator[str]:
-    """The plan of a stamp, which runs no revision: what alembic_version has afterwards.
+def stamp_lines(recorded: Sequence[str], kept: Sequence[str], steps: Iterable[StampStep], target: str) -> Iterator[str]:
+    """The lines of the plan of a stamp, which runs no revision: the rows of alembic_version afterwards.
 
     Args:
-        recorded: what it has now.
-        left: what of that Alembic leaves before it takes the steps.
-        steps: what Alembic does then.
+        recorded: its rows now.
+        kept: those that Alembic keeps before it takes the steps.
+        steps: those that Alembic takes.
         target: where the connection goes.
     """
-    after = set(left)
+    after = set(kept)
     for step in steps:
         after = after - set(step.from_revisions) | set(step.to_revisions)
     if after == set(recorded):

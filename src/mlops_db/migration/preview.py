@@ -1,4 +1,4 @@
-"""What a revision would do, read without running it: its docstring, and the SQL that it writes in `--sql` mode."""
+"""Reads what a revision would do without running it: its docstring, and the SQL that it writes in `--sql` mode."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _SECTION = re.compile(rf"^({'|'.join((*SECTIONS, 'Accepted'))}):", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Description:
-    """A revision's docstring, taken apart.
+    """The parts of a revision's docstring.
 
     Attributes:
         title: its first line, without the full stop.
-        sections: the text of `Why`, `Locks`, `Loss on downgrade` and `Accepted`, each on one line; what
-            is missing is not there.
+        sections: the text of `Why`, `Locks`, `Loss on downgrade` and `Accepted`, each on one line, without missing
+            ones.
     """
 
     title: str
@@ -32,12 +32,12 @@ class Description:
 
 
 def describe(docstring: str) -> Description:
-    """Take the docstring of a revision apart."""
+    """Split the docstring of a revision into its parts."""
     marks = list(_SECTION.finditer(docstring))
     sections = {}
     for mark, following in zip(marks, [*marks[1:], None], strict=False):
         body = docstring[mark.end() : following.start() if following else None]
-        # A section ends where the next one begins, or at an empty line: what follows is prose.
+        # A section ends where the next one begins, or at an empty line, after which prose may follow.
         sections[mark[1]] = " ".join(body.partition("\n\n")[0].split())
     return Description(docstring.strip().partition("\n")[0].rstrip("."), sections)
 
@@ -53,6 +53,6 @@ def written_sql(direction: Callable[..., object]) -> str | None:
     try:
         with Operations.context(migration):
             direction()
-    except Exception:  # noqa: BLE001  (a revision may do anything with the rows it expects; here it has none)
+    except Exception:  # noqa: BLE001  (without rows, a revision may fail in any way)
         return None
     return buffer.getvalue()

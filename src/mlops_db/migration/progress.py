@@ -1,4 +1,4 @@
-"""What a person sees of a run: a line a revision, notes in between, a bar while the server reports how far it is."""
+"""Shows a run to people: a line for each revision, notes in between, a bar while the server reports its progress."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ LOG_EVERY_S = 10.0
 
 def duration(seconds: float) -> str:
     """A duration for people: `0.4 s`, `42 s`, `3 min 5 s`."""
-    if seconds < 10:  # noqa: PLR2004  (below it, a decimal tells something)
+    if seconds < 10:  # noqa: PLR2004  (a decimal is useful only below it)
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 class Progress:
-    """Writes to a stream, or nowhere. The run and the thread that watches it share one."""
+    """Writes to a stream, or nowhere. The run and the thread of its BlockerWatch share one."""
 
     def __init__(self, stream: TextIO | None) -> None:
-        """Take the stream; None keeps quiet, as a library should."""
+        """Take the stream; None writes nothing, as a library should."""
         self._stream = stream
         self._terminal = stream is not None and stream.isatty()
         self._lock = threading.RLock()
@@ -51,7 +51,7 @@ class Progress:
             self._line_open = True
 
     def done(self) -> None:
-        """Show how long the step took that began last. A failure is not shown here: its error is."""
+        """Show how long the current step took. A step that fails is not shown: its error is."""
         with self._lock:
             self._end_bar()
             took = duration(time.monotonic() - self._begun)
@@ -59,12 +59,12 @@ class Progress:
             self._line_open = False
 
     def stop(self) -> None:
-        """Leave the terminal as it was, whatever happened."""
+        """End the bar and the open line, so that the terminal is as before."""
         with self._lock:
             self._end_line()
 
     def server_reports(self, what: str, done: int, total: int) -> None:
-        """Show how far the running command is: a bar on a terminal, a line every ten seconds in a log."""
+        """Show the progress of the running command: a bar on a terminal, a line every ten seconds in a log."""
         with self._lock:
             if self._terminal:
                 self._draw(what, done, total)
@@ -75,7 +75,7 @@ class Progress:
 
     def _draw(self, what: str, done: int, total: int) -> None:
         if self._bar is None:
-            from rich.console import Console  # noqa: PLC0415  (only for what takes long, on a terminal)
+            from rich.console import Console  # noqa: PLC0415  (only a long command on a terminal needs it)
             from rich.progress import Progress as Bar  # noqa: PLC0415
 
             self._end_line()

@@ -1,6 +1,6 @@
-"""The graph of the revisions that a run was given, asked before Alembic makes its own of them.
+"""Reads and checks the graph of a project's revisions before Alembic reads them.
 
-Alembic takes one of two files with the same id and warns; of a circle or an unknown parent it ends in a traceback.
+Of two files with the same id, Alembic takes one and warns; a cycle or an unknown parent ends in a traceback.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ if TYPE_CHECKING:
 
 
 def graph_of_command(context: EnvironmentContext) -> Graph:
-    """The graph that a command of Alembic's is about.
+    """Read and check the graph for a command of Alembic's.
 
     Raises:
         RefusedError: as `sound_graph`.
     """
-    context.configure(dialect_name="postgresql")  # until then Alembic keeps the command to itself
+    context.configure(dialect_name="postgresql")  # makes the command's options available
     return sound_graph(context.script, second_head=_knows_its_head(context.get_context()))
 
 
 def sound_graph(script: ScriptDirectory, *, second_head: bool) -> Graph:
-    """Read the revisions of a project: those beside its env.py are ours, those of other version locations are not.
+    """Read and check the revisions of a project: those beside its env.py, and those of other version locations.
 
     Args:
         script: Alembic's, of the project.
-        second_head: whether the command can do with several heads.
+        second_head: whether the command works with several heads.
 
     Raises:
-        RefusedError: nothing can rely on the files; names them and the way out.
+        RefusedError: the files are faulty; the message names them and the remedy.
     """
     graph = graph_of(script)
     graph.refuse_faults(second_head=second_head)
@@ -56,9 +56,9 @@ def sound_graph(script: ScriptDirectory, *, second_head: bool) -> Graph:
 
 
 def graph_of(script: ScriptDirectory) -> Graph:
-    """The graph of a project; what is wrong with it is in it."""
+    """Read the graph of a project, with its faults."""
     beside = Path(script.dir, "versions").absolute()
-    # They may be of a package, such as mlops_db:_alembic/migrations/versions.
+    # A location may be in a package, such as mlops_db:_alembic/migrations/versions.
     folders = [Path(coerce_resource_to_filename(place)).absolute() for place in script.version_locations or ()] or [
         beside
     ]
@@ -66,7 +66,7 @@ def graph_of(script: ScriptDirectory) -> Graph:
 
 
 def _knows_its_head(migration: MigrationContext) -> bool:
-    """Whether the command says which head it means, or joins them (`merge`), or only looks (`current`, `history`)."""
+    """Whether the command names its head, merges heads, or only reads (`current`, `history`)."""
     options = migration.opts
     if "destination_rev" in options:
         return "head" not in to_tuple(options["destination_rev"])
@@ -88,5 +88,5 @@ def _refuse_what_cannot_be_loaded(script: ScriptDirectory, graph: Graph) -> None
         reason = str(error).partition("\n")[0] or "no reason given"
         raise RefusedError(
             f"{name} cannot be loaded: {type(error).__name__}: {reason}",
-            hint="Mend it: `mlops-db check --revisions` tells when it is sound.",
+            hint="Fix the error, then run `mlops-db check --revisions`.",
         ) from error

@@ -1,4 +1,4 @@
-"""The connection that revisions run on: its own, unpooled, and with what protects everybody else set from the start."""
+"""The connection that revisions run on: unpooled, with timeouts and other settings from its start."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
     from mlops_db.settings import Settings
 
-# Where revisions 0005 to 0007 look for `-x legacy-timezone`.
+# Revisions 0005 to 0007 read `-x legacy-timezone` here.
 LEGACY_TIMEZONE = "mlops_db.legacy_timezone"
-# Where revisions that read or rewrite all rows look for `-x statement-timeout`, if it was given: else they take hours.
+# Revisions that read or rewrite all rows read `-x statement-timeout` here; without it they allow hours.
 LONG_TIMEOUT = "mlops_db.long_statement_timeout"
-# How soon the server notices that a killed client is gone, and ends its statement and its run lock with it.
+# How soon the server notices that a client was killed, and ends its statement and its run lock.
 CHECK_CLIENT = "SET client_connection_check_interval = '500ms'"
 CHECK_CLIENT_SINCE = 140000
 
@@ -40,7 +40,7 @@ def run_pins(
     long_timeout: int | None = None,
     legacy_timezone: str = "UTC",
 ) -> dict[str, str]:
-    """What holds for the session of a run, whoever set it otherwise; the arguments are those of `Options`."""
+    """The settings of a run's session, which override all others; the arguments are those of `Options`."""
     return {
         **PINS,
         "row_security": "off",  # an error where a policy would hide rows
@@ -57,15 +57,15 @@ def run_pins(
 def migration_connection(settings: Settings, **options: Any) -> Iterator[Connection]:
     """Connect as a migration run does.
 
-    Everything that protects others, and that a revision's meaning depends on, is pinned (`server.pins`).
+    The settings that protect others, and those that a revision's meaning depends on, are pinned (`server.pins`).
 
     Args:
         settings: where to connect.
-        options: the timeouts, and what else `run_pins` takes.
+        options: the timeouts and the other arguments of `run_pins`.
 
     Raises:
         ConnectionFailedError: no connection.
-        RefusedError: a second one is asked for while this one is open.
+        RefusedError: a revision asks for a second connection while this one is open.
     """
     pins = run_pins(settings, **options)
     opened: list[psycopg2.extensions.connection] = []
@@ -85,7 +85,7 @@ def migration_connection(settings: Settings, **options: Any) -> Iterator[Connect
         )
         if connection.server_version >= CHECK_CLIENT_SINCE:
             with suppress(psycopg2.errors.InvalidParameterValue), connection.cursor() as cursor:
-                cursor.execute(CHECK_CLIENT)  # refused where the server's system cannot do it
+                cursor.execute(CHECK_CLIENT)  # refused if the server's operating system cannot do it
         connection.commit()
         opened.append(connection)
         return connection
@@ -94,9 +94,9 @@ def migration_connection(settings: Settings, **options: Any) -> Iterator[Connect
         "postgresql+psycopg2://",
         creator=creator,
         poolclass=NullPool,
-        use_native_hstore=False,  # it would look for the extension first
+        use_native_hstore=False,  # it would query for the extension first
     )
     with engine.connect() as connection:
-        # SQLAlchemy takes the first schema of the path for it; a revision that inspects means the one of its tables.
+        # For a revision that inspects tables; SQLAlchemy would take the first schema of the search path.
         connection.dialect.default_schema_name = "public"
         yield connection

@@ -1,8 +1,9 @@
-"""The transaction that a revision's statements run in: where they look for names, and that it is not theirs to end.
+"""Runs the statements of a revision in a transaction that the revision cannot end.
 
-Each revision is one transaction, in which the run also records that the revision is done. A COMMIT of the revision's
-own would apply one half of it whatever becomes of the other. So it is refused before it is sent: each statement is
-read, and psycopg2's and SQLAlchemy's methods refuse, too. Alembic's autocommit_block() is the way out.
+Each revision is one transaction, in which the run also records that the revision is done. A COMMIT in the revision
+would apply one half of it, even if the other half fails. So the run reads each statement and refuses it before it is
+sent; the methods of psycopg2 and SQLAlchemy refuse, too. A revision that has to commit uses Alembic's
+autocommit_block().
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from mlops_db.errors import DataLossError, MlopsDbError, RefusedError, StatementFailedError
-from mlops_db.migration.statements import ends_transaction
+from mlops_db.migration.guard.statements import ends_transaction
 from mlops_db.server.guests import REFUSE_GUESTS, SAFE_PATH
 
 if TYPE_CHECKING:
@@ -27,14 +28,16 @@ if TYPE_CHECKING:
     from alembic.runtime.migration import MigrationContext
     from sqlalchemy import Connection
 
-    from mlops_db.migration.judge import Judge
+    from mlops_db.migration.guard.row_guard import RowGuard
 
-# A revision's statements create and find tables in public without naming it. Temporary objects come last: nobody but
-# the run can make any, and nothing of the schema is to be taken for one.
+# A revision's statements create and find tables in public without naming it. Temporary objects come last, so that none
+# hides an object of the schema.
 REVISION_PATH = "public, pg_temp"
-# Set for the revision's transaction only: where it is missing at the end, that was another transaction.
+# Set for the revision's transaction only: if it is missing at the end, the revision has begun another one.
 _MARK = "mlops_db.revision"
 REVISION_OF_TRANSACTION = f"current_setting('{_MARK}', true)"
+# PostgreSQL raises these for a statement that commits by itself.
+_COMMITS_INSIDE = (psycopg2.errors.ActiveSqlTransaction, psycopg2.errors.InvalidTransactionTermination)
 NOTHING_DONE = "nothing of it was applied"
 HALF_DONE = "what came before that may stay, and nothing of what came after it was applied"
 
@@ -54,29 +57,37 @@ def transaction_refusal(revision: str, words: str, *, done: str) -> RefusedError
     )
 
 
+def unfinished_refusal(revision: str) -> RefusedError:
+    """The error for a revision that is still as `alembic revision` made it."""
+    return RefusedError(
+        f"revision {revision} has no statements yet (NotImplementedError); nothing of it was applied",
+        hint="Write its upgrade() and downgrade(): docs/writing-a-revision.md.",
+    )
+
+
 class RunConnection(psycopg2.extensions.connection):
     """A connection whose commit() and rollback() are refused while a revision runs.
 
     Attributes:
-        transaction: what a revision that runs is held to; None while none runs.
+        transaction: of the revision that runs; None while none runs.
     """
 
     transaction: RevisionTransaction | None = None
 
     def cursor(self, *args: Any, **parameters: Any) -> Any:
-        """Make a cursor; while a revision runs, of whatever class, one that reads what it sends."""
+        """Make a cursor; while a revision runs, one that reads what it sends, whatever its class."""
         if self.transaction is not None:
             wanted = parameters.get("cursor_factory") or self.cursor_factory
-            parameters["cursor_factory"] = _held_cursor(wanted, self.transaction)
+            parameters["cursor_factory"] = _checked_cursor(wanted, self.transaction)
         return super().cursor(*args, **parameters)
 
     def commit(self) -> None:
-        """Commit, unless a revision asks."""
+        """Commit, unless a revision calls it."""
         self._refuse("commit()")
         super().commit()
 
     def rollback(self) -> None:
-        """Roll back, unless a revision asks."""
+        """Roll back, unless a revision calls it."""
         self._refuse("rollback()")
         super().rollback()
 
@@ -86,16 +97,16 @@ class RunConnection(psycopg2.extensions.connection):
 
 
 class RevisionTransaction:
-    """What the statements of one revision are held to.
+    """The rules for the statements of one revision.
 
     Attributes:
-        outside: whether they run outside of a transaction, each for itself, because the revision asked for that.
+        outside: whether each statement commits by itself, because the revision is in an autocommit_block().
     """
 
-    def __init__(self, revision: str, judge: Judge | None) -> None:
-        """Take the revision's id, and for a downgrade that must not lose rows its judge."""
+    def __init__(self, revision: str, guard: RowGuard | None) -> None:
+        """Take the revision's id, and the guard of a downgrade that must not lose rows."""
         self.revision = revision
-        self.judge = judge
+        self.guard = guard
         self.outside = False
         self._refusal: RefusedError | None = None
 
@@ -103,14 +114,14 @@ class RevisionTransaction:
         """Refuse what ends the transaction, unless there is none.
 
         Raises:
-            RefusedError: there is one.
+            RefusedError: the revision is in its transaction.
         """
         if not self.outside:
             self._refusal = transaction_refusal(self.revision, words, done=done)
             raise self._refusal
 
     def refuse_closing(self, words: str) -> None:
-        """Refuse what closes the connection, also where there is no transaction: the run goes on with it.
+        """Refuse to close the connection, also outside of a transaction, because the run goes on with it.
 
         Raises:
             RefusedError: always.
@@ -119,35 +130,36 @@ class RevisionTransaction:
         raise self._refusal
 
     def end(self, driver: Any = None) -> None:
-        """Refuse once more what the revision was told, in case it did not listen, or went past us.
+        """Raise the refusal again if the revision caught it, and check that the transaction goes on.
 
         Raises:
-            RefusedError: it was told so, or the transaction of `driver` is over.
-            DataLossError: it was told so.
+            RefusedError: a statement was refused, or the transaction of `driver` is over.
+            DataLossError: rows would be lost.
         """
         if self._refusal is not None:
             raise self._refusal
         self._require_transaction(driver)
-        if self.judge is not None and not self.outside:
-            self.judge.conclude()
+        if self.guard is not None and not self.outside:
+            self.guard.finish()
 
     def explain(self, error: Exception) -> None:
-        """Say what the revision was told rather than what failed afterwards, because of it; or what psycopg2 says.
+        """Raise the refusal instead of an error that followed from it, and explain an error of psycopg2.
 
         Raises:
-            RefusedError: it was told so.
-            StatementFailedError: psycopg2 sends no such thing, as an empty statement.
+            RefusedError: a statement was refused before.
+            StatementFailedError: psycopg2 did not send the statement, as an empty one.
         """
         if self._refusal is not None:
             raise self._refusal from error
-        said = error.orig if isinstance(error, DBAPIError) else error
-        if isinstance(said, psycopg2.ProgrammingError) and said.pgcode is None:  # not the server's
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        if isinstance(cause, psycopg2.ProgrammingError) and cause.pgcode is None:  # not from the server
             raise StatementFailedError(
-                f"psycopg2 refuses what revision {self.revision} does: {said}", hint="Take that out."
+                f"psycopg2 refuses a statement of revision {self.revision}: {cause}",
+                hint="Remove or fix that statement.",
             ) from error
 
     def _require_transaction(self, driver: Any) -> None:
-        """Refuse if the transaction is over: a cursor that we did not make may have ended it."""
+        """Refuse if the transaction is over: a cursor of another class may have ended it."""
         if driver is not None and driver.info.transaction_status == psycopg2.extensions.TRANSACTION_STATUS_IDLE:
             self.refuse("COMMIT or ROLLBACK", done=HALF_DONE)
 
@@ -155,42 +167,42 @@ class RevisionTransaction:
         """Refuse a statement that ends the transaction, before it is sent.
 
         Raises:
-            RefusedError: it does.
+            RefusedError: it ends the transaction.
         """
         words = ends_transaction(statement)
         if words is not None:
             self.refuse(words)
 
-    def carry_out(
-        self, cursor: psycopg2.extensions.cursor, statement: str, execute: Callable[[], None], *, once: bool = False
+    def run(
+        self, cursor: psycopg2.extensions.cursor, statement: str, send: Callable[[], None], *, only_once: bool = False
     ) -> None:
-        """Send a statement, if it may be sent; `once` if it cannot be sent again.
+        """Send a statement unless it breaks a rule; `only_once` if it cannot be sent again.
 
         Raises:
             RefusedError: it ends the transaction.
-            DataLossError: it would lose rows that are protected, or nobody could tell.
+            DataLossError: it would lose rows that are protected, or the run could not see it.
         """
         self._require_transaction(cursor.connection)
         self.read(statement)
-        if self.judge is None:
-            execute()
+        if self.guard is None:
+            send()
         elif cursor.name is not None:
             raise DataLossError(
                 f"revision {self.revision} reads from a cursor on the server in its downgrade, where "
                 "MLOPS_ENV=production cannot see what each fetch does; it was not opened",
-                hint="Read without stream_results and without a name for the cursor; or take a backup (pg_dump), then "
-                "say -x allow-data-loss=true.",
+                hint="Read without stream_results and without a name for the cursor. Or take a backup (pg_dump) and "
+                "use -x allow-data-loss=true.",
             )
         elif self.outside:
-            self._judge_alone(cursor, statement, execute, once=once)
+            self._run_outside(cursor, statement, send, only_once=only_once)
         else:
-            self.judge.carry_out(statement, execute, once=once)
+            self.guard.run(statement, send, only_once=only_once)
 
-    def _judge_alone(
-        self, cursor: psycopg2.extensions.cursor, statement: str, execute: Callable[[], None], *, once: bool
+    def _run_outside(
+        self, cursor: psycopg2.extensions.cursor, statement: str, send: Callable[[], None], *, only_once: bool
     ) -> None:
-        """Give a statement that commits by itself a transaction, to be judged in before it does."""
-        assert self.judge is not None
+        """Run a statement that commits by itself in a transaction, so that the guard sees it before the commit."""
+        assert self.guard is not None
         control = psycopg2.extensions.cursor(cursor.connection)
         commits = DataLossError(
             f"revision {self.revision} commits within a statement of its downgrade, where MLOPS_ENV=production cannot "
@@ -200,35 +212,31 @@ class RevisionTransaction:
             raise commits
         control.execute("BEGIN")
         try:
-            self.judge.begin()
-            self.judge.carry_out(statement, execute, once=once)
-            self.judge.conclude()
-        except psycopg2.errors.ActiveSqlTransaction as error:
-            control.execute("ROLLBACK")
-            # CREATE INDEX CONCURRENTLY and its like have to run alone; none of them deletes rows of our tables. Other
-            # statements say the same: SET TRANSACTION ISOLATION LEVEL, or a function that says VACUUM.
-            if error.diag.source_function != "PreventInTransactionBlock" or error.diag.context:
-                raise commits from None
-            execute()
-        except psycopg2.errors.InvalidTransactionTermination:
-            control.execute("ROLLBACK")
-            raise commits from None
-        except BaseException:
+            self.guard.begin()
+            self.guard.run(statement, send, only_once=only_once)
+            self.guard.finish()
+        except BaseException as error:
             if not cursor.connection.closed:
                 control.execute("ROLLBACK")
-            raise
+            if not isinstance(error, _COMMITS_INSIDE):
+                raise
+            # CREATE INDEX CONCURRENTLY and the like have to run alone, and delete no rows of our tables. Other
+            # statements fail with the same error: SET TRANSACTION ISOLATION LEVEL, or a function that runs VACUUM.
+            if error.diag.source_function != "PreventInTransactionBlock" or error.diag.context:
+                raise commits from None
+            send()
         else:
             control.execute("COMMIT")
 
 
 @contextmanager
-def revision_statements(migration: MigrationContext, revision: str, judge: Judge | None) -> Iterator[None]:
-    """Let a revision's statements run in the block, in a transaction that has begun.
+def revision_statements(migration: MigrationContext, revision: str, guard: RowGuard | None) -> Iterator[None]:
+    """Run a revision's statements in the block, in a transaction that has begun.
 
     Args:
-        migration: Alembic's context, on a connection of psycopg2's.
+        migration: Alembic's context, on a connection of psycopg2.
         revision: the revision's id.
-        judge: judges what they do to rows; None if nothing is protected.
+        guard: guards the rows; None if nothing is protected.
 
     Raises:
         RefusedError: one of them ends the transaction.
@@ -242,23 +250,23 @@ def revision_statements(migration: MigrationContext, revision: str, judge: Judge
 
     def enter() -> None:
         nonlocal begun
-        with psycopg2.extensions.cursor(driver) as cursor:  # of a class that reads nothing
+        with psycopg2.extensions.cursor(driver) as cursor:  # psycopg2's own class, which checks nothing
             cursor.execute(
                 f"SELECT pg_catalog.set_config('{_MARK}', %(mark)s, true), pg_catalog.transaction_timestamp()",
                 {"mark": revision},
             )
             _, begun = cursor.fetchone() or (None, None)
-        if judge is not None and not transaction.outside:
-            judge.begin()
+        if guard is not None and not transaction.outside:
+            guard.begin()
 
     def leave() -> None:
         transaction.end(driver)
 
-    transaction = RevisionTransaction(revision, judge)
+    transaction = RevisionTransaction(revision, guard)
     path = f"SET search_path = {REVISION_PATH}"
     role = connection.exec_driver_sql(f"{path}; SELECT pg_catalog.current_setting('role')").scalar_one()
     enter()
-    with _held(connection, transaction), _autocommit_block(migration, transaction, leave=leave, enter=enter):
+    with _enforce(connection, transaction), _autocommit_block(migration, transaction, leave=leave, enter=enter):
         try:
             yield
         except Exception as error:
@@ -266,8 +274,8 @@ def revision_statements(migration: MigrationContext, revision: str, judge: Judge
                 transaction.explain(error)
             raise
         leave()
-    # The next revision, and what the run writes by itself, are not for a role that this one became and stayed. What
-    # RESET ALL took is said again, if this still is the transaction.
+    # A role that the revision became must not run the next one, or write the run's own records. The mark is set again,
+    # because RESET ALL removes it, but only if this is still the same transaction.
     connection.exec_driver_sql(
         f"SET search_path = {SAFE_PATH};"
         " SELECT set_config('role', %(role)s, false) WHERE current_setting('role') <> %(role)s;"
@@ -278,7 +286,7 @@ def revision_statements(migration: MigrationContext, revision: str, judge: Judge
 
 @contextmanager
 def revision_script(migration: MigrationContext, revision: str) -> Iterator[None]:
-    """Let a revision write its statements for `--sql` in the block.
+    """Write a revision's statements for `--sql` in the block.
 
     Args:
         migration: Alembic's context of `--sql`.
@@ -313,15 +321,15 @@ def _autocommit_block(
     leave: Callable[[], None],
     enter: Callable[[], None],
 ) -> Iterator[None]:
-    """Within the block, let Alembic's own leave the transaction and come back into another."""
-    alembics = migration.autocommit_block
+    """Within the block, make Alembic's autocommit_block leave the transaction and return into another."""
+    original = migration.autocommit_block
 
     @contextmanager
     def autocommit_block() -> Iterator[None]:
         leave()
         before, transaction.outside = transaction.outside, True
         try:
-            with alembics():
+            with original():
                 yield
         except Exception:
             transaction.outside = before
@@ -335,12 +343,12 @@ def _autocommit_block(
     try:
         yield
     finally:
-        migration.autocommit_block = alembics  # type: ignore[method-assign]  # as before
+        migration.autocommit_block = original  # type: ignore[method-assign]  # as before
 
 
 @contextmanager
-def _held(connection: Connection, transaction: RevisionTransaction) -> Iterator[None]:
-    """Hold all that is sent over the connection, by whatever way, to the rules of `transaction`."""
+def _enforce(connection: Connection, transaction: RevisionTransaction) -> Iterator[None]:
+    """Apply the rules of `transaction` to all that is sent over the connection, in whatever way."""
     driver: Any = connection.connection.dbapi_connection
 
     def refuse_commit(_: Connection) -> None:
@@ -364,7 +372,7 @@ def _held(connection: Connection, transaction: RevisionTransaction) -> Iterator[
     if isinstance(driver, RunConnection):
         driver.transaction = transaction
     else:
-        driver.cursor_factory = _held_cursor(before, transaction)
+        driver.cursor_factory = _checked_cursor(before, transaction)
     try:
         yield
     finally:
@@ -374,38 +382,38 @@ def _held(connection: Connection, transaction: RevisionTransaction) -> Iterator[
         del vars(connection)["close"], vars(connection)["invalidate"]
         event.remove(connection, "commit", refuse_commit)
         event.remove(connection, "rollback", refuse_rollback)
-        connection.execution_options(stream_results=streams)  # the run's own statements are no queries
+        connection.execution_options(stream_results=streams)  # the run's own statements return no rows to stream
 
 
-def _held_cursor(wanted: Any, transaction: RevisionTransaction) -> type[psycopg2.extensions.cursor]:
-    """A class like the one that is wanted, None for psycopg2's own, which sends nothing unread."""
+def _checked_cursor(wanted: Any, transaction: RevisionTransaction) -> type[psycopg2.extensions.cursor]:
+    """A subclass of the wanted cursor class, None for psycopg2's own, that checks each statement before it sends it."""
     base: Any = wanted or psycopg2.extensions.cursor
 
     class RevisionCursor(base):  # type: ignore[misc]  # known only now
         def execute(self, query: str | bytes | sql.Composable, vars: Any = None) -> None:  # noqa: A002  (psycopg2's name)
             send = super().execute
-            transaction.carry_out(self, _text(query, self), lambda: send(query, vars))
+            transaction.run(self, _text(query, self), lambda: send(query, vars))
 
         def executemany(self, query: str | bytes | sql.Composable, vars_list: Any) -> None:
             send, rows = super().executemany, list(vars_list)
-            transaction.carry_out(self, _text(query, self), lambda: send(query, rows))
+            transaction.run(self, _text(query, self), lambda: send(query, rows))
 
         def callproc(self, procname: str, *parameters: Any) -> Any:
             send = super().callproc
-            transaction.carry_out(self, f"SELECT * FROM {procname}()", lambda: send(procname, *parameters))
+            transaction.run(self, f"SELECT * FROM {procname}()", lambda: send(procname, *parameters))
             return parameters[0] if parameters else None
 
         def copy_expert(self, sql: str | bytes | sql.Composable, *file: Any, **options: Any) -> None:
             send = super().copy_expert
-            transaction.carry_out(self, _text(sql, self), lambda: send(sql, *file, **options), once=True)
+            transaction.run(self, _text(sql, self), lambda: send(sql, *file, **options), only_once=True)
 
         def copy_from(self, *file: Any, **options: Any) -> None:
             send = super().copy_from
-            transaction.carry_out(self, "COPY", lambda: send(*file, **options), once=True)
+            transaction.run(self, "COPY", lambda: send(*file, **options), only_once=True)
 
         def copy_to(self, *file: Any, **options: Any) -> None:
             send = super().copy_to
-            transaction.carry_out(self, "COPY", lambda: send(*file, **options), once=True)
+            transaction.run(self, "COPY", lambda: send(*file, **options), only_once=True)
 
     return RevisionCursor
 

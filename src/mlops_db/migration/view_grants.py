@@ -1,12 +1,12 @@
-"""Grants on the views of `public` outlive a revision that drops the views and makes them anew.
+"""Keeps the grants on the views of `public` when a revision drops views and creates them again.
 
-A view's columns seldom change in another way, and a revision cannot know whom somebody has granted what. So a run saves
-the grants before a revision and gives them again at its end, in its transaction, to every view that is another one by
-then. What a revision, or somebody beside it, grants or revokes on a view that stays is left alone.
+To change a view's columns, a revision mostly has to do that, and it cannot know the grants of a database. So a run
+saves them before a revision, and grants them again at its end, in its transaction, on every view that was created
+again. It leaves grants alone on a view that stays.
 
-They are carried in a setting of the session, so that the same two statements serve a script of `--sql`, and so that a
-block in which a revision commits does not end them. They are lost if a revision drops a view, commits in such a block,
-and fails before it has made the view again.
+A setting of the session holds them, so that the same two statements work in a script of `--sql`, and so that a commit
+in an autocommit_block does not end them. They are lost if a revision drops a view, commits in such a block, and fails
+before it has created the view again.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ coalesce((
          WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'v' AND acl.grantee <> c.relowner AND {TRUSTED}
     )::text, '')"""
 
-# An expression that saves them, until its transaction is rolled back; '' if there are none.
+# An expression that saves them and returns them, '' if there are none; a rollback of the transaction undoes it.
 SAVING = f"set_config('{_SETTING}', {_GRANTS}, false)"
 SAVED = f"current_setting('{_SETTING}')"
 SAVE = f"""\
@@ -65,22 +65,19 @@ BEGIN
 END $restore$;"""
 
 
-def save(connection: Connection) -> None:
-    """Save the grants; a rollback of the transaction undoes that."""
-    connection.exec_driver_sql(f"SELECT {SAVING}")
-
-
-def restore(connection: Connection) -> None:
-    """Give them to the views that have been made anew; each saving is good for once."""
-    connection.exec_driver_sql(RESTORE)
-
-
-def take(connection: Connection) -> str:
-    """What is saved, to be given back with `put`: other runs on the connection save their own."""
-    saved: str = connection.exec_driver_sql(f"SELECT {SAVED}").scalar_one()
+def save(connection: Connection) -> str:
+    """Save the grants and return them; a rollback of the transaction undoes it."""
+    saved: str = connection.exec_driver_sql(f"SELECT {SAVING}").scalar_one()
     return saved
 
 
-def put(connection: Connection, saved: str) -> None:
-    """Take back what `take` returned."""
-    connection.exec_driver_sql(f"SELECT set_config('{_SETTING}', %(saved)s, false)", {"saved": saved})
+def restore(connection: Connection, saved: str | None = None) -> None:
+    """Grant what was saved on the views that were created again, and forget it.
+
+    Args:
+        connection: that of `save`.
+        saved: what `save` returned, if other runs on the connection have saved theirs since.
+    """
+    if saved is not None:
+        connection.exec_driver_sql(f"SELECT set_config('{_SETTING}', %(saved)s, false)", {"saved": saved})
+    connection.exec_driver_sql(RESTORE)

@@ -1,4 +1,4 @@
-"""What a downgrade does to rows, whatever its SQL says: production judges it in its own transaction."""
+"""What a downgrade does to rows, whatever its SQL: production guards its rows in its own transaction."""
 
 import re
 import textwrap
@@ -329,7 +329,7 @@ def upgraded(head: Database, checkout: Checkout, downgrade: str) -> Config:
 
 
 def refused(config: Config) -> str:
-    """What is said about the loss."""
+    """Run the downgrade, which is refused; returns the message."""
     with pytest.raises(CommandError) as failed:
         command.downgrade(config, "-1")
     assert isinstance(failed.value.__cause__, DataLossError), failed.value
@@ -350,10 +350,10 @@ def test_a_loss_is_refused_and_named_however_it_comes_about(
     config = upgraded(at_head, checkout, sql(*statements))
     before = contents(at_head)
 
-    said = refused(config)
+    message = refused(config)
 
-    assert f"lose {lost}" in said or f", {lost}" in said
-    assert "allow-data-loss=true" in said
+    assert f"lose {lost}" in message or f", {lost}" in message
+    assert "allow-data-loss=true" in message
     assert contents(at_head) == before
 
 
@@ -367,13 +367,13 @@ def test_what_loses_nothing_is_carried_out(at_head: Database, checkout: Checkout
     assert at_head.value("SELECT version_num FROM alembic_version") < checkout.head
 
 
-def test_development_loses_what_it_is_told_to_lose(head: Database, checkout: Checkout) -> None:
+def test_development_may_lose_rows(head: Database, checkout: Checkout) -> None:
     upgraded(head, checkout, sql(DYNAMIC))
     command.downgrade(checkout.config(head.settings), "-1")
     assert head.value("SELECT to_regclass('kept')") is None
 
 
-def test_an_upgrade_is_not_judged(head: Database, checkout: Checkout) -> None:
+def test_an_upgrade_is_not_guarded(head: Database, checkout: Checkout) -> None:
     upgraded(head, checkout, "pass")
     checkout.add(sql(DYNAMIC))
     command.upgrade(checkout.config(production(head)), "head")
@@ -417,7 +417,7 @@ def online(body: str) -> str:
 
 
 LOGGED = "op.execute(\"INSERT INTO log (what) VALUES ('harmless')\")"
-# What nobody reads, or cannot be sent twice: how it is sent, and what is said.
+# Statements that nobody reads, or that cannot be sent twice: how each is sent, and the message.
 UNREAD = {
     "callproc": ("cursor.callproc('empty_it')", "5 rows of kept"),
     "copy_expert": (
@@ -441,9 +441,9 @@ UNREAD = {
 
 
 @pytest.mark.parametrize("block", ["if True", "with op.get_context().autocommit_block()"], ids=["inside", "outside"])
-@pytest.mark.parametrize(("send", "said"), UNREAD.values(), ids=UNREAD)
-def test_each_way_to_send_is_judged_or_refused(
-    head: Database, checkout: Checkout, block: str, send: str, said: str
+@pytest.mark.parametrize(("send", "message"), UNREAD.values(), ids=UNREAD)
+def test_each_way_to_send_a_statement_is_guarded_or_refused(
+    head: Database, checkout: Checkout, block: str, send: str, message: str
 ) -> None:
     config = upgraded(
         head,
@@ -456,7 +456,7 @@ def test_each_way_to_send_is_judged_or_refused(
     )
     before = contents(head)
 
-    assert said in refused(config)
+    assert message in refused(config)
 
     assert contents(head) == before
 
@@ -476,7 +476,7 @@ def test_rows_can_be_carried_by_copy(head: Database, checkout: Checkout) -> None
 
 @pytest.mark.parametrize("statement", ["TRUNCATE moody", "DELETE FROM moody", "DROP TABLE moody"])
 @pytest.mark.parametrize("rest", ["pass", LOGGED], ids=["last", "in the middle"])
-def test_what_went_past_the_judge_is_not_committed(
+def test_what_bypassed_the_guard_is_not_committed(
     head: Database, checkout: Checkout, statement: str, rest: str
 ) -> None:
     """A cursor of another class on a program's connection: nobody saw the statement, nor can count what is gone."""
@@ -511,7 +511,7 @@ def outside(*statements: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("downgrade", "said"),
+    ("downgrade", "message"),
     [
         (sql(hidden("TRUNCATE", "moody")) + "\n" + outside("SELECT 1"), "2 rows of moody"),
         (outside(hidden("TRUNCATE", "moody")), "2 rows of moody"),
@@ -538,13 +538,13 @@ def outside(*statements: str) -> str:
         "with what has to run alone, the first time",
     ],
 )
-def test_each_commit_of_its_own_is_judged_before_it_or_refused(
-    head: Database, checkout: Checkout, downgrade: str, said: str
+def test_each_commit_of_its_own_is_guarded_or_refused(
+    head: Database, checkout: Checkout, downgrade: str, message: str
 ) -> None:
     config = upgraded(head, checkout, downgrade)
     rows = head.query("TABLE moody")
 
-    assert said in refused(config)
+    assert message in refused(config)
 
     assert head.query("TABLE moody") == rows
     assert revision_of(head) == checkout.head
@@ -756,9 +756,9 @@ def test_what_a_policy_hides_is_found_by_what_happens_too(
     checkout.add(sql(*table), sql(*statements))
     command.upgrade(checkout.config(owned.settings), "head")
 
-    said = refused(checkout.config(production(owned)))
+    message = refused(checkout.config(production(owned)))
 
-    assert "rows of kept, which cannot be counted behind policy mine" in said
+    assert "rows of kept, which cannot be counted behind policy mine" in message
 
 
 def test_a_table_that_the_downgrade_leaves_alone_may_have_policies(owned: Database) -> None:
@@ -788,7 +788,7 @@ def test_status_and_demo_do_not_take_hidden_rows_for_none(owned: Database) -> No
     told(owned.run("mlops-db", "demo"), "row-level security policy")
 
 
-def test_a_server_that_does_not_count_leaves_the_judge_without_evidence(owned: Database) -> None:
+def test_a_server_that_does_not_count_refuses_a_downgrade_in_production(owned: Database) -> None:
     owned.query(f"ALTER ROLE {owned.settings.user} SET track_counts = off")
     told(owned.run("alembic", "downgrade", "-1", MLOPS_ENV="production"), "track_counts is off")
     assert revision_of(owned) == "0020"

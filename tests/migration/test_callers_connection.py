@@ -1,4 +1,4 @@
-"""Connections that a program hands in: which work, what is said of the others, and that they come back as they were."""
+"""Connections that a program hands in: which work, how others are refused, and that they come back as they were."""
 
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -56,14 +56,14 @@ def url(settings: Settings, driver: str = "psycopg2") -> URL:
 
 @contextmanager
 def engine(database: Database, **options: Any) -> Iterator[Engine]:
-    made = create_engine(url(database.settings), **options)
+    created = create_engine(url(database.settings), **options)
     try:
-        yield made
+        yield created
     finally:
-        made.dispose()
+        created.dispose()
 
 
-def given(database: Database, connection: object, checkout: Checkout | None = None) -> Config:
+def config_with(database: Database, connection: object, checkout: Checkout | None = None) -> Config:
     config = alembic_config(database.settings) if checkout is None else checkout.config(database.settings)
     config.attributes["connection"] = connection
     return config
@@ -72,7 +72,7 @@ def given(database: Database, connection: object, checkout: Checkout | None = No
 def refused(database: Database, connection: object, *parts: str) -> None:
     """One line and a hint, and nothing was changed."""
     with pytest.raises(CommandError) as caught:
-        command.upgrade(given(database, connection), "head")
+        command.upgrade(config_with(database, connection), "head")
     assert isinstance(caught.value.__cause__, RefusedError | ConnectionFailedError)
     line, hint = str(caught.value).split("\n")
     assert hint.startswith("Hint: ")
@@ -121,16 +121,16 @@ def revision_of(database: Database) -> str | None:
 def test_an_engine_works_and_its_pool_has_the_connection_back(
     empty: Database, head: Database, options: dict[str, Any]
 ) -> None:
-    with engine(empty, **options) as made:
-        config = given(empty, made)
+    with engine(empty, **options) as created:
+        config = config_with(empty, created)
         command.upgrade(config, "head")
         command.current(config)
         command.check(config)
         assert empty.dump() == head.dump()
         command.downgrade(config, "base")
         assert revision_of(empty) is None
-        if isinstance(made.pool, QueuePool):
-            assert made.pool.checkedout() == 0
+        if isinstance(created.pool, QueuePool):
+            assert created.pool.checkedout() == 0
 
 
 @pytest.fixture(params=["done", "failed"])
@@ -145,7 +145,7 @@ def run(empty: Database, tmp_path: Path, request: pytest.FixtureRequest) -> Call
         )
 
     def upgrade(connection: object) -> None:
-        config = given(empty, connection, checkout)
+        config = config_with(empty, connection, checkout)
         if request.param == "failed":
             with pytest.raises(CommandError, match="division by zero"):
                 command.upgrade(config, "0011")
@@ -161,8 +161,8 @@ class Failed(Exception):  # noqa: N818  (what the caller of a failed run sees)
 
 @pytest.mark.parametrize("how", ["engine", "connection"])
 def test_an_idle_session_comes_back_as_it_was(empty: Database, run: Callable[[object], None], how: str) -> None:
-    with engine(empty, poolclass=QueuePool, pool_size=1, max_overflow=0, pool_reset_on_return=None) as made:
-        with made.connect() as connection:
+    with engine(empty, poolclass=QueuePool, pool_size=1, max_overflow=0, pool_reset_on_return=None) as created:
+        with created.connect() as connection:
             choose(connection)
             before = session_of(connection)
             connection.commit()
@@ -172,8 +172,8 @@ def test_an_idle_session_comes_back_as_it_was(empty: Database, run: Callable[[ob
                 assert not connection.in_transaction()
         if how == "engine":
             with suppress(Failed):
-                run(made)
-        with made.connect() as connection:
+                run(created)
+        with created.connect() as connection:
             assert session_of(connection) == before
     assert revision_of(empty) in ("0001", "0011")
 
@@ -181,7 +181,7 @@ def test_an_idle_session_comes_back_as_it_was(empty: Database, run: Callable[[ob
 def test_a_callers_transaction_has_its_settings_and_so_has_what_comes_after_it(
     empty: Database, run: Callable[[object], None]
 ) -> None:
-    with engine(empty) as made, made.connect() as connection:
+    with engine(empty) as created, created.connect() as connection:
         choose(connection)
         before = session_of(connection)
         connection.commit()
@@ -194,7 +194,7 @@ def test_a_callers_transaction_has_its_settings_and_so_has_what_comes_after_it(
 
 
 def test_what_a_caller_set_for_its_transaction_ends_with_it(empty: Database, run: Callable[[object], None]) -> None:
-    with engine(empty) as made, made.connect() as connection:
+    with engine(empty) as created, created.connect() as connection:
         untouched = session_of(connection)
         connection.commit()
         with suppress(Failed), connection.begin():
@@ -211,16 +211,16 @@ def test_what_a_caller_set_for_its_transaction_ends_with_it(empty: Database, run
 @pytest.mark.parametrize("level", ["AUTOCOMMIT", "REPEATABLE READ"])
 def test_a_connection_s_isolation_comes_back_too(empty: Database, tmp_path: Path, level: str) -> None:
     checkout = Checkout(tmp_path)
-    with engine(empty) as made, made.connect().execution_options(isolation_level=level) as connection:
+    with engine(empty) as created, created.connect().execution_options(isolation_level=level) as connection:
         driver: Any = connection.connection.dbapi_connection
         before = driver.autocommit, driver.isolation_level
-        command.upgrade(given(empty, connection, checkout), "head")
+        command.upgrade(config_with(empty, connection, checkout), "head")
         assert (driver.autocommit, driver.isolation_level) == before
         assert connection.get_execution_options()["isolation_level"] == level
 
         checkout.add(sql("CREATE TABLE half (id int)", "SELECT 1/0"))
         with pytest.raises(CommandError, match="division by zero"):
-            command.upgrade(given(empty, connection, checkout), "head")
+            command.upgrade(config_with(empty, connection, checkout), "head")
         assert (driver.autocommit, driver.isolation_level) == before
     assert empty.value("SELECT to_regclass('half')") is None, "each revision is a transaction, also under AUTOCOMMIT"
 
@@ -233,23 +233,23 @@ def test_what_a_statement_may_take_is_the_run_s(empty: Database, tmp_path: Path)
         'op.create_index_concurrently("seen_idx", "seen", ["lock"])\n' + sql(f"INSERT INTO seen {seen}", "SELECT 1")
     )
     settings = replace(empty.settings, lock_timeout=700, statement_timeout=7000)
-    with engine(empty, connect_args={"options": "-c lock_timeout=5s"}) as made:
+    with engine(empty, connect_args={"options": "-c lock_timeout=5s"}) as created:
         config = checkout.config(settings)
-        config.attributes["connection"] = made
+        config.attributes["connection"] = created
         command.upgrade(config, "head")
     assert set(empty.query("TABLE seen")) == {("700ms", "7s")}
 
 
 def test_messages_name_the_database_that_the_connection_leads_to(empty: Database, head: Database) -> None:
     empty.query("CREATE TABLE model_versions (id int)")
-    with engine(empty) as made:
-        config = given(head, made)
+    with engine(empty) as created:
+        config = config_with(head, created)
         with pytest.raises(CommandError, match=f"/{empty.settings.database}"):
             command.upgrade(config, "head")
 
 
 def test_none_is_no_connection(empty: Database) -> None:
-    command.upgrade(given(empty, None), "0001")
+    command.upgrade(config_with(empty, None), "0001")
     assert revision_of(empty) == "0001"
 
 
@@ -272,10 +272,10 @@ class Custom:
     ],
     ids=lambda connection: type(connection).__name__,
 )
-def test_what_is_no_connection_is_told_by_its_class(empty: Database, connection: object) -> None:
+def test_another_object_is_named_by_its_class(empty: Database, connection: object) -> None:
     refused(empty, connection, "SQLAlchemy's Connection or Engine on psycopg2", type(connection).__qualname__)
     with pytest.raises(CommandError) as caught:
-        command.upgrade(given(empty, connection), "head")
+        command.upgrade(config_with(empty, connection), "head")
     assert "tr0ub4dor" not in str(caught.value)
 
 
@@ -291,10 +291,10 @@ def test_a_driver_s_own_connection_is_refused(empty: Database) -> None:
 
 
 def test_a_session_is_refused_with_the_way_out(empty: Database) -> None:
-    with engine(empty) as made, Session(made) as session:
+    with engine(empty) as created, Session(created) as session:
         with pytest.raises(CommandError, match=r"connection\(\)"):
-            command.upgrade(given(empty, session), "head")
-        command.upgrade(given(empty, session.connection()), "0001")
+            command.upgrade(config_with(empty, session), "head")
+        command.upgrade(config_with(empty, session.connection()), "0001")
         session.rollback()
     assert revision_of(empty) is None
 
@@ -302,27 +302,27 @@ def test_a_session_is_refused_with_the_way_out(empty: Database) -> None:
 @pytest.mark.parametrize("kind", ["engine", "connection"])
 @pytest.mark.parametrize("driver", ["psycopg", "sqlite"])
 def test_another_driver_s_is_refused(empty: Database, driver: str, kind: str) -> None:
-    made = create_engine("sqlite://" if driver == "sqlite" else url(empty.settings, driver))
-    said = "pysqlite" if driver == "sqlite" else driver
+    created = create_engine("sqlite://" if driver == "sqlite" else url(empty.settings, driver))
+    name = "pysqlite" if driver == "sqlite" else driver
     if kind == "engine":
-        refused(empty, made, f"a connection of psycopg2's, and was given one of {said}'s")
+        refused(empty, created, f"a connection of psycopg2, and was given one of {name}")
     else:
-        with made.connect() as connection:
-            refused(empty, connection, f"a connection of psycopg2's, and was given one of {said}'s")
-    made.dispose()
+        with created.connect() as connection:
+            refused(empty, connection, f"a connection of psycopg2, and was given one of {name}")
+    created.dispose()
 
 
 def test_a_connection_in_no_state_to_be_used_is_refused(empty: Database) -> None:
-    with engine(empty) as made:
-        connection = made.connect()
+    with engine(empty) as created:
+        connection = created.connect()
         connection.close()
         refused(empty, connection, "is closed")
 
-        with made.connect() as connection:
+        with created.connect() as connection:
             connection.invalidate()
             refused(empty, connection, "broke")
 
-        with made.connect() as connection:
+        with created.connect() as connection:
             with connection.begin(), pytest.raises(Exception, match="division"):
                 connection.execute(text("SELECT 1/0"))
             connection.rollback()
@@ -331,46 +331,49 @@ def test_a_connection_in_no_state_to_be_used_is_refused(empty: Database) -> None
                 connection.execute(text("SELECT 1/0"))
             refused(empty, connection, "has failed")
             transaction.rollback()
-            command.upgrade(given(empty, connection), "0001")
-            command.downgrade(given(empty, connection), "base")
+            command.upgrade(config_with(empty, connection), "0001")
+            command.downgrade(config_with(empty, connection), "base")
             empty.query("DROP SCHEMA mlops_internal CASCADE")
 
-        with made.connect() as connection:
+        with created.connect() as connection:
             connection.connection.cursor().execute("CREATE TABLE theirs (id int)")
             refused(empty, connection, "a transaction that SQLAlchemy does not know of")
             connection.connection.rollback()
-        with made.connect().execution_options(isolation_level="AUTOCOMMIT") as connection, connection.begin():
+        with created.connect().execution_options(isolation_level="AUTOCOMMIT") as connection, connection.begin():
             refused(empty, connection, "AUTOCOMMIT")
     assert empty.value("SELECT to_regclass('theirs')") is None
 
 
-def test_an_engine_that_does_not_connect_is_told_in_one_line(empty: Database) -> None:
+def test_an_engine_that_does_not_connect_is_refused_in_one_line(empty: Database) -> None:
     nowhere = create_engine(url(empty.settings).set(database="nowhere"))
     refused(empty, nowhere, 'database "nowhere" does not exist')
-    with engine(empty, poolclass=QueuePool, pool_size=1, max_overflow=0, pool_timeout=0.1) as made, made.connect():
-        refused(empty, made, "no connection left in its pool")
+    with (
+        engine(empty, poolclass=QueuePool, pool_size=1, max_overflow=0, pool_timeout=0.1) as created,
+        created.connect(),
+    ):
+        refused(empty, created, "no connection left in its pool")
 
 
-def test_a_read_only_connection_may_look_and_is_told_that_it_takes_no_writes(head: Database, tmp_path: Path) -> None:
+def test_a_read_only_connection_may_read_and_its_writes_are_explained(head: Database, tmp_path: Path) -> None:
     checkout = Checkout(tmp_path)
     checkout.add(sql("CREATE TABLE mine (id int)"))
-    with engine(head) as made, made.connect().execution_options(postgresql_readonly=True) as connection:
-        command.current(given(head, connection, checkout))
+    with engine(head) as created, created.connect().execution_options(postgresql_readonly=True) as connection:
+        command.current(config_with(head, connection, checkout))
         with pytest.raises(CommandError, match="in a read-only transaction") as caught:
-            command.upgrade(given(head, connection, checkout), "head")
+            command.upgrade(config_with(head, connection, checkout), "head")
         assert isinstance(caught.value.__cause__, StatementFailedError)
         assert connection.connection.dbapi_connection.readonly is True  # type: ignore[union-attr]
 
 
-def test_a_connection_that_breaks_in_the_run_is_told_and_goes_from_the_pool(empty: Database, tmp_path: Path) -> None:
+def test_a_connection_that_breaks_in_the_run_is_reported_and_leaves_the_pool(empty: Database, tmp_path: Path) -> None:
     checkout = Checkout(tmp_path)
     checkout.add(sql("SELECT pg_terminate_backend(pg_backend_pid())"))
-    with engine(empty, poolclass=QueuePool, pool_size=1, max_overflow=0) as made:
+    with engine(empty, poolclass=QueuePool, pool_size=1, max_overflow=0) as created:
         connects = []
-        event.listen(made, "connect", lambda *_: connects.append(1))
+        event.listen(created, "connect", lambda *_: connects.append(1))
         with pytest.raises(CommandError, match="broke"):
-            command.upgrade(given(empty, made, checkout), "head")
-        with made.connect() as connection:
+            command.upgrade(config_with(empty, created, checkout), "head")
+        with created.connect() as connection:
             assert connection.exec_driver_sql("SELECT 1").scalar() == 1
             assert connection.connection.dbapi_connection.info.transaction_status  # type: ignore[union-attr]
         assert len(connects) == 2

@@ -1,4 +1,4 @@
-"""Which tables and views the revisions make: of others autogenerate writes nothing, whoever owns them."""
+"""Reads from the revisions which tables and views they create; autogenerate leaves all others alone."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ if TYPE_CHECKING:
     from alembic.script import ScriptDirectory
 
 _NAME = r"""(?:(?:public|"public")\s*\.\s*)?("(?:[^"]|"")+"|\w+)"""
-_MADE = re.compile(
+_CREATED = re.compile(
     rf"""\bCREATE\s+(?:OR\s+REPLACE\s+)?(?:UNLOGGED\s+|FOREIGN\s+|RECURSIVE\s+)?(?:TABLE|VIEW)\s+(?:IF\s+NOT\s+EXISTS\s+)?{_NAME}
        | \bRENAME\s+TO\s+{_NAME}""",
     re.IGNORECASE | re.VERBOSE,
 )
-_MADE_IN_PYTHON = re.compile(r"""\b(?:create_table|rename_table)\(\s*(?:["']\w+["'],\s*)?["'](\w+)["']""")
+_CREATED_IN_PYTHON = re.compile(r"""\b(?:create_table|rename_table)\(\s*(?:["']\w+["'],\s*)?["'](\w+)["']""")
 
 
-def made_by_revisions(script: ScriptDirectory) -> set[str]:
-    """The names of the tables and views that an upgrade by the directory's revisions makes in schema public.
+def created_by_revisions(script: ScriptDirectory) -> set[str]:
+    """The names of the tables and views that an upgrade by the directory's revisions creates in schema public.
 
-    As their SQL has them; as their text has them where a revision writes no SQL without a database.
+    They are read from the SQL of a revision; from its text if it writes no SQL without a database.
     """
     names: set[str] = set()
     for revision in script.walk_revisions():
         sql = written_sql(revision.module.upgrade)
         if sql is None:
             sql = Path(revision.path).read_text(encoding="utf-8")
-            names.update(_MADE_IN_PYTHON.findall(sql))
-        for made in _MADE.finditer(sql):
-            name = made[1] or made[2]
+            names.update(_CREATED_IN_PYTHON.findall(sql))
+        for match in _CREATED.finditer(sql):
+            name = match[1] or match[2]
             names.add(name[1:-1].replace('""', '"') if name.startswith('"') else name.lower())
     return names

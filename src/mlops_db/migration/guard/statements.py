@@ -1,4 +1,4 @@
-"""What the text of SQL says to its transaction, read as far as needed: the first words of each of its statements."""
+"""Reads the text of SQL as far as needed: the first words of each statement, and what is quoted or a comment."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# Manual, "Lexical Structure". A block comment can hold others, so its end is looked for apart.
+# Manual, "Lexical Structure". Block comments nest, so `_after_comment` finds their end.
 _TOKEN = re.compile(
     r"""
       (?P<comment> --[^\n]* ) | (?P<block> /\* )
@@ -29,7 +29,7 @@ _MARKS = ("SAVEPOINT", "RELEASE", "ROLLBACK")
 def ends_transaction(sql: str) -> str | None:
     """The words that end the transaction, such as `COMMIT`; None if no statement of `sql` does.
 
-    What a function or a DO block says of COMMIT is not seen: in a transaction, PostgreSQL refuses that itself.
+    A COMMIT in a function or a DO block is not found: in a transaction, PostgreSQL itself refuses it.
     """
     for words in _statements(sql):
         for end in _ENDS:
@@ -39,18 +39,18 @@ def ends_transaction(sql: str) -> str | None:
 
 
 def is_savepoint(sql: str) -> bool:
-    """Whether it only sets a savepoint, or goes back to one, or lets go of one."""
+    """Whether it only sets, releases or rolls back to savepoints."""
     marks = [words[0] in _MARKS for words in _statements(sql)]
     return bool(marks) and all(marks)
 
 
 def is_update(sql: str) -> bool:
-    """Whether it is one UPDATE; one that begins with WITH may hold a DELETE."""
+    """Whether it is a single UPDATE; a WITH before it could hold a DELETE, so that does not count."""
     return [words[0] for words in _statements(sql)] == ["UPDATE"]
 
 
 def without_texts(sql: str) -> str:
-    """`sql` with nothing in its literals and bodies of functions, and without its comments; names stay."""
+    """The SQL without its comments, and with empty literals and function bodies; quoted names stay."""
     kept, place = "", 0
     for match, end in _tokens(sql):
         if match["comment"] or match["block"]:
@@ -61,6 +61,11 @@ def without_texts(sql: str) -> str:
             continue
         place = end
     return kept + sql[place:]
+
+
+def has_text_on_several_lines(sql: str) -> bool:
+    """Whether a literal or a quoted name of it spans lines."""
+    return any(match["quoted"] and "\n" in match[0] for match, _ in _tokens(sql))
 
 
 def _statements(sql: str) -> Iterator[tuple[str, ...]]:
@@ -94,7 +99,7 @@ def _parts(sql: str) -> Iterator[str]:
 
 
 def _tokens(sql: str) -> Iterator[tuple[re.Match[str], int]]:
-    """Each token and where it ends, which of a block comment the match does not say."""
+    """Each token and where it ends; the match of a block comment covers only its beginning."""
     place = 0
     while match := _TOKEN.search(sql, place):
         place = _after_comment(sql, match.end()) if match["block"] else match.end()

@@ -1,4 +1,4 @@
-"""Connections that a program hands in: which of them a run can use, and that they come back as they were."""
+"""Runs on a connection that a program hands in: checks that it can be used, and leaves it as it was."""
 
 from __future__ import annotations
 
@@ -23,85 +23,75 @@ if TYPE_CHECKING:
 
     from mlops_db.settings import Settings
 
-_HINT = "Make it with create_engine('postgresql+psycopg2://...'), or hand in none: the run connects by itself."
-# What a program may have said about its statements, and what a run's need instead.
+_HINT = "Create it with create_engine('postgresql+psycopg2://...'), or hand in none: the run connects by itself."
+# Options of a program's statements that a run cannot use, and the run's own.
 _OPTIONS = {"schema_translate_map": None, "stream_results": False, "yield_per": None, "no_parameters": False}
-# The same of its transactions, as psycopg2 keeps it.
+# The same for its transactions, as psycopg2 keeps them.
 _TRANSACTIONS = {"autocommit": False, "isolation_level": psycopg2.extensions.ISOLATION_LEVEL_READ_COMMITTED}
 
 
 @contextmanager
-def given_connection(given: object, pins: Mapping[str, str]) -> Iterator[Connection]:
-    """Use what a program handed in, and leave it as it was.
+def use_callers_connection(callers: object, pins: Mapping[str, str]) -> Iterator[Connection]:
+    """Use a program's connection in the block, and leave it as it was.
 
     Args:
-        given: a Connection or an Engine of SQLAlchemy's on psycopg2. From an Engine the run takes a connection of its
-            own, and gives it back. A Connection in a transaction of its caller's stays in that.
-        pins: the settings of the server that hold meanwhile.
+        callers: a Connection or an Engine of SQLAlchemy on psycopg2. From an Engine the run takes a connection and
+            gives it back. A Connection that is in a transaction stays in it.
+        pins: the server's settings for the block.
 
     Raises:
         RefusedError: a run cannot use it; the message says why.
         ConnectionFailedError: the engine does not connect.
-        NotPermittedError: it does not become the owner role.
+        NotPermittedError: the connection cannot become the owner role.
     """
-    if isinstance(given, Engine):
-        _require_psycopg2(given.dialect)
-        with _connected(given) as connection, _pinned(connection, pins):
+    if isinstance(callers, Engine):
+        _require_psycopg2(callers.dialect)
+        with _connect(callers) as connection, _prepare(connection, pins):
             yield connection
-    elif isinstance(given, Connection):
-        with _pinned(given, pins):
-            yield given
+    elif isinstance(callers, Connection):
+        with _prepare(callers, pins):
+            yield callers
     else:
-        raise _no_connection(given)
+        raise _wrong_class(callers)
 
 
-def reached(connection: Connection, settings: Settings) -> Settings:
-    """The settings as the connection has them: a program's can lead elsewhere than they do."""
+def settings_of_connection(connection: Connection, settings: Settings) -> Settings:
+    """The settings with the address of the connection, which can be another than theirs."""
     driver: Any = connection.connection.dbapi_connection
     info = driver.info
     return replace(settings, host=info.host, port=info.port, user=info.user, database=info.dbname)
 
 
-def _no_connection(given: object) -> RefusedError:
-    """Told by its class: the value itself can be a URL with a password."""
-    from sqlalchemy.orm import Session, scoped_session  # noqa: PLC0415  (no run that goes well needs it)
+def _wrong_class(callers: object) -> RefusedError:
+    """The message names the class only: the value itself can be a URL with a password."""
+    from sqlalchemy.orm import Session, scoped_session  # noqa: PLC0415  (only a refused run needs it)
 
-    kind = type(given)
-    said = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    kind = type(callers)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
     return RefusedError(
-        f"a run needs SQLAlchemy's Connection or Engine on psycopg2, and was given an object of the class {said}",
-        hint="Hand in its connection()." if isinstance(given, Session | scoped_session) else _HINT,
+        f"a run needs SQLAlchemy's Connection or Engine on psycopg2, and was given an object of the class {name}",
+        hint="Hand in its connection()." if isinstance(callers, Session | scoped_session) else _HINT,
     )
 
 
-def _connected(engine: Engine) -> Connection:
+def _connect(engine: Engine) -> Connection:
     try:
         return engine.connect()
     except PoolTimeoutError:
         raise RefusedError(
             "the engine that was handed in has no connection left in its pool",
-            hint="Hand in the connection that is in use, or an engine of the run's own.",
+            hint="Hand in the connection that is in use, or another engine.",
         ) from None
     except DBAPIError as error:
         raise ConnectionFailedError(
             f"the engine that was handed in does not connect: {str(error.orig).strip().splitlines()[-1].strip()}",
-            hint="Look at its URL, and whether its server runs.",
+            hint="Check its URL, and that its server runs.",
         ) from error
-
-
-def _not_the_owner(role: str, login: str, error: DBAPIError) -> NotPermittedError:
-    return NotPermittedError(
-        f"MLOPS_OWNER_ROLE: the connection that was handed in does not become {quoted(role)}:"
-        f" {first_line(str(error.orig))}",
-        hint=f"Let a superuser create the role if there is none, and run GRANT {quoted(role)} TO {quoted(login)};",
-    )
 
 
 def _require_psycopg2(dialect: Dialect) -> None:
     if dialect.driver != "psycopg2":
-        raise RefusedError(
-            f"a run needs a connection of psycopg2's, and was given one of {dialect.driver}'s", hint=_HINT
-        )
+        raise RefusedError(f"a run needs a connection of psycopg2, and was given one of {dialect.driver}", hint=_HINT)
 
 
 def _require_usable(connection: Connection) -> None:
@@ -131,13 +121,13 @@ def _require_usable(connection: Connection) -> None:
 
 
 @contextmanager
-def _pinned(connection: Connection, pins: Mapping[str, str]) -> Iterator[None]:
-    """Pin what a run relies on for the time that the connection is its, and set it back."""
+def _prepare(connection: Connection, pins: Mapping[str, str]) -> Iterator[None]:
+    """Give the connection what a run relies on in the block, and reset it afterwards."""
     _require_usable(connection)
     dialect = connection.dialect
     schema = dialect.default_schema_name
-    with _options(connection), _transactions(connection), _settings(connection, pins):
-        dialect.default_schema_name = "public"  # what a revision that inspects means, whatever the path is
+    with _run_defaults(connection), _pin_settings(connection, pins):
+        dialect.default_schema_name = "public"  # for a revision that inspects tables, whatever the search path is
         try:
             yield
         finally:
@@ -145,49 +135,39 @@ def _pinned(connection: Connection, pins: Mapping[str, str]) -> Iterator[None]:
 
 
 @contextmanager
-def _options(connection: Connection) -> Iterator[None]:
-    options = connection.get_execution_options()
-    before = {name: options.get(name, default) for name, default in _OPTIONS.items()}
-    connection.execution_options(**_OPTIONS)
-    try:
-        yield
-    finally:
-        if not connection.closed:
-            connection.execution_options(**before)
-
-
-@contextmanager
-def _transactions(connection: Connection) -> Iterator[None]:
-    """Let the run's transactions be its own; that of its caller's has begun already."""
-    if connection.in_transaction():
-        yield
-        return
+def _run_defaults(connection: Connection) -> Iterator[None]:
+    """Replace the caller's options of statements and, unless its transaction has begun, of transactions."""
     driver: Any = connection.connection.dbapi_connection
-    level = connection.get_execution_options().get("isolation_level")
-    before = {name: getattr(driver, name) for name in _TRANSACTIONS}
-    for name, value in _TRANSACTIONS.items():
+    options = connection.get_execution_options()
+    level = options.get("isolation_level")
+    options_before = {name: options.get(name, default) for name, default in _OPTIONS.items()}
+    transactions = {} if connection.in_transaction() else _TRANSACTIONS
+    transactions_before = {name: getattr(driver, name) for name in transactions}
+    connection.execution_options(**_OPTIONS)
+    for name, value in transactions.items():
         setattr(driver, name, value)
     try:
         yield
     finally:
-        if not (connection.closed or connection.invalidated or driver.closed):
+        if transactions and not (connection.closed or connection.invalidated or driver.closed):
             if level is not None:
                 connection.execution_options(isolation_level=level)  # Alembic's autocommit_block sets it, too
-            for name, value in before.items():
+            for name, value in transactions_before.items():
                 setattr(driver, name, value)
+        if not connection.closed:
+            connection.execution_options(**options_before)
 
 
 @contextmanager
-def _settings(connection: Connection, pins: Mapping[str, str]) -> Iterator[None]:
+def _pin_settings(connection: Connection, pins: Mapping[str, str]) -> Iterator[None]:
     callers_transaction = connection.in_transaction()
     driver: Any = connection.connection.dbapi_connection
     newer = {name: value for name, (value, since) in NEWER_PINS.items() if driver.server_version >= since}
     pins = {**pins, **newer}
 
     def set_all(values: Mapping[str, str]) -> None:
-        # In its caller's transaction, what the caller has set for that alone is to end with it; but of search_path a
-        # revision, too, sets what does not.
         for name, value in values.items():
+            # In the caller's transaction, a setting ends with it. But a revision sets search_path for the session, too.
             local = callers_transaction and name != "search_path"
             try:
                 connection.exec_driver_sql(
@@ -197,17 +177,22 @@ def _settings(connection: Connection, pins: Mapping[str, str]) -> Iterator[None]
             except DBAPIError as error:
                 if name != "role":
                     raise
-                raise _not_the_owner(value, driver.info.user, error) from None
+                role, login = quoted(value), quoted(driver.info.user)
+                raise NotPermittedError(
+                    f"MLOPS_OWNER_ROLE: the connection that was handed in cannot become {role}:"
+                    f" {first_line(str(error.orig))}",
+                    hint=f"Let a superuser create the role if it does not exist, and run GRANT {role} TO {login};",
+                ) from None
         if not callers_transaction:
             connection.commit()
 
-    asked = "SELECT pg_catalog.current_setting(%(name)s, true)"
-    before = {name: connection.exec_driver_sql(asked, {"name": name}).scalar() or "" for name in pins}
+    query = "SELECT pg_catalog.current_setting(%(name)s, true)"
+    before = {name: connection.exec_driver_sql(query, {"name": name}).scalar() or "" for name in pins}
     try:
         set_all(pins)
         yield
     except BaseException:
-        if not callers_transaction and not connection.invalidated:  # otherwise a rollback takes the settings back
+        if not callers_transaction and not connection.invalidated:  # otherwise a rollback resets the settings
             with suppress(SQLAlchemyError):  # it broke
                 connection.rollback()
                 set_all(before)

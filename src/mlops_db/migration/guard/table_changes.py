@@ -1,4 +1,4 @@
-"""What a transaction does to tables: each of them at one look, and what happened between two."""
+"""Reads the tables as a transaction sees them, and finds what a statement did to their rows and values."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from mlops_db.migration.row_values import HIDDEN_BY, text_of_default
+from mlops_db.migration.guard.row_values import HIDDEN_BY, constant_default
 from mlops_db.server.guests import SAFE_PATH
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ _TABLES = f"""
        AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
        AND c.oid IS DISTINCT FROM to_regclass('public.alembic_version')
 """
-# What others do to a table meanwhile is not this transaction's; whatever drops, empties or rewrites one locks it so.
+# Whatever drops, empties or rewrites a table locks it so. Without that lock, the change was another session's.
 _LOCKED = """
     SELECT relation::bigint FROM pg_locks
      WHERE pid = pg_backend_pid() AND locktype = 'relation' AND mode = 'AccessExclusiveLock' AND granted
@@ -41,7 +41,7 @@ _LENGTH = re.compile(r"\(.*?\)")
 
 @dataclass(frozen=True)
 class Column:
-    """A column; its name and type as SQL has them, its default as `text_of_default` has it."""
+    """A column; its name and type as SQL has them, its default as from `constant_default`."""
 
     name: str
     type: str
@@ -55,7 +55,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """A table at one look; names as SQL has them, counters of this transaction, columns but for generated ones."""
+    """A table at one moment: names as in SQL, counters of this transaction, all but the generated columns."""
 
     oid: int
     schema: str
@@ -75,7 +75,7 @@ class Table:
 
     @property
     def only(self) -> str:
-        """What keeps a statement to the table itself; of a partitioned one, the partitions are meant."""
+        """`ONLY ` for a table with rows of its own; a partitioned one stands for its partitions."""
         return "ONLY " if self.file else ""
 
     @property
@@ -89,7 +89,7 @@ Tables = dict[int, Table]
 
 @dataclass
 class Harm:
-    """What a statement has done to the tables of one root, which is the table itself if it has no partitions.
+    """What a statement has done to a table, or to a partitioned table and its partitions: the tables of one root.
 
     Attributes:
         whole: tables that it has dropped or emptied.
@@ -97,7 +97,7 @@ class Harm:
         deleted: how many rows it has deleted.
         gone: numbers of the root's columns that it has dropped.
         values: whether it may have changed values in others.
-        locks: whether it keeps everybody else from a table.
+        locks: whether it has locked a table exclusively.
     """
 
     whole: list[Table] = field(default_factory=list)
@@ -112,7 +112,7 @@ class Harm:
         return bool(self.whole or self.deleted or self.gone or self.values)
 
     def add(self, other: Harm) -> None:
-        """Take in what happened to another table of the same root."""
+        """Add what happened to another table of the same root."""
         self.whole += other.whole
         self.inserted += other.inserted
         self.deleted += other.deleted
@@ -121,36 +121,36 @@ class Harm:
         self.locks |= other.locks
 
     def covers(self, other: Harm) -> bool:
-        """Whether who measures this one has measured the other, too."""
+        """Whether a measurement for this harm includes all that the other harm needs."""
         return (
             self.deleted > 0 or (not other.deleted and {t.oid for t in other.whole} <= {t.oid for t in self.whole})
         ) and (self.values or (not other.values and other.gone <= self.gone))
 
 
-def look(cursor: Cursor) -> tuple[Tables, set[int]]:
-    """The tables as they are now, temporary ones left out, and which of them this transaction keeps everybody from."""
-    with aside(cursor):
+def read_tables(cursor: Cursor) -> tuple[Tables, set[int]]:
+    """Read the tables, without temporary ones, and which of them this transaction has locked exclusively."""
+    with on_safe_path(cursor):
         cursor.execute(_LOCKED)
         locked = {oid for (oid,) in cursor.fetchall()}
         cursor.execute(_TABLES)
         found = {}
         for row in cursor.fetchall():
             columns = {
-                int(number): Column(name, type_, text_of_default(default, type_))
+                int(number): Column(name, type_, constant_default(default, type_))
                 for number, (name, type_, default) in json.loads(row[-1] or "{}").items()
             }
             found[row[0]] = Table(*(*row[:-1], columns))
     return found, locked
 
 
-def harm_between(cursor: Cursor, before: Table, after: Table | None, locked: Collection[int]) -> Harm:
-    """What happened to a table between two looks.
+def find_harm(cursor: Cursor, before: Table, after: Table | None, locked: Collection[int]) -> Harm:
+    """Find what happened to a table between two looks.
 
     Args:
         cursor: of the transaction.
         before: the table at the first look.
         after: the table at the second look; None if it was gone.
-        locked: the tables that the transaction kept everybody from, at the second look.
+        locked: the tables that the transaction has locked exclusively, at the second look.
     """
     if after is None:
         return Harm(whole=[before], locks=True) if before.oid in locked and before.file else Harm()
@@ -164,7 +164,7 @@ def harm_between(cursor: Cursor, before: Table, after: Table | None, locked: Col
         harm.gone = set(before.columns.keys() - after.columns.keys()) if before.oid == before.root else set()
         if before.file == after.file:
             pass
-        elif value(cursor, f"SELECT pg_relation_size({after.oid}) = 0"):
+        elif query_value(cursor, f"SELECT pg_relation_size({after.oid}) = 0"):
             harm.whole = [before]
         elif harm.inserted:  # emptied and filled again: its rows are to be compared
             harm.deleted = max(harm.deleted, 1)
@@ -173,17 +173,17 @@ def harm_between(cursor: Cursor, before: Table, after: Table | None, locked: Col
     return harm
 
 
-def value(cursor: Cursor, query: str) -> Any:
-    """What a query says, in its first row."""
-    with aside(cursor):
+def query_value(cursor: Cursor, query: str) -> Any:
+    """The first value of a query's first row."""
+    with on_safe_path(cursor):
         cursor.execute(query)
         row = cursor.fetchone()
         return row and row[0]
 
 
 @contextmanager
-def aside(cursor: Cursor) -> Iterator[None]:
-    """Ask on the safe search path, and leave the revision's as it is."""
+def on_safe_path(cursor: Cursor) -> Iterator[None]:
+    """Run a query on the safe search path, and leave the revision's path as it is."""
     cursor.execute(f"SAVEPOINT mlops_db_aside; SET LOCAL search_path = {SAFE_PATH}")
     yield
     cursor.execute("ROLLBACK TO SAVEPOINT mlops_db_aside; RELEASE SAVEPOINT mlops_db_aside")

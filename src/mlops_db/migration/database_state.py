@@ -1,0 +1,68 @@
+"""What a run refuses before it changes anything: a database whose state the command cannot start from."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import TYPE_CHECKING, cast
+
+from mlops_db.revisions.gate import refuse_behind_head, refuse_wrong_rows
+from mlops_db.revisions.remains import refuse_remains
+from mlops_db.revisions.tables import VERSION_TABLE, reading_fault, refuse_to_read
+
+if TYPE_CHECKING:
+    from alembic.runtime.migration import MigrationContext
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812  (psycopg2 names its classes like functions)
+
+    from mlops_db.revisions.graph import Graph
+
+
+def check_version_table_owner(migration: MigrationContext, target: str) -> None:
+    """Let Alembic read alembic_version only if its owner can be trusted, each time that it reads it.
+
+    From now on `get_current_heads` raises RefusedError if alembic_version must not be read.
+
+    Args:
+        migration: a configured context of the run.
+        target: where the connection goes, for the messages.
+    """
+    connection, read_current_heads = migration.connection, migration.get_current_heads
+    assert connection is not None
+
+    def current_heads() -> tuple[str, ...]:
+        query = reading_fault(VERSION_TABLE)
+        found = connection.exec_driver_sql(query, execution_options={"no_parameters": True}).all()
+        for (fault,) in found:
+            if fault:
+                refuse_to_read(VERSION_TABLE, fault, target)
+        return read_current_heads() if found else ()  # another role may have created a missing one by now
+
+    migration.get_current_heads = current_heads  # type: ignore[method-assign]  # of this one context
+
+
+def refuse_wrong_database(migration: MigrationContext, graph: Graph, target: str) -> None:
+    """Stop if the database is not in a state that the command can start from.
+
+    Only reads, and leaves the transaction that it read in to the caller.
+
+    Args:
+        migration: the configured context of the run.
+        graph: the revisions of the run.
+        target: where the connection goes, for the messages.
+
+    Raises:
+        RefusedError: alembic_version must not be read.
+        UnknownRevisionError: `alembic_version` names a revision that this checkout does not have.
+        RecordedRevisionError: its rows exclude each other, unless `alembic stamp --purge` deletes them; or it has no
+            row, and should have one.
+        UnmanagedDatabaseError: the tables were created by hand. `alembic stamp` may go on, since it is the remedy.
+        BehindHeadError: `alembic check` and `--autogenerate` compare with head, and the database is behind it.
+    """
+    connection = migration.connection
+    assert connection is not None
+    current = migration.get_current_heads()
+    refuse_wrong_rows(current, graph, target, overlap=not migration.opts.get("purge"))
+    if not current and "purge" not in migration.opts:
+        with closing(connection.connection.cursor()) as cursor:
+            refuse_remains(cast("Cursor", cursor), graph, target)
+    if "revision_context" in migration.opts:
+        refuse_behind_head(current, graph, target)

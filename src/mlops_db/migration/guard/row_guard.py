@@ -1,0 +1,421 @@
+"""Watches what a downgrade does to rows, and refuses a statement that would lose any, before its transaction commits.
+
+PostgreSQL counts for each table what a transaction inserts, updates and deletes, also through a function, a rule or a
+foreign key. A table that was dropped is gone from the catalogue, and one that was emptied or rewritten has another
+file. So a look at the tables after each statement shows whether it removed anything. If it did, the guard takes the
+statement back, by its savepoint; measures what it would remove while that is still there, under a lock that keeps
+others from writing; and sends the statement once more. Only such a statement costs more than the look.
+
+A row is not lost if its table, or one that this downgrade has filled, holds an equal row afterwards. A value is not
+lost if a column that this downgrade has added to the table holds the same.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import psycopg2
+import psycopg2.errors
+import psycopg2.extensions
+
+from mlops_db.errors import DataLossError
+from mlops_db.migration.guard.row_comparison import comparable, count_missing_rows, count_values, select_rows
+from mlops_db.migration.guard.row_values import holds_own_value, rows_in_words
+from mlops_db.migration.guard.statements import is_savepoint, is_update
+from mlops_db.migration.guard.table_changes import Harm, find_harm, query_value, read_tables
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Mapping
+
+    from mlops_db.migration.guard.table_changes import Column, Table, Tables
+
+SAVEPOINT = "mlops_db_guard"
+_POLL_S = 0.01
+_SHORTEST_MS = 1
+# How long the rows may be counted for a refusal, under whatever lock the downgrade has by then.
+COUNT_TIMEOUT = "2s"
+
+# Whether others use the tables, and whether one of them has read one and waits for us to write it.
+_OTHERS = """
+    WITH others AS (SELECT pid, relation, granted FROM pg_locks
+                     WHERE relation = ANY (ARRAY[{oids}]::oid[]) AND pid <> pg_backend_pid())
+    SELECT ARRAY[EXISTS (SELECT FROM others WHERE granted),
+                 EXISTS (SELECT FROM others AS has JOIN others AS waits USING (pid, relation)
+                          WHERE has.granted AND NOT waits.granted)]
+"""
+# The commit reads a cursor WITH HOLD to its end, and a function in its query may delete.
+_READ_BY_COMMIT = "SELECT EXISTS (SELECT FROM pg_cursors WHERE is_holdable AND creation_time >= now())"
+_LOCK_TIMEOUT_MS = "SELECT setting::int FROM pg_settings WHERE name = 'lock_timeout'"
+
+
+class RowGuard:
+    """Runs the statements of one downgrade, and refuses those that would lose rows."""
+
+    def __init__(self, driver: Any, revision: str, *, keep_readers_out: bool) -> None:
+        """Prepare to guard a downgrade.
+
+        Args:
+            driver: psycopg2's connection of the run.
+            revision: the id of the revision that is taken back.
+            keep_readers_out: whether to keep readers, too, from a table while it is measured: on a second attempt,
+                after the first one did not get its lock.
+        """
+        self._cursor = psycopg2.extensions.cursor(driver)
+        self._revision = revision
+        self._keeps_readers_out = keep_readers_out
+        self._before_downgrade: Tables = {}
+        self._before_transaction: Tables = {}
+        self._now: Tables = {}
+        self._filled_before: set[int] = set()  # by committed transactions of this downgrade
+        self._relied_on: set[int] = set()
+        self._relied_on_columns: set[tuple[int, int]] = set()
+        self._refusal: DataLossError | None = None
+
+    def begin(self) -> None:
+        """Look at the tables, at the beginning of a transaction.
+
+        Raises:
+            DataLossError: the server does not count what transactions do.
+        """
+        if query_value(self._cursor, "SHOW track_counts") != "on":
+            raise DataLossError(
+                "MLOPS_ENV is production and track_counts is off on this server, so the run cannot see whether this "
+                f"downgrade loses rows; revision {self._revision} was not taken back",
+                hint="Let a superuser set track_counts = on. Or take a backup and use -x allow-data-loss=true.",
+            )
+        self._now, _ = read_tables(self._cursor)
+        self._before_transaction = self._now
+        self._before_downgrade = self._before_downgrade or self._now
+
+    def run(self, statement: str, send: Callable[[], None], *, only_once: bool = False) -> None:
+        """Run a statement, twice if need be.
+
+        Args:
+            statement: its text.
+            send: sends it.
+            only_once: whether it cannot be sent twice, as COPY, which has read its file by then. It may not remove
+                anything.
+
+        Raises:
+            DataLossError: the statement would lose rows or values, and was taken back.
+        """
+        if is_savepoint(statement):  # the revision's own, which must not end with one around it
+            send()
+            self._now, _ = read_tables(self._cursor)  # what is back may be removed again
+            return
+        updates = is_update(statement)
+        self._cursor.execute(f"SAVEPOINT {SAVEPOINT}")
+        send()
+        after, locked = read_tables(self._cursor)
+        harm = self._find_harm(self._now, after, locked, updates=updates)
+        if harm:
+            self._cursor.execute(f"ROLLBACK TO SAVEPOINT {SAVEPOINT}")
+            try:
+                if only_once:
+                    self._refuse_unknown(harm)
+                self._measure_and_repeat(harm, after, send, updates=updates)
+            except DataLossError:  # nothing of it may be left, in a caller's transaction either
+                self._cursor.execute(f"ROLLBACK TO SAVEPOINT {SAVEPOINT}")
+                raise
+        self._cursor.execute(f"RELEASE SAVEPOINT {SAVEPOINT}")
+        if harm:  # a TRUNCATE resets the counters when its savepoint is released
+            after, _ = read_tables(self._cursor)
+        self._now = after
+
+    def finish(self) -> None:
+        """Check what the commit itself would do, and what did not come through `run`.
+
+        Raises:
+            DataLossError: rows would be lost, or the run cannot see it; also if the revision has caught that error
+                before.
+        """
+        if self._refusal is not None:
+            raise self._refusal
+        after, locked = read_tables(self._cursor)
+        self._refuse_unknown(self._find_harm(self._now, after, locked))
+        everything_now = "SET CONSTRAINTS ALL IMMEDIATE"  # a deferred trigger may delete, too
+        self.run(everything_now, lambda: self._cursor.execute(everything_now))
+        if query_value(self._cursor, _READ_BY_COMMIT):
+            self._raise(
+                f"revision {self._revision} leaves a cursor WITH HOLD open in its downgrade, and the commit would read "
+                "it, where MLOPS_ENV=production cannot see whether rows are lost; it was not taken back"
+            )
+        self._filled_before |= self._inserted_into(self._now)
+
+    def _find_harm(
+        self, before: Tables, after: Tables, locked: Collection[int], *, updates: bool = False
+    ) -> dict[int, Harm]:
+        """What happened between two looks, by root, to tables that were there before this downgrade.
+
+        Args:
+            before: the tables at the first look.
+            after: the tables at the second look.
+            locked: which of them this transaction has locked exclusively.
+            updates: whether the statement was an UPDATE.
+        """
+        guarded = self._before_downgrade.keys() | self._relied_on
+        guarded |= {table.root for table in before.values() if table.oid in guarded}
+        harm: dict[int, Harm] = {}
+        for table in before.values():
+            if not guarded.isdisjoint((table.oid, table.root)):
+                harm.setdefault(table.root, Harm()).add(
+                    find_harm(self._cursor, self._protected(table), after.get(table.oid), locked)
+                )
+        for root, done in harm.items():
+            # An UPDATE that moves rows to another partition counts as DELETE and INSERT there.
+            is_partitioned = root in self._now and not self._now[root].file
+            if updates and done.deleted and is_partitioned and done.inserted >= done.deleted:
+                done.deleted, done.values = 0, True
+        return {root: done for root, done in harm.items() if done}
+
+    def _measure_and_repeat(
+        self, harm: Mapping[int, Harm], after_first: Tables, send: Callable[[], None], *, updates: bool
+    ) -> None:
+        """Measure what the statement will remove, send it again, and compare."""
+        self._refuse_vanished(harm)
+        filled = self._filled(after_first)
+        if not filled:  # then the rows cannot be anywhere else, and those that were deleted have been counted
+            self._refuse(
+                f"{rows_in_words(done.deleted)} of {self._name(root)}"
+                for root, done in harm.items()
+                if done.deleted and not done.whole
+            )
+        self._lock_out_writers(harm)
+        before, _ = read_tables(self._cursor)
+        self._refuse_hidden(before, harm)
+        values = {
+            root: self._count_values(before[root], done) for root, done in harm.items() if done.values or done.gone
+        }
+        removed = {root: tables for root, done in harm.items() if (tables := self._with_rows(before, root, done))}
+        if not filled:
+            self._refuse(f"{self._count(tables)} of {self._name(root)}" for root, tables in removed.items())
+        inserts = any(
+            oid not in self._now or table.inserted > self._now[oid].inserted for oid, table in after_first.items()
+        )
+        losses = self._values_of_dropped_columns(harm, values)
+        copies = {}
+        for root, tables in removed.items():
+            rows = select_rows(tables)
+            if inserts or harm[root].deleted or root in filled:
+                copies[root] = f"pg_temp.mlops_db_rows_{root}"
+                self._cursor.execute(f"CREATE TEMPORARY TABLE mlops_db_rows_{root} ON COMMIT DROP AS {rows}")
+            else:
+                losses += self._missing(root, rows, tables[0], [before[oid] for oid in filled if oid in before])
+        self._refuse(losses)
+        self._lock_out_readers(harm)
+        send()
+        after, locked = read_tables(self._cursor)
+        done_now = self._find_harm(before, after, locked, updates=updates)
+        losses += self._unforeseen(harm, done_now)
+        losses += self._unforeseen(done_now, harm)  # what it did not do this time, something unseen has done
+        filled = self._filled(after)  # a table that the statement creates has another oid each time
+        for root, copy in copies.items():
+            holders = [after[oid] for oid in sorted({*filled, root}) if oid in after]
+            losses += self._missing(root, f"SELECT * FROM {copy}", removed[root][0], holders)
+            self._cursor.execute(f"DROP TABLE {copy}")
+        for root, counts in values.items():
+            if harm[root].values:
+                losses += self._missing_values(before, after, root, counts)
+        self._refuse(losses)
+        if removed:
+            self._relied_on |= {oid for oid, table in after.items() if table.root in filled}
+        self._relied_on_columns |= {
+            (root, number)
+            for root, done in harm.items()
+            if done.gone and root in after
+            for number in self._added(after[root])
+        }
+
+    def _missing(self, root: int, rows: str, table: Table, holders: list[Table]) -> list[str]:
+        """The loss of rows that none of the holders has."""
+        missing = count_missing_rows(self._cursor, rows, table, holders)
+        return [f"{rows_in_words(missing)} of {self._name(root)}"] if missing else []
+
+    def _values_of_dropped_columns(
+        self, harm: Mapping[int, Harm], values: Mapping[int, Mapping[str, int]]
+    ) -> list[str]:
+        """The loss of values with their columns; known beforehand, unless the statement changes values, too."""
+        return [
+            f"{rows_in_words(count)} of {self._name(root)}.{column}"
+            for root, counts in values.items()
+            if not harm[root].values
+            for column, count in counts.items()
+            if column and count
+        ]
+
+    def _unforeseen(self, measured: Mapping[int, Harm], done: Mapping[int, Harm]) -> list[str]:
+        """What a statement has done that it did not do the first time."""
+        return [
+            f"an unknown part of {self._name(root)}"
+            for root, harm in done.items()
+            if root not in measured or not measured[root].covers(harm)
+        ]
+
+    def _raise(self, message: str) -> None:
+        """Refuse the downgrade; `finish` does it again if the revision catches the error."""
+        self._refusal = DataLossError(message)
+        raise self._refusal
+
+    def _refuse(self, losses: Iterable[str]) -> None:
+        """Refuse the downgrade if it has losses."""
+        if lost := ", ".join(losses):
+            self._raise(
+                f"MLOPS_ENV is production and this downgrade would lose {lost}; revision {self._revision} was not "
+                "taken back"
+            )
+
+    def _refuse_unknown(self, roots: Iterable[int]) -> None:
+        """Refuse what cannot be measured any more."""
+        self._refuse(f"an unknown part of {self._name(root)}" for root in roots)
+
+    def _refuse_vanished(self, harm: Mapping[int, Harm]) -> None:
+        """Refuse if a table is still gone after the statement was taken back: then something unseen dropped it."""
+        there, _ = read_tables(self._cursor)
+        self._refuse_unknown(
+            root for root, done in harm.items() if not there.keys() >= {root, *(table.oid for table in done.whole)}
+        )
+
+    def _refuse_hidden(self, before: Tables, harm: Mapping[int, Harm]) -> None:
+        """Refuse if row level security hides rows of a table that has to be read whole."""
+        read_whole = {oid for root, done in harm.items() for oid in (root, *(table.oid for table in done.whole))}
+        self._refuse(
+            f"rows of {self._name(table.root)}, which cannot be counted behind {table.hidden_by}"
+            for oid in sorted(read_whole)
+            if (table := before.get(oid)) is not None and table.hidden_by
+        )
+
+    def _filled(self, tables: Tables) -> set[int]:
+        """The roots of the tables that this downgrade has inserted into."""
+        filled = self._filled_before | self._inserted_into(tables)
+        return {table.root for oid, table in tables.items() if oid in filled}
+
+    def _inserted_into(self, tables: Tables) -> set[int]:
+        """The tables that this transaction has inserted into; the counters may still hold what the last one did."""
+        first = self._before_transaction
+        return {oid for oid, table in tables.items() if table.inserted > (first[oid].inserted if oid in first else 0)}
+
+    def _protected(self, table: Table) -> Table:
+        """The table with the columns that were there before this downgrade, or are relied on, and the defaults of then.
+
+        A default that the downgrade sets does not bring back what others have written.
+        """
+        added = self._added(table)
+        first = self._before_downgrade[table.oid].columns if table.oid in self._before_downgrade else {}
+        columns = {
+            number: replace(column, default=first[number].default if number in first else None)
+            for number, column in table.columns.items()
+            if number not in added or (table.oid, number) in self._relied_on_columns
+        }
+        return replace(table, columns=columns)
+
+    def _added(self, table: Table) -> dict[int, Column]:
+        """The columns that this downgrade has added to a table that was there before."""
+        first = self._before_downgrade.get(table.oid, table).columns
+        return {number: column for number, column in table.columns.items() if number not in first}
+
+    def _name(self, root: int) -> str:
+        """A table's name for people: the one that it had before this downgrade."""
+        return (self._before_downgrade.get(root) or self._now[root]).shown
+
+    def _tables_to_lock(self, root: int, done: Harm) -> list[Table]:
+        """The tables as they are before the statement."""
+        return [self._now[root]] if done.deleted or done.gone or done.values else done.whole
+
+    def _lock_out_writers(self, harm: Mapping[int, Harm]) -> None:
+        """Keep others from writing to the tables while they are measured; on a second attempt from reading, too."""
+        for root, done in harm.items():
+            mode = "ACCESS EXCLUSIVE" if done.locks and self._keeps_readers_out else "SHARE ROW EXCLUSIVE"
+            for table in self._tables_to_lock(root, done):
+                self._cursor.execute(f"LOCK TABLE {table.only}{table.sql} IN {mode} MODE")
+
+    def _lock_out_readers(self, harm: Mapping[int, Harm]) -> None:
+        """Get the statement's own lock as soon as nobody reads, without waiting for it.
+
+        A session that has read the table and then wants to write it waits for us. If we waited for it, too, PostgreSQL
+        would end its transaction at once.
+        """
+        tables = [table for root, done in harm.items() if done.locks for table in self._tables_to_lock(root, done)]
+        if self._keeps_readers_out or not tables:
+            return
+        lock = f"LOCK TABLE {', '.join(f'{table.only}{table.sql}' for table in tables)} IN ACCESS EXCLUSIVE MODE"
+        roots = {table.oid for table in tables}
+        oids = ", ".join(
+            str(table.oid) for table in self._now.values() if not roots.isdisjoint((table.oid, table.root))
+        )
+        timeout = query_value(self._cursor, _LOCK_TIMEOUT_MS)
+        deadline = time.monotonic() + timeout / 1000
+        while not self._try(f"{lock} NOWAIT"):
+            in_use, waits_for_us = query_value(self._cursor, _OTHERS.format(oids=oids))
+            # Before PostgreSQL 18 NOWAIT gives up if a writer waits behind our first lock; a wait goes ahead of it.
+            if not in_use and self._try(f"SET LOCAL lock_timeout = {_SHORTEST_MS}; {lock}"):
+                break
+            if waits_for_us or time.monotonic() > deadline:
+                self._cursor.execute(f"{lock} NOWAIT")
+                break
+            time.sleep(_POLL_S)
+        self._cursor.execute(f"SET LOCAL lock_timeout = {timeout}")
+
+    def _try(self, lock: str) -> bool:
+        """Whether the lock is free and now ours."""
+        self._cursor.execute("SAVEPOINT mlops_db_lock")
+        try:
+            self._cursor.execute(lock)
+        except psycopg2.errors.LockNotAvailable:
+            self._cursor.execute("ROLLBACK TO SAVEPOINT mlops_db_lock")
+            return False
+        return True
+
+    def _with_rows(self, before: Tables, root: int, done: Harm) -> list[Table]:
+        """The tables whose rows may go, without the empty ones."""
+        of_root = [table for table in before.values() if table.root == root and table.file]
+        tables = map(self._protected, of_root if done.deleted else done.whole)
+        return [table for table in tables if query_value(self._cursor, f"SELECT EXISTS (SELECT FROM ONLY {table.sql})")]
+
+    def _count(self, tables: list[Table]) -> str:
+        """The number of rows in words, estimated if counting takes too long."""
+        try:
+            self._cursor.execute(f"SAVEPOINT mlops_db_count; SET LOCAL statement_timeout = '{COUNT_TIMEOUT}'")
+            return rows_in_words(
+                sum(query_value(self._cursor, f"SELECT count(*) FROM ONLY {table.sql}") for table in tables)
+            )
+        except psycopg2.errors.QueryCanceled:
+            self._cursor.execute("ROLLBACK TO SAVEPOINT mlops_db_count")
+            oids = ", ".join(str(table.oid) for table in tables)
+            estimate = query_value(
+                self._cursor,
+                "SELECT sum(greatest(reltuples, pg_stat_get_live_tuples(oid), 1))::bigint"
+                f" FROM pg_class WHERE oid IN ({oids})",
+            )
+            return f"about {rows_in_words(estimate)}"
+
+    def _count_values(self, table: Table, done: Harm) -> dict[str, int]:
+        """Count the rows, under an empty name, and in each column those that hold a value of their own."""
+        added = self._added(table)
+        conditions = {}
+        for number, column in self._protected(table).columns.items():
+            condition = holds_own_value(column.name, column.default)
+            for other in added.values() if number in done.gone else ():
+                if other.name != column.name:
+                    kinds = {column.kind, other.kind}
+                    here, there = (comparable(each.name, each.kind, kinds) for each in (column, other))
+                    condition += f" AND {here} IS DISTINCT FROM {there}"
+            if number in done.gone or done.values:
+                conditions[column.name] = condition
+        return count_values(self._cursor, table, conditions)
+
+    def _missing_values(self, before: Tables, after: Tables, root: int, counted: Mapping[str, int]) -> list[str]:
+        """The loss of values: of which there are fewer than were counted."""
+        if root not in after:
+            return []
+        names = {number: column.name for number, column in before[root].columns.items()}
+        now = {number: column for number, column in self._protected(after[root]).columns.items() if number in names}
+        conditions = {column.name: holds_own_value(column.name, column.default) for column in now.values()}
+        counts = count_values(self._cursor, after[root], conditions)
+        found = {names[number]: counts[column.name] for number, column in now.items()} | {"": counts[""]}
+        return [
+            f"{rows_in_words(fewer)} of {self._name(root)}{f'.{name}' if name else ''}"
+            for name, count in counted.items()
+            if (fewer := count - found.get(name, 0)) > 0
+        ]

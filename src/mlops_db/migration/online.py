@@ -1,0 +1,324 @@
+"""Upgrade, downgrade and stamp on one connection; the commands that only read use it, too.
+
+`OnlineRun.migrate` is a run from top to bottom: take the run lock, find the steps, guard the rows, run each revision in
+its own transaction.
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass, field
+from functools import wraps
+from typing import TYPE_CHECKING, Any
+
+import psycopg2
+from alembic.runtime.migration import RevisionStep
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from mlops_db.errors import MlopsDbError
+from mlops_db.migration import lock, view_grants
+from mlops_db.migration.autogenerate import comparison_options
+from mlops_db.migration.blockers import BlockerWatch
+from mlops_db.migration.database_state import check_version_table_owner, refuse_wrong_database
+from mlops_db.migration.guard.row_guard import RowGuard
+from mlops_db.migration.guard.sql_losses import find_losses, refuse_losses
+from mlops_db.migration.history import History
+from mlops_db.migration.operations import OPTIONS  # which registers the operations
+from mlops_db.migration.plan import plan_lines, stamp_lines, step_name
+from mlops_db.migration.preview import written_sql
+from mlops_db.migration.retry import with_retries
+from mlops_db.migration.transaction import revision_statements, unfinished_refusal
+from mlops_db.server.guests import REFUSE_GUESTS, SAFE_PATH
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from alembic.runtime.environment import EnvironmentContext
+    from alembic.runtime.migration import MigrationContext, MigrationInfo
+    from sqlalchemy import Connection, MetaData
+
+    from mlops_db.migration.options import Options
+    from mlops_db.migration.progress import Progress
+    from mlops_db.revisions.graph import Graph
+    from mlops_db.settings import Settings
+
+    Steps = Callable[[Any, MigrationContext], Iterable[Any]]
+
+
+@dataclass
+class OnlineRun:
+    """One command on one connection.
+
+    Attributes:
+        context: Alembic's, of the command.
+        connection: runs everything.
+        graph: the revisions of the project.
+        settings: where the connection goes, and what protects its rows.
+        options: those of `-x`.
+        progress: shows what happens.
+        target_metadata: the schema at head.
+        load_tables: adds the tables and views to `target_metadata`.
+    """
+
+    context: EnvironmentContext
+    connection: Connection
+    graph: Graph
+    settings: Settings
+    options: Options
+    progress: Progress
+    target_metadata: MetaData
+    load_tables: Callable[[], object]
+
+    current: str = ""  # the revision of the step that runs
+    attempted_downgrades: set[str] = field(default_factory=set)
+    grants_saved: bool = False
+    total: int = 0
+    done: int = 0
+
+    def __post_init__(self) -> None:
+        """Note whether the caller has begun a transaction: then it is also the caller who ends it."""
+        self.callers_transaction = self.connection.in_transaction()
+        self.history = History(self.connection, callers_transaction=self.callers_transaction)
+
+    def carry_out(self) -> None:
+        """Carry out the command."""
+        migration = self.configure()
+        if "destination_rev" in migration.opts:
+            self.migrate(migration)
+        else:
+            self.read(migration)
+
+    def migrate(self, migration: MigrationContext) -> None:
+        """Carry out upgrade, downgrade or stamp."""
+        alembics_steps: Steps = migration.opts["fn"]
+        lock.require_direct_connection(self.connection)
+        self.end_reading()
+        if self.options.plan:
+            self.print_plan(migration, alembics_steps)
+            return
+        with lock.run_lock(self.connection, wait_ms=self.options.lock_wait, progress=self.progress):
+            self.refuse_guests()
+            steps = self.find_steps(migration, alembics_steps)
+            if migration.opts.get("purge"):  # of stamp; Alembic empties its table before it asks for the steps
+                self.attempt(alembics_steps)
+            elif steps:
+                self.guard_rows(steps)
+                self.run_steps(steps)
+            else:
+                self.history.close_interrupted()
+                self.progress.note(f"{self.settings.target}: nothing to do")
+
+    def read(self, migration: MigrationContext) -> None:
+        """Carry out check, current, history or autogenerate, which must not leave an alembic_version behind."""
+        if "revision_context" in migration.opts:
+            self.refuse_guests()
+            self.load_tables()
+            migration = self.configure(**comparison_options(self.target_metadata, migration.opts["fn"]))
+        refuse_wrong_database(migration, self.graph, self.settings.target)
+        migration.opts["dont_mutate"] = True
+        self.end_reading()
+        self.run_migrations()
+        if not self.callers_transaction:
+            self.connection.commit()  # for ensure_version, which writes all the same
+
+    def configure(self, **options: Any) -> MigrationContext:
+        """Create Alembic's context, with further options."""
+        self.context.configure(
+            **{
+                "connection": self.connection,
+                "target_metadata": self.target_metadata,
+                "transaction_per_migration": True,
+                "version_table_schema": "public",
+                OPTIONS: self.options,
+                **options,
+            }
+        )
+        migration = self.context.get_context()
+        check_version_table_owner(migration, self.settings.target)
+        return migration
+
+    def run_migrations(self) -> None:
+        """Let Alembic run its function."""
+        with self.context.begin_transaction():
+            self.context.run_migrations()
+
+    def refuse_guests(self) -> None:
+        """Stop if another role has created objects that the run could take for PostgreSQL's or ours."""
+        self.connection.exec_driver_sql(REFUSE_GUESTS, execution_options={"no_parameters": True})
+
+    def end_reading(self) -> None:
+        """End the transaction that reading began: Alembic would take it for its caller's, and commit nothing."""
+        if not self.callers_transaction:
+            self.connection.rollback()
+
+    def find_steps(self, migration: MigrationContext, alembics_steps: Steps) -> list[Any]:
+        """Ask Alembic for the steps from the revision of the database to the target."""
+        refuse_wrong_database(migration, self.graph, self.settings.target)
+        steps = list(alembics_steps(migration.get_current_heads(), migration))
+        self.end_reading()
+        return steps
+
+    def print_plan(self, migration: MigrationContext, alembics_steps: Steps) -> None:
+        """Print what the run would do."""
+        steps = self.find_steps(migration, alembics_steps)
+        if "purge" in migration.opts:  # of stamp, which with --purge asks for the steps from an empty table
+            recorded, purge = migration.get_current_heads(), migration.opts["purge"]
+            kept = () if purge else recorded
+            lines = stamp_lines(recorded, kept, alembics_steps(kept, migration), self.settings.target)
+        else:
+            lines = plan_lines(self.connection, steps, self.settings.target)
+        for line in lines:
+            self.context.config.print_stdout(line)
+        self.end_reading()
+
+    def guard_rows(self, steps: list[Any]) -> None:
+        """Read from the SQL of downgrades which rows they lose: refuse that in production, else warn."""
+        downgrades = {
+            step.revision.revision: written_sql(step.migration_fn)
+            for step in steps
+            if isinstance(step, RevisionStep) and not step.is_upgrade
+        }
+        losses = find_losses(self.connection, downgrades)
+        self.end_reading()
+        if self.protects_rows:
+            refuse_losses(losses)
+        for verb, certain in (("loses", True), ("may lose", False)):
+            if lost := ", ".join(loss.what for loss in losses if loss.certain == certain):
+                self.progress.note(f"warning: this downgrade {verb} {lost}")
+
+    @property
+    def protects_rows(self) -> bool:
+        """Whether a downgrade must not lose rows."""
+        return self.settings.environment == "production" and not self.options.allow_data_loss
+
+    def run_steps(self, steps: list[Any]) -> None:
+        """Run the steps; retry one that gets no lock, unless the caller's transaction would fail with it."""
+        for step in steps:
+            if isinstance(step, RevisionStep):
+                step.migration_fn = self.in_transaction(step)
+        self.total = len(steps)
+
+        def steps_left(*_: Any) -> list[Any]:
+            # Alembic is not asked again: after a first step, the +2 of `alembic upgrade +2` would lead further.
+            return steps[self.done :]
+
+        if self.callers_transaction:
+            self.attempt(steps_left)
+            return
+        pid = self.connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
+        self.end_reading()
+        watch = BlockerWatch(
+            self.settings,
+            pid,
+            self.progress,
+            lock_timeout_ms=self.options.lock_timeout,
+            show_queries=self.options.show_queries,
+        )
+        # The watch connects by itself, and the password of a caller's connection is not known here.
+        callers_connection = self.context.config.attributes.get("connection") is not None
+        with nullcontext() if callers_connection else watch.running():
+            with_retries(
+                lambda: self.attempt(steps_left),
+                position=lambda: self.done,
+                blockers=watch.describe_blockers,
+                retry_for_ms=self.options.retry_for,
+                progress=self.progress,
+            )
+
+    def attempt(self, steps: Steps) -> None:
+        """Run the steps, and record them in the history."""
+        migration = self.configure(
+            fn=lambda heads, migration: self.record_steps(steps(heads, migration)),
+            on_version_apply=self.before_commit,
+        )
+        try:
+            self.create_tables(migration)
+            self.run_migrations()
+        except Exception as error:
+            if not self.callers_transaction:
+                self.roll_back()
+                self.record_failure(error)
+            if isinstance(error, NotImplementedError):
+                raise unfinished_refusal(self.current) from error
+            raise
+
+    def create_tables(self, migration: MigrationContext) -> None:
+        """Create the history and alembic_version, and check again that no other role owns them."""
+        self.history.create()
+        migration._ensure_version_table()  # noqa: SLF001  (or Alembic would create it later, or use another role's)
+        if not self.callers_transaction:
+            self.connection.commit()
+        self.refuse_guests()
+        self.history.close_interrupted()
+
+    def record_steps(self, steps: Iterable[Any]) -> Iterator[Any]:
+        """Hand Alembic one step after the other; it commits each before it asks for the next."""
+        for step in steps:
+            if isinstance(step, RevisionStep):
+                self.current, label = step.revision.revision, step_name(step)
+                direction = "upgrade" if step.is_upgrade else "downgrade"
+            else:
+                self.current, direction = ", ".join(step.info.destination_revision_ids) or "base", "stamp"
+                label = self.current
+            self.grants_saved = self.history.begin_step(self.current, direction)
+            label = label if direction == "upgrade" else f"{direction} {label}"
+            self.progress.begin(f"[{self.done + 1}/{max(self.total, self.done + 1)}] {label}")
+            yield step
+            self.progress.done()
+            self.done += 1
+
+    def in_transaction(self, step: RevisionStep) -> Callable[..., None]:
+        """Wrap upgrade() or downgrade() of a revision, so that it keeps to its transaction and loses no row."""
+        revision, migrate = step.revision.revision, step.migration_fn
+
+        @wraps(migrate)
+        def migrate_in_transaction(**options: Any) -> None:
+            guard = None
+            if self.protects_rows and not step.is_upgrade:
+                driver = self.connection.connection.dbapi_connection
+                guard = RowGuard(driver, revision, keep_readers_out=revision in self.attempted_downgrades)
+                self.attempted_downgrades.add(revision)
+            with revision_statements(self.context.get_context(), revision, guard):
+                migrate(**options)
+
+        return migrate_in_transaction
+
+    def before_commit(self, *, step: MigrationInfo, **_: Any) -> None:
+        """Alembic's on_version_apply: the last thing in a revision's transaction."""
+        if self.grants_saved:
+            view_grants.restore(self.connection)
+        self.history.complete(None if step.is_stamp else self.current)
+
+    @property
+    def has_connection(self) -> bool:
+        """Whether the connection is open: it can break, or a revision can close it through the driver."""
+        return not self.connection.invalidated and self.connection.connection.dbapi_connection is not None
+
+    def roll_back(self) -> None:
+        """Roll back, even if SQLAlchemy believes that a revision has ended the transaction."""
+        if self.has_connection:
+            with suppress(psycopg2.Error):  # the connection broke, and the transaction with it
+                self.connection.rollback()
+                self.connection.connection.rollback()
+                self.connection.exec_driver_sql(f"SET search_path = {SAFE_PATH}")
+                self.connection.commit()
+
+    def record_failure(self, error: Exception) -> None:
+        """Record in the history why the step failed."""
+        if not self.has_connection:
+            return  # the run lock went with the connection; the next run marks the entry as interrupted
+        reason = str(find_server_error(error) or error).strip() or type(error).__name__
+        with suppress(SQLAlchemyError, MlopsDbError):  # the connection broke
+            self.connection.rollback()
+            self.history.record_failure(reason)
+
+
+def find_server_error(error: BaseException | None) -> psycopg2.Error | None:
+    """The server's error behind an exception; where a connection broke, SQLAlchemy's own errors come after it."""
+    while error is not None:
+        if isinstance(error, psycopg2.Error):
+            return error
+        if isinstance(error, DBAPIError) and isinstance(error.orig, psycopg2.Error):
+            return error.orig
+        error = error.__context__
+    return None

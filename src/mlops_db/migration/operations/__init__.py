@@ -1,0 +1,10 @@
+"""What revisions find in `op.` beside Alembic's own operations.
+
+Revisions import nothing of this package. Importing this module registers every operation; env.py does it through
+`migration.run`. Each operation also writes itself in `--sql` mode.
+"""
+
+from mlops_db.migration.operations import constraints, indexes
+from mlops_db.migration.operations.timeouts import OPTIONS
+
+__all__ = ["OPTIONS", "constraints", "indexes"]

@@ -1,0 +1,198 @@
+"""`op.create_index_concurrently`: CREATE INDEX CONCURRENTLY that can be interrupted and run again."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from alembic.operations import MigrateOperation, Operations
+from alembic.operations.ops import CreateIndexOp
+from sqlalchemy import Column, text
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.schema import CreateIndex, DropIndex
+from sqlalchemy.types import NullType
+
+from mlops_db.errors import RefusedError
+from mlops_db.migration.operations.timeouts import LONG, long_timeout, session_timeout
+from mlops_db.server.guests import SAFE_PATH
+from mlops_db.settings import duration_ms
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy import Connection, Index
+    from sqlalchemy.sql.elements import ColumnElement, TextClause
+_MODEL = "mlops_db_model"  # a temporary table
+_DEFINITION = """
+    CASE WHEN i.indisunique THEN 'unique ' ELSE '' END
+    || substr(pg_get_indexdef(i.indexrelid), strpos(pg_get_indexdef(i.indexrelid), ' USING ') + 7)
+"""
+
+
+@Operations.register_operation("create_index_concurrently")
+class CreateIndexConcurrently(MigrateOperation):
+    """CREATE INDEX CONCURRENTLY that can be interrupted and run again."""
+
+    def __init__(self, index: Index, model: Index, timeout_ms: int) -> None:
+        """Take the index, the same index for the temporary table `_MODEL`, and a timeout in milliseconds."""
+        self.index = index
+        self.model = model
+        self.timeout_ms = timeout_ms
+
+    @classmethod
+    def create_index_concurrently(  # noqa: PLR0913  (an index has that many properties)
+        cls,
+        operations: Operations,
+        index_name: str,
+        table_name: str,
+        columns: Sequence[str | TextClause | ColumnElement[Any]],
+        *,
+        schema: str | None = None,
+        unique: bool = False,
+        where: str | None = None,
+        timeout: str = LONG,
+        **postgresql: Any,
+    ) -> None:
+        """Create an index without blocking writers of the table.
+
+        It cannot run in a transaction (manual, "CREATE INDEX", Building Indexes Concurrently), so the statements before
+        it are committed first: give it a revision of its own. An invalid index that a stopped run left under this name
+        is dropped and built again; a valid one with the same definition is kept.
+
+        Args:
+            operations: given by Alembic.
+            index_name: name of the index.
+            table_name: the table; not a partitioned one, for which PostgreSQL has no CONCURRENTLY.
+            columns: column names, or `sa.text(...)` for expressions and orderings.
+            schema: the table's schema; default: the search path's, public.
+            unique: whether no two rows may be equal in it.
+            where: the predicate of a partial index.
+            timeout: a duration such as `6h`: how long it may take, including the wait for older transactions, unless
+                `-x statement-timeout` gives another.
+            postgresql: further options of Alembic's `op.create_index`, such as `postgresql_using`.
+
+        Raises:
+            RefusedError: another index has that name.
+        """
+        if where is not None:
+            postgresql["postgresql_where"] = text(where)
+        listed = list(columns)
+        index = CreateIndexOp(
+            index_name, table_name, listed, schema=schema, unique=unique, postgresql_concurrently=True, **postgresql
+        )
+        model = CreateIndexOp(f"{_MODEL}_index", _MODEL, listed, schema="pg_temp", unique=unique, **postgresql)
+        built, modelled = index.to_index(), model.to_index()
+        for created in (built, modelled):
+            assert created.table is not None
+            # SQLAlchemy looks them up in the table, which here has only the key columns of the index.
+            for name in postgresql.get("postgresql_include") or ():
+                if name not in created.table.c:
+                    created.table.append_column(Column(name, NullType()))
+        operations.invoke(cls(built, modelled, duration_ms(timeout, "timeout")))
+
+
+@Operations.implementation_for(CreateIndexConcurrently)
+def _create_index_concurrently(operations: Operations, operation: CreateIndexConcurrently) -> None:
+    migration = operations.get_context()
+    if migration._in_external_transaction:  # noqa: SLF001  (Alembic itself would stop at an assertion)
+        raise RefusedError(
+            f"index {operation.index.name} is created concurrently, which PostgreSQL cannot do in the transaction of "
+            "the caller",
+            hint="Hand over a connection that is in no transaction, or let the run connect by itself.",
+        )
+    with (
+        migration.autocommit_block(),
+        # It waits for every older transaction through a lock on it, so a short lock_timeout would end it.
+        session_timeout(operations, "lock_timeout", 0),
+        session_timeout(operations, "statement_timeout", long_timeout(operations, operation.timeout_ms)),
+    ):
+        if migration.as_sql:
+            operations.execute(CreateIndex(operation.index))
+        else:
+            _build(operations.get_bind(), operation)
+
+
+def _build(connection: Connection, operation: CreateIndexConcurrently) -> None:
+    index = operation.index
+    found = _drop_invalid(connection, index)
+    if found is None:
+        try:
+            connection.execute(CreateIndex(index))
+        except DBAPIError:
+            # An invalid index slows down writes. If this fails too, the next run drops it.
+            with suppress(SQLAlchemyError):
+                _drop_invalid(connection, index)
+            raise
+        found = _find(connection, index)
+        if found is not None and found.usable:
+            return
+    wanted = _describe_wanted(connection, operation)
+    if found is None or not found.usable or found.definition != wanted:
+        description = "missing"
+        if found is not None:
+            description = f"{found.definition}{'' if found.valid else ', INVALID'} on {found.table}"
+        table = _quoted_table(connection, index).removeprefix("public.")
+        raise RefusedError(
+            f"index {index.name} should be {wanted} on {table}, and is {description}",
+            hint=f"Find out who uses it. If nobody does: DROP INDEX CONCURRENTLY {index.name}. Then run again.",
+        )
+
+
+def _drop_invalid(connection: Connection, index: Index) -> _Found | None:
+    """Drop the index if it is invalid; returns the one that is left under its name."""
+    found = _find(connection, index)
+    if found is not None and found.same_table and not found.valid:
+        connection.execute(DropIndex(index))
+        return None
+    return found
+
+
+def _quoted_table(connection: Connection, index: Index) -> str:
+    assert index.table is not None
+    table = connection.dialect.identifier_preparer.format_table(index.table)
+    return table if index.table.schema else f"public.{table}"  # where CREATE INDEX finds it
+
+
+class _Found(NamedTuple):
+    table: str
+    same_table: bool
+    valid: bool
+    definition: str
+
+    @property
+    def usable(self) -> bool:
+        return self.same_table and self.valid
+
+
+def _find(connection: Connection, index: Index) -> _Found | None:
+    table = _quoted_table(connection, index)
+    row = connection.execute(
+        # The path is set with the statement, because outside of a transaction it would not be kept.
+        text(rf"""
+            SET LOCAL search_path = {SAFE_PATH};
+            SELECT regexp_replace(i.indrelid::regclass::text, '^public\.', ''), i.indrelid = wanted.oid, i.indisvalid,
+                   {_DEFINITION}
+              FROM pg_class AS wanted
+              JOIN pg_class AS c ON c.relnamespace = wanted.relnamespace AND c.relname = :index
+              JOIN pg_index AS i ON i.indexrelid = c.oid
+             WHERE wanted.oid = CAST(:table AS regclass)
+        """),
+        {"table": table, "index": index.name},
+    ).first()
+    return None if row is None else _Found(*row)
+
+
+def _describe_wanted(connection: Connection, operation: CreateIndexConcurrently) -> str:
+    """The definition that PostgreSQL would give the index, read from an empty temporary table with the same columns."""
+    table = _quoted_table(connection, operation.index)
+    connection.exec_driver_sql(f"CREATE TEMPORARY TABLE {_MODEL} (LIKE {table})")
+    try:
+        connection.execute(CreateIndex(operation.model))
+        statement = text(
+            f"SET LOCAL search_path = {SAFE_PATH}; "
+            f"SELECT {_DEFINITION} FROM pg_index AS i WHERE i.indrelid = CAST('pg_temp.{_MODEL}' AS regclass)"
+        )
+        definition: str = connection.execute(statement).scalar_one()
+    finally:
+        connection.exec_driver_sql(f"DROP TABLE pg_temp.{_MODEL}")
+    return definition
