@@ -16,6 +16,7 @@ from alembic.util import CommandError
 from sqlalchemy import MetaData
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
+import mlops_db.migration.stop_if_broken  # noqa: F401  (with sql_files, it registers operations)
 from mlops_db.errors import InterruptedRunError, MlopsDbError, UnfinishedRevisionError
 from mlops_db.migration import history, lock, view_grants
 from mlops_db.migration.blockers import Watch
