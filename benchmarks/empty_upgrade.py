@@ -80,7 +80,15 @@ from sqlalchemy import engine_from_config, pool, text
 @Operations.register_operation("create_index_concurrently")
 class CreateIndex(MigrateOperation):
     @classmethod
-    def create_index_concurrently(cls, operations, name, table, columns, *, schema=None, unique=False, where=None):
+    def create_index_concurrently(
+        cls, operations, name, table, columns, *, schema=None, unique=False, where=None, postgresql_include=()
+    ):
+        if postgresql_include:  # SQLAlchemy looks these columns up in the table, which it does not know here
+            operations.execute(
+                f"CREATE UNIQUE INDEX {name} ON {schema}.{table} ({', '.join(columns)})"
+                f" INCLUDE ({', '.join(postgresql_include)})"
+            )
+            return
         operations.create_index(
             name, table, columns, schema=schema, unique=unique, postgresql_where=where and text(where)
         )
