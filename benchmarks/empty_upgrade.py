@@ -1,7 +1,7 @@
 """What do the run lock, the history and the checks cost an upgrade from nothing?
 
 `alembic upgrade head` on an empty database, beside an Alembic project that has the same revisions and the env.py that
-`alembic init` writes, where the two operations of this project are the plain statements. Whole processes, in turn; the
+`alembic init` writes, where the operations of this project are the plain statements. Whole processes, in turn; the
 ratio is the median of the rounds' ratios. Exit code 0 if the bar holds.
 
     uv run python benchmarks/empty_upgrade.py
@@ -70,6 +70,7 @@ datefmt = %H:%M:%S
 ENV = """\
 import os
 from logging.config import fileConfig
+from pathlib import Path
 
 from alembic import context
 from alembic.operations import MigrateOperation, Operations
@@ -79,7 +80,15 @@ from sqlalchemy import engine_from_config, pool, text
 @Operations.register_operation("create_index_concurrently")
 class CreateIndex(MigrateOperation):
     @classmethod
-    def create_index_concurrently(cls, operations, name, table, columns, *, schema=None, unique=False, where=None):
+    def create_index_concurrently(
+        cls, operations, name, table, columns, *, schema=None, unique=False, where=None, postgresql_include=()
+    ):
+        if postgresql_include:  # SQLAlchemy looks these columns up in the table, which it does not know here
+            operations.execute(
+                f"CREATE UNIQUE INDEX {name} ON {schema}.{table} ({', '.join(columns)})"
+                f" INCLUDE ({', '.join(postgresql_include)})"
+            )
+            return
         operations.create_index(
             name, table, columns, schema=schema, unique=unique, postgresql_where=where and text(where)
         )
@@ -90,6 +99,23 @@ class ValidateConstraint(MigrateOperation):
     @classmethod
     def validate_constraint(cls, operations, name, table, *, schema):
         operations.execute(f"ALTER TABLE {schema}.{table} VALIDATE CONSTRAINT {name}")
+
+
+@Operations.register_operation("execute_file")
+class ExecuteFile(MigrateOperation):
+    @classmethod
+    def execute_file(cls, operations, name):
+        statements = Path(config.get_main_option("script_location"), "versions", "sql", name).read_text("utf-8")
+        operations.get_bind().exec_driver_sql(statements, execution_options={"no_parameters": True})
+
+
+@Operations.register_operation("stop_if_broken")
+class StopIfBroken(MigrateOperation):
+    @classmethod
+    def stop_if_broken(cls, operations, table, broken, *, revision):
+        rows = f"SELECT FROM public.{table} WHERE {' OR '.join(broken.values())}"
+        if operations.get_bind().exec_driver_sql(f"SELECT EXISTS ({rows})").scalar_one():
+            raise SystemExit(f"rows of {table} break rules of revision {revision}")
 
 
 config = context.config

@@ -1,6 +1,7 @@
 """Give the timestamps of retraining_decisions a time zone.
 
-Why: as in revision 0005. One table a revision, so that no table's users wait while the run waits for another one.
+Why: as in revision 0005. Each revision changes one table: the users of one table do not wait while the run waits for
+    another one.
 Locks: ACCESS EXCLUSIVE on retraining_decisions and v_decision_history, for a moment; with -x legacy-timezone for the
     time of a rewrite, some 2 seconds per million rows.
 Loss on downgrade: the time zone, as in revision 0005.
@@ -11,69 +12,8 @@ from alembic import op
 revision = "0006"
 down_revision = "0005"
 
-# Every name below says its schema, so nothing that others put into public can be taken for it.
+# Every name below says its schema, so that nothing in public is taken for one of ours.
 SAFE_PATH = "SET search_path = pg_catalog, pg_temp"
-
-# The zone that the old rows were written in: a run takes it from `-x legacy-timezone`, and is in UTC without it.
-ZONE = """
-SELECT set_config('TimeZone', coalesce(nullif(current_setting('mlops_db.legacy_timezone', true), ''), 'UTC'), true)
-"""
-
-V_DECISION_HISTORY = """
-CREATE VIEW public.v_decision_history AS
-SELECT
-    d.id,
-    d.decision_timestamp,
-    d.action,
-    d.candidate_mlflow_run_id,
-    v.model_version,
-    v.status AS model_status,
-    v.f1_score,
-    v.brier_score,
-    v.promoted_at,
-    g.gates_passed,
-    g.gates_failed,
-    g.gates_unknown,
-    g.gates_not_run,
-    g.first_failed_gate,
-    g.all_gates_passed,
-    coalesce(d.action = 'promote' AND g.gates_failed > 0, false) AS promoted_with_failed_gate,
-    d.gate_results,
-    d.reasoning,
-    d.created_at
-FROM public.retraining_decisions AS d
-LEFT JOIN public.model_versions AS v ON v.mlflow_run_id = d.candidate_mlflow_run_id
-CROSS JOIN LATERAL (
-    SELECT
-        count(*) FILTER (WHERE outcome.passed) AS gates_passed,
-        count(*) FILTER (WHERE NOT outcome.passed) AS gates_failed,
-        count(*) FILTER (WHERE result.value IS NOT NULL AND outcome.passed IS NULL) AS gates_unknown,
-        count(*) FILTER (WHERE result.value IS NULL) AS gates_not_run,
-        (array_agg(coalesce(known.gate, result.key) ORDER BY known.position, result.key)
-            FILTER (WHERE NOT outcome.passed))[1] AS first_failed_gate,
-        count(*) FILTER (WHERE known.gate IS NOT NULL AND outcome.passed) = 6 AS all_gates_passed
-    FROM (
-        VALUES
-            (1, 'sufficient_samples'),
-            (2, 'minimum_coverage'),
-            (3, 'promotion_cooldown'),
-            (4, 'metric_improvement'),
-            (5, 'calibration_maintained'),
-            (6, 'no_segment_regression')
-    ) AS known (position, gate)
-    FULL JOIN jsonb_each(
-        CASE WHEN jsonb_typeof(d.gate_results) = 'object' THEN d.gate_results ELSE '{}' END
-    ) AS result (key, value) ON result.key = known.gate
-    CROSS JOIN LATERAL (
-        SELECT
-            CASE
-                WHEN result.value IN ('true', 'false') THEN result.value
-                WHEN result.value -> 'passed' IN ('true', 'false') THEN result.value -> 'passed'
-            END = 'true' AS passed
-    ) AS outcome
-) AS g
-ORDER BY d.decision_timestamp DESC NULLS LAST, d.id DESC
-"""
 
 
 def upgrade() -> None:
@@ -87,7 +27,7 @@ def downgrade() -> None:
 def convert(type_: str) -> None:
     op.execute(SAFE_PATH)
     op.execute("DROP VIEW public.v_decision_history")
-    op.execute(ZONE)
+    op.execute_file("0005_legacy_time_zone.sql")
     op.execute(
         f"""
         ALTER TABLE public.retraining_decisions
@@ -97,4 +37,4 @@ def convert(type_: str) -> None:
             ALTER COLUMN created_at TYPE {type_}
         """
     )
-    op.execute(V_DECISION_HISTORY)
+    op.execute_file("0005_v_decision_history.sql")

@@ -1,15 +1,15 @@
-"""Hold new rows of retraining_decisions to the specification's values, and say of which model they are, and whose.
+"""Hold new rows of retraining_decisions to the specification's values, and record their model and who decided.
 
-Why: the specification lists three actions, and gate results are one JSON object: anything else is counted by no view.
-    The years and the model name are those of revision 0008. A rollback records a reject and a promote; is_rollback tells
-    them from a candidate's. Who decided is the session's login, unless the writer says another name.
+Why: the specification lists three actions, and gate results are one JSON object; no view counts anything else. The
+    years and the model name are those of revision 0008. A rollback records a reject and a promote; is_rollback tells
+    them from those of a candidate. decided_by is the session's login, unless the writer gives another name.
 Locks: ACCESS SHARE on retraining_decisions while its rows are read for the findings, then ACCESS EXCLUSIVE for a
     moment, in which no row is read or written.
 Loss on downgrade: the model names, which decisions were rollbacks, and who decided.
 Accepted: running-code, because a decision without an action says nothing, and no code of this package wrote one.
 
-A row that breaks a rule stops the revision, as in revision 0008. Nobody knows who decided what is there already: a
-column that comes with this default would say that it was whoever runs the revision.
+A row that breaks a rule stops the revision, as in revision 0008. Nobody knows who made the old decisions. So decided_by
+is added without a default: with one, all of them would get the login that runs the revision.
 """
 
 from alembic import op
@@ -17,30 +17,22 @@ from alembic import op
 revision = "0010"
 down_revision = "0009"
 
-# Every name below says its schema, so nothing that others put into public can be taken for it.
+# Every name below says its schema, so that nothing in public is taken for one of ours.
 SAFE_PATH = "SET search_path = pg_catalog, pg_temp"
 
-
-def of_years(column: str) -> str:
-    """Whether a moment is one that Python, too, can hold: a single other one, and nobody can read the table there."""
-    utc = f"timezone('UTC', {column})"  # a call, as AT TIME ZONE reads back differently from version to version
-    return f"{utc} >= timestamp '0001-01-01' AND {utc} < timestamp '10000-01-01'"
-
-
-# What breaks each rule; `mlops-db adopt` looks for it, too.
+# What breaks each rule. `mlops-db adopt` reads it, too.
 TABLE = "retraining_decisions"
 BROKEN = {
     "action is not promote, reject or pending": "action IS NULL OR action NOT IN ('promote', 'reject', 'pending')",
     "gate_results is not an object": "jsonb_typeof(gate_results) <> 'object'",
-    "decision_timestamp is NULL or not of the years 1 to 9999": "decision_timestamp IS NULL"
-    f" OR NOT ({of_years('decision_timestamp')})",
-    "created_at is NULL or not of the years 1 to 9999": f"created_at IS NULL OR NOT ({of_years('created_at')})",
+    "decision_timestamp is NULL or not of the years 1 to 9999": """decision_timestamp IS NULL OR NOT (timezone('UTC', decision_timestamp) >= timestamp '0001-01-01' AND timezone('UTC', decision_timestamp) < timestamp '10000-01-01')""",
+    "created_at is NULL or not of the years 1 to 9999": """created_at IS NULL OR NOT (timezone('UTC', created_at) >= timestamp '0001-01-01' AND timezone('UTC', created_at) < timestamp '10000-01-01')""",
 }
 
 
 def upgrade() -> None:
     op.execute(SAFE_PATH)
-    op.execute(stop_if_broken(TABLE, BROKEN))
+    op.stop_if_broken(TABLE, BROKEN, revision=revision)
     op.execute(
         """
         -- squawk-ignore prefer-text-field
@@ -55,20 +47,7 @@ def upgrade() -> None:
         """
     )
     op.execute("ALTER TABLE public.retraining_decisions ALTER COLUMN decided_by SET DEFAULT session_user")
-    op.execute(
-        f"""
-        ALTER TABLE public.retraining_decisions
-            ADD CONSTRAINT retraining_decisions_action_check
-                CHECK (action::text IN ('promote', 'reject', 'pending')) NOT VALID,
-            ADD CONSTRAINT retraining_decisions_gate_results_check
-                CHECK (jsonb_typeof(gate_results) = 'object') NOT VALID,
-            ADD CONSTRAINT retraining_decisions_decision_timestamp_check
-                CHECK ({of_years("decision_timestamp")}) NOT VALID,
-            ADD CONSTRAINT retraining_decisions_created_at_check CHECK ({of_years("created_at")}) NOT VALID,
-            ADD CONSTRAINT retraining_decisions_not_null
-                CHECK (action IS NOT NULL AND decision_timestamp IS NOT NULL AND created_at IS NOT NULL) NOT VALID
-        """
-    )
+    op.execute_file("0010_rules.sql")
 
 
 def downgrade() -> None:
@@ -85,37 +64,3 @@ def downgrade() -> None:
     )
     for column in ("decided_by", "is_rollback", "model_name"):
         op.drop_column("retraining_decisions", column, schema="public")
-
-
-def stop_if_broken(table: str, broken: dict[str, str]) -> str:
-    """A block that raises if rows meet one of the conditions: what each means, by what it is found."""
-    looks = "\n".join(
-        f"""
-        SELECT count(*), left(string_agg(id::text, ', ' ORDER BY id) FILTER (WHERE place <= 10), 200)
-          INTO rows, ids
-          FROM (SELECT id, row_number() OVER (ORDER BY id) AS place FROM public.{table} WHERE {condition}) AS broken;
-        IF rows > 0 THEN
-            found := found || format('%s (%s %s, id %s%s)', $what${what}$what$, rows,
-                                     CASE rows WHEN 1 THEN 'row' ELSE 'rows' END, ids,
-                                     CASE WHEN rows > 10 THEN ', ...' ELSE '' END);
-        END IF;"""
-        for what, condition in broken.items()
-    )
-    every = " OR ".join(f"({condition})" for condition in broken.values())
-    return f"""
-    DO $find$
-    DECLARE
-        rows bigint;
-        ids text;
-        found text[] := '{{}}';
-    BEGIN
-        {looks}
-        IF found <> '{{}}' THEN
-            RAISE check_violation USING
-                MESSAGE = format('rows of {table} break rules of revision {revision}: %s; nothing was changed',
-                                 array_to_string(found, '; ')),
-                HINT = 'Mend these rows, then run it again: '
-                       || $all$SELECT * FROM {table} WHERE {every} ORDER BY id$all$;
-        END IF;
-    END $find$
-    """

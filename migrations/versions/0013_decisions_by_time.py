@@ -1,8 +1,8 @@
 """Index retraining_decisions by time, of all models and of each.
 
 Why: v_decision_history answers newest first, and is read with LIMIT 10. With this index PostgreSQL reads ten rows for
-    that instead of sorting them all, however long the history is. The second one does the same for the decisions about
-    one model.
+    that instead of sorting all of them, however long the history is. The second index does the same for the decisions
+    about one model.
 Locks: SHARE UPDATE EXCLUSIVE on retraining_decisions while each index is built, which keeps nobody from reading or
     writing. Downgrade takes ACCESS EXCLUSIVE for a moment.
 Loss on downgrade: nothing.
@@ -13,7 +13,7 @@ from alembic import op
 revision = "0013"
 down_revision = "0012"
 
-# Every name below says its schema, so nothing that others put into public can be taken for it.
+# Every name below says its schema, so that nothing in public is taken for one of ours.
 SAFE_PATH = "SET search_path = pg_catalog, pg_temp"
 
 

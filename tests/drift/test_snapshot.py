@@ -232,8 +232,7 @@ def test_of_a_line_with_branches_it_holds_as_far_as_one_follows_the_other(checko
 
 
 def test_a_file_that_a_revision_reads_counts_too(checkout: Checkout, tmp_path: Path) -> None:
-    folder = checkout.ini.parent / "migrations" / "sql"
-    folder.mkdir(exist_ok=True)
+    folder = checkout.ini.parent / "migrations" / "versions" / "sql"
     (folder / "view.sql").write_text("SELECT 1", encoding="utf-8")
     made = {revision: known(revision) for revision in REVISIONS}
     snapshot = tmp_path / "snapshot.json"

@@ -47,5 +47,6 @@ def test_each_statement_may_take_the_timeout_of_the_option(
 
 
 def test_no_revision_says_a_time_that_nobody_can_change() -> None:
-    for path in (ROOT / "migrations" / "versions").glob("*.py"):
+    folder = ROOT / "migrations" / "versions"
+    for path in [*folder.glob("*.py"), *folder.glob("sql/*.sql")]:
         assert not re.search(r"statement_timeout\s*(=|TO)", path.read_text(encoding="utf-8")), path.name

@@ -13,7 +13,7 @@ from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
 from mlops_db.errors import RefusedError
-from mlops_db.migration.guard.statements import ends_transaction
+from mlops_db.migration.statements import ends_transaction
 from mlops_db.server.connection import connect
 from support.database import Database
 from support.stopped import contents

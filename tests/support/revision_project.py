@@ -24,7 +24,7 @@ down_revision = {before!r}
 
 def empty_project(folder: Path) -> Path:
     """A project without revisions; returns its alembic.ini."""
-    shutil.copytree(ROOT / "migrations", folder / "migrations", ignore=shutil.ignore_patterns("__pycache__", "0*.py"))
+    shutil.copytree(ROOT / "migrations", folder / "migrations", ignore=shutil.ignore_patterns("__pycache__", "0*"))
     return Path(shutil.copy(ROOT / "alembic.ini", folder))
 
 

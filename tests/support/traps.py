@@ -48,7 +48,8 @@ def set_traps(connection: psycopg.Connection[tuple[object, ...]]) -> None:
 def _called(connection: psycopg.Connection[tuple[object, ...]]) -> list[str]:
     """PostgreSQL's functions whose names stand before a parenthesis anywhere in our sources."""
     folders = (ROOT / "src" / "mlops_db", ROOT / "migrations" / "versions")
-    text = "\n".join(_text(path) for folder in folders for path in sorted(folder.rglob("*.py")))
+    paths = [path for folder in folders for kind in ("*.py", "*.sql") for path in sorted(folder.rglob(kind))]
+    text = "\n".join(_text(path) for path in paths)
     found = connection.execute(
         "SELECT DISTINCT proname::text FROM pg_proc WHERE pronamespace = 'pg_catalog'::regnamespace"
         " AND proname = ANY(%s) ORDER BY 1",

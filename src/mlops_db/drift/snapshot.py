@@ -83,7 +83,7 @@ def _fingerprints() -> dict[str, str]:
     """Of each file that revisions are made of, by its path below migrations/: SHA-256, whatever its line ends."""
     folder = alembic_ini().parent / "migrations"
     files = [_file(revision) for revision in revisions()]
-    files += sorted(path.relative_to(folder).as_posix() for path in folder.glob("sql/**/*") if path.is_file())
+    files += sorted(path.relative_to(folder).as_posix() for path in folder.glob("versions/sql/*.sql"))
     return {file: sha256((folder / file).read_bytes().replace(b"\r\n", b"\n")).hexdigest() for file in files}
 
 
@@ -92,7 +92,7 @@ def _file(revision: Revision) -> str:
 
 
 def _is_revision(file: str) -> bool:
-    return file.startswith("versions/")
+    return file.endswith(".py")
 
 
 def _step(before: Catalogue, after: Catalogue) -> Document:

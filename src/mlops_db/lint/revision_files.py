@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mlops_db.migration.preview import SECTIONS, describe
+from mlops_db.revisions.files import sql_folder, sql_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -104,8 +105,10 @@ def file_findings(folder: Path) -> list[Finding]:
         except (UnicodeDecodeError, ValueError) as error:
             findings.append(Finding(path.name, "syntax", f"it is not Python in UTF-8: {error}", "Save it as that."))
     findings.extend(_order_findings(files))
+    named = {name for file in files for name in sql_names(file.tree)}
     for file in files:
         findings.extend(_name_findings(file))
+        findings.extend(_sql_file_findings(file, named))
         findings.extend(_docstring_findings(file))
         findings.extend(_import_findings(file))
         findings.extend(_downgrade_findings(file))
@@ -142,6 +145,23 @@ def _name_findings(file: RevisionFile) -> Iterator[Finding]:
             file.path.name, "name", f"its revision is {file.revision!r}, its number {match['number']}",
             "Make both the same: `mlops-db` reads the revisions from the files' names.",
         )  # fmt: skip
+
+
+def _sql_file_findings(file: RevisionFile, named: set[str]) -> Iterator[Finding]:
+    folder = sql_folder(file.path)
+    for name in sql_names(file.tree):
+        if not (folder / name).is_file():
+            yield Finding(
+                file.path.name, "sql-file", f"it names sql/{name}, which is not there",
+                "Restore the file, or correct its name.",
+            )  # fmt: skip
+    if file.revision:
+        for path in sorted(folder.glob(f"{file.revision}_*.sql")):
+            if path.name not in named:
+                yield Finding(
+                    file.path.name, "sql-file", f"no revision names sql/{path.name}",
+                    f'Write op.execute_file("{path.name}") in the revision, or delete the file.',
+                )  # fmt: skip
 
 
 def _docstring_findings(file: RevisionFile) -> Iterator[Finding]:

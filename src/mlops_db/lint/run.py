@@ -69,7 +69,7 @@ if TYPE_CHECKING:
     from mlops_db.lint.rows import Coming
     from mlops_db.settings import Settings
 
-KEEP_FROM_RUNNING = ("syntax", "loads", "upgrade", "one-id", "one-head", "linear", "name")
+KEEP_FROM_RUNNING = ("syntax", "loads", "upgrade", "one-id", "one-head", "linear", "name", "sql-file")
 CHECKS = ("files", "round trip", "--sql", "squawk", "locks", "rows", "names", "copies")
 _RULES = {
     "round-trip": "round trip",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlops_db.migration.preview import written_sql
+from mlops_db.revisions.files import sql_folder, sql_names
 
 if TYPE_CHECKING:
     from alembic.script import ScriptDirectory
@@ -29,8 +31,11 @@ def created_by_revisions(script: ScriptDirectory) -> set[str]:
     for revision in script.walk_revisions():
         sql = written_sql(revision.module.upgrade)
         if sql is None:
-            sql = Path(revision.path).read_text(encoding="utf-8")
-            names.update(_CREATED_IN_PYTHON.findall(sql))
+            path = Path(revision.path)
+            source = path.read_text(encoding="utf-8")
+            names.update(_CREATED_IN_PYTHON.findall(source))
+            files = [sql_folder(path) / name for name in sql_names(ast.parse(source))]
+            sql = "\n".join([source, *(file.read_text(encoding="utf-8") for file in files if file.is_file())])
         for match in _CREATED.finditer(sql):
             name = match[1] or match[2]
             names.add(name[1:-1].replace('""', '"') if name.startswith('"') else name.lower())

@@ -19,7 +19,7 @@ from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from mlops_db.errors import DataLossError, MlopsDbError, RefusedError, StatementFailedError
-from mlops_db.migration.guard.statements import ends_transaction
+from mlops_db.migration.statements import ends_transaction
 from mlops_db.server.guests import REFUSE_GUESTS, SAFE_PATH
 
 if TYPE_CHECKING:

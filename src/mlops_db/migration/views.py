@@ -30,8 +30,8 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DBAPIError
 
 from mlops_db.errors import NotPermittedError, RefusedError, printable
-from mlops_db.migration.guard.statements import has_text_on_several_lines
 from mlops_db.migration.revision_objects import created_by_revisions
+from mlops_db.migration.statements import has_text_on_several_lines
 from mlops_db.server.guests import TRUSTED
 
 if TYPE_CHECKING:

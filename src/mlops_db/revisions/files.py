@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ _NOT_IN_AN_ID = frozenset("@:+-")
 _WORDS = ("head", "heads", "base", "current")
 # alembic_version.version_num is a varchar(32).
 _LONGEST_ID = 32
+_SQL_NAME = re.compile(r"[a-zA-Z0-9][\w.-]*\.sql")  # "_rules.sql" is the end of a name that the revision puts together
 
 
 @dataclass(frozen=True)
@@ -79,14 +81,38 @@ def revision_paths(folder: Path) -> list[Path]:
     return [path for path in sorted(folder.glob("*.py")) if not path.name.startswith(names) and not path.is_dir()]
 
 
+def sql_folder(revision: Path) -> Path:
+    """Where the SQL files of a revision are, by its own file: the statements that are too long to be read in it."""
+    return revision.with_name("sql")
+
+
+def sql_names(tree: ast.Module) -> list[str]:
+    """The SQL files that a revision executes: texts such as "0019_v_model_timeline.sql" where it says execute_file."""
+    nodes = list(ast.walk(tree))
+    if not any(isinstance(node, ast.Attribute) and node.attr == "execute_file" for node in nodes):
+        return []
+    texts = (node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str))
+    return list(dict.fromkeys(text for text in texts if _SQL_NAME.fullmatch(text)))
+
+
+def missing_sql_file(revision: Path, name: str) -> Fault:
+    """What is wrong where a revision names an SQL file that is not there."""
+    return Fault(
+        (revision.name,), f"{revision.name} executes {sql_folder(revision).name}/{name}, which is not there",
+        "Restore the file (in a checkout: git checkout -- migrations), or correct its name in the revision.",
+    )  # fmt: skip
+
+
 def read_revision_file(path: Path) -> RevisionFile:
     """Read what a file assigns to `revision`, `down_revision`, `branch_labels` and `depends_on`.
 
     Raises:
-        UnusableFileError: it is not Python, cannot be read, or assigns something else than literals.
+        UnusableFileError: it is not Python, cannot be read, assigns something else than literals, or executes an SQL
+            file that is not there.
     """
     try:
-        tree = ast.parse(path.read_bytes(), str(path))
+        source = path.read_bytes()
+        tree = ast.parse(source, str(path))
     except OSError as error:
         raise _unusable(path, f"cannot be read: {error.strerror}", "Restore it.") from None
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
@@ -109,6 +135,10 @@ def read_revision_file(path: Path) -> RevisionFile:
     parents, depends_on, labels = (
         _texts(path, name, assigned.get(name)) for name in ("down_revision", "depends_on", "branch_labels")
     )
+    if b"execute_file" in source:  # others name no SQL file, and walking a tree takes time
+        for name in sql_names(tree):
+            if not (sql_folder(path) / name).is_file():
+                raise UnusableFileError(missing_sql_file(path, name))
     return RevisionFile(path, ids[0], parents, depends_on, labels)
 
 

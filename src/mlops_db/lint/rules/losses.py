@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_db.lint.revision_files import Finding
 from mlops_db.migration.guard.row_values import rows_in_words
-from mlops_db.migration.guard.statements import without_texts
+from mlops_db.migration.statements import without_texts
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator

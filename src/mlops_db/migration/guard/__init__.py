@@ -3,7 +3,6 @@
 It looks twice. `sql_losses` reads the SQL of a downgrade before the run begins. `row_guard` watches each statement
 while the downgrade runs, and refuses one that would lose rows before it commits.
 
-- `statements`: reads the text of SQL: which statements there are, without literals and comments
 - `table_changes`: the tables at one moment, and what a statement did to them
 - `row_values`, `row_comparison`: counts rows and values, and finds out whether they are still somewhere else
 """

@@ -23,8 +23,8 @@ import psycopg2.extensions
 from mlops_db.errors import DataLossError
 from mlops_db.migration.guard.row_comparison import comparable, count_missing_rows, count_values, select_rows
 from mlops_db.migration.guard.row_values import holds_own_value, rows_in_words
-from mlops_db.migration.guard.statements import is_savepoint, is_update
 from mlops_db.migration.guard.table_changes import Harm, find_harm, query_value, read_tables
+from mlops_db.migration.statements import is_savepoint, is_update
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping

@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 
 from mlops_db.errors import DataLossError
 from mlops_db.migration.guard.row_values import HIDDEN_BY, constant_default, holds_own_value, rows_in_words
-from mlops_db.migration.guard.statements import without_texts
+from mlops_db.migration.statements import without_texts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

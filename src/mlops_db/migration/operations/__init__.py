@@ -4,7 +4,7 @@ Revisions import nothing of this package. Importing this module registers every 
 `migration.run`. Each operation also writes itself in `--sql` mode.
 """
 
-from mlops_db.migration.operations import constraints, indexes
+from mlops_db.migration.operations import constraints, indexes, sql_files, stop_if_broken
 from mlops_db.migration.operations.timeouts import OPTIONS
 
-__all__ = ["OPTIONS", "constraints", "indexes"]
+__all__ = ["OPTIONS", "constraints", "indexes", "sql_files", "stop_if_broken"]

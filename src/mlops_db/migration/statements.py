@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import islice
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -68,34 +69,40 @@ def has_text_on_several_lines(sql: str) -> bool:
     return any(match["quoted"] and "\n" in match[0] for match, _ in _tokens(sql))
 
 
-def _statements(sql: str) -> Iterator[tuple[str, ...]]:
-    """The first words of each statement, in capitals."""
-    words: list[str] = []
+def split_statements(sql: str) -> Iterator[str]:
+    """Each statement with the comments before it, and without the semicolon that ends it."""
+    start = 0
     depth = 0  # of parentheses, as in CREATE RULE ... DO (...; ...), and of BEGIN ATOMIC ... END with its CASE ... END
     last = ""
-    for part in _parts(sql):
+    for part, end in _parts(sql):
         if part == ";" and depth == 0:
-            if words:
-                yield tuple(words)
-            words = []
+            if last not in ("", ";"):
+                yield sql[start : end - 1].strip()
+            start = end
         elif part == "(" or (last == "BEGIN" and part == "ATOMIC") or (depth and part == "CASE"):
             depth += 1
         elif part == ")" or (depth and part == "END"):
             depth = max(depth - 1, 0)
-        if part not in ";()" and len(words) < _FIRST_WORDS:
-            words.append(part)
         last = part
-    if words:
-        yield tuple(words)
+    if last not in ("", ";"):
+        yield sql[start:].strip()
 
 
-def _parts(sql: str) -> Iterator[str]:
-    """Words in capitals, semicolons and parentheses; `'` for whatever is quoted."""
-    for match, _ in _tokens(sql):
+def _statements(sql: str) -> Iterator[tuple[str, ...]]:
+    """The first words of each statement, in capitals."""
+    for statement in split_statements(sql):
+        words = (part for part, _ in _parts(statement) if part not in ";()")
+        if first := tuple(islice(words, _FIRST_WORDS)):
+            yield first
+
+
+def _parts(sql: str) -> Iterator[tuple[str, int]]:
+    """Words in capitals, semicolons and parentheses, `'` for whatever is quoted; and where each ends."""
+    for match, end in _tokens(sql):
         if match["quoted"]:
-            yield "'"
+            yield "'", end
         elif not (match["comment"] or match["block"]):
-            yield match[0].upper()
+            yield match[0].upper(), end
 
 
 def _tokens(sql: str) -> Iterator[tuple[re.Match[str], int]]:

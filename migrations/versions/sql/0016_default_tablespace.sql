@@ -1,0 +1,7 @@
+-- Do not name the database's own tablespace: a partitioned table, or an index on one, cannot be put there by name.
+-- Until the transaction ends.
+-- Revisions: 0016, 0017
+
+SELECT set_config('default_tablespace', '', true)
+  FROM pg_database AS d JOIN pg_tablespace AS t ON t.oid = d.dattablespace
+ WHERE d.datname = current_database() AND t.spcname = current_setting('default_tablespace');
