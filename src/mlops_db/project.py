@@ -8,6 +8,9 @@ _INSTALLED = _PACKAGE / "_alembic"
 # The last revision of the specification's own schema, where databases that were made by hand come in.
 BASELINE = "0004"
 
+# The schemas that the revisions use.
+SCHEMAS = ("public", "mlops_internal")
+
 # The six objects that users of the database rely on, in the specification's order.
 TABLES = ("model_versions", "monitoring_metrics", "retraining_decisions")
 VIEWS = ("v_decision_history", "v_model_timeline", "v_recent_monitoring")

@@ -1,0 +1,32 @@
+"""No transaction changes every row of a table: it blocks everybody else who writes to these rows until it ends.
+
+With a few rows, batches and one UPDATE look the same. So where an upgrade has changed every row, its second run finds
+more rows than a batch may have.
+"""
+
+from collections.abc import Iterator
+from functools import partial
+
+from mlops_db.lint.observation import BATCH, Run
+from mlops_db.lint.rule import Finding, RunRule
+
+
+@partial(
+    RunRule,
+    name="whole-table",
+    column="rows",
+    text="an upgrade that changes every row of a table in one transaction",
+    remedy=f"Change them in batches of {BATCH:,} rows at most, each in a transaction of its own, in"
+    " op.get_context().autocommit_block().",
+    may_be_accepted=True,
+)
+def check(run: Run) -> Iterator[Finding]:
+    """Find a transaction of the second upgrade that has changed more rows than a batch may have."""
+    if len(run.steps) < 3:  # noqa: PLR2004  (up, down, up)
+        return
+    upgrade, _, again = run.steps
+    for oid in upgrade.changed_whole():
+        before, after = again.before.writers[oid], again.after.writers[oid]
+        if max((count for writer, count in after.items() if writer not in before), default=0) > BATCH:
+            table = upgrade.before.relations[oid].shown
+            yield Finding(f"upgrade changes every row of {table} in one transaction, and their writers wait for it")
