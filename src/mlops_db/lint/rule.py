@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
 
     from mlops_db.lint.observation import Head, Run
     from mlops_db.lint.revision_file import Project, RevisionFile
@@ -36,25 +36,26 @@ class Finding:
         return f"{self.file}: {self.rule}: {self.message}. {self.remedy}"
 
 
+Findings: TypeAlias = "Iterator[Finding]"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """A rule for revisions.
+    """A rule for revisions. The first line of its check's docstring is what docs/writing-a-revision.md lists.
 
     Attributes:
-        name: its id in findings, and in `Accepted:` of a docstring.
-        text: what it finds, as docs/writing-a-revision.md lists it.
-        remedy: what to do about it, unless a finding has a remedy of its own.
+        name: its id in findings, and in `Accepted:` of a docstring; that of its module.
+        remedy: what to do about a finding that has no remedy of its own.
         column: the column of the table that counts its findings, one of `COLUMNS`.
         may_be_accepted: whether a revision may break it on purpose: `Accepted: <name>, because ...`.
     """
 
-    name: str
-    text: str
+    name: str = ""
     remedy: str
     column: str
     may_be_accepted: bool = False
 
-    def complete(self, findings: Iterable[Finding], file: str = "") -> Iterator[Finding]:
+    def complete(self, findings: Findings, file: str = "") -> Findings:
         """The findings of the rule's check, with what it has left out."""
         for found in findings:
             yield replace(found, rule=self.name, file=found.file or file, remedy=found.remedy or self.remedy)
@@ -69,7 +70,7 @@ class FileRule(Rule):
         stops_runs: whether no revision runs after a finding, because the order or the code is wrong.
     """
 
-    check: Callable[[RevisionFile, Project], Iterator[Finding]]
+    check: Callable[[RevisionFile, Project], Findings]
     column: str = field(default="files", kw_only=True)
     stops_runs: bool = field(default=False, kw_only=True)
 
@@ -84,7 +85,7 @@ class RunRule(Rule):
         needs: what the run must have, besides that.
     """
 
-    check: Callable[[Run], Iterator[Finding]]
+    check: Callable[[Run], Findings]
     baseline: bool = field(default=False, kw_only=True)
     needs: Callable[[Run], bool] = field(default=lambda _: True, kw_only=True)
 
@@ -101,7 +102,7 @@ class HeadRule(Rule):
         check: yields the findings, after every revision has run.
     """
 
-    check: Callable[[Head], Iterator[Finding]]
+    check: Callable[[Head], Findings]
 
 
 def first_line(error: object) -> str:

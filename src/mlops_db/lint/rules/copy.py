@@ -4,7 +4,6 @@ PostgreSQL rewrites some expressions when it stores them, and rewrites them agai
 compared with a varchar column, or AT TIME ZONE. On such a copy `mlops-db check` would always report a difference.
 """
 
-from collections.abc import Iterator
 from functools import partial
 from os.path import commonprefix
 
@@ -12,20 +11,18 @@ from mlops_db.drift.catalogue import Catalogue
 from mlops_db.drift.compare import Difference, differences
 from mlops_db.drift.scratch import scratch_database
 from mlops_db.lint.observation import Head, read_schema
-from mlops_db.lint.rule import Finding, HeadRule
+from mlops_db.lint.rule import Finding, Findings, HeadRule
 from mlops_db.server.client_programs import copy_schema
 
 
 @partial(
     HeadRule,
-    name="copy",
     column="copies",
-    text="a difference that `mlops-db check` would find after `pg_dump --schema-only` and restore",
     remedy="Write it as it is found there, or without what PostgreSQL rewrites: timezone('UTC', x) for x AT TIME ZONE"
     " 'UTC', x::text IN ('a', 'b') for x IN ('a', 'b').",
 )
-def check(head: Head) -> Iterator[Finding]:
-    """Find what differs in a copy, and the revision that first made it so; those of the baseline are exempt."""
+def check(head: Head) -> Findings:
+    """Find a difference that `mlops-db check` would find after `pg_dump --schema-only` and restore."""
     with scratch_database(head.server) as copy:
         copy_schema(head.database, copy)
         copied = read_schema(copy)

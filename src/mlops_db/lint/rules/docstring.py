@@ -2,26 +2,20 @@
 
 import ast
 import re
-from collections.abc import Iterator
 from functools import partial
 
 from mlops_db.lint.lock_modes import strongest_lock
 from mlops_db.lint.revision_file import Project, RevisionFile
-from mlops_db.lint.rule import FileRule, Finding
+from mlops_db.lint.rule import FileRule, Finding, Findings
 from mlops_db.migration.preview import SECTIONS
 
 # They commit what the revision did so far, and each statement in them by itself: no rule sees their locks.
 _OUTSIDE = {"autocommit_block", "create_index_concurrently"}
 
 
-@partial(
-    FileRule,
-    name="docstring",
-    text="a docstring without title, `Why:`, `Locks:` or `Loss on downgrade:`, or with text of the template",
-    remedy="Say what changes, why, which locks are taken and for how long, and what downgrade loses.",
-)
-def check(file: RevisionFile, project: Project) -> Iterator[Finding]:
-    """Find missing sections, locks that are not named, exceptions without a reason, and text of the template."""
+@partial(FileRule, remedy="Say what changes, why, which locks are taken and for how long, and what downgrade loses.")
+def check(file: RevisionFile, project: Project) -> Findings:
+    """Find a docstring without title, `Why:`, `Locks:` or `Loss on downgrade:`, or with text of the template."""
     sections = file.description.sections
     missing = [] if file.description.title else ["a title"]
     missing += [section for section in SECTIONS if not sections.get(section)]

@@ -1,21 +1,15 @@
 """A revision has a downgrade that does something, or says why it cannot."""
 
 import ast
-from collections.abc import Iterator
 from functools import partial
 
 from mlops_db.lint.revision_file import Project, RevisionFile
-from mlops_db.lint.rule import FileRule, Finding
+from mlops_db.lint.rule import FileRule, Finding, Findings
 
 
-@partial(
-    FileRule,
-    name="downgrade",
-    text="a revision without `downgrade()`, or with an empty one whose docstring does not say why",
-    remedy="Take back what upgrade does, or say in a docstring of downgrade() why that cannot be.",
-)
-def check(file: RevisionFile, _: Project) -> Iterator[Finding]:
-    """Find a downgrade() that is missing, or empty without a docstring."""
+@partial(FileRule, remedy="Take back what upgrade does, or say in a docstring of downgrade() why that cannot be.")
+def check(file: RevisionFile, _: Project) -> Findings:
+    """Find a revision without `downgrade()`, or with an empty one whose docstring does not say why."""
     downgrade = file.function("downgrade")
     if downgrade is None:
         yield Finding("it has no downgrade", "Take back what upgrade does.")

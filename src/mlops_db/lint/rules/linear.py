@@ -1,21 +1,15 @@
 """Each revision follows one that has a lower number."""
 
-from collections.abc import Iterator
 from functools import partial
 
 from mlops_db.lint.revision_file import Project, RevisionFile
-from mlops_db.lint.rule import FileRule, Finding
+from mlops_db.lint.rule import FileRule, Finding, Findings
 
 
-@partial(
-    FileRule,
-    name="linear",
-    text="a revision that follows none of those before it",
-    remedy="Set down_revision to the revision with the number before.",
-    stops_runs=True,
-)
-def check(file: RevisionFile, project: Project) -> Iterator[Finding]:
-    """Find a file that follows none of those before it. Two that follow the same one make two heads, or are merged."""
+@partial(FileRule, remedy="Set down_revision to the revision with the number before.", stops_runs=True)
+def check(file: RevisionFile, project: Project) -> Findings:
+    """Find a revision that follows none of those before it."""
+    # Two files that follow the same one are no finding here: they make two heads, or are merged.
     before = [each.revision for each in project.parsed[: project.parsed.index(file)]]
     unknown = [parent for parent in file.down_revision if parent not in before]
     if unknown or (before and not file.down_revision):

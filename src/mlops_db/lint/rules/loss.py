@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from mlops_db.lint.observation import Moment, Relation, Row, Run, Step
-from mlops_db.lint.rule import Finding, RunRule
+from mlops_db.lint.rule import Finding, Findings, RunRule
 from mlops_db.migration.row_values import rows_in_words
 from mlops_db.migration.statements import without_texts
 
@@ -29,15 +29,14 @@ _BODY = re.compile(r"\$(\w*)\$(.*)\$\1\$", re.DOTALL)
 
 @partial(
     RunRule,
-    name="loss",
     column="rows",
-    text="an upgrade that loses rows, or a downgrade that declares no loss; a DELETE that meets no row",
     remedy="Keep the rows, or copy them to another table in the same transaction; if they may go, say so:"
     " `Accepted: loss, because ...` in the docstring.",
     may_be_accepted=True,
 )
-def check(run: Run) -> Iterator[Finding]:
-    """Find tables with fewer rows than before, where no other table has got them, and DELETEs that met no row."""
+def check(run: Run) -> Findings:
+    """Find an upgrade that loses rows, or a downgrade that declares no loss; a DELETE that meets no row."""
+    # Rows that another table has got are not lost.
     no_loss = run.file.description.sections.get("Loss on downgrade", "").lower().startswith("nothing")
     for step in run.steps[: 2 if no_loss else 1]:
         shrunk = [oid for oid, rows in step.before.rows.items() if len(step.after.rows.get(oid, ())) < len(rows)]

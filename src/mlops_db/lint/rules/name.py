@@ -1,24 +1,17 @@
 """A revision's file is named after its id and its title."""
 
 import re
-from collections.abc import Iterator
 from functools import partial
 
 from mlops_db.lint.revision_file import Project, RevisionFile
-from mlops_db.lint.rule import FileRule, Finding
+from mlops_db.lint.rule import FileRule, Finding, Findings
 
 _FILE_NAME = re.compile(r"(?P<number>[0-9]{4})_[a-z0-9]+(?:_[a-z0-9]+)*\.py")
 
 
-@partial(
-    FileRule,
-    name="name",
-    text="a file that is not named `NNNN_lower_case_words.py` after its id",
-    remedy="Rename it.",
-    stops_runs=True,
-)
-def check(file: RevisionFile, _: Project) -> Iterator[Finding]:
-    """Find a name of another form, or with another number."""
+@partial(FileRule, remedy="Rename it.", stops_runs=True)
+def check(file: RevisionFile, _: Project) -> Findings:
+    """Find a file that is not named `NNNN_lower_case_words.py` after its id."""
     match = _FILE_NAME.fullmatch(file.name)
     if match is None:
         yield Finding("the file is not named NNNN_lower_case_words.py")

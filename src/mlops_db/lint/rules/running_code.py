@@ -3,11 +3,10 @@
 Names that are gone do not count here: squawk has rules for what renames and drops.
 """
 
-from collections.abc import Iterator
 from functools import partial
 
 from mlops_db.lint.observation import Run
-from mlops_db.lint.rule import Finding, RunRule, first_line
+from mlops_db.lint.rule import Finding, Findings, RunRule, first_line
 
 _NAMES_GONE = "42"  # the class of SQLSTATEs for what does not exist, or may not be used
 _IDENTITY = "428C9"  # this one is about a value that a column does not take
@@ -15,15 +14,13 @@ _IDENTITY = "428C9"  # this one is about a value that a column does not take
 
 @partial(
     RunRule,
-    name="running-code",
     column="rows",
-    text="a write that worked before the upgrade and fails after it",
     remedy="Let the code that writes it go first, by a release; if it has, or nobody wrote that, say so:"
     " `Accepted: running-code, because ...` in the docstring.",
     may_be_accepted=True,
 )
-def check(run: Run) -> Iterator[Finding]:
-    """Find writes that worked before the upgrade and fail after it."""
+def check(run: Run) -> Findings:
+    """Find a write that worked before the upgrade and fails after it."""
     reported = set()
     for write, error in run.refused.items():
         broken = (error.pgcode, error.diag.column_name, error.diag.constraint_name)  # a partition is another table

@@ -1,7 +1,6 @@
 """The schema in code is the one that the revisions make: an edit of src/mlops_db/schema needs a revision."""
 
 import io
-from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -12,7 +11,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.schema import CreateSchema
 
 from mlops_db.lint.observation import Head
-from mlops_db.lint.rule import Finding, HeadRule, first_line
+from mlops_db.lint.rule import Finding, Findings, HeadRule, first_line
 from mlops_db.migration.commands import run_command
 from mlops_db.project import alembic_ini
 from mlops_db.revisions.files import revision_paths
@@ -36,15 +35,9 @@ _CONDITIONS = text("""
 """)
 
 
-@partial(
-    HeadRule,
-    name="schema",
-    column="",
-    text="a difference between `src/mlops_db/schema` and what the revisions make",
-    remedy='Write it: alembic revision --autogenerate -m "...".',
-)
-def check(head: Head) -> Iterator[Finding]:
-    """Find what `alembic check` finds in a database at head, and what it does not find: CHECKs, and partial indexes."""
+@partial(HeadRule, column="", remedy='Write it: alembic revision --autogenerate -m "...".')
+def check(head: Head) -> Findings:
+    """Find a difference between `src/mlops_db/schema` and what the revisions make."""
     own = revision_paths(alembic_ini().parent / "migrations/versions")
     if {run.file.name for run in head.runs} != {path.name for path in own}:
         return  # the schema in code is not that of another project

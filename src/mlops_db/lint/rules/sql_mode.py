@@ -1,7 +1,7 @@
 """The script that `--sql` writes does what the online run does."""
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 
 from alembic import command
@@ -9,7 +9,7 @@ from alembic.config import Config
 
 from mlops_db.drift.compare import differences
 from mlops_db.lint.observation import Run, open_cursor, read_schema
-from mlops_db.lint.rule import Finding, RunRule, first_line
+from mlops_db.lint.rule import Finding, Findings, RunRule, first_line
 from mlops_db.migration.commands import run_command
 from mlops_db.revisions.tables import VERSION_TABLE
 from mlops_db.server.client_programs import run_script
@@ -18,15 +18,13 @@ from mlops_db.settings import Settings
 
 @partial(
     RunRule,
-    name="sql-mode",
     column="--sql",
-    text="a script of `--sql` that fails, or whose result is not that of the online run",
     remedy="Let --sql write what the online run does.",
     baseline=True,
     needs=lambda run: run.error is None and len(run.parents) == 1,  # --sql cannot start from two
 )
-def check(run: Run) -> Iterator[Finding]:
-    """Run the scripts up, down and up again, and compare each time with what the online run made."""
+def check(run: Run) -> Findings:
+    """Find a script of `--sql` that fails, or whose result is not that of the online run."""
     (before,) = run.parents
     try:
         # A script that begins at base creates Alembic's table, and one that ends there leaves it.

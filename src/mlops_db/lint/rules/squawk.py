@@ -6,13 +6,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 from mlops_db.errors import MissingExtraError
 from mlops_db.lint.observation import Run
-from mlops_db.lint.rule import Finding, RunRule
+from mlops_db.lint.rule import Finding, Findings, RunRule
 from mlops_db.migration.preview import written_sql
 
 OLDEST_SERVER = "13"
@@ -43,16 +42,10 @@ _HELPERS = {
 }
 
 
-@partial(
-    RunRule,
-    name="squawk",
-    column="squawk",
-    text="what squawk finds in the upgrade's SQL, with our helper for it",
-    remedy="squawk's documentation has the remedy.",
-    needs=lambda run: run.error is None,
-)
-def check(run: Run) -> Iterator[Finding]:
-    """Have squawk read the upgrade on its own: together with others, one revision can hide another's faults."""
+@partial(RunRule, column="squawk", remedy="squawk's documentation has the remedy.", needs=lambda run: run.error is None)
+def check(run: Run) -> Findings:
+    """Find what squawk finds in the upgrade's SQL, with our helper for it."""
+    # On its own: together with others, one revision can hide another's faults.
     written = written_sql(run.script.module.upgrade)
     if written is None:
         yield Finding("it writes no SQL without a database", "Make it work in --sql mode.")

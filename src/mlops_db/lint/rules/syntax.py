@@ -1,15 +1,14 @@
 """A revision is Python, in UTF-8."""
 
-from collections.abc import Iterator
 from functools import partial
 
 from mlops_db.lint.revision_file import Project, RevisionFile
-from mlops_db.lint.rule import FileRule, Finding
+from mlops_db.lint.rule import FileRule, Finding, Findings
 
 
-@partial(FileRule, name="syntax", text="a file that is not Python in UTF-8", remedy="Fix the error.", stops_runs=True)
-def check(file: RevisionFile, _: Project) -> Iterator[Finding]:
-    """Find a file that cannot be parsed."""
+@partial(FileRule, remedy="Fix the error.", stops_runs=True)
+def check(file: RevisionFile, _: Project) -> Findings:
+    """Find a file that is not Python in UTF-8."""
     if isinstance(file.error, SyntaxError):
         yield Finding(f"line {file.error.lineno}: {file.error.msg}")
     elif file.error is not None:

@@ -4,12 +4,11 @@ While it waits for the second table, the writers of the first one wait, too. A j
 other order makes a deadlock of it.
 """
 
-from collections.abc import Iterator
 from functools import partial
 
 from mlops_db.lint.lock_modes import LOCK_MODES
 from mlops_db.lint.observation import Run
-from mlops_db.lint.rule import Finding, RunRule
+from mlops_db.lint.rule import Finding, Findings, RunRule
 
 # These block writers.
 _STRONG = set(LOCK_MODES[LOCK_MODES.index("SHARE") :])
@@ -17,15 +16,13 @@ _STRONG = set(LOCK_MODES[LOCK_MODES.index("SHARE") :])
 
 @partial(
     RunRule,
-    name="two-tables",
     column="locks",
-    text="a transaction that blocks the writers of two existing tables (SHARE or a stronger lock)",
     remedy="Write a revision for each; op.validate_constraint and op.create_index_concurrently let writers go on;"
     " for a foreign key, which locks both, say `Accepted: two-tables, because ...` in the docstring.",
     may_be_accepted=True,
 )
-def check(run: Run) -> Iterator[Finding]:
-    """Find transactions that held such a lock on two tables that are there before and after.
+def check(run: Run) -> Findings:
+    """Find a transaction that blocks the writers of two existing tables (SHARE or a stronger lock).
 
     Partitions count as their table. Views do not count: their readers lock the tables afterwards, as the revision does.
     """

@@ -5,11 +5,10 @@ revision creates another name on another server, and the next revision's DROP CO
 """
 
 import re
-from collections.abc import Iterator
 from functools import partial
 
 from mlops_db.lint.observation import Run
-from mlops_db.lint.rule import Finding, RunRule
+from mlops_db.lint.rule import Finding, Findings, RunRule
 
 _REMEDIES = {
     "CHECK": "Name it: ADD CONSTRAINT <name> CHECK (...) NOT VALID, then op.validate_constraint(<name>, <table>) in the"
@@ -22,13 +21,11 @@ _REMEDIES = {
 
 @partial(
     RunRule,
-    name="unnamed",
     column="names",
-    text="a new CHECK, key, EXCLUDE or index whose name no statement of the upgrade gives",
     remedy="Name it: CONSTRAINT <name> in SQL, name=... in op.create_table and op.create_..._constraint.",
 )
-def check(run: Run) -> Iterator[Finding]:
-    """Find new constraints and indexes whose name is in no statement of the upgrade."""
+def check(run: Run) -> Findings:
+    """Find a new CHECK, key, EXCLUDE or index whose name no statement of the upgrade gives."""
     for upgrade in run.steps[:1]:
         sent = "\n".join(upgrade.statements)
         existing = {*upgrade.before.names.values()}  # with a new oid: its column changed its type, or it was rebuilt

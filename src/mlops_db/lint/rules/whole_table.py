@@ -4,24 +4,21 @@ With a few rows, batches and one UPDATE look the same. So where an upgrade has c
 more rows than a batch may have.
 """
 
-from collections.abc import Iterator
 from functools import partial
 
 from mlops_db.lint.observation import BATCH, Run
-from mlops_db.lint.rule import Finding, RunRule
+from mlops_db.lint.rule import Finding, Findings, RunRule
 
 
 @partial(
     RunRule,
-    name="whole-table",
     column="rows",
-    text="an upgrade that changes every row of a table in one transaction",
     remedy=f"Change them in batches of {BATCH:,} rows at most, each in a transaction of its own, in"
     " op.get_context().autocommit_block().",
     may_be_accepted=True,
 )
-def check(run: Run) -> Iterator[Finding]:
-    """Find a transaction of the second upgrade that has changed more rows than a batch may have."""
+def check(run: Run) -> Findings:
+    """Find an upgrade that changes every row of a table in one transaction."""
     if len(run.steps) < 3:  # noqa: PLR2004  (up, down, up)
         return
     upgrade, _, again = run.steps
