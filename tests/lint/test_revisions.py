@@ -189,7 +189,7 @@ BAD = {
     "a NOT NULL that reads all rows under its lock": Revision(
         'op.alter_column("model_versions", "f1_score", nullable=False)',
         'op.alter_column("model_versions", "f1_score", nullable=True)',
-        (r"running-code: db\.models\.register\(\) without scores worked before the upgrade, and is refused .*",
+        (r"running-code: db\.models\.register\(\) without scores worked before the upgrade, and fails .*",
          r"squawk: adding-not-nullable-field: .*op\.validate_constraint\(.*"),
     ),
     # Locks
@@ -388,7 +388,7 @@ def test_a_revision_that_fails_on_rows_is_found_and_those_after_it_are_not_check
 
     (finding,) = report.findings
     assert str(finding) == (
-        f"{bad}: round-trip: it does not run with rows there: "
+        f"{bad}: round-trip: it does not run on tables with rows: "
         'column "customer" of relation "orders" contains null values (SQLSTATE 23502). Fix the error.'
     )
     assert [report.verdict("0005_change.py", column) for column in COLUMNS] == ["ok"] * 7 + ["-"]

@@ -54,31 +54,26 @@ class _Repair:
             name.kind == "function" and len(expected[name]["definition"]) > 1 and self.changed(name, "definition")
             for name in expected
         )
-        self.views = {name for name in self.missing if name.kind in VIEWS} | self.stale_views()
+        self.retyped = {name.within for name in self.differing if name.kind == "column" and self.changes_type(name)}
+        self.views = {name for name in self.missing if name.kind in VIEWS} | self.find_stale_views()
+        self.rebuilt = {name.name for name in self.views}
+        self.replaced = {name for name in expected if name in found and self.must_replace(name)}
 
-    @property
-    def replaced(self) -> set[Name]:
-        """The parts that differ, and those of views that are created again or of columns that change their type."""
-        retyped = {name.within for name in self.differing if name.kind == "column" and self.changes_type(name)}
-        rebuilt = {name.name for name in self.views}
-        return {
-            name
-            for name in self.expected
-            if name in self.found
-            and (
-                (name.kind in REPLACED and name in self.differing and self.must_replace(name))
-                or (name.kind in ("trigger", "rule") and name.within in rebuilt)
-                or (name.kind == "policy" and name.within in retyped)
-            )
-        }
+    def must_replace(self, name: Name) -> bool:
+        """Whether it is a part that differs, or one of a view that is created again, or of a column with a new type."""
+        wanted, there = (catalogue[name].get("definition", "") for catalogue in (self.expected, self.found))
+        only_validate = there == f"{wanted} NOT VALID"
+        return (
+            (name.kind in REPLACED and not only_validate and self.changed(name, "definition", "valid", "options"))
+            or (name.kind in ("trigger", "rule") and name.within in self.rebuilt)
+            or (name.kind == "policy" and name.within in self.retyped)
+        )
 
-    def stale_views(self) -> set[Name]:
+    def find_stale_views(self) -> set[Name]:
         """The existing views to create again: those that differ, and readers of them or of changed columns."""
         views = {name for name in self.found if name.kind in VIEWS}
         stale = {name for name in views if name not in self.expected or self.changed(name, "definition", "options")}
-        below = {name.name for name in stale} | {
-            name.within for name in self.differing if name.kind == "column" and self.changes_type(name)
-        }
+        below = {name.name for name in stale} | self.retyped
         while more := {
             name
             for name in views - stale
@@ -148,12 +143,11 @@ class _Repair:
 
     def drops(self) -> Iterator[str]:
         going = self.replaced | {name for name in self.unexpected if name.kind in REPLACED}
-        rebuilt = {name.name for name in self.views}
         for kind in REPLACED:
-            there = [name for name in self.found if name.kind == kind and name in going and name.within not in rebuilt]
+            there = [name for name in self.found if name.kind == kind and name in going]
             # A key that refers to a constraint goes before it.
             for name in sorted(there, key=lambda name: not self.found[name]["definition"].startswith("FOREIGN KEY")):
-                if self._table_stays(name):
+                if self._table_stays(name) and name.within not in self.rebuilt:
                     yield f"{self.drop(name)};"
         for name in reversed(_readers_last(self.found, self.views)):
             yield f"DROP {name.kind.upper()} {name.name};"
@@ -195,13 +189,6 @@ class _Repair:
         statement = f"DROP {_sql_kind(name)} {name.name};"
         yield _comment(LOSES_ROWS, statement) if commented else statement
 
-    def must_replace(self, name: Name) -> bool:
-        wanted, there = self.expected[name], self.found[name]
-        if wanted.get("definition") != there.get("definition"):
-            # A constraint that only waits to be validated is validated.
-            return name.kind != "constraint" or there["definition"] != f"{wanted['definition']} NOT VALID"
-        return wanted.get("valid") != there.get("valid") or wanted.get("options") != there.get("options")
-
     def drop(self, name: Name) -> str:
         if name.kind == "constraint":
             return f"ALTER TABLE {name.within} DROP CONSTRAINT {name.name}"
@@ -212,7 +199,7 @@ class _Repair:
         for kind in ("extension", "schema", "type", "sequence"):
             yield from self.create_all_missing(kind)
         for name in self.expected:
-            if name.kind == "function" and (name in self.missing or self.changed(name, "definition")):
+            if name.kind == "function" and self.changed(name, "definition"):
                 yield from self.function(name)
         for kind in ("table", "column"):
             yield from self.create_all_missing(kind)
@@ -357,10 +344,8 @@ class _Repair:
             yield f"ALTER TABLE {name.name} SET ({self.expected[name]['options']});"
 
     def creates(self) -> Iterator[str]:
-        replaced = self.replaced
-        parts = [name for name in self.expected if name in self.missing or name in replaced]
-        rebuilt = {name.name for name in self.views}
-        on_views = [name for name in self.expected if name.kind == "index" and name.within in rebuilt]
+        parts = [name for name in self.expected if name in self.missing or name in self.replaced]
+        on_views = [name for name in self.expected if name.kind == "index" and name.within in self.rebuilt]
         for name in parts:
             if name.kind in ("constraint", "index") and name not in on_views:
                 yield from self.create_part(name)
@@ -413,7 +398,7 @@ class _Repair:
 
     def there(self, name: Name) -> Properties:
         """The properties at this point of the repair: none of what it has created again; a function has its default."""
-        if name in self.views or name in self.replaced or any(whole in self.views for whole in name.wholes):
+        if name in self.views or name in self.replaced or name.within in self.rebuilt:
             return {}
         if name.kind == "function" and name in self.missing:
             return {"grants": "EXECUTE TO PUBLIC"}

@@ -168,6 +168,7 @@ class Run:
         scripted: the database where the scripts of `--sql` run.
         steps: upgrade, downgrade, and upgrade again; fewer if one failed.
         refused: the writes that worked before the upgrade and not after it, each with the server's error.
+        made: what all revisions up to this one make.
         error: why it does not run.
         broken_constraint: the constraint that rows violated then, if an earlier revision made it.
         broken_file: the file of that earlier revision.
@@ -180,6 +181,7 @@ class Run:
     scripted: Settings
     steps: list[Step] = field(default_factory=list)
     refused: dict[str, psycopg2.Error] = field(default_factory=dict)
+    made: Catalogue = field(default_factory=dict)
     error: Exception | None = None
     broken_constraint: str | None = None
     broken_file: str | None = None
@@ -188,11 +190,6 @@ class Run:
     def is_baseline(self) -> bool:
         """Whether it is one of the baseline, which some rules do not hold for."""
         return self.script.revision <= BASELINE
-
-    @property
-    def made(self) -> Catalogue:
-        """What all revisions up to this one make."""
-        return self.steps[-1].after.catalogue
 
 
 @dataclass(frozen=True)

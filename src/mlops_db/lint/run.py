@@ -201,6 +201,7 @@ class _Runs:
                     self.report.add(rule.complete(rule.check(run), file.name))
                 if run.error is None:
                     self.report.ran.add((file.name, rule.column))
+        run.steps.clear()  # all those rows
         self.runs.append(run)
         return run.error is None
 
@@ -226,6 +227,7 @@ class _Runs:
             with open_cursor(self.database) as cursor:
                 insert_rows(cursor, coming, rows=BATCH + 1)
         again = self.migrate(run, command.upgrade, revision)
+        run.made = again.after.catalogue
         if changed_whole:
             tables = sql.SQL(", ").join(table.sql for table in again.after.tables.values())
             with open_cursor(self.database) as cursor:
@@ -238,7 +240,7 @@ class _Runs:
         for table, error in refused.items():
             if table not in self.without_rows:
                 self.without_rows.add(table)
-                self.progress.note(f"no rows for {table}, so nothing is found out about it: {first_line(error)}")
+                self.progress.note(f"no rows for {table}, so the rules cannot judge it: {first_line(error)}")
 
     def migrate(self, run: Run, function: Callable[..., object], target: str) -> Step:
         """Go up or down, and record what that does."""

@@ -14,7 +14,7 @@ from mlops_db.lint.rule import Finding, Findings, RunRule
 from mlops_db.migration.row_values import rows_in_words
 from mlops_db.migration.statements import without_texts
 
-_REMEDY_OF_DOWNGRADE = "Keep them, or say under Loss on downgrade what goes."
+_REMEDY_OF_DOWNGRADE = "Keep them, or declare under Loss on downgrade what is lost."
 _PART = r'(?:"(?:[^"]|"")+"|[\w$]+)'
 _NAME = rf"(?:{_PART}\.)?({_PART})"
 _NAMES = rf"{_NAME}(?:\s*\*)?(?:\s*,\s*(?:ONLY\s+)?{_NAME})*"
@@ -30,7 +30,7 @@ _BODY = re.compile(r"\$(\w*)\$(.*)\$\1\$", re.DOTALL)
 @partial(
     RunRule,
     column="rows",
-    remedy="Keep the rows, or copy them to another table in the same transaction; if they may go, say so:"
+    remedy="Keep the rows, or copy them to another table in the same transaction; if they may go, declare it:"
     " `Accepted: loss, because ...` in the docstring.",
     may_be_accepted=True,
 )
@@ -47,7 +47,7 @@ def check(run: Run) -> Findings:
                 yield Finding(message, "" if step.direction == "upgrade" else _REMEDY_OF_DOWNGRADE)
         for words, table in _deletes(step) if step.direction == "upgrade" else ():
             if table.root not in shrunk:
-                yield Finding(f"upgrade says {words} {table.shown}, which met none of the rows of this check")
+                yield Finding(f"upgrade runs {words} {table.shown}, which met none of the rows of this check")
 
 
 def lost_rows(oid: int, before: Moment, after: Moment) -> int:

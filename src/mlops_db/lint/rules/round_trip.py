@@ -12,18 +12,18 @@ def check(run: Run) -> Findings:
     """Find a failure on tables with rows; what downgrade does not restore; a second upgrade with another result."""
     if run.broken_file is not None:
         yield Finding(
-            f"rows that may be there break its {run.broken_constraint}, so {run.file.name} does not run:"
+            f"existing rows can violate its {run.broken_constraint}, so {run.file.name} does not run:"
             f" {first_line(run.error)}",
-            "Look for such rows first, and stop with what they are.",
+            "Find such rows first, and raise an error that lists them.",
             run.broken_file,
         )
         return
     if run.error is not None:
-        yield Finding(f"it does not run with rows there: {first_line(run.error)}", "Fix the error.")
+        yield Finding(f"it does not run on tables with rows: {first_line(run.error)}", "Fix the error.")
         return
     upgrade, downgrade, again = run.steps
     if not run.file.is_one_way:
         for difference in differences(upgrade.before.catalogue, downgrade.after.catalogue):
-            yield Finding(f"downgrade does not bring back a difference, {difference}")
+            yield Finding(f"downgrade leaves a difference, {difference}")
     for difference in differences(upgrade.after.catalogue, again.after.catalogue):
         yield Finding(f"a second upgrade makes a difference, {difference}")

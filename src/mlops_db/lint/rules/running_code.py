@@ -15,7 +15,7 @@ _IDENTITY = "428C9"  # this one is about a value that a column does not take
 @partial(
     RunRule,
     column="rows",
-    remedy="Let the code that writes it go first, by a release; if it has, or nobody wrote that, say so:"
+    remedy="Change the code that writes it one release earlier; if that is done, or no code writes it, declare it:"
     " `Accepted: running-code, because ...` in the docstring.",
     may_be_accepted=True,
 )
@@ -27,4 +27,4 @@ def check(run: Run) -> Findings:
         gone = (error.pgcode or "").startswith(_NAMES_GONE) and error.pgcode != _IDENTITY
         if broken not in reported and not gone:
             reported.add(broken)
-            yield Finding(f"{write} worked before the upgrade, and is refused after it: {first_line(error)}")
+            yield Finding(f"{write} worked before the upgrade, and fails after it: {first_line(error)}")

@@ -18,7 +18,7 @@ _STRONG = set(LOCK_MODES[LOCK_MODES.index("SHARE") :])
     RunRule,
     column="locks",
     remedy="Write a revision for each; op.validate_constraint and op.create_index_concurrently let writers go on;"
-    " for a foreign key, which locks both, say `Accepted: two-tables, because ...` in the docstring.",
+    " for a foreign key, which locks both, write `Accepted: two-tables, because ...` in the docstring.",
     may_be_accepted=True,
 )
 def check(run: Run) -> Findings:
@@ -37,5 +37,5 @@ def check(run: Run) -> Findings:
             if len(locked) > 1:
                 names = ", ".join(sorted(relations[oid].shown for oid in locked))
                 yield Finding(
-                    f"{step.direction} keeps the writers of {len(locked)} tables waiting at once: {names}",
+                    f"{step.direction} blocks the writers of {len(locked)} tables at once: {names}",
                 )

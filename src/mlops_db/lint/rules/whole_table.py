@@ -26,4 +26,6 @@ def check(run: Run) -> Findings:
         before, after = again.before.writers[oid], again.after.writers[oid]
         if max((count for writer, count in after.items() if writer not in before), default=0) > BATCH:
             table = upgrade.before.relations[oid].shown
-            yield Finding(f"upgrade changes every row of {table} in one transaction, and their writers wait for it")
+            yield Finding(
+                f"upgrade changes every row of {table} in one transaction, and blocks the writers of all rows"
+            )
