@@ -46,6 +46,9 @@ class Difference:
             return f"{name}: {'missing' if self.found is None else 'unexpected'}"
         if self._is_long():
             return f"{name}: {self.property} {'differ' if self.property.endswith('s') else 'differs'}"
+        if self.property == "not null":
+            expected, found = ("NULL allowed" if text is None else "NOT NULL" for text in (self.expected, self.found))
+            return f"{name}: expected {expected}, found {found}"
         expected, found = (
             "nothing" if text is None else printable(text.replace("\n", ", ")) for text in (self.expected, self.found)
         )

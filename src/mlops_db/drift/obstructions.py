@@ -6,6 +6,7 @@ Such a statement would stop the repair halfway. So the repair has a comment inst
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -88,25 +89,18 @@ def _null_in(cursor: Cursor, table: str, columns: str) -> Iterator[str]:
 
 def _any(cursor: Cursor, rows: str) -> bool:
     """Whether there are such rows; False if they cannot be read."""
-    with rolled_back(cursor):
-        try:
-            cursor.execute(f"SELECT {rows} LIMIT 1")
-        except (psycopg2.ProgrammingError, psycopg2.errors.QueryCanceled):
-            return False
+    with rolled_back(cursor), suppress(psycopg2.ProgrammingError, psycopg2.errors.QueryCanceled):
+        cursor.execute(f"SELECT {rows} LIMIT 1")
         return cursor.rowcount > 0
+    return False
 
 
 def _failure(cursor: Cursor, statement: str) -> str:
     """Why values do not convert; empty if they do, or if that cannot be found out."""
-    with rolled_back(cursor):
+    unknown = (psycopg2.ProgrammingError, psycopg2.errors.QueryCanceled, psycopg2.errors.ReadOnlySqlTransaction)
+    with rolled_back(cursor), suppress(*unknown):
         try:
             cursor.execute(statement)
         except (psycopg2.errors.CannotCoerce, psycopg2.DataError) as error:
             return first_line(str(error))
-        except (
-            psycopg2.ProgrammingError,
-            psycopg2.errors.QueryCanceled,
-            psycopg2.errors.ReadOnlySqlTransaction,
-        ):
-            return ""
-        return ""
+    return ""

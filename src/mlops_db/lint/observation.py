@@ -249,33 +249,28 @@ def read_moment(settings: Settings) -> Moment:
 
 
 class Watch:
-    """Records the statements and locks of a run's connection, for the step that is running."""
+    """Records the statements and locks of a run's connection.
+
+    Attributes:
+        step: where it records them.
+    """
 
     def __init__(self, connection: Connection) -> None:
         """Watch this connection, which has to be open, from now on."""
-        self._step: Step | None = None
+        self.step: Step | None = None
         driver: Any = connection.connection.dbapi_connection
         driver.cursor_factory = self._cursor_class()
         event.listen(connection, "commit", self._note_locks)
 
-    @contextmanager
-    def watching(self, step: Step) -> Iterator[None]:
-        """Record what happens in the block."""
-        self._step = step
-        try:
-            yield
-        finally:
-            self._step = None
-
     def note(self, query: str | bytes | sql.Composable, cursor: psycopg2.extensions.cursor) -> None:
         """Called before each statement is sent."""
-        if self._step is not None:
+        if self.step is not None:
             text = query.as_string(cursor) if isinstance(query, sql.Composable) else query
-            self._step.statements.append(text if isinstance(text, str) else text.decode(errors="replace"))
+            self.step.statements.append(text if isinstance(text, str) else text.decode(errors="replace"))
 
     def _note_locks(self, connection: Connection) -> None:
         """Called before each transaction is committed, which still holds all of its locks."""
-        if self._step is None:
+        if self.step is None:
             return
         locks: dict[int, set[str]] = {}
         driver: Any = connection.connection.dbapi_connection
@@ -284,7 +279,7 @@ class Watch:
             for relation, mode in cursor.fetchall():
                 name = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", mode.removesuffix("Lock")).upper()
                 locks.setdefault(relation, set()).add(name)
-        self._step.transactions.append(locks)
+        self.step.transactions.append(locks)
 
     def _cursor_class(self) -> type[psycopg2.extensions.cursor]:
         watch = self

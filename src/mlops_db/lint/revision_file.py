@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from mlops_db.migration.preview import Description, describe
+from mlops_db.revisions.files import UnusableFileError, read_revision_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,37 +25,34 @@ class RevisionFile:
     Attributes:
         path: the file.
         tree: its syntax tree; empty if it cannot be parsed.
+        revision: its id; None if it has no usable one.
+        down_revision: the ids that it follows: one, several for a merge, or none.
         error: why it cannot be parsed; None if it can.
     """
 
     path: Path
     tree: ast.Module
+    revision: str | None = None
+    down_revision: tuple[str, ...] = ()
     error: SyntaxError | ValueError | None = None
 
     @classmethod
     def read(cls, path: Path) -> RevisionFile:
         """Parse a file."""
         try:
-            return cls(path, ast.parse(path.read_text(encoding="utf-8"), str(path)))
+            tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
         except (SyntaxError, ValueError) as error:
-            return cls(path, ast.Module([], []), error)
+            return cls(path, ast.Module([], []), error=error)
+        try:
+            usable = read_revision_file(path)
+        except UnusableFileError:
+            return cls(path, tree)
+        return cls(path, tree, usable.id, usable.parents)
 
     @property
     def name(self) -> str:
         """The file's name."""
         return self.path.name
-
-    @cached_property
-    def revision(self) -> str | None:
-        """The literal assigned to `revision`; None if there is none."""
-        revision = _assigned(self.tree, "revision")
-        return revision if isinstance(revision, str) else None
-
-    @cached_property
-    def down_revision(self) -> tuple[str, ...]:
-        """The literal assigned to `down_revision`: one id, several for a merge, or none."""
-        down = _assigned(self.tree, "down_revision")
-        return tuple(name for name in (down if isinstance(down, (tuple, list)) else (down,)) if isinstance(name, str))
 
     @cached_property
     def docstring(self) -> str:
@@ -107,16 +105,3 @@ def _does_nothing(statement: ast.stmt) -> bool:
     return isinstance(statement, (ast.Pass, ast.Return, ast.Raise)) or (
         isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
     )
-
-
-def _assigned(tree: ast.Module, name: str) -> object:
-    for node in tree.body:
-        target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
-        value = getattr(node, "value", None)
-        if isinstance(target, ast.Name) and target.id == name and value is not None:
-            try:
-                literal: object = ast.literal_eval(value)
-            except ValueError:
-                return None
-            return literal
-    return None

@@ -245,8 +245,8 @@ class _Runs:
     def migrate(self, run: Run, function: Callable[..., object], target: str) -> Step:
         """Go up or down, and record what that does."""
         step = Step(function.__name__, read_moment(self.database))
-        with self.watch.watching(step):
-            run_command(function, self.config, target)
+        self.watch.step = step
+        run_command(function, self.config, target)
         step.after = read_moment(self.database)
         run.steps.append(step)
         return step

@@ -69,9 +69,7 @@ def lost_rows(oid: int, before: Moment, after: Moment) -> int:
 
 def _without(rows: list[Row], holder: list[Row]) -> list[Row]:
     """The rows that have no equal in the holder."""
-    if not holder or not rows:
-        return rows
-    common = sorted(rows[0].keys() & holder[0].keys())
+    common = sorted(rows[0].keys() & holder[0].keys()) if rows and holder else []
     if not common:
         return rows
     there = Counter(tuple(_plain(row[column]) for column in common) for row in holder)
