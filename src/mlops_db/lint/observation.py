@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import psycopg2
@@ -227,19 +227,18 @@ def _read_schema(cursor: Cursor) -> Catalogue:
     return {name: found[name] for name in found if VERSION_TABLE not in (name.name, name.within)}
 
 
-def read_relations(cursor: Cursor) -> dict[int, Relation]:
-    """The tables and views of our schemas, by oid."""
-    cursor.execute(_RELATIONS, (list(SCHEMAS),))
-    return {oid: Relation(*rest) for oid, *rest in cursor.fetchall()}
-
-
-def read_moment(settings: Settings) -> Moment:
-    """Read what is in a database now."""
+def read_moment(settings: Settings, since: Moment | None = None) -> Moment:
+    """Read what is in a database now: only the rows, if the schema is still that of an earlier moment."""
     with open_cursor(settings) as cursor:
-        catalogue = _read_schema(cursor)
-        cursor.execute(_NAMES, {"schemas": list(SCHEMAS)})
-        names = {oid: (name, kind, on) for oid, name, kind, on in cursor.fetchall()}
-        moment = Moment(read_relations(cursor), catalogue, names)
+        if since is None:
+            catalogue = _read_schema(cursor)
+            cursor.execute(_NAMES, {"schemas": list(SCHEMAS)})
+            names = {oid: (name, kind, on) for oid, name, kind, on in cursor.fetchall()}
+            cursor.execute(_RELATIONS, (list(SCHEMAS),))
+            relations = {oid: Relation(*rest) for oid, *rest in cursor.fetchall()}
+            moment = Moment(relations, catalogue, names)
+        else:
+            moment = replace(since, rows={}, writers={})
         for oid, table in moment.tables.items():
             cursor.execute(sql.SQL("SELECT xmin::text, to_jsonb(t) FROM {} AS t").format(table.sql))
             rows = cursor.fetchall()

@@ -244,7 +244,7 @@ class _Runs:
 
     def migrate(self, run: Run, function: Callable[..., object], target: str) -> Step:
         """Go up or down, and record what that does."""
-        step = Step(function.__name__, read_moment(self.database))
+        step = Step(function.__name__, read_moment(self.database, run.steps[-1].after if run.steps else None))
         self.watch.step = step
         run_command(function, self.config, target)
         step.after = read_moment(self.database)
