@@ -10,11 +10,11 @@ from mlops_db.lint.rule import Finding, Findings, RunRule
 @partial(RunRule, column="locks", remedy="Declare it under Locks with the time it is held, or avoid it.", baseline=True)
 def check(run: Run) -> Findings:
     """Find a lock that is stronger than the docstring declares, by `pg_locks` before each commit."""
-    # A lock on what the revision has created does not count: nobody waits for it.
     declared = strongest_lock(run.file.description.sections.get("Locks", ""))
     for step in run.steps:
         for oid, modes in (item for locks in step.transactions for item in locks.items()):
             strongest = max(map(LOCK_MODES.index, modes))
+            # Nobody waits for a lock on what the revision itself has created.
             if oid in step.before.relations and strongest > declared:
                 yield Finding(
                     f"{step.direction} takes {LOCK_MODES[strongest]} on {step.before.relations[oid].name},"

@@ -22,7 +22,7 @@ def check(run: Run) -> Findings:
     if len(run.steps) < 3:  # noqa: PLR2004  (up, down, up)
         return
     upgrade, _, again = run.steps
-    for oid in upgrade.changed_whole():
+    for oid in sorted({*upgrade.changed_whole()} & again.before.writers.keys() & again.after.writers.keys()):
         before, after = again.before.writers[oid], again.after.writers[oid]
         if max((count for writer, count in after.items() if writer not in before), default=0) > BATCH:
             table = upgrade.before.relations[oid].shown
