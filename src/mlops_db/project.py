@@ -8,7 +8,10 @@ _INSTALLED = _PACKAGE / "_alembic"
 # The last revision of the specification's own schema; `mlops-db adopt` takes over handmade databases here.
 BASELINE = "0004"
 
-# The six objects of the specification, in its order.
+# The schemas that the revisions use.
+SCHEMAS = ("public", "mlops_internal")
+
+# The six objects that users of the database rely on, in the specification's order.
 TABLES = ("model_versions", "monitoring_metrics", "retraining_decisions")
 VIEWS = ("v_decision_history", "v_model_timeline", "v_recent_monitoring")
 

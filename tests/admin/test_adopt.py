@@ -361,11 +361,11 @@ NEAR_MISSES = {
             "UPDATE monitoring_metrics SET metric_name = coalesce(metric_name, ''); "
             "ALTER TABLE monitoring_metrics ALTER metric_name SET NOT NULL"
         ),
-        "column monitoring_metrics.metric_name: not null",
+        "column monitoring_metrics.metric_name: expected NULL allowed, found NOT NULL",
     ),
     "a NOT NULL too few": (
         "ALTER TABLE model_versions ALTER model_version DROP NOT NULL",
-        "column model_versions.model_version: not null",
+        "column model_versions.model_version: expected NOT NULL, found NULL allowed",
     ),
     "a sequence of another step": (
         "ALTER SEQUENCE model_versions_id_seq INCREMENT 10",

@@ -31,7 +31,7 @@ EVERY_DAY: dict[str, tuple[int, str]] = {
     "mlops-db status": (0, f"{HEAD} (head)"),
     "mlops-db history": (0, "applied"),
     "mlops-db check": (0, "no difference"),
-    "mlops-db check --revisions": (0, "nothing found"),
+    "mlops-db lint": (0, "nothing found"),
     "mlops-db adopt": (1, UNDER_ALEMBIC),
     "mlops-db maintain --keep 90d": (0, "nothing to do"),
     "mlops-db psql": (0, "dashboards"),

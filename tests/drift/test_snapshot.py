@@ -15,7 +15,7 @@ from mlops_db.drift.compare import Drift, differences, read_drift
 from mlops_db.drift.rendering import as_written_here, trying
 from mlops_db.drift.repair import repair_statements
 from mlops_db.drift.scratch import catalogue_of, scratch_database
-from mlops_db.drift.snapshot import SNAPSHOT, recorded_catalogue, written_down
+from mlops_db.drift.snapshot import SNAPSHOT, recorded_catalogue, snapshot_text
 from mlops_db.migration.commands import upgrade
 from mlops_db.revisions.graph import revisions
 from mlops_db.server.connection import connect
@@ -36,7 +36,7 @@ def known(revision: str, snapshot: Path = SNAPSHOT) -> Catalogue:
     return catalogue
 
 
-def test_each_revision_makes_on_this_server_what_was_written_down(empty: Database) -> None:
+def test_each_revision_makes_on_this_server_what_was_snapshot_text(empty: Database) -> None:
     with scratch_database(empty.settings) as scratch:
         for revision in REVISIONS:
             upgrade(scratch, revision)
@@ -224,7 +224,7 @@ def test_of_a_line_with_branches_it_holds_as_far_as_one_follows_the_other(checko
     )
     with installed(checkout):
         snapshot = tmp_path / "snapshot.json"
-        snapshot.write_text(written_down({one.id: known("0002") for one in revisions()}), encoding="utf-8")
+        snapshot.write_text(snapshot_text({one.id: known("0002") for one in revisions()}), encoding="utf-8")
 
         assert known("0010", snapshot)
         assert known(merge, snapshot)
@@ -236,7 +236,7 @@ def test_a_file_that_a_revision_reads_counts_too(checkout: Checkout, tmp_path: P
     (folder / "view.sql").write_text("SELECT 1", encoding="utf-8")
     made = {revision: known(revision) for revision in REVISIONS}
     snapshot = tmp_path / "snapshot.json"
-    snapshot.write_text(written_down(made), encoding="utf-8")
+    snapshot.write_text(snapshot_text(made), encoding="utf-8")
     assert known(HEAD, snapshot) == made[HEAD]
 
     (folder / "another.sql").write_text("SELECT 2", encoding="utf-8")
@@ -321,7 +321,7 @@ def test_whatever_revisions_make_is_read_as_it_was_written(data: st.DataObject, 
         }
     assert isinstance(tmp_path_factory, pytest.TempPathFactory)
     snapshot = tmp_path_factory.getbasetemp() / "written.json"
-    text = written_down(made)
+    text = snapshot_text(made)
     snapshot.write_text(text, encoding="utf-8", newline="\n")
 
     for revision, catalogue in made.items():
@@ -329,5 +329,6 @@ def test_whatever_revisions_make_is_read_as_it_was_written(data: st.DataObject, 
         assert [(name, list(properties.items())) for name, properties in read.items()] == [
             (name, list(properties.items())) for name, properties in catalogue.items()
         ]
-    assert written_down(made) == text
-    assert json.loads(text)["steps"][0]["gone"] == []
+    assert snapshot_text(made) == text
+    objects = {json.dumps(one) for one in json.loads(text)["objects"]}
+    assert len(objects) == len(json.loads(text)["objects"])

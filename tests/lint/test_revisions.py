@@ -11,7 +11,8 @@ import psycopg
 import pytest
 
 from mlops_db.errors import MissingExtraError, NotPermittedError, ServerUnreachableError
-from mlops_db.lint.run import CHECKS, Report, check_revisions
+from mlops_db.lint.rule import COLUMNS
+from mlops_db.lint.run import Report, check_revisions
 from mlops_db.project import BASELINE
 from mlops_db.settings import Settings
 from support.database import ROOT, SCRIPTS
@@ -126,7 +127,7 @@ BAD = {
     "a downgrade that forgets an index": Revision(
         outside("CREATE INDEX CONCURRENTLY IF NOT EXISTS forgotten ON model_versions (model_version)"),
         sql("SELECT 'the index is forgotten'"),
-        (r"round-trip: downgrade does not bring back .*, index public\.forgotten on .*: unexpected\. Mend .*",),
+        (r"round-trip: downgrade .*, index public\.forgotten on .*: unexpected\. Fix downgrade\(\)\.",),
     ),
     "a downgrade that restores another default": Revision(
         sql("ALTER TABLE monitoring_metrics ALTER metric_value SET DEFAULT 0"),
@@ -167,7 +168,7 @@ BAD = {
     "a script that psql refuses": Revision(
         'op.execute("SELECT 1/0" if op.get_context().as_sql else "SELECT 1")',
         KEPT,
-        (r"sql-mode: the script of its upgrade fails: .*division by zero.* Mend what --sql writes\.",),
+        (r"sql-mode: the script of its upgrade fails: .*division by zero.* Fix what --sql writes\.",),
     ),
     "a script of a downgrade that psql refuses": Revision(
         sql("SELECT 1"),
@@ -188,7 +189,7 @@ BAD = {
     "a NOT NULL that reads all rows under its lock": Revision(
         'op.alter_column("model_versions", "f1_score", nullable=False)',
         'op.alter_column("model_versions", "f1_score", nullable=True)',
-        (r"running-code: db\.models\.register\(\) without scores worked before the upgrade, and is refused .*",
+        (r"running-code: db\.models\.register\(\) without scores worked before the upgrade, and fails .*",
          r"squawk: adding-not-nullable-field: .*op\.validate_constraint\(.*"),
     ),
     # Locks
@@ -284,7 +285,7 @@ def checked(creator: Settings, tmp_path_factory: pytest.TempPathFactory) -> Chec
 @pytest.mark.parametrize("name", GOOD)
 def test_a_good_revision_passes_every_check(checked: Checked, name: str) -> None:
     assert checked.findings(name) == []
-    assert {checked.report.verdict(checked.files[name], check) for check in CHECKS} == {"ok"}
+    assert {checked.report.verdict(checked.files[name], column) for column in COLUMNS} == {"ok"}
 
 
 @pytest.mark.parametrize("name", BAD)
@@ -304,8 +305,8 @@ def test_the_project_s_own_revisions_have_nothing_to_find_and_the_baseline_is_ex
 
     assert [finding for finding in checked.report.findings if finding.file in own] == []
     for file in own:
-        verdicts = {check: checked.report.verdict(file, check) for check in CHECKS}
-        assert verdicts == dict.fromkeys(CHECKS, "ok") | (
+        verdicts = {column: checked.report.verdict(file, column) for column in COLUMNS}
+        assert verdicts == dict.fromkeys(COLUMNS, "ok") | (
             dict.fromkeys(("squawk", "rows", "names", "copies"), "-") if file[:4] <= BASELINE else {}
         )
 
@@ -313,7 +314,8 @@ def test_the_project_s_own_revisions_have_nothing_to_find_and_the_baseline_is_ex
 def test_a_table_counts_the_findings_of_each_check(checked: Checked) -> None:
     file = checked.files["an upgrade with a stronger lock than declared"]
 
-    assert [checked.report.verdict(file, check) for check in CHECKS] == ["ok", "ok", "ok", "ok", "2", "ok", "ok", "ok"]
+    verdicts = [checked.report.verdict(file, column) for column in COLUMNS]
+    assert verdicts == ["ok"] * 4 + ["2"] + ["ok"] * 3
 
 
 def test_progress_names_each_revision(checked: Checked) -> None:
@@ -386,12 +388,12 @@ def test_a_revision_that_fails_on_rows_is_found_and_those_after_it_are_not_check
 
     (finding,) = report.findings
     assert str(finding) == (
-        f"{bad}: round-trip: it does not run with rows there: "
-        'column "customer" of relation "orders" contains null values (SQLSTATE 23502). Mend it.'
+        f"{bad}: round-trip: it does not run on tables with rows: "
+        'column "customer" of relation "orders" contains null values (SQLSTATE 23502). Fix the error.'
     )
-    assert [report.verdict("0005_change.py", check) for check in CHECKS] == ["ok"] * 7 + ["-"]
-    assert [report.verdict(bad, check) for check in CHECKS] == ["ok", "1"] + ["-"] * 6
-    assert [report.verdict(after, check) for check in CHECKS] == ["ok"] + ["-"] * 7
+    assert [report.verdict("0005_change.py", column) for column in COLUMNS] == ["ok"] * 7 + ["-"]
+    assert [report.verdict(bad, column) for column in COLUMNS] == ["ok", "1"] + ["-"] * 6
+    assert [report.verdict(after, column) for column in COLUMNS] == ["ok"] + ["-"] * 7
 
 
 DO_NOT_RUN = {
@@ -460,7 +462,7 @@ def test_branches_that_are_merged_on_purpose_run(project: Project) -> None:
     report = project.check()
 
     assert report.findings == []
-    verdicts = {(file, check): report.verdict(file, check) for file in report.files for check in CHECKS}
+    verdicts = {(file, column): report.verdict(file, column) for file in report.files for column in COLUMNS}
     assert verdicts.pop(("0008_merge.py", "--sql")) == "-"  # Alembic has no way to say that a script starts from two
     assert set(verdicts.values()) == {"ok"}
 
@@ -471,7 +473,7 @@ def test_files_that_cannot_be_put_in_order_are_told_without_a_server(project: Pr
     report = project.check(replace(project.server, host="/nowhere"))
 
     assert [finding.rule for finding in report.findings] == ["syntax"]
-    assert [report.verdict("0005_change.py", check) for check in CHECKS] == ["ok"] + ["-"] * 7
+    assert [report.verdict("0005_change.py", column) for column in COLUMNS] == ["ok"] + ["-"] * 7
 
 
 def test_without_a_server_the_error_says_so(project: Project) -> None:

@@ -1,5 +1,6 @@
 """`insert_rows` fills any table that a revision may make, again and again."""
 
+import re
 from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
@@ -8,8 +9,7 @@ import pytest
 from psycopg2.extensions import connection as Connection  # noqa: N812  (psycopg2 names its classes like functions)
 from psycopg2.extensions import cursor as Cursor  # noqa: N812  (the same)
 
-from mlops_db.lint.patterns import matching_text
-from mlops_db.lint.rows import ROWS, insert_rows
+from mlops_db.lint.rows import ROWS, insert_rows, matching_text
 from mlops_db.server.connection import open_connection
 from mlops_db.settings import Settings
 from support.database import Database
@@ -128,6 +128,8 @@ CHECKS = {
     "a pattern": "c text NOT NULL UNIQUE CHECK (c ~ '^[a-z][a-z0-9_]*$')",
     "a pattern of a varchar": "c varchar(50) NOT NULL UNIQUE CHECK (c ~ '^run-[0-9a-f]{8}$')",
     "a pattern with escapes": r"c text UNIQUE CHECK (c ~ '^v\d+\.\d{1,3}\.\d+$'), d text CHECK (d ~ '^\w+ it''s$')",
+    "a pattern with groups": "c text NOT NULL UNIQUE CHECK (c ~ '^(run|job)-[0-9]+(-[a-z]+)?$')",
+    "a pattern of a short varchar": "c varchar(20) NOT NULL CHECK (c ~ '^[a-z]+$')",
     "a pattern without anchors": "c text CHECK (c ~ '[A-Z]{2,3}-?x')",
     "an order of two": "c timestamptz, d timestamptz, CHECK (d >= c)",
     "one needs the other": "c text CHECK (c IN ('a', 'b')), d timestamp, CHECK (c <> 'a' OR d IS NOT NULL)",
@@ -142,11 +144,23 @@ def test_values_keep_to_the_checks(cursor: Cursor, columns: str) -> None:
     assert count(cursor, "checked") == ROWS * TIMES
 
 
-@pytest.mark.parametrize(
-    "pattern", ["^(a|b)$", "a|b", "[^a]", "[[:alpha:]]+", r"\yword\y", r"[\y]", "(", "a{2", "^^", "a**"]
-)
-def test_a_pattern_that_is_not_understood_is_left(pattern: str) -> None:
-    assert matching_text(pattern, 1) is None
+@pytest.mark.parametrize("pattern", ["^(a|b)$", "^[^a]{2}$", "^[a-z]*$", r"^v\d+\.\d{1,3}$"])
+def test_a_text_matches_its_pattern_and_is_the_same_for_the_same_number(pattern: str) -> None:
+    for number in range(20):
+        text = matching_text(pattern, number, 20)
+        assert text is not None
+        assert re.search(pattern, text)
+        assert len(text) <= 20
+    assert matching_text(r"^[a-z]*$", 3, 20) == matching_text(r"^[a-z]*$", 3, 20)
+
+
+def test_texts_of_many_numbers_differ_where_the_pattern_allows_it() -> None:
+    assert len({matching_text("^[a-z][a-z0-9_]*$", number, None) for number in range(1000)}) == 1000
+
+
+@pytest.mark.parametrize("pattern", ["(", "a**", r"\y", "[a"])
+def test_a_pattern_that_python_does_not_know_is_left(pattern: str) -> None:
+    assert matching_text(pattern, 1, None) is None
 
 
 WHOLE_TABLES = {

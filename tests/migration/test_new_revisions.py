@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from alembic import command
 
-from mlops_db.lint.revision_files import file_findings
 from mlops_db.migration.commands import alembic_config, run_command
 from mlops_db.revisions.graph import revisions
 from mlops_db.settings import Settings
 from support.database import ROOT, Database, clean_environment
 from support.database import run_command as run_process
 from support.process import told
+from support.revision_files import file_findings
 
 HEAD = revisions()[-1].id
 NEXT = f"{int(HEAD) + 1:04}"

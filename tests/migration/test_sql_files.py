@@ -171,7 +171,7 @@ def test_the_checks_of_the_revisions_find_missing_and_unused_files(empty: Databa
         ' Write op.execute_file("0019_v_nobody.sql") in the revision, or delete the file.'
     )
     assert missing == (
-        "0020_comments.py: sql-file: it names sql/0020_comments.sql, which is not there."
+        "0020_comments.py: sql-file: it names sql/0020_comments.sql, which does not exist."
         " Restore the file, or correct its name."
     )
 

@@ -136,11 +136,11 @@ COLUMNS = {
     ),
     "not null added": Case(
         "ALTER TABLE runs ALTER detail SET NOT NULL",
-        ("column public.runs.detail: not null: expected nothing, found yes",),
+        ("column public.runs.detail: expected NULL allowed, found NOT NULL",),
     ),
     "not null dropped": Case(
         "ALTER TABLE runs ALTER note DROP NOT NULL",
-        ("column public.runs.note: not null: expected yes, found nothing",),
+        ("column public.runs.note: expected NOT NULL, found NULL allowed",),
     ),
     "column comment changed": Case(
         "COMMENT ON COLUMN runs.note IS 'other'",
@@ -224,7 +224,7 @@ COLUMNS = {
     ),
     "quoted column": Case(
         'ALTER TABLE "Odd ""table" ALTER "the Id" DROP NOT NULL',
-        ('column public."Odd ""table"."the Id": not null: expected yes, found nothing',),
+        ('column public."Odd ""table"."the Id": expected NOT NULL, found NULL allowed',),
     ),
     "quoted column dropped": Case(
         'ALTER TABLE "Odd ""table" DROP "select"',

@@ -1,4 +1,4 @@
-"""A project of its own for `mlops-db check --revisions`: an alembic.ini and revisions that tests write."""
+"""A project of its own for `mlops-db lint`: an alembic.ini and revisions that tests write."""
 
 import shutil
 import textwrap

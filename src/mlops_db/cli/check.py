@@ -1,4 +1,4 @@
-"""`mlops-db check`: whether the database is what its revisions make; with `--revisions`, whether those are sound."""
+"""`mlops-db check`: compares the database with what its revisions make; `--revisions` is `mlops-db lint`."""
 
 from __future__ import annotations
 
@@ -6,54 +6,39 @@ import sys
 from typing import TYPE_CHECKING
 
 from mlops_db.admin.status import everybody_may_create
-from mlops_db.cli.output import print_details, print_table
+from mlops_db.cli import lint
+from mlops_db.cli.output import print_details
 from mlops_db.drift.compare import read_drift
 from mlops_db.drift.repair import repair_statements
 from mlops_db.errors import alembic
-from mlops_db.lint.run import CHECKS, check_revisions
-from mlops_db.revisions.graph import project_ini, revisions
+from mlops_db.revisions.graph import revisions
 from mlops_db.server.guests import EVERYBODY_NOTE
-from mlops_db.settings import EMBEDDED_SERVER, Settings
+from mlops_db.settings import Settings
 
 if TYPE_CHECKING:
     from argparse import Namespace
 
 
 def run(options: Namespace) -> int:
-    """Print what is wrong; 0 if nothing is."""
-    return _check_revisions() if options.revisions else _check_database(with_sql=options.sql)
-
-
-def _check_database(*, with_sql: bool) -> int:
+    """Print every difference, and with `--sql` the statements that repair them; 0 if there is none."""
+    if options.revisions:
+        return lint.run(options)
     settings = Settings.from_environment()
     drift = read_drift(settings)
     found = drift.differences
-    told = sys.stderr if with_sql else sys.stdout
+    report = sys.stderr if options.sql else sys.stdout
     for difference in found:
-        print(difference, file=told)
-        print_details(difference, told)
+        print(difference, file=report)
+        print_details(difference, report)
     for line in drift.theirs:
-        print(line, file=told)
-    if with_sql:
+        print(line, file=report)
+    if options.sql:
         for statement in repair_statements(drift):
             print(statement)
     count = f"{len(found)} {'difference' if len(found) == 1 else 'differences'}" if found else "no difference"
     head = revisions()[-1].id
     behind = "" if drift.revision == head else f" (head is {head}: {alembic('upgrade head')})"
-    print(f"{settings.target} at revision {drift.revision}{behind}: {count}", file=told)
+    print(f"{settings.target} at revision {drift.revision}{behind}: {count}", file=report)
     if everybody_may_create(settings):
         print(EVERYBODY_NOTE, file=sys.stderr)
     return 1 if found else 0
-
-
-def _check_revisions() -> int:
-    # Always there: a colleague's .env may name a server where nobody wants scratch databases.
-    report = check_revisions(EMBEDDED_SERVER, project_ini(), progress=sys.stderr)
-    print_table(
-        ("revision", *CHECKS), [(file, *(report.verdict(file, check) for check in CHECKS)) for file in report.files]
-    )
-    for finding in report.findings:
-        print(finding)
-    count = f"{len(report.findings)} finding{'' if len(report.findings) == 1 else 's'}"
-    print(f"{len(report.files)} revisions: {count if report.findings else 'nothing found'}")
-    return 1 if report.findings else 0

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from mlops_db.admin import api_docs
 from mlops_db.admin.schema_docs import markdown, svg
-from mlops_db.drift.snapshot import SNAPSHOT, catalogues, written_down
+from mlops_db.drift.snapshot import SNAPSHOT, read_catalogues, snapshot_text
 from mlops_db.errors import RefusedError
 from mlops_db.migration.new_files import is_in_package
 from mlops_db.project import alembic_ini
@@ -30,10 +30,10 @@ def run(options: Namespace) -> int:
     if package.is_dir():  # in a checkout
         documents[folder / "api.md"] = api_docs.markdown()
     head = revisions()[-1].id
-    made = catalogues(EMBEDDED_SERVER)
+    made = read_catalogues(EMBEDDED_SERVER)
     documents |= {folder / "schema.md": markdown(made[head], head), folder / "schema.svg": svg(made[head])}
     if package.is_dir():
-        documents[package / SNAPSHOT.name] = written_down(made)
+        documents[package / SNAPSHOT.name] = snapshot_text(made)
     stale = [path for path, text in documents.items() if not _holds(path, text)]
     if not options.check:
         for path in stale:

@@ -89,8 +89,9 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument("--json", action="store_true", help="print one JSON object, for machines")
     check = commands.add_parser("check", help="compare the database, object by object, with what its revisions make")
     what = check.add_mutually_exclusive_group()
-    what.add_argument("--revisions", action="store_true", help="check the revisions instead, on the embedded server")
+    what.add_argument("--revisions", action="store_true", help="the same as mlops-db lint")
     what.add_argument("--sql", action="store_true", help="print the statements that repair it; the rest to stderr")
+    commands.add_parser("lint", help="check the revisions themselves, on scratch databases of the embedded server")
     adopt = commands.add_parser("adopt", help="take a database that was made by hand under Alembic, with its rows")
     adopt.add_argument("--dry-run", action="store_true", help="compare and report, change nothing")
     docs = commands.add_parser(

@@ -1,8 +1,8 @@
-"""Everything that makes up our part of a database, read from the system catalogue: object by object, column by column.
+"""Reads the objects of our schemas from the system catalogue, with their properties.
 
-What depends on the place rather than on the revisions is left out: owners, tablespaces, oids, statistics, and the
-privileges that an owner has anyway. So is how an expression came to be there: PostgreSQL reads some back in another way
-after a dump was restored, or after it was made by an earlier version.
+It leaves out what the revisions do not decide: owners, tablespaces, oids, statistics, and the owner's own privileges.
+Expressions have one form, whatever their history: PostgreSQL returns some in another form after a dump was restored, or
+if an earlier version made them.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mlops_db.project import SCHEMAS
+from mlops_db.server.acl import TO_GRANTEE
 from mlops_db.server.connection import open_cursor
 from mlops_db.server.guests import SAFE_PATH
 
@@ -22,7 +24,8 @@ if TYPE_CHECKING:
 
     from mlops_db.settings import Settings
 
-SCHEMAS = ("public", "mlops_internal")
+OPTION = " WITH GRANT OPTION"
+VIEWS = ("view", "materialized view")
 
 
 @dataclass(frozen=True)
@@ -32,8 +35,8 @@ class Name:
     Attributes:
         kind: `table`, `column`, `constraint`, `index`, `view`, `materialized view`, `function`, `trigger`, `sequence`,
             `type`, `schema`, `extension`, `policy` or `rule`.
-        within: the qualified table or view that it is a part of; empty for what stands for itself.
-        name: quoted where SQL needs it, and qualified for what stands for itself.
+        within: the qualified table or view that it is a part of; empty if it is not a part.
+        name: quoted where SQL needs it, and qualified if it is not a part.
     """
 
     kind: str
@@ -46,9 +49,19 @@ class Name:
             return f"column {self.within}.{self.name}"
         return f"{self.kind} {self.name}{f' on {self.within}' if self.within else ''}"
 
+    @property
+    def table(self) -> Name:
+        """The table that it is a part of."""
+        return Name("table", "", self.within)
+
+    @property
+    def wholes(self) -> list[Name]:
+        """The table or view that it is a part of, by each kind that this can have."""
+        return [Name(kind, "", self.within) for kind in ("table", *VIEWS)]
+
 
 Properties = dict[str, str]
-# In the order in which the objects were made, kind by kind. A property that is not set is not there.
+# In the order in which the objects were made, kind by kind. A property that is not set is left out.
 Catalogue = dict[Name, Properties]
 
 
@@ -65,7 +78,7 @@ def reading(settings: Settings) -> Iterator[Cursor]:
 
 
 def read_catalogue(cursor: Cursor) -> Catalogue:
-    """Read what is in our schemas. Sets the transaction's search path, so that every name comes out qualified."""
+    """Read the objects of our schemas. Sets the transaction's search path, so that every name comes out qualified."""
     cursor.execute(f"SET LOCAL search_path = {SAFE_PATH}")
     found: Catalogue = {}
     for query in _QUERIES:
@@ -92,41 +105,50 @@ def restored(expression: str) -> str:
 
 
 def _one_by_one(listed: str, *, parentheses: bool) -> str:
-    """A view has none: its definition is asked for in the form that is good to read."""
+    """A view has no parentheses: its definition is read in the pretty form."""
     return _LISTED.sub(r"(\g<0>)::text" if parentheses else r"\g<0>::text", listed)
 
 
+def grants_of(properties: Properties) -> set[str]:
+    """The grants among the properties of an object, such as `SELECT TO reader WITH GRANT OPTION`."""
+    return set(filter(None, properties.get("grants", "").split("\n")))
+
+
+def split_grant(grant: str) -> tuple[str, str]:
+    """The privilege and the role of a grant."""
+    privilege, _, role = grant.removesuffix(OPTION).partition(" TO ")
+    return privilege, role
+
+
 def _grants(acl: str, owner: str) -> str:
-    """SQL for the grants to others than the owner, spelled out one by one."""
+    """SQL for the grants to others than the owner, one a line."""
     return f"""
-        (SELECT string_agg(format('%%s TO %%s%%s', a.privilege_type,
-                    CASE WHEN a.grantee = 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END,
-                    CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END), E'\\n'
-                    ORDER BY a.privilege_type, a.grantee::regrole::text)
-           FROM aclexplode({acl}) AS a WHERE a.grantee <> {owner})"""
+        (SELECT string_agg(acl.privilege_type || {TO_GRANTEE}, E'\\n'
+                    ORDER BY acl.privilege_type, acl.grantee::regrole::text)
+           FROM aclexplode({acl}) AS acl WHERE acl.grantee <> {owner})"""
 
 
 def own(oid: str) -> str:
-    """SQL for: in one of our schemas, and not part of an extension."""
+    """SQL for the condition that an object is in one of our schemas, and not part of an extension."""
     return f"""
         n.nspname = ANY(%(schemas)s)
         AND NOT EXISTS (SELECT FROM pg_depend AS e WHERE e.objid = {oid} AND e.deptype = 'e')"""
 
 
 def _bounds(oid: str) -> str:
-    """SQL for: lower and upper end of each partition by range, as text."""
+    """SQL for the lower and the upper end of each partition by range, as text."""
     return f"""(
         SELECT regexp_match(pg_get_expr(part.relpartbound, part.oid),
                             '^FOR VALUES FROM \\((.*)\\) TO \\((.*)\\)$') AS bounds
           FROM pg_inherits AS i JOIN pg_class AS part ON part.oid = i.inhrelid WHERE i.inhparent = {oid})"""
 
 
-# Which months there are depends on the calendar and on the rows; what a partition is made of is its table's.
+# Which months exist depends on the calendar and on the rows. Columns and constraints of a month are its table's.
 _NO_MONTH = """
     NOT EXISTS (SELECT FROM pg_inherits AS m
                  WHERE m.inhrelid = c.oid AND m.inhparent = to_regclass('public.monitoring_metrics'))
 """
-# Of a procedure PostgreSQL 14 and later spell out IN, earlier ones do not.
+# PostgreSQL 14 and later write IN for the arguments of a procedure, earlier versions do not.
 IDENTITY = r"regexp_replace(pg_get_function_identity_arguments(p.oid), '(^|, )IN ', '\1', 'g')"
 _DEFINITION = r"""
     replace(pg_get_functiondef(p.oid), '(' || pg_get_function_arguments(p.oid) || ')',

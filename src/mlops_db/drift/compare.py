@@ -1,4 +1,4 @@
-"""What differs between a database and what the revisions up to its own one make."""
+"""Compares a database with what the revisions up to its own one make."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from difflib import unified_diff
 from typing import TYPE_CHECKING
 
 from mlops_db.drift import others
-from mlops_db.drift.catalogue import Catalogue, Name, Properties, read_catalogue, reading
+from mlops_db.drift.catalogue import Catalogue, Name, read_catalogue, reading
 from mlops_db.drift.obstructions import obstructions
 from mlops_db.drift.owners import Owners, read_owners
 from mlops_db.drift.rendering import as_written_here, trying
@@ -16,8 +16,6 @@ from mlops_db.errors import BehindHeadError, printable
 from mlops_db.revisions.gate import find_head
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  (psycopg2 names its classes like functions)
 
     from mlops_db.settings import Settings
@@ -27,13 +25,13 @@ LONG = 100
 
 @dataclass(frozen=True)
 class Difference:
-    """One thing that is not as the revisions make it.
+    """One difference between a database and what its revisions make.
 
     Attributes:
         name: the object.
         property: which of its properties differs; empty if the whole object is missing or unexpected.
         expected: what the revisions make; None for nothing.
-        found: what is there; None for nothing.
+        found: what the database has; None for nothing.
     """
 
     name: Name
@@ -48,13 +46,16 @@ class Difference:
             return f"{name}: {'missing' if self.found is None else 'unexpected'}"
         if self._is_long():
             return f"{name}: {self.property} {'differ' if self.property.endswith('s') else 'differs'}"
+        if self.property == "not null":
+            expected, found = ("NULL allowed" if text is None else "NOT NULL" for text in (self.expected, self.found))
+            return f"{name}: expected {expected}, found {found}"
         expected, found = (
             "nothing" if text is None else printable(text.replace("\n", ", ")) for text in (self.expected, self.found)
         )
         return f"{name}: {self.property}: expected {expected}, found {found}"
 
     def details(self) -> list[str]:
-        """Of texts that one line does not hold, what differs line by line, as a unified diff; otherwise nothing."""
+        """A unified diff, if the texts do not fit into one line; otherwise nothing."""
         if not self._is_long():
             return []
         expected, found = ((text or "").splitlines() for text in (self.expected, self.found))
@@ -67,16 +68,16 @@ class Difference:
 
 @dataclass(frozen=True)
 class Drift:
-    """A database beside what it should be.
+    """A database compared with what its revisions make.
 
     Attributes:
         revision: the revision that it is at.
-        expected: what the revisions up to that one make, with what others were granted on it.
-        found: what of ours is there.
-        owners: who owns it, and who should.
-        theirs: what is somebody else's, one line a thing.
-        dependents: what of theirs stands on ours.
-        obstructions: why something of it is not repaired by a statement.
+        expected: what the revisions up to that one make, with the grants to others.
+        found: our objects in the database.
+        owners: who owns them, and who should.
+        theirs: the objects of others, one line each.
+        dependents: the objects of others that depend on ours.
+        obstructions: why no statement can repair an object.
     """
 
     revision: str
@@ -89,7 +90,7 @@ class Drift:
 
     @property
     def differences(self) -> list[Difference]:
-        """Every difference; of a table that is missing or unexpected as a whole, not also each of its parts."""
+        """Every difference; if a whole table is missing or unexpected, its parts are not listed."""
         wrong = self.owners.wrong(self.expected)
         return [
             *differences(self.expected, self.found),
@@ -99,7 +100,7 @@ class Drift:
 
 @dataclass(frozen=True)
 class Reading:
-    """What was read of a database, for `compare`."""
+    """The state of a database, for `compare`."""
 
     catalogue: Catalogue
     owners: Owners
@@ -107,18 +108,18 @@ class Reading:
 
 
 def read_database(cursor: Cursor, owner_role: str | None = None) -> Reading:
-    """Read what is there, who owns it and what depends on it.
+    """Read the objects of our schemas, their owners and dependents.
 
     Args:
         cursor: of a connection to the database. Sets the transaction's search path.
-        owner_role: who should own what is ours, if a setting says so.
+        owner_role: the role that should own our objects, from the settings.
     """
     catalogue = read_catalogue(cursor)
     return Reading(catalogue, read_owners(cursor, owner_role), others.read_dependents(cursor))
 
 
 def compare(revision: str, expected: Catalogue, there: Reading) -> Drift:
-    """Hold a database against what the revisions up to `revision` make; what is somebody else's is left out."""
+    """Compare a database with what the revisions up to `revision` make, without the objects of others."""
     ours, theirs = others.divide(expected, there.catalogue)
     wholes = {name.within or name.name for name in ours}
     return Drift(
@@ -134,32 +135,28 @@ def compare(revision: str, expected: Catalogue, there: Reading) -> Drift:
 def differences(expected: Catalogue, found: Catalogue) -> list[Difference]:
     """Compare two catalogues, object by object and property by property."""
     result = []
-    reordered = {
-        table for table in _tables(expected) if _order(table, expected, found) != _order(table, found, expected)
-    }
+    tables = {name.within for name in expected if name.kind == "column"}
+    reordered = {table for table in tables if _order(table, expected, found) != _order(table, found, expected)}
     for name in [*expected, *(name for name in found if name not in expected)]:
         wanted, there = expected.get(name), found.get(name)
         if wanted is None or there is None:
             if not _goes_with_its_table(name, expected, found):
-                result.append(Difference(name, "", _whole(wanted), _whole(there)))
+                whole = (None if properties is None else "there" for properties in (wanted, there))
+                result.append(Difference(name, "", *whole))
             continue
         result.extend(
             Difference(name, property_, wanted.get(property_), there.get(property_))
             for property_ in {**wanted, **there}
             if wanted.get(property_) != there.get(property_)
-            # What a view reads follows from its definition; a column that is missing moves all that come after it.
+            # The relations that a view reads follow from its definition. A missing column moves all later ones.
             and property_ != "reads"
             and (property_ != "position" or name.within in reordered)
         )
     return result
 
 
-def _tables(catalogue: Catalogue) -> set[str]:
-    return {name.within for name in catalogue if name.kind == "column"}
-
-
 def _order(table: str, catalogue: Catalogue, other: Catalogue) -> list[str]:
-    """The columns of the table that both have, in the order of this one."""
+    """The columns of the table that both catalogues have, in the order of the first one."""
     return [name.name for name in catalogue if name.kind == "column" and name.within == table and name in other]
 
 
@@ -190,16 +187,7 @@ def read_drift(settings: Settings) -> Drift:
 def _goes_with_its_table(name: Name, expected: Catalogue, found: Catalogue) -> bool:
     if not name.within:
         return False
-    table = Name("table", "", name.within)
-    if ("partition bound" in expected.get(table, {})) != ("partition bound" in found.get(table, {})):
-        return True  # a partition's parts are its table's; this one was attached, or detached
-    return any((owner in expected) != (owner in found) for owner in _owners(name))
-
-
-def _owners(name: Name) -> Iterator[Name]:
-    for kind in ("table", "view", "materialized view"):
-        yield Name(kind, "", name.within)
-
-
-def _whole(properties: Properties | None) -> str | None:
-    return None if properties is None else "there"
+    bound = "partition bound"
+    if (bound in expected.get(name.table, {})) != (bound in found.get(name.table, {})):
+        return True  # it was attached or detached, and the parts of a partition are its table's
+    return any((whole in expected) != (whole in found) for whole in name.wholes)

@@ -1,17 +1,17 @@
-"""What keeps a statement of a repair from running: types without a cast between them, and rows that do not fit.
+"""Finds why a statement of a repair would fail: no cast between two types, or rows that do not fit.
 
-Such a statement would fail in the middle of the repair, so it is not proposed; what is to be done is by hand.
+Such a statement would stop the repair halfway. So the repair has a comment instead, for work by hand.
 """
 
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING
 
 import psycopg2
 
-from mlops_db.drift.catalogue import Name
 from mlops_db.drift.rendering import rolled_back
 from mlops_db.errors import printable
 from mlops_db.server.failures import first_line
@@ -21,33 +21,33 @@ if TYPE_CHECKING:
 
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  (psycopg2 names its classes like functions)
 
-    from mlops_db.drift.catalogue import Catalogue, Properties
+    from mlops_db.drift.catalogue import Catalogue, Name, Properties
 
 _LIMITED = re.compile(r"character varying\((\d+)\)")
 _KEY = re.compile(r"(?:PRIMARY KEY|UNIQUE) \(([^()]*)\)(?: INCLUDE \([^()]*\))?")
 
 
 def converted(column: str, there: str, wanted: str) -> str:
-    """SQL for the values of a column in the type that is wanted."""
+    """SQL that converts the values of a column to the wanted type."""
     if wanted != there and wanted.startswith("timestamp") and there.startswith("timestamp"):
-        return f"{column} AT TIME ZONE 'UTC'"  # not the zone of whoever runs this
+        return f"{column} AT TIME ZONE 'UTC'"  # not the time zone of the session
     if wanted.startswith("character"):
         return f"{column}::text"  # a value that is too long is then an error; a cast would cut it
     return f"{column}::{wanted}"
 
 
 def obstructions(cursor: Cursor, expected: Catalogue, found: Catalogue, *, with_rows: bool) -> dict[Name, str]:
-    """Why a column does not get its type or its NOT NULL, or a key cannot be made, by the name of each such thing.
+    """The reasons why columns cannot get their type or NOT NULL, and keys cannot be created, by column or key.
 
     Args:
         cursor: in a transaction.
         expected: what the revisions make.
         found: what is there.
-        with_rows: whether rows are looked at, too, each table from end to end; what its owner wrote may run then.
+        with_rows: whether to read the rows, too, all of each table; code of the table's owner can run then.
     """
     reasons: dict[Name, str] = {}
     for name, wanted in expected.items():
-        if Name("table", "", name.within) in expected.keys() & found.keys():
+        if name.table in expected and name.table in found:
             there = found.get(name)
             of_it: Iterator[str] = iter(())
             if name.kind == "column" and there is not None:
@@ -88,26 +88,19 @@ def _null_in(cursor: Cursor, table: str, columns: str) -> Iterator[str]:
 
 
 def _any(cursor: Cursor, rows: str) -> bool:
-    """Whether there are such rows, as far as that can be told."""
-    with rolled_back(cursor):
-        try:
-            cursor.execute(f"SELECT {rows} LIMIT 1")
-        except (psycopg2.ProgrammingError, psycopg2.errors.QueryCanceled):
-            return False
+    """Whether there are such rows; False if they cannot be read."""
+    with rolled_back(cursor), suppress(psycopg2.ProgrammingError, psycopg2.errors.QueryCanceled):
+        cursor.execute(f"SELECT {rows} LIMIT 1")
         return cursor.rowcount > 0
+    return False
 
 
 def _failure(cursor: Cursor, statement: str) -> str:
-    """Why values do not convert; empty if they do, or if that cannot be told."""
-    with rolled_back(cursor):
+    """Why values do not convert; empty if they do, or if that cannot be found out."""
+    unknown = (psycopg2.ProgrammingError, psycopg2.errors.QueryCanceled, psycopg2.errors.ReadOnlySqlTransaction)
+    with rolled_back(cursor), suppress(*unknown):
         try:
             cursor.execute(statement)
         except (psycopg2.errors.CannotCoerce, psycopg2.DataError) as error:
             return first_line(str(error))
-        except (
-            psycopg2.ProgrammingError,
-            psycopg2.errors.QueryCanceled,
-            psycopg2.errors.ReadOnlySqlTransaction,
-        ):
-            return ""
-        return ""
+    return ""

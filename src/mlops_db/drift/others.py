@@ -1,7 +1,7 @@
-"""What in a database is somebody else's: objects that no revision makes, and grants to a role that no revision names.
+"""Separates our objects from those of others: objects that no revision makes, and grants to roles that none names.
 
-It is told and left alone. What is a part of a thing of ours, such as an index on a table, what bears its name, and
-whatever is in mlops_internal counts as ours: there an object that no revision makes is a difference.
+Others' objects are listed and left alone. Parts of our objects, such as an index on a table, objects with one of our
+names, and everything in mlops_internal are ours: an unexpected object there is a difference.
 """
 
 from __future__ import annotations
@@ -9,17 +9,16 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
+from mlops_db.drift.catalogue import OPTION, grants_of, split_grant
 from mlops_db.errors import printable
+from mlops_db.project import SCHEMAS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  (psycopg2 names its classes like functions)
 
-    from mlops_db.drift.catalogue import Catalogue, Name, Properties
-
-OUR_SCHEMA = "mlops_internal"
-OPTION = " WITH GRANT OPTION"
+    from mlops_db.drift.catalogue import Catalogue, Name
 
 
 class Dependent(NamedTuple):
@@ -28,8 +27,8 @@ class Dependent(NamedTuple):
     Attributes:
         on: the qualified relation.
         part: the column or the constraint of it; empty for the relation itself.
-        within: the qualified name of what it is, or of the relation that it is a part of.
-        what: how it is told, such as `view public.report`.
+        within: its qualified name, or that of the relation that it is a part of.
+        what: its kind and name for people, such as `view public.report`.
     """
 
     on: str
@@ -39,39 +38,38 @@ class Dependent(NamedTuple):
 
 
 def divide(expected: Catalogue, found: Catalogue) -> tuple[Catalogue, Catalogue]:
-    """What is there that is ours, and what is somebody else's."""
+    """The found objects that are ours, and those of others."""
     names = {_whole(name) for name in expected}
     ours: Catalogue = {}
     theirs: Catalogue = {}
     for name, properties in found.items():
         owner = properties.get("owned by", "").rpartition(".")[0]
         whole = _whole(name)
-        mine = whole in names or owner in names or whole.partition(".")[0] == OUR_SCHEMA
+        mine = whole in names or owner in names or whole.partition(".")[0] in SCHEMAS[1:]
         (ours if mine else theirs)[name] = properties
     return ours, theirs
 
 
 def with_their_grants(expected: Catalogue, ours: Catalogue) -> Catalogue:
-    """What is expected, plus what was granted to roles: whoever is let in is not for the revisions to say."""
+    """What is expected, plus the grants to roles: the revisions do not decide who may use the database."""
     result = dict(expected)
     for name, properties in expected.items():
-        there = ours.get(name, {}).get("grants", "")
-        wanted = _grants(properties)
-        both = wanted | {grant for grant in _grants(ours.get(name, {})) if not grant.endswith(" TO PUBLIC")}
+        found, wanted = ours.get(name, {}), grants_of(properties)
+        both = wanted | {grant for grant in grants_of(found) if not grant.endswith(" TO PUBLIC")}
         both = {grant for grant in both if grant + OPTION not in both}
         if both != wanted:
-            same = both == set(there.split("\n"))  # which the server may sort otherwise
-            result[name] = {**properties, "grants": there if same else "\n".join(sorted(both))}
+            same = both == grants_of(found)  # which the server may sort otherwise
+            result[name] = {**properties, "grants": found["grants"] if same else "\n".join(sorted(both))}
     return result
 
 
 def lines(expected: Catalogue, ours: Catalogue, theirs: Catalogue) -> list[str]:
-    """What is somebody else's, one line a thing or a role."""
+    """Others' objects and the grants to others, one line an object or a role."""
     return [
         *(
             f"theirs: {printable(str(name))}"
             for name, properties in theirs.items()
-            if not name.within and "owned by" not in properties  # those go with what they are a part of
+            if not name.within and "owned by" not in properties  # a sequence goes with its table
         ),
         *(
             printable(f"theirs: grants to {role} on {', '.join(names)}")
@@ -89,16 +87,12 @@ def read_dependents(cursor: Cursor) -> list[Dependent]:
 def _granted_beyond(expected: Catalogue, ours: Catalogue) -> Mapping[str, list[str]]:
     found: defaultdict[str, dict[str, None]] = defaultdict(dict)
     for name, properties in ours.items():
-        wanted = _grants(expected.get(name, {}))
-        for grant in sorted(_grants(properties) - wanted):
-            privilege_of, _, role = grant.removesuffix(OPTION).partition(" TO ")
-            if role != "PUBLIC" and f"{privilege_of} TO {role}{OPTION}" not in wanted:
+        wanted = grants_of(expected.get(name, {}))
+        for grant in sorted(grants_of(properties) - wanted):
+            _, role = split_grant(grant)
+            if role != "PUBLIC" and grant.removesuffix(OPTION) + OPTION not in wanted:
                 found[role][str(name)] = None
     return {role: list(names) for role, names in found.items()}
-
-
-def _grants(properties: Properties) -> set[str]:
-    return set(filter(None, properties.get("grants", "").split("\n")))
 
 
 def _whole(name: Name) -> str:
@@ -128,7 +122,7 @@ _DEPENDENTS = f"""
                      || {_QUALIFIED.format("v")} END
       FROM targets AS target
       JOIN pg_class AS c ON c.oid = target.relation AND c.relnamespace IN (
-               SELECT oid FROM pg_namespace WHERE nspname = ANY(ARRAY['public', '{OUR_SCHEMA}']))
+               SELECT oid FROM pg_namespace WHERE nspname = ANY(ARRAY{[*SCHEMAS]}))
       JOIN pg_depend AS d ON d.refclassid = target.class AND d.refobjid = target.oid AND d.deptype = 'n'
       LEFT JOIN pg_attribute AS a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid AND d.refobjsubid > 0
                                  AND d.refclassid = 'pg_class'::regclass

@@ -1,11 +1,12 @@
-"""Who owns what is ours, and who should: a copy that was restored without its owners belongs to whoever restored it."""
+"""Reads who owns our objects, and who should: a copy that was restored without owners belongs to the restoring role."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from mlops_db.drift.catalogue import IDENTITY, SCHEMAS, Catalogue, Name, own
+from mlops_db.drift.catalogue import IDENTITY, Catalogue, Name, own
+from mlops_db.project import SCHEMAS
 from mlops_db.revisions.tables import VERSION_TABLE
 
 if TYPE_CHECKING:
@@ -14,13 +15,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Owners:
-    """The owners of what can have one of its own.
+    """The owners of the objects that can have one.
 
     Attributes:
-        expected: who should own what is ours, quoted where SQL needs it; None if nobody in particular.
-        reader: who asked, which is likely who repairs.
-        found: who owns what is there.
-        parents: the table that a partition is of.
+        expected: the role that should own our objects, quoted where SQL needs it; None for any role.
+        reader: the role that asked; most likely it also repairs.
+        found: the owner of each object.
+        parents: the partitioned table of each partition.
     """
 
     expected: str | None = None
@@ -29,7 +30,7 @@ class Owners:
     parents: dict[Name, str] = field(default_factory=dict)
 
     def wrong(self, expected: Catalogue) -> dict[Name, str]:
-        """What of ours somebody else owns, and who; the partitions of ours too, whichever there are."""
+        """Our objects, partitions included, that another role owns, each with that role."""
         if self.expected is None:
             return {}
         tables = {name.name for name in expected if name.kind == "table"}
@@ -41,13 +42,13 @@ class Owners:
 
 
 def read_owners(cursor: Cursor, owner_role: str | None) -> Owners:
-    """Read who owns what in our schemas.
+    """Read the owners of the objects in our schemas.
 
     Args:
         cursor: of a connection whose search path makes every name come out qualified, as `read_catalogue` leaves it.
-        owner_role: who should own what is ours, if a setting says so. Otherwise it is who owns the database; or who is
-            connected and owns alembic_version, unless that is a superuser; or who owns alembic_version, if the
-            database is a superuser's.
+        owner_role: the role that should own our objects, from the settings. By default it is the owner of the database.
+            But it is the owner of alembic_version if a superuser owns the database, or if that owner is connected
+            and no superuser.
     """
     cursor.execute(_EXPECTED, {"owner_role": owner_role})
     expected, reader = cursor.fetchone() or (None, None)
@@ -70,7 +71,7 @@ _EXPECTED = f"""
                  JOIN pg_roles AS recorded ON recorded.oid = c.relowner
                 WHERE d.datname = current_database()))), quote_ident(current_user)
 """
-# A sequence of a column's belongs to whom the table belongs to.
+# The sequence of a column has the owner of the table.
 _FOUND = f"""
     SELECT 'schema', quote_ident(n.nspname), quote_ident(pg_get_userbyid(n.nspowner)), NULL
       FROM pg_namespace AS n WHERE {own("n.oid")} AND n.nspname <> 'public'

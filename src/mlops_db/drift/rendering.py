@@ -1,7 +1,7 @@
-"""Whether texts that differ are one definition after all, which versions of PostgreSQL write in different ways.
+"""Compares the texts of two definitions as the server writes them: versions of PostgreSQL write them differently.
 
-Both are given to the server as temporary views, which are rolled back: it only parses them, and writes each in its own
-way. To parse a constant is to run what its type calls, such as the CHECK of a domain: nothing of a guest's is parsed.
+Both texts become temporary views, which are rolled back: the server parses them, and returns each in its own form. To
+parse a constant runs code of its type, such as the CHECK of a domain: so the texts of a guest's objects are not parsed.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import psycopg2
 
-from mlops_db.drift.catalogue import SCHEMAS, restored
+from mlops_db.drift.catalogue import VIEWS, restored
+from mlops_db.project import SCHEMAS
 from mlops_db.revisions.gate import OWNS_OURS
 from mlops_db.server.connection import open_cursor
 
@@ -34,15 +35,15 @@ _OF_GUESTS = f"""
 
 
 def as_written_here(cursor: Cursor, expected: Catalogue, found: Catalogue) -> Catalogue:
-    """`expected` in this server's own words, as far as it differs from `found`.
+    """`expected` as this server writes it, where it differs from `found`.
 
-    Where it makes no temporary views, as a standby or where TEMPORARY was revoked, texts count as they are; so do those
-    of what a guest has made under a name of ours.
+    Texts stay as they are on a server that makes no temporary views (a standby, or TEMPORARY is revoked), and for
+    objects of a guest that have one of our names.
 
     Args:
         cursor: in a transaction.
-        expected: what the revisions make, in the words of whichever server wrote it.
-        found: what is there.
+        expected: what the revisions make, as another server wrote it.
+        found: what the database has.
     """
     cursor.execute(_OF_GUESTS, (list(SCHEMAS),))
     of_guests = {name for (name,) in cursor.fetchall()}
@@ -51,12 +52,12 @@ def as_written_here(cursor: Cursor, expected: Catalogue, found: Catalogue) -> Ca
         there = found.get(name, {}) if (name.within or name.name) not in of_guests else {}
         for property_ in wanted.keys() & there.keys():
             if wanted[property_] != there[property_]:
-                text = _in_own_words(cursor, name, property_, wanted[property_], there[property_])
+                text = _as_written(cursor, name, property_, wanted[property_], there[property_])
                 result[name] = {**result[name], property_: text}
     return result
 
 
-def _in_own_words(cursor: Cursor, name: Name, property_: str, wanted: str, there: str) -> str:
+def _as_written(cursor: Cursor, name: Name, property_: str, wanted: str, there: str) -> str:
     (query, rest), (query_there, rest_there) = (_query(name, property_, text) for text in (wanted, there))
     written = _written(cursor, query) if query else None
     if written is None:
@@ -67,8 +68,8 @@ def _in_own_words(cursor: Cursor, name: Name, property_: str, wanted: str, there
 
 
 def _query(name: Name, property_: str, text: str) -> tuple[str, str]:
-    """A query that has the text in it as it is parsed, and what follows it; empty if it is of no such kind."""
-    if name.kind in ("view", "materialized view") and property_ == "definition":
+    """A query with the text, and what follows the text; empty if no query can have it."""
+    if name.kind in VIEWS and property_ == "definition":
         return text, ""
     if property_ in ("default", "generated"):
         return f"SELECT {text} AS it FROM {name.within}", ""
@@ -77,7 +78,7 @@ def _query(name: Name, property_: str, text: str) -> tuple[str, str]:
 
 
 def _written(cursor: Cursor, query: str) -> str | None:
-    """The query as this server writes it; None if it cannot make a view of it."""
+    """The query as this server writes it; None if the server cannot make a view of it."""
     with rolled_back(cursor):
         try:
             cursor.execute(f"CREATE TEMPORARY VIEW {_VIEW} AS {query}")
@@ -91,7 +92,7 @@ def _written(cursor: Cursor, query: str) -> str | None:
 
 @contextmanager
 def trying(settings: Settings) -> Iterator[Cursor]:
-    """A cursor in a transaction of which nothing stays.
+    """A cursor in a transaction that is rolled back.
 
     Raises:
         ConnectionFailedError: no connection.
@@ -105,7 +106,7 @@ def trying(settings: Settings) -> Iterator[Cursor]:
 
 @contextmanager
 def rolled_back(cursor: Cursor) -> Iterator[None]:
-    """Take back what the block does to the database; also what failed in it, so that the transaction goes on."""
+    """Undo what the block does to the database, and a failure in it, so that the transaction can continue."""
     cursor.execute("SAVEPOINT rolled_back")
     yield
     cursor.execute("ROLLBACK TO SAVEPOINT rolled_back")

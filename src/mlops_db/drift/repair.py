@@ -1,4 +1,4 @@
-"""The statements that make a database what its revisions make it, from the differences that were found."""
+"""Writes the SQL that repairs drift."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from graphlib import TopologicalSorter
 from typing import TYPE_CHECKING
 
-from mlops_db.drift.catalogue import Name
+from mlops_db.drift.catalogue import VIEWS, Name, grants_of, split_grant
 from mlops_db.drift.obstructions import converted
 from mlops_db.errors import printable
 
@@ -19,25 +19,24 @@ if TYPE_CHECKING:
 LOSES_ROWS = "-- loses data, so it is yours to uncomment: "
 BY_HAND = "-- by hand: "
 AS_BOTH = "-- as a superuser, or as a member of the old owner and of the new one:"
-VIEWS = ("view", "materialized view")
-# Dropped in this order when they are unexpected or not as they should be; made again after the tables are right.
-REPLACED = ("rule", "policy", "trigger", "constraint", "index", *VIEWS)
+# Dropped in this order if they are unexpected or differ; created again after the tables are repaired.
+REPLACED = ("rule", "policy", "trigger", "constraint", "index")
 
 
 def repair_statements(drift: Drift) -> list[str]:
     """SQL that repairs the drift, one statement an entry, in an order in which it runs.
 
-    What would lose data, a table or a column that is not expected, is there as a comment; so is the little that no
-    single statement repairs, such as the order of columns. A view that is wrong, or that keeps a column from changing,
-    is dropped and created anew, with those that read it. What is somebody else's and stands in the way of that is named
-    and left alone: then the script stops there.
+    Statements that would lose data (drop an unexpected table or column) are comments. So is what no single statement
+    repairs, such as the order of columns. A view that differs, or that keeps a column from changing, is dropped and
+    created again, with the views that read it. Others' objects that depend on it are named and left alone: the script
+    stops there.
     """
     repair = _Repair(drift)
     return [*(["SET check_function_bodies = off;"] if repair.makes_functions else []), *repair.statements()]
 
 
 def needs(what: str, needed: str) -> str:
-    """The remark that something of somebody else's stands on what is dropped or changed."""
+    """The comment that an object of others depends on one that is dropped or changed."""
     return _by_hand(f"{printable(what)} needs {needed}: drop it before this, and create it again afterwards")
 
 
@@ -55,31 +54,26 @@ class _Repair:
             name.kind == "function" and len(expected[name]["definition"]) > 1 and self.changed(name, "definition")
             for name in expected
         )
-        self.views = {name for name in self.missing if name.kind in VIEWS} | self.stale_views()
+        self.retyped = {name.within for name in self.differing if name.kind == "column" and self.changes_type(name)}
+        self.views = {name for name in self.missing if name.kind in VIEWS} | self.find_stale_views()
+        self.rebuilt = {name.name for name in self.views}
+        self.replaced = {name for name in expected if name in found and self.must_replace(name)}
 
-    @property
-    def replaced(self) -> set[Name]:
-        """What stands on a view that is made anew, or on a column whose type changes under it, and what differs."""
-        retyped = {name.within for name in self.differing if name.kind == "column" and self.changes_type(name)}
-        rebuilt = {name.name for name in self.views}
-        return {
-            name
-            for name in self.expected
-            if name in self.found
-            and (
-                (name.kind in REPLACED[:-2] and name in self.differing and self.must_replace(name))
-                or (name.kind in ("trigger", "rule") and name.within in rebuilt)
-                or (name.kind == "policy" and name.within in retyped)
-            )
-        }
+    def must_replace(self, name: Name) -> bool:
+        """Whether it is a part that differs, or one of a view that is created again, or of a column with a new type."""
+        wanted, there = (catalogue[name].get("definition", "") for catalogue in (self.expected, self.found))
+        only_validate = there == f"{wanted} NOT VALID"
+        return (
+            (name.kind in REPLACED and not only_validate and self.changed(name, "definition", "valid", "options"))
+            or (name.kind in ("trigger", "rule") and name.within in self.rebuilt)
+            or (name.kind == "policy" and name.within in self.retyped)
+        )
 
-    def stale_views(self) -> set[Name]:
-        """The views that are there and have to be made anew: wrong ones, what reads them or a column that changes."""
+    def find_stale_views(self) -> set[Name]:
+        """The existing views to create again: those that differ, and readers of them or of changed columns."""
         views = {name for name in self.found if name.kind in VIEWS}
         stale = {name for name in views if name not in self.expected or self.changed(name, "definition", "options")}
-        below = {name.name for name in stale} | {
-            name.within for name in self.differing if name.kind == "column" and self.changes_type(name)
-        }
+        below = {name.name for name in stale} | self.retyped
         while more := {
             name
             for name in views - stale
@@ -90,16 +84,17 @@ class _Repair:
         return stale
 
     def changes_type(self, name: Name) -> bool:
-        wanted, there = self.expected.get(name, {}), self.found.get(name, {})
-        # One that is to be converted by hand stays as it is meanwhile.
-        differs = any(wanted.get(key) != there.get(key) for key in ("type", "collation"))
-        return differs and name not in self.obstructions
+        # A column to convert by hand stays as it is meanwhile.
+        return self.changed(name, "type", "collation") and name not in self.obstructions
 
     def changes_values(self, name: Name) -> bool:
-        if name.kind != "column" or Name("table", "", name.within) not in self.found:
+        if name.kind != "column" or name.table not in self.found:
             return False
-        fills = any(key in self.expected[name] for key in ("default", "generated", "identity"))
-        return fills if name in self.missing else self.changes_type(name)
+        return self.fills(name) if name in self.missing else self.changes_type(name)
+
+    def fills(self, name: Name) -> bool:
+        """Whether the column gets a value in the existing rows."""
+        return any(key in self.expected[name] for key in ("default", "generated", "identity"))
 
     def statements(self) -> Iterator[str]:
         yield from self.stands_in_the_way()
@@ -114,7 +109,7 @@ class _Repair:
         yield from self.leftovers()
 
     def stands_in_the_way(self) -> Iterator[str]:
-        """What of somebody else's keeps a thing of ours from being dropped or changed; it is not dropped for that."""
+        """Comments on others' objects that keep ours from being dropped or changed."""
         going = {(name.name, ""): name for name in self.views if name in self.found}
         for name in self.found:
             if name.within and (name in self.replaced or name in self.unexpected or self.changes_type(name)):
@@ -129,7 +124,7 @@ class _Repair:
                 yield needs(what, str(needed))
 
     def give_away(self) -> Iterator[str]:
-        """ALTER ... OWNER TO, for what belongs to somebody else, and for what whoever runs this has made."""
+        """ALTER ... OWNER TO for objects of another owner, and for those that this repair creates."""
         owner = self.owners.expected
         wrong = {name for name in self.owners.wrong(self.expected) if name not in self.views}
         if owner != self.owners.reader:
@@ -143,30 +138,29 @@ class _Repair:
                     yield f"ALTER {_sql_kind(name)} {name.name} OWNER TO {owner};"
 
     def is_beyond_us(self, name: Name) -> bool:
-        """Whether it is missing and stays so: PostgreSQL gives no definition of an aggregate."""
+        """Whether it stays missing: PostgreSQL has no definition of an aggregate."""
         return name.kind == "function" and name in self.missing and len(self.expected[name]["definition"]) == 1
 
     def drops(self) -> Iterator[str]:
-        going = self.replaced | {name for name in self.unexpected if name.kind in REPLACED[:-2]}
-        rebuilt = {name.name for name in self.views}
-        for kind in REPLACED[:-2]:
-            there = [name for name in self.found if name.kind == kind and name in going and name.within not in rebuilt]
+        going = self.replaced | {name for name in self.unexpected if name.kind in REPLACED}
+        for kind in REPLACED:
+            there = [name for name in self.found if name.kind == kind and name in going]
             # A key that refers to a constraint goes before it.
             for name in sorted(there, key=lambda name: not self.found[name]["definition"].startswith("FOREIGN KEY")):
-                if self._table_stays(name):
+                if self._table_stays(name) and name.within not in self.rebuilt:
                     yield f"{self.drop(name)};"
         for name in reversed(_readers_last(self.found, self.views)):
             yield f"DROP {name.kind.upper()} {name.name};"
 
     def _table_stays(self, name: Name) -> bool:
-        """Whether what the object is a part of is expected; otherwise it goes with that, if at all."""
-        return any(Name(kind, "", name.within) in self.expected for kind in ("table", *VIEWS))
+        """Whether the object's table or view is expected; otherwise it is dropped with that, if at all."""
+        return any(whole in self.expected for whole in name.wholes)
 
     def leftovers(self) -> Iterator[str]:
-        """What nothing expected needs, last; as comments where rows, or what holds rows, would go with it."""
+        """DROP for unexpected objects, last; as comments if rows, or what holds rows, would be lost."""
         loss = [name for name in self.unexpected if name.kind in ("table", "column", "schema")]
         for name in loss:
-            if name.kind == "column" and Name("table", "", name.within) in self.expected:
+            if name.kind == "column" and name.table in self.expected:
                 yield _comment(LOSES_ROWS, f"ALTER TABLE {name.within} DROP COLUMN {name.name};")
         yield from self.unexpected_tables(loss)
         for kind in ("function", "sequence", "type"):
@@ -195,13 +189,6 @@ class _Repair:
         statement = f"DROP {_sql_kind(name)} {name.name};"
         yield _comment(LOSES_ROWS, statement) if commented else statement
 
-    def must_replace(self, name: Name) -> bool:
-        wanted, there = self.expected[name], self.found[name]
-        if wanted.get("definition") != there.get("definition"):
-            # A constraint that only waits to be validated is validated.
-            return name.kind != "constraint" or there["definition"] != f"{wanted['definition']} NOT VALID"
-        return wanted.get("valid") != there.get("valid") or wanted.get("options") != there.get("options")
-
     def drop(self, name: Name) -> str:
         if name.kind == "constraint":
             return f"ALTER TABLE {name.within} DROP CONSTRAINT {name.name}"
@@ -212,7 +199,7 @@ class _Repair:
         for kind in ("extension", "schema", "type", "sequence"):
             yield from self.create_all_missing(kind)
         for name in self.expected:
-            if name.kind == "function" and (name in self.missing or self.changed(name, "definition")):
+            if name.kind == "function" and self.changed(name, "definition"):
                 yield from self.function(name)
         for kind in ("table", "column"):
             yield from self.create_all_missing(kind)
@@ -245,10 +232,9 @@ class _Repair:
         elif name.kind == "table":
             yield self.create_table(name)
             yield from self.set_properties(name)
-        elif name.kind == "column" and Name("table", "", name.within) in self.found:
+        elif name.kind == "column" and name.table in self.found:
             column = self.column(name)
-            fills = any(key in self.expected[name] for key in ("default", "generated", "identity"))
-            if column.endswith(" NOT NULL") and not fills:
+            if column.endswith(" NOT NULL") and not self.fills(name):
                 yield f"ALTER TABLE {name.within} ADD COLUMN {column.removesuffix(' NOT NULL')};"
                 yield from self.set_not_null_if_filled(name)
             else:
@@ -262,7 +248,7 @@ class _Repair:
         yield _by_hand(f"where the table has rows, fill {name}, then {alter}")
 
     def alter(self, name: Name) -> Iterator[str]:
-        if name.kind == "column" and Name("table", "", name.within) in self.expected:
+        if name.kind == "column" and name.table in self.expected:
             yield from self.alter_column(name)
         elif name.kind == "table":
             yield from self.alter_table(name)
@@ -358,10 +344,8 @@ class _Repair:
             yield f"ALTER TABLE {name.name} SET ({self.expected[name]['options']});"
 
     def creates(self) -> Iterator[str]:
-        replaced = self.replaced
-        parts = [name for name in self.expected if name in self.missing or name in replaced]
-        rebuilt = {name.name for name in self.views}
-        on_views = [name for name in self.expected if name.kind == "index" and name.within in rebuilt]
+        parts = [name for name in self.expected if name in self.missing or name in self.replaced]
+        on_views = [name for name in self.expected if name.kind == "index" and name.within in self.rebuilt]
         for name in parts:
             if name.kind in ("constraint", "index") and name not in on_views:
                 yield from self.create_part(name)
@@ -385,7 +369,7 @@ class _Repair:
         if name.kind == "constraint":
             definition = f"ALTER TABLE {name.within} ADD CONSTRAINT {name.name} {definition}"
             if name in self.obstructions:
-                yield _by_hand(f"{name}: {self.obstructions[name]}; mend them, then {definition};")
+                yield _by_hand(f"{name}: {self.obstructions[name]}; fix them, then {definition};")
                 return
         elif name.kind == "policy":
             definition = f"CREATE POLICY {name.name} ON {name.within} {definition}"
@@ -413,12 +397,8 @@ class _Repair:
                 yield f"SELECT setval('{name.name}', {highest}, false);"
 
     def there(self, name: Name) -> Properties:
-        """What the object has by now: what was made anew has nothing, and a function what everybody gets."""
-        if (
-            name in self.views
-            or name in self.replaced
-            or any(Name(kind, "", name.within) in self.views for kind in VIEWS)
-        ):
+        """The properties at this point of the repair: none of what it has created again; a function has its default."""
+        if name in self.views or name in self.replaced or name.within in self.rebuilt:
             return {}
         if name.kind == "function" and name in self.missing:
             return {"grants": "EXECUTE TO PUBLIC"}
@@ -432,33 +412,26 @@ class _Repair:
             yield f"COMMENT ON {_sql_kind(name)} {target}{on} IS {text};"
 
     def grants(self) -> Iterator[str]:
-        granted = {
-            name: (_split(self.expected[name].get("grants")), _split(self.there(name).get("grants")))
-            for name in self.expected
-        }
+        granted = {name: (grants_of(wanted), grants_of(self.there(name))) for name, wanted in self.expected.items()}
         revoked = set()
         for name, (wanted, there) in granted.items():
             kind, target, columns = _grant_target(name)
             for grant in sorted(there - wanted):
-                privilege, _, role = grant.removesuffix(" WITH GRANT OPTION").partition(" TO ")
+                privilege, role = split_grant(grant)
                 revoked.add((target, role))
                 yield f"REVOKE {privilege}{columns} ON {kind} {target} FROM {role};"
         for name, (wanted, there) in granted.items():
             kind, target, columns = _grant_target(name)
             for grant in sorted(wanted):
                 privilege, _, role = grant.partition(" TO ")
-                # What is revoked from a table is revoked from its columns, too.
-                lost = grant not in there or (target, role.removesuffix(" WITH GRANT OPTION")) in revoked
+                # REVOKE on a table also revokes the privilege on its columns.
+                lost = grant not in there or (target, split_grant(grant)[1]) in revoked
                 if lost and not self.is_beyond_us(name):
                     yield f"GRANT {privilege}{columns} ON {kind} {target} TO {role};"
 
     def changed(self, name: Name, *keys: str) -> bool:
         wanted, there = self.expected.get(name, {}), self.found.get(name, {})
         return any(wanted.get(key) != there.get(key) for key in keys)
-
-
-def _split(grants: str | None) -> set[str]:
-    return set(grants.split("\n")) if grants else set()
 
 
 def _grant_target(name: Name) -> tuple[str, str, str]:
@@ -468,7 +441,7 @@ def _grant_target(name: Name) -> tuple[str, str, str]:
 
 
 def _sql_kind(name: Name) -> str:
-    """The word that DROP, COMMENT and GRANT take; a procedure or an aggregate is no FUNCTION to them."""
+    """The kind for DROP, COMMENT and GRANT; ROUTINE includes procedures and aggregates."""
     return "ROUTINE" if name.kind == "function" else name.kind.upper()
 
 
@@ -481,12 +454,12 @@ def _by_hand(remark: str) -> str:
 
 
 def _comment(remark: str, statement: str) -> str:
-    """A comment, whatever names are in it: a line break in one must not end it."""
+    """A comment: a line break in a name must not end it."""
     return remark + re.sub(r"[\r\n]", "\n-- ", statement)
 
 
 def _readers_last(catalogue: Catalogue, views: set[Name]) -> list[Name]:
-    """The views of the catalogue among `views`, each after those that it reads."""
+    """The views of the catalogue that are in `views`, each after those that it reads."""
     there = {name.name: name for name in catalogue if name in views}
     reads = {name: set(catalogue[there[name]].get("reads", "").split(", ")) & there.keys() - {name} for name in there}
     return [there[name] for name in TopologicalSorter(reads).static_order()]

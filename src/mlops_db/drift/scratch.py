@@ -1,4 +1,4 @@
-"""An empty database for the time of a comparison, on the server that the comparison is about."""
+"""Creates and drops scratch databases, on the server of the database that is compared."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ if TYPE_CHECKING:
 SCRATCH_PREFIX = "mlops_scratch_"
 STALE_AFTER_S = 3600
 
-# Nobody may enter before it is closed to all but its owner, and to whoever connected to become that (SET ROLE). The
-# locale goes with UTF8 whatever the server's own encoding is.
+# Nobody may connect before all but the owner and the connected role (SET ROLE) are locked out. The locale C goes with
+# UTF8, whatever the server's own encoding is.
 _CREATE = (
     "CREATE DATABASE {} ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0 ALLOW_CONNECTIONS false",
     "REVOKE CONNECT, TEMPORARY ON DATABASE {} FROM PUBLIC",
     "GRANT CONNECT ON DATABASE {} TO SESSION_USER",
     "ALTER DATABASE {} WITH ALLOW_CONNECTIONS true",
 )
-# FORCE ends what an interruption left open, and fails where a session is not ours to end. Without it the server ends
-# its own workers, and waits some seconds for everybody else.
+# FORCE ends sessions that an interruption left open, and fails if we may not end one. Without it the server ends its
+# own workers, and waits some seconds for others.
 _DROP = ("DROP DATABASE IF EXISTS {} WITH (FORCE)", "DROP DATABASE IF EXISTS {}")
 
 
@@ -55,10 +55,10 @@ def catalogue_of(settings: Settings, revision: str) -> Catalogue:
 
 @contextmanager
 def scratch_database(settings: Settings) -> Iterator[Settings]:
-    """An empty database on the settings' server for the time of the block; the settings that reach it.
+    """Create an empty database on the settings' server for the block; yields the settings that reach it.
 
-    If it cannot be dropped, a line on standard error says so: what was found in it counts all the same. What an earlier
-    block had to leave behind is dropped once it is an hour old.
+    If it cannot be dropped, a line on standard error warns of that, and the block's result stands. Databases that
+    earlier blocks left are dropped after an hour.
 
     Raises:
         NotPermittedError: the role may not create databases.
@@ -124,5 +124,5 @@ def _drop_stale(cursor: SafeCursor) -> None:
 
 def _warn(name: str, reason: str) -> None:
     if sys.stderr is not None:  # it is None where the caller has closed it
-        told = f"warning: scratch database {name} stays: {reason}; the first one made after an hour drops it"
-        sys.stderr.write(f"{printable(told)}\n")
+        warning = f"warning: scratch database {name} stays: {reason}; the first one made after an hour drops it"
+        sys.stderr.write(f"{printable(warning)}\n")

@@ -1,86 +1,92 @@
-"""What each revision makes, written down: to compare with it takes no scratch database, and no right to create one.
+"""The recorded catalogue of each revision: a comparison with it needs no scratch database, and no right to create one.
 
-`mlops-db docs` writes snapshot.json from the embedded server, as what each revision changes in the catalogue. It holds
-for the revisions that it was written from: their files are in it as SHA-256.
+`mlops-db docs` writes snapshot.json from the embedded server. It has each object of any revision once, and for each
+revision the numbers of its objects. It is valid for the revisions that it was written from, whose SHA-256 are in it.
 """
 
 from __future__ import annotations
 
 import json
-from difflib import SequenceMatcher
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlops_db.drift.catalogue import Catalogue, Name, Properties, read_catalogue, reading
+from mlops_db.drift.catalogue import Catalogue, Name, read_catalogue, reading
 from mlops_db.drift.scratch import catalogue_of, scratch_database
 from mlops_db.migration.commands import upgrade
 from mlops_db.project import alembic_ini
 from mlops_db.revisions.graph import Revision, package_graph, revisions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from mlops_db.settings import Settings
 
 SNAPSHOT = Path(__file__).with_name("snapshot.json")
-Document = dict[str, Any]
 
 
 def expected_catalogue(settings: Settings, revision: str) -> Catalogue:
     """The catalogue that the revisions up to `revision` make: from the snapshot, or else from a scratch database.
 
-    The snapshot does not hold once one of these revisions is edited or new: a developer's, most likely.
+    The snapshot is not valid after one of these revisions was added or edited, as by a developer.
 
     Raises:
         NotPermittedError: a scratch database is needed, and the role may not create databases.
     """
-    known = recorded_catalogue(revision)
-    return catalogue_of(settings, revision) if known is None else known
+    recorded = recorded_catalogue(revision)
+    return catalogue_of(settings, revision) if recorded is None else recorded
 
 
 def recorded_catalogue(revision: str, snapshot: Path = SNAPSHOT) -> Catalogue | None:
-    """What the snapshot says that the revisions up to `revision` make; None if those are not the ones in use."""
+    """The recorded catalogue of the revisions up to `revision`; None if the snapshot is not valid for these."""
     try:
-        document: Document = json.loads(snapshot.read_text(encoding="utf-8"))
+        document: dict[str, Any] = json.loads(snapshot.read_text(encoding="utf-8"))
     except (OSError, ValueError):  # not written yet, or in the middle of a merge
         return None
-    used, made, done = _fingerprints(), Catalogue(), set()
-    if any(used.get(file) != digest for file, digest in document["files"].items() if not _is_revision(file)):
+    hashes, done = _hash_files(), set()
+    if any(hashes.get(file) != recorded for file, recorded in document["files"].items() if not _is_revision(file)):
         return None
     for step in document["steps"]:
-        if used.get(step["file"]) != document["files"][step["file"]]:
+        if hashes.get(step["file"]) != document["files"][step["file"]]:
             return None
-        made = _after(made, step)
         done.add(step["revision"])
         if step["revision"] == revision:
-            # Beside another branch, a revision makes less than all that was written down before it.
-            return made if package_graph().ancestors(revision) == done else None
+            # Beside another branch, a revision makes less than everything that was recorded before it.
+            if package_graph().ancestors(revision) != done:
+                return None
+            objects = [document["objects"][int(number)] for number in step["objects"].split()]
+            return {Name(one["kind"], one["within"], one["name"]): one["properties"] for one in objects}
     return None
 
 
-def catalogues(settings: Settings) -> dict[str, Catalogue]:
-    """What the revisions up to each one make, in a scratch database on the settings' server."""
-    made = {}
+def read_catalogues(settings: Settings) -> dict[str, Catalogue]:
+    """The catalogue at each revision, from a scratch database on the settings' server."""
+    found = {}
     with scratch_database(settings) as scratch:
         for revision in revisions():
             upgrade(scratch, revision.id)
             with reading(scratch) as cursor:
-                made[revision.id] = read_catalogue(cursor)
-    return made
+                found[revision.id] = read_catalogue(cursor)
+    return found
 
 
-def written_down(made: dict[str, Catalogue]) -> str:
-    """The text of the snapshot: of each revision, in what its catalogue differs from that of the one before."""
-    steps, before = [], Catalogue()
+def snapshot_text(catalogues: dict[str, Catalogue]) -> str:
+    """The text of snapshot.json for the catalogue at each revision."""
+    numbers: dict[str, int] = {}
+    steps = []
     for revision in revisions():
-        steps.append({"revision": revision.id, "file": _file(revision), **_step(before, made[revision.id])})
-        before = made[revision.id]
-    return json.dumps({"files": _fingerprints(), "steps": steps}, indent=1, ensure_ascii=False) + "\n"
+        objects = [
+            json.dumps({"kind": name.kind, "within": name.within, "name": name.name, "properties": properties})
+            for name, properties in catalogues[revision.id].items()
+        ]
+        for text in objects:
+            numbers.setdefault(text, len(numbers))
+        listed = " ".join(str(numbers[text]) for text in objects)  # as one line in a diff
+        steps.append({"revision": revision.id, "file": _file(revision), "objects": listed})
+    document = {"files": _hash_files(), "objects": list(map(json.loads, numbers)), "steps": steps}
+    return json.dumps(document, indent=1, ensure_ascii=False) + "\n"
 
 
-def _fingerprints() -> dict[str, str]:
-    """Of each file that revisions are made of, by its path below migrations/: SHA-256, whatever its line ends."""
+def _hash_files() -> dict[str, str]:
+    """The SHA-256 of each file of the revisions, by its path below migrations/; line ends do not count."""
     folder = alembic_ini().parent / "migrations"
     files = [_file(revision) for revision in revisions()]
     files += sorted(path.relative_to(folder).as_posix() for path in folder.glob("versions/sql/*.sql"))
@@ -92,66 +98,4 @@ def _file(revision: Revision) -> str:
 
 
 def _is_revision(file: str) -> bool:
-    return file.endswith(".py")
-
-
-def _step(before: Catalogue, after: Catalogue) -> Document:
-    """What is gone, what has changed, and what was made at which place; what has moved is gone and made anew."""
-    old, new = list(before), list(after)
-    blocks = SequenceMatcher(None, old, new, autojunk=False).get_matching_blocks()
-    kept = {name for block in blocks for name in old[block.a : block.a + block.size]}
-    return {
-        "gone": [_object(name) for name in before if name not in kept],
-        "changed": [
-            {**_object(name), "properties": dict(_changes(before[name], after[name]))}
-            for name in after
-            if name in kept and before[name] != after[name]
-        ],
-        "made": [
-            {**_object(name), "place": place, "properties": {key: _lines(text) for key, text in after[name].items()}}
-            for place, name in enumerate(after)
-            if name not in kept
-        ],
-    }
-
-
-def _changes(before: Properties, after: Properties) -> Iterator[tuple[str, str | list[str] | None]]:
-    for key in {**before, **after}:
-        if before.get(key) != after.get(key):
-            yield key, _lines(after[key]) if key in after else None
-
-
-def _after(before: Catalogue, step: Document) -> Catalogue:
-    """The catalogue after a step."""
-    gone = {_name(entry) for entry in step["gone"]}
-    order = [name for name in before if name not in gone]
-    properties: dict[Name, Document] = {name: {**before[name]} for name in order}
-    for entry in step["changed"]:
-        properties[_name(entry)].update(entry["properties"])
-    for entry in step["made"]:  # in the order of their places
-        order.insert(entry["place"], _name(entry))
-        properties[_name(entry)] = entry["properties"]
-    return {name: _as_read(properties[name]) for name in order}
-
-
-def _as_read(properties: Document) -> Properties:
-    """The properties as the server sorts the keys of a jsonb object."""
-    texts = {key: _text(value) for key, value in properties.items() if value is not None}
-    return {key: texts[key] for key in sorted(texts, key=lambda key: (len(key), key))}
-
-
-def _object(name: Name) -> Document:
-    return {"kind": name.kind, "within": name.within, "name": name.name}
-
-
-def _name(entry: Document) -> Name:
-    return Name(entry["kind"], entry["within"], entry["name"])
-
-
-def _lines(text: str) -> str | list[str]:
-    """A text of several lines as a list of them, so that a changed line is one in a diff, too."""
-    return text.split("\n") if "\n" in text else text
-
-
-def _text(value: str | list[str]) -> str:
-    return value if isinstance(value, str) else "\n".join(value)
+    return file.startswith("versions/")

@@ -1,7 +1,7 @@
-"""What rows have to keep to at each revision so that those that are to come take them, whatever is renamed meanwhile.
+"""The CHECKs that rows must meet at each revision, so that later revisions accept them, too.
 
-A column is followed by its oid through renames, and by its name where another table or column takes its place. So the
-rows of today keep to every CHECK that its column has, one day, until it is dropped.
+A column is followed by its oid through renames, and by its name where another table or column takes its place. So rows
+meet every CHECK that their column has at this revision or at a later one.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from mlops_db.project import SCHEMAS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,20 +27,20 @@ _COLUMNS = """
       FROM pg_class AS c
       JOIN pg_namespace AS n ON n.oid = c.relnamespace
       JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-     WHERE n.nspname IN ('public', 'mlops_internal') AND c.relkind IN ('r', 'p') AND NOT c.relispartition
+     WHERE n.nspname = ANY (%s) AND c.relkind IN ('r', 'p') AND NOT c.relispartition
 """
 _CONSTRAINTS = """
     SELECT k.conname, k.oid::bigint FROM pg_constraint AS k JOIN pg_namespace AS n ON n.oid = k.connamespace
-     WHERE n.nspname IN ('public', 'mlops_internal')
+     WHERE n.nspname = ANY (%s)
 """
 
 
-_ITSELF = "\0"  # in place of the column's name, which is another one at another revision
+_ITSELF = "\0"  # stands for the column's name, which can change
 
 
 @dataclass(frozen=True)
 class _Stage:
-    """The tables as one revision leaves them; names as SQL has them by column, CHECKs without its name."""
+    """The tables as one revision leaves them: quoted names and CHECKs by column, with _ITSELF for the column's name."""
 
     columns: dict[Place, Column]
     names: dict[Column, str]
@@ -47,14 +49,14 @@ class _Stage:
 
 
 class Lineage:
-    """The columns and constraints of one database, noted after each revision."""
+    """The columns and constraints of one database, read after each revision."""
 
     def __init__(self) -> None:
-        """Begin with nothing noted."""
+        """Start without any revision."""
         self._stages: dict[str, _Stage] = {}
 
     def note(self, cursor: Cursor) -> None:
-        """Note what is there, if the database is at another revision than the last time."""
+        """Read the database, if it is at a revision that was not read yet."""
         cursor.execute("SELECT to_regclass('public.alembic_version')")
         if cursor.fetchone() == (None,):
             return
@@ -64,11 +66,11 @@ class Lineage:
                 self._stages[revision] = _read_stage(cursor)
 
     def coming(self, revision: str) -> dict[Place, str]:
-        """The CHECKs that each column has from this revision on, the earliest first, as if it kept its name."""
+        """The CHECKs that each column has now and later, the earliest first, with the name that it has now."""
         order = list(self._stages)
         stages = [self._stages[name] for name in order[order.index(revision) :]] if revision in order else []
         return {
-            place: " ".join(dict.fromkeys(_followed(place, column, stages))).replace(_ITSELF, stages[0].names[column])
+            place: " ".join(dict.fromkeys(_follow(place, column, stages))).replace(_ITSELF, stages[0].names[column])
             for place, column in (stages[0].columns if stages else {}).items()
         }
 
@@ -84,7 +86,7 @@ class Lineage:
 
 def _read_stage(cursor: Cursor) -> _Stage:
     stage = _Stage({}, {}, {}, {})
-    cursor.execute(_COLUMNS)
+    cursor.execute(_COLUMNS, (list(SCHEMAS),))
     for schema, table, name, quoted, oid, number, texts in cursor.fetchall():
         column = oid, number
         stage.columns[schema, table, name] = column
@@ -92,19 +94,19 @@ def _read_stage(cursor: Cursor) -> _Stage:
         # Not in a literal, in another name or in a cast.
         itself = re.compile(rf"(?<![\w\".:']){re.escape(quoted)}(?![\w\"('])")
         stage.checks[column] = [itself.sub(_ITSELF, text) for text in texts]
-    cursor.execute(_CONSTRAINTS)
+    cursor.execute(_CONSTRAINTS, (list(SCHEMAS),))
     stage.constraints.update(cursor.fetchall())
     return stage
 
 
-def _followed(place: Place, column: Column, stages: list[_Stage]) -> Iterator[str]:
-    """The CHECKs of a column at this stage, and of what it becomes at the later ones."""
+def _follow(place: Place, column: Column, stages: list[_Stage]) -> Iterator[str]:
+    """The CHECKs of a column at this stage, and of its successors at the later ones."""
     stage, *later = stages
     yield from stage.checks.get(column, ())
     if later:
         if column in later[0].checks:
             place_then = next(then for then, there in later[0].columns.items() if there == column)
-            yield from _followed(place_then, column, later)
+            yield from _follow(place_then, column, later)
         successor = later[0].columns.get(place)
         if successor is not None and successor != column and successor not in stage.checks:
-            yield from _followed(place, successor, later)
+            yield from _follow(place, successor, later)

@@ -1,31 +1,60 @@
-"""What one migration did, for the rules to judge: what it sent and locked, and what was there before and after."""
+"""What the runs of a revision did, for the rules to judge: statements and locks, and the database before and after."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+import psycopg2
 import psycopg2.extensions
 from psycopg2 import sql
 from sqlalchemy import event
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from mlops_db.drift.catalogue import Catalogue, read_catalogue
+from mlops_db.project import BASELINE, SCHEMAS
+from mlops_db.revisions.tables import VERSION_TABLE
+from mlops_db.server.connection import open_cursor
 
+if TYPE_CHECKING:
+    from alembic.config import Config
+    from alembic.script import Script
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  (psycopg2 names its classes like functions)
     from sqlalchemy import Connection
 
-    Row = dict[str, Any]
+    from mlops_db.lint.revision_file import RevisionFile
+    from mlops_db.settings import Settings
+
+Row = dict[str, Any]
+Named = dict[int, tuple[str, str, str]]  # by oid: name, kind, and the table or type
+# No batch of an upgrade should have more rows.
+BATCH = 10_000
 
 _RELATIONS = """
     SELECT c.oid::bigint, coalesce(pg_partition_root(c.oid)::oid, c.oid)::bigint, n.nspname, c.relname, c.relkind::text,
            pg_relation_filenode(c.oid)::bigint
       FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
-     WHERE n.nspname IN ('public', 'mlops_internal') AND c.relkind IN ('r', 'p', 'v', 'm')
+     WHERE n.nspname = ANY (%s) AND c.relkind IN ('r', 'p', 'v', 'm')
        AND c.relname NOT IN ('alembic_version', 'migration_history')
+"""
+# A partition's constraints and indexes get their names from its table's; the index of a constraint has its name.
+_NAMES = """
+    SELECT k.oid::bigint, k.conname,
+           CASE k.contype WHEN 'c' THEN 'CHECK' WHEN 'f' THEN 'FOREIGN KEY' WHEN 'p' THEN 'PRIMARY KEY'
+                          WHEN 'u' THEN 'UNIQUE' WHEN 'x' THEN 'EXCLUDE' END,
+           coalesce(nullif(k.conrelid, 0)::regclass::text, k.contypid::regtype::text)
+      FROM pg_constraint AS k JOIN pg_namespace AS n ON n.oid = k.connamespace
+     WHERE n.nspname = ANY (%(schemas)s) AND k.contype IN ('c', 'f', 'u', 'p', 'x')
+       AND k.conparentid = 0 AND k.coninhcount = 0
+       AND k.conrelid IS DISTINCT FROM to_regclass('public.alembic_version')
+     UNION ALL
+    SELECT c.oid, c.relname, 'index', i.indrelid::regclass::text
+      FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace
+     WHERE n.nspname = ANY (%(schemas)s) AND NOT c.relispartition
+       AND NOT EXISTS (SELECT FROM pg_constraint AS k WHERE k.conindid = c.oid AND k.contype IN ('p', 'u', 'x'))
+     ORDER BY 4, 2
 """
 _LOCKS = (
     "SELECT relation::bigint, mode FROM pg_locks WHERE locktype = 'relation' AND pid = pg_backend_pid() AND granted"
@@ -68,10 +97,21 @@ class Relation:
 
 @dataclass(frozen=True)
 class Moment:
-    """What is there at one moment: relations by oid, and the rows of each table, by the oid of its root."""
+    """A database at one moment.
+
+    Attributes:
+        relations: its tables and views, by oid.
+        catalogue: what the revisions have made.
+        names: its constraints and indexes.
+        rows: the rows of each table, by the table's oid.
+        writers: how many rows of each table each transaction has written, as PostgreSQL keeps it with the row (xmin).
+    """
 
     relations: dict[int, Relation]
-    rows: dict[int, list[Row]]
+    catalogue: Catalogue
+    names: Named
+    rows: dict[int, list[Row]] = field(default_factory=dict)
+    writers: dict[int, Counter[str]] = field(default_factory=dict)
 
     @property
     def tables(self) -> dict[int, Relation]:
@@ -79,7 +119,7 @@ class Moment:
         return {oid: relation for oid, relation in self.relations.items() if relation.is_table and relation.root == oid}
 
     def files(self, root: int) -> set[tuple[int, int | None]]:
-        """What holds the rows of a table: another file after a rewrite or a TRUNCATE."""
+        """The files that hold the rows of a table: a rewrite or a TRUNCATE makes others."""
         return {(oid, relation.file) for oid, relation in self.relations.items() if relation.root == root}
 
 
@@ -88,68 +128,139 @@ class Step:
     """One migration of one revision, in one direction.
 
     Attributes:
-        file: the revision's file name.
         direction: `upgrade` or `downgrade`.
-        before: what was there.
-        after: what it left.
+        before: the database before it.
+        after: the database after it.
         statements: what it sent, in order.
         transactions: the lock modes that each of its transactions held on each relation when it was committed.
-            Statements outside of any transaction have let go of theirs when they end: they are not among these.
+            Statements outside of a transaction have released theirs by then: they are not among these.
     """
 
-    file: str
     direction: str
     before: Moment
-    after: Moment = field(default_factory=lambda: Moment({}, {}))
+    after: Moment = field(init=False)
     statements: list[str] = field(default_factory=list)
     transactions: list[dict[int, set[str]]] = field(default_factory=list)
 
+    def changed_whole(self) -> list[int]:
+        """The tables of which it changed every row, without a rewrite."""
+        return [
+            oid
+            for oid, writers in self.before.writers.items()
+            if writers
+            and self.after.writers.get(oid)
+            and not writers.keys() & self.after.writers[oid].keys()
+            and self.before.files(oid) == self.after.files(oid)
+        ]
 
-def look(cursor: Cursor, *, rows: bool = True) -> Moment:
-    """See what is there now, with the rows or without."""
-    cursor.execute(_RELATIONS)
-    relations = {oid: Relation(*rest) for oid, *rest in cursor.fetchall()}
-    moment = Moment(relations, {})
-    for oid, table in moment.tables.items() if rows else ():
-        cursor.execute(sql.SQL("SELECT to_jsonb(t) FROM {} AS t").format(table.sql))
-        moment.rows[oid] = [row for (row,) in cursor.fetchall()]
-    return moment
+
+@dataclass
+class Run:
+    """A revision, and what happened when it ran.
+
+    Attributes:
+        file: its source.
+        script: Alembic's object for it.
+        parents: the revisions that it follows; `base` for the first one.
+        config: Alembic's configuration, which leads to the database of the online runs.
+        scripted: the database where the scripts of `--sql` run.
+        steps: upgrade, downgrade, and upgrade again; fewer if one failed.
+        refused: the writes that worked before the upgrade and not after it, each with the server's error.
+        made: what all revisions up to this one make.
+        error: why it does not run.
+        broken_constraint: the constraint that rows violated then, if an earlier revision made it.
+        broken_file: the file of that earlier revision.
+    """
+
+    file: RevisionFile
+    script: Script
+    parents: tuple[str, ...]
+    config: Config
+    scripted: Settings
+    steps: list[Step] = field(default_factory=list)
+    refused: dict[str, psycopg2.Error] = field(default_factory=dict)
+    made: Catalogue = field(default_factory=dict)
+    error: Exception | None = None
+    broken_constraint: str | None = None
+    broken_file: str | None = None
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether it is one of the baseline, which some rules do not hold for."""
+        return self.script.revision <= BASELINE
 
 
-def writers(cursor: Cursor, table: Relation) -> Counter[str]:
-    """How many rows of a table each transaction has written, as PostgreSQL keeps it with the row."""
-    cursor.execute(sql.SQL("SELECT xmin::text FROM {}").format(table.sql))
-    return Counter(transaction for (transaction,) in cursor.fetchall())
+@dataclass(frozen=True)
+class Head:
+    """A database at head, and how it came there.
+
+    Attributes:
+        runs: every revision, in order.
+        database: the database.
+        server: the settings for more scratch databases on its server.
+        config: Alembic's configuration, which leads to the database.
+    """
+
+    runs: list[Run]
+    database: Settings
+    server: Settings
+    config: Config
+
+
+def read_schema(settings: Settings) -> Catalogue:
+    """The catalogue of a database without Alembic's own table, which the revisions do not make."""
+    with open_cursor(settings) as cursor:
+        return _read_schema(cursor)
+
+
+def _read_schema(cursor: Cursor) -> Catalogue:
+    found = read_catalogue(cursor)
+    return {name: found[name] for name in found if VERSION_TABLE not in (name.name, name.within)}
+
+
+def read_moment(settings: Settings, since: Moment | None = None) -> Moment:
+    """Read what is in a database now: only the rows, if the schema is still that of an earlier moment."""
+    with open_cursor(settings) as cursor:
+        if since is None:
+            catalogue = _read_schema(cursor)
+            cursor.execute(_NAMES, {"schemas": list(SCHEMAS)})
+            names = {oid: (name, kind, on) for oid, name, kind, on in cursor.fetchall()}
+            cursor.execute(_RELATIONS, (list(SCHEMAS),))
+            relations = {oid: Relation(*rest) for oid, *rest in cursor.fetchall()}
+            moment = Moment(relations, catalogue, names)
+        else:
+            moment = replace(since, rows={}, writers={})
+        for oid, table in moment.tables.items():
+            cursor.execute(sql.SQL("SELECT xmin::text, to_jsonb(t) FROM {} AS t").format(table.sql))
+            rows = cursor.fetchall()
+            moment.rows[oid] = [row for _, row in rows]
+            moment.writers[oid] = Counter(writer for writer, _ in rows)
+        return moment
 
 
 class Watch:
-    """Sees what goes over the connection of a run, for the step that is under way."""
+    """Records the statements and locks of a run's connection.
+
+    Attributes:
+        step: where it records them.
+    """
 
     def __init__(self, connection: Connection) -> None:
         """Watch this connection, which has to be open, from now on."""
-        self._step: Step | None = None
+        self.step: Step | None = None
         driver: Any = connection.connection.dbapi_connection
         driver.cursor_factory = self._cursor_class()
         event.listen(connection, "commit", self._note_locks)
 
-    @contextmanager
-    def watching(self, step: Step) -> Iterator[None]:
-        """Write down what happens in the block."""
-        self._step = step
-        try:
-            yield
-        finally:
-            self._step = None
-
     def note(self, query: str | bytes | sql.Composable, cursor: psycopg2.extensions.cursor) -> None:
         """Called before each statement is sent."""
-        if self._step is not None:
+        if self.step is not None:
             text = query.as_string(cursor) if isinstance(query, sql.Composable) else query
-            self._step.statements.append(text if isinstance(text, str) else text.decode(errors="replace"))
+            self.step.statements.append(text if isinstance(text, str) else text.decode(errors="replace"))
 
     def _note_locks(self, connection: Connection) -> None:
         """Called before each transaction is committed, which still holds all of its locks."""
-        if self._step is None:
+        if self.step is None:
             return
         locks: dict[int, set[str]] = {}
         driver: Any = connection.connection.dbapi_connection
@@ -158,7 +269,7 @@ class Watch:
             for relation, mode in cursor.fetchall():
                 name = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", mode.removesuffix("Lock")).upper()
                 locks.setdefault(relation, set()).add(name)
-        self._step.transactions.append(locks)
+        self.step.transactions.append(locks)
 
     def _cursor_class(self) -> type[psycopg2.extensions.cursor]:
         watch = self

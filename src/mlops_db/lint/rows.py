@@ -1,25 +1,29 @@
-"""A few rows for every table, whatever its columns are: what the checks of the revisions carry up and down."""
+"""Inserts a few rows into every table, whatever its columns are, for the runs of the revisions."""
 
 from __future__ import annotations
 
 import math
 import re
+from itertools import islice
+from random import Random
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import psycopg2
 from psycopg2 import sql
 
-from mlops_db.lint.patterns import matching_text
+from mlops_db.errors import MissingExtraError
+from mlops_db.project import SCHEMAS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  (psycopg2 names its classes like functions)
 
-    Limit = tuple[float, bool] | None  # and whether that very number is allowed
+    Limit = tuple[float, bool] | None  # the bound, and whether it is allowed itself
 
 ROWS = 3
 AT_ONCE = 500
+TRIES = 100
 
 # The CHECKs of columns, by schema, table and column.
 Coming: TypeAlias = "Mapping[tuple[str, str, str], str]"
@@ -40,7 +44,7 @@ class _Column(NamedTuple):
 _TABLES = """
     SELECT c.oid, n.nspname, c.relname
       FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
-     WHERE n.nspname IN ('public', 'mlops_internal') AND c.relkind IN ('r', 'p') AND NOT c.relispartition
+     WHERE n.nspname = ANY (%s) AND c.relkind IN ('r', 'p') AND NOT c.relispartition
        AND c.relname NOT IN ('alembic_version', 'migration_history')
      ORDER BY c.oid
 """
@@ -62,17 +66,16 @@ _COLUMNS = """
 def insert_rows(cursor: Cursor, coming: Coming | None = None, *, rows: int = ROWS) -> dict[str, psycopg2.Error]:
     """Insert rows into every table of ours.
 
-    Values fit the types, and what CHECKs say of one column: a list of texts, a regular expression of the simple kinds
-    that `matching_text` knows, numbers from and to, a least interval. Not what they say of the length of a text, nor of
-    several columns together beyond that equal values will do, nor of what functions or LIKE make of a value.
+    Values fit the types, and the CHECKs of one column: a list of texts, a regular expression, bounds of numbers, a
+    least interval. They need not fit other CHECKs: of the length of a text, of several columns, of functions, of LIKE.
 
     Args:
         cursor: where to insert, in a transaction.
-        coming: the CHECKs that columns have later: a revision that adds them refuses other rows.
+        coming: the CHECKs that columns will have: a revision that adds them refuses other rows.
         rows: how many for each table.
 
     Returns:
-        Why a table took none of them, by its name.
+        The error of each table that took none, by the table's name.
     """
     left, refused = _tables(cursor, coming or {}), {}
     while left:  # a table may refer to one that comes after it
@@ -96,9 +99,9 @@ def insert_rows(cursor: Cursor, coming: Coming | None = None, *, rows: int = ROW
 
 
 def inserts(cursor: Cursor, coming: Coming) -> Iterator[tuple[str, str]]:
-    """An INSERT of the next row into every table, and one with those columns alone that have to be given.
+    """An INSERT of the next row into every table, and one with only the columns that have no default.
 
-    Yields what each is, for people, and the statement.
+    Yields a name for people, and the statement.
     """
     for schema, table, columns, there in _tables(cursor, coming):
         shown = f"{schema}.{table}".removeprefix("public.")
@@ -109,7 +112,7 @@ def inserts(cursor: Cursor, coming: Coming) -> Iterator[tuple[str, str]]:
 
 def _tables(cursor: Cursor, coming: Coming) -> list[tuple[str, str, list[_Column], int]]:
     """Every table of ours, the columns to fill, and how many rows it has."""
-    cursor.execute(_TABLES)
+    cursor.execute(_TABLES, (list(SCHEMAS),))
     tables = []
     for oid, schema, table in cursor.fetchall():
         cursor.execute(sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(schema, table)))
@@ -162,7 +165,7 @@ def _named(name: str) -> str:
 
 
 def _bounds(name: str, checks: str) -> tuple[Limit, Limit]:
-    """What a number has to be at least and at most, each with whether that very number is one; None for no bound."""
+    """The lower and the upper bound of a number, each with whether it is allowed itself; None for no bound."""
     limits: dict[str, Limit] = {">": None, "<": None}
     for operator, equals, value in re.findall(rf"{_named(name)} ([<>])(=?) \(*'?(-?\d+(?:\.\d+)?)\b", checks):
         limit = (float(value), equals == "=")
@@ -181,7 +184,7 @@ def _whole(number: int, least: Limit, most: Limit) -> int:
 
 
 def _fraction(number: int, least: Limit, most: Limit) -> float:
-    """In hundredths where there is a bound, for numerics of a small scale; else small, for many are within 0 and 1."""
+    """In hundredths where there is a bound, for numerics of a small scale; else below 1, as scores are."""
     if least is not None and most is not None:
         return least[0] + (most[0] - least[0]) * (number % 99 + 1) / 100
     if least is not None:
@@ -198,5 +201,27 @@ def _text(number: int, length: int | None, checks: str) -> str:
     if listed:
         return listed[0].replace("''", "'")
     pattern = re.search(r" ~ '((?:[^']|'')*)'::text", checks)
-    made = matching_text(pattern[1].replace("''", "'"), number) if pattern else None
+    made = matching_text(pattern[1].replace("''", "'"), number, length) if pattern else None
     return made if made is not None else f"{number} row"[:length]
+
+
+def matching_text(pattern: str, number: int, length: int | None) -> str | None:
+    """A text that matches a regular expression, for most numbers another one; None if none is short enough.
+
+    Raises:
+        MissingExtraError: rstr is not installed.
+    """
+    try:
+        from rstr import Rstr  # noqa: PLC0415  (comes with the extra, and few tables need it)
+    except ImportError:
+        raise MissingExtraError(
+            "rows for a CHECK with a regular expression need rstr, which is not installed",
+            hint="Run `pip install 'mlops-db[check]'` (in a checkout: `uv sync`).",
+        ) from None
+    random = Rstr(Random(number))  # noqa: S311  (no secret)
+    try:
+        texts = [random.xeger(pattern) for _ in range(TRIES)]
+    except (re.error, KeyError, IndexError, NotImplementedError):  # PostgreSQL's syntax is not quite Python's
+        return None
+    fitting = (text for text in texts if length is None or len(text) <= length)
+    return max(islice(fitting, 3), key=len, default=None)  # long ones differ more often

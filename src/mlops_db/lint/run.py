@@ -1,111 +1,83 @@
-"""The checks of the revisions themselves, for the author of the next one and for CI.
+"""Checks every revision of a project, for the author of the next one and for CI.
 
-What needs a server runs on scratch databases of the one that the settings name: each revision goes up, down and up
-again with rows in every table, and once more as a `--sql` script. `lint.rules` judges what it did meanwhile.
+First the files are read. Then the revisions run, on scratch databases of the server that the settings name: each goes
+up, down and up again, with rows in every table. The rules of `lint.rules` judge the files and the runs.
 """
 
 from __future__ import annotations
 
 import configparser
-import io
-from contextlib import closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from alembic import command
 from alembic.script import ScriptDirectory
-from alembic.util import CommandError, load_python_file, to_tuple
+from alembic.util import CommandError, to_tuple
 from psycopg2 import sql
 from sqlalchemy import event
 
-from mlops_db.drift.catalogue import Catalogue, read_catalogue
-from mlops_db.drift.compare import Difference, differences
 from mlops_db.drift.scratch import scratch_database
 from mlops_db.errors import SettingsError
 from mlops_db.lint.lineage import Lineage
-from mlops_db.lint.observation import Step, Watch, look, writers
-from mlops_db.lint.revision_files import (
-    Finding,
-    RevisionFile,
-    accepted_rules,
-    file_findings,
-    is_one_way,
-    strongest_lock,
-)
-from mlops_db.lint.rows import insert_rows
-from mlops_db.lint.rules import (
-    copies,
-    locks,
-    losses,
-    names,
-    running_code,
-    schema_edits,
-    squawk,
-    two_tables,
-    whole_tables,
-)
+from mlops_db.lint.observation import BATCH, Head, Run, Step, Watch, read_moment
+from mlops_db.lint.revision_file import Project, RevisionFile
+from mlops_db.lint.rows import Coming, insert_rows
+from mlops_db.lint.rule import FileRule, Finding, first_line
+from mlops_db.lint.rules import ACCEPTABLE, FILE_RULES, HEAD_RULES, RULES, RUN_RULES
+from mlops_db.lint.writes import find_refused_writes, find_working_writes
 from mlops_db.migration.commands import alembic_config, run_command
 from mlops_db.migration.history import CREATE as CREATE_HISTORY
-from mlops_db.migration.preview import describe, written_sql
 from mlops_db.migration.progress import Progress
 from mlops_db.migration.revision_graph import graph_of
 from mlops_db.migration.session import migration_connection
-from mlops_db.project import BASELINE, alembic_ini
 from mlops_db.revisions.files import revision_paths
-from mlops_db.server.client_programs import copy_schema, run_script
 from mlops_db.server.connection import open_cursor
+from mlops_db.server.failures import find_server_error
 
 if TYPE_CHECKING:
-    from collections import Counter
-    from collections.abc import Callable, Iterator
-    from contextlib import AbstractContextManager
+    from collections.abc import Callable, Iterable, Iterator
 
     from alembic.config import Config
     from alembic.script import Script
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  (psycopg2 names its classes like functions)
     from sqlalchemy import Connection
 
-    from mlops_db.lint.rows import Coming
+    from mlops_db.revisions.graph import Graph
     from mlops_db.settings import Settings
 
-KEEP_FROM_RUNNING = ("syntax", "loads", "upgrade", "one-id", "one-head", "linear", "name", "sql-file")
-CHECKS = ("files", "round trip", "--sql", "squawk", "locks", "rows", "names", "copies")
-_RULES = {
-    "round-trip": "round trip",
-    "sql-mode": "--sql",
-    squawk.RULE: "squawk",
-    locks.RULE: "locks",
-    two_tables.RULE: "locks",
-    whole_tables.RULE: "rows",
-    losses.RULE: "rows",
-    running_code.RULE: "rows",
-    names.RULE: "names",
-    copies.RULE: "copies",
-}
-_VERSION_TABLE = "public.alembic_version"
+_COLUMN_OF = {rule.name: rule.column for rule in RULES}
 
 
 @dataclass(frozen=True)
 class Report:
-    """What the checks found.
+    """What the rules found.
 
     Attributes:
-        files: the revisions' file names, in order.
+        project: the revisions.
         findings: everything that is wrong.
-        ran: which of `CHECKS` were carried out for which file; a run ends at the first revision that does not run.
+        ran: which columns of the table were checked for which file; nothing runs after a revision that does not run.
     """
 
-    files: tuple[str, ...]
+    project: Project
     findings: list[Finding] = field(default_factory=list)
     ran: set[tuple[str, str]] = field(default_factory=set)
 
-    def verdict(self, file: str, check: str) -> str:
+    @property
+    def files(self) -> list[str]:
+        """The revisions' file names, in order."""
+        return [file.name for file in self.project.files]
+
+    def verdict(self, file: str, column: str) -> str:
         """`ok`, the number of findings, or `-` for what did not run."""
-        count = sum(finding.file == file and _RULES.get(finding.rule, "files") == check for finding in self.findings)
+        count = sum(finding.file == file and _COLUMN_OF[finding.rule] == column for finding in self.findings)
         if count:
             return str(count)
-        return "ok" if (file, check) in self.ran else "-"
+        return "ok" if (file, column) in self.ran else "-"
+
+    def add(self, findings: Iterable[Finding]) -> None:
+        """Add findings that are not there yet: a second upgrade can repeat those of the first."""
+        self.findings.extend(found for found in dict.fromkeys(findings) if found not in self.findings)
 
 
 def check_revisions(settings: Settings, ini: Path, *, progress: TextIO | None = None) -> Report:
@@ -114,7 +86,7 @@ def check_revisions(settings: Settings, ini: Path, *, progress: TextIO | None = 
     Args:
         settings: the server for the scratch databases; the role needs CREATEDB, nothing else is touched.
         ini: the project's alembic.ini.
-        progress: a stream that is told what is being checked.
+        progress: a stream for the progress.
 
     Raises:
         ConnectionFailedError: no connection to the server.
@@ -135,72 +107,73 @@ def check_revisions(settings: Settings, ini: Path, *, progress: TextIO | None = 
     graph = graph_of(directory)
     if not revision_paths(folder):
         graph.refuse_faults()
-    report = Report(tuple(path.name for path in sorted(folder.glob("*.py"))))
-    report.findings.extend(file_findings(folder))
-    report.findings.extend(Finding(each.files[-1], "one-id", each.message, each.remedy) for each in graph.shared_ids)
+    report = Report(read_project(folder, graph))
+    report.add(check_files(report.project, FILE_RULES))
     report.ran.update((file, "files") for file in report.files)
-    report.findings.extend(_import_errors(folder, report))
-    if not any(finding.rule in KEEP_FROM_RUNNING for finding in report.findings):
-        told = Progress(progress)
+    stopping = {rule.name for rule in FILE_RULES if rule.stops_runs}
+    if not any(finding.rule in stopping for finding in report.findings):
+        shown = Progress(progress)
         try:
-            _Runs(settings, config, report, told).run(directory)
+            _Runs(settings, config, report, shown).run_all(directory)
         finally:
-            told.stop()
+            shown.stop()
     return report
 
 
-def _import_errors(folder: Path, report: Report) -> Iterator[Finding]:
-    unreadable = {finding.file for finding in report.findings if finding.rule == "syntax"}
-    for file in report.files:
-        if file not in unreadable:
-            try:
-                load_python_file(folder, file)
-            except Exception as error:  # noqa: BLE001  (importing a revision runs whatever is in it)
-                yield Finding(file, "loads", f"it cannot be imported: {_first_line(error)}", "Mend it.")
+def read_project(folder: Path, graph: Graph) -> Project:
+    """Read the revisions of a folder."""
+    return Project([RevisionFile.read(path) for path in sorted(folder.glob("*.py"))], graph, ACCEPTABLE)
+
+
+def check_files(project: Project, rules: Iterable[FileRule]) -> Iterator[Finding]:
+    """Every finding of these rules, file by file."""
+    for file in project.files:
+        for rule in rules:
+            if file.error is None or rule.name == "syntax":
+                yield from rule.complete(rule.check(file, project), file.name)
 
 
 class _Runs:
-    """The checks that run the revisions, one after the other, on two scratch databases: online, and by `--sql`."""
+    """Runs the revisions, one after the other, and has the rules judge each."""
 
-    def __init__(self, settings: Settings, config: Config, report: Report, progress: Progress) -> None:
-        self.settings = settings
+    def __init__(self, server: Settings, config: Config, report: Report, progress: Progress) -> None:
+        self.server = server
         self.config = config
         self.report = report
         self.progress = progress
         self.lineage = Lineage()
-        self.previous = "base"
+        self.runs: list[Run] = []
         self.branched = False
-        self.accepted: dict[str, set[str]] = {}
-        self.files: dict[str, str] = {}
-        self.made: dict[str, Catalogue] = {}
         self.without_rows: set[str] = set()
+        self.database: Settings
         self.watch: Watch
 
-    def run(self, directory: ScriptDirectory) -> None:
+    def run_all(self, directory: ScriptDirectory) -> None:
         scripts = list(reversed(list(directory.walk_revisions())))
-        self.files = {script.revision: Path(script.path).name for script in scripts}
-        self.accepted = {Path(script.path).name: set(accepted_rules(script.module.__doc__ or "")) for script in scripts}
         self.follow_columns()
         with (
-            scratch_database(self.settings) as online,
-            scratch_database(self.settings) as scripted,
-            _run_connection(online) as connection,
+            scratch_database(self.server) as self.database,
+            scratch_database(self.server) as scripted,
+            _run_connection(self.database) as connection,
         ):
             self.watch = Watch(connection)
-            for scratch in (online, scripted):
+            for scratch in (self.database, scripted):
                 with open_cursor(scratch) as cursor:
-                    cursor.execute(CREATE_HISTORY)  # it stays, so it is there before the first revision, too
-            self.config.attributes.update(settings=online, connection=connection)
+                    cursor.execute(CREATE_HISTORY)  # runs leave it, so it is there before the first revision, too
+            self.config.attributes.update(settings=self.database, connection=connection)
             for number, script in enumerate(scripts, 1):
                 self.progress.begin(f"[{number}/{len(scripts)}] {Path(script.path).stem}")
-                if not self.check(script, online, scripted):
+                if not self.check(script, scripted):
                     return
                 self.progress.done()
-            self.check_head(online)
+            head = Head(self.runs, self.database, self.server, self.config)
+            for rule in HEAD_RULES:
+                self.report.add(rule.complete(rule.check(head)))
+                self.report.ran.update((run.file.name, rule.column) for run in self.runs if not run.is_baseline)
 
     def follow_columns(self) -> None:
-        """Run all revisions once, to know what rows have to keep to so that those still to come take them."""
-        with scratch_database(self.settings) as scratch, _run_connection(scratch) as connection:
+        """Run all revisions once, to read the CHECKs that rows have to meet at later revisions."""
+        with scratch_database(self.server) as scratch, _run_connection(scratch) as connection:
 
             def note(connection: Connection) -> None:
                 driver: Any = connection.connection.dbapi_connection
@@ -209,238 +182,90 @@ class _Runs:
 
             event.listen(connection, "commit", note)
             self.config.attributes.update(settings=scratch, connection=connection)
-            # A revision that does not run is found, and told, when its turn comes.
+            # A revision that does not run is found when its turn comes.
             with suppress(Exception):
                 run_command(command.upgrade, self.config, "heads")
 
-    def check(self, script: Script, online: Settings, scripted: Settings) -> bool:
-        """Check one revision; False if it does not run, so that none after it can."""
-        file, revision = Path(script.path).name, script.revision
+    def check(self, script: Script, scripted: Settings) -> bool:
+        """Check one revision; False if it does not run, so that no later one can run."""
         parents = to_tuple(script.down_revision, default=("base",))
-        # Beside another branch, "0005" would take that one back, too; a merge goes back to either of its branches.
-        self.branched = self.branched or parents != (self.previous,)
-        back = f"{revision}@-1" if self.branched and len(parents) == 1 else parents[0]
-        before, self.previous = self.previous, revision
+        file = next(file for file in self.report.project.files if file.name == Path(script.path).name)
+        run = Run(file, script, parents, self.config, scripted)
+        before = self.runs[-1].script.revision if self.runs else "base"
         try:
-            start, up, down, again = self.there_and_back(script, online, before, back)
-        except Exception as error:  # noqa: BLE001  (a revision can raise whatever its author did not think of)
-            self.find(self.why_not(file, (before, revision), error))
-            return False
-        if not is_one_way(RevisionFile.read(Path(script.path))):
-            for difference in differences(start, down):
-                message = f"downgrade does not bring back {_told(difference)}"
-                self.find(Finding(file, "round-trip", message, "Mend its downgrade."))
-        for difference in differences(up, again):
-            message = f"a second upgrade makes {_told(difference)}"
-            self.find(Finding(file, "round-trip", message, "Mend its downgrade."))
-        self.made[file] = again
-        self.ran(file, "round trip", "locks")
-        if len(parents) == 1:  # --sql has no way to say that it starts from two
-            self.check_script(file, (parents[0], revision), scripted, (up, down, again))
-        if revision > BASELINE:
-            self.ran(file, "rows", "names")
-            self.lint(file, script)
-        return True
+            self.run_online(run, before)
+        except Exception as error:  # noqa: BLE001  (a revision can raise anything)
+            run.error = error
+            self.find_broken_constraint(run, before)
+        for rule in RUN_RULES:
+            if rule.applies(run):
+                if not (rule.may_be_accepted and file.accepts(rule.name)):
+                    self.report.add(rule.complete(rule.check(run), file.name))
+                if run.error is None:
+                    self.report.ran.add((file.name, rule.column))
+        run.steps.clear()  # all those rows
+        self.runs.append(run)
+        return run.error is None
 
-    def there_and_back(
-        self, script: Script, online: Settings, before: str, back: str
-    ) -> tuple[Catalogue, Catalogue, Catalogue, Catalogue]:
-        """Take a revision up, down and up again; the catalogues before it and after each."""
-        file, revision = Path(script.path).name, script.revision
-        judged = revision > BASELINE
-        sections = describe(script.module.__doc__ or "").sections
-        declared = strongest_lock(sections.get("Locks", ""))
+    def run_online(self, run: Run, before: str) -> None:
+        """Take a revision up, down and up again."""
+        revision = run.script.revision
         coming = self.lineage.coming(before)
-        with open_cursor(online) as cursor:
-            self.fill(cursor, coming)
-            start, names_before, written = _catalogue(cursor), names.read_names(cursor), _writers(cursor)
-        worked = running_code.what_works(online, coming) if judged else {}
+        self.fill(coming)
+        worked = {} if run.is_baseline else find_working_writes(self.database, coming)
 
-        upgrade = self.migrate(command.upgrade, revision, online, file, declared)
-        with open_cursor(online) as cursor:
-            up, names_after, rewritten = _catalogue(cursor), names.read_names(cursor), _writers(cursor)
-        if judged:
-            self.find(*names.check(upgrade, names_before, names_after))
-            self.find(*two_tables.check(upgrade))
-            self.find(*losses.check(upgrade))
-            self.find(*running_code.check(file, online, worked))
+        upgrade = self.migrate(run, command.upgrade, revision)
+        if worked:
+            run.refused = find_refused_writes(self.database, worked)
 
-        with open_cursor(online) as cursor:
-            self.fill(cursor, self.lineage.coming(revision))
-        downgrade = self.migrate(command.downgrade, back, online, file, declared)
-        with open_cursor(online) as cursor:
-            down = _catalogue(cursor)
-        if judged:
-            self.find(*two_tables.check(downgrade))
-            if sections.get("Loss on downgrade", "").lower().startswith("nothing"):
-                self.find(*losses.check(downgrade, of=upgrade.before.tables))
+        self.fill(self.lineage.coming(revision))
+        # Beside another branch, "0005" would take that one back, too; a merge goes back to either of its branches.
+        self.branched = self.branched or run.parents != (before,)
+        back = f"{revision}@-1" if self.branched and len(run.parents) == 1 else run.parents[0]
+        self.migrate(run, command.downgrade, back)
 
-        suspects = whole_tables.changed_whole(upgrade, written, rewritten) if judged else []
-        with self.many_rows(online, coming, suspects) as filled:
-            self.migrate(command.upgrade, revision, online, file, declared)
-            with open_cursor(online) as cursor:
-                again, rewritten = _catalogue(cursor), _writers(cursor) if filled else {}
-            for table, count in filled.items():
-                self.find(*whole_tables.check(file, upgrade.before.tables[table], count, rewritten[table]))
-        return start, up, down, again
+        changed_whole = [] if run.is_baseline else upgrade.changed_whole()
+        if changed_whole:  # the second upgrade finds more rows than a batch may have
+            with open_cursor(self.database) as cursor:
+                insert_rows(cursor, coming, rows=BATCH + 1)
+        again = self.migrate(run, command.upgrade, revision)
+        run.made = again.after.catalogue
+        if changed_whole:
+            tables = sql.SQL(", ").join(table.sql for table in again.after.tables.values())
+            with open_cursor(self.database) as cursor:
+                cursor.execute(sql.SQL("TRUNCATE {} RESTART IDENTITY").format(tables))
 
-    def fill(self, cursor: Cursor, coming: Coming) -> None:
-        for table, error in insert_rows(cursor, coming).items():
+    def fill(self, coming: Coming) -> None:
+        """Insert rows into every table; a note names each table that takes none."""
+        with open_cursor(self.database) as cursor:
+            refused = insert_rows(cursor, coming)
+        for table, error in refused.items():
             if table not in self.without_rows:
                 self.without_rows.add(table)
-                self.progress.note(f"no rows for {table}, so nothing is told of it: {_first_line(error)}")
+                self.progress.note(f"no rows for {table}, so the rules cannot judge it: {first_line(error)}")
 
-    @contextmanager
-    def many_rows(self, online: Settings, coming: Coming, tables: list[int]) -> Iterator[dict[int, Counter[str]]]:
-        """For the time of the block, have more rows in these tables than a batch has; who has written theirs."""
-        if not tables:
-            yield {}
-            return
-        with open_cursor(online) as cursor:
-            insert_rows(cursor, coming, rows=whole_tables.BATCH + 1)
-            filled = _writers(cursor)
-        yield {table: filled[table] for table in tables if table in filled}
-        with open_cursor(online) as cursor:
-            found = [table.sql for table in look(cursor, rows=False).tables.values()]
-            cursor.execute(sql.SQL("TRUNCATE {} RESTART IDENTITY").format(sql.SQL(", ").join(found)))
-
-    def why_not(self, file: str, revisions: tuple[str, str], error: Exception) -> Finding:
-        """Why a revision does not run: of the rows of before, perhaps, because of a constraint of an earlier one."""
-        said = running_code.server_error(error)
-        constraint = said.diag.constraint_name if said is not None else None
-        # Otherwise it is what the revision itself writes that breaks the constraint.
-        if said is not None and constraint is not None and said.diag.source_function != "ExecConstraints":
-            maker = self.files.get(self.lineage.made_by(constraint, *revisions) or "", file)
-            if maker != file:
-                return Finding(
-                    maker, "round-trip", f"rows that may be there break its {constraint}, so {file} does not run:"
-                    f" {_first_line(error)}", "Look for such rows first, and stop with what they are.",
-                )  # fmt: skip
-        return Finding(file, "round-trip", f"it does not run with rows there: {_first_line(error)}", "Mend it.")
-
-    def migrate(
-        self, function: Callable[..., object], target: str, scratch: Settings, file: str, declared: int
-    ) -> Step:
-        """Go up or down, and see what that does."""
-        with open_cursor(scratch) as cursor:
-            step = Step(file, function.__name__, look(cursor))
-        with self.watch.watching(step):
-            run_command(function, self.config, target)
-        with open_cursor(scratch) as cursor:
-            step.after = look(cursor)
-        self.find(*locks.check(step, declared))
+    def migrate(self, run: Run, function: Callable[..., object], target: str) -> Step:
+        """Go up or down, and record what that does."""
+        step = Step(function.__name__, read_moment(self.database, run.steps[-1].after if run.steps else None))
+        self.watch.step = step
+        run_command(function, self.config, target)
+        step.after = read_moment(self.database)
+        run.steps.append(step)
         return step
 
-    def check_head(self, online: Settings) -> None:
-        """What all revisions make together: the schema of the code, and the same in a copy."""
-        # What another project's revisions make is nothing that this package's schema describes.
-        if set(self.report.files) == {
-            path.name for path in revision_paths(alembic_ini().parent / "migrations/versions")
-        }:
-            self.find(*schema_edits.check(self.config))
-        with scratch_database(self.settings) as copy:
-            copy_schema(online, copy)
-            with open_cursor(copy) as cursor:
-                copied = _catalogue(cursor)
-        frozen = {file for revision, file in self.files.items() if revision <= BASELINE}
-        self.find(*(finding for finding in copies.check(self.made, copied) if finding.file not in frozen))
-        for file in self.made:
-            self.ran(file, *(["copies"] if file not in frozen else []))
-
-    def check_script(
-        self, file: str, ends: tuple[str, str], scripted: Settings, online: tuple[Catalogue, Catalogue, Catalogue]
-    ) -> None:
-        """Run the revision as `--sql` writes it, up, down and up again, beside what the online run made each time."""
-        before, revision = ends
-        try:
-            # A script that begins at base creates Alembic's table, and one that ends there leaves it.
-            clear = f"DROP TABLE IF EXISTS {_VERSION_TABLE};\n" if before == "base" else ""
-            up_sql = clear + self.script(command.upgrade, f"{before}:{revision}")
-            down_sql = self.script(command.downgrade, f"{revision}:{before}")
-        except Exception as error:  # noqa: BLE001  (as above)
-            self.find(
-                Finding(
-                    file, "sql-mode", f"--sql fails: {_first_line(error)}", "Write it so that it needs no database."
-                )
-            )
+    def find_broken_constraint(self, run: Run, before: str) -> None:
+        """Find the earlier revision whose constraint the rows of before violate, if that is why it does not run."""
+        error = find_server_error(run.error) if run.error is not None else None
+        # From ExecConstraints, the revision itself has written the row.
+        if error is None or error.diag.constraint_name is None or error.diag.source_function == "ExecConstraints":
             return
-        self.start_at(before, scripted)
-        for name, written, expected in zip(
-            ("upgrade", "downgrade", "upgrade"), (up_sql, down_sql, up_sql), online, strict=True
-        ):
-            failure = run_script(scripted, written, "-v", "ON_ERROR_STOP=1")
-            if failure:
-                self.find(
-                    Finding(file, "sql-mode", f"the script of its {name} fails: {failure}", "Mend what --sql writes.")
-                )
-                return
-            for difference in differences(expected, _catalogue_of(scripted)):
-                message = f"the script of its {name} makes {_told(difference)}"
-                self.find(Finding(file, "sql-mode", message, "Let --sql write what the online run does."))
-        self.ran(file, "--sql")
-
-    @staticmethod
-    def start_at(revision: str, scripted: Settings) -> None:
-        """Let a script find what it goes on from, also where the one before failed, or is of another branch."""
-        with open_cursor(scripted) as cursor:
-            cursor.execute("SELECT to_regclass(%s)", (_VERSION_TABLE,))
-            if revision == "base" or cursor.fetchone() == (None,):
-                return
-            cursor.execute(f"DELETE FROM {_VERSION_TABLE}")
-            cursor.execute(f"INSERT INTO {_VERSION_TABLE} VALUES (%s)", (revision,))
-
-    def script(self, function: Callable[..., object], target: str) -> str:
-        buffer = io.StringIO()
-        self.config.output_buffer = buffer
-        try:
-            run_command(function, self.config, target, sql=True)
-        finally:
-            self.config.output_buffer = None
-        return buffer.getvalue()
-
-    def lint(self, file: str, script: Script) -> None:
-        """Have squawk read the upgrade, on its own: together with others, one revision can hide another's faults."""
-        written = written_sql(script.module.upgrade)
-        if written is None:
-            self.find(Finding(file, squawk.RULE, "it writes no SQL without a database", "Make it work in --sql mode."))
-            return
-        self.find(*squawk.check(file, written))
-        self.ran(file, "squawk")
-
-    def find(self, *findings: Finding) -> None:
-        for finding in findings:
-            accepted = finding.rule in self.accepted.get(finding.file, ())
-            if not accepted and finding not in self.report.findings:  # up and up again say the same
-                self.report.findings.append(finding)
-
-    def ran(self, file: str, *checks: str) -> None:
-        self.report.ran.update((file, check) for check in checks)
+        maker = self.lineage.made_by(error.diag.constraint_name, before, run.script.revision)
+        for earlier in self.runs:
+            if earlier.script.revision == maker:
+                run.broken_constraint, run.broken_file = error.diag.constraint_name, earlier.file.name
 
 
 def _run_connection(settings: Settings) -> AbstractContextManager[Connection]:
     return migration_connection(
         settings, lock_timeout=settings.lock_timeout, statement_timeout=settings.statement_timeout
     )
-
-
-def _catalogue_of(scratch: Settings) -> Catalogue:
-    with open_cursor(scratch) as cursor:
-        return _catalogue(cursor)
-
-
-def _catalogue(cursor: Cursor) -> Catalogue:
-    """What the revisions make there; Alembic's own table is none of them."""
-    found = read_catalogue(cursor)
-    return {name: found[name] for name in found if _VERSION_TABLE not in (name.name, name.within)}
-
-
-def _writers(cursor: Cursor) -> dict[int, Counter[str]]:
-    return {oid: writers(cursor, table) for oid, table in look(cursor, rows=False).tables.items()}
-
-
-def _told(difference: Difference) -> str:
-    return f"a difference, {difference}"
-
-
-def _first_line(error: object) -> str:
-    return (str(error).strip() or type(error).__name__).partition("\n")[0].rstrip(".")

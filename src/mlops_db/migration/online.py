@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg2
 from alembic.runtime.migration import RevisionStep
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from mlops_db.errors import MlopsDbError
 from mlops_db.migration import lock, view_grants
@@ -28,6 +28,7 @@ from mlops_db.migration.plan import plan_lines, stamp_lines, step_name
 from mlops_db.migration.preview import written_sql
 from mlops_db.migration.retry import with_retries
 from mlops_db.migration.transaction import revision_statements, unfinished_refusal
+from mlops_db.server.failures import find_server_error
 from mlops_db.server.guests import REFUSE_GUESTS, SAFE_PATH
 
 if TYPE_CHECKING:
@@ -311,14 +312,3 @@ class OnlineRun:
         with suppress(SQLAlchemyError, MlopsDbError):  # the connection broke
             self.connection.rollback()
             self.history.record_failure(reason)
-
-
-def find_server_error(error: BaseException | None) -> psycopg2.Error | None:
-    """The server's error behind an exception; where a connection broke, SQLAlchemy's own errors come after it."""
-    while error is not None:
-        if isinstance(error, psycopg2.Error):
-            return error
-        if isinstance(error, DBAPIError) and isinstance(error.orig, psycopg2.Error):
-            return error.orig
-        error = error.__context__
-    return None

@@ -88,5 +88,5 @@ def _refuse_what_cannot_be_loaded(script: ScriptDirectory, graph: Graph) -> None
         reason = str(error).partition("\n")[0] or "no reason given"
         raise RefusedError(
             f"{name} cannot be loaded: {type(error).__name__}: {reason}",
-            hint="Fix the error, then run `mlops-db check --revisions`.",
+            hint="Fix the error, then run `mlops-db lint`.",
         ) from error

@@ -19,12 +19,12 @@ from mlops_db.errors import InterruptedRunError, MlopsDbError
 from mlops_db.migration.autogenerate import only_writes_a_file
 from mlops_db.migration.callers_connection import settings_of_connection, use_callers_connection
 from mlops_db.migration.offline import write_script
-from mlops_db.migration.online import OnlineRun, find_server_error
+from mlops_db.migration.online import OnlineRun
 from mlops_db.migration.options import Options
 from mlops_db.migration.progress import Progress
 from mlops_db.migration.revision_graph import graph_of_command
 from mlops_db.migration.session import migration_connection, run_pins
-from mlops_db.server.failures import translate_statement_failure
+from mlops_db.server.failures import find_server_error, translate_statement_failure
 from mlops_db.server.waiting import wait_interruptibly
 from mlops_db.settings import Settings
 

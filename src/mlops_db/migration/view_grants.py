@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mlops_db.server.acl import TO_GRANTEE
 from mlops_db.server.guests import TRUSTED
 
 if TYPE_CHECKING:
@@ -24,9 +25,7 @@ _GRANTS = f"""\
 coalesce((
         SELECT jsonb_agg(jsonb_build_object('view', c.relname, 'oid', c.oid, 'column', g.attname, 'grant',
                    'GRANT ' || acl.privilege_type || coalesce(' (' || quote_ident(g.attname) || ')', '')
-                   || ' ON public.' || quote_ident(c.relname) || ' TO '
-                   || CASE acl.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(acl.grantee)) END
-                   || CASE WHEN acl.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END))
+                   || ' ON public.' || quote_ident(c.relname) || {TO_GRANTEE}))
           FROM pg_class AS c JOIN pg_roles AS role ON role.oid = c.relowner
          CROSS JOIN LATERAL (
                    SELECT NULL::name AS attname, c.relacl AS items

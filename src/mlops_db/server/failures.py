@@ -53,6 +53,16 @@ def translate_statement_failures(settings: Settings) -> Iterator[None]:
         raise translate_statement_failure(cause, settings) from None
 
 
+def find_server_error(error: BaseException | None) -> psycopg2.Error | None:
+    """The driver's error behind an exception; where a connection broke, SQLAlchemy's own errors come after it."""
+    while error is not None:
+        cause = getattr(error, "orig", error)
+        if isinstance(cause, psycopg2.Error):
+            return cause
+        error = error.__context__
+    return None
+
+
 def translate_statement_failure(error: psycopg2.Error, settings: Settings) -> MlopsDbError:
     """The error to raise for a refused statement; a RAISE of our own functions brings its message and hint."""
     line = first_line(error.pgerror or str(error))

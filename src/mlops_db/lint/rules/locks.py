@@ -1,26 +1,22 @@
 """A docstring declares the strongest lock that its revision takes."""
 
-from __future__ import annotations
+from functools import partial
 
-from typing import TYPE_CHECKING
-
-from mlops_db.lint.revision_files import LOCK_MODES, Finding
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from mlops_db.lint.observation import Step
-
-RULE = "locks"
+from mlops_db.lint.lock_modes import LOCK_MODES, strongest_lock
+from mlops_db.lint.observation import Run
+from mlops_db.lint.rule import Finding, Findings, RunRule
 
 
-def check(step: Step, declared: int) -> Iterator[Finding]:
-    """Find locks, on what was there before, that are stronger than the declared one, a place in LOCK_MODES."""
-    for oid, modes in ((oid, modes) for locks in step.transactions for oid, modes in locks.items()):
-        strongest = max(map(LOCK_MODES.index, modes))
-        if oid in step.before.relations and strongest > declared:
-            name, said = step.before.relations[oid].name, LOCK_MODES[declared] if declared >= 0 else "none"
-            yield Finding(
-                step.file, RULE, f"{step.direction} takes {LOCK_MODES[strongest]} on {name}, declared is {said}",
-                "Declare it under Locks with the time it is held, or avoid it.",
-            )  # fmt: skip
+@partial(RunRule, column="locks", remedy="Declare it under Locks with the time it is held, or avoid it.", baseline=True)
+def check(run: Run) -> Findings:
+    """Find a lock that is stronger than the docstring declares, by `pg_locks` before each commit."""
+    declared = strongest_lock(run.file.description.sections.get("Locks", ""))
+    for step in run.steps:
+        for oid, modes in (item for locks in step.transactions for item in locks.items()):
+            strongest = max(map(LOCK_MODES.index, modes))
+            # Nobody waits for a lock on what the revision itself has created.
+            if oid in step.before.relations and strongest > declared:
+                yield Finding(
+                    f"{step.direction} takes {LOCK_MODES[strongest]} on {step.before.relations[oid].name},"
+                    f" declared is {LOCK_MODES[declared] if declared >= 0 else 'none'}",
+                )

@@ -1,6 +1,4 @@
-"""Squawk reads the SQL of each upgrade; where this project has a helper for its advice, the finding names it."""
-
-from __future__ import annotations
+"""Squawk finds nothing in the SQL of an upgrade; where we have a helper for its advice, the finding names it."""
 
 import json
 import os
@@ -8,16 +6,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mlops_db.errors import MissingExtraError
-from mlops_db.lint.revision_files import Finding
+from mlops_db.lint.observation import Run
+from mlops_db.lint.rule import Finding, Findings, RunRule
+from mlops_db.migration.preview import written_sql
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-RULE = "squawk"
 OLDEST_SERVER = "13"
 
 _NOT_VALID = (
@@ -46,15 +42,18 @@ _HELPERS = {
 }
 
 
-def check(file: str, written: str) -> Iterator[Finding]:
-    """Find what squawk does in the SQL that an upgrade writes."""
+@partial(RunRule, column="squawk", remedy="squawk's documentation has the remedy.", needs=lambda run: run.error is None)
+def check(run: Run) -> Findings:
+    """Find what squawk finds in the upgrade's SQL, with our helper for it."""
+    # On its own: together with others, one revision can hide another's faults.
+    written = written_sql(run.script.module.upgrade)
+    if written is None:
+        yield Finding("it writes no SQL without a database", "Make it work in --sql mode.")
+        return
     for warning in _warnings(f"SET lock_timeout = '1s';\nSET statement_timeout = '30s';\nBEGIN;\n{written}\nCOMMIT;\n"):
         rule = warning["rule_name"]
         remedies = filter(None, (warning.get("help"), _HELPERS.get(rule)))
-        yield Finding(
-            file, RULE, f"{rule}: {warning['message'].rstrip('.')}",
-            " ".join(remedies) or "squawk's documentation has the remedy.",
-        )  # fmt: skip
+        yield Finding(f"{rule}: {warning['message'].rstrip('.')}", " ".join(remedies))
 
 
 def _warnings(script: str) -> list[dict[str, str]]:

@@ -1,41 +1,41 @@
-"""No transaction keeps the users of two tables waiting.
+"""No transaction blocks the writers of two tables.
 
-While it waits for the second one, the users of the first wait as well; and a job that takes the two in the other order
-makes a deadlock of it.
+While it waits for the second table, the writers of the first one wait, too. A job that takes the two tables in the
+other order makes a deadlock of it.
 """
 
-from __future__ import annotations
+from functools import partial
 
-from typing import TYPE_CHECKING
+from mlops_db.lint.lock_modes import LOCK_MODES
+from mlops_db.lint.observation import Run
+from mlops_db.lint.rule import Finding, Findings, RunRule
 
-from mlops_db.lint.revision_files import LOCK_MODES, Finding
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from mlops_db.lint.observation import Step
-
-RULE = "two-tables"
-# From here on a lock keeps writers waiting.
+# These block writers.
 _STRONG = set(LOCK_MODES[LOCK_MODES.index("SHARE") :])
 
 
-def check(step: Step) -> Iterator[Finding]:
-    """Find transactions that held a lock which keeps writers out on two tables that are there before and after.
+@partial(
+    RunRule,
+    column="locks",
+    remedy="Write a revision for each; op.validate_constraint and op.create_index_concurrently let writers go on;"
+    " for a foreign key, which locks both, write `Accepted: two-tables, because ...` in the docstring.",
+    may_be_accepted=True,
+)
+def check(run: Run) -> Findings:
+    """Find a transaction that blocks the writers of two existing tables (SHARE or a stronger lock).
 
-    Partitions are their table. Views do not count: who reads one comes to its tables afterwards, as the revision does.
+    Partitions count as their table. Views do not count: their readers lock the tables afterwards, as the revision does.
     """
-    for locks in step.transactions:
+    for step in run.steps:
         relations = step.before.relations
-        locked = {
-            relations[oid].root
-            for oid, modes in locks.items()
-            if oid in relations and relations[oid].is_table and modes & _STRONG
-        } & step.after.relations.keys()
-        if len(locked) > 1:
-            names = ", ".join(sorted(relations[oid].shown for oid in locked))
-            yield Finding(
-                step.file, RULE, f"{step.direction} keeps the writers of {len(locked)} tables waiting at once: {names}",
-                "Write a revision for each; op.validate_constraint and op.create_index_concurrently let writers go on;"
-                f" for a foreign key, which locks both, say `Accepted: {RULE}, because ...` in the docstring.",
-            )  # fmt: skip
+        for locks in step.transactions:
+            locked = {
+                relations[oid].root
+                for oid, modes in locks.items()
+                if oid in relations and relations[oid].is_table and modes & _STRONG
+            } & step.after.relations.keys()
+            if len(locked) > 1:
+                names = ", ".join(sorted(relations[oid].shown for oid in locked))
+                yield Finding(
+                    f"{step.direction} blocks the writers of {len(locked)} tables at once: {names}",
+                )

@@ -1,21 +1,20 @@
-"""An upgrade loses no row: what it deletes is in another table afterwards. Nor does a downgrade that says so."""
+"""An upgrade loses no row: what it deletes is in another table afterwards.
 
-from __future__ import annotations
+A downgrade loses none either, if its docstring says so.
+"""
 
 import re
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
 
-from mlops_db.lint.revision_files import Finding
+from mlops_db.lint.observation import Moment, Relation, Row, Run, Step
+from mlops_db.lint.rule import Finding, Findings, RunRule
 from mlops_db.migration.guard.row_values import rows_in_words
 from mlops_db.migration.statements import without_texts
 
-if TYPE_CHECKING:
-    from collections.abc import Container, Iterator
-
-    from mlops_db.lint.observation import Moment, Relation, Row, Step
-
-RULE = "loss"
+_REMEDY_OF_DOWNGRADE = "Keep them, or declare under Loss on downgrade what is lost."
 _PART = r'(?:"(?:[^"]|"")+"|[\w$]+)'
 _NAME = rf"(?:{_PART}\.)?({_PART})"
 _NAMES = rf"{_NAME}(?:\s*\*)?(?:\s*,\s*(?:ONLY\s+)?{_NAME})*"
@@ -28,41 +27,31 @@ _EXECUTED = re.compile(r"\bEXECUTE\s+(?:format\s*\(\s*)?'((?:[^']|'')*)'", re.IG
 _BODY = re.compile(r"\$(\w*)\$(.*)\$\1\$", re.DOTALL)
 
 
-def check(step: Step, *, of: Container[int] | None = None) -> Iterator[Finding]:
-    """Find tables that have fewer rows than before, where no other table has got them; and DELETEs that met no row.
-
-    Args:
-        step: the migration.
-        of: the tables that are looked at; default: all.
-    """
-    lost = {oid: lost_rows(oid, step.before, step.after) for oid in step.before.rows if of is None or oid in of}
-    for oid, count in lost.items():
-        if count:
-            yield _finding(step, f"{step.direction} loses {rows_in_words(count)} of {step.before.relations[oid].shown}")
-    if step.direction == "upgrade":
-        counted = {oid for oid in lost if lost[oid] or _went(oid, step)}
-        for words, table in _said(step):
-            if table.root not in counted:
-                yield _finding(step, f"upgrade says {words} {table.shown}, which met none of the rows of this check")
-
-
-def _finding(step: Step, message: str) -> Finding:
-    return Finding(
-        step.file, RULE, message,
-        "Keep the rows, or copy them to another table in the same transaction; if they may go, say so:"
-        f" `Accepted: {RULE}, because ...` in the docstring."
-        if step.direction == "upgrade"
-        else "Keep them, or say under Loss on downgrade what goes.",
-    )  # fmt: skip
-
-
-def _went(oid: int, step: Step) -> bool:
-    """Whether rows have left the table, to another one."""
-    return len(step.after.rows.get(oid, ())) < len(step.before.rows[oid])
+@partial(
+    RunRule,
+    column="rows",
+    remedy="Keep the rows, or copy them to another table in the same transaction; if they may go, declare it:"
+    " `Accepted: loss, because ...` in the docstring.",
+    may_be_accepted=True,
+)
+def check(run: Run) -> Findings:
+    """Find an upgrade that loses rows, or a downgrade that declares no loss; a DELETE that meets no row."""
+    # Rows that another table has got are not lost.
+    no_loss = run.file.description.sections.get("Loss on downgrade", "").lower().startswith("nothing")
+    for step in run.steps[: 2 if no_loss else 1]:
+        shrunk = [oid for oid, rows in step.before.rows.items() if len(step.after.rows.get(oid, ())) < len(rows)]
+        for oid in shrunk:
+            count = lost_rows(oid, step.before, step.after) if oid in run.steps[0].before.tables else 0
+            if count:
+                message = f"{step.direction} loses {rows_in_words(count)} of {step.before.relations[oid].shown}"
+                yield Finding(message, "" if step.direction == "upgrade" else _REMEDY_OF_DOWNGRADE)
+        for words, table in _deletes(step) if step.direction == "upgrade" else ():
+            if table.root not in shrunk:
+                yield Finding(f"upgrade runs {words} {table.shown}, which met none of the rows of this check")
 
 
 def lost_rows(oid: int, before: Moment, after: Moment) -> int:
-    """How many rows of a table are neither there any more nor in another table.
+    """How many rows of a table are gone, and not in another table either.
 
     A row is in another table if that has the same in all columns that both have, and has more rows than before.
     """
@@ -80,9 +69,7 @@ def lost_rows(oid: int, before: Moment, after: Moment) -> int:
 
 def _without(rows: list[Row], holder: list[Row]) -> list[Row]:
     """The rows that have no equal in the holder."""
-    if not holder or not rows:
-        return rows
-    common = sorted(rows[0].keys() & holder[0].keys())
+    common = sorted(rows[0].keys() & holder[0].keys()) if rows and holder else []
     if not common:
         return rows
     there = Counter(tuple(_plain(row[column]) for column in common) for row in holder)
@@ -102,8 +89,8 @@ def _plain(value: Any) -> str:
     return re.sub(r"\.0+$", "", text)
 
 
-def _said(step: Step) -> Iterator[tuple[str, Relation]]:
-    """What the statements say of rows that go, whatever these are; not what functions and rules are to do one day."""
+def _deletes(step: Step) -> Iterator[tuple[str, Relation]]:
+    """The DELETE, TRUNCATE and MERGE of the statements, with the table; not those of functions that it only creates."""
     tables = {relation.name: relation for relation in step.before.relations.values() if relation.is_table}
     seen = set()
     for statement in step.statements:
@@ -118,6 +105,7 @@ def _said(step: Step) -> Iterator[tuple[str, Relation]]:
 
 
 def _run_now(statement: str) -> Iterator[str]:
+    """The parts of the statement that run at once; in a DO block also the texts that it executes."""
     plain = without_texts(statement)
     if re.search(r"\bBEGIN\s+ATOMIC\b", plain, re.IGNORECASE):
         return

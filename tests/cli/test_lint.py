@@ -1,4 +1,4 @@
-"""`mlops-db check --revisions` as an author and CI run it: without a server of their own."""
+"""`mlops-db lint` as an author and CI run it: without a server of their own."""
 
 import re
 import shutil
@@ -9,7 +9,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from mlops_db.lint.run import CHECKS
+from mlops_db.lint.rule import COLUMNS
 from support.cluster import DISPOSABLE, embedded_server, server_folder
 from support.database import ROOT, clean_environment, run_command
 from support.process import told
@@ -17,7 +17,8 @@ from support.revision_project import add_revision, copied_project, empty_project
 
 pytestmark = pytest.mark.slow
 
-COMMAND = ("mlops-db", "check", "--revisions")
+COMMAND = ("mlops-db", "lint")
+ALIAS = ("mlops-db", "check", "--revisions")
 COLUMN = ("op.execute('ALTER TABLE model_versions ADD COLUMN owner text')",
           "op.execute('ALTER TABLE model_versions DROP COLUMN owner')")  # fmt: skip
 
@@ -56,7 +57,7 @@ def test_this_project_s_revisions_pass(folder: Path) -> None:
     assert done.returncode == 0, done
     files = sorted(path.name for path in versions(ROOT / "alembic.ini").glob("*.py"))
     table, *rows, verdict = done.stdout.splitlines()
-    assert re.split(r"  +", table) == ["revision", *CHECKS]
+    assert re.split(r"  +", table) == ["revision", *COLUMNS]
     assert [row.split()[0] for row in rows] == files
     assert {cell for row in rows for cell in row.split()[1:]} <= {"ok", "-"}
     assert verdict == f"{len(files)} revisions: nothing found"
@@ -82,6 +83,17 @@ def test_findings_of_another_project_are_printed_and_exit_1(folder: Path, tmp_pa
     findings = lines[total + 1 : -1]
     assert [line.split(": ")[:2] for line in findings] == [[first, "locks"], [first, "locks"], [second, "squawk"]]
     assert lines[-1] == f"{total} revisions: 3 findings"
+
+
+def test_check_with_revisions_is_the_same_command(folder: Path, tmp_path: Path) -> None:
+    ini = empty_project(tmp_path)
+    add_revision(ini, *NOTHING, locks="some.", title="<title>")
+
+    done, alias = (check(folder, ini, command=command) for command in (COMMAND, ALIAS))
+
+    assert (done.returncode, done.stdout) == (1, alias.stdout)
+    assert alias.returncode == 1
+    assert "0005_change.py: docstring: " in done.stdout
 
 
 def test_a_schema_that_was_edited_without_a_revision_is_found(folder: Path, tmp_path: Path) -> None:
@@ -122,9 +134,7 @@ def test_without_squawk_it_says_how_to_get_it(folder: Path, tmp_path: Path) -> N
     add_revision(ini, *NOTHING)
     elsewhere = f"import sys; sys.executable = {str(tmp_path / 'python')!r}; from mlops_db.cli.main import main; "
 
-    done = check(
-        folder, ini, command=("python", "-c", f"{elsewhere} sys.exit(main(['check', '--revisions']))"), PATH="/bin"
-    )
+    done = check(folder, ini, command=("python", "-c", f"{elsewhere} sys.exit(main(['lint']))"), PATH="/bin")
 
     told(done, "need squawk, which is not installed", "pip install 'mlops-db[check]'")
     assert (done.returncode, done.stdout) == (1, "")

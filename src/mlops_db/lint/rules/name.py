@@ -1,0 +1,22 @@
+"""A revision's file is named after its id and its title."""
+
+import re
+from functools import partial
+
+from mlops_db.lint.revision_file import Project, RevisionFile
+from mlops_db.lint.rule import FileRule, Finding, Findings
+
+_FILE_NAME = re.compile(r"(?P<number>[0-9]{4})_[a-z0-9]+(?:_[a-z0-9]+)*\.py")
+
+
+@partial(FileRule, remedy="Rename it.", stops_runs=True)
+def check(file: RevisionFile, _: Project) -> Findings:
+    """Find a file that is not named `NNNN_lower_case_words.py` after its id."""
+    match = _FILE_NAME.fullmatch(file.name)
+    if match is None:
+        yield Finding("the file is not named NNNN_lower_case_words.py")
+    elif file.revision != match["number"]:
+        yield Finding(
+            f"its revision is {file.revision!r}, its number {match['number']}",
+            "Make both the same: `mlops-db` reads the revisions from the files' names.",
+        )

@@ -1,0 +1,13 @@
+"""A revision has an upgrade."""
+
+from functools import partial
+
+from mlops_db.lint.revision_file import Project, RevisionFile
+from mlops_db.lint.rule import FileRule, Finding, Findings
+
+
+@partial(FileRule, remedy="Say what changes.", stops_runs=True)
+def check(file: RevisionFile, _: Project) -> Findings:
+    """Find a revision without `upgrade()`."""
+    if file.function("upgrade") is None:
+        yield Finding("it has no upgrade")
