@@ -12,8 +12,9 @@ import pandas as pd
 import pytest
 
 from mlops_db.adapters.evidently import ReportRows, report_rows
+from mlops_db.adapters.evidently.conditions import drift_interval
 from mlops_db.adapters.evidently.kinds import DEFAULTS, DRAWING, LEFT_OUT, METRIC_TYPES, SUBJECTS, TOP_K
-from mlops_db.adapters.evidently.names import drift_bounds, method_name, words
+from mlops_db.adapters.evidently.names import method_name, words
 
 pytestmark = [pytest.mark.adapters, pytest.mark.filterwarnings("ignore")]  # what Evidently warns about is not ours
 
@@ -81,7 +82,7 @@ def test_every_drift_test_of_evidently_has_one_name_and_a_direction_if_its_thres
         for test in by_type.values():
             assert method_name(test.display_name) == name
         assert method_name(name) == name
-        assert (drift_bounds(name, 0.1) == (None, None)) is (name == "perc_text_content_drift")
+        assert (drift_interval(name, 0.1) == (None, None)) is (name == "perc_text_content_drift")
 
 
 # One small report for each kind of data.

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlops_db.adapters.evidently import LeftOut, ReportRows, failed_report_rows, report_rows
-from mlops_db.adapters.evidently.names import Series, drift_bounds, fitting
+from mlops_db.adapters.evidently.conditions import drift_interval
+from mlops_db.adapters.evidently.names import Series, shorten
 from mlops_db.errors import AdapterError
 from mlops_db.storage.metric_bounds import Bounds
 
@@ -89,14 +90,14 @@ def test_a_name_that_is_too_long_ends_with_a_digest_of_the_whole_which_the_metad
     for row in (*rows[0], *rows[1]):
         assert len(row["metric_name"]) == 255
         assert row["metadata"]["full_name"].startswith(row["metric_name"].partition("~")[0])
-        assert fitting(row["metadata"]["full_name"]) == row["metric_name"]
+        assert shorten(row["metadata"]["full_name"]) == row["metric_name"]
     *_, failed = failed_report_rows("no rows", features=["x" * 255], drift={"method": "psi"})
     assert failed["metadata"]["full_name"] == "drift_score." + "x" * 255 + "[method=psi]"
 
 
 @pytest.mark.parametrize("method", ["psi", "PSI", "ks", "K-S p_value", "t_test", "abs_text_content_drift"])
 def test_a_score_at_the_threshold_is_on_the_side_that_evidently_says(method: str) -> None:
-    lower, upper = drift_bounds(method, 0.1)
+    lower, upper = drift_interval(method, 0.1)
     drifted_at = {"psi": True, "PSI": True, "ks": True, "K-S p_value": True}.get(method, False)
     assert ((lower is not None and lower > 0.1) or (upper is not None and upper < 0.1)) is drifted_at
 
@@ -389,4 +390,4 @@ def test_tests_that_contradict_each_other_set_no_bounds_and_that_is_told() -> No
     assert rows.bounds == ()
     assert [each.name for each in rows.left_out] == ["mean_value.age"]
     lone = report_rows(document(measured, tests=[{**tests[0], "metric_config": {}, "name": "Mean: at least 50"}]))
-    assert lone.left_out == (LeftOut("Mean: at least 50", "the test does not tell which metric it is of"),)
+    assert lone.left_out == (LeftOut("Mean: at least 50", "the test does not name its metric"),)
