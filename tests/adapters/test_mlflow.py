@@ -203,7 +203,7 @@ REFUSED = """{"error_code": "%s", "message": "for somebody's reasons"}"""
     [
         (400, REFUSED % "INVALID_PARAMETER_VALUE", RunNotFoundError, "that of the server"),
         (404, REFUSED % "RESOURCE_DOES_NOT_EXIST", RunNotFoundError, "that of the server"),
-        (400, REFUSED % "INVALID_STATE", AdapterError, "mend what it names"),
+        (400, REFUSED % "INVALID_STATE", AdapterError, "fix what it names"),
         (401, "<html>Who are you?</html>", AdapterError, "MLFLOW_TRACKING_PASSWORD"),
         (401, REFUSED % "CUSTOMER_UNAUTHORIZED", AdapterError, "MLFLOW_TRACKING_PASSWORD"),
         (403, REFUSED % "PERMISSION_DENIED", AdapterError, "administrator"),
@@ -215,7 +215,7 @@ REFUSED = """{"error_code": "%s", "message": "for somebody's reasons"}"""
         (200, '{"of": "another service"}', AdapterError, "of an MLflow server"),
         (200, '{"run": 3}', AdapterError, "of an MLflow server"),
         (302, "moved", AdapterError, "of an MLflow server"),
-        (501, "not yet", AdapterError, "mend what it names"),
+        (501, "not yet", AdapterError, "fix what it names"),
         (429, REFUSED % "REQUEST_LIMIT_EXCEEDED", MlflowUnavailableError, "safe to repeat"),
         (429, "slower", MlflowUnavailableError, "safe to repeat"),
         (400, REFUSED % "RESOURCE_EXHAUSTED", MlflowUnavailableError, "safe to repeat"),
