@@ -249,7 +249,7 @@ def test_without_a_task_there_is_no_context(tmp_path: Path) -> None:
     done = run_command(
         sys.executable, "-c", script, environment=clean_environment(AIRFLOW_HOME=str(tmp_path)), cwd=tmp_path
     )
-    assert "mlops_db.errors.AdapterError: no task of Airflow runs here" in done.stderr
+    assert "mlops_db.errors.AdapterError: no task of Airflow is running here" in done.stderr
 
 
 @pytest.mark.parametrize(

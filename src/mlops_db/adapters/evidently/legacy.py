@@ -12,15 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlops_db.adapters.evidently.documents import HINT
-from mlops_db.adapters.evidently.measurement import (
-    LeftOut,
-    Measurement,
-    dataset_measurements,
-    drift_measurement,
-    finite,
-    measurement,
-    verdict,
-)
+from mlops_db.adapters.evidently.measurement import LeftOut, Measurement, dataset_measurements, finite
 from mlops_db.adapters.evidently.names import (
     DRIFT,
     DRIFTED_COUNT,
@@ -225,7 +217,7 @@ def _values(metric: _Metric, path: tuple[str, ...], value: Any) -> Iterator[Meas
     elif path[-1:] == ("most_common",):
         yield LeftOut(left_out, "a value of the column, which measures nothing")
     elif isinstance(value, bool | int | float):
-        yield measurement(metric.metric_type, metric.series(*path), value, metric.details)
+        yield Measurement.of(metric.metric_type, metric.series(*path), value, metric.details)
     else:
         yield LeftOut(left_out, "Evidently gave no value" if value is None else "a list or a text, and no number")
 
@@ -235,7 +227,9 @@ def _drift(metric: _Metric, column: str) -> Measurement:
     threshold = finite(result["stattest_threshold"])
     details = {"stat_test": method_name(method), "threshold": threshold, "drift_detected": result["drift_detected"]}
     series = drift_score(column, method)
-    return drift_measurement(series, result["drift_score"], method, threshold, metric.details | without_none(details))
+    return Measurement.of_drift(
+        series, result["drift_score"], method, threshold, metric.details | without_none(details)
+    )
 
 
 def _dataset(metric: _Metric, metrics: list[_Metric]) -> Iterator[Measurement | LeftOut]:
@@ -271,7 +265,9 @@ def _test(item: Mapping[str, Any]) -> Measurement:
         parameters["condition"] = sorted(given["condition"])
     name = words("_".join(re.findall(r"\w+", item["name"])))
     details = {key: item[key] for key in ("description", "group", "parameters") if item.get(key)}
-    return verdict(Series(name, tuple(dict.fromkeys(parts)), parameters), item, {"test": item["name"], **details})
+    return Measurement.of_test(
+        Series(name, tuple(dict.fromkeys(parts)), parameters), item, {"test": item["name"], **details}
+    )
 
 
 def _current(key: str) -> tuple[str, ...]:

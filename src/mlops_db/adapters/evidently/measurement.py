@@ -9,7 +9,7 @@ from mlops_db.adapters.evidently.conditions import drift_interval
 from mlops_db.adapters.evidently.names import DRIFT, TEST, Series
 
 # The value of a test by its status. Evidently only warns if a test that is not critical fails.
-PASSED: Mapping[str, float] = {"SUCCESS": 1.0, "FAIL": 0.0, "WARNING": 0.0}
+_PASSED: Mapping[str, float] = {"SUCCESS": 1.0, "FAIL": 0.0, "WARNING": 0.0}
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,29 @@ class Measurement:
     lower: float | None = None
     upper: float | None = None
 
+    @classmethod
+    def of(cls, metric_type: str, series: Series, value: object, metadata: Mapping[str, Any]) -> "Measurement":
+        """A value of the report; None with the reason if it is not a finite number."""
+        number = finite(value)
+        reason = "the report has no value of it" if value is None else f"Evidently computed {str(value)[:100]}"
+        error = {} if number is not None else {"error": reason}
+        return cls(metric_type, str(series), number, {**error, **metadata})
+
+    @classmethod
+    def of_drift(
+        cls, series: Series, value: object, method: str, threshold: float | None, metadata: Mapping[str, Any]
+    ) -> "Measurement":
+        """The drift score of a column, with the interval in which the column has not drifted."""
+        lower, upper = drift_interval(method, threshold)
+        return replace(cls.of(DRIFT, series, value, metadata), lower=lower, upper=upper)
+
+    @classmethod
+    def of_test(cls, series: Series, test: Mapping[str, Any], metadata: Mapping[str, Any]) -> "Measurement":
+        """The result of a test of the report: 1 if it passed, 0 if it failed, None if it raised an error."""
+        status = str(test.get("status")).rpartition(".")[2]
+        error = {} if status in _PASSED else {"error": str(test.get("description") or f"the test's status is {status}")}
+        return cls(TEST, str(series), _PASSED.get(status), {"status": status, **metadata, **error})
+
 
 @dataclass(frozen=True)
 class LeftOut:
@@ -44,22 +67,6 @@ class LeftOut:
 
     name: str
     reason: str
-
-
-def measurement(metric_type: str, series: Series, value: object, metadata: Mapping[str, Any]) -> Measurement:
-    """A value of the report; None with the reason if it is not a finite number."""
-    number = finite(value)
-    reason = "the report has no value of it" if value is None else f"Evidently computed {str(value)[:100]}"
-    error = {} if number is not None else {"error": reason}
-    return Measurement(metric_type, str(series), number, {**error, **metadata})
-
-
-def drift_measurement(
-    series: Series, value: object, method: str, threshold: float | None, metadata: Mapping[str, Any]
-) -> Measurement:
-    """The drift score of a column, with the interval in which the column has not drifted."""
-    lower, upper = drift_interval(method, threshold)
-    return replace(measurement(DRIFT, series, value, metadata), lower=lower, upper=upper)
 
 
 def dataset_measurements(
@@ -84,17 +91,10 @@ def dataset_measurements(
         error = f"no drift score of {', '.join(sorted(without_score))}"
         metadata = {"error": error, "at_least": {"count": count, "share": share}, **metadata}
     detected, count, share = (
-        measurement(DRIFT, name, value, metadata) for name, value in zip(series, values, strict=True)
+        Measurement.of(DRIFT, name, value, metadata) for name, value in zip(series, values, strict=True)
     )
     upper = None if drift_share is None else math.nextafter(drift_share, -math.inf)
     return replace(detected, upper=0.0), count, replace(share, upper=upper)
-
-
-def verdict(series: Series, test: Mapping[str, Any], metadata: Mapping[str, Any]) -> Measurement:
-    """The result of a test of the report: 1 if it passed, 0 if it failed, None if it raised an error."""
-    status = str(test.get("status")).rpartition(".")[2]
-    error = {} if status in PASSED else {"error": str(test.get("description") or f"the test's status is {status}")}
-    return Measurement(TEST, str(series), PASSED.get(status), {"status": status, **metadata, **error})
 
 
 def finite(value: object) -> float | None:

@@ -10,15 +10,7 @@ from typing import Any, TypeGuard
 from mlops_db.adapters.evidently.conditions import condition, intersect, passing_interval
 from mlops_db.adapters.evidently.documents import key_text
 from mlops_db.adapters.evidently.kinds import DEFAULTS, DRAWING, LEFT_OUT, METRIC_TYPES, SUBJECTS, TOP_K
-from mlops_db.adapters.evidently.measurement import (
-    LeftOut,
-    Measurement,
-    dataset_measurements,
-    drift_measurement,
-    finite,
-    measurement,
-    verdict,
-)
+from mlops_db.adapters.evidently.measurement import LeftOut, Measurement, dataset_measurements, finite
 from mlops_db.adapters.evidently.names import (
     DEFAULT_DRIFT_SHARE,
     QUALITY,
@@ -250,7 +242,7 @@ def _drift(metric: _Metric) -> Measurement | LeftOut:
             "the report does not hold the drift test that Evidently chose, and a p-value and a distance are not one "
             "series: give ValueDrift a method=",
         )
-    row = drift_measurement(metric.series, metric.value, method, threshold, metric.details)
+    row = Measurement.of_drift(metric.series, metric.value, method, threshold, metric.details)
     if row.value is not None and not row.lower is row.upper is None:
         drifted = (row.lower is not None and row.value < row.lower) or (row.upper is not None and row.value > row.upper)
         row = replace(row, metadata={**row.metadata, "drift_detected": drifted})
@@ -294,7 +286,7 @@ def _top_k(metric: _Metric) -> Iterator[Measurement | LeftOut]:
 
 
 def _part(metric: _Metric, part: _Part, value: Any, details: Mapping[str, Any] | None = None) -> Measurement:
-    row = measurement(metric.metric_type, metric.part(part), value, {**metric.details, **(details or {})})
+    row = Measurement.of(metric.metric_type, metric.part(part), value, {**metric.details, **(details or {})})
     return _narrow(metric, part, row)
 
 
@@ -312,7 +304,7 @@ def _test(metric: _Metric, test: Mapping[str, Any]) -> Measurement:
     else:
         parameters = condition(_condition_of(test))
     series = metric.part(_part_of(test)).where(parameters)
-    return verdict(series, test, {"description": str(test.get("description")), **metric.details})
+    return Measurement.of_test(series, test, {"description": str(test.get("description")), **metric.details})
 
 
 def _condition_of(test: Mapping[str, Any]) -> Mapping[str, Any]:
