@@ -57,9 +57,9 @@ def report(*metrics: tuple[str, dict[str, Any]]) -> dict[str, Any]:
     return {"version": "0.6.7", "metrics": [{"metric": name, "result": result} for name, result in metrics]}
 
 
-def drift(score: object, **told: object) -> dict[str, Any]:
-    told = {"stattest_name": "K-S p_value", "stattest_threshold": 0.05, "drift_detected": False, **told}
-    return {"column_name": "tenure", "drift_score": score, **told}
+def drift(score: object, **given: object) -> dict[str, Any]:
+    result = {"stattest_name": "K-S p_value", "stattest_threshold": 0.05, "drift_detected": False, **given}
+    return {"column_name": "tenure", "drift_score": score, **result}
 
 
 def test_the_drift_of_0_3_has_the_names_of_0_7() -> None:

@@ -190,7 +190,7 @@ def test_what_str_makes_of_an_enumeration_is_known_for_what_it_was() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "message"),
     [
         ("{broken", "cannot be read as JSON"),
         (b"\xff\xfe{", "cannot be read as JSON"),
@@ -220,8 +220,8 @@ def test_what_str_makes_of_an_enumeration_is_known_for_what_it_was() -> None:
         ('{"a":' * 5000 + "1" + "}" * 5000, "is"),
     ],
 )
-def test_what_is_no_report_is_refused_in_one_line_with_what_to_give(given: Any, told: str) -> None:
-    with pytest.raises(AdapterError, match=told) as refused:
+def test_what_is_no_report_is_refused_in_one_line_with_what_to_give(given: Any, message: str) -> None:
+    with pytest.raises(AdapterError, match=message) as refused:
         report_rows(given)
     assert "\n" not in str(refused.value)
     assert any(way in refused.value.hint for way in ("snapshot.save_json", "Report(...).run(", "report.dumps()"))
@@ -229,8 +229,8 @@ def test_what_is_no_report_is_refused_in_one_line_with_what_to_give(given: Any, 
 
 def test_a_folder_and_a_page_are_refused(tmp_path: Path) -> None:
     (tmp_path / "report.html").write_text("\n<html>")
-    for path, told in ((tmp_path, "directory"), (tmp_path / "report.html", "HTML")):
-        with pytest.raises(AdapterError, match=told):
+    for path, message in ((tmp_path, "directory"), (tmp_path / "report.html", "HTML")):
+        with pytest.raises(AdapterError, match=message):
             report_rows(path)
 
 
@@ -356,7 +356,7 @@ def test_columns_whose_names_are_numbers_fail_by_their_text() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "message"),
     [
         ({"features": "age"}, "'age' is no list of columns"),
         ({"features": None}, "None is no list of columns"),
@@ -364,8 +364,8 @@ def test_columns_whose_names_are_numbers_fail_by_their_text() -> None:
         ({"drift": {"drift_shar": 0.3, "methd": "psi"}}, "does not take: drift_shar, methd"),
     ],
 )
-def test_what_would_make_series_that_no_report_writes_is_refused(given: dict[str, Any], told: str) -> None:
-    with pytest.raises(AdapterError, match=told) as refused:
+def test_what_would_make_series_that_no_report_writes_is_refused(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(AdapterError, match=message) as refused:
         failed_report_rows("no values", **given)
     assert refused.value.hint
 
