@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from contextlib import AbstractContextManager, contextmanager
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import OperationalError
@@ -69,6 +68,7 @@ class Mlflow:
             raise InvalidValueError("client", f"{values.excerpt(client)} is not an MlflowClient", hint=hint)
         self.tracking_uri = _public(str(self.client.tracking_uri))
         self.registry_uri = _public(str(getattr(self.client, "_registry_uri", self.client.tracking_uri)))
+        self._experiments: list[str] | None = None
 
     def tracking_errors(self, outcome: str) -> AbstractContextManager[None]:
         """Translate the errors of requests about runs; `outcome` says what is stored so far."""
@@ -83,12 +83,16 @@ class Mlflow:
         """
         return _translate_errors(self.registry_uri, outcome, instead=instead)
 
-    @cached_property
+    @property
     def experiments(self) -> list[str]:
         """The ids of all experiments. MLflow requires them to search runs or logged models."""
         from mlflow.entities import ViewType  # noqa: PLC0415  (there is a client, so it is loaded)
 
-        return [each.experiment_id for each in search_all(self.client.search_experiments, view_type=ViewType.ALL)]
+        # Not cached_property: before Python 3.12 one lock of all instances is held while it asks MLflow.
+        if self._experiments is None:
+            found = search_all(self.client.search_experiments, view_type=ViewType.ALL)
+            self._experiments = [each.experiment_id for each in found]
+        return self._experiments
 
     def get_run(self, run_id: str, outcome: str) -> Run:
         """Get a run that is not deleted.
