@@ -1,8 +1,8 @@
-"""How long does a command take, from nothing, when there is little or nothing to do?
+"""How long does a command take as a new process, if there is little or nothing to do?
 
 Containers run `mlops-db init` at every start. Whole processes are timed in turn (A B C A B C ...), after one round that
-is not counted, beside psql and an Alembic project without any of this one's code. Exit code 0 if create, init and
-status take at most 0.3 times `alembic upgrade head` with nothing to do.
+is not counted. psql and an Alembic project without this project's code are timed beside them. Exit code 0 if create,
+init and status take at most 0.3 times `alembic upgrade head` with nothing to do.
 
     uv run python benchmarks/cold_start.py
     uv run python benchmarks/cold_start.py --rounds 9 --host db.example.com --user postgres
@@ -36,7 +36,7 @@ AT_HEAD = "mlops_bench_head"
 EMPTY = "mlops_bench_empty"
 REFERENCE = "alembic upgrade head, nothing to do"
 
-# Connect, configure, run: what `alembic init` writes comes to this.
+# The essence of what `alembic init` writes: connect, configure, run.
 BARE_INI = "[alembic]\nscript_location = %(here)s\npath_separator = os\n"
 BARE_ENV = """\
 import os
@@ -57,10 +57,10 @@ class Case:
     """A process to time.
 
     Attributes:
-        name: what the table calls it.
+        name: its name in the table.
         command: its command line.
-        database: the settings that its environment is made of.
-        prepare: what has to be done before each run, untimed.
+        database: the settings for its environment.
+        prepare: called before each run, untimed.
         barred: whether the bar applies.
     """
 
@@ -102,7 +102,7 @@ def _options() -> argparse.Namespace:
 
 @contextmanager
 def _server(options: argparse.Namespace) -> Iterator[Settings]:
-    """Settings of a server that runs already when the first process starts."""
+    """The settings of a server that is already running when the first process starts."""
     if options.host:
         yield Settings(host=options.host, port=options.port, user=options.user, password=None)
         return
@@ -137,7 +137,7 @@ def _cases(server: Settings, folder: Path) -> list[Case]:
 
 
 def _run(case: Case, folder: Path) -> float:
-    """Run it once, from an empty folder so that no .env is read; returns seconds."""
+    """Run it once, in an empty folder so that no .env is read; return the seconds."""
     case.prepare()
     environment = _environment(case.database)
     started = time.perf_counter()
@@ -155,7 +155,7 @@ def _output(command: list[str], environment: Mapping[str, str], folder: Path) ->
 
 
 def _environment(settings: Settings) -> dict[str, str]:
-    # Nor PYTHONDONTWRITEBYTECODE: compiling SQLAlchemy at every start would make Alembic three times as slow as it is.
+    # Without PYTHONDONTWRITEBYTECODE, too: compiling SQLAlchemy at every start makes Alembic three times as slow.
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("POSTGRES_", "MLOPS_", "PYTHON"))}
     return kept | {
         "POSTGRES_HOST": settings.host,
@@ -176,7 +176,7 @@ def _script(name: str) -> list[str]:
 
 
 def _psql() -> str:
-    """The embedded server's psql, else PATH's, which on Debian is a Perl script around it."""
+    """The psql of the embedded server, or else of PATH. On Debian that one is a Perl script around psql."""
     try:
         return str(client_program("psql"))
     except MissingExtraError:
@@ -188,7 +188,7 @@ def _psql_target(server: Settings) -> list[str]:
 
 
 def _bare_project(folder: Path) -> Path:
-    """A project with this one's revisions and nothing else of it; returns its alembic.ini."""
+    """Create a project with this project's revisions and nothing else of it; return its alembic.ini."""
     shutil.copytree(alembic_ini().parent / "migrations" / "versions", folder / "versions")
     (folder / "env.py").write_text(BARE_ENV, encoding="utf-8")
     ini = folder / "alembic.ini"

@@ -1,7 +1,8 @@
 """What do the catalogue of series and the index cost a COPY of 100,000 metrics?
 
-The schema at head beside the same schema with one thing changed, each in a database of its own with the same million
-rows in 24 months; COPY into each in turn. The ratio is the median of the rounds' ratios. Exit code 0 if the bar holds.
+The schema at head is compared with the same schema with one change. Each is in its own database, with the same million
+rows in 24 months; COPY loads into each in turn. The ratio is the median of the rounds' ratios. Exit code 0 if the bar
+holds.
 
     uv run python benchmarks/copy_metrics.py
     uv run python benchmarks/copy_metrics.py --rounds 15 --programs /usr/lib/postgresql/15/bin
@@ -50,7 +51,7 @@ END
 $function$;
 CREATE TRIGGER register_row AFTER INSERT ON monitoring_metrics FOR EACH ROW EXECUTE FUNCTION register_row()
 """
-# The statement of revision 0014, with the plan that PL/pgSQL makes once a session: for one row, where one came first.
+# The statement of revision 0014. PL/pgSQL plans it once a session: for one row, if the first insert has one row.
 CACHED_PLAN = """
 CREATE OR REPLACE FUNCTION mlops_internal.register_new_series() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$

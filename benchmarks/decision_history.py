@@ -1,6 +1,6 @@
-"""How long does `SELECT * FROM v_decision_history LIMIT 10` take as decisions become more?
+"""How long does `SELECT * FROM v_decision_history LIMIT 10` take as the number of decisions grows?
 
-Queries on warm databases, side by side in one run, planning included. Exit code 0 if the bar holds.
+Queries on warm databases, in turn in one run, with the time for planning. Exit code 0 if the bar holds.
 
     uv run python benchmarks/decision_history.py
     uv run python benchmarks/decision_history.py --decisions 100000 --programs /usr/lib/postgresql/15/bin

@@ -1,8 +1,8 @@
-"""What do the run lock, the history and the checks cost an upgrade from nothing?
+"""What do the run lock, the history and the checks cost an upgrade of an empty database?
 
-`alembic upgrade head` on an empty database, beside an Alembic project that has the same revisions and the env.py that
-`alembic init` writes, where the operations of this project are the plain statements. Whole processes, in turn; the
-ratio is the median of the rounds' ratios. Exit code 0 if the bar holds.
+`alembic upgrade head` is compared with an Alembic project that has the same revisions and the env.py of `alembic init`.
+There, the operations of this project are plain statements. Whole processes are timed in turn; the ratio is the
+median of the rounds' ratios. Exit code 0 if the bar holds.
 
     uv run python benchmarks/empty_upgrade.py
     uv run python benchmarks/empty_upgrade.py --rounds 21 --programs /usr/lib/postgresql/15/bin
@@ -176,7 +176,7 @@ def _options() -> argparse.Namespace:
 
 
 def _plain_project(folder: Path) -> Path:
-    """A project with this one's revisions and nothing else of it; returns its alembic.ini."""
+    """Create a project with this project's revisions and nothing else of it; return its alembic.ini."""
     versions = alembic_ini().parent / "migrations" / "versions"
     shutil.copytree(versions, folder / "versions", ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "env.py").write_text(ENV, encoding="utf-8")
@@ -186,13 +186,13 @@ def _plain_project(folder: Path) -> Path:
 
 
 def _create_schema(database: Settings) -> None:
-    """This project's history makes it, and the revisions rely on it."""
+    """Create the schema that the revisions rely on; in this project, the history creates it."""
     with connect(database) as connection:
         connection.execute("CREATE SCHEMA mlops_internal")
 
 
 def _upgrade(ini: Path, environment: dict[str, str], folder: Path) -> float:
-    """Run it, in a folder without .env; returns seconds."""
+    """Run it, in a folder without .env; return the seconds."""
     command = [str(Path(sys.executable).parent / "alembic"), "-c", str(ini), "upgrade", "head"]
     started = time.perf_counter()
     done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, check=False, text=True)

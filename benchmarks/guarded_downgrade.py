@@ -1,11 +1,11 @@
-"""What does it cost that a downgrade in production is judged, in time and in the time that others have to wait?
+"""What does the guard of downgrades in production cost: how long does it take, and how long do other clients wait?
 
-`alembic downgrade 0014` with many metrics, where MLOPS_ENV is production, and where it is not. Two steps of it take
-something away from the metrics: a revision of this script's own drops a column that has its default in every row, by
-SQL that cannot be read beforehand, and 0016 copies the rows into another table and drops the first one. Then two that
-production refuses: the column is dropped though one row has another value, and everything is taken back. A writer
-inserts into the three tables, a row at a time, and a reader asks them and their views, all the time. Exit code 0 if
-production did the same where nothing is lost, refused the other two, and nobody saw an error.
+`alembic downgrade 0014` with many metrics, with and without MLOPS_ENV=production. Two of its steps remove something
+from the metrics. A revision of this script drops a column that has its default in every row, by dynamic SQL that the
+guard cannot read beforehand. Revision 0016 copies the rows into another table and drops the first one. Production
+refuses two more downgrades: of the column, if one row has another value, and of everything. Meanwhile a writer inserts
+single rows into the three tables, and a reader queries them and their views. Exit code 0 if production allowed what
+loses nothing, refused the other two downgrades, and no client got an error.
 
     uv run python benchmarks/guarded_downgrade.py
     uv run python benchmarks/guarded_downgrade.py --rows 10000000 --programs /usr/lib/postgresql/15/bin
@@ -19,7 +19,7 @@ import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bystanders import DECISIONS, FILL, MONTHS, READS, WRITES, Client, alembic, steps
+from concurrent_clients import DECISIONS, FILL, MONTHS, READS, WRITES, Client, alembic, steps
 from mlops_db.migration.commands import upgrade
 from mlops_db.project import BASELINE, alembic_ini
 from mlops_db.revisions.graph import revisions
@@ -51,7 +51,7 @@ SHOWN = {COLUMN: "the column with its default", "0016": "0016, the rows into ano
 
 @dataclass(frozen=True)
 class Run:
-    """A run of Alembic, and who was there meanwhile."""
+    """A run of Alembic, and the waits and errors of the clients meanwhile."""
 
     exit_code: int
     output: str
@@ -61,12 +61,12 @@ class Run:
 
     @property
     def last_line(self) -> str:
-        """Why it was refused."""
+        """The line that says why the downgrade was refused."""
         return next(line for line in self.output.splitlines() if line.startswith("FAILED"))
 
 
 def main() -> int:
-    """Measure and print; 0 if it went as it should."""
+    """Measure and print; 0 if everything is as expected."""
     options = _options()
     with tempfile.TemporaryDirectory(prefix="guarded-") as name, throwaway_server(options.programs) as server:
         ini = _project(Path(name))
@@ -97,7 +97,7 @@ def _options() -> argparse.Namespace:
 
 
 def _project(folder: Path) -> Path:
-    """This project with one more revision; returns its alembic.ini."""
+    """Create a copy of this project with one more revision; return its alembic.ini."""
     migrations = alembic_ini().parent / "migrations"
     shutil.copytree(migrations, folder / "migrations", ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "migrations" / "versions" / f"{COLUMN}_unit.py").write_text(
@@ -107,7 +107,7 @@ def _project(folder: Path) -> Path:
 
 
 def _downgrade(filled: Settings, ini: Path, target: str, environment: str) -> Run:
-    """Take a copy of the filled database down."""
+    """Downgrade a copy of the filled database."""
     settings = replace(filled, database="downgrade")
     recreate_database(settings, template=filled.database)
     with connect(settings) as connection:
@@ -131,7 +131,7 @@ def _report(plain: Run, judged: Run, refused: dict[str, Run]) -> int:
     holds = (plain.exit_code, judged.exit_code) == (0, 0)
     if not holds:
         sys.exit(plain.output + judged.output)
-    head = ("taken back", "environment", "s", "longest write s", "longest read s")
+    head = ("downgrade of", "environment", "s", "longest write s", "longest read s")
     table = []
     for revision, shown in SHOWN.items():
         table += [[shown, "development", *_seconds(plain.waits[revision])]]

@@ -1,8 +1,8 @@
-"""How long does it take to import what jobs import, before any of them connects?
+"""How long does the import take that jobs do before they connect?
 
 Airflow imports every DAG file every few seconds. Fresh interpreters are timed in turn (A B C A B C ...), after one
-round that is not counted, from the import's beginning to its end. Exit code 0 if `mlops_db` with `DatabaseManager` and
-`get_db_manager`, and a manager made, takes at most 0.25 times what SQLAlchemy takes on top of it.
+round that is not counted, from the beginning of the import to its end. Exit code 0 if importing `DatabaseManager` and
+`get_db_manager` and creating a manager takes at most 0.25 times as long as importing SQLAlchemy after that.
 
     uv run python benchmarks/import_time.py
 """
@@ -21,7 +21,7 @@ BAR = 0.25
 OURS = "from mlops_db import DatabaseManager, get_db_manager"
 MADE = f"{OURS}; get_db_manager()"
 ON_TOP = "import sqlalchemy"
-# What is imported first, untimed, and what is timed.
+# The code that runs first, untimed, and the code that is timed.
 CASES = (
     ("", "import mlops_db"),
     ("", OURS),
@@ -70,7 +70,7 @@ def main() -> int:
 
 
 def timed(first: str, what: str) -> float:
-    """Time it in an interpreter of its own, in seconds."""
+    """Time it in a new interpreter, in seconds."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("POSTGRES_", "MLOPS_"))}
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, first, what],

@@ -1,17 +1,17 @@
-"""How fast are metrics logged, beside psycopg2 alone and beside MLflow?
+"""How fast are metrics logged, compared with psycopg2 alone and with MLflow?
 
-One table, monitoring_metrics at head with its key, checks and trigger, on a temporary server; it is emptied before each
-turn. The cases take turns in changing order, after one round that is not counted. What is timed ends with the commit.
+The table is monitoring_metrics at head with its key, checks and trigger, on a temporary server. It is emptied before
+each case. The cases run in turn, in changing order, after one round that is not counted. The time includes the commit.
 
-- Many rows: mappings with a timestamp each, one in five with metadata. Raw COPY gets the same rows as text, in one case
-  as text that is there already, in the other as text that a loop without any check makes of the mappings.
-- One row: a bare psycopg2 INSERT and commit on an open connection, beside log() with its pool.
-- Memory: a process of its own streams a generator.
-- MLflow: SqlAlchemyStore.log_batch with as many metrics a call as it takes (1,000), into the same server, by turns with
+- Many rows: mappings with a timestamp each, one in five with metadata. Raw COPY gets the same rows as text: in one case
+  the text exists already, in the other a loop without checks creates it from the mappings.
+- One row: log() with its pool, compared with a bare psycopg2 INSERT and commit on an open connection.
+- Memory: a separate process streams a generator.
+- MLflow: SqlAlchemyStore.log_batch with the most metrics that a call takes (1,000), into the same server, in turn with
   log_many; rows per second.
 
-Exit code 0 if log_many is at least 0.9 times as fast as the text that is there already and 20 times as fast as MLflow,
-log takes at most 1.3 times the bare INSERT, and streaming stays under 200 MB.
+Exit code 0 if log_many is at least 0.9 times as fast as COPY of existing text and 20 times as fast as MLflow, log takes
+at most 1.3 times as long as the bare INSERT, and streaming stays under 200 MB.
 
     uv run python benchmarks/log_metrics.py
     uv run python benchmarks/log_metrics.py --stream 10000000 --no-mlflow
@@ -239,7 +239,7 @@ def _naive_text(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _stream(settings: Settings, count: int) -> float:
-    """The most memory, in MB, of a process that streams rows."""
+    """The peak memory, in MB, of a process that streams rows."""
     with closing(connect(settings)) as connection:
         _empty(connection)
     return float(_output([sys.executable, "-c", STREAM, str(count)], settings))
@@ -256,7 +256,7 @@ def _beside_mlflow(db: DatabaseManager, connection: Connection, options: argpars
 
 @contextmanager
 def _mlflow(settings: Settings) -> Iterator[Callable[[], object]]:
-    """A process with MLflow, in an environment that uv makes for it, that logs a batch at each call."""
+    """A process with MLflow, in an environment that uv creates; each call logs a batch."""
     url = f"postgresql+psycopg2://{settings.user}@/{settings.database}?host={settings.host}&port={settings.port}"
     uv = shutil.which("uv") or sys.exit("uv is not installed, which gets MLflow; or say --no-mlflow")
     command = [uv, "run", "--quiet", "--no-project", "--python", sys.executable, "--with", "mlflow", "--with",
@@ -294,7 +294,7 @@ def _output(command: list[str], settings: Settings) -> str:
 
 
 def _empty(connection: Connection) -> None:
-    # What the last turn dirtied is written now, not in the time of the next.
+    # Write the dirty pages of the last case now, and not in the time of the next one.
     for statement in ("TRUNCATE public.monitoring_metrics", "CHECKPOINT"):
         with connection, connection.cursor() as cursor:
             cursor.execute(statement)

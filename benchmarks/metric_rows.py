@@ -1,7 +1,7 @@
-"""Rows for the benchmarks: monitoring_metrics at head, filled quickly and as monitoring would have filled it.
+"""Fill monitoring_metrics at head for the benchmarks: quickly, and with the same result as monitoring has.
 
-Rows come in the order of time, one series after the other, from the first of a month until now. Each month is loaded
-before it gets its index and is attached, so that ten million rows take a minute or two.
+The rows are in the order of time, one series after the other, from the first of a month until now. Each month is loaded
+before its index is created and it is attached, so that ten million rows take a minute or two.
 """
 
 import datetime as dt
@@ -23,7 +23,7 @@ MODEL = "'model_' || mod(i, 10) AS model_name"
 
 
 def fill(connection: psycopg.Connection[Any], *, rows: int, months: int) -> None:
-    """Replace the partitions: that many months up to this one and three ahead, between two without an end."""
+    """Replace the partitions: that many months up to this one, three more, and the two open-ended ones."""
     _drop_partitions(connection)
     now = dt.datetime.now(dt.timezone.utc)
     this_month = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
@@ -52,7 +52,7 @@ def fill(connection: psycopg.Connection[Any], *, rows: int, months: int) -> None
         """,
         [SERIES - 1],
     )
-    # Each table by itself, as autovacuum does it: nobody analyses a partitioned one.
+    # Each table by itself, as autovacuum does, which never analyses a partitioned table.
     for table in [*partitions(connection), "mlops_internal.metric_series"]:
         connection.execute(f"VACUUM (ANALYZE) {table}")
     connection.execute("CHECKPOINT")
@@ -65,7 +65,7 @@ def partitions(connection: psycopg.Connection[Any]) -> list[str]:
 
 
 def copy_text(rows: int, *, start: dt.datetime) -> bytes:
-    """That many rows from a moment on, a millisecond apart, as COPY takes them; see COPY."""
+    """That many rows for COPY, from a moment on, a millisecond apart."""
     lines = []
     for i in range(rows):
         series = i % SERIES

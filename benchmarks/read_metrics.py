@@ -1,14 +1,14 @@
-"""How fast are metrics read, beside psycopg2 and pandas alone, and what is asked of one model among a thousand?
+"""How fast are metrics read, compared with psycopg2 and pandas alone, and questions about one model of a thousand?
 
-Two databases at head on a temporary server, each with 24 months; one process; the cases take turns in changing order,
-after one round that is not counted. Ratios are medians of the rounds' ratios.
+Two databases at head on a temporary server, each with 24 months. The cases run in one process, in turn and in changing
+order, after one round that is not counted. Ratios are medians of the rounds' ratios.
 
 - Frames: one series of a million rows, one row in a hundred without a value, one in five with metadata. COPY sends the
-  same two columns as CSV, and read_csv makes the same frame of them; in one case the moments are sent as numbers, which
-  pandas reads faster.
-- Rows: history(), beside what psycopg2 fetches of the same eight columns.
-- Buckets: a day each, made by the server, beside read_sql and resample.
-- One model: 100,000 versions, decisions and series of 1,000 models; of one of them the timeline and latest().
+  same two columns as CSV, and read_csv creates the same frame. In one case the times are sent as numbers, which pandas
+  reads faster.
+- Rows: history(), compared with fetching the same eight columns with psycopg2.
+- Buckets: of a day each, by the server, compared with read_sql and resample.
+- One model: the timeline and latest() of one model, among 100,000 versions, decisions and series of 1,000 models.
 
 Exit code 0 if history_frame and history() take at most 1.5 times as long as COPY and as psycopg2, and each question
 about one model at most 10 ms.
@@ -68,7 +68,7 @@ SELECT now() - (%(rows)s - i) * interval '700 days' / %(rows)s, 'churn', 'drift'
        CASE WHEN mod(i, 5) = 0 THEN '{"window": "24h", "rows": 1000}'::jsonb END
   FROM generate_series(1, %(rows)s) AS i
 """
-# Each model: 100 versions, every third one rejected, the others promoted one after the other, every seventh one twice.
+# Each model has 100 versions: every third is rejected, the others are promoted in turn, every seventh twice.
 FILL_MODELS = (
     """
     INSERT INTO model_versions

@@ -1,7 +1,7 @@
-"""How long does v_recent_monitoring take, for 300 series, as rows and partitions become more?
+"""How long does v_recent_monitoring take for 300 series, as the number of rows and partitions grows?
 
-It goes from the catalogue of series to the newest rows by the primary key; the plain way is DISTINCT ON over all rows.
-Queries on warm databases, side by side in one run, planning included; the bars about the view are held to the median of
+The view finds the newest row of each series of the catalogue by the primary key; the simple way is DISTINCT ON over all
+rows. Queries on warm databases, in turn in one run, with the time for planning. The bars for the view use the median of
 the rounds' ratios. Exit code 0 if the bars of this table hold.
 
     uv run python benchmarks/recent_monitoring.py
@@ -105,7 +105,7 @@ def _database(server: Settings, name: str, rows: int, months: int) -> psycopg.Co
 
 
 def _silence(connection: psycopg.Connection[Any]) -> None:
-    """Add a series whose last row is that many months old."""
+    """Add a series whose newest row is that many months old."""
     oldest = partitions(connection)[1 : 1 + MANY_MONTHS - SILENT_MONTHS]
     connection.execute(
         f"""
@@ -136,7 +136,7 @@ def _ratio(times: list[float], reference: list[float]) -> float:
 
 
 def _time(cases: dict[str, Callable[[], None]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each, in turn, after one round that is not counted."""
+    """Time each in turn, in seconds, after one round that is not counted."""
     times: dict[str, list[float]] = {name: [] for name in cases}
     for turn in range(rounds + 1):
         for name, run in cases.items():

@@ -1,10 +1,10 @@
-"""How long does it take to let the oldest month of metrics go, and how long do writers wait meanwhile?
+"""How long does it take to remove the oldest month of metrics, and how long do writers wait meanwhile?
 
-mlops_internal.drop_partitions against DELETE, on the same partitions and on one table with the same rows and the same
-key; DELETE leaves dead rows, so VACUUM belongs to it. A bare DROP TABLE is the least that PostgreSQL takes to remove
-the files of a month. All the while somebody inserts a row at a time; the longest insert is printed. In the last case
-somebody else reads the table in a transaction of five seconds, and mlops_db.admin.retention waits for that
-without making everybody wait. Exit code 0 if the bars hold.
+mlops_internal.drop_partitions is compared with DELETE, on the same partitions and on one table with the same rows and
+the same key. DELETE leaves dead rows, so VACUUM is timed, too. A bare DROP TABLE is the least time that PostgreSQL
+needs to remove the files of a month. Meanwhile a client inserts single rows; the longest insert is printed. In the last
+case another client reads the table in a transaction of five seconds. mlops_db.admin.retention then waits for the
+reader, and the writer does not wait. Exit code 0 if the bars hold.
 
     uv run python benchmarks/retention.py
     uv run python benchmarks/retention.py --rows 1000000 --programs /usr/lib/postgresql/15/bin
@@ -42,8 +42,8 @@ INSERT INTO monitoring_metrics (timestamp, model_name, metric_type, metric_name,
 SELECT upper - i * interval '20 seconds', 'model_' || mod(i, 10), 'drift', 'metric_' || mod(i / 10, 30), 1
   FROM mlops_internal.metric_partitions(), generate_series(1, %s) AS i WHERE lower = '-infinity'
 """
-# As it would be without partitions: rows in the order of time, as they come; or the months mixed in its pages, as they
-# are where rows come late, and where they take the place of removed ones.
+# The table without partitions: with the rows in the order of time, and with the months mixed in its pages. They become
+# mixed if rows come late, or fill the space of removed ones.
 ONE_TABLE = """
 CREATE TABLE {table} (LIKE monitoring_metrics INCLUDING DEFAULTS INCLUDING CONSTRAINTS);
 INSERT INTO {table} SELECT * FROM monitoring_metrics ORDER BY {order};
@@ -54,7 +54,7 @@ TABLES = {"one_table": "timestamp", "mixed_table": "random()"}
 
 @dataclass(frozen=True)
 class Result:
-    """How many seconds it took, and how many the longest of the inserts beside it."""
+    """The seconds of the removal, and those of the longest insert meanwhile."""
 
     seconds: float
     longest_insert: float
@@ -62,10 +62,10 @@ class Result:
 
 
 class Writer:
-    """Somebody who inserts a row at a time, all the time."""
+    """A client that inserts single rows until it is stopped."""
 
     def __init__(self, settings: Settings, table: str) -> None:
-        """Take where to insert."""
+        """Take the database and the table."""
         self.seconds: list[float] = []
         self._settings = settings
         self._insert = INSERT.format(table)
@@ -107,7 +107,7 @@ def main() -> int:
             results = _measure(settings, connection)
     dropped = results["drop_partitions"].seconds
     print_table(
-        ("the oldest month goes", "ms", "ratio", "longest insert ms", "inserts"),
+        ("removal of the oldest month", "ms", "ratio", "longest insert ms", "inserts"),
         (
             [
                 name,
@@ -142,7 +142,7 @@ def _ratio(results: dict[str, Result], where: str) -> float:
 
 
 def _measure(settings: Settings, connection: psycopg.Connection[Any]) -> dict[str, Result]:
-    """The oldest month goes in several ways; what stays is 23 months and less."""
+    """Remove the oldest month in several ways; 23 months and fewer are left."""
 
     def delete(table: str) -> None:
         connection.execute(f"DELETE FROM {table} WHERE timestamp < %s", [end])
@@ -186,7 +186,7 @@ def _measure(settings: Settings, connection: psycopg.Connection[Any]) -> dict[st
 
 
 def _end_of_oldest(connection: psycopg.Connection[Any]) -> Any:
-    """The end of the oldest month that there is."""
+    """The end of the oldest month."""
     rows = connection.execute("SELECT upper FROM mlops_internal.metric_partitions() LIMIT 2").fetchall()
     return rows[1][0]
 

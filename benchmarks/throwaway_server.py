@@ -1,7 +1,7 @@
-"""A PostgreSQL server for one benchmark: in a temporary folder, on a Unix socket, gone afterwards.
+"""Run a temporary PostgreSQL server for a benchmark, in a temporary folder and on a Unix socket.
 
-Apart from memory and room for WAL, so that no checkpoint falls into what is timed, it is configured as it comes; it
-does wait for the disk (fsync).
+It has PostgreSQL's default settings, with fsync, but more memory, and more WAL so that no checkpoint happens while
+something is timed.
 """
 
 import argparse
@@ -34,7 +34,7 @@ CONFIGURATION = {
 
 
 def parser(docstring: str | None) -> argparse.ArgumentParser:
-    """A parser with the option of all benchmarks: which PostgreSQL."""
+    """A parser with the option that all benchmarks have: the PostgreSQL to use."""
     made = argparse.ArgumentParser(description=(docstring or "").partition("\n")[0])
     made.add_argument(
         "--programs",
@@ -46,7 +46,7 @@ def parser(docstring: str | None) -> argparse.ArgumentParser:
 
 @contextmanager
 def throwaway_server(programs: Path | None) -> Iterator[Settings]:
-    """Start a server and stop it at the end, also at SIGTERM; gives the settings of its database `postgres`."""
+    """Start a server and stop it at the end, also at SIGTERM; yield the settings of its database `postgres`."""
     signal.signal(signal.SIGTERM, _end)
     owner = _owner()
     programs = programs or server_programs(owner)
@@ -73,7 +73,7 @@ def throwaway_server(programs: Path | None) -> Iterator[Settings]:
 
 
 def connect(settings: Settings) -> psycopg.Connection[Any]:
-    """Connect; each statement is a transaction, and is planned anew as a new client's is."""
+    """Connect with autocommit, and without prepared statements: each statement is planned again."""
     return psycopg.connect(
         host=settings.host,
         port=settings.port,
@@ -85,7 +85,7 @@ def connect(settings: Settings) -> psycopg.Connection[Any]:
 
 
 def recreate_database(settings: Settings, *, template: str = "template1") -> None:
-    """Create the settings' database, empty or as a copy; there is no other of that name afterwards."""
+    """Create the settings' database, empty or as a copy. It replaces a database of that name."""
     name = sql.Identifier(settings.database)
     with connect(_maintenance(settings)) as connection:
         connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name))
@@ -93,14 +93,14 @@ def recreate_database(settings: Settings, *, template: str = "template1") -> Non
 
 
 def version(settings: Settings) -> str:
-    """What to print above a table."""
+    """The version of the server, to print above a table."""
     with connect(_maintenance(settings)) as connection:
         number = connection.info.server_version
     return f"PostgreSQL {number // 10000}.{number % 10000}"
 
 
 def print_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a Markdown table: the first column to the left, numbers to the right."""
+    """Print a Markdown table: the first column aligned left, the numbers right."""
     rows = [list(row) for row in rows]
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     for row in (head, ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])], *rows):
@@ -110,14 +110,14 @@ def print_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 
 def print_bar(what: str, ratio: float, bar: float, *, at_least: bool = False) -> bool:
-    """Say whether a bar holds."""
+    """Print whether a bar holds, and return it."""
     holds = ratio >= bar if at_least else ratio <= bar
     print(f"bar: {what}: {'at least' if at_least else 'at most'} {bar:g}, is {ratio:.2f}: {_word(holds=holds)}")
     return holds
 
 
 def spread(seconds: Sequence[float]) -> list[str]:
-    """Median, least and greatest, in milliseconds, for a table."""
+    """Median, minimum and maximum in milliseconds, for a table."""
     return [f"{1000 * value:,.1f}" for value in (statistics.median(seconds), min(seconds), max(seconds))]
 
 

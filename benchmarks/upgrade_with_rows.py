@@ -1,9 +1,9 @@
-"""How long does the upgrade from revision 0004 take with many metrics, and how long does anybody wait meanwhile?
+"""How long does the upgrade from revision 0004 take with many metrics, and how long do other clients wait meanwhile?
 
-A writer inserts into the three tables, a row at a time, and a reader asks them and their views, all the time; each
-wait is counted to the revision in which it ended. With --legacy-timezone the run has `-x legacy-timezone`, and so
-rewrites the table once more, in revision 0007. Exit code 0 if nobody waited longer than a second for any revision but
-those that rewrite.
+Meanwhile a writer inserts single rows into the three tables, and a reader queries them and their views. Each wait
+belongs to the revision in which most of it happened. With --legacy-timezone the run has `-x legacy-timezone`, and
+rewrites the table once more, in revision 0007. Exit code 0 if no client waited longer than a second for any revision
+except those that rewrite.
 
     uv run python benchmarks/upgrade_with_rows.py
     uv run python benchmarks/upgrade_with_rows.py --rows 10000000 --programs /usr/lib/postgresql/15/bin
@@ -15,7 +15,7 @@ import sys
 import time
 from dataclasses import replace
 
-from bystanders import DECISIONS, FILL, MONTHS, READS, WRITES, Client, Step, alembic, steps
+from concurrent_clients import DECISIONS, FILL, MONTHS, READS, WRITES, Client, Step, alembic, steps
 from mlops_db.migration.commands import downgrade, upgrade
 from mlops_db.project import BASELINE
 from throwaway_server import connect, parser, print_table, recreate_database, throwaway_server, version
@@ -65,9 +65,9 @@ def main() -> int:
         downgrade(settings, BEFORE_REWRITE)
         back = time.perf_counter() - started
         print(f"{version(server)}; {options.rows:,} metrics, {FROM} to head {' '.join(arguments)}")
-    print(f"to compare: {COPY} at {FROM}, nobody beside it: {copied:.2f} s")
-    print(f"to compare: the key of {KEY_OF_OLD_ROWS} alone, nobody beside it: {key:.2f} s")
-    print(f"from head to {BEFORE_REWRITE} again, nobody beside it: {back:.2f} s\n")
+    print(f"to compare: {COPY} at {FROM}, no other clients: {copied:.2f} s")
+    print(f"to compare: the key of {KEY_OF_OLD_ROWS} alone, no other clients: {key:.2f} s")
+    print(f"from head to {BEFORE_REWRITE} again, no other clients: {back:.2f} s\n")
     return _report(upgrades, writer, reader, options, done.stderr)
 
 
@@ -102,8 +102,8 @@ def _report(upgrades: list[Step], writer: Client, reader: Client, options: argpa
     for client, name in ((writer, "writer"), (reader, "reader")):
         print(f"{name}: {len(client.waits):,} statements, {len(client.errors)} errors", *sorted(set(client.errors)))
     tries = sum("again" in line for line in output.splitlines())
-    print(f"revisions tried once more, for want of a lock: {tries}")
-    print(f"\nbar: nobody waits over {BAR_S:g} s, but for {' and '.join(sorted(rewriting))}: ", end="")
+    print(f"revisions tried once more, because they got no lock: {tries}")
+    print(f"\nbar: no client waits longer than {BAR_S:g} s, except for {' and '.join(sorted(rewriting))}: ", end="")
     print(f"MISSED by {', '.join(above)}" if above else "holds")
     return 1 if above else 0
 

@@ -1,9 +1,9 @@
-"""What goes together: Evidently, the whole of MLflow and Airflow in one environment, installed and tested.
+"""Install Evidently, the whole of MLflow and Airflow in one environment, and run the adapters' tests there.
 
-docs/storing.md has a table of it: a row for each Python, a column for each package. Here the newest versions that go
-together are installed for each of its Pythons, and all tests of the adapters run there. If they pass, it is told where
-other versions were installed than the table has: `--write` writes them into it, `--check` fails. A Python takes some
-five minutes. uv fetches one that this machine does not have, or fails; with `--present` it is passed over, and told.
+docs/storing.md has a table of the versions: a row for each Python, a column for each package. For each of its Pythons
+the newest versions that go together are installed, and all tests of the adapters run. If they pass, the differences to
+the table are printed; `--write` writes them into the table, and `--check` fails. A Python takes some five minutes. uv
+downloads a Python that this machine does not have, or fails; with `--present` such a Python is skipped.
 
     uv run python tests/adapters/one_environment.py
     uv run python tests/adapters/one_environment.py --python 3.14 --write
@@ -16,18 +16,18 @@ import sys
 import tempfile
 from pathlib import Path
 
-UV = os.environ.get("UV", "uv")  # what `uv run` is itself; on the PATH there may be pyenv's, of one Python alone
+UV = os.environ.get("UV", "uv")  # set by `uv run`; the uv on PATH may be that of pyenv, which belongs to one Python
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "storing.md"
 HEADING = "| Python |"
-PACKAGES = ("mlflow", "fastapi", "httpx2", "matplotlib")  # more than the extras bring: MLflow's server, and the recipes
+PACKAGES = ("mlflow", "fastapi", "httpx2", "matplotlib")  # not in the extras: MLflow's server, and the recipes' needs
 VERSIONS = "import sys; from importlib.metadata import version; print(*map(version, sys.argv[1:]), sep='\\n')"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--python", help="only this row of the table")
-    parser.add_argument("--present", action="store_true", help="pass over Pythons that are not on this machine")
+    parser.add_argument("--present", action="store_true", help="skip Pythons that are not on this machine")
     outcome = parser.add_mutually_exclusive_group()
     outcome.add_argument("--write", action="store_true", help="write the versions into the table")
     outcome.add_argument("--check", action="store_true", help="fail where the table has other versions")
@@ -44,12 +44,12 @@ def main() -> None:
         else:
             found = [row[0], *tested_versions(row[0], packages[1:])]
             differ |= found != row
-            print(f"Python {row[0]}: {told(packages, row, found)}", flush=True)
+            print(f"Python {row[0]}: {differences(packages, row, found)}", flush=True)
             if arguments.write:
                 page = PAGE.read_text(encoding="utf-8")
                 PAGE.write_text(page.replace(line(row), line(found)), encoding="utf-8")
     if arguments.check and differ:
-        sys.exit(f"the table is old: run this with --write, and commit {PAGE.name}")
+        sys.exit(f"the table is out of date: run this with --write, and commit {PAGE.name}")
 
 
 def table(page: str) -> list[list[str]]:
@@ -62,8 +62,8 @@ def line(row: list[str]) -> str:
     return f"| {' | '.join(row)} |\n"
 
 
-def told(packages: list[str], row: list[str], found: list[str]) -> str:
-    """Where what was installed is not what the table has."""
+def differences(packages: list[str], row: list[str], found: list[str]) -> str:
+    """The differences between the table and what was installed."""
     changes = [
         f"{package} {new} instead of {old}"
         for package, old, new in zip(packages, row, found, strict=True)
@@ -73,7 +73,7 @@ def told(packages: list[str], row: list[str], found: list[str]) -> str:
 
 
 def tested_versions(python: str, packages: list[str]) -> list[str]:
-    """Install everything for a Python and run the tests; the versions of the packages if they pass."""
+    """Install everything for a Python and run the tests; return the versions of the packages if they pass."""
     with tempfile.TemporaryDirectory(prefix="mlops-db-") as folder:
         program = str(Path(folder, "bin", "python"))
         run(UV, "venv", "--quiet", "--no-project", f"--python={python}", folder, **shown_by_pyenv(python))
@@ -92,7 +92,7 @@ def is_present(python: str) -> bool:
 
 
 def shown_by_pyenv(python: str) -> dict[str, str]:
-    """The variable without which pyenv, where there is one, hides every Python that is not selected."""
+    """The variable that makes pyenv show a Python that is not selected."""
     return {"PYENV_VERSION": python}
 
 

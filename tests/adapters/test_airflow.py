@@ -249,7 +249,7 @@ def test_without_a_task_there_is_no_context(tmp_path: Path) -> None:
     done = run_command(
         sys.executable, "-c", script, environment=clean_environment(AIRFLOW_HOME=str(tmp_path)), cwd=tmp_path
     )
-    assert "mlops_db.errors.AdapterError: no task of Airflow runs here" in done.stderr
+    assert "mlops_db.errors.AdapterError: no task of Airflow is running here" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -304,7 +304,7 @@ def test_a_mapped_task_has_its_index(ti: Mapping[str, Any], map_index: int | Non
             "logical_date(context)",
         ),
         ("2026-03-01T00:00:00Z", "'2026-03-01T00:00:00Z' is no context", "datetime.fromisoformat(text)"),
-        (MIDNIGHT, "is no context", "as it is"),
+        (MIDNIGHT, "is no context", "directly"),
         (SimpleNamespace(logical_date=MIDNIGHT), "is no context", "logical_date(context)"),  # a DAG run
         (SimpleNamespace(map_index=3), "is no context", "logical_date(context)"),  # a task instance
     ],

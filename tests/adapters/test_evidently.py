@@ -371,7 +371,7 @@ def test_a_snapshot_that_was_saved_and_loaded_gives_the_same_rows() -> None:
 def test_the_report_instead_of_its_snapshot_is_refused() -> None:
     from evidently import Report  # noqa: PLC0415
 
-    with pytest.raises(AdapterError, match="this Report is not what a report") as refused:
+    with pytest.raises(AdapterError, match="this Report is not a report of Evidently") as refused:
         report_rows(Report([]))  # type: ignore[arg-type]  # that is what is tested
     assert "Report(...).run(" in refused.value.hint
 

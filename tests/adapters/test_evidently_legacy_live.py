@@ -112,7 +112,7 @@ def measured(kind: str) -> Any:
     return report
 
 
-def told(rows: ReportRows) -> dict[str, tuple[float | None, float | None, float | None]]:
+def contents(rows: ReportRows) -> dict[str, tuple[float | None, float | None, float | None]]:
     """The values and their bounds by their names."""
     bounds = {(each.metric_type, each.metric_name): (each.lower, each.upper) for each in rows.bounds}
     return {
@@ -130,11 +130,11 @@ def test_a_report_is_told_in_full_and_alike_live_and_saved(kind: str, tmp_path: 
     saved = tmp_path / "report.json"
     report.save_json(str(saved))
 
-    from_file = told(report_rows(saved))
+    from_file = contents(report_rows(saved))
 
     assert len(from_file) >= 6
-    assert told(report_rows(report.json())) == told(report_rows(json.loads(report.json()))) == from_file
-    assert told(report_rows(report.as_dict())) == from_file
+    assert contents(report_rows(report.json())) == contents(report_rows(json.loads(report.json()))) == from_file
+    assert contents(report_rows(report.as_dict())) == from_file
     assert kind == "tests" or lost(json.loads(report.json())) == []
 
 
@@ -148,7 +148,7 @@ def test_what_0_7_measures_as_well_has_its_name_and_its_value() -> None:
         columns = [name for name in frames[0] if name in ("tenure", "bill")]
         described = DataDefinition(numerical_columns=columns, **definition)
         datasets = [Dataset.from_pandas(each, data_definition=described) for each in frames]
-        return told(report_rows(Report(presets).run(*datasets)))
+        return contents(report_rows(Report(presets).run(*datasets)))
 
     people = (frame(1, shift=4), frame(2))
     features = tuple(each[["tenure", "bill", "city"]] for each in people)
@@ -163,7 +163,7 @@ def test_what_0_7_measures_as_well_has_its_name_and_its_value() -> None:
         ("regression", now([RegressionPreset()], (amounts(1), amounts(2)), regression=amount), 9),
     ]
     for kind, rows, least in named:
-        before = told(report_rows(measured(kind).json()))
+        before = contents(report_rows(measured(kind).json()))
         shared = before.keys() & rows.keys()
         assert len(shared) >= least, (kind, sorted(rows), sorted(before))
         for name in shared:
@@ -190,10 +190,10 @@ def test_a_snapshot_is_converted_as_its_refusal_says(kind: str, tmp_path: Path) 
     snapshot, converted = tmp_path / "snapshot.json", tmp_path / "report.json"
     report.save(str(snapshot))
     with pytest.raises(AdapterError, match="snapshot") as refused:
-        told(report_rows(snapshot))
+        contents(report_rows(snapshot))
     module, name = type(report).__module__.rpartition(".")[0], type(report).__name__
     assert f"from {module}." in str(refused.value.hint)
     assert f'{name}.load("snapshot.json").save_json("report.json")' in str(refused.value.hint)
 
     {"Report": Report, "TestSuite": TestSuite}[name].load(str(snapshot)).save_json(str(converted))
-    assert told(report_rows(converted)) == told(report_rows(report.json()))
+    assert contents(report_rows(converted)) == contents(report_rows(report.json()))

@@ -12,8 +12,9 @@ import pandas as pd
 import pytest
 
 from mlops_db.adapters.evidently import ReportRows, report_rows
+from mlops_db.adapters.evidently.conditions import drift_interval
 from mlops_db.adapters.evidently.kinds import DEFAULTS, DRAWING, LEFT_OUT, METRIC_TYPES, SUBJECTS, TOP_K
-from mlops_db.adapters.evidently.names import drift_bounds, method_name, words
+from mlops_db.adapters.evidently.names import method_name, words
 
 pytestmark = [pytest.mark.adapters, pytest.mark.filterwarnings("ignore")]  # what Evidently warns about is not ours
 
@@ -81,7 +82,7 @@ def test_every_drift_test_of_evidently_has_one_name_and_a_direction_if_its_thres
         for test in by_type.values():
             assert method_name(test.display_name) == name
         assert method_name(name) == name
-        assert (drift_bounds(name, 0.1) == (None, None)) is (name == "perc_text_content_drift")
+        assert (drift_interval(name, 0.1) == (None, None)) is (name == "perc_text_content_drift")
 
 
 # One small report for each kind of data.
@@ -286,7 +287,7 @@ def snapshots() -> dict[str, Any]:
     return {report.__name__: report() for report in REPORTS}
 
 
-def told(rows: ReportRows) -> tuple[Any, ...]:
+def contents(rows: ReportRows) -> tuple[Any, ...]:
     """What does not depend on the order: the rows by their names, what is left out, the bounds."""
     by_name = {(row["metric_type"], row["metric_name"]): (row["metric_value"], row["metadata"]) for row in rows}
     assert len(by_name) == len(rows)
@@ -318,19 +319,19 @@ def test_names_and_values_are_the_same_in_every_form(
     path, dumped = tmp_path / "report.json", tmp_path / "dump.json"
     snapshot.save_json(str(path))
     dumped.write_text(snapshot.dumps(), encoding="utf-8")
-    expected = told(report_rows(snapshot))
+    expected = contents(report_rows(snapshot))
     assert len(expected[0]) > 10
     assert expected[2]
     for form in (
         snapshot.dict(), snapshot.json(), snapshot.json().encode(), path, str(path), dumped, snapshot.dump_dict(),
         Snapshot.loads(snapshot.dumps()), Snapshot.load(dumped), json.loads(snapshot.json()),
     ):  # fmt: skip
-        assert told(report_rows(form)) == expected
+        assert contents(report_rows(form)) == expected
 
 
 @pytest.mark.parametrize("report", REPORTS, ids=lambda report: report.__name__)
 def test_the_order_of_the_report_decides_nothing(report: Callable[..., Any], snapshots: dict[str, Any]) -> None:
-    assert told(report_rows(report(reverse=True))) == told(report_rows(snapshots[report.__name__]))
+    assert contents(report_rows(report(reverse=True))) == contents(report_rows(snapshots[report.__name__]))
 
 
 def test_verdicts_of_tests_are_those_of_evidently_and_their_bounds_say_the_same(snapshots: dict[str, Any]) -> None:
@@ -391,7 +392,7 @@ def test_every_kind_of_label_names_its_group_the_same_in_every_form(
     rows = report_rows(snapshot)
     assert {row["metric_name"] for row in rows} == {f"mean_value.age[group={name},group_by=group]" for name in names}
     for form in (snapshot.dict(), snapshot.json(), Snapshot.loads(snapshot.dumps()), snapshot.dumps()):
-        assert told(report_rows(form)) == told(rows)
+        assert contents(report_rows(form)) == contents(rows)
 
 
 def test_the_drift_of_a_group_is_left_out_where_nobody_knows_its_drift_test_and_told_where_a_test_says_it() -> None:

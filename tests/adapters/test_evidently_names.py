@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlops_db.adapters.evidently import LeftOut, ReportRows, failed_report_rows, report_rows
-from mlops_db.adapters.evidently.names import Series, drift_bounds, fitting
+from mlops_db.adapters.evidently.conditions import drift_interval
+from mlops_db.adapters.evidently.names import Series, shorten
 from mlops_db.errors import AdapterError
 from mlops_db.storage.metrics.bounds import Bounds
 
@@ -89,14 +90,14 @@ def test_a_name_that_is_too_long_ends_with_a_digest_of_the_whole_which_the_metad
     for row in (*rows[0], *rows[1]):
         assert len(row["metric_name"]) == 255
         assert row["metadata"]["full_name"].startswith(row["metric_name"].partition("~")[0])
-        assert fitting(row["metadata"]["full_name"]) == row["metric_name"]
+        assert shorten(row["metadata"]["full_name"]) == row["metric_name"]
     *_, failed = failed_report_rows("no rows", features=["x" * 255], drift={"method": "psi"})
     assert failed["metadata"]["full_name"] == "drift_score." + "x" * 255 + "[method=psi]"
 
 
 @pytest.mark.parametrize("method", ["psi", "PSI", "ks", "K-S p_value", "t_test", "abs_text_content_drift"])
 def test_a_score_at_the_threshold_is_on_the_side_that_evidently_says(method: str) -> None:
-    lower, upper = drift_bounds(method, 0.1)
+    lower, upper = drift_interval(method, 0.1)
     drifted_at = {"psi": True, "PSI": True, "ks": True, "K-S p_value": True}.get(method, False)
     assert ((lower is not None and lower > 0.1) or (upper is not None and upper < 0.1)) is drifted_at
 
@@ -189,7 +190,7 @@ def test_what_str_makes_of_an_enumeration_is_known_for_what_it_was() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "message"),
     [
         ("{broken", "cannot be read as JSON"),
         (b"\xff\xfe{", "cannot be read as JSON"),
@@ -219,8 +220,8 @@ def test_what_str_makes_of_an_enumeration_is_known_for_what_it_was() -> None:
         ('{"a":' * 5000 + "1" + "}" * 5000, "is"),
     ],
 )
-def test_what_is_no_report_is_refused_in_one_line_with_what_to_give(given: Any, told: str) -> None:
-    with pytest.raises(AdapterError, match=told) as refused:
+def test_what_is_no_report_is_refused_in_one_line_with_what_to_give(given: Any, message: str) -> None:
+    with pytest.raises(AdapterError, match=message) as refused:
         report_rows(given)
     assert "\n" not in str(refused.value)
     assert any(way in refused.value.hint for way in ("snapshot.save_json", "Report(...).run(", "report.dumps()"))
@@ -228,8 +229,8 @@ def test_what_is_no_report_is_refused_in_one_line_with_what_to_give(given: Any, 
 
 def test_a_folder_and_a_page_are_refused(tmp_path: Path) -> None:
     (tmp_path / "report.html").write_text("\n<html>")
-    for path, told in ((tmp_path, "directory"), (tmp_path / "report.html", "HTML")):
-        with pytest.raises(AdapterError, match=told):
+    for path, message in ((tmp_path, "directory"), (tmp_path / "report.html", "HTML")):
+        with pytest.raises(AdapterError, match=message):
             report_rows(path)
 
 
@@ -355,7 +356,7 @@ def test_columns_whose_names_are_numbers_fail_by_their_text() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "message"),
     [
         ({"features": "age"}, "'age' is no list of columns"),
         ({"features": None}, "None is no list of columns"),
@@ -363,8 +364,8 @@ def test_columns_whose_names_are_numbers_fail_by_their_text() -> None:
         ({"drift": {"drift_shar": 0.3, "methd": "psi"}}, "does not take: drift_shar, methd"),
     ],
 )
-def test_what_would_make_series_that_no_report_writes_is_refused(given: dict[str, Any], told: str) -> None:
-    with pytest.raises(AdapterError, match=told) as refused:
+def test_what_would_make_series_that_no_report_writes_is_refused(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(AdapterError, match=message) as refused:
         failed_report_rows("no values", **given)
     assert refused.value.hint
 
@@ -389,4 +390,4 @@ def test_tests_that_contradict_each_other_set_no_bounds_and_that_is_told() -> No
     assert rows.bounds == ()
     assert [each.name for each in rows.left_out] == ["mean_value.age"]
     lone = report_rows(document(measured, tests=[{**tests[0], "metric_config": {}, "name": "Mean: at least 50"}]))
-    assert lone.left_out == (LeftOut("Mean: at least 50", "the test does not tell which metric it is of"),)
+    assert lone.left_out == (LeftOut("Mean: at least 50", "the test does not name its metric"),)

@@ -50,7 +50,7 @@ def requests_of_mlflow() -> Any:
     return requests
 
 
-def told(call: Callable[[], object]) -> AdapterError:
+def failure_of(call: Callable[[], object]) -> AdapterError:
     """The error of a call: short, and without a password."""
     with pytest.raises(AdapterError) as caught:
         call()
@@ -203,7 +203,7 @@ REFUSED = """{"error_code": "%s", "message": "for somebody's reasons"}"""
     [
         (400, REFUSED % "INVALID_PARAMETER_VALUE", RunNotFoundError, "that of the server"),
         (404, REFUSED % "RESOURCE_DOES_NOT_EXIST", RunNotFoundError, "that of the server"),
-        (400, REFUSED % "INVALID_STATE", AdapterError, "mend what it names"),
+        (400, REFUSED % "INVALID_STATE", AdapterError, "fix what it names"),
         (401, "<html>Who are you?</html>", AdapterError, "MLFLOW_TRACKING_PASSWORD"),
         (401, REFUSED % "CUSTOMER_UNAUTHORIZED", AdapterError, "MLFLOW_TRACKING_PASSWORD"),
         (403, REFUSED % "PERMISSION_DENIED", AdapterError, "administrator"),
@@ -215,7 +215,7 @@ REFUSED = """{"error_code": "%s", "message": "for somebody's reasons"}"""
         (200, '{"of": "another service"}', AdapterError, "of an MLflow server"),
         (200, '{"run": 3}', AdapterError, "of an MLflow server"),
         (302, "moved", AdapterError, "of an MLflow server"),
-        (501, "not yet", AdapterError, "mend what it names"),
+        (501, "not yet", AdapterError, "fix what it names"),
         (429, REFUSED % "REQUEST_LIMIT_EXCEEDED", MlflowUnavailableError, "safe to repeat"),
         (429, "slower", MlflowUnavailableError, "safe to repeat"),
         (400, REFUSED % "RESOURCE_EXHAUSTED", MlflowUnavailableError, "safe to repeat"),
@@ -232,7 +232,7 @@ def test_what_answers_instead_of_mlflow_is_told(
 ) -> None:
     with refusing_proxy("", "", status, content) as uri:
         client = client_of(uri.replace("http://", "http://somebody:secret@"))
-        failure = told(lambda: register_run(nowhere, "a" * 32, model_version="1", client=client))
+        failure = failure_of(lambda: register_run(nowhere, "a" * 32, model_version="1", client=client))
     assert (type(failure), failure.retryable) == (error, error is MlflowUnavailableError)
     assert hint in failure.hint
     assert f"MLflow at {uri} " in str(failure) or f"at {uri} is not MLflow" in str(failure)
@@ -244,12 +244,12 @@ def test_the_callers_own_failure_is_not_taken_for_that_of_mlflow(nowhere: Databa
         try:
             requests_of_mlflow().get("http://127.0.0.1:1", timeout=1)
         except OSError:
-            failure = told(lambda: register_run(nowhere, "a" * 32, model_version="1", client=client_of(uri)))
+            failure = failure_of(lambda: register_run(nowhere, "a" * 32, model_version="1", client=client_of(uri)))
     assert type(failure) is AdapterError
 
 
 @pytest.mark.parametrize(
-    ("uri", "error", "said"),
+    ("uri", "error", "message"),
     [
         ("http://somebody:secret@127.0.0.1:1", MlflowUnavailableError, "[Errno 111] Connection refused; nothing"),
         ("http://somebody:secret@no.such.host.invalid", MlflowUnavailableError, "resolve"),
@@ -259,14 +259,14 @@ def test_the_callers_own_failure_is_not_taken_for_that_of_mlflow(nowhere: Databa
     ],
 )
 def test_an_address_where_no_mlflow_is_is_told_without_its_password(
-    nowhere: DatabaseManager, monkeypatch: pytest.MonkeyPatch, uri: str, error: type[AdapterError], said: str
+    nowhere: DatabaseManager, monkeypatch: pytest.MonkeyPatch, uri: str, error: type[AdapterError], message: str
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
     with refusing_proxy("", "", 200, "{}") as plain, socket.create_server(("127.0.0.1", 0)) as silent:
         there = uri.format(plain=plain.removeprefix("http://"), silent=f"127.0.0.1:{silent.getsockname()[1]}")
-        failure = told(lambda: register_run(nowhere, "a" * 32, model_version="1", client=client_of(there)))
+        failure = failure_of(lambda: register_run(nowhere, "a" * 32, model_version="1", client=client_of(there)))
     assert (type(failure), failure.retryable) == (error, error is MlflowUnavailableError)
-    assert said in str(failure)
+    assert message in str(failure)
     assert ("safe to repeat" in failure.hint) == failure.retryable
 
 
@@ -284,7 +284,7 @@ def test_a_proxy_is_told_without_its_password(
 ) -> None:
     monkeypatch.setenv("http_proxy", proxy)
     client = client_of("http://mlflow.invalid")
-    failure = told(lambda: register_run(nowhere, "a" * 32, model_version="1", client=client))
+    failure = failure_of(lambda: register_run(nowhere, "a" * 32, model_version="1", client=client))
     assert (type(failure), failure.retryable) == (error, error is MlflowUnavailableError)
     assert failure.retryable or "HTTP_PROXY" in failure.hint
 
@@ -292,14 +292,14 @@ def test_a_proxy_is_told_without_its_password(
 def test_a_token_that_cannot_be_sent_is_not_told(nowhere: DatabaseManager, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "secret\n")  # as a file has it
     client = client_of("http://127.0.0.1:1")
-    failure = told(lambda: register_run(nowhere, "a" * 32, model_version="1", client=client))
+    failure = failure_of(lambda: register_run(nowhere, "a" * 32, model_version="1", client=client))
     assert (type(failure), failure.retryable) == (AdapterError, False)
     assert "in header value; nothing was stored" in str(failure)
     assert "MLFLOW_TRACKING_TOKEN" in failure.hint
 
 
 @pytest.mark.parametrize(
-    ("uri", "said"),
+    ("uri", "message"),
     [
         ("nonsense://some/body:sec/secret@there", "unsupported URI"),  # SQLAlchemy takes such a password
         ("nonsense://somebody:secret@there", "unsupported URI"),
@@ -307,12 +307,12 @@ def test_a_token_that_cannot_be_sent_is_not_told(nowhere: DatabaseManager, monke
     ],
 )
 def test_a_client_that_cannot_be_made_is_told(
-    nowhere: DatabaseManager, monkeypatch: pytest.MonkeyPatch, uri: str, said: str
+    nowhere: DatabaseManager, monkeypatch: pytest.MonkeyPatch, uri: str, message: str
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     for call in (register_run, promote_run, tag_run):
-        failure = told(lambda call=call: call(nowhere, "a" * 32))
-        assert said in str(failure)
+        failure = failure_of(lambda call=call: call(nowhere, "a" * 32))
+        assert message in str(failure)
         assert (type(failure), failure.retryable) == (AdapterError, False)
         with pytest.raises(InvalidValueError, match="client"):
             call(nowhere, "a" * 32, client=uri)
@@ -333,7 +333,7 @@ def test_the_file_store_does_as_well(db: DatabaseManager, monkeypatch: pytest.Mo
     assert client.get_model_version_by_alias("churn", "production").run_id == runs[1]
 
     (folder / "0" / runs[0] / "meta.yaml").write_bytes(b"no: [run")
-    failure = told(lambda: tag_run(db, runs[0], client=client))
+    failure = failure_of(lambda: tag_run(db, runs[0], client=client))
     assert not failure.retryable
 
 

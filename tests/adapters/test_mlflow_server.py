@@ -88,7 +88,7 @@ def require_agreement(db: DatabaseManager, client: Any, name: str) -> None:
 # Mending
 
 
-def test_a_call_mends_what_was_decided_without_mlflow(db: DatabaseManager, client: Any, name: str) -> None:
+def test_a_call_corrects_what_was_decided_without_mlflow(db: DatabaseManager, client: Any, name: str) -> None:
     first, second, third, fourth = registered(db, client, name, 4)
     assert register_run(db, fourth, model_name=name, **UNSCORED, client=client).status == "staging"
     require_agreement(db, client, name)
@@ -499,7 +499,7 @@ def test_a_refused_alias_leaves_database_and_tags_right(db: DatabaseManager, cli
 
 
 @pytest.mark.parametrize("code", ["PERMISSION_DENIED", "INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST"])
-def test_a_refused_tag_is_told_as_such_and_all_else_is_mended(
+def test_a_refused_tag_is_an_error_and_everything_else_is_in_step(
     db: DatabaseManager, client: Any, name: str, code: str
 ) -> None:
     from mlflow import MlflowClient  # noqa: PLC0415
@@ -507,25 +507,25 @@ def test_a_refused_tag_is_told_as_such_and_all_else_is_mended(
     old, theirs, new = registered(db, client, name, 3)
     with (
         refusing_proxy(client.tracking_uri, "/runs/log-batch", 400, refusal(code), body=theirs) as uri,
-        pytest.raises(AdapterError) as told,
+        pytest.raises(AdapterError) as refused,
     ):
         promote_run(db, new, client=MlflowClient(uri))
-    assert f"{code}: refused; the database is up to date, the tags of run {theirs} are not" in str(told.value)
-    assert type(told.value) is AdapterError
+    assert f"{code}: refused; the database is up to date, the tags of run {theirs} are not" in str(refused.value)
+    assert type(refused.value) is AdapterError
     assert aliases(client, name) == {"production": new}
     assert client.get_run(old).data.tags["mlops_db.status"] == "staging"
     assert client.get_run(new).data.tags["mlops_db.status"] == "production"
 
 
 @pytest.mark.parametrize("path", ["/runs/search", "/experiments/search", "/model-versions/search"])
-def test_a_refused_search_is_told_as_such(db: DatabaseManager, client: Any, name: str, path: str) -> None:
+def test_a_refused_search_is_an_error(db: DatabaseManager, client: Any, name: str, path: str) -> None:
     from mlflow import MlflowClient  # noqa: PLC0415
 
     (run_id,) = registered(db, client, name, 1)
     with (
         refusing_proxy(client.tracking_uri, path, 400, refusal("INVALID_PARAMETER_VALUE")) as uri,
-        pytest.raises(AdapterError) as told,
+        pytest.raises(AdapterError) as refused,
     ):
         promote_run(db, run_id, client=MlflowClient(uri))
-    assert "INVALID_PARAMETER_VALUE: refused; the database is up to date" in str(told.value)
-    assert type(told.value) is AdapterError
+    assert "INVALID_PARAMETER_VALUE: refused; the database is up to date" in str(refused.value)
+    assert type(refused.value) is AdapterError

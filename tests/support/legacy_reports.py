@@ -6,7 +6,7 @@ from typing import Any
 
 from mlops_db.adapters.evidently.documents import read_document
 from mlops_db.adapters.evidently.legacy import read_legacy
-from mlops_db.adapters.evidently.measured import LeftOut, Measured
+from mlops_db.adapters.evidently.measurement import LeftOut, Measurement
 
 
 def leaves(value: object, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], float]]:
@@ -21,7 +21,7 @@ def leaves(value: object, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[st
 def lost(document: dict[str, Any]) -> list[tuple[str, ...]]:
     """The paths of numbers of the current data that are neither values, nor metadata, nor left out."""
     found = list(read_legacy(read_document(document)))
-    rows = [each for each in found if isinstance(each, Measured)]
+    rows = [each for each in found if isinstance(each, Measurement)]
     held = {float(number) for row in rows for _, number in leaves(row.metadata)}
     held |= {row.value for row in rows if row.value is not None}
     names = [each.name for each in found if isinstance(each, LeftOut)]

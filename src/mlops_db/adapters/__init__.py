@@ -1,1 +1,1 @@
-"""What other tools hand over, put into the shape that the storage layer takes; each tool is an optional extra."""
+"""Convert what other tools return to what the storage layer takes; each tool is an optional extra."""

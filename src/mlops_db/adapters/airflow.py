@@ -1,7 +1,7 @@
-"""A task's logical date as `replace=` of `db.monitoring.log_many`: a task that is tried again stores its values once.
+"""A task's logical date, for `replace=` of `db.monitoring.log_many`: a retried task stores its values once.
 
-No hook, no connection and no operator: jobs connect by the environment, as everywhere. Airflow itself is imported only
-by `logical_date()` without a context.
+There is no hook, connection or operator: jobs connect by the environment, as everywhere. Only `logical_date()` without
+a context imports Airflow.
 """
 
 from collections.abc import Mapping
@@ -12,34 +12,34 @@ from mlops_db.errors import AdapterError, InvalidValueError, MissingExtraError
 from mlops_db.storage.arguments import TEXT_HINT, check_moment, excerpt
 from mlops_db.storage.mapped_moment import MappedMoment
 
-_NOT_MAPPED = -1  # what Airflow says of a task that is not mapped
-_HINT = "Pass the context of the task: logical_date(context), or call it in a task that runs."
+_NOT_MAPPED = -1  # Airflow's map_index of a task that is not mapped
+_HINT = "Pass the context of the task: logical_date(context), or call it in a running task."
 
 
 def logical_date(context: Mapping[str, Any] | None = None) -> datetime:
-    """The moment that a task run is about, in UTC: the same for every try of it.
+    """The logical date of a task run, in UTC. It is the same for every try.
 
-    Airflow 3 has runs without a logical date, such as those that an asset triggers. Theirs is `run_after` of the DAG
-    run, which stays the same through retries and clearing, too.
+    Airflow 3 has runs without a logical date, such as those that an asset triggers. For them it is `run_after` of the
+    DAG run, which also stays the same through retries and clearing.
 
-    In a mapped task it is a `MappedMoment`, a datetime that has the task's `map_index`, too: with it as `replace=`, the
-    mapped tasks of one date leave each other's rows. Elsewhere it is a plain datetime.
+    For a mapped task the result is a `MappedMoment`, a datetime with the task's `map_index`. With it as `replace=`, the
+    mapped tasks of one date do not replace each other's rows. Otherwise it is a plain datetime.
 
     Args:
-        context: the task's context, as `**context` of a task or as `execute()` gets it; by default the one of the task
-            that runs.
+        context: the task's context, as `**context` of a task or as `execute()` gets it. By default the context of the
+            running task.
 
     Raises:
-        AdapterError: no task runs, or the context says nothing about a date, or has one that is naive or text.
-        MissingExtraError: there is no context, and Airflow is not installed.
+        AdapterError: no task is running, or the context has no date, or a date that is naive or text.
+        MissingExtraError: no context is given, and Airflow is not installed.
     """
     if context is None:
         context = _current_context()
     elif not isinstance(context, Mapping):
         hint = TEXT_HINT if isinstance(context, str) else _HINT
         if isinstance(context, datetime):
-            hint = "It is a moment already: give it to replace= as it is."
-        raise AdapterError(f"{excerpt(context)} is no context of a task, which is a mapping", hint=hint)
+            hint = "It is a datetime already: pass it to replace= directly."
+        raise AdapterError(f"{excerpt(context)} is no context of a task: a context is a mapping", hint=hint)
     date = _date_of(context)
     map_index = getattr(context.get("ti", context.get("task_instance")), "map_index", None)
     if map_index is None or map_index == _NOT_MAPPED:
@@ -56,14 +56,14 @@ def _date_of(context: Mapping[str, Any]) -> datetime:
         ("logical_date", context.get("logical_date")),
         ("logical_date of dag_run", getattr(dag_run, "logical_date", None)),
         ("run_after of dag_run", getattr(dag_run, "run_after", None)),
-        ("execution_date", context.get("execution_date")),  # Airflow 2.1 and earlier; later ones warn who asks for it
+        ("execution_date", context.get("execution_date")),  # Airflow 2.1 and earlier; later ones warn
     ):
         if given is not None:
             try:
                 return check_moment(given, name)
             except InvalidValueError as refused:
                 raise AdapterError(f"the context's {refused}", hint=refused.hint) from None
-    hint = f"Take datetime.fromisoformat(ts) instead, of the ts that it has. {_HINT}" if "ts" in context else _HINT
+    hint = f"Use datetime.fromisoformat(ts) with the context's ts instead. {_HINT}" if "ts" in context else _HINT
     raise AdapterError("the context of the task has neither a logical date nor a DAG run", hint=hint)
 
 
@@ -75,12 +75,12 @@ def _current_context() -> Mapping[str, Any]:
             from airflow.operators.python import get_current_context  # noqa: PLC0415  (Airflow 2)
         except ModuleNotFoundError:
             raise MissingExtraError(
-                "Airflow is not installed, so there is no context of a task",
-                hint="Pass one: logical_date(context), or pip install 'mlops-db[airflow]'.",
+                "Airflow is not installed, so no task is running",
+                hint="Pass the context of the task: logical_date(context), or pip install 'mlops-db[airflow]'.",
             ) from None
     try:
-        context: Mapping[str, Any] = get_current_context()  # noqa: AIR301  (of the Airflow that is here)
+        context: Mapping[str, Any] = get_current_context()  # noqa: AIR301  (the installed Airflow decides)
     except Exception as error:
-        # RuntimeError in Airflow 3, AirflowException in Airflow 2, which has another place in each version.
-        raise AdapterError(f"no task of Airflow runs here: {error}", hint=_HINT) from error
+        # RuntimeError in Airflow 3; in Airflow 2 AirflowException, whose module differs between versions.
+        raise AdapterError(f"no task of Airflow is running here: {error}", hint=_HINT) from error
     return context

@@ -1,4 +1,7 @@
-"""Write the story down, by what jobs call; and because jobs live in the present, move what they wrote to its day."""
+"""Fill an empty database with the made-up events of a year.
+
+It calls what jobs call. Jobs write the current time, so each row is then moved to the time of its event.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +19,12 @@ if TYPE_CHECKING:
 
     from mlops_db.storage.db_manager import DatabaseManager
 
-# Longer than the four hours between two values, so that the demo does not go stale on the day it is made.
+# Longer than the four hours between two values, so that the demo is not stale after a few hours.
 EXPECTED_EVERY = timedelta(days=2)
-# Who decided: a job does, and what goes wrong is for people.
+# Jobs promote and reject; people roll back.
 JOB, PERSON = "retraining", "ada@example.com"
-# Rows that a policy hides are an error, not none.
-_LOOK = """
+# Without row_security, rows that a policy hides are an error. With it, the tables would look empty.
+_HAS_ROWS = """
 SET LOCAL row_security = off;
 SELECT EXISTS (SELECT FROM public.model_versions) OR EXISTS (SELECT FROM public.monitoring_metrics)
     OR EXISTS (SELECT FROM public.retraining_decisions) OR EXISTS (SELECT FROM mlops_internal.metric_series), now()
@@ -30,13 +33,13 @@ SELECT EXISTS (SELECT FROM public.model_versions) OR EXISTS (SELECT FROM public.
 
 @dataclass(frozen=True)
 class Filled:
-    """How much there is to see.
+    """The numbers of what was written.
 
     Attributes:
-        models: how many models.
-        versions: how many versions of them.
-        decisions: how many decisions.
-        metrics: how many rows of metrics.
+        models: the number of models.
+        versions: the number of their versions.
+        decisions: the number of decisions.
+        metrics: the number of rows of metrics.
     """
 
     models: int
@@ -50,32 +53,32 @@ def fill(db: DatabaseManager, *, days: int, seed: int, progress: Callable[[int, 
 
     Args:
         db: the database, at head.
-        days: how many.
-        seed: the same one gives the same numbers.
-        progress: is told how many of the days are sent, first that it is none.
+        days: the number of days.
+        seed: the seed of the random numbers.
+        progress: called with the number of days that are written, first with 0, and with all days.
 
     Raises:
-        RefusedError: it is not empty, or MLOPS_ENV is production.
+        RefusedError: the database is not empty, or MLOPS_ENV is production.
     """
     if db.settings.environment == "production":
         raise RefusedError(
-            "MLOPS_ENV is production: made-up data has no place there", hint="Name a database to play with."
+            "MLOPS_ENV is production: the demo writes no made-up data there", hint="Name a database for tests."
         )
     with db.safe_cursor() as cursor:
-        cursor.execute(_LOOK)
+        cursor.execute(_HAS_ROWS)
         has_rows, began = cursor.fetchall()[0]
     if has_rows:
         raise RefusedError(
             f"{db.settings.target} is not empty; nothing was changed",
-            hint="Take a database of its own: `export MLOPS_DB_NAME=mlops_demo`, `mlops-db init`, `mlops-db demo`.",
+            hint="Use a separate database: `export MLOPS_DB_NAME=mlops_demo`, `mlops-db init`, `mlops-db demo`.",
         )
     progress(0, days)
     story = Story(now=began, days=days, seed=seed)
     for event in story.events:
         _write(db, event, since=began)
         _move(db, event.at, since=began)
-    written = db.monitoring.log_many(_told(story, progress)).written
-    _expect(db)
+    written = db.monitoring.log_many(_rows(story, progress)).written
+    _expect_values(db)
     return Filled(
         models=len(MODELS),
         versions=len(db.models.list(limit=None)),
@@ -96,27 +99,19 @@ def _write(db: DatabaseManager, event: Candidate | Rollback, *, since: datetime)
         brier_score=event.brier_score,
     )
     _move(db, event.at - TRAINING_TIME, since=since)
+    decision: dict[str, Any] = {"gates": event.gates, "reasoning": event.reasoning, "decided_by": JOB}
     if event.action == "promote":
-        db.models.promote(event.run_id, gates=event.gates, reasoning=event.reasoning, decided_by=JOB)
-        return
-    if event.action == "reject":
-        db.models.reject(
-            event.run_id, gates=event.gates, reasoning=event.reasoning, decided_at=event.at, decided_by=JOB
+        db.models.promote(event.run_id, **decision)
+    elif event.action == "reject":
+        db.models.reject(event.run_id, decided_at=event.at, **decision)
+    else:
+        db.decisions.record(
+            event.action, candidate=event.run_id, model_name=event.model_name, decided_at=event.at, **decision
         )
-        return
-    db.decisions.record(
-        event.action,
-        candidate=event.run_id,
-        gates=event.gates,
-        reasoning=event.reasoning,
-        model_name=event.model_name,
-        decided_at=event.at,
-        decided_by=JOB,
-    )
 
 
 def _move(db: DatabaseManager, moment: datetime, *, since: datetime) -> None:
-    """Let what was written at `since` or later have happened at `moment`."""
+    """Change the times of what was written at `since` or later to `moment`."""
     for table, column in (
         ("model_versions", "created_at"),
         ("model_versions", "promoted_at"),
@@ -127,7 +122,7 @@ def _move(db: DatabaseManager, moment: datetime, *, since: datetime) -> None:
             cursor.execute(f"UPDATE public.{table} SET {column} = %s WHERE {column} >= %s", (moment, since))
 
 
-def _told(story: Story, progress: Callable[[int, int], None]) -> Iterator[dict[str, Any]]:
+def _rows(story: Story, progress: Callable[[int, int], None]) -> Iterator[dict[str, Any]]:
     day = 0
     for row in measurements(story):
         if (row["timestamp"] - story.begin).days != day:
@@ -136,7 +131,7 @@ def _told(story: Story, progress: Callable[[int, int], None]) -> Iterator[dict[s
         yield row
 
 
-def _expect(db: DatabaseManager) -> None:
+def _expect_values(db: DatabaseManager) -> None:
     bounds: dict[tuple[str, str], dict[str, float]] = {
         ("performance", "f1_score"): {"lower": 0.6},
         ("performance", "brier_score"): {"upper": 0.25},

@@ -1,4 +1,4 @@
-"""What monitoring measured while the story happened: values with days and weekends, noise, and what drift does."""
+"""Make up the metrics that monitoring measured: with days and weekends, noise, and the effects of drift."""
 
 from __future__ import annotations
 

@@ -1,60 +1,56 @@
-"""Reports and test suites of Evidently 0.3 to 0.6, and of `evidently.legacy` in 0.7, as what they measured.
+"""Read reports and test suites of Evidently 0.3 to 0.6, and of `evidently.legacy` in 0.7.
 
-What 0.7 measures as well has its name of 0.7. Any other number is called by its metric's class, column and parameters,
-and by its path in the result: `column_value_range.age.share_in_range[left=0,right=99]`.
+A value that 0.7 measures, too, gets its name of 0.7. The name of any other number consists of its metric's class and
+column, its path in the result and the parameters: `column_value_range.age.share_in_range[left=0,right=99]`.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
-from types import MappingProxyType
+from dataclasses import dataclass
 from typing import Any
 
 from mlops_db.adapters.evidently.documents import HINT
-from mlops_db.adapters.evidently.measured import PASSED, LeftOut, Measured, dataset_measured, finite, measured
+from mlops_db.adapters.evidently.measurement import LeftOut, Measurement, dataset_measurements, finite
 from mlops_db.adapters.evidently.names import (
     DRIFT,
     DRIFTED_COUNT,
     DRIFTED_SHARE,
     PERFORMANCE,
     QUALITY,
-    TEST,
     Series,
     dataset_drift,
-    drift_bounds,
     drift_score,
     method_name,
+    without_none,
     words,
 )
 from mlops_db.errors import AdapterError
 
 _COLUMNS = ("column_name", "text_column_name", "embeddings_name")
-# Parameters that tell two metrics of a kind apart, and those that are details of one.
-_TELLING = ("quantile", "left", "right", "values", "category", "reg_exp", "k", "normalize_arp", "method_name")
+# Parameters that distinguish metrics of a kind, and parameters that are only details.
+_PARAMETERS = ("quantile", "left", "right", "values", "category", "reg_exp", "k", "normalize_arp", "method_name")
 _DETAILS = ("column_type", "top", "top_error", "almost_duplicated_threshold", "target_name", "task")
-# The class of a metric and the path in its result, as 0.7 calls what was measured.
-_NAMES_NOW: Mapping[str, str] = MappingProxyType(
-    {
-        "column_quantile": "quantile_value",
-        "dataset_summary.number_of_rows": "row_count",
-        **{
-            f"classification_quality.{name}": name
-            for name in ("accuracy", "precision", "recall", "roc_auc", "log_loss", "tpr", "tnr", "fpr", "fnr")
-        },
-        "classification_quality.f1": "f1_score",
-        "regression_quality.r2_score": "r2_score",
-        "regression_quality.rmse": "rmse",
-        "regression_quality.abs_error_max": "abs_max_error",
-        "regression_quality.mean_error": "mean_error.mean",
-        "regression_quality.error_std": "mean_error.std",
-        "regression_quality.mean_abs_error": "mae.mean",
-        "regression_quality.abs_error_std": "mae.std",
-        "regression_quality.mean_abs_perc_error": "mape.mean",
-        "regression_quality.abs_perc_error_std": "mape.std",
-    }
-)
+# The names of 0.7 by the class of the metric and the path in its result.
+_NAMES_NOW: Mapping[str, str] = {
+    "column_quantile": "quantile_value",
+    "dataset_summary.number_of_rows": "row_count",
+    **{
+        f"classification_quality.{name}": name
+        for name in ("accuracy", "precision", "recall", "roc_auc", "log_loss", "tpr", "tnr", "fpr", "fnr")
+    },
+    "classification_quality.f1": "f1_score",
+    "regression_quality.r2_score": "r2_score",
+    "regression_quality.rmse": "rmse",
+    "regression_quality.abs_error_max": "abs_max_error",
+    "regression_quality.mean_error": "mean_error.mean",
+    "regression_quality.error_std": "mean_error.std",
+    "regression_quality.mean_abs_error": "mae.mean",
+    "regression_quality.abs_error_std": "mae.std",
+    "regression_quality.mean_abs_perc_error": "mape.mean",
+    "regression_quality.abs_perc_error_std": "mape.std",
+}
 _BY_LABEL = ("precision", "recall", "f1", "roc_auc")
 _RANKING = re.compile(
     r"\w+K|Diversity|Novelty|Serendipity|Personalization|PopularityBias|ItemBias|UserBias|ScoreDistribution|RecCasesTable"
@@ -65,14 +61,12 @@ _DRIFT = {"stattest_name", "stattest_threshold", "drift_score", "drift_detected"
 _COUNTS = re.compile(
     r"different_missing_values(_by_column)?|table(_of_(not_)?matched)?|counts|values_(not_)?in_list(_dist)?|name_dict"
 )
-# A test's parameters that only its description tells, beside the names between two asterisks.
-_DESCRIBED: Mapping[str, re.Pattern[str]] = MappingProxyType(
-    {
-        "quantile": re.compile(r"^The (\d*\.?\d+) quantile value"),
-        "category": re.compile(r"category '(.*?)' in the column"),
-        "k": re.compile(r"^[\w ]+@(\d+)"),
-    }
-)
+# The parameters of a test that are only in its description. The description also has names between two asterisks.
+_DESCRIBED: Mapping[str, re.Pattern[str]] = {
+    "quantile": re.compile(r"^The (\d*\.?\d+) quantile value"),
+    "category": re.compile(r"category '(.*?)' in the column"),
+    "k": re.compile(r"^[\w ]+@(\d+)"),
+}
 
 
 def is_legacy(document: Mapping[str, Any]) -> bool:
@@ -85,19 +79,19 @@ def is_legacy(document: Mapping[str, Any]) -> bool:
     return "version" in document and ("metrics" in document or "tests" in document)
 
 
-def read_legacy(document: Mapping[str, Any]) -> Iterator[Measured | LeftOut]:
-    """What `as_dict()`, `json()` or `save_json()` of a report or of a test suite told.
+def read_legacy(document: Mapping[str, Any]) -> Iterator[Measurement | LeftOut]:
+    """Read the `as_dict()`, `json()` or `save_json()` of a report or of a test suite.
 
     Args:
-        document: what JSON has, as `documents.read_document` gives it.
+        document: as `documents.read_document` returns it.
 
     Raises:
-        AdapterError: it is a snapshot, or no such document.
+        AdapterError: it is a snapshot, or no report.
     """
     if "suite" in document:
         kind, module = ("Report", "report") if document.get("metrics_ids") else ("TestSuite", "test_suite")
         raise AdapterError(
-            "this is a snapshot of Evidently 0.3 to 0.6, which only the version that saved it reads with certainty",
+            "this is a snapshot of Evidently 0.3 to 0.6, which only the version that saved it can read reliably",
             hint=f"With that version, from evidently.{module} import {kind}: "
             f'{kind}.load("snapshot.json").save_json("report.json"), or {kind}._load where there is no load; with 0.7, '
             f"from evidently.legacy.{module}. Then give report.json.",
@@ -133,10 +127,12 @@ class _Metric:
     def column(self) -> str | None:
         return next((str(self.result[key]) for key in _COLUMNS if self.result.get(key) is not None), None)
 
+    def _pick(self, *keys: str) -> dict[str, Any]:
+        return {key: self.result.get(key) for key in keys}
+
     @property
     def details(self) -> dict[str, Any]:
-        told = {"feature": self.column} | {key: self.result.get(key) for key in (*_TELLING, *_DETAILS)}
-        return {key: value for key, value in told.items() if value is not None}
+        return without_none({"feature": self.column, **self._pick(*_PARAMETERS, *_DETAILS)})
 
     @property
     def is_dataset_drift(self) -> bool:
@@ -164,7 +160,7 @@ class _Metric:
         match (base, *path):
             case "classification_quality_by_class", "metrics", label, statistic if statistic in _BY_LABEL:
                 return Series(f"{statistic}_by_label", (label,))
-        parameters = {key: self.result[key] for key in _TELLING if self.result.get(key) is not None}
+        parameters = without_none(self._pick(*_PARAMETERS))
         column = () if self.column is None else (self.column,)
         now, *part = _NAMES_NOW.get(".".join((base, *path)), "").split(".")
         if now:
@@ -178,10 +174,10 @@ def _metric(item: Mapping[str, Any]) -> _Metric:
     return _Metric(kind, result if isinstance(result, Mapping) else {"result": result})
 
 
-def _read(metric: _Metric, metrics: list[_Metric]) -> Iterator[Measured | LeftOut]:
-    """What a metric measured; the other metrics of the report tell what it leaves open."""
-    found: list[Measured | LeftOut] = []
-    handled = {*_COLUMNS, *_TELLING, *_DETAILS}
+def _read(metric: _Metric, metrics: list[_Metric]) -> Iterator[Measurement | LeftOut]:
+    """Read a metric. What it leaves open is in the other metrics of the report."""
+    found: list[Measurement | LeftOut] = []
+    handled = {*_COLUMNS, *_PARAMETERS, *_DETAILS}
     if metric.column is not None and metric.has(_DRIFT) and isinstance(metric.result["stattest_name"], str):
         found.append(_drift(metric, metric.column))
         handled |= _DRIFT
@@ -194,17 +190,17 @@ def _read(metric: _Metric, metrics: list[_Metric]) -> Iterator[Measured | LeftOu
                 found.append(LeftOut("reference", "values of the reference data: the rows are of the current data"))
         elif key == "drift_by_columns" and isinstance(value, Mapping):
             for column, drift in value.items():
-                told = {**drift, "column_name": column} if isinstance(drift, Mapping) else {column: drift}
-                found += _read(_Metric("ColumnDrift", told), metrics)
+                result = {**drift, "column_name": column} if isinstance(drift, Mapping) else {column: drift}
+                found += _read(_Metric("ColumnDrift", result), metrics)
         elif key not in handled:
             found += _values(metric, _current(key), value)
     yield from found or [LeftOut(str(metric.series()), "it holds no number: a plot, or a list")]
 
 
-def _values(metric: _Metric, path: tuple[str, ...], value: Any) -> Iterator[Measured | LeftOut]:
+def _values(metric: _Metric, path: tuple[str, ...], value: Any) -> Iterator[Measurement | LeftOut]:
     k = metric.result.get("k")
     if not path and isinstance(value, list) and isinstance(k, int) and "current_value" not in metric.result:
-        # Mean reciprocal rank and hit rate tell only the list of their values, for each k up to theirs.
+        # Mean reciprocal rank and hit rate only list their values, for each k up to theirs.
         for at_k in value[k - 1 : k] if k > 0 else ():
             yield from _values(metric, path, at_k)
     left_out = str(metric.series(*(path or ("current",))))
@@ -221,56 +217,57 @@ def _values(metric: _Metric, path: tuple[str, ...], value: Any) -> Iterator[Meas
     elif path[-1:] == ("most_common",):
         yield LeftOut(left_out, "a value of the column, which measures nothing")
     elif isinstance(value, bool | int | float):
-        yield measured(metric.metric_type, metric.series(*path), value, metric.details)
+        yield Measurement.of(metric.metric_type, metric.series(*path), value, metric.details)
     else:
         yield LeftOut(left_out, "Evidently gave no value" if value is None else "a list or a text, and no number")
 
 
-def _drift(metric: _Metric, column: str) -> Measured:
-    method, threshold = metric.result["stattest_name"], finite(metric.result["stattest_threshold"])
-    told = {"stat_test": method_name(method), "threshold": threshold, "drift_detected": metric.result["drift_detected"]}
-    details = metric.details | {key: value for key, value in told.items() if value is not None}
-    lower, upper = drift_bounds(method, threshold)
-    row = measured(DRIFT, drift_score(column, method), metric.result["drift_score"], details)
-    return replace(row, lower=lower, upper=upper)
+def _drift(metric: _Metric, column: str) -> Measurement:
+    result, method = metric.result, metric.result["stattest_name"]
+    threshold = finite(result["stattest_threshold"])
+    details = {"stat_test": method_name(method), "threshold": threshold, "drift_detected": result["drift_detected"]}
+    series = drift_score(column, method)
+    return Measurement.of_drift(
+        series, result["drift_score"], method, threshold, metric.details | without_none(details)
+    )
 
 
-def _dataset(metric: _Metric, metrics: list[_Metric]) -> Iterator[Measured | LeftOut]:
+def _dataset(metric: _Metric, metrics: list[_Metric]) -> Iterator[Measurement | LeftOut]:
     result, share = metric.result, finite(metric.result.get("drift_share"))
     details = {key: result[key] for key in ("drift_share", "number_of_columns") if key in result}
     values = (result["dataset_drift"], result[DRIFTED_COUNT], result[DRIFTED_SHARE])
     failed = {column for other in metrics if other.counts == metric.counts for column in other.without_score}
-    verdict, *counted = dataset_measured(dataset_drift({"drift_share": share}), values, share, details, failed)
+    detected, *counted = dataset_measurements(dataset_drift({"drift_share": share}), values, share, details, failed)
     if share is None and any(other.kind == "DatasetDrift" for other in metrics):
-        # DataDriftPreset hands its drift_share to the one metric and not to the other.
+        # DataDriftPreset passes its drift_share to DatasetDriftMetric, and not to DataDriftTable.
         yield LeftOut(
-            "data_drift_table.dataset_drift", "by a drift_share that is not told; DatasetDriftMetric tells it"
+            "data_drift_table.dataset_drift", "its drift_share is unknown; that of DatasetDriftMetric is known"
         )
     else:
-        yield verdict
+        yield detected
     yield from counted
 
 
-def _test(item: Mapping[str, Any]) -> Measured:
+def _test(item: Mapping[str, Any]) -> Measurement:
     given, description = item.get("parameters"), str(item.get("description") or "")
-    parameters = given if isinstance(given, Mapping) else {}
-    named = [str(parameters[key]) for key in ("column_name", "label") if parameters.get(key) is not None]
-    parts = dict.fromkeys((*named, *re.findall(r"\*\*(.+?)\*\*", description)))
-    told: dict[str, Any] = {}
+    given = without_none(given) if isinstance(given, Mapping) else {}
+    parts = [str(given[key]) for key in ("column_name", "label") if key in given]
+    parts += re.findall(r"\*\*(.+?)\*\*", description)
+    parameters: dict[str, Any] = {}
     for key, pattern in _DESCRIBED.items():
         if found := pattern.search(description):
-            told[key] = found[1] if key == "category" else float(found[1])
-    told |= {key: parameters[key] for key in (*_TELLING, "n_sigmas") if parameters.get(key) is not None}
-    if isinstance(parameters.get("stattest"), str):
-        told["method"] = method_name(parameters["stattest"])
-    if isinstance(condition := parameters.get("condition"), Mapping):
-        told["condition"] = sorted(condition)  # its number may be of the reference data, and move with it
+            parameters[key] = found[1] if key == "category" else float(found[1])
+    parameters |= {key: given[key] for key in (*_PARAMETERS, "n_sigmas") if key in given}
+    if isinstance(given.get("stattest"), str):
+        parameters["method"] = method_name(given["stattest"])
+    if isinstance(given.get("condition"), Mapping):
+        # Only the kind of the condition: its number may come from the reference data, and change with them.
+        parameters["condition"] = sorted(given["condition"])
     name = words("_".join(re.findall(r"\w+", item["name"])))
-    status = str(item.get("status")).rpartition(".")[2]
     details = {key: item[key] for key in ("description", "group", "parameters") if item.get(key)}
-    error = {} if status in PASSED else {"error": description or f"the test's status is {status}"}
-    metadata = {"test": item["name"], "status": status, **details, **error}
-    return Measured(TEST, str(Series(name, tuple(parts), told)), PASSED.get(status), metadata)
+    return Measurement.of_test(
+        Series(name, tuple(dict.fromkeys(parts)), parameters), item, {"test": item["name"], **details}
+    )
 
 
 def _current(key: str) -> tuple[str, ...]:

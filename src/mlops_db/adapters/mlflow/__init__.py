@@ -1,8 +1,8 @@
-"""MLflow's runs as versions in `db.models`, and what became of them as tags of the runs and an alias of the registry.
+"""Register MLflow's runs as versions in `db.models`, and keep MLflow's tags and alias in step with the database.
 
 The tags are `mlops_db.model_name`, `mlops_db.version_id` and `mlops_db.status`, the alias is `production`. The database
-is what counts: it is written first. Each call then mends what MLflow says of the whole model, so that the next one
-makes up for what an outage, or a decision without MLflow, has left behind.
+decides, and is written first. Then each call updates MLflow for the whole model. So the next call makes up for an
+outage, and for decisions that were made without MLflow.
 """
 
 from mlops_db.adapters.mlflow.registry import ImportResult, LeftOut, import_registry

@@ -1,4 +1,4 @@
-"""The versions that MLflow's registry has already, registered in `db.models`."""
+"""Import the versions of MLflow's registry into `db.models`."""
 
 from __future__ import annotations
 
@@ -9,22 +9,15 @@ from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from mlops_db.adapters.mlflow.client import (
-    NOTHING_STORED,
-    checked_client,
-    experiments_of,
-    registry_of,
-    telling,
-    tracking_of,
-)
-from mlops_db.adapters.mlflow.mending import PRODUCTION_ALIAS, checked_alias
-from mlops_db.adapters.mlflow.registry_reading import (
+from mlops_db.adapters.mlflow.client import NOTHING_STORED, Mlflow
+from mlops_db.adapters.mlflow.registered_models import (
     PER_SEARCH,
     RegisteredModel,
     names_of_models,
     read_metrics,
     read_model,
 )
+from mlops_db.adapters.mlflow.synchronize import PRODUCTION_ALIAS, checked_alias
 from mlops_db.errors import InvalidValueError
 from mlops_db.migration.progress import Progress
 from mlops_db.storage.arguments import MOMENT_HINT, check_name, check_score, check_text, excerpt
@@ -41,18 +34,18 @@ if TYPE_CHECKING:
     from mlops_db.storage.model_versions import ModelVersion
 
 _SOURCE = "MLflow's registry"
-_OUT_OF_USE = ("Archived", "Production")  # a model has one version in production; others that were are not any more
+_OUT_OF_USE = ("Archived", "Production")  # only one version is in production; the others in stage Production were
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """What MLflow's registry has and the database did not take from it.
+    """Something of MLflow's registry that was not imported.
 
     Attributes:
         model_name: the registered model.
-        model_version: the version; None if it is about the model.
-        what: whether it is a whole version, one of its scores, or its stage.
+        model_version: the version; None for something of the model itself.
+        what: a whole version, one of its scores, or its stage.
         reason: why, in words.
     """
 
@@ -64,13 +57,13 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class ImportResult:
-    """What became of the versions of MLflow's registry, each as it is after the import.
+    """The result of an import. Each version is as it is after the import.
 
     Attributes:
-        registered: those that were not registered before, by model, in the order of their creation.
-        promoted: those that came into production.
-        present: those that were registered before. Only scores that they lacked were filled in.
-        left_out: what the database did not take from the registry.
+        registered: the versions that are new, by model, in the order of their creation.
+        promoted: the versions that were promoted.
+        present: the versions that were registered before. Only missing scores were filled in.
+        left_out: what was not imported.
     """
 
     registered: tuple[ModelVersion, ...]
@@ -89,75 +82,76 @@ def import_registry(  # noqa: PLR0913  (all but the first have a default that fi
     progress: TextIO | None = None,
     client: MlflowClient | None = None,
 ) -> ImportResult:
-    """Register the versions that MLflow's registry has already, with what is in production there. Idempotent.
+    """Register the versions of MLflow's registry, and promote those in production there. Idempotent.
 
-    Each version is registered under the registered model's name, as of its creation in the registry. In production is
-    the version that has the alias; without one, the newest in stage Production, which is the one that MLflow serves.
-    It is promoted as of its last change, as MLflow does not keep the time of an alias, and the decision is recorded.
-    Others in stage Production, and what is in stage Archived, are archived; all else is in staging. MLflow does not
-    tell what was in production before, so a rollback has nothing to go back to until another version is promoted.
+    Each version is registered under the registered model's name, with the time of its creation in the registry. The
+    version with the alias is in production; without the alias, the newest one in stage Production, which MLflow serves.
+    It is promoted with the time of its last change, because MLflow does not store the time of an alias, and the
+    decision is recorded. The other versions in stage Production or Archived are archived; the rest are in staging.
+    MLflow does not store what was in production before. So a rollback fails until another version is promoted.
 
-    What was decided here stays. A version that is registered keeps its stage. Once anything but an import has changed
-    what is in production of a model, no import promotes a version of it; until then, each import follows the registry,
-    also back to a version that an import promoted before. If nothing is in production there any more, what is here
-    stays, and `left_out` tells. No time is in the future, whatever MLflow's clock says. Nothing is written to MLflow.
+    Decisions of this database stay. A registered version keeps its stage. Once anything but an import has changed the
+    production of a model, no import promotes a version of it. Until then each import follows the registry, also back
+    to a version that an import promoted before. If no version is in production there any more, the version here stays,
+    and `left_out` says so. Times in the future become the current time. Nothing is written to MLflow.
 
-    A model's versions are registered in one transaction, with its promotion. After an error the models that were done
-    stay so, and the same call goes on.
+    Each model is imported in one transaction. After an error, the models that were finished stay imported; call it
+    again to continue.
 
     Args:
         db: where the versions are registered.
         model_names: the registered models; by default all.
-        alias: the alias of the version in production; None if only stages count.
-        f1_metric: the metric that is the F1 score, of the logged model or else of its run; None if none is. A version
-            without it has no score, and neither has one whose value is not from 0 to 1.
-        brier_metric: the metric that is the Brier score, likewise.
-        progress: where to show how far it is, such as sys.stderr: a bar on a terminal, a line now and then in a log. By
+        alias: the alias of the version in production; None to use only stages.
+        f1_metric: the metric for the F1 score, of the logged model or else of its run; None for no F1 scores. A version
+            without the metric, or with a value that is not from 0 to 1, has no score.
+        brier_metric: the metric for the Brier score, likewise.
+        progress: where to show progress, such as sys.stderr: a bar on a terminal, a line now and then in a log. By
             default nowhere.
         client: as for `tag_run`.
 
     Raises:
         AdapterError: the registry has no model of such a name, or MLflow refused.
-        MlflowUnavailableError: MLflow does not answer, or not now; the message says what is stored so far.
+        MlflowUnavailableError: MLflow does not answer, or not now. The message says what is stored so far.
         MissingExtraError: MLflow is not installed.
-        InvalidValueError: an argument cannot be one; it names which. Nothing was stored.
+        InvalidValueError: an argument has a wrong value; the error names it. Nothing was stored.
         ContentionError: others changed a model for too long.
     """
     names = _checked_names(model_names)
     alias = checked_alias(alias)
-    scores = {
-        "f1_score": _checked_metric(f1_metric, "f1_metric"),
-        "brier_score": _checked_metric(brier_metric, "brier_metric"),
+    metrics = {
+        column: check_text(metric, argument)
+        for column, argument, metric in (
+            ("f1_score", "f1_metric", f1_metric),
+            ("brier_score", "brier_metric", brier_metric),
+        )
+        if metric is not None
     }
-    metrics = {score: metric for score, metric in scores.items() if metric is not None}
-    client = checked_client(client)
+    mlflow = Mlflow(client)
     shown = Progress(progress)
     registered: list[ModelVersion] = []
     promoted: list[ModelVersion] = []
     present: list[ModelVersion] = []
     try:
-        shown.begin(f"Importing the registry of MLflow at {registry_of(client)}")
-        names = names_of_models(client) if names is None else names
+        shown.begin(f"Importing the registry of MLflow at {mlflow.registry_uri}")
+        names = names_of_models(mlflow) if names is None else names
         models = []
         for read, name in enumerate(names):
             shown.server_reports("models read", read, len(names))
-            models.append(read_model(client, name, alias))
+            models.append(read_model(mlflow, name, alias))
         candidates, left_out = _candidates(models)
-        chosen = _one_of_each_run(db, candidates, left_out)
-        with telling(tracking_of(client), NOTHING_STORED):
-            experiments = experiments_of(client) if chosen and metrics else []
+        chosen = _choose_one_per_run(db, candidates, left_out)
 
-        def scored() -> Iterator[tuple[str, KnownVersion]]:
+        def read_scores() -> Iterator[tuple[str, KnownVersion]]:
             for start in range(0, len(chosen), PER_SEARCH):
                 some = chosen[start : start + PER_SEARCH]
                 shown.server_reports("versions", start, len(chosen))
                 outcome = f"{len(registered)} versions are registered" if registered else NOTHING_STORED
-                found = read_metrics(client, [each.entity for each in some], experiments, outcome) if metrics else {}
+                found = read_metrics(mlflow, [each.entity for each in some], outcome) if metrics else {}
                 for each in some:
-                    yield each.model_name, _scored(each, found, metrics, left_out)
+                    yield each.model_name, _with_scores(each, found, metrics, left_out)
 
         because = {model.name: model.because for model in models}
-        for name, versions in groupby(scored(), key=itemgetter(0)):
+        for name, versions in groupby(read_scores(), key=itemgetter(0)):
             imported = import_versions(
                 db,
                 name,
@@ -178,7 +172,7 @@ def import_registry(  # noqa: PLR0913  (all but the first have a default that fi
 def _checked_names(given: object) -> list[str] | None:
     if given is None:
         return None
-    hint = "Give the names of registered models; None is all of them."
+    hint = "Give the names of registered models, or None for all of them."
     if isinstance(given, str):
         given = [given]
     if not isinstance(given, Iterable):
@@ -186,13 +180,9 @@ def _checked_names(given: object) -> list[str] | None:
     return list(dict.fromkeys(check_text(name, "model_names") for name in given))
 
 
-def _checked_metric(name: str | None, argument: str) -> str | None:
-    return None if name is None else check_text(name, argument)
-
-
 @dataclass(frozen=True)
 class _Candidate:
-    """A version that can be registered, but for its scores."""
+    """A version that can be registered. Its scores are not known yet."""
 
     entity: Any
     model_name: str
@@ -204,7 +194,7 @@ class _Candidate:
 
 
 def _candidates(models: Sequence[RegisteredModel]) -> tuple[list[_Candidate], list[LeftOut]]:
-    """What can be registered, by model, in the order of creation; and what the registry alone says against the rest."""
+    """The versions that can be registered, by model, in the order of creation; and why the others cannot."""
     candidates: list[_Candidate] = []
     left_out: list[LeftOut] = []
     for model in models:
@@ -234,11 +224,11 @@ def _candidate(model_name: str, entity: Any, *, in_production: bool) -> _Candida
     Raises:
         InvalidValueError: it cannot be registered.
     """
-    hint = "Register it by hand, under an id of its own: db.models.register(...)."
+    hint = "Register it by hand, with an id that you choose: db.models.register(...)."
     if entity.status != "READY":
         raise InvalidValueError("status", f"is {entity.status} in MLflow, so there is no model", hint=hint)
     if not entity.run_id:
-        raise InvalidValueError("run_id", "is none, and here a version is known by its run", hint=hint)
+        raise InvalidValueError("run_id", "is missing, and this database identifies a version by its run", hint=hint)
     status: Status = "archived" if entity.current_stage in _OUT_OF_USE else "staging"
     known = KnownVersion(
         mlflow_run_id=entity.run_id,
@@ -259,12 +249,12 @@ def _moment(milliseconds: int, key: str) -> datetime:
         raise InvalidValueError(key, f"{milliseconds} is no moment", hint=MOMENT_HINT) from None
 
 
-def _one_of_each_run(
+def _choose_one_per_run(
     db: DatabaseManager, candidates: Sequence[_Candidate], left_out: list[LeftOut]
 ) -> list[_Candidate]:
-    """Of each run the version that is registered already; else one in production; else the one created first.
+    """Choose one version of each run: the registered one, or the one in production, or the one created first.
 
-    So a version that comes later changes nothing.
+    So a version that is created later changes nothing.
     """
     of_run: dict[str, list[_Candidate]] = {}
     for candidate in candidates:
@@ -291,35 +281,25 @@ def _one_of_each_run(
     return [candidate for candidate in candidates if chosen[candidate.known.mlflow_run_id] is candidate]
 
 
-def _scored(
+def _with_scores(
     candidate: _Candidate,
     found: Mapping[str, Mapping[str, float]],
     metrics: Mapping[str, str],
     left_out: list[LeftOut],
 ) -> KnownVersion:
-    """The version with its scores."""
     run_id = candidate.known.mlflow_run_id
     if metrics and run_id not in found:
         left_out.append(LeftOut(*candidate.names, "score", f"MLflow does not have its run {run_id} any more"))
         return candidate.known
-    of_run = found.get(run_id, {})
-    return replace(
-        candidate.known,
-        f1_score=_score("f1_score", candidate, of_run, metrics, left_out),
-        brier_score=_score("brier_score", candidate, of_run, metrics, left_out),
-    )
+    scores = {column: _score(column, metric, candidate, found[run_id], left_out) for column, metric in metrics.items()}
+    return replace(candidate.known, **scores)
 
 
 def _score(
-    column: str,
-    candidate: _Candidate,
-    of_run: Mapping[str, float],
-    metrics: Mapping[str, str],
-    left_out: list[LeftOut],
-) -> float | None:
-    metric = metrics.get(column)
+    column: str, metric: str, candidate: _Candidate, of_run: Mapping[str, float], left_out: list[LeftOut]
+) -> Any:
     try:
-        return None if metric is None else check_score(of_run.get(metric), column)
+        return check_score(of_run.get(metric), column)
     except InvalidValueError as refusal:
         left_out.append(LeftOut(*candidate.names, "score", f"metric {metric}: {refusal.reason}"))
         return None

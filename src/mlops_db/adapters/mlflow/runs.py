@@ -1,11 +1,11 @@
-"""Runs as versions in `db.models`."""
+"""Register and promote runs as versions in `db.models`, and tag them in MLflow."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mlops_db.adapters.mlflow.client import NOTHING_STORED, active_run, checked_client, every, registry_of, telling
-from mlops_db.adapters.mlflow.mending import PRODUCTION_ALIAS, checked_alias, mend
+from mlops_db.adapters.mlflow.client import NOTHING_STORED, Mlflow, search_all
+from mlops_db.adapters.mlflow.synchronize import PRODUCTION_ALIAS, checked_alias, synchronize
 from mlops_db.errors import AdapterError
 from mlops_db.schema.limits import DEFAULT_MODEL
 from mlops_db.storage.arguments import check_text
@@ -31,14 +31,16 @@ def register_run(  # noqa: PLR0913  (all but the first two have a default that f
     alias: str | None = PRODUCTION_ALIAS,
     client: MlflowClient | None = None,
 ) -> ModelVersion:
-    """Register the version that a run made, with its scores, and mend as `tag_run` does; returns it. Idempotent.
+    """Register the version that a run made, with its scores, update MLflow as `tag_run` does, and return the version.
+
+    Idempotent.
 
     Args:
         db: where the version is registered.
         run_id: the run.
         model_name: the model that it is a version of.
-        model_version: the version; by default the one that MLflow's registry has of this run, under `model_name` or,
-            if there is only one, under any name.
+        model_version: the version. By default the version of this run in MLflow's registry: under `model_name`, or the
+            only one under any name.
         f1_metric: the run's metric that is its F1 score; None if it has none.
         brier_metric: the run's metric that is its Brier score; None if it has none.
         alias: as for `tag_run`.
@@ -46,18 +48,18 @@ def register_run(  # noqa: PLR0913  (all but the first two have a default that f
 
     Raises:
         RunNotFoundError: MLflow has no such run, or it is deleted.
-        AdapterError: the run lacks one of the metrics, or nobody said which version it is: nothing was stored. Or
-            MLflow refused; the message says whether the version is stored.
-        MlflowUnavailableError: MLflow does not answer, or not now; the message says the same.
+        AdapterError: the run lacks one of the metrics, or its version is unknown: nothing was stored. Or MLflow
+            refused: the message says whether the version is stored.
+        MlflowUnavailableError: MLflow does not answer, or not now. The message says whether the version is stored.
         MissingExtraError: MLflow is not installed.
         InvalidValueError: a score is not within 0 to 1, or a text is too long.
         RegistrationConflictError: the run is registered with other values.
     """
     run_id = check_text(run_id, "run_id")
     alias = checked_alias(alias)
-    client = checked_client(client)
-    run = active_run(client, run_id, NOTHING_STORED)
-    version = _version_in_registry(client, run_id, model_name) if model_version is None else model_version
+    mlflow = Mlflow(client)
+    run = mlflow.get_run(run_id, NOTHING_STORED)
+    version = _version_in_registry(mlflow, run_id, model_name) if model_version is None else model_version
     registered = db.models.register(
         run_id,
         version,
@@ -65,7 +67,7 @@ def register_run(  # noqa: PLR0913  (all but the first two have a default that f
         f1_score=_score(run, f1_metric, "f1_metric"),
         brier_score=_score(run, brier_metric, "brier_metric"),
     )
-    mend(db, client, registered, alias)
+    synchronize(db, mlflow, registered, alias)
     return registered
 
 
@@ -81,30 +83,30 @@ def promote_run(  # noqa: PLR0913  (what `db.models.promote` takes)
     alias: str | None = PRODUCTION_ALIAS,
     client: MlflowClient | None = None,
 ) -> ModelVersion:
-    """Promote a registered version as `db.models.promote` does, and mend as `tag_run` does; returns it.
+    """Promote a version as `db.models.promote` does, update MLflow as `tag_run` does, and return the version.
 
     Args:
         db: where the version is registered.
         run_id: its run.
-        instead_of: as for `db.models.promote`, as those that follow.
-        even_rolled_back: as above.
-        gates: as above.
-        reasoning: as above.
-        decided_by: as above.
+        instead_of: as for `db.models.promote`.
+        even_rolled_back: as for `db.models.promote`.
+        gates: as for `db.models.promote`.
+        reasoning: as for `db.models.promote`.
+        decided_by: as for `db.models.promote`.
         alias: as for `tag_run`.
         client: as for `tag_run`.
 
     Raises:
-        RunNotFoundError: it is promoted, but MLflow has no such run any more.
-        MlflowUnavailableError: it is promoted, but MLflow does not answer, or not now.
-        AdapterError: it is promoted, but MLflow refused a tag or the alias.
+        RunNotFoundError: the version is promoted, but MLflow does not have the run any more.
+        MlflowUnavailableError: the version is promoted, but MLflow does not answer, or not now.
+        AdapterError: the version is promoted, but MLflow refused a tag or the alias.
         MissingExtraError: MLflow is not installed.
         InvalidValueError: an argument cannot be stored; nothing was changed.
         UnknownModelVersionError: the run is not registered.
-        TransitionError: it was rolled back, or another version than `instead_of` is in production.
+        TransitionError: the version was rolled back, or another version than `instead_of` is in production.
     """
     alias = checked_alias(alias)
-    client = checked_client(client)
+    mlflow = Mlflow(client)
     promoted = db.models.promote(
         run_id,
         instead_of=instead_of,
@@ -113,40 +115,40 @@ def promote_run(  # noqa: PLR0913  (what `db.models.promote` takes)
         reasoning=reasoning,
         decided_by=decided_by,
     )
-    mend(db, client, promoted, alias)
+    synchronize(db, mlflow, promoted, alias)
     return promoted
 
 
 def tag_run(
     db: DatabaseManager, run_id: str, *, alias: str | None = PRODUCTION_ALIAS, client: MlflowClient | None = None
 ) -> ModelVersion:
-    """Have MLflow say of a version's whole model what the database says now; returns the version.
+    """Bring MLflow in step with the database, for the whole model of a version; return the version.
 
-    Each run of the model gets the tags that it lacks, and the alias points at the version in production: after a
-    decision that was made without MLflow, such as `db.models.rollback`, after an outage, after changes by hand. What is
-    right already is not written. Runs that are deleted in MLflow are passed over, but for this one.
+    Call it after a decision that was made without MLflow, such as `db.models.rollback`, after an outage, or after
+    changes by hand. Each run of the model gets the tags that it lacks, and the alias moves to the version in
+    production. Only differences are written. Other runs that are deleted in MLflow are skipped.
 
     Args:
         db: where the version is registered.
         run_id: its run, or any other of the model.
-        alias: the alias that the registered model has for its version in production; None leaves the registry alone.
-            It moves where the registry has the version in production, of the same run and the same number, and it is
-            deleted where it points at a version that is archived. Other versions keep it.
-        client: by default MLflow's own, which MLFLOW_TRACKING_URI directs.
+        alias: the alias of the registered model for its version in production; None leaves the registry alone. It
+            moves if the registry has the version in production, with the same run and the same number. It is deleted
+            if it points at an archived version. Otherwise it stays.
+        client: a client of MLflow; by default one of the server in MLFLOW_TRACKING_URI.
 
     Raises:
-        RunNotFoundError: MLflow has no such run, or it is deleted; all else is mended.
+        RunNotFoundError: MLflow has no such run, or it is deleted; everything else is in step.
         MlflowUnavailableError: MLflow does not answer, or not now.
         AdapterError: the run is not registered, or MLflow refused a tag or the alias.
         MissingExtraError: MLflow is not installed.
-        InvalidValueError: an argument cannot be one.
+        InvalidValueError: an argument has a wrong value.
     """
     alias = checked_alias(alias)
-    client = checked_client(client)
+    mlflow = Mlflow(client)
     version = db.models.get(run_id)
     if version is None:
         raise AdapterError(f"no version is registered for the MLflow run {run_id!r}", hint="Call register_run first.")
-    mend(db, client, version, alias)
+    synchronize(db, mlflow, version, alias)
     return version
 
 
@@ -162,9 +164,9 @@ def _score(run: Run, metric: str | None, argument: str) -> float | None:
     return metrics[metric]
 
 
-def _version_in_registry(client: MlflowClient, run_id: str, model_name: str) -> str:
-    with telling(registry_of(client), NOTHING_STORED, instead="Or say which version it is: model_version=."):
-        entries = list(every(client.search_model_versions, filter_string=f"run_id='{run_id}'"))
+def _version_in_registry(mlflow: Mlflow, run_id: str, model_name: str) -> str:
+    with mlflow.registry_errors(NOTHING_STORED, instead="Or pass the version: model_version=."):
+        entries = list(search_all(mlflow.client.search_model_versions, filter_string=f"run_id='{run_id}'"))
     found = [(entry.name, str(entry.version)) for entry in entries]
     versions = [version for name, version in found if name == model_name] or [version for _, version in found]
     if len(versions) == 1:
@@ -172,5 +174,5 @@ def _version_in_registry(client: MlflowClient, run_id: str, model_name: str) -> 
     named = ", ".join(f"version {version} of {name}" for name, version in sorted(found)) or "no version"
     raise AdapterError(
         f"MLflow's registry has {named} for the run {run_id!r}, so {model_name!r} has no version to take from it",
-        hint="Say which it is: model_version=.",
+        hint="Pass the version: model_version=.",
     )

@@ -1,4 +1,4 @@
-"""A database with many metrics, who goes on using it while Alembic runs, and how long each revision made them wait."""
+"""Clients that use a database with many metrics while Alembic runs, and how long each revision makes them wait."""
 
 import datetime as dt
 import os
@@ -18,7 +18,7 @@ from throwaway_server import connect
 
 MONTHS = 24
 DECISIONS = 1_000
-# By the clock of the old columns, which is UTC.
+# The old columns have no time zone; their clock is UTC.
 FILL = """
 SET timezone = 'UTC';
 INSERT INTO monitoring_metrics (timestamp, created_at, metric_type, metric_name, metric_value, metadata)
@@ -40,18 +40,18 @@ READS = (
     "SELECT metric_type, metric_name, metric_value FROM monitoring_metrics LIMIT 10",
     "SELECT * FROM v_decision_history LIMIT 10",
     "SELECT * FROM v_model_timeline LIMIT 10",
-    "EXPLAIN SELECT * FROM v_recent_monitoring",  # takes the locks of a reader, and not his time
+    "EXPLAIN SELECT * FROM v_recent_monitoring",  # takes the locks of a reader, but not the time
 )
 
 
 @dataclass
 class Client:
-    """Somebody who goes on with statements while Alembic runs.
+    """A client that runs statements while Alembic runs.
 
     Attributes:
-        statements: what it runs, in turn, each in a transaction of its own.
-        waits: when each one began and ended.
-        errors: what the server answered instead.
+        statements: the statements, run in turn, each in its own transaction.
+        waits: when each statement began and ended.
+        errors: the errors of the server.
     """
 
     statements: tuple[str, ...]
@@ -60,7 +60,7 @@ class Client:
 
     @contextmanager
     def running(self, settings: Settings) -> Iterator[None]:
-        """Run them over and over, until the block ends."""
+        """Repeat the statements until the block ends."""
         stopped = threading.Event()
 
         def run() -> None:
@@ -83,7 +83,7 @@ class Client:
             thread.join()
 
     def longest(self, started: dt.datetime, finished: dt.datetime) -> float:
-        """The longest statement that ran in a step, in seconds, and not longer in another one."""
+        """The longest statement of a step, in seconds. A statement belongs to the step in which most of it ran."""
         within = [0.0]
         for began, ended in self.waits:
             overlap = (min(ended, finished) - max(began, started)).total_seconds()
@@ -94,7 +94,7 @@ class Client:
 
 @dataclass(frozen=True)
 class Step:
-    """A revision that was applied or taken back, and the moments in which that began and was committed."""
+    """An upgrade or downgrade of one revision, and the times at which it began and was committed."""
 
     revision: str
     started: dt.datetime
@@ -104,7 +104,7 @@ class Step:
 def alembic(
     settings: Settings, *arguments: str, ini: Path | None = None, **variables: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run `alembic` as a process of its own, with these environment variables, to its end."""
+    """Run `alembic` in its own process, with these environment variables."""
     command = [str(Path(sys.executable).parent / "alembic"), "-c", str(ini or alembic_ini()), *arguments]
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("POSTGRES_", "MLOPS_"))}
     environment = {
@@ -118,7 +118,7 @@ def alembic(
 
 
 def steps(settings: Settings, direction: str) -> list[Step]:
-    """The steps in that direction, in their order; one that had to be tried twice counts as one."""
+    """The steps in that direction, in order. A step that was retried counts once."""
     with connect(settings) as connection:
         found = connection.execute(
             """
