@@ -1,4 +1,8 @@
-"""`mlops-db adopt`: take a database that was made by hand under Alembic."""
+"""Bring a database that schema.sql created under Alembic, with its rows.
+
+It compares the database with revisions 0001 to 0004. If the three tables are the same, it records revision 0004 and
+replaces the three views. If they differ, it prints the statements that would make them the same, and changes nothing.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +11,18 @@ from typing import TYPE_CHECKING
 
 from mlops_db.admin.adopt import adopt
 from mlops_db.cli.output import print_details
+from mlops_db.cli.parser import add_dry_run
 from mlops_db.errors import alembic, printable
 from mlops_db.project import BASELINE
 from mlops_db.settings import Settings
 
 if TYPE_CHECKING:
-    from argparse import Namespace
+    from argparse import ArgumentParser, Namespace
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add the command's options."""
+    add_dry_run(parser)
 
 
 def run(options: Namespace) -> int:

@@ -1,4 +1,4 @@
-"""`mlops-db check`: whether the database is what its revisions make; with `--revisions`, whether those are sound."""
+"""Compare the database, object by object, with what its revisions make."""
 
 from __future__ import annotations
 
@@ -16,7 +16,14 @@ from mlops_db.server.guests import EVERYBODY_NOTE
 from mlops_db.settings import EMBEDDED_SERVER, Settings
 
 if TYPE_CHECKING:
-    from argparse import Namespace
+    from argparse import ArgumentParser, Namespace
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add the command's options."""
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--revisions", action="store_true", help="check the revisions instead, on the embedded server")
+    what.add_argument("--sql", action="store_true", help="print the statements that repair it; the rest to stderr")
 
 
 def run(options: Namespace) -> int:

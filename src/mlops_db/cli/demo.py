@@ -1,4 +1,7 @@
-"""`mlops-db demo`: something for the views and for dashboards to show."""
+"""Fill an empty database with a year of made-up versions, decisions and metrics, to try views and dashboards.
+
+There is no --dry-run: a database that is not empty is refused, and `alembic downgrade base` empties it again.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import time
 from typing import TYPE_CHECKING
 
 from mlops_db.admin.retention import maintain
+from mlops_db.cli.parser import whole_number
 from mlops_db.demo.fill import fill
 from mlops_db.errors import alembic
 from mlops_db.migration.progress import Progress, duration
@@ -16,7 +20,7 @@ from mlops_db.settings import Settings
 from mlops_db.storage.db_manager import DatabaseManager
 
 if TYPE_CHECKING:
-    from argparse import Namespace
+    from argparse import ArgumentParser, Namespace
 
 QUERIES = """\
 Look at it with psql:
@@ -31,6 +35,20 @@ SELECT decision_timestamp, model_name, action, first_failed_gate, reasoning FROM
 -- what is wrong now
 SELECT model_name, metric_type, metric_name, metric_value, age, health FROM v_recent_monitoring WHERE health <> 'ok';
 """
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add the command's options."""
+    parser.add_argument(
+        "--days",
+        type=whole_number(90, 730),  # three months of story are the least, and two years are written in a minute
+        default=365,
+        metavar="N",
+        help="days to generate, 90 to 730 (default: 365)",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=1, metavar="N", help="the same seed gives the same numbers (default: 1)"
+    )
 
 
 def run(options: Namespace) -> int:

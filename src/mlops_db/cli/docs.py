@@ -1,4 +1,7 @@
-"""`mlops-db docs`: write down what the revisions make, for readers and for `mlops-db check`, and what jobs call."""
+"""Write the generated pages: docs/schema.md, and in a checkout docs/api.md and what `mlops-db check` compares with.
+
+Without a checkout, docs/schema.md is written below the working directory.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,14 @@ from mlops_db.revisions.graph import revisions
 from mlops_db.settings import EMBEDDED_SERVER
 
 if TYPE_CHECKING:
-    from argparse import Namespace
+    from argparse import ArgumentParser, Namespace
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add the command's options."""
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing, list the stale files, exit 1 if there are any"
+    )
 
 
 def run(options: Namespace) -> int:

@@ -1,13 +1,18 @@
-"""`mlops-db grant-reader`: let a role read the three views, and nothing else."""
+"""Let a role, such as a dashboard's, read the three views and nothing else."""
 
 import sys
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 
 from mlops_db.admin.roles import grant_reader
 from mlops_db.admin.status import require_head
 from mlops_db.project import VIEWS
 from mlops_db.server.guests import EVERYBODY_NOTE
 from mlops_db.settings import Settings
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add the command's options."""
+    parser.add_argument("role", help="an existing role, best one with NOLOGIN that others are members of")
 
 
 def run(options: Namespace) -> int:

@@ -1,7 +1,7 @@
-"""`mlops-db init`: create the database and bring it to head."""
+"""Create the database and upgrade it to head; quick if nothing is left to do."""
 
 import sys
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 
 from mlops_db.admin.status import what_remains
 from mlops_db.errors import DriftedError
@@ -10,6 +10,10 @@ from mlops_db.revisions.graph import package_graph
 from mlops_db.server.create_database import create_database
 from mlops_db.server.guests import EVERYBODY_NOTE
 from mlops_db.settings import Settings
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add the command's options."""
 
 
 def run(_options: Namespace) -> int:

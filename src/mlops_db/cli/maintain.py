@@ -1,4 +1,7 @@
-"""`mlops-db maintain`: partitions of monitoring_metrics ahead, in months, no longer than wanted; no series lacking."""
+"""Manage the monthly partitions of monitoring_metrics: create, fill and drop them.
+
+It also registers missing series and advances sequences, for rows that came without triggers. Run it once a day.
+"""
 
 from __future__ import annotations
 
@@ -9,19 +12,31 @@ from typing import TYPE_CHECKING
 from mlops_db.admin.retention import interval_of, maintain, planned
 from mlops_db.admin.status import require_head
 from mlops_db.cli.output import print_table
+from mlops_db.cli.parser import add_dry_run
 from mlops_db.settings import Settings
 
 if TYPE_CHECKING:
-    from argparse import Namespace
+    from argparse import ArgumentParser, Namespace
 
     from mlops_db.admin.retention import Step
 
 DONE = {"create": "created", "move": "filled with moved rows", "drop": "dropped", "advance": "advanced"}
 
 
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add the command's options."""
+    parser.add_argument(
+        "--keep",
+        type=interval_of,
+        metavar="TIME",
+        help="drop the months older than that: 90d, 12w, 6mo, 2y (default: drop none)",
+    )
+    add_dry_run(parser)
+
+
 def run(options: Namespace) -> int:
     """Maintain, or with --dry-run tell what would be done."""
-    keep = None if options.keep is None else interval_of(options.keep)
+    keep = options.keep
     settings = Settings.from_environment()
     require_head(settings)
     steps = planned(settings, keep=keep) if options.dry_run else maintain(settings, keep=keep, progress=sys.stderr)
