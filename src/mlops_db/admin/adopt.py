@@ -270,7 +270,7 @@ def _view_lines(expected: Catalogue, found: Catalogue) -> Iterator[str]:
     for view in VIEWS:
         name = Name("view", "", f"public.{view}")
         if name not in found:
-            yield f"view {view} is missing and will be made"
+            yield f"view {view} is missing and will be created"
             continue
         there, wanted = (side[name]["definition"].splitlines() for side in (found, expected))
         yield from difflib.unified_diff(there, wanted, f"{view} as it is", f"{view} as it will be", n=1, lineterm="")

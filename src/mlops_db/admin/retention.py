@@ -99,7 +99,7 @@ class Step:
     size: str | None = None
 
 
-def interval_of(keep: str) -> str:
+def read_interval(keep: str) -> str:
     """Read how long metrics are kept: `90d`, `12w`, `6mo` or `2y`; returns PostgreSQL's interval for it.
 
     Raises:

@@ -51,7 +51,7 @@ _BEYOND = """
 """
 
 
-def grant_reader(settings: Settings, role: str) -> bool:
+def grant_reader(settings: Settings, role: str, *, dry_run: bool = False) -> bool:
     """Let a role read the three views, and hold it to that.
 
     What later revisions make anew keeps the grant: a migration run gives it again. All in one transaction.
@@ -59,6 +59,7 @@ def grant_reader(settings: Settings, role: str) -> bool:
     Args:
         settings: where the database is; the role that connects owns the views.
         role: name of the role, as PostgreSQL stores it; best one without LOGIN, which those who log in are members of.
+        dry_run: grant, check and roll back.
 
     Returns:
         Whether everybody, and so this role, may create tables in schema public: what PostgreSQL before 15 has as its
@@ -103,6 +104,8 @@ def grant_reader(settings: Settings, role: str) -> bool:
                 )
             cursor.execute(f"SELECT {EVERYBODY_MAY_CREATE}")
             (may_create,) = cursor.fetchone() or (False,)
+            if dry_run:
+                connection.rollback()
         except psycopg2.Error as error:
             raise explained_statement_failure(error, settings) from None
     return bool(may_create)

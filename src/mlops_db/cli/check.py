@@ -38,7 +38,7 @@ def _check_database(*, with_sql: bool) -> int:
     told = sys.stderr if with_sql else sys.stdout
     for difference in found:
         print(difference, file=told)
-        print_details(difference, told)
+        print_details(difference, file=told)
     for line in drift.theirs:
         print(line, file=told)
     if with_sql:

@@ -39,10 +39,15 @@ def print_line(text: str = "", *, file: TextIO | None = None, style: str = "") -
         console.print(Text(text, style))
 
 
-def print_details(difference: Difference, file: TextIO | None) -> None:
+def print_details(difference: Difference, *, file: TextIO | None = None) -> None:
     """Print the diff of a difference that one line does not hold, indented below it."""
     for line in difference.details():
         print_line(f"    {line}", file=file, style=COLOURS.get(line[:1], ""))
+
+
+def difference_for_json(difference: Difference) -> dict[str, str | None]:
+    """A difference for `print_json`."""
+    return {**vars(difference), "name": str(difference.name)}
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Collection[str] = ()) -> None:
