@@ -37,6 +37,7 @@ EVERY_DAY: dict[str, tuple[int, str]] = {
     "mlops-db psql": (0, "dashboards"),
     "mlops-db grant-reader ROLE": (0, "may read"),
     "mlops-db demo": (0, "versions"),
+    "mlops-db completion bash": (1, "pip install 'mlops-db[completion]'"),
     "mlops-db docs": (0, "written: docs/schema.md"),
     "alembic downgrade base": (0, "downgrade 0001 model_versions"),
 }

@@ -6,7 +6,8 @@ import sys
 from typing import TYPE_CHECKING
 
 from mlops_db.admin.status import everybody_may_create
-from mlops_db.cli.output import print_details, print_table
+from mlops_db.cli.output import difference_for_json, print_details, print_json, print_line, print_table
+from mlops_db.cli.parser import add_json
 from mlops_db.drift.compare import read_drift
 from mlops_db.drift.repair import repair_statements
 from mlops_db.errors import alembic
@@ -24,43 +25,60 @@ def add_arguments(parser: ArgumentParser) -> None:
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--revisions", action="store_true", help="check the revisions instead, on the embedded server")
     what.add_argument("--sql", action="store_true", help="print the statements that repair it; the rest to stderr")
+    add_json(parser)
 
 
 def run(options: Namespace) -> int:
     """Print what is wrong; 0 if nothing is."""
-    return _check_revisions() if options.revisions else _check_database(with_sql=options.sql)
+    return _check_revisions(options) if options.revisions else _check_database(options)
 
 
-def _check_database(*, with_sql: bool) -> int:
+def _check_database(options: Namespace) -> int:
     settings = Settings.from_environment()
     drift = read_drift(settings)
     found = drift.differences
-    told = sys.stderr if with_sql else sys.stdout
-    for difference in found:
-        print(difference, file=told)
-        print_details(difference, file=told)
-    for line in drift.theirs:
-        print(line, file=told)
-    if with_sql:
-        for statement in repair_statements(drift):
-            print(statement)
-    count = f"{len(found)} {'difference' if len(found) == 1 else 'differences'}" if found else "no difference"
     head = revisions()[-1].id
+    statements = list(repair_statements(drift)) if options.sql else []
+    if options.json:
+        print_json(
+            {
+                "target": settings.target,
+                "revision": drift.revision,
+                "head": head,
+                "differences": [difference_for_json(difference) for difference in found],
+                "theirs": drift.theirs,
+                "everybody_may_create": everybody_may_create(settings),
+                **({"repair": statements} if options.sql else {}),
+            }
+        )
+        return 1 if found else 0
+    report = sys.stderr if options.sql else sys.stdout
+    for difference in found:
+        print_line(str(difference), file=report)
+        print_details(difference, file=report)
+    for line in drift.theirs:
+        print_line(line, file=report)
+    for statement in statements:
+        print(statement)  # SQL is for copying, and not wrapped
+    count = f"{len(found)} {'difference' if len(found) == 1 else 'differences'}" if found else "no difference"
     behind = "" if drift.revision == head else f" (head is {head}: {alembic('upgrade head')})"
-    print(f"{settings.target} at revision {drift.revision}{behind}: {count}", file=told)
+    print_line(f"{settings.target} at revision {drift.revision}{behind}: {count}", file=report)
     if everybody_may_create(settings):
-        print(EVERYBODY_NOTE, file=sys.stderr)
+        print_line(EVERYBODY_NOTE, file=sys.stderr)
     return 1 if found else 0
 
 
-def _check_revisions() -> int:
-    # Always there: a colleague's .env may name a server where nobody wants scratch databases.
+def _check_revisions(options: Namespace) -> int:
+    # Not the server of the environment: a colleague's .env may name one where nobody wants scratch databases.
     report = check_revisions(EMBEDDED_SERVER, project_ini(), progress=sys.stderr)
+    if options.json:
+        print_json({"revisions": report.files, "findings": report.findings})
+        return 1 if report.findings else 0
     print_table(
         ("revision", *CHECKS), [(file, *(report.verdict(file, check) for check in CHECKS)) for file in report.files]
     )
     for finding in report.findings:
-        print(finding)
+        print_line(str(finding))
     count = f"{len(report.findings)} finding{'' if len(report.findings) == 1 else 's'}"
-    print(f"{len(report.files)} revisions: {count if report.findings else 'nothing found'}")
+    print_line(f"{len(report.files)} revisions: {count if report.findings else 'nothing found'}")
     return 1 if report.findings else 0

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mlops_db.drift.compare import Difference
 
 COLOURS = {"-": "red", "+": "green"}
+UNLIMITED = 10_000
 
 
 def print_json(value: object) -> None:
@@ -67,7 +68,8 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, right:
         table.add_column(column, justify="right" if column in right else "left")
     for row in rows:
         table.add_row(*map(Text, row))
-    if console.measure(table).maximum <= console.width:
+    unwrapped = console.measure(table, options=console.options.update(max_width=UNLIMITED))
+    if unwrapped.maximum <= console.width:
         console.print(table)
         return
     for row in rows:

@@ -66,7 +66,7 @@ class Parser(argparse.ArgumentParser):
             UsageError: always.
         """
         unknown = _UNKNOWN_COMMAND.fullmatch(message)
-        if unknown:
+        if unknown and self._subparsers is not None:
             message = self._suggestion(unknown[1], re.findall(r"[\w-]+", unknown[2]))
         raise UsageError(message, hint=f"`{self.prog} --help` lists what it takes.")
 
