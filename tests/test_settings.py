@@ -15,7 +15,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mlops_db.errors import MlopsDbError, SettingsError
-from mlops_db.settings import _VARIABLES, Settings, checked_database_name
+from mlops_db.settings import VARIABLES, Settings, Variable, checked_database_name
+from support.database import ROOT
 
 NO_FILE = Path("there-is-no-such.env")
 SECRET = "tr0ub4dor&3"  # noqa: S105  (the password that no message may show)
@@ -662,8 +663,27 @@ def in_double_quotes(value: str) -> str:
     return '"{}"'.format(value.replace("\n", "\\n").replace("\r", "\\r"))
 
 
+def test_the_readme_says_of_each_variable_what_its_declaration_says() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ([A-Z_]+) \| (.*?) ?\| (.*) \|$", readme, re.MULTILINE)
+    assert sorted(rows) == sorted(variable[:3] for variable in VARIABLES)
+
+
+def test_the_example_has_each_variable_with_its_default() -> None:
+    example = (ROOT / ".env.example").read_text(encoding="utf-8")
+    lines = re.findall(r"^# ([A-Z_]+)=(.*)$", example, re.MULTILINE)
+    shown = dict(lines)
+    assert len(shown) == len(lines) == len(VARIABLES)
+    assert {variable.name: variable.default for variable in VARIABLES if variable.default}.items() <= shown.items()
+
+
+@pytest.mark.parametrize("variable", [variable for variable in VARIABLES if variable.default], ids=lambda one: one.name)
+def test_the_default_of_a_declaration_is_what_an_unset_variable_gives(variable: Variable) -> None:
+    assert read(**{variable.name: variable.default}) == read()
+
+
 def test_every_variable_but_the_password_is_tried() -> None:
-    assert USABLE.keys() == set(_VARIABLES) - {"POSTGRES_PASSWORD"}
+    assert USABLE.keys() == {variable.name for variable in VARIABLES} - {"POSTGRES_PASSWORD"}
     for variable, value in USABLE.items():
         read(**{variable: value})
 

@@ -141,10 +141,6 @@ class NotPermittedError(MlopsDbError):
     """The role lacks a privilege that the command needs."""
 
 
-class DatabaseNameError(SettingsError):
-    """PostgreSQL allows no database of that name."""
-
-
 class UnknownRevisionError(MlopsDbError):
     """`alembic_version` names a revision that this checkout does not have."""
 
@@ -158,10 +154,6 @@ class UnknownRevisionError(MlopsDbError):
             hint="Either a newer checkout migrated it: update this one. Or another tool (Airflow, MLflow) owns it: "
             f"set MLOPS_DB_NAME to a database of its own.{' If neither is true:' if deleting else ''}{deleting}",
         )
-
-
-class RevisionFilesError(MlopsDbError):
-    """The files of the revisions contradict each other, or one cannot be read; the message names them."""
 
 
 class RecordedRevisionError(MlopsDbError):
@@ -195,10 +187,6 @@ class LostRecordError(UnmanagedDatabaseError):
         )
 
 
-class NotAdoptableError(MlopsDbError):
-    """The database cannot be taken under Alembic as it is."""
-
-
 class BehindHeadError(MlopsDbError):
     """The command needs a database at head."""
 
@@ -206,17 +194,6 @@ class BehindHeadError(MlopsDbError):
         """Take the revision that the database is at, None before the first one."""
         at = f"is at revision {current}, not at head" if current else "has no tables yet"
         super().__init__(f"{target} {at}", hint=f"Run `{alembic('upgrade head')}`.")
-
-
-class DriftedError(MlopsDbError):
-    """The database is at head, and objects are missing all the same."""
-
-    def __init__(self, missing: Sequence[str], target: str) -> None:
-        """Take what is missing and where."""
-        super().__init__(
-            f"{target} is at head, but somebody dropped {', '.join(missing)}",
-            hint="`mlops-db check --sql` writes what brings back all but the rows; those are in a backup.",
-        )
 
 
 class PoolerError(MlopsDbError):
@@ -231,33 +208,6 @@ class PoolerError(MlopsDbError):
         )
 
 
-class LockWaitError(MlopsDbError):
-    """Another migration run did not end in time."""
-
-    def __init__(self, holder: str, wait_ms: int) -> None:
-        """Take who holds the run lock, and how long was waited for it in milliseconds."""
-        super().__init__(
-            f"another migration run still holds the lock after {wait_ms / 1000:g} s: {holder}; nothing was changed",
-            hint="Let it end and try again, wait longer with -x lock-wait=10min, or end it with "
-            "SELECT pg_terminate_backend(pid).",
-        )
-
-
-class LockLostError(MlopsDbError):
-    """The run lock is gone while a revision runs."""
-
-    def __init__(self) -> None:
-        """Need nothing: there is only one thing to say."""
-        super().__init__(
-            "the run lock was lost while a revision ran; the revision was rolled back",
-            hint="Something between here and the server changes sessions: connect to the server itself and run again.",
-        )
-
-
-class BlockedError(MlopsDbError):
-    """A revision could not get its lock in the time that it was tried for."""
-
-
 class DataLossError(MlopsDbError):
     """A downgrade in production would lose rows, or may."""
 
@@ -268,44 +218,6 @@ class DataLossError(MlopsDbError):
     ) -> None:
         """Take what would be lost."""
         super().__init__(message, hint=hint)
-
-
-class TransactionControlError(MlopsDbError):
-    """A revision ends the transaction that it runs in, which only the run may end."""
-
-    def __init__(self, revision: str, words: str, done: str) -> None:
-        """Take the revision's id, what it says, such as `COMMIT`, and what became of its statements."""
-        super().__init__(
-            f"revision {revision} says {words}, but only the run may end its transaction; {done}",
-            hint="Take it out. What has to run outside of a transaction goes into op.get_context().autocommit_block(): "
-            "docs/writing-a-revision.md.",
-        )
-
-
-class InvalidIndexError(MlopsDbError):
-    """An index is there under the name that a revision wants, and is another one."""
-
-
-class ViewDefinitionError(MlopsDbError):
-    """PostgreSQL does not take a view of `mlops_db.schema.views`."""
-
-    def __init__(self, view: str, reason: str) -> None:
-        """Take the view's name and what the server said."""
-        super().__init__(
-            f"view {view} of mlops_db.schema.views cannot be created: {reason.strip().partition(chr(10))[0]}",
-            hint="Mend its query or comments there, or the order of the views: one that reads another comes after it.",
-        )
-
-
-class CallersTransactionError(MlopsDbError):
-    """A program runs revisions in a transaction of its own, and one of them cannot run in any."""
-
-    def __init__(self, index: str | None) -> None:
-        """Take the name of the index that would be created concurrently."""
-        super().__init__(
-            f"index {index} is created concurrently, which PostgreSQL cannot do in the transaction of the caller",
-            hint="Hand over a connection that is in no transaction, or let the run connect by itself.",
-        )
 
 
 class InterruptedRunError(MlopsDbError):
@@ -321,23 +233,12 @@ class InterruptedRunError(MlopsDbError):
         )
 
 
-class UnfinishedRevisionError(MlopsDbError):
-    """A revision still is as `alembic revision` made it."""
-
-    def __init__(self, revision: str) -> None:
-        """Take the revision's id."""
-        super().__init__(
-            f"revision {revision} has no statements yet (NotImplementedError); nothing of it was applied",
-            hint="Write its upgrade() and downgrade(): docs/writing-a-revision.md.",
-        )
-
-
 class StatementFailedError(MlopsDbError):
     """The server refused a statement, or the connection broke while it ran."""
 
 
 class RefusedError(MlopsDbError):
-    """A revision or a function of the database refused, in its own words: rows break a rule, or an argument does."""
+    """A command, a revision or a function of the database refused: the message says what is in the way."""
 
 
 class StatementTimeoutError(StatementFailedError):
@@ -374,17 +275,6 @@ class ConnectionLostError(ConnectionFailedError):
         self.retryable = committed is False
 
 
-class IgnoredFailureError(StatementFailedError):
-    """A block ended as if all were well, though a statement in it had failed: PostgreSQL rolls such a block back."""
-
-    def __init__(self) -> None:
-        """Need nothing: there is only one thing to say."""
-        super().__init__(
-            "a statement of this block failed, and its error was caught inside: nothing of the block was stored",
-            hint="Let the error out of the `with` block, or put a savepoint around the statement that may fail.",
-        )
-
-
 class PoolExhaustedError(MlopsDbError):
     """Every connection of the pool is in use, and none came back in time."""
 
@@ -393,10 +283,6 @@ class PoolExhaustedError(MlopsDbError):
 
 class ManagerClosedError(MlopsDbError):
     """A DatabaseManager is used after its close()."""
-
-
-class InheritedConnectionError(MlopsDbError):
-    """A connection is used in a process that was forked while its parent had it open: the parent's it remains."""
 
 
 class InvalidValueError(MlopsDbError):
@@ -473,10 +359,6 @@ class InvalidMetricError(InvalidValueError):
         self.key: str = key
         self.reason = reason
         self.row: int = row
-
-
-class DemoRefusedError(MlopsDbError):
-    """Made-up data is not written among real data."""
 
 
 class AdapterError(MlopsDbError):

@@ -1,213 +1,29 @@
-"""The environment, checked once and frozen: where the database is, who connects, and how careful to be."""
+"""The settings: which environment variables there are, and what their values mean.
 
-import io
+Each variable is declared once, at the attribute of `Settings` that it sets: its name, default, meaning and parser. A
+test compares .env.example and the README's table with it.
+"""
+
 import os
 import re
-import stat
 import unicodedata
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import Any, NamedTuple
 
-from mlops_db.errors import DatabaseNameError, SettingsError
-
-if TYPE_CHECKING:
-    from dotenv.parser import Binding
+from mlops_db.env_file import read_env_file
+from mlops_db.errors import SettingsError
 
 EMBEDDED = "embedded"
 ENVIRONMENTS = ("development", "production")
 MAX_PORT = 65535
 MAX_NAME_BYTES = 63
-MAX_POOL = 1000  # more than any server takes; what is beyond it is a typing error
+MAX_POOL = 1000  # more than any server takes, so a larger number is a typing error
 _MILLISECONDS = {"ms": 1, "s": 1000, "min": 60_000, "h": 3_600_000}
 _MAX_DURATION_MS = 2**31 - 1  # what PostgreSQL's timeouts can hold
 _MAX_DIGITS = len(str(_MAX_DURATION_MS))
-
-_VARIABLES = (
-    "POSTGRES_HOST",
-    "POSTGRES_PORT",
-    "POSTGRES_USER",
-    "POSTGRES_PASSWORD",
-    "POSTGRES_PASSWORD_FILE",
-    "MLOPS_DB_NAME",
-    "MLOPS_DATABASE_URL",
-    "MLOPS_OWNER_ROLE",
-    "MLOPS_ENV",
-    "MLOPS_LOCK_WAIT",
-    "MLOPS_LOCK_TIMEOUT",
-    "MLOPS_STATEMENT_TIMEOUT",
-    "MLOPS_RETRY_FOR",
-    "MLOPS_POOL_SIZE",
-    "MLOPS_POOL_OVERFLOW",
-    "MLOPS_POOL_TIMEOUT",
-    "MLOPS_POOL_LOCK_TIMEOUT",
-    "MLOPS_POOL_STATEMENT_TIMEOUT",
-    "MLOPS_POOL_RECYCLE",
-    "MLOPS_POOL_PRE_PING",
-    "MLOPS_POOL_APPLICATION_NAME",
-)
-_OURS = f"(?:{'|'.join(_VARIABLES)})"
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What the environment says, with the specification's defaults for what it does not say.
-
-    Attributes:
-        host: host name, address or socket directory, or `embedded` for the pip-installed server; several are separated
-            by commas, and libpq takes the first that answers as target_session_attrs asks.
-        port: TCP port, or the number in a socket's file name; for hosts whose ports differ, text with all of them,
-            separated by commas.
-        user: role that connects.
-        password: None leaves it to libpq (PGPASSWORD, PGPASSFILE, peer authentication). Never part of a repr.
-        password_file: the file that `password` was read from, which each new connection reads anew; None if there is
-            none, or if it can be read only once, as a pipe.
-        database: name of the database, as PostgreSQL stores it: no quotes, no case folding.
-        environment: `development` or `production`.
-        parameters: further connection parameters of libpq, from MLOPS_DATABASE_URL's query. Never part of a repr,
-            because sslpassword is one of them.
-        owner_role: role whose rights every command but a job's has, and that owns what they make, as PostgreSQL stores
-            its name; None for the one that connects.
-        lock_wait: how long a migration run waits for another one to end, in milliseconds, as the three that follow.
-        lock_timeout: how long one statement of a revision may wait for a lock.
-        statement_timeout: how long one statement of a revision may take.
-        retry_for: how long a revision that could not get its lock is tried again.
-        pool_size: how many connections a process of a job keeps open once it needed them.
-        pool_overflow: how many more it may open for a while.
-        pool_timeout: how long a job waits for a connection when all are in use, in milliseconds.
-        pool_lock_timeout: how long one statement of a job may wait for a lock, in milliseconds; 0 for as long as the
-            role, the database and the options of the connection let it, which also hold if they are shorter.
-        pool_statement_timeout: how long one statement of a job may take, in the same way.
-        pool_recycle: how old a connection becomes before it is replaced, in milliseconds; 0 for any age.
-        pool_pre_ping: whether a connection is looked at before it is lent, and replaced if the server has closed it.
-        pool_application_name: what the server shows in pg_stat_activity; None leaves it to libpq (PGAPPNAME, or else
-            `mlops-db`).
-    """
-
-    host: str = "postgres"
-    port: int | str = 5432
-    user: str = "airflow"
-    password: str | None = field(default="airflow", repr=False)
-    password_file: Path | None = None
-    database: str = "mlops"
-    environment: str = "development"
-    parameters: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)
-    owner_role: str | None = None
-    lock_wait: int = 60_000
-    lock_timeout: int = 1_000
-    statement_timeout: int = 30_000
-    retry_for: int = 120_000
-    pool_size: int = 5
-    pool_overflow: int = 5
-    pool_timeout: int = 30_000
-    pool_lock_timeout: int = 60_000
-    pool_statement_timeout: int = 0
-    pool_recycle: int = 1_800_000
-    pool_pre_ping: bool = True
-    pool_application_name: str | None = None
-
-    @classmethod
-    def from_environment(cls, environ: Mapping[str, str] | None = None, *, env_file: Path = Path(".env")) -> "Settings":
-        """Read the variables of `environ` (default: the process's), then those of `env_file` that it lacks.
-
-        Raises:
-            SettingsError: a value cannot be used, or `env_file` is there and cannot be read whole. The message names
-                the variable, or the file and the line, and never holds a password.
-        """
-        given = _variables(os.environ if environ is None else environ, env_file)
-        url = _parsed_url(given.get("MLOPS_DATABASE_URL", ""))
-        default_password = None if url else cls.password
-        host, port = _addresses(given, url.pop("host", ""), url.pop("port", ""))
-        in_url = url.pop("password", "")
-        password, password_file = (in_url, None) if in_url else _password(given, default=default_password)
-        return cls(
-            host=host,
-            port=port,
-            user=url.pop("user", "") or _not_empty(given, "POSTGRES_USER", cls.user),
-            password=password,
-            password_file=password_file,
-            database=checked_database_name(url.pop("dbname"), "MLOPS_DATABASE_URL")
-            if url.get("dbname")
-            else checked_database_name(given.get("MLOPS_DB_NAME", cls.database)),
-            environment=_environment(given.get("MLOPS_ENV") or cls.environment),
-            parameters=MappingProxyType(url),
-            owner_role=_role(given["MLOPS_OWNER_ROLE"], "MLOPS_OWNER_ROLE") if given.get("MLOPS_OWNER_ROLE") else None,
-            lock_wait=_duration(given, "MLOPS_LOCK_WAIT", cls.lock_wait),
-            lock_timeout=_duration(given, "MLOPS_LOCK_TIMEOUT", cls.lock_timeout),
-            statement_timeout=_duration(given, "MLOPS_STATEMENT_TIMEOUT", cls.statement_timeout),
-            retry_for=_duration(given, "MLOPS_RETRY_FOR", cls.retry_for),
-            pool_size=_count(given, "MLOPS_POOL_SIZE", cls.pool_size, least=1),
-            pool_overflow=_count(given, "MLOPS_POOL_OVERFLOW", cls.pool_overflow, least=0),
-            pool_timeout=_duration(given, "MLOPS_POOL_TIMEOUT", cls.pool_timeout),
-            pool_lock_timeout=_duration(given, "MLOPS_POOL_LOCK_TIMEOUT", cls.pool_lock_timeout),
-            pool_statement_timeout=_duration(given, "MLOPS_POOL_STATEMENT_TIMEOUT", cls.pool_statement_timeout),
-            pool_recycle=_duration(given, "MLOPS_POOL_RECYCLE", cls.pool_recycle),
-            pool_pre_ping=_switch(given, "MLOPS_POOL_PRE_PING", default=cls.pool_pre_ping),
-            pool_application_name=given.get("MLOPS_POOL_APPLICATION_NAME") or None,
-        )
-
-    @property
-    def addresses(self) -> list[tuple[str, str]]:
-        """Each host with its port."""
-        hosts, ports = self.host.split(","), str(self.port).split(",")
-        return list(zip(hosts, ports if len(ports) > 1 else ports * len(hosts), strict=False))
-
-    @property
-    def target(self) -> str:
-        """Where this connects, for people to read: `user@host:port/database`, without the password."""
-        if self.host == EMBEDDED:
-            return f"{self.user}@{EMBEDDED}/{self.database}"
-        where = ",".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in self.addresses)
-        return f"{self.user}@{where}/{self.database}"
-
-
-# The embedded server whatever .env says. PGOPTIONS is for another server, which has other roles.
-EMBEDDED_SERVER = Settings(host=EMBEDDED, database="postgres", parameters=MappingProxyType({"options": ""}))
-
-
-def checked_database_name(name: str, variable: str = "MLOPS_DB_NAME") -> str:
-    """Return `name` if PostgreSQL can store it.
-
-    PostgreSQL cuts a longer identifier silently (manual, 4.1.1: NAMEDATALEN - 1 = 63 bytes), so that two long names
-    would meet in one database.
-
-    Raises:
-        DatabaseNameError: the name is empty or over 63 bytes in UTF-8.
-        SettingsError: it begins or ends with what nobody sees.
-    """
-    if not name:
-        raise DatabaseNameError(
-            f"the database name ({variable}) is empty", hint="Unset it for the default, mlops, or give a name."
-        )
-    size = len(name.encode())
-    if size > MAX_NAME_BYTES:
-        raise DatabaseNameError(
-            f"the database name ({variable}) is {size} bytes long; PostgreSQL takes at most {MAX_NAME_BYTES}",
-            hint="Choose a shorter name; letters outside ASCII take two to four bytes each.",
-        )
-    _refuse_ends(name, variable)
-    return name
-
-
-def _role(name: str, variable: str) -> str:
-    """Return `name` if a role can have it; PostgreSQL keeps some names for itself, as they are written here."""
-    if name in ("none", "public") or name.startswith("pg_"):
-        raise SettingsError(
-            f"{variable} is {name!r}, a name that PostgreSQL keeps for itself", hint="Name a role of your own."
-        )
-    size = len(name.encode())
-    if size > MAX_NAME_BYTES:
-        raise SettingsError(
-            f"{variable} is {size} bytes long; PostgreSQL takes at most {MAX_NAME_BYTES}",
-            hint="Name it as pg_roles does; letters outside ASCII take two to four bytes each.",
-        )
-    if any(unicodedata.category(character) == "Cc" for character in name):
-        raise SettingsError(
-            f"{variable} holds a control character: {name!r}", hint="Name it as pg_roles does, without quotes."
-        )
-    return name
 
 
 def duration_ms(text: str, name: str) -> int:
@@ -233,12 +49,26 @@ def duration_ms(text: str, name: str) -> int:
     return duration
 
 
-def _duration(given: Mapping[str, str], name: str, default: int) -> int:
-    return duration_ms(given[name], name) if given.get(name) else default
+def _role(name: str, variable: str) -> str:
+    """Return `name` if a role can have it; PostgreSQL reserves some names, in this spelling."""
+    if name in ("none", "public") or name.startswith("pg_"):
+        raise SettingsError(
+            f"{variable} is {name!r}, a name that PostgreSQL keeps for itself", hint="Name a role of your own."
+        )
+    size = len(name.encode())
+    if size > MAX_NAME_BYTES:
+        raise SettingsError(
+            f"{variable} is {size} bytes long; PostgreSQL takes at most {MAX_NAME_BYTES}",
+            hint="Name it as pg_roles does; letters outside ASCII take two to four bytes each.",
+        )
+    if any(unicodedata.category(character) == "Cc" for character in name):
+        raise SettingsError(
+            f"{variable} holds a control character: {name!r}", hint="Name it as pg_roles does, without quotes."
+        )
+    return name
 
 
-def _count(given: Mapping[str, str], name: str, default: int, *, least: int) -> int:
-    text = given.get(name) or str(default)
+def _connections(text: str, name: str, *, least: int = 0) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= len(str(MAX_POOL)) and least <= int(text) <= MAX_POOL):
         raise SettingsError(
             f"{name}: {text!r} is not a number of connections", hint=f"Give a whole number from {least} to {MAX_POOL}."
@@ -246,19 +76,230 @@ def _count(given: Mapping[str, str], name: str, default: int, *, least: int) -> 
     return int(text)
 
 
-def _switch(given: Mapping[str, str], name: str, *, default: bool) -> bool:
-    text = given.get(name) or ("true" if default else "false")
+def _at_least_one(text: str, name: str) -> int:
+    return _connections(text, name, least=1)
+
+
+def _switch(text: str, name: str) -> bool:
     if text not in ("true", "false"):
         raise SettingsError(f"{name} is {text!r}", hint="Set it to true or false.")
     return text == "true"
 
 
+def _environment(text: str, name: str) -> str:
+    if text not in ENVIRONMENTS:
+        raise SettingsError(f"{name} is {text!r}", hint=f"Set it to {' or '.join(ENVIRONMENTS)}.")
+    return text
+
+
+def _text(text: str, _name: str) -> str:
+    return text
+
+
+class Variable(NamedTuple):
+    """An environment variable.
+
+    Attributes:
+        name: its name.
+        default: the value that counts if it is unset, as text.
+        meaning: what it sets, as the README's table has it.
+        parse: turns the text into the attribute, or raises a SettingsError that names the variable; None where several
+            variables decide together.
+    """
+
+    name: str
+    default: str
+    meaning: str
+    parse: Callable[[str, str], Any] | None = None
+
+
+def _variable(name: str, default: str | int, meaning: str, parse: Callable[[str, str], Any] | None = None) -> Any:
+    """Declare the variable of an attribute; without a default, the attribute is None."""
+    value = parse(str(default), name) if parse and default else default or None
+    variable = Variable(name, str(default), meaning, parse)
+    return field(default=value, repr=name != "POSTGRES_PASSWORD", metadata={"variable": variable})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the environment says, with the specification's defaults for what it does not say.
+
+    Attributes:
+        host: host name, address or socket directory, or `embedded` for the pip-installed server; several are separated
+            by commas, and libpq takes the first that answers as target_session_attrs asks.
+        port: TCP port, or the number in a socket's file name; for hosts whose ports differ, text with all of them,
+            separated by commas.
+        user: role that connects.
+        password: None means that libpq looks for one (PGPASSWORD, PGPASSFILE, peer authentication). Never part of a
+            repr.
+        password_file: the file that `password` was read from, which each new connection reads anew; None if there is
+            none, or if it can be read only once, as a pipe.
+        database: name of the database, as PostgreSQL stores it: no quotes, no case folding.
+        environment: `development` or `production`.
+        parameters: further connection parameters of libpq, from MLOPS_DATABASE_URL's query. Never part of a repr,
+            because sslpassword is one of them.
+        owner_role: role that commands become and that owns what they make, as PostgreSQL stores its name; None for the
+            role that connects. Jobs do not become it.
+        lock_wait: how long a migration run waits for another one to end, in milliseconds, as the three that follow.
+        lock_timeout: how long one statement of a revision may wait for a lock.
+        statement_timeout: how long one statement of a revision may take.
+        retry_for: how long to retry a revision that gets no lock.
+        pool_size: how many connections a process of a job keeps open once it needed them.
+        pool_overflow: how many more it may open for a while.
+        pool_timeout: how long a job waits for a connection when all are in use, in milliseconds.
+        pool_lock_timeout: how long one statement of a job may wait for a lock, in milliseconds; 0 sets no limit.
+            Shorter limits of the role, the database or the connection's options hold, too.
+        pool_statement_timeout: how long one statement of a job may take, in the same way.
+        pool_recycle: how old a connection becomes before it is replaced, in milliseconds; 0 for any age.
+        pool_pre_ping: whether to test a connection before use, and replace it if the server has closed it.
+        pool_application_name: what the server shows in pg_stat_activity; None means PGAPPNAME, or else `mlops-db`.
+    """
+
+    host: str = _variable(
+        "POSTGRES_HOST", "postgres", "host name, address, socket directory, or `embedded`; several with commas"
+    )
+    port: int | str = _variable("POSTGRES_PORT", 5432, "with several hosts: one for all, or one for each")
+    user: str = _variable(
+        "POSTGRES_USER", "airflow", "the role that connects; it owns the database unless MLOPS_OWNER_ROLE is set"
+    )
+    password: str | None = _variable(
+        "POSTGRES_PASSWORD", "airflow", "if empty, libpq looks for one (PGPASSFILE, `~/.pgpass`)"
+    )
+    password_file: Path | None = _variable(  # noqa: RUF009  (it makes a dataclass's field)
+        "POSTGRES_PASSWORD_FILE", "", "a file with the password, read for each connection"
+    )
+    database: str = _variable("MLOPS_DB_NAME", "mlops", "any name PostgreSQL allows")
+    environment: str = _variable("MLOPS_ENV", "development", "`production` protects rows from downgrades", _environment)
+    parameters: Mapping[str, str] = field(
+        default_factory=lambda: MappingProxyType({}),
+        repr=False,
+        metadata={"variable": Variable("MLOPS_DATABASE_URL", "", "a whole URL; wins over the parts")},
+    )
+    owner_role: str | None = _variable(
+        "MLOPS_OWNER_ROLE", "", "the role that commands become, and that owns what they make", _role
+    )
+    lock_wait: int = _variable(
+        "MLOPS_LOCK_WAIT", "60s", "how long a run waits for another run, and a job for its turn", duration_ms
+    )
+    lock_timeout: int = _variable(
+        "MLOPS_LOCK_TIMEOUT", "1s", "how long a statement of a revision may wait for a lock", duration_ms
+    )
+    statement_timeout: int = _variable(
+        "MLOPS_STATEMENT_TIMEOUT", "30s", "how long a statement of a revision may take", duration_ms
+    )
+    retry_for: int = _variable("MLOPS_RETRY_FOR", "2min", "how long to retry a revision that gets no lock", duration_ms)
+    pool_size: int = _variable("MLOPS_POOL_SIZE", "5", "connections that a process of a job keeps", _at_least_one)
+    pool_overflow: int = _variable("MLOPS_POOL_OVERFLOW", "5", "how many more it may open for a while", _connections)
+    pool_timeout: int = _variable(
+        "MLOPS_POOL_TIMEOUT", "30s", "how long a job waits for a free connection", duration_ms
+    )
+    pool_lock_timeout: int = _variable(
+        "MLOPS_POOL_LOCK_TIMEOUT",
+        "60s",
+        "how long a statement of a job may wait for a lock; 0s: the server's limit",
+        duration_ms,
+    )
+    pool_statement_timeout: int = _variable(
+        "MLOPS_POOL_STATEMENT_TIMEOUT",
+        "0s",
+        "how long a statement of a job may take; 0s: the server's limit",
+        duration_ms,
+    )
+    pool_recycle: int = _variable(
+        "MLOPS_POOL_RECYCLE", "30min", "the age at which to replace a connection; 0s: never", duration_ms
+    )
+    pool_pre_ping: bool = _variable("MLOPS_POOL_PRE_PING", "true", "test a connection before use", _switch)
+    pool_application_name: str | None = _variable(
+        "MLOPS_POOL_APPLICATION_NAME", "", "the name in pg_stat_activity; if empty: PGAPPNAME, else mlops-db", _text
+    )
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] | None = None, *, env_file: Path = Path(".env")) -> "Settings":
+        """Read the variables of `environ` (default: the process's), then those of `env_file` that it lacks.
+
+        Raises:
+            SettingsError: a value cannot be used, or `env_file` is there and cannot be read whole. The message names
+                the variable, or the file and the line, and never holds a password.
+        """
+        given = _variables(os.environ if environ is None else environ, env_file)
+        url = _parsed_url(given.get("MLOPS_DATABASE_URL", ""))
+        default_password = None if url else cls.password
+        host, port = _addresses(given, url.pop("host", ""), url.pop("port", ""))
+        in_url = url.pop("password", "")
+        password, password_file = (in_url, None) if in_url else _password(given, default=default_password)
+        return cls(
+            host=host,
+            port=port,
+            user=url.pop("user", "") or _not_empty(given, "POSTGRES_USER", cls.user),
+            password=password,
+            password_file=password_file,
+            database=checked_database_name(url.pop("dbname"), "MLOPS_DATABASE_URL")
+            if url.get("dbname")
+            else checked_database_name(given.get("MLOPS_DB_NAME", cls.database)),
+            parameters=MappingProxyType(url),
+            **_parsed(given),
+        )
+
+    @property
+    def addresses(self) -> list[tuple[str, str]]:
+        """Each host with its port."""
+        hosts, ports = self.host.split(","), str(self.port).split(",")
+        return list(zip(hosts, ports if len(ports) > 1 else ports * len(hosts), strict=False))
+
+    @property
+    def target(self) -> str:
+        """Where this connects, for people to read: `user@host:port/database`, without the password."""
+        if self.host == EMBEDDED:
+            return f"{self.user}@{EMBEDDED}/{self.database}"
+        where = ",".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in self.addresses)
+        return f"{self.user}@{where}/{self.database}"
+
+
+VARIABLES: tuple[Variable, ...] = tuple(item.metadata["variable"] for item in fields(Settings))
+_NAMES = [variable.name for variable in VARIABLES]
+
+# The embedded server, whatever .env holds. Empty options, because PGOPTIONS may name roles of another server.
+EMBEDDED_SERVER = Settings(host=EMBEDDED, database="postgres", parameters=MappingProxyType({"options": ""}))
+
+
+def checked_database_name(name: str, variable: str = "MLOPS_DB_NAME") -> str:
+    """Return `name` if PostgreSQL can store it.
+
+    PostgreSQL cuts a longer identifier silently (manual, 4.1.1: NAMEDATALEN - 1 = 63 bytes), so that two long names
+    would meet in one database.
+
+    Raises:
+        SettingsError: the name is empty, over 63 bytes long in UTF-8, or begins or ends with an invisible character.
+    """
+    if not name:
+        raise SettingsError(
+            f"the database name ({variable}) is empty", hint="Unset it for the default, mlops, or give a name."
+        )
+    size = len(name.encode())
+    if size > MAX_NAME_BYTES:
+        raise SettingsError(
+            f"the database name ({variable}) is {size} bytes long; PostgreSQL takes at most {MAX_NAME_BYTES}",
+            hint="Choose a shorter name; letters outside ASCII take two to four bytes each.",
+        )
+    _refuse_ends(name, variable)
+    return name
+
+
+def _parsed(given: Mapping[str, str]) -> dict[str, Any]:
+    """The attributes that one variable alone decides; an empty variable counts as unset."""
+    return {
+        item.name: variable.parse(given[variable.name], variable.name)
+        for item, variable in zip(fields(Settings), VARIABLES, strict=True)
+        if variable.parse and given.get(variable.name)
+    }
+
+
 def _variables(environ: Mapping[str, str], env_file: Path) -> dict[str, str]:
     """Merge our variables of the environment over those of the file."""
-    real = {name: environ[name] for name in _VARIABLES if name in environ}
-    merged = _from_file(env_file) | real
-    # A variable that really is set must not lose to its rival from the file: whoever types POSTGRES_HOST=embedded
-    # in front of a command does not want the URL that a .env holds.
+    real = {name: environ[name] for name in _NAMES if name in environ}
+    merged = read_env_file(env_file, _NAMES) | real
+    # A variable of the environment wins over its rival in the file: `POSTGRES_HOST=embedded mlops-db init` must not
+    # connect to the URL of a .env.
     for name, rival in (
         ("POSTGRES_HOST", "MLOPS_DATABASE_URL"),
         ("POSTGRES_PORT", "MLOPS_DATABASE_URL"),
@@ -280,7 +321,7 @@ def _variables(environ: Mapping[str, str], env_file: Path) -> dict[str, str]:
 
 
 def _refuse_ends(value: str, what: str) -> None:
-    """Refuse what nobody sees at the ends of a value: it would name another database, host or file.
+    """Refuse an invisible character at either end of a value: it would name another database, host or file.
 
     The message leaves the value out, because a URL holds a password.
     """
@@ -298,78 +339,6 @@ def _invisible(character: str) -> str:
     categories = {"Cc": "a control character", "Cf": "an invisible character"}
     blank = "a blank" if character.isspace() else ""
     return named.get(character) or categories.get(unicodedata.category(character), blank)
-
-
-def _from_file(path: Path) -> dict[str, str]:
-    text = _text_of(path)
-    if not text:
-        return {}
-    from dotenv.parser import parse_stream  # noqa: PLC0415  (0.4 s on a slow machine, and most containers have no .env)
-
-    found = {}
-    for binding in parse_stream(io.StringIO(text)):
-        fault = _fault(binding)
-        if fault:
-            source = binding.original.string
-            blank_lines = source[: len(source) - len(source.lstrip())].count("\n")
-            raise SettingsError(
-                f"{path}: line {binding.original.line + blank_lines} {fault}",
-                hint="Give each setting a line of its own: NAME=value, with the value in closed quotes or in none.",
-            )
-        # A line such as `export MLOPS_ENV`, without a value, takes back nothing that is said above it.
-        if binding.key in _VARIABLES and binding.value is not None:
-            found[binding.key] = binding.value
-    return found
-
-
-def _text_of(path: Path) -> str:
-    """Read the whole file; empty if there is none."""
-    reason = "it is not text in UTF-8"
-    try:
-        # Looked at before it is opened: opening a FIFO would wait for somebody to write into it.
-        if not stat.S_ISREG(path.stat().st_mode):
-            reason = "it is not a regular file"
-        elif "\0" not in (text := path.read_text(encoding="utf-8-sig")):  # UTF-16 without its mark is full of them
-            return text
-    except (FileNotFoundError, NotADirectoryError):
-        if not path.is_symlink():
-            return ""
-        reason = "it is a link to nothing"
-    except UnicodeDecodeError:
-        pass
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-    raise SettingsError(
-        f"{path} cannot be read: {reason}", hint="Make it a file of UTF-8 text that this user may read, or remove it."
-    )
-
-
-def _fault(binding: "Binding") -> str:
-    """Say why a statement of the file would be lost, or taken for something else; empty if it is neither.
-
-    python-dotenv takes more than people mean: a quote that is not closed where its line ends goes on to the next
-    quote, and whatever stands before a `=` is a name.
-    """
-    if binding.error:
-        return "is not NAME=value, or a quote in it is not closed"
-    key, value = binding.key or "", binding.value or ""
-    statement = binding.original.string.strip()
-    written = statement.partition("=")[2]
-    bare = "" if written.lstrip().startswith(("'", '"')) else value
-    further_lines = statement.partition("\n")[2]
-    another = rf"(?:^[^\w\n]*|[\s;])({_OURS})\W?\s*="
-    swallowed = re.search(another, further_lines or bare, re.IGNORECASE | re.MULTILINE)
-    if swallowed:
-        return f"swallows the setting {swallowed[1].upper()}"
-    one_quote = further_lines or (bare.endswith(("'", '"')) and bare.count(bare[-1]) == 1)
-    if one_quote and key in _VARIABLES and key != "POSTGRES_PASSWORD":
-        return f"gives {key} a value with a quote at one end only"
-    seen = "".join(character for character in key if unicodedata.category(character) != "Cf")
-    meant = re.search(rf"(?<!\w){_OURS}(?!\w)", seen, re.IGNORECASE)
-    if meant and key not in _VARIABLES:
-        return f"misspells {meant[0].upper()}: write it in capitals, with nothing in or around it"
-    # Before 1.2.4, which an Airflow's constraints may forbid, python-dotenv takes the comment for the value.
-    return "has a comment in place of a value" if bare and re.match(r"\s+#", written) else ""
 
 
 def _not_empty(given: Mapping[str, str], name: str, default: str) -> str:
@@ -467,12 +436,6 @@ def password_in(file: Path) -> str:
             hint="Write the password into it, as text on one line.",
         )
     return password
-
-
-def _environment(value: str) -> str:
-    if value not in ENVIRONMENTS:
-        raise SettingsError(f"MLOPS_ENV is {value!r}", hint=f"Set it to {' or '.join(ENVIRONMENTS)}.")
-    return value
 
 
 def _parsed_url(url: str) -> dict[str, str]:

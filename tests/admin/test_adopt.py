@@ -15,7 +15,7 @@ from mlops_db.drift.catalogue import Catalogue
 from mlops_db.drift.compare import read_drift
 from mlops_db.drift.repair import BY_HAND, LOSES_ROWS
 from mlops_db.drift.snapshot import expected_catalogue
-from mlops_db.errors import MlopsDbError, NotAdoptableError, NotPermittedError
+from mlops_db.errors import MlopsDbError, NotPermittedError, RefusedError
 from mlops_db.migration.commands import alembic_config
 from mlops_db.migration.lock import RUN_LOCK
 from mlops_db.project import BASELINE, TABLES, VIEWS
@@ -678,7 +678,7 @@ def test_a_database_under_alembic_is_refused(empty: Database, revision: str) -> 
     command.upgrade(alembic_config(empty.settings), revision)
     before = state(empty)
 
-    with pytest.raises(NotAdoptableError, match=f"under Alembic already, at revision {revision_of(empty)}") as refused:
+    with pytest.raises(RefusedError, match=f"under Alembic already, at revision {revision_of(empty)}") as refused:
         adopt(empty.settings, dry_run=False)
 
     assert "`alembic upgrade head`" in refused.value.hint
@@ -906,7 +906,7 @@ def test_what_another_one_has_adopted_in_the_meantime_is_refused(
         return expected_catalogue(settings, revision)
 
     monkeypatch.setattr(module, "expected_catalogue", meanwhile)
-    with pytest.raises(NotAdoptableError, match=f"under Alembic already, at revision {BASELINE}"):
+    with pytest.raises(RefusedError, match=f"under Alembic already, at revision {BASELINE}"):
         adopt(empty.settings, dry_run=False)
 
     stamps = "SELECT count(*) FROM mlops_internal.migration_history WHERE direction = 'stamp'"

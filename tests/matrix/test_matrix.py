@@ -39,6 +39,7 @@ NOT_ABOUT_THE_SERVER = (
     "lint/test_revision_files.py",
     "server/test_embedded.py",
     "test_errors.py",
+    "test_imports.py",
     "test_settings.py",
 )
 # Nor do these find out anything about it that the others do not: commands, the text of a run, crashes and races.

@@ -13,7 +13,7 @@ from alembic.util import CommandError
 from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
-from mlops_db.errors import BlockedError, MlopsDbError
+from mlops_db.errors import MlopsDbError, RefusedError
 from mlops_db.migration import commands
 from mlops_db.migration.commands import alembic_config
 from mlops_db.migration.history import Entry, read_history
@@ -135,7 +135,7 @@ def test_a_step_that_got_no_lock_is_entered_try_by_try(empty: Database) -> None:
     commands.upgrade(empty.settings, "0001")
     with (
         another_session(empty, "blocker", "LOCK TABLE model_versions IN SHARE MODE"),
-        pytest.raises(BlockedError),
+        pytest.raises(RefusedError, match="no lock after 1 try"),
     ):
         commands.downgrade(replace(empty.settings, lock_timeout=50, retry_for=0), "base")
     commands.downgrade(empty.settings, "base")

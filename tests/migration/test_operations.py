@@ -15,7 +15,7 @@ from psycopg.errors import UniqueViolation
 from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
-from mlops_db.errors import InvalidIndexError, StatementFailedError
+from mlops_db.errors import RefusedError, StatementFailedError
 from mlops_db.server.connection import connect
 from support.database import Database
 from support.versions import (
@@ -199,7 +199,7 @@ def test_another_index_under_the_name_is_refused_and_left_alone(
     ) as failed:
         command.upgrade(checkout.config(orders.settings), "head")
 
-    assert isinstance(failed.value.__cause__, InvalidIndexError)
+    assert isinstance(failed.value.__cause__, RefusedError)
     assert index(orders) == before
     assert revision_of(orders) == at
     assert history_of(orders, checkout.head) == [(checkout.head, "failed")]

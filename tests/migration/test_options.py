@@ -11,7 +11,7 @@ from alembic import command
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlops_db.errors import BlockedError, LockWaitError, SettingsError
+from mlops_db.errors import RefusedError, SettingsError
 from mlops_db.migration import commands
 from mlops_db.migration.lock import RUN_LOCK
 from mlops_db.migration.options import Options
@@ -237,7 +237,7 @@ def test_mlops_lock_wait_bounds_the_wait_for_another_run(
     empty: Database, held: psycopg.Connection[tuple[object, ...]], from_environment: FromEnvironment
 ) -> None:
     held.execute("SELECT pg_advisory_lock(%s)", [RUN_LOCK])
-    with pytest.raises(LockWaitError, match=r"after 0\.02 s: pid"):
+    with pytest.raises(RefusedError, match=r"after 0\.02 s: pid"):
         commands.upgrade(from_environment(MLOPS_LOCK_WAIT="20ms"))
     held.execute("ROLLBACK")
     assert "alembic_version" not in everything(empty)[0]
@@ -250,7 +250,7 @@ def test_mlops_retry_for_bounds_the_tries(
     commands.upgrade(empty.settings, "0001")
     held.execute("BEGIN")
     held.execute("LOCK TABLE model_versions IN SHARE MODE")
-    with pytest.raises(BlockedError, match="no lock after 1 try,"):
+    with pytest.raises(RefusedError, match="no lock after 1 try,"):
         commands.downgrade(from_environment(MLOPS_RETRY_FOR="0s", MLOPS_LOCK_TIMEOUT="50ms"), "base")
     held.execute("ROLLBACK")
 

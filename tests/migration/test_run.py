@@ -13,7 +13,7 @@ from alembic.util import CommandError
 from sqlalchemy import URL, Connection, create_engine
 from sqlalchemy.pool import NullPool
 
-from mlops_db.errors import CallersTransactionError, StatementFailedError, UnmanagedDatabaseError
+from mlops_db.errors import RefusedError, StatementFailedError, UnmanagedDatabaseError
 from mlops_db.migration import history
 from mlops_db.migration.commands import alembic_config
 from mlops_db.project import TABLES
@@ -93,7 +93,7 @@ def test_an_index_that_is_built_concurrently_is_refused_in_a_caller_s_transactio
             command.upgrade(with_connection(empty, connection), "head")
         transaction.rollback()
 
-    assert isinstance(refused.value.__cause__, CallersTransactionError)
+    assert isinstance(refused.value.__cause__, RefusedError)
     assert relations(empty) == []
 
 

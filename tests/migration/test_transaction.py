@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
-from mlops_db.errors import TransactionControlError
+from mlops_db.errors import RefusedError
 from mlops_db.migration.statements import ends_transaction
 from mlops_db.server.connection import connect
 from support.database import Database
@@ -99,7 +99,7 @@ def test_a_revision_does_not_end_its_transaction(
     with pytest.raises(CommandError, match=f"revision {revision} says ") as refused:
         getattr(command, direction)(checkout.config(head.settings), target)
 
-    assert isinstance(refused.value.__cause__, TransactionControlError)
+    assert isinstance(refused.value.__cause__, RefusedError)
     assert f"says {words}" in str(refused.value)
     assert "autocommit_block" in str(refused.value)
     assert head.query("SELECT to_regclass('half'), to_regclass('rest'), to_regclass('more')") == [(None, None, None)]

@@ -10,9 +10,9 @@ from alembic.util import CommandError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlops_db.errors import MlopsDbError, RecordedRevisionError, RevisionFilesError
+from mlops_db.errors import MlopsDbError, RecordedRevisionError, RefusedError
+from mlops_db.revisions.gate import refuse_wrong_rows
 from mlops_db.revisions.graph import Graph, read_graph
-from mlops_db.revisions.recorded import refuse_overlapping_rows
 
 SOURCE = """\
 revision = {id!r}
@@ -132,9 +132,9 @@ def _what_is_pending(folder: Folder, drawn: list[Drawn], data: st.DataObject) ->
         steps = script._upgrade_revs("heads", recorded)  # noqa: SLF001
     except CommandError:
         with pytest.raises(RecordedRevisionError, match="no run leaves another row"):
-            refuse_overlapping_rows(recorded, graph, "here")
+            refuse_wrong_rows(recorded, graph, "here")
         return
-    refuse_overlapping_rows(recorded, graph, "here")
+    refuse_wrong_rows(recorded, graph, "here")
     assert sorted(one.id for one in graph.pending(*recorded)) == sorted(step.revision.revision for step in steps)
 
 
@@ -218,7 +218,7 @@ def test_a_file_that_does_not_say_which_revision_it_is(folder: Folder, source: s
 
 def refused(graph: Graph, *files: str) -> None:
     """A command that only looks, and knows its head, is refused as well: one line and a hint, which name the files."""
-    with pytest.raises(RevisionFilesError) as error:
+    with pytest.raises(RefusedError) as error:
         graph.refuse_faults(second_head=True)
     assert "\n" not in str(error.value) + error.value.hint
     assert all(file in str(error.value) for file in files), error.value
@@ -259,7 +259,7 @@ def test_which_of_two_heads_to_put_behind_the_other(folder: Folder) -> None:
     graph = read_graph(folder.write(drawn))
     assert graph.faults == ()
     graph.refuse_faults(second_head=True)
-    with pytest.raises(RevisionFilesError, match=r"2 heads, 0003_drawn\.py and 0005_drawn\.py") as error:
+    with pytest.raises(RefusedError, match=r"2 heads, 0003_drawn\.py and 0005_drawn\.py") as error:
         graph.refuse_faults()
     assert "alembic merge heads -m" in error.value.hint
     assert 'if 0004_drawn.py has run nowhere yet, set its down_revision to "0003"' in error.value.hint

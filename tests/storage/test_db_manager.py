@@ -27,8 +27,6 @@ from mlops_db.errors import (
     ConnectionLostError,
     ContentionError,
     DatabaseMissingError,
-    IgnoredFailureError,
-    InheritedConnectionError,
     ManagerClosedError,
     MlopsDbError,
     NotPermittedError,
@@ -655,7 +653,7 @@ def test_a_child_that_leaves_a_block_neither_commits_nor_rolls_back(
     execute(lent, INSERT_A)
 
     def to_its_end() -> None:
-        with pytest.raises(InheritedConnectionError) as caught, block:
+        with pytest.raises(RefusedError) as caught, block:
             pass
         assert "forked" in told(caught.value)
 
@@ -664,7 +662,7 @@ def test_a_child_that_leaves_a_block_neither_commits_nor_rolls_back(
             sys.exit()
 
     def by_a_statement() -> None:
-        with pytest.raises(InheritedConnectionError), block:
+        with pytest.raises(RefusedError, match="forked"), block:
             execute(lent, "SELECT 1")
 
     in_child(to_its_end)
@@ -737,7 +735,7 @@ def test_a_failure_that_a_block_swallows_is_no_success(head: Database, block: st
             run("SELECT 1 / 0")
 
     with DatabaseManager(head.settings) as db:
-        with pytest.raises(IgnoredFailureError, match="nothing of the block was stored"), getattr(db, block)() as lent:
+        with pytest.raises(StatementFailedError, match="nothing of the block was stored"), getattr(db, block)() as lent:
             swallow(lent)
         assert db.execute_query("SELECT count(*) FROM model_versions") == [(0,)]
 

@@ -21,9 +21,9 @@ NEEDED_BYTES = 2 << 30
 # Uses the embedded server of the working directory until its standard input ends.
 HOLDER = """
 import sys
-from mlops_db.server.connection import located
+from mlops_db.server.connection import resolve_embedded
 from mlops_db.settings import Settings
-print(located(Settings.from_environment()).host, flush=True)
+print(resolve_embedded(Settings.from_environment()).host, flush=True)
 sys.stdin.read()
 """
 

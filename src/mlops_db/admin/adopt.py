@@ -11,10 +11,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-import psycopg2
 from alembic import command
 from psycopg2 import sql
-from sqlalchemy.exc import DBAPIError
 
 from mlops_db.admin.broken_rows import BrokenRule, broken_rules
 from mlops_db.drift import others
@@ -24,15 +22,16 @@ from mlops_db.drift.obstructions import obstructions
 from mlops_db.drift.rendering import as_written_here
 from mlops_db.drift.repair import needs, repair_statements
 from mlops_db.drift.snapshot import expected_catalogue
-from mlops_db.errors import LostRecordError, NotAdoptableError, UnmanagedDatabaseError, alembic
+from mlops_db.errors import LostRecordError, RefusedError, UnmanagedDatabaseError, alembic
 from mlops_db.migration import view_grants
 from mlops_db.migration.commands import alembic_config, run_command
 from mlops_db.migration.lock import run_lock
 from mlops_db.migration.progress import Progress
 from mlops_db.migration.session import migration_connection
 from mlops_db.project import BASELINE, TABLES, VIEWS
-from mlops_db.revisions.recorded import recorded_revision
-from mlops_db.server.connection import SafeCursor, connect, explained_statement_failure
+from mlops_db.revisions.gate import find_head
+from mlops_db.server.connection import open_cursor
+from mlops_db.server.failures import translate_statement_failures
 from mlops_db.server.guests import REFUSE_GUESTS
 
 if TYPE_CHECKING:
@@ -125,15 +124,14 @@ def adopt(settings: Settings, *, dry_run: bool) -> Judgement:
 
     Raises:
         ConnectionFailedError: no connection.
-        NotAdoptableError: it is another tool's, has none of our tables, or is under Alembic already; or somebody
-            else's view stands on one of ours that would be replaced.
+        RefusedError: it is another tool's, has none of our tables, or is under Alembic already; or somebody else's
+            view depends on one of ours that would be replaced; or somebody else owns the tables; or a migration run
+            still goes on.
         NotPermittedError: a scratch database is needed, and the role may not create it.
-        RefusedError: somebody else owns the tables.
-        LockWaitError: a migration run goes on.
         StatementFailedError: the server refused, such as for a lock that somebody else holds.
     """
-    try:
-        with closing(connect(settings)) as looking, looking, looking.cursor(cursor_factory=SafeCursor) as cursor:
+    with translate_statement_failures(settings):
+        with open_cursor(settings) as cursor:
             _refuse_what_is_not_hand_made(cursor, settings)
         expected = _of_the_revisions(expected_catalogue(settings, BASELINE))
         with (
@@ -156,12 +154,6 @@ def adopt(settings: Settings, *, dry_run: bool) -> Judgement:
                 transaction.rollback()
                 return judgement
             _take_over(connection, settings, judgement, found)
-    except DBAPIError as error:
-        if not isinstance(error.orig, psycopg2.Error):
-            raise
-        raise explained_statement_failure(error.orig, settings) from error
-    except psycopg2.Error as error:
-        raise explained_statement_failure(error, settings) from None
     return judgement
 
 
@@ -213,7 +205,7 @@ _READERS = r"""
 def _refuse_readers_of_our_views(cursor: Cursor) -> None:
     cursor.execute(_READERS, {"ours": OUR_VIEWS})
     for reader, view in cursor.fetchall():
-        raise NotAdoptableError(
+        raise RefusedError(
             f"view {reader} depends on view {view}, which would be replaced; nothing was changed",
             hint=f"Drop {reader}, run `mlops-db adopt`, and create it again on the new columns.",
         )
@@ -224,23 +216,23 @@ def _refuse_what_is_not_hand_made(cursor: Cursor, settings: Settings) -> None:
     tables = {name for (name,) in cursor.fetchall()}
     for tool, marks in TOOLS.items():
         if marks <= tables:
-            raise NotAdoptableError(
+            raise RefusedError(
                 f"{settings.target} is {tool}'s own database: it has the tables {', '.join(sorted(marks))}",
                 hint="Set MLOPS_DB_NAME to the database that schema.sql made; nothing was changed here.",
             )
     try:
-        revision = recorded_revision(cursor, settings.target)
+        revision = find_head(cursor, settings.target)
     except LostRecordError:
         raise
     except UnmanagedDatabaseError:
         return
     if revision is not None:
-        raise NotAdoptableError(
+        raise RefusedError(
             f"{settings.target} is under Alembic already, at revision {revision}",
             hint=f"Run `{alembic('upgrade head')}`; `mlops-db check` compares it with its revisions.",
         )
     cursor.execute(REFUSE_GUESTS)  # tables of a guest's may be the ones that are meant
-    raise NotAdoptableError(
+    raise RefusedError(
         f"{settings.target} has none of the tables {', '.join(TABLES)}",
         hint="Run `mlops-db init`: it makes them.",
     )

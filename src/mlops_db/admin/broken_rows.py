@@ -15,7 +15,7 @@ from alembic.script import ScriptDirectory
 
 from mlops_db.drift.rendering import rolled_back
 from mlops_db.project import BASELINE
-from mlops_db.server.connection import first_line
+from mlops_db.server.failures import first_line
 
 if TYPE_CHECKING:
     from alembic.config import Config

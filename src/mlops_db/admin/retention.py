@@ -11,16 +11,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import psycopg2
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError
 
 from mlops_db.errors import UsageError
 from mlops_db.migration.blockers import Watch
 from mlops_db.migration.progress import Progress
 from mlops_db.migration.retry import with_retries
 from mlops_db.migration.session import migration_connection
-from mlops_db.server.connection import explained_statement_failure
+from mlops_db.server.failures import translate_statement_failures
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -151,7 +149,7 @@ def maintain(settings: Settings, *, keep: str | None, progress: TextIO | None = 
     Raises:
         ConnectionFailedError: no connection.
         NotPermittedError: the role does not own the tables.
-        BlockedError: somebody held the table for longer than the settings' `retry_for`; the message names who.
+        RefusedError: somebody held the table for longer than the settings' `retry_for`; the message names who.
         StatementFailedError: the server refused.
     """
     told = Progress(progress)
@@ -196,12 +194,10 @@ def _carried_out(settings: Settings, connection: Connection, keep: str | None, p
 @contextmanager
 def _connected(settings: Settings) -> Iterator[Connection]:
     """A connection as a migration run has it, with failures in our words."""
-    try:
-        with migration_connection(
+    with (
+        translate_statement_failures(settings),
+        migration_connection(
             settings, lock_timeout=LOCK_TIMEOUT_MS, statement_timeout=STATEMENT_TIMEOUT_MS
-        ) as connection:
-            yield connection
-    except DBAPIError as error:
-        if not isinstance(error.orig, psycopg2.Error):
-            raise
-        raise explained_statement_failure(error.orig, settings) from error
+        ) as connection,
+    ):
+        yield connection

@@ -6,7 +6,7 @@ as answering.
 
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -14,11 +14,12 @@ import psycopg2
 from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor  # noqa: N812  (psycopg2 names its classes like functions)
 
-from mlops_db.errors import BehindHeadError, printable
+from mlops_db.errors import printable
 from mlops_db.project import PRESENT_SQL, TABLES, VIEWS
+from mlops_db.revisions import gate
 from mlops_db.revisions.graph import Revision, package_graph, revisions
-from mlops_db.revisions.recorded import OWNS_OURS, recorded_heads, refuse_others_objects
-from mlops_db.server.connection import SafeCursor, connect, explained_statement_failure, first_line
+from mlops_db.server.connection import open_cursor
+from mlops_db.server.failures import first_line
 from mlops_db.server.guests import EVERYBODY_MAY_CREATE
 from mlops_db.settings import Settings
 
@@ -42,14 +43,14 @@ _ESTIMATE = """
 # A view runs as whoever reads it: one that a guest has made under a name of ours is not counted.
 _OURS = f"""
     SELECT c.oid FROM pg_class AS c JOIN pg_roles AS role ON role.oid = c.relowner
-     WHERE c.oid = ANY(%s::oid[]) AND {OWNS_OURS}
+     WHERE c.oid = ANY(%s::oid[]) AND {gate.OWNS_OURS}
 """
 
 # So does a function.
 _OUR_FUNCTIONS = f"""
     SELECT count(*) FROM pg_proc AS p JOIN pg_roles AS role ON role.oid = p.proowner
      WHERE p.oid IN (to_regprocedure('mlops_internal.missing_series(integer)'),
-                     to_regprocedure('mlops_internal.late_sequences()')) AND {OWNS_OURS}
+                     to_regprocedure('mlops_internal.late_sequences()')) AND {gate.OWNS_OURS}
 """
 
 
@@ -165,10 +166,7 @@ def require_head(settings: Settings) -> None:
         RefusedError: one of the six objects is somebody else's, and what the command does would run what he wrote.
     """
     with _reading(settings) as cursor:
-        current = recorded_heads(cursor, settings.target)
-        refuse_others_objects(cursor, settings.target)
-    if package_graph().pending(*current):
-        raise BehindHeadError(" and ".join(current), settings.target)
+        gate.require_head(cursor, settings.target)
 
 
 def database_status(settings: Settings) -> DatabaseStatus:
@@ -205,22 +203,17 @@ def database_status(settings: Settings) -> DatabaseStatus:
 
 @contextmanager
 def _reading(settings: Settings) -> Iterator[Cursor]:
-    with closing(connect(settings)) as connection:
-        connection.set_session(readonly=True)
-        try:
-            with connection.cursor(cursor_factory=SafeCursor) as cursor:
-                # LOCAL, so that behind a transaction pooler it does not stay with a stranger's session.
-                cursor.execute("SET LOCAL statement_timeout = %s", (STATEMENT_TIMEOUT,))
-                cursor.execute("SET LOCAL lock_timeout = %s", (LOCK_TIMEOUT,))
-                # What a policy hides is an error then, not a smaller number.
-                cursor.execute("SET LOCAL row_security = off")
-                yield cursor
-        except psycopg2.Error as error:
-            raise explained_statement_failure(error, settings) from None
+    with open_cursor(settings, readonly=True) as cursor:
+        # LOCAL, so that behind a transaction pooler it does not stay with a stranger's session.
+        cursor.execute("SET LOCAL statement_timeout = %s", (STATEMENT_TIMEOUT,))
+        cursor.execute("SET LOCAL lock_timeout = %s", (LOCK_TIMEOUT,))
+        # What a policy hides is an error then, not a smaller number.
+        cursor.execute("SET LOCAL row_security = off")
+        yield cursor
 
 
 def _revision_and_oids(cursor: Cursor, settings: Settings) -> tuple[tuple[str, ...], dict[str, int]]:
-    current = recorded_heads(cursor, settings.target)
+    current = gate.find_heads(cursor, settings.target)
     cursor.execute(PRESENT_SQL)
     return current, dict(cursor.fetchall())
 

@@ -16,7 +16,7 @@ from mlops_db.cli.parser import add_json, whole_number
 from mlops_db.demo.fill import fill
 from mlops_db.errors import alembic
 from mlops_db.migration.progress import Progress, duration
-from mlops_db.server.connection import waiting_by_itself
+from mlops_db.server.waiting import wait_without_callback
 from mlops_db.settings import Settings
 from mlops_db.storage.db_manager import DatabaseManager
 
@@ -89,7 +89,7 @@ def _fill(settings: Settings, *, days: int, seed: int) -> Filled:
             progress.begin(f"Writing {total} days")
 
     try:
-        with waiting_by_itself(), DatabaseManager(settings) as db:
+        with wait_without_callback(), DatabaseManager(settings) as db:
             filled = fill(db, days=days, seed=seed, progress=show)
         progress.done()
     except KeyboardInterrupt:

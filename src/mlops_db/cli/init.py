@@ -9,7 +9,7 @@ from mlops_db.admin.status import what_remains
 from mlops_db.cli.create import create
 from mlops_db.cli.output import print_json, print_line
 from mlops_db.cli.parser import add_dry_run, add_json
-from mlops_db.errors import DriftedError
+from mlops_db.errors import RefusedError
 from mlops_db.project import TABLES, VIEWS
 from mlops_db.revisions.graph import package_graph
 from mlops_db.server.guests import EVERYBODY_NOTE
@@ -57,7 +57,7 @@ def _upgrade(settings: Settings, *, dry_run: bool) -> tuple[tuple[Revision, ...]
     """Run what is pending; returns it, and what the user should know about the database.
 
     Raises:
-        DriftedError: one of the six objects is missing at head.
+        RefusedError: one of the six objects is missing at head.
     """
     before = after = what_remains(settings)
     if before.pending and not dry_run:
@@ -67,5 +67,8 @@ def _upgrade(settings: Settings, *, dry_run: bool) -> tuple[tuple[Revision, ...]
         upgrade(settings, progress=sys.stderr)
         after = what_remains(settings)
     if after.missing and not after.pending:
-        raise DriftedError(after.missing, settings.target)
+        raise RefusedError(
+            f"{settings.target} is at head, but somebody dropped {', '.join(after.missing)}",
+            hint="`mlops-db check --sql` writes what brings back all but the rows; those are in a backup.",
+        )
     return before.pending, EVERYBODY_NOTE if after.everybody_may_create else ""

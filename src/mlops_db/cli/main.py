@@ -85,7 +85,7 @@ def _run(given: Sequence[str]) -> int:
 
 
 def _run_command(command: str, arguments: Sequence[str]) -> int:
-    from mlops_db.server.connection import wait_interruptibly  # noqa: PLC0415  (the help does without psycopg2)
+    from mlops_db.server.waiting import wait_interruptibly  # noqa: PLC0415  (the help does without psycopg2)
 
     wait_interruptibly()
     module = _module(command)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from psycopg2.extensions import make_dsn
 
 from mlops_db.errors import MissingExtraError
-from mlops_db.server.connection import current_password, located
+from mlops_db.server.connection import current_password, resolve_embedded
 from mlops_db.server.embedded import client_program
 from mlops_db.server.pins import given_options, startup_options
 from mlops_db.settings import Settings
@@ -32,7 +32,7 @@ def run(arguments: Sequence[str]) -> int:
         MissingExtraError: there is no psql.
         ConnectionFailedError: the password's file cannot be read.
     """
-    where = located(Settings.from_environment())
+    where = resolve_embedded(Settings.from_environment())
     # Other users see a process's arguments; without the password of the key, psql asks for it.
     parameters: dict[str, Any] = {name: value for name, value in where.parameters.items() if name != "sslpassword"}
     if where.owner_role:

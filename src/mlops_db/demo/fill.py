@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_db.demo.measurements import measurements
 from mlops_db.demo.story import MODELS, TRAINING_TIME, Candidate, Rollback, Story
-from mlops_db.errors import DemoRefusedError
+from mlops_db.errors import RefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -55,17 +55,17 @@ def fill(db: DatabaseManager, *, days: int, seed: int, progress: Callable[[int, 
         progress: is told how many of the days are sent, first that it is none.
 
     Raises:
-        DemoRefusedError: it is not empty, or MLOPS_ENV is production.
+        RefusedError: it is not empty, or MLOPS_ENV is production.
     """
     if db.settings.environment == "production":
-        raise DemoRefusedError(
+        raise RefusedError(
             "MLOPS_ENV is production: made-up data has no place there", hint="Name a database to play with."
         )
     with db.safe_cursor() as cursor:
         cursor.execute(_LOOK)
         has_rows, began = cursor.fetchall()[0]
     if has_rows:
-        raise DemoRefusedError(
+        raise RefusedError(
             f"{db.settings.target} is not empty; nothing was changed",
             hint="Take a database of its own: `export MLOPS_DB_NAME=mlops_demo`, `mlops-db init`, `mlops-db demo`.",
         )

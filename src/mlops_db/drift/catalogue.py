@@ -8,13 +8,11 @@ after a dump was restored, or after it was made by an earlier version.
 from __future__ import annotations
 
 import re
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import psycopg2
-
-from mlops_db.server.connection import SafeCursor, connect, explained_statement_failure
+from mlops_db.server.connection import open_cursor
 from mlops_db.server.guests import SAFE_PATH
 
 if TYPE_CHECKING:
@@ -62,13 +60,8 @@ def reading(settings: Settings) -> Iterator[Cursor]:
         ConnectionFailedError: no connection.
         MlopsDbError: the server refused a statement of the block.
     """
-    with closing(connect(settings)) as connection:
-        connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
-        try:
-            with connection.cursor(cursor_factory=SafeCursor) as cursor:
-                yield cursor
-        except psycopg2.Error as error:
-            raise explained_statement_failure(error, settings) from None
+    with open_cursor(settings, isolation_level="REPEATABLE READ", readonly=True) as cursor:
+        yield cursor
 
 
 def read_catalogue(cursor: Cursor) -> Catalogue:

@@ -13,7 +13,7 @@ from mlops_db.drift.owners import Owners, read_owners
 from mlops_db.drift.rendering import as_written_here, trying
 from mlops_db.drift.snapshot import expected_catalogue
 from mlops_db.errors import BehindHeadError, printable
-from mlops_db.revisions.recorded import recorded_revision
+from mlops_db.revisions.gate import find_head
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -174,7 +174,7 @@ def read_drift(settings: Settings) -> Drift:
         NotPermittedError: a scratch database is needed, and the role may not create databases.
     """
     with reading(settings) as cursor:
-        revision = recorded_revision(cursor, settings.target)
+        revision = find_head(cursor, settings.target)
         if revision is None:
             raise BehindHeadError(None, settings.target)
         there = read_database(cursor, settings.owner_role)

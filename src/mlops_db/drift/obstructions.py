@@ -14,7 +14,7 @@ import psycopg2
 from mlops_db.drift.catalogue import Name
 from mlops_db.drift.rendering import rolled_back
 from mlops_db.errors import printable
-from mlops_db.server.connection import first_line
+from mlops_db.server.failures import first_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

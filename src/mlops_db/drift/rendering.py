@@ -7,14 +7,14 @@ way. To parse a constant is to run what its type calls, such as the CHECK of a d
 from __future__ import annotations
 
 import re
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import psycopg2
 
 from mlops_db.drift.catalogue import SCHEMAS, restored
-from mlops_db.revisions.recorded import OWNS_OURS
-from mlops_db.server.connection import SafeCursor, connect, explained_statement_failure
+from mlops_db.revisions.gate import OWNS_OURS
+from mlops_db.server.connection import open_cursor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -97,13 +97,10 @@ def trying(settings: Settings) -> Iterator[Cursor]:
         ConnectionFailedError: no connection.
         MlopsDbError: the server refused a statement of the block.
     """
-    with closing(connect(settings)) as connection:  # which rolls back
-        try:
-            with connection.cursor(cursor_factory=SafeCursor) as cursor:
-                cursor.execute("SET LOCAL lock_timeout = %s", (settings.lock_timeout,))
-                yield cursor
-        except psycopg2.Error as error:
-            raise explained_statement_failure(error, settings) from None
+    with open_cursor(settings) as cursor:
+        cursor.execute("SET LOCAL lock_timeout = %s", (settings.lock_timeout,))
+        yield cursor
+        cursor.connection.rollback()
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import sys
 import time
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -15,12 +15,14 @@ from psycopg2 import sql
 from mlops_db.drift.catalogue import read_catalogue, reading
 from mlops_db.errors import ConnectionFailedError, NotPermittedError, printable
 from mlops_db.migration.commands import upgrade
-from mlops_db.server.connection import SafeCursor, connect, explained_statement_failure, first_line, quoted
+from mlops_db.server.connection import open_cursor
+from mlops_db.server.failures import first_line, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from mlops_db.drift.catalogue import Catalogue
+    from mlops_db.server.cursor import SafeCursor
     from mlops_db.settings import Settings
 
 SCRATCH_PREFIX = "mlops_scratch_"
@@ -62,7 +64,8 @@ def scratch_database(settings: Settings) -> Iterator[Settings]:
         NotPermittedError: the role may not create databases.
     """
     name = f"{SCRATCH_PREFIX}{int(time.time())}_{secrets.token_hex(4)}"
-    with _outside(settings) as cursor:
+    # In the database itself, the one that this role is known to reach.
+    with open_cursor(settings, autocommit=True) as cursor:
         _drop_stale(cursor)
         _create(cursor, name, settings)
     try:
@@ -70,19 +73,10 @@ def scratch_database(settings: Settings) -> Iterator[Settings]:
     finally:
         # On another connection: a server that was restarted meanwhile has ended the first one.
         try:
-            with _outside(settings) as cursor:
+            with open_cursor(settings, autocommit=True) as cursor:
                 _drop(cursor, name)
         except ConnectionFailedError as error:
             _warn(name, str(error))
-
-
-@contextmanager
-def _outside(settings: Settings) -> Iterator[SafeCursor]:
-    """A cursor outside of any transaction, in the database itself: it is the one that this role is known to reach."""
-    with closing(connect(settings)) as connection:
-        connection.autocommit = True
-        with connection.cursor(cursor_factory=SafeCursor) as cursor:
-            yield cursor
 
 
 def _create(cursor: SafeCursor, name: str, settings: Settings) -> None:
@@ -103,8 +97,6 @@ def _create(cursor: SafeCursor, name: str, settings: Settings) -> None:
             hint=f"Let a superuser run ALTER ROLE {quoted(role)} CREATEDB; or, in a checkout, run `mlops-db docs`: "
             "it records what the revisions make, and no database is needed to compare with that.",
         ) from None
-    except psycopg2.Error as error:
-        raise explained_statement_failure(error, settings) from None
 
 
 def _drop(cursor: SafeCursor, name: str) -> None:

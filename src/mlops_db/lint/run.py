@@ -54,7 +54,7 @@ from mlops_db.migration.session import migration_connection
 from mlops_db.project import BASELINE, alembic_ini
 from mlops_db.revisions.files import revision_paths
 from mlops_db.server.client_programs import copy_schema, run_script
-from mlops_db.server.connection import SafeCursor, connect
+from mlops_db.server.connection import open_cursor
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -121,7 +121,7 @@ def check_revisions(settings: Settings, ini: Path, *, progress: TextIO | None = 
         NotPermittedError: the role may not create databases.
         MissingExtraError: squawk is needed and not installed.
         SettingsError: there is no project.
-        RevisionFilesError: it has no revisions.
+        RefusedError: it has no revisions.
     """
     config = alembic_config(settings, ini=ini)
     try:
@@ -188,7 +188,7 @@ class _Runs:
         ):
             self.watch = Watch(connection)
             for scratch in (online, scripted):
-                with _cursor(scratch) as cursor:
+                with open_cursor(scratch) as cursor:
                     cursor.execute(CREATE_HISTORY)  # it stays, so it is there before the first revision, too
             self.config.attributes.update(settings=online, connection=connection)
             for number, script in enumerate(scripts, 1):
@@ -251,13 +251,13 @@ class _Runs:
         sections = describe(script.module.__doc__ or "").sections
         declared = strongest_lock(sections.get("Locks", ""))
         coming = self.lineage.coming(before)
-        with _cursor(online) as cursor:
+        with open_cursor(online) as cursor:
             self.fill(cursor, coming)
             start, names_before, written = _catalogue(cursor), names.read_names(cursor), _writers(cursor)
         worked = running_code.what_works(online, coming) if judged else {}
 
         upgrade = self.migrate(command.upgrade, revision, online, file, declared)
-        with _cursor(online) as cursor:
+        with open_cursor(online) as cursor:
             up, names_after, rewritten = _catalogue(cursor), names.read_names(cursor), _writers(cursor)
         if judged:
             self.find(*names.check(upgrade, names_before, names_after))
@@ -265,10 +265,10 @@ class _Runs:
             self.find(*losses.check(upgrade))
             self.find(*running_code.check(file, online, worked))
 
-        with _cursor(online) as cursor:
+        with open_cursor(online) as cursor:
             self.fill(cursor, self.lineage.coming(revision))
         downgrade = self.migrate(command.downgrade, back, online, file, declared)
-        with _cursor(online) as cursor:
+        with open_cursor(online) as cursor:
             down = _catalogue(cursor)
         if judged:
             self.find(*two_tables.check(downgrade))
@@ -278,7 +278,7 @@ class _Runs:
         suspects = whole_tables.changed_whole(upgrade, written, rewritten) if judged else []
         with self.many_rows(online, coming, suspects) as filled:
             self.migrate(command.upgrade, revision, online, file, declared)
-            with _cursor(online) as cursor:
+            with open_cursor(online) as cursor:
                 again, rewritten = _catalogue(cursor), _writers(cursor) if filled else {}
             for table, count in filled.items():
                 self.find(*whole_tables.check(file, upgrade.before.tables[table], count, rewritten[table]))
@@ -296,11 +296,11 @@ class _Runs:
         if not tables:
             yield {}
             return
-        with _cursor(online) as cursor:
+        with open_cursor(online) as cursor:
             insert_rows(cursor, coming, rows=whole_tables.BATCH + 1)
             filled = _writers(cursor)
         yield {table: filled[table] for table in tables if table in filled}
-        with _cursor(online) as cursor:
+        with open_cursor(online) as cursor:
             found = [table.sql for table in look(cursor, rows=False).tables.values()]
             cursor.execute(sql.SQL("TRUNCATE {} RESTART IDENTITY").format(sql.SQL(", ").join(found)))
 
@@ -322,11 +322,11 @@ class _Runs:
         self, function: Callable[..., object], target: str, scratch: Settings, file: str, declared: int
     ) -> Step:
         """Go up or down, and see what that does."""
-        with _cursor(scratch) as cursor:
+        with open_cursor(scratch) as cursor:
             step = Step(file, function.__name__, look(cursor))
         with self.watch.watching(step):
             run_command(function, self.config, target)
-        with _cursor(scratch) as cursor:
+        with open_cursor(scratch) as cursor:
             step.after = look(cursor)
         self.find(*locks.check(step, declared))
         return step
@@ -340,7 +340,7 @@ class _Runs:
             self.find(*schema_edits.check(self.config))
         with scratch_database(self.settings) as copy:
             copy_schema(online, copy)
-            with _cursor(copy) as cursor:
+            with open_cursor(copy) as cursor:
                 copied = _catalogue(cursor)
         frozen = {file for revision, file in self.files.items() if revision <= BASELINE}
         self.find(*(finding for finding in copies.check(self.made, copied) if finding.file not in frozen))
@@ -382,7 +382,7 @@ class _Runs:
     @staticmethod
     def start_at(revision: str, scripted: Settings) -> None:
         """Let a script find what it goes on from, also where the one before failed, or is of another branch."""
-        with _cursor(scripted) as cursor:
+        with open_cursor(scripted) as cursor:
             cursor.execute("SELECT to_regclass(%s)", (_VERSION_TABLE,))
             if revision == "base" or cursor.fetchone() == (None,):
                 return
@@ -417,12 +417,6 @@ class _Runs:
         self.report.ran.update((file, check) for check in checks)
 
 
-@contextmanager
-def _cursor(settings: Settings) -> Iterator[Cursor]:
-    with closing(connect(settings)) as connection, connection, connection.cursor(cursor_factory=SafeCursor) as cursor:
-        yield cursor
-
-
 def _run_connection(settings: Settings) -> AbstractContextManager[Connection]:
     return migration_connection(
         settings, lock_timeout=settings.lock_timeout, statement_timeout=settings.statement_timeout
@@ -430,7 +424,7 @@ def _run_connection(settings: Settings) -> AbstractContextManager[Connection]:
 
 
 def _catalogue_of(scratch: Settings) -> Catalogue:
-    with _cursor(scratch) as cursor:
+    with open_cursor(scratch) as cursor:
         return _catalogue(cursor)
 
 

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import threading
 import time
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import psycopg2
-
 from mlops_db.errors import MlopsDbError
 from mlops_db.migration.progress import duration
-from mlops_db.server.connection import SafeCursor, connect
+from mlops_db.server.connection import open_cursor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -139,13 +137,11 @@ class Watch:
         if self._stopped.wait(self._pause_s):
             return
         try:
-            with closing(connect(self._settings, fallback_application_name="mlops-db watch")) as connection:
-                connection.autocommit = True
-                with connection.cursor(cursor_factory=SafeCursor) as cursor:
-                    # What a session does is shown to the role that it logged in as, not to the one that it became.
-                    cursor.execute("SET ROLE NONE; SET statement_timeout = '2s'")
-                    self._look(cursor)
-        except (MlopsDbError, psycopg2.Error) as error:
+            with open_cursor(self._settings, application_name="mlops-db watch", autocommit=True) as cursor:
+                # What a session does is shown to the role that it logged in as, not to the one that it became.
+                cursor.execute("SET ROLE NONE; SET statement_timeout = '2s'")
+                self._look(cursor)
+        except MlopsDbError as error:
             self._progress.note(f"not watching any more, blockers and progress are not shown: {error}")
 
     def _look(self, cursor: Cursor) -> None:

@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from mlops_db.errors import ConnectionFailedError, NotPermittedError, RefusedError
-from mlops_db.server.connection import first_line, quoted
+from mlops_db.server.failures import first_line, quoted
 from mlops_db.server.pins import NEWER_PINS
 
 if TYPE_CHECKING:

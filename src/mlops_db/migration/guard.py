@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, cast
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from mlops_db.errors import BehindHeadError, DataLossError
+from mlops_db.errors import DataLossError
 from mlops_db.migration.row_values import HIDDEN_BY, own_value, rows_in_words, text_of_default
 from mlops_db.migration.statements import without_texts
-from mlops_db.revisions.recorded import refuse_overlapping_rows, refuse_unknown_rows
+from mlops_db.revisions.gate import refuse_behind_head, refuse_wrong_rows
 from mlops_db.revisions.remains import refuse_remains
 from mlops_db.revisions.tables import VERSION_TABLE, reading_fault, refuse_to_read
 
@@ -74,14 +74,12 @@ def refuse_wrong_database(migration: MigrationContext, graph: Graph, target: str
     connection = migration.connection
     assert connection is not None
     current = migration.get_current_heads()
-    refuse_unknown_rows(current, graph, target)
-    if not migration.opts.get("purge"):
-        refuse_overlapping_rows(current, graph, target)
+    refuse_wrong_rows(current, graph, target, overlap=not migration.opts.get("purge"))
     if not current and "purge" not in migration.opts:
         with closing(connection.connection.cursor()) as cursor:
             refuse_remains(cast("Cursor", cursor), graph, target)
-    if "revision_context" in migration.opts and graph.pending(*current):
-        raise BehindHeadError(" and ".join(current) or None, target)
+    if "revision_context" in migration.opts:
+        refuse_behind_head(current, graph, target)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import getpass
 import os
 import platform
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -24,11 +24,11 @@ import psycopg2
 import sqlalchemy
 
 from mlops_db import __version__
-from mlops_db.errors import LockLostError, TransactionControlError
+from mlops_db.errors import RefusedError
 from mlops_db.migration import lock, view_grants
-from mlops_db.migration.transaction import HALF_DONE, REVISION_OF_TRANSACTION
-from mlops_db.revisions.tables import HISTORY_TABLE, reading_fault, refuse_to_read
-from mlops_db.server.connection import SafeCursor, connect, explained_statement_failure
+from mlops_db.migration.transaction import HALF_DONE, REVISION_OF_TRANSACTION, transaction_refusal
+from mlops_db.revisions.tables import HISTORY_TABLE, is_readable
+from mlops_db.server.connection import open_cursor
 from mlops_db.server.guests import REFUSE_GUESTS
 
 if TYPE_CHECKING:
@@ -156,14 +156,18 @@ class History:
         """Complete the step, in the transaction that `revision` ran in; None where it ran in none, such as for a stamp.
 
         Raises:
-            LockLostError: this very backend does not hold the run lock any more; the transaction must not be committed.
-            TransactionControlError: it is another transaction than the one that the revision began in.
+            RefusedError: this very backend does not hold the run lock any more; the transaction must not be committed.
+            RefusedError: it is another transaction than the one that the revision began in.
         """
         held, in_transaction_of = self._run(_APPLIED, {"id": self._entry}).one()
         if not held:
-            raise LockLostError
+            raise RefusedError(
+                "the run lock was lost while a revision ran; the revision was rolled back",
+                hint="Something between here and the server changes sessions: connect to the server itself and run "
+                "again.",
+            )
         if revision not in (None, in_transaction_of):
-            raise TransactionControlError(str(revision), "COMMIT or ROLLBACK", done=HALF_DONE)
+            raise transaction_refusal(str(revision), "COMMIT or ROLLBACK", done=HALF_DONE)
 
     def failed(self, error: str) -> None:
         """Say why the step failed, after its transaction was rolled back."""
@@ -234,16 +238,9 @@ def read_history(settings: Settings, *, limit: int) -> list[Entry]:
         RefusedError: it is somebody else's.
     """
     columns = "id, revision, direction, started_at, finished_at, role, client, tools, outcome, error"
-    with closing(connect(settings)) as connection, connection.cursor(cursor_factory=SafeCursor) as cursor:
-        try:
-            cursor.execute("SET timezone = 'UTC'")
-            cursor.execute(reading_fault(HISTORY_TABLE))
-            found = cursor.fetchone()
-            if found is None:
-                return []
-            if found != (None,):
-                refuse_to_read(HISTORY_TABLE, found[0], settings.target)
-            cursor.execute(f"SELECT {columns} FROM {HISTORY_TABLE} ORDER BY id DESC LIMIT %s", (limit,))
-            return [Entry(*row) for row in cursor.fetchall()]
-        except psycopg2.Error as error:
-            raise explained_statement_failure(error, settings) from None
+    with open_cursor(settings) as cursor:
+        cursor.execute("SET LOCAL timezone = 'UTC'")  # behind a pooler the session is not pinned
+        if not is_readable(cursor, HISTORY_TABLE, settings.target):
+            return []
+        cursor.execute(f"SELECT {columns} FROM {HISTORY_TABLE} ORDER BY id DESC LIMIT %s", (limit,))
+        return [Entry(*row) for row in cursor.fetchall()]

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from mlops_db.errors import LockWaitError, MlopsDbError, PoolerError
-from mlops_db.server.advisory import held
+from mlops_db.errors import MlopsDbError, PoolerError, RefusedError
+from mlops_db.server.advisory import holding_sessions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,7 +30,7 @@ FIRST_POLL_S = 0.025
 LAST_POLL_S = 1.0
 
 # A fence: whether this very backend holds it still, asked before its transaction commits a revision.
-HELD = f"EXISTS (SELECT {held(str(RUN_LOCK))} AND l.pid = pg_backend_pid())"
+HELD = f"EXISTS (SELECT {holding_sessions(str(RUN_LOCK))} AND l.pid = pg_backend_pid())"
 
 
 def require_direct_connection(connection: Connection) -> None:
@@ -62,7 +62,7 @@ def run_lock(connection: Connection, *, wait_ms: int, progress: Progress) -> Ite
         progress: told who holds it.
 
     Raises:
-        LockWaitError: it was not free within that time; the message names the holder.
+        RefusedError: it was not free within that time; the message names the holder.
     """
     callers = connection.in_transaction()
     _acquire(connection, wait_ms, progress, "pg_try_advisory_xact_lock" if callers else "pg_try_advisory_lock")
@@ -93,7 +93,12 @@ def _acquire(connection: Connection, wait_ms: int, progress: Progress, function:
             told = holder
         left = deadline - time.monotonic()
         if left <= 0:
-            raise LockWaitError(holder or "a run that has just ended", wait_ms)
+            raise RefusedError(
+                f"another migration run still holds the lock after {wait_ms / 1000:g} s: "
+                f"{holder or 'a run that has just ended'}; nothing was changed",
+                hint="Let it end and try again, wait longer with -x lock-wait=10min, or end it with "
+                "SELECT pg_terminate_backend(pid).",
+            )
         time.sleep(min(left, pause * random.uniform(0.5, 1)))  # noqa: S311  (jitter, not a secret)
         pause = min(pause * 2, LAST_POLL_S)
 
@@ -101,6 +106,6 @@ def _acquire(connection: Connection, wait_ms: int, progress: Progress, function:
 def _holder(connection: Connection) -> str | None:
     row = connection.exec_driver_sql(
         "SELECT l.pid, a.application_name, to_char(a.backend_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS')"
-        + held(str(RUN_LOCK))
+        + holding_sessions(str(RUN_LOCK))
     ).first()
     return None if row is None else f"pid {row[0]} ({row[1]}), connected since {row[2]} UTC"

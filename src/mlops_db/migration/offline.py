@@ -10,7 +10,7 @@ from alembic.runtime.migration import RevisionStep
 from alembic.util import CommandError
 from sqlalchemy.schema import CreateTable
 
-from mlops_db.errors import MlopsDbError, UnfinishedRevisionError, UsageError
+from mlops_db.errors import MlopsDbError, RefusedError, UsageError
 from mlops_db.migration import history, view_grants
 from mlops_db.migration.operations import OPTIONS
 from mlops_db.migration.session import run_pins
@@ -68,8 +68,8 @@ def write_script(context: EnvironmentContext, settings: Settings, options: Optio
 
     Raises:
         UsageError: an option, or a revision, needs the database.
-        TransactionControlError: a revision ends its transaction.
-        UnfinishedRevisionError: a revision has no statements yet.
+        RefusedError: a revision ends its transaction.
+        RefusedError: a revision has no statements yet.
     """
     if options.plan:
         raise UsageError("-x plan=true looks at the database, and --sql must not", hint="Leave one of them out.")
@@ -129,13 +129,21 @@ def write_script(context: EnvironmentContext, settings: Settings, options: Optio
     write("\n".join(f"RESET {name};" for name in pins))
 
 
+def unfinished_refusal(revision: str) -> RefusedError:
+    """The error for a revision that is still as `alembic revision` made it."""
+    return RefusedError(
+        f"revision {revision} has no statements yet (NotImplementedError); nothing of it was applied",
+        hint="Write its upgrade() and downgrade(): docs/writing-a-revision.md.",
+    )
+
+
 @contextmanager
 def _told(revision: str) -> Iterator[None]:
     """Tell what keeps a revision from being written."""
     try:
         yield
     except NotImplementedError as error:
-        raise UnfinishedRevisionError(revision) from error
+        raise unfinished_refusal(revision) from error
     except (MlopsDbError, CommandError):
         raise
     except Exception as error:

@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.schema import CreateIndex, DropIndex
 from sqlalchemy.types import NullType
 
-from mlops_db.errors import CallersTransactionError, InvalidIndexError
+from mlops_db.errors import RefusedError
 from mlops_db.server.guests import SAFE_PATH
 from mlops_db.settings import duration_ms
 
@@ -75,7 +75,7 @@ class CreateIndexConcurrently(MigrateOperation):
             postgresql: further options of Alembic's `op.create_index`, such as `postgresql_using`.
 
         Raises:
-            InvalidIndexError: another index is there under that name.
+            RefusedError: another index is there under that name.
         """
         if where is not None:
             postgresql["postgresql_where"] = text(where)
@@ -150,7 +150,11 @@ def _validate_constraint(operations: Operations, operation: ValidateConstraint) 
 def _create_index_concurrently(operations: Operations, operation: CreateIndexConcurrently) -> None:
     migration = operations.get_context()
     if migration._in_external_transaction:  # noqa: SLF001  (Alembic itself would stop at an assertion)
-        raise CallersTransactionError(operation.index.name)
+        raise RefusedError(
+            f"index {operation.index.name} is created concurrently, which PostgreSQL cannot do in the transaction of "
+            "the caller",
+            hint="Hand over a connection that is in no transaction, or let the run connect by itself.",
+        )
     with (
         migration.autocommit_block(),
         # It waits for every older transaction, as a lock on that transaction: a short lock_timeout would end it there.
@@ -189,7 +193,7 @@ def _build(connection: Connection, operation: CreateIndexConcurrently) -> None:
             "missing" if found is None else f"{found.definition}{'' if found.valid else ', INVALID'} on {found.table}"
         )
         table = _quoted_table(connection, index).removeprefix("public.")
-        raise InvalidIndexError(
+        raise RefusedError(
             f"index {index.name} should be {wanted} on {table}, and is {seen}",
             hint=f"See who made it; if nobody needs it: DROP INDEX CONCURRENTLY {index.name}. Then run again.",
         )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import DBAPIError
 
-from mlops_db.errors import BlockedError
+from mlops_db.errors import RefusedError
 from mlops_db.migration.progress import duration
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def with_retries(  # noqa: PLR0913  (all but the first by name)
         progress: told of each failed try.
 
     Raises:
-        BlockedError: the time is up; the message names who blocked.
+        RefusedError: the time is up; the message names who blocked.
     """
     done, begun, pause, tries = position(), time.monotonic(), FIRST_PAUSE_S, 0
     while True:
@@ -58,7 +58,7 @@ def with_retries(  # noqa: PLR0913  (all but the first by name)
             seen = "; ".join(blocker.told(with_query=show_queries) for blocker in blockers()) or "nobody seen"
             left = retry_for_ms / 1000 - (time.monotonic() - begun)
             if left <= 0:
-                raise BlockedError(
+                raise RefusedError(
                     f"no lock after {tries} {'try' if tries == 1 else 'tries'}, blocked by {seen}; "
                     "the step was rolled back, those before it are done",
                     hint="End that session or let it finish, then run the same command; it goes on where it stopped. "

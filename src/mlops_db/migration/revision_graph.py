@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from alembic.util import CommandError, coerce_resource_to_filename, to_tuple
 
-from mlops_db.errors import RevisionFilesError
+from mlops_db.errors import RefusedError
 from mlops_db.revisions.graph import read_graph
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def graph_of_command(context: EnvironmentContext) -> Graph:
     """The graph that a command of Alembic's is about.
 
     Raises:
-        RevisionFilesError: as `sound_graph`.
+        RefusedError: as `sound_graph`.
     """
     context.configure(dialect_name="postgresql")  # until then Alembic keeps the command to itself
     return sound_graph(context.script, second_head=_knows_its_head(context.get_context()))
@@ -40,7 +40,7 @@ def sound_graph(script: ScriptDirectory, *, second_head: bool) -> Graph:
         second_head: whether the command can do with several heads.
 
     Raises:
-        RevisionFilesError: nothing can rely on the files; names them and the way out.
+        RefusedError: nothing can rely on the files; names them and the way out.
     """
     graph = graph_of(script)
     graph.refuse_faults(second_head=second_head)
@@ -48,7 +48,7 @@ def sound_graph(script: ScriptDirectory, *, second_head: bool) -> Graph:
     for revision in script.walk_revisions():
         for name in ("upgrade", "downgrade"):
             if not callable(getattr(revision.module, name, None)):
-                raise RevisionFilesError(
+                raise RefusedError(
                     f"{Path(revision.path).name} has no {name}()",
                     hint="Write it: docs/writing-a-revision.md has an example of each kind.",
                 )
@@ -86,7 +86,7 @@ def _refuse_what_cannot_be_loaded(script: ScriptDirectory, graph: Graph) -> None
         if name is None:
             raise
         reason = str(error).partition("\n")[0] or "no reason given"
-        raise RevisionFilesError(
+        raise RefusedError(
             f"{name} cannot be loaded: {type(error).__name__}: {reason}",
             hint="Mend it: `mlops-db check --revisions` tells when it is sound.",
         ) from error

@@ -16,7 +16,7 @@ from alembic.util import CommandError
 from sqlalchemy import MetaData
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from mlops_db.errors import InterruptedRunError, MlopsDbError, UnfinishedRevisionError
+from mlops_db.errors import InterruptedRunError, MlopsDbError
 from mlops_db.migration import history, lock, view_grants
 from mlops_db.migration.blockers import Watch
 from mlops_db.migration.given import given_connection, reached
@@ -24,7 +24,7 @@ from mlops_db.migration.guard import losses, read_only_ours, refuse_losses, refu
 from mlops_db.migration.judge import Judge
 from mlops_db.migration.new_files import refuse_new_file_in_package
 from mlops_db.migration.numbering import give_merge_next_number, give_next_number
-from mlops_db.migration.offline import write_script
+from mlops_db.migration.offline import unfinished_refusal, write_script
 from mlops_db.migration.operations import OPTIONS  # which registers the operations
 from mlops_db.migration.options import Options
 from mlops_db.migration.plan import plan_lines, stamp_lines, step_name
@@ -35,8 +35,9 @@ from mlops_db.migration.revision_graph import graph_of_command
 from mlops_db.migration.session import migration_connection, run_pins
 from mlops_db.migration.transaction import revision_statements
 from mlops_db.schema.base import metadata
-from mlops_db.server.connection import explained_statement_failure, wait_interruptibly
+from mlops_db.server.failures import translate_statement_failure
 from mlops_db.server.guests import REFUSE_GUESTS, SAFE_PATH, TABLES_IN_PUBLIC, TABLES_OF_OTHERS
+from mlops_db.server.waiting import wait_interruptibly
 from mlops_db.settings import Settings
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def run(context: EnvironmentContext) -> None:
         refused = _refused_by_server(error)
         if refused is None or settings is None:
             raise
-        told = explained_statement_failure(refused, settings)
+        told = translate_statement_failure(refused, settings)
         raise _command_error(told) from told
     finally:
         progress.stop()
@@ -271,7 +272,7 @@ class _Run:
                 self.roll_back()
                 self.record_failure(error)
             if isinstance(error, NotImplementedError):
-                raise UnfinishedRevisionError(self.running) from error
+                raise unfinished_refusal(self.running) from error
             raise
 
     def make_tables(self, migration: MigrationContext) -> None:

@@ -17,7 +17,7 @@ from psycopg2 import sql
 from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from mlops_db.errors import DataLossError, MlopsDbError, StatementFailedError, TransactionControlError
+from mlops_db.errors import DataLossError, MlopsDbError, RefusedError, StatementFailedError
 from mlops_db.migration.statements import ends_transaction
 from mlops_db.server.guests import REFUSE_GUESTS, SAFE_PATH
 
@@ -37,6 +37,21 @@ _MARK = "mlops_db.revision"
 REVISION_OF_TRANSACTION = f"current_setting('{_MARK}', true)"
 NOTHING_DONE = "nothing of it was applied"
 HALF_DONE = "what came before that may stay, and nothing of what came after it was applied"
+
+
+def transaction_refusal(revision: str, words: str, *, done: str) -> RefusedError:
+    """The error for a revision that ends the transaction that it runs in.
+
+    Args:
+        revision: its id.
+        words: what it says, such as `COMMIT`.
+        done: what became of its statements.
+    """
+    return RefusedError(
+        f"revision {revision} says {words}, but only the run may end its transaction; {done}",
+        hint="Take it out. What has to run outside of a transaction goes into op.get_context().autocommit_block(): "
+        "docs/writing-a-revision.md.",
+    )
 
 
 class RunConnection(psycopg2.extensions.connection):
@@ -82,32 +97,32 @@ class RevisionTransaction:
         self.revision = revision
         self.judge = judge
         self.outside = False
-        self._refusal: TransactionControlError | None = None
+        self._refusal: RefusedError | None = None
 
     def refuse(self, words: str, *, done: str = NOTHING_DONE) -> None:
         """Refuse what ends the transaction, unless there is none.
 
         Raises:
-            TransactionControlError: there is one.
+            RefusedError: there is one.
         """
         if not self.outside:
-            self._refusal = TransactionControlError(self.revision, words, done=done)
+            self._refusal = transaction_refusal(self.revision, words, done=done)
             raise self._refusal
 
     def refuse_closing(self, words: str) -> None:
         """Refuse what closes the connection, also where there is no transaction: the run goes on with it.
 
         Raises:
-            TransactionControlError: always.
+            RefusedError: always.
         """
-        self._refusal = TransactionControlError(self.revision, words, done=HALF_DONE if self.outside else NOTHING_DONE)
+        self._refusal = transaction_refusal(self.revision, words, done=HALF_DONE if self.outside else NOTHING_DONE)
         raise self._refusal
 
     def end(self, driver: Any = None) -> None:
         """Refuse once more what the revision was told, in case it did not listen, or went past us.
 
         Raises:
-            TransactionControlError: it was told so, or the transaction of `driver` is over.
+            RefusedError: it was told so, or the transaction of `driver` is over.
             DataLossError: it was told so.
         """
         if self._refusal is not None:
@@ -120,7 +135,7 @@ class RevisionTransaction:
         """Say what the revision was told rather than what failed afterwards, because of it; or what psycopg2 says.
 
         Raises:
-            TransactionControlError: it was told so.
+            RefusedError: it was told so.
             StatementFailedError: psycopg2 sends no such thing, as an empty statement.
         """
         if self._refusal is not None:
@@ -140,7 +155,7 @@ class RevisionTransaction:
         """Refuse a statement that ends the transaction, before it is sent.
 
         Raises:
-            TransactionControlError: it does.
+            RefusedError: it does.
         """
         words = ends_transaction(statement)
         if words is not None:
@@ -152,7 +167,7 @@ class RevisionTransaction:
         """Send a statement, if it may be sent; `once` if it cannot be sent again.
 
         Raises:
-            TransactionControlError: it ends the transaction.
+            RefusedError: it ends the transaction.
             DataLossError: it would lose rows that are protected, or nobody could tell.
         """
         self._require_transaction(cursor.connection)
@@ -216,7 +231,7 @@ def revision_statements(migration: MigrationContext, revision: str, judge: Judge
         judge: judges what they do to rows; None if nothing is protected.
 
     Raises:
-        TransactionControlError: one of them ends the transaction.
+        RefusedError: one of them ends the transaction.
         DataLossError: one of them would lose rows that are protected.
     """
     connection = migration.connection
@@ -270,7 +285,7 @@ def revision_script(migration: MigrationContext, revision: str) -> Iterator[None
         revision: the revision's id.
 
     Raises:
-        TransactionControlError: one of them ends the transaction.
+        RefusedError: one of them ends the transaction.
     """
     transaction = RevisionTransaction(revision, None)
     write = migration.impl.static_output

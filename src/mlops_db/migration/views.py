@@ -30,7 +30,7 @@ from sqlalchemy import MetaData, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DBAPIError
 
-from mlops_db.errors import NotPermittedError, ViewDefinitionError, printable
+from mlops_db.errors import NotPermittedError, RefusedError, printable
 from mlops_db.migration.made import made_by_revisions
 from mlops_db.server.guests import TRUSTED
 
@@ -174,7 +174,7 @@ def compare_views(autogen_context: AutogenContext, upgrade_ops: ops.UpgradeOps) 
     a column that the revision drops or gives another type; it comes back if the metadata still has it.
 
     Raises:
-        ViewDefinitionError: PostgreSQL does not take a view of the metadata.
+        RefusedError: PostgreSQL does not take a view of the metadata.
         NotPermittedError: the role may not create the schema that the comparison needs.
     """
     connection, metadata = autogen_context.connection, autogen_context.metadata
@@ -266,9 +266,17 @@ def _wanted_views(connection: Connection, metadata: MetaData) -> dict[str, _View
                 _execute(connection, f"CREATE VIEW {_quote(name)} AS {source}")
                 read_back = _definition(connection, f"{_SHADOW}.{_quote(name)}")
             except DBAPIError as error:
-                raise ViewDefinitionError(name, str(error.orig)) from error
+                raise _view_refusal(name, str(error.orig)) from error
             found[name] = replace(_described(connection, read_back), source=source.strip())
         return found
+
+
+def _view_refusal(view: str, reason: str) -> RefusedError:
+    """The error for a view of the metadata that PostgreSQL does not take."""
+    return RefusedError(
+        f"view {view} of mlops_db.schema.views cannot be created: {reason.strip().partition(chr(10))[0]}",
+        hint="Fix its query or its comments there, or the order of the views: a view comes after those that it reads.",
+    )
 
 
 def _live_comments(connection: Connection) -> dict[str, dict[str, str]]:
@@ -286,7 +294,7 @@ def _wanted_comments(name: str, view: _View, metadata: MetaData, live: Comments)
         return {column: comment for column, comment in live.items() if column in columns}
     wanted = {column: comment for column, comment in given.get(name, {}).items() if comment}
     if strange := wanted.keys() - columns:
-        raise ViewDefinitionError(name, f"it has no column {min(strange)}, which has a comment")
+        raise _view_refusal(name, f"it has no column {min(strange)}, which has a comment")
     return wanted
 
 

@@ -10,7 +10,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlops_db.errors import RevisionFilesError, alembic
+from mlops_db.errors import RefusedError, alembic
 from mlops_db.project import alembic_ini
 from mlops_db.revisions.files import Fault, RevisionFile, UnusableFileError, read_revision_file, revision_paths
 
@@ -99,11 +99,11 @@ class Graph:
             second_head: whether the command says itself which head it means.
 
         Raises:
-            RevisionFilesError: names the files and the way out.
+            RefusedError: names the files and the way out.
         """
         faults = self.faults or (() if second_head or self.second_head is None else (self.second_head,))
         for fault in faults:
-            raise RevisionFilesError(fault.message, hint=fault.remedy)
+            raise RefusedError(fault.message, hint=fault.remedy)
 
     def _shared_ids(self) -> Iterator[Fault]:
         """Files that claim one id or label: usually each of two branches has added the next number."""
@@ -211,7 +211,7 @@ def package_graph() -> Graph:
     """The package's own revisions: whatever is at hand, they are what its code was written for.
 
     Raises:
-        RevisionFilesError: the files cannot be relied on.
+        RefusedError: the files cannot be relied on.
     """
     graph = read_graph(alembic_ini().parent / "migrations" / "versions")
     graph.refuse_faults()
@@ -222,6 +222,6 @@ def revisions() -> tuple[Revision, ...]:
     """The package's own revisions, from the first one to head.
 
     Raises:
-        RevisionFilesError: their files cannot be relied on.
+        RefusedError: their files cannot be relied on.
     """
     return package_graph().revisions

@@ -1,4 +1,6 @@
-"""The two tables that runs keep beside those of the revisions, and whether they are to be read."""
+"""The two tables that runs keep beside those of the revisions, and whether it is safe to read them."""
+
+from psycopg2.extensions import cursor as Cursor  # noqa: N812  (psycopg2 names its classes like functions)
 
 from mlops_db.errors import RefusedError
 from mlops_db.server.guests import MAY_BE_READ
@@ -8,10 +10,10 @@ HISTORY_TABLE = "mlops_internal.migration_history"
 
 
 def reading_fault(table: str) -> str:
-    """SQL for: why a table of the runs' own is not to be read. No row: there is none; NULL: nothing is wrong.
+    """SQL that returns why it is not safe to read a table of the runs: no row if it is missing, NULL if it is safe.
 
-    Whoever reads it may run what its owner has put into it: the query of a view, a policy, an index on an expression.
-    A policy would also show a part of the rows as if it were all.
+    Reading a table can run code of its owner: the query of a view, a policy, an index on an expression. A policy would
+    also show a part of the rows as if it were all.
     """
     return f"""
         SELECT CASE WHEN c.relkind NOT IN ('r', 'p') THEN 'is a view'
@@ -23,8 +25,26 @@ def reading_fault(table: str) -> str:
     """
 
 
+def is_readable(cursor: Cursor, table: str, target: str) -> bool:
+    """Whether a table of the runs is there.
+
+    Args:
+        cursor: of a connection to the database.
+        table: one of the two.
+        target: how errors name the database.
+
+    Raises:
+        RefusedError: it is there, and it is not safe to read it.
+    """
+    cursor.execute(reading_fault(table))
+    found = cursor.fetchone()
+    if found is not None and found != (None,):
+        refuse_to_read(table, found[0], target)
+    return found is not None
+
+
 def refuse_to_read(table: str, fault: str, target: str) -> None:
-    """Say that the table is not to be read.
+    """Refuse to read the table.
 
     Raises:
         RefusedError: always.

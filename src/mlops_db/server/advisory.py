@@ -1,4 +1,4 @@
-"""Who holds an advisory lock: whoever waits for one in vain is told."""
+"""Names the holders of an advisory lock, for the message to a session that waited for it in vain."""
 
 HOLDERS = """
     string_agg(CASE WHEN l.pid IS NULL THEN 'a prepared transaction (pg_prepared_xacts)'
@@ -7,8 +7,8 @@ HOLDERS = """
 """
 
 
-def held(key: str) -> str:
-    """SQL from FROM on: the sessions `l`, with their activity `a`, that hold the lock of that 64-bit key."""
+def holding_sessions(key: str) -> str:
+    """SQL from FROM on: the sessions `l`, with their activity `a`, that hold the lock of this 64-bit key."""
     return f"""
       FROM pg_locks AS l LEFT JOIN pg_stat_activity AS a ON a.pid = l.pid
      WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1

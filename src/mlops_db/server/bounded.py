@@ -18,7 +18,9 @@ from psycopg2.extensions import POLL_OK, POLL_READ
 from psycopg2.extensions import connection as Connection  # noqa: N812  (psycopg2 names its classes like functions)
 
 from mlops_db.errors import NoAnswerError
-from mlops_db.server.connection import SafeCursor, connection_failures_told, connection_parameters
+from mlops_db.server.connection import connection_parameters
+from mlops_db.server.cursor import SafeCursor
+from mlops_db.server.failures import translate_connection_failures
 from mlops_db.settings import Settings
 
 
@@ -82,7 +84,7 @@ def open_bounded(settings: Settings, timeout: float) -> BoundedConnection:
     until = time.monotonic() + timeout
     refusals: list[str] = []
     in_vain = False
-    with connection_failures_told(settings, given["dbname"]):
+    with translate_connection_failures(settings, given["dbname"]):
         for place, until_then in _places(given, until, refusals):
             try:
                 connection = _opened(given | place, until_then)

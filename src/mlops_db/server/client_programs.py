@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from psycopg2.extensions import make_dsn
 
 from mlops_db.errors import StatementFailedError
-from mlops_db.server.connection import current_password, located
+from mlops_db.server.connection import current_password, resolve_embedded
 from mlops_db.server.embedded import client_program
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def copy_schema(settings: Settings, copy: Settings) -> None:
 def _client(
     settings: Settings, program: str, *options: str, script: str | None = None
 ) -> subprocess.CompletedProcess[str]:
-    where = located(settings)
+    where = resolve_embedded(settings)
     dsn = make_dsn(host=where.host, port=where.port, user=where.user, dbname=where.database)
     return subprocess.run(  # noqa: S603  (a program of the embedded server, on what our own revisions make)
         [client_program(program), *options, dsn],

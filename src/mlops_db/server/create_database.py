@@ -17,8 +17,10 @@ from mlops_db.errors import (
     StatementFailedError,
     exit_code_of,
 )
-from mlops_db.server.advisory import HOLDERS, held
-from mlops_db.server.connection import SafeCursor, connect, explained_statement_failure, quoted
+from mlops_db.server.advisory import HOLDERS, holding_sessions
+from mlops_db.server.connection import connect, open_cursor
+from mlops_db.server.cursor import SafeCursor
+from mlops_db.server.failures import quoted, translate_statement_failures
 from mlops_db.settings import Settings, checked_database_name
 
 MAINTENANCE_DATABASES = ("postgres", "template1")
@@ -49,7 +51,7 @@ def create_database(settings: Settings) -> bool:
         True if this call created it, False if it was there.
 
     Raises:
-        DatabaseNameError: PostgreSQL allows no database of that name.
+        SettingsError: PostgreSQL allows no database of that name.
         ConnectionFailedError: no connection to the server.
         DatabaseMissingError: it is missing, and no database lets us in to create it from.
         NotPermittedError: the role may not create databases.
@@ -80,16 +82,12 @@ def _say(line: str) -> None:
 
 def _complete(settings: Settings) -> None:
     """Give the database its time zone, from within it, if it is incomplete."""
-    with closing(connect(settings)) as connection, connection.cursor(cursor_factory=SafeCursor) as cursor:
-        connection.autocommit = True
-        try:
+    with open_cursor(settings, autocommit=True) as cursor:
+        if _is_incomplete(cursor):
+            _wait_for_other_creators(cursor, settings)
             if _is_incomplete(cursor):
-                _wait_for_other_creators(cursor, settings)
-                if _is_incomplete(cursor):
-                    name = sql.Identifier(settings.database)
-                    cursor.execute(sql.SQL("ALTER DATABASE {} SET timezone TO 'UTC'").format(name))
-        except psycopg2.Error as error:
-            raise explained_statement_failure(error, settings) from None
+                name = sql.Identifier(settings.database)
+                cursor.execute(sql.SQL("ALTER DATABASE {} SET timezone TO 'UTC'").format(name))
 
 
 def _is_incomplete(cursor: SafeCursor) -> bool:
@@ -102,14 +100,12 @@ def _create(settings: Settings, missing: ConnectionFailedError) -> bool:
     """Create it; False if it is there, which is not why there was no connection to it."""
     with (
         closing(_maintenance_connection(settings, missing)) as connection,
+        translate_statement_failures(settings),
         connection.cursor(cursor_factory=SafeCursor) as cursor,
     ):
-        try:
-            _wait_for_other_creators(cursor, settings)
-            cursor.execute("SELECT FROM pg_database WHERE datname = %s", (settings.database,))
-            return cursor.rowcount == 0 and _created(cursor, settings)
-        except psycopg2.Error as error:
-            raise explained_statement_failure(error, settings) from None
+        _wait_for_other_creators(cursor, settings)
+        cursor.execute("SELECT FROM pg_database WHERE datname = %s", (settings.database,))
+        return cursor.rowcount == 0 and _created(cursor, settings)
 
 
 def _wait_for_other_creators(cursor: SafeCursor, settings: Settings) -> None:
@@ -117,7 +113,7 @@ def _wait_for_other_creators(cursor: SafeCursor, settings: Settings) -> None:
     try:
         cursor.execute("SELECT pg_advisory_lock(%s)", (CREATE_LOCK,))
     except psycopg2.errors.LockNotAvailable:
-        cursor.execute(f"SELECT {HOLDERS} {held('%(key)s')}", {"key": CREATE_LOCK})
+        cursor.execute(f"SELECT {HOLDERS} {holding_sessions('%(key)s')}", {"key": CREATE_LOCK})
         (holders,) = cursor.fetchone() or (None,)
         raise StatementFailedError(
             f"another creation of a database has not ended after {settings.lock_wait / 1000:g} s: "

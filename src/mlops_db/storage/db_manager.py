@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
     from sqlalchemy.orm import Session
 
-    from mlops_db.server.connection import SafeCursor
+    from mlops_db.server.cursor import SafeCursor
     from mlops_db.storage.decisions import Decisions
     from mlops_db.storage.model_versions import ModelVersions
     from mlops_db.storage.monitoring import Monitoring

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from mlops_db.errors import DecisionConflictError
-from mlops_db.server.connection import SafeCursor
+from mlops_db.server.cursor import SafeCursor
 from mlops_db.storage import values
 from mlops_db.storage.gates import checked_gates
 from mlops_db.storage.turns import take_turn

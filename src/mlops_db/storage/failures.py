@@ -11,7 +11,8 @@ from mlops_db.errors import (
     StandbyError,
     StatementTimeoutError,
 )
-from mlops_db.server.connection import SafeCursor, explained_statement_failure, first_line, quoted
+from mlops_db.server.cursor import SafeCursor
+from mlops_db.server.failures import first_line, quoted, translate_statement_failure
 from mlops_db.settings import Settings
 from mlops_db.storage.holders import holders_of_lock
 from mlops_db.storage.owned_connection import OwnedConnection
@@ -87,7 +88,7 @@ def _is_standby(error: psycopg2.Error) -> bool:
 
 
 def _refused(error: psycopg2.Error, code: str, settings: Settings, *, partly: bool) -> MlopsDbError:
-    told = explained_statement_failure(error, settings)
+    told = translate_statement_failure(error, settings)
     if code == _CANCELED:
         return StatementTimeoutError(
             str(told),

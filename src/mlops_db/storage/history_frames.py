@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg2.extensions
 
 from mlops_db.errors import InvalidValueError, MissingExtraError, WaitCallbackError
-from mlops_db.server.connection import SafeCursor
+from mlops_db.server.cursor import SafeCursor
 from mlops_db.storage.values import excerpt
 
 if TYPE_CHECKING:

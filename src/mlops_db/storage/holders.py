@@ -12,7 +12,7 @@ import psycopg2
 from psycopg2 import sql
 
 from mlops_db.errors import MlopsDbError
-from mlops_db.server.connection import SafeCursor
+from mlops_db.server.cursor import SafeCursor
 
 # CONTEXT: while locking tuple (0,3) in relation "model_versions"; in whatever language.
 _ROW = re.compile(r"(\(\d+,\d+\)).*[\"«„“](.+?)[\"»“”]")

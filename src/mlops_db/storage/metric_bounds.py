@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from mlops_db.errors import InvalidValueError
-from mlops_db.server.connection import SafeCursor
+from mlops_db.server.cursor import SafeCursor
 from mlops_db.storage.metric_rows import MAX_CHARACTERS, checked_bounds
 from mlops_db.storage.values import DEFAULT_MODEL, excerpt, text
 

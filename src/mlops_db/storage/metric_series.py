@@ -7,7 +7,7 @@ REPEATABLE READ, and writes afterwards, is not seen; maintenance registers the s
 """
 
 from mlops_db.errors import SeriesNotEmptyError, UnknownSeriesError
-from mlops_db.server.connection import SafeCursor
+from mlops_db.server.cursor import SafeCursor
 
 # Not longer than anybody notices: all writers wait behind whoever waits for this lock.
 _LOCK = """

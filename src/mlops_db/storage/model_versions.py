@@ -17,7 +17,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from mlops_db.errors import InvalidValueError, RegistrationConflictError, TransitionError, UnknownModelVersionError
-from mlops_db.server.connection import SafeCursor
+from mlops_db.server.cursor import SafeCursor
 from mlops_db.storage import values
 from mlops_db.storage.decisions import (
     checked_decision,

@@ -12,7 +12,7 @@ from psycopg2 import extensions
 from psycopg2.extensions import connection as Connection  # noqa: N812  (psycopg2 names its classes like functions)
 from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
-from mlops_db.errors import IgnoredFailureError, InheritedConnectionError
+from mlops_db.errors import RefusedError, StatementFailedError
 
 # Settings that psycopg2 reads values by, which the server reports of its own accord. PGTZ, PGDATESTYLE and psycopg2
 # itself set some of them after the session began, so that RESET does not bring them back.
@@ -105,7 +105,11 @@ class OwnedConnection(Connection):
         self._require_owner()
         status = self.info.transaction_status
         if status == extensions.TRANSACTION_STATUS_INERROR:
-            raise IgnoredFailureError  # the server would answer this COMMIT with ROLLBACK, and psycopg2 would not tell
+            # The server would answer this COMMIT with ROLLBACK, and psycopg2 reports no error then.
+            raise StatementFailedError(
+                "a statement of this block failed, and its error was caught inside: nothing of the block was stored",
+                hint="Let the error out of the `with` block, or put a savepoint around the statement that may fail.",
+            )
         if not self.closed:
             self.commits += 1
         if self.autocommit and status == extensions.TRANSACTION_STATUS_INTRANS:
@@ -198,7 +202,7 @@ class OwnedConnection(Connection):
 
     def _require_owner(self) -> None:
         if self.inherited:
-            raise InheritedConnectionError(
+            raise RefusedError(
                 "this process was forked while the connection was open in its parent, whose connection it is",
                 hint="Fork outside of connections' `with` blocks; a child gets its own from the same DatabaseManager.",
             )

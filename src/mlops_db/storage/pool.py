@@ -21,15 +21,14 @@ from sqlalchemy.orm import Session
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
 from mlops_db.errors import (
-    BehindHeadError,
     PoolerError,
     PoolExhaustedError,
     StandbyError,
 )
-from mlops_db.revisions.graph import package_graph
-from mlops_db.revisions.recorded import recorded_heads, refuse_others_objects
+from mlops_db.revisions.gate import require_head
 from mlops_db.server.bounded import no_answer, open_bounded
-from mlops_db.server.connection import SafeCursor, open_connection
+from mlops_db.server.connection import open_connection
+from mlops_db.server.cursor import SafeCursor
 from mlops_db.server.driver_types import CASTERS
 from mlops_db.server.guests import SAFE_PATH
 from mlops_db.server.pins import MARK, startup_options
@@ -262,11 +261,8 @@ def require_known_schema(connection: psycopg2.extensions.connection, settings: S
         RefusedError: alembic_version, or one of the six objects, is somebody else's.
     """
     with connection.cursor(cursor_factory=SafeCursor) as cursor:
-        current = recorded_heads(cursor, settings.target)
-        refuse_others_objects(cursor, settings.target)
+        require_head(cursor, settings.target)
     connection.rollback()
-    if package_graph().pending(*current):
-        raise BehindHeadError(" and ".join(current), settings.target)
 
 
 def _engine(settings: Settings, timeouts: Timeouts) -> Engine:

@@ -6,7 +6,7 @@ what the role or the database is set to, which is looked for, and holds if it is
 
 from typing import Any
 
-from mlops_db.server.connection import SafeCursor
+from mlops_db.server.cursor import SafeCursor
 from mlops_db.server.pins import given_options
 from mlops_db.settings import Settings
 

@@ -9,8 +9,8 @@ from typing import Any
 import psycopg2.errors
 
 from mlops_db.errors import ContentionError
-from mlops_db.server.advisory import HOLDERS, held
-from mlops_db.server.connection import SafeCursor
+from mlops_db.server.advisory import HOLDERS, holding_sessions
+from mlops_db.server.cursor import SafeCursor
 
 _KEY = "hashtextextended(%(key)s, 0)"
 _TRY = f"SELECT pg_try_advisory_xact_lock({_KEY})"
@@ -22,7 +22,7 @@ SELECT greatest(least(nullif(theirs::bigint, 0), %(wait)s), 1), current_setting(
           FROM pg_settings WHERE name = 'lock_timeout') AS patience (theirs)
 """
 _WAIT = f"SAVEPOINT turn; SET LOCAL lock_timeout = %(patience)s; SELECT pg_advisory_xact_lock({_KEY})"
-_HOLDERS = f"SELECT {HOLDERS} {held(_KEY)}"
+_HOLDERS = f"SELECT {HOLDERS} {holding_sessions(_KEY)}"
 
 
 def take_turn(cursor: SafeCursor, key: str, what: str, wait_ms: int) -> None:

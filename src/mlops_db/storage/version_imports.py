@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
-from mlops_db.server.connection import SafeCursor
+from mlops_db.server.cursor import SafeCursor
 from mlops_db.storage import values
 from mlops_db.storage.decisions import CheckedDecision, checked_decision, insert_decision, lock_model
 from mlops_db.storage.model_versions import (

@@ -15,7 +15,8 @@ import psycopg2.errors
 
 from mlops_db.lint.revision_files import Finding
 from mlops_db.lint.rows import inserts
-from mlops_db.server.connection import SafeCursor, connect
+from mlops_db.server.connection import connect
+from mlops_db.server.cursor import SafeCursor
 from mlops_db.storage.db_manager import DatabaseManager
 
 if TYPE_CHECKING:

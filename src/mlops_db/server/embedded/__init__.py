@@ -25,10 +25,10 @@ from mlops_db.server.embedded.users import join
 from mlops_db.server.guests import SAFE_PATH
 from mlops_db.settings import Settings
 
-__all__ = ["Account", "client_program", "data_folder", "server_programs", "started"]
+__all__ = ["Account", "client_program", "data_folder", "server_programs", "start"]
 
 
-def started(settings: Settings) -> Settings:
+def start(settings: Settings) -> Settings:
     """Start the server in `.mlops-db/` of the working directory, unless it runs, and return settings that reach it.
 
     The role of the settings is created if it is missing, with LOGIN and CREATEDB and nothing else. The server listens

@@ -4,8 +4,9 @@ from contextlib import closing
 from typing import Any
 
 from mlops_db.migration.commands import upgrade
-from mlops_db.revisions.recorded import recorded_heads
-from mlops_db.server.connection import SafeCursor, open_connection
+from mlops_db.revisions.gate import find_heads
+from mlops_db.server.connection import open_connection
+from mlops_db.server.cursor import SafeCursor
 from support.database import Database
 
 
@@ -22,4 +23,4 @@ def test_a_first_run_between_the_two_questions_is_no_database_made_by_hand(empty
             super().execute(query, vars)
 
     with closing(open_connection(empty.settings)) as connection, connection.cursor(cursor_factory=Slow) as cursor:
-        assert recorded_heads(cursor, "here") == ("0003",)
+        assert find_heads(cursor, "here") == ("0003",)

@@ -1,0 +1,44 @@
+"""The cursor of our own statements."""
+
+from typing import Any
+
+import psycopg2.extensions
+from psycopg2 import sql
+from psycopg2.extensions import cursor as Cursor  # noqa: N812  (psycopg2 names its classes like functions)
+
+from mlops_db.server.driver_types import CASTERS, adapted
+from mlops_db.server.guests import SAFE_PATH
+
+
+class SafeCursor(Cursor):
+    """A cursor for statements of our own: each runs on the safe search path, whatever the session's is.
+
+    The path is set with the statement, in one message and for its transaction: that costs no round trip, and behind a
+    transaction pooler it does not stay with somebody else's session. Values are written and read in psycopg2's own way,
+    whatever others have registered.
+    """
+
+    def __init__(self, *args: Any, **parameters: Any) -> None:
+        """Make the cursor."""
+        super().__init__(*args, **parameters)
+        self.string_types = CASTERS
+
+    def execute(self, query: str | bytes | sql.Composable, vars: Any = None) -> None:  # noqa: A002  (psycopg2's name)
+        """Run a statement; one that cannot share its message, such as CREATE DATABASE, goes to `execute_alone`."""
+        if self.connection.info.transaction_status != psycopg2.extensions.TRANSACTION_STATUS_INERROR:
+            text = query.as_string(self) if isinstance(query, sql.Composable) else query
+            query = f"SET LOCAL search_path = {SAFE_PATH}; {text if isinstance(text, str) else text.decode()}"
+        super().execute(query, adapted(vars))
+
+    def mogrify(self, query: str | bytes | sql.Composable, vars: Any = None) -> bytes:  # noqa: A002  (the same)
+        """The statement with its parameters in it."""
+        return super().mogrify(query, adapted(vars))
+
+    def copy_out(self, query: str, vars: Any, file: Any) -> None:  # noqa: A002  (psycopg2's name)
+        """COPY the rows of a query into a file, in the binary format."""
+        path = f"SET LOCAL search_path = {SAFE_PATH}; ".encode()
+        self.copy_expert(path + b"COPY (" + self.mogrify(query, vars) + b") TO STDOUT (FORMAT binary)", file)
+
+    def execute_alone(self, query: sql.Composable) -> None:
+        """Run a statement that names objects, and no operator or function."""
+        super().execute(query)
