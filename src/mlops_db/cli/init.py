@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from mlops_db.admin.status import what_remains
+from mlops_db.admin.status import find_remaining
 from mlops_db.cli.create import create
 from mlops_db.cli.output import print_json, print_line
 from mlops_db.cli.parser import add_dry_run, add_json
@@ -59,13 +59,13 @@ def _upgrade(settings: Settings, *, dry_run: bool) -> tuple[tuple[Revision, ...]
     Raises:
         RefusedError: one of the six objects is missing at head.
     """
-    before = after = what_remains(settings)
+    before = after = find_remaining(settings)
     if before.pending and not dry_run:
         # Alembic takes most of a second to import; a container that restarts at head does without.
         from mlops_db.migration.commands import upgrade  # noqa: PLC0415
 
         upgrade(settings, progress=sys.stderr)
-        after = what_remains(settings)
+        after = find_remaining(settings)
     if after.missing and not after.pending:
         raise RefusedError(
             f"{settings.target} is at head, but somebody dropped {', '.join(after.missing)}",

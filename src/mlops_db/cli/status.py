@@ -4,7 +4,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 from dataclasses import asdict
 
-from mlops_db.admin.status import DatabaseStatus, ObjectStatus, database_status
+from mlops_db.admin.status import DatabaseStatus, ObjectStatus, read_status
 from mlops_db.cli.output import print_json, print_line, print_table
 from mlops_db.cli.parser import add_json
 from mlops_db.errors import alembic
@@ -22,7 +22,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(options: Namespace) -> int:
     """Print the status; 0 at head, 1 behind or drifted, 2 if the database cannot be reached."""
     settings = Settings.from_environment()
-    status = database_status(settings)
+    status = read_status(settings)
     if options.json:
         print_json(asdict(status) | {"state": status.state})
     else:
