@@ -21,6 +21,7 @@ from unittest.mock import patch
 import alembic.config
 import psycopg
 
+from mlops_db import project
 from mlops_db.revisions import graph
 from mlops_db.revisions.graph import revisions
 from mlops_db.settings import Settings
@@ -92,7 +93,7 @@ class Checkout:
 @contextmanager
 def installed(checkout: Checkout) -> Iterator[None]:
     """Let the package's own revisions be those of the checkout, as if it had been installed with them."""
-    with patch.object(graph, "_INSTALLED", checkout.ini.parent):
+    with patch.object(project, "_INSTALLED", checkout.ini.parent):
         graph.package_graph.cache_clear()
         try:
             yield
