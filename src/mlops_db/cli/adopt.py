@@ -4,21 +4,14 @@ It compares the database with revisions 0001 to 0004. If the three tables are th
 replaces the three views. If they differ, it prints the statements that make them the same, and changes nothing.
 """
 
-from __future__ import annotations
+from argparse import ArgumentParser, Namespace
 
-from typing import TYPE_CHECKING
-
-from mlops_db.admin.adopt import adopt
+from mlops_db.admin.adopt import Judgement, adopt
 from mlops_db.cli.output import difference_for_json, print_details, print_json, print_line
 from mlops_db.cli.parser import add_dry_run, add_json
 from mlops_db.errors import alembic, printable
 from mlops_db.project import BASELINE
 from mlops_db.settings import Settings
-
-if TYPE_CHECKING:
-    from argparse import ArgumentParser, Namespace
-
-    from mlops_db.admin.adopt import Judgement
 
 
 def add_arguments(parser: ArgumentParser) -> None:

@@ -1,9 +1,7 @@
 """Compare the database, object by object, with what its revisions make."""
 
-from __future__ import annotations
-
 import sys
-from typing import TYPE_CHECKING
+from argparse import ArgumentParser, Namespace
 
 from mlops_db.admin.status import everybody_may_create
 from mlops_db.cli.output import difference_for_json, print_details, print_json, print_line, print_table
@@ -15,9 +13,6 @@ from mlops_db.lint.run import CHECKS, check_revisions
 from mlops_db.revisions.graph import project_ini, revisions
 from mlops_db.server.guests import EVERYBODY_NOTE
 from mlops_db.settings import EMBEDDED_SERVER, Settings
-
-if TYPE_CHECKING:
-    from argparse import ArgumentParser, Namespace
 
 
 def add_arguments(parser: ArgumentParser) -> None:

@@ -5,15 +5,10 @@ For bash: mlops-db completion bash >~/.local/share/bash-completion/completions/m
 For zsh, into a folder of fpath: mlops-db completion zsh >~/.zfunc/_mlops-db
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+from argparse import ArgumentParser, Namespace
 
 from mlops_db.cli.main import program_parser
 from mlops_db.errors import MissingExtraError
-
-if TYPE_CHECKING:
-    from argparse import ArgumentParser, Namespace
 
 SHELLS = ("bash", "zsh")
 

@@ -1,10 +1,8 @@
 """Create the database, unless it exists. This is the step before `alembic upgrade head`."""
 
-from __future__ import annotations
-
 import sys
+from argparse import ArgumentParser, Namespace
 from contextlib import nullcontext, redirect_stdout
-from typing import TYPE_CHECKING
 
 from mlops_db.cli.output import print_json, print_line
 from mlops_db.cli.parser import add_dry_run, add_json
@@ -12,9 +10,6 @@ from mlops_db.errors import DatabaseMissingError
 from mlops_db.server.connection import connect
 from mlops_db.server.create_database import create_database
 from mlops_db.settings import Settings
-
-if TYPE_CHECKING:
-    from argparse import ArgumentParser, Namespace
 
 
 def add_arguments(parser: ArgumentParser) -> None:

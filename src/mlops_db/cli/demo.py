@@ -3,27 +3,20 @@
 There is no --dry-run: a database that is not empty is refused, and `alembic downgrade base` empties it again.
 """
 
-from __future__ import annotations
-
 import logging
 import sys
 import time
-from typing import TYPE_CHECKING
+from argparse import ArgumentParser, Namespace
 
 from mlops_db.admin.retention import maintain
 from mlops_db.cli.output import print_json, print_line
 from mlops_db.cli.parser import add_json, whole_number
-from mlops_db.demo.fill import fill
+from mlops_db.demo.fill import Filled, fill
 from mlops_db.errors import alembic
 from mlops_db.migration.progress import Progress, duration
 from mlops_db.server.waiting import wait_without_callback
 from mlops_db.settings import Settings
 from mlops_db.storage.db_manager import DatabaseManager
-
-if TYPE_CHECKING:
-    from argparse import ArgumentParser, Namespace
-
-    from mlops_db.demo.fill import Filled
 
 QUERIES = """\
 Look at it with psql:

@@ -3,10 +3,8 @@
 Without a checkout, docs/schema.md is written below the working directory.
 """
 
-from __future__ import annotations
-
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from mlops_db.admin import api_docs, schema_docs
 from mlops_db.cli.output import print_json, print_line
@@ -17,9 +15,6 @@ from mlops_db.migration.new_files import is_in_package
 from mlops_db.project import alembic_ini
 from mlops_db.revisions.graph import revisions
 from mlops_db.settings import EMBEDDED_SERVER
-
-if TYPE_CHECKING:
-    from argparse import ArgumentParser, Namespace
 
 
 def add_arguments(parser: ArgumentParser) -> None:

@@ -1,9 +1,7 @@
 """Let a role, such as a dashboard's, read the three views and nothing else."""
 
-from __future__ import annotations
-
 import sys
-from typing import TYPE_CHECKING
+from argparse import ArgumentParser, Namespace
 
 from mlops_db.admin.roles import grant_reader
 from mlops_db.admin.status import require_head
@@ -12,9 +10,6 @@ from mlops_db.cli.parser import add_dry_run, add_json
 from mlops_db.project import VIEWS
 from mlops_db.server.guests import EVERYBODY_NOTE
 from mlops_db.settings import Settings
-
-if TYPE_CHECKING:
-    from argparse import ArgumentParser, Namespace
 
 
 def add_arguments(parser: ArgumentParser) -> None:

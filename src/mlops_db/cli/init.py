@@ -1,9 +1,7 @@
 """Create the database and upgrade it to head; quick if nothing is left to do."""
 
-from __future__ import annotations
-
 import sys
-from typing import TYPE_CHECKING
+from argparse import ArgumentParser, Namespace
 
 from mlops_db.admin.status import find_remaining
 from mlops_db.cli.create import create
@@ -11,14 +9,9 @@ from mlops_db.cli.output import print_json, print_line
 from mlops_db.cli.parser import add_dry_run, add_json
 from mlops_db.errors import RefusedError
 from mlops_db.project import TABLES, VIEWS
-from mlops_db.revisions.graph import package_graph
+from mlops_db.revisions.graph import Revision, package_graph
 from mlops_db.server.guests import EVERYBODY_NOTE
 from mlops_db.settings import Settings
-
-if TYPE_CHECKING:
-    from argparse import ArgumentParser, Namespace
-
-    from mlops_db.revisions.graph import Revision
 
 OBJECTS = (*TABLES, *VIEWS)
 

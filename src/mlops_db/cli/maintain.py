@@ -3,22 +3,15 @@
 It also registers missing series and advances sequences, for rows that came without triggers. Run it once a day.
 """
 
-from __future__ import annotations
-
 import sys
+from argparse import ArgumentParser, Namespace
 from collections import Counter
-from typing import TYPE_CHECKING
 
-from mlops_db.admin.retention import maintain, planned, read_interval
+from mlops_db.admin.retention import Step, maintain, planned, read_interval
 from mlops_db.admin.status import require_head
 from mlops_db.cli.output import print_json, print_line, print_table
 from mlops_db.cli.parser import add_dry_run, add_json
 from mlops_db.settings import Settings
-
-if TYPE_CHECKING:
-    from argparse import ArgumentParser, Namespace
-
-    from mlops_db.admin.retention import Step
 
 # What a number of steps did: of one, of several.
 DONE = {
