@@ -11,6 +11,8 @@ from collections.abc import Mapping
 
 from support.database import SCRIPTS, TIMEOUT_S
 
+# What the terminal, or the one that runs the tests, is like; pytest-xdist sets COLUMNS.
+INHERITED = {"COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR"}
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -20,9 +22,10 @@ def on_a_terminal(
     """Exit code and output of `mlops-db` on a terminal of so many columns; colours are in the output."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+    kept = {name: value for name, value in environment.items() if name not in INHERITED}
     process = subprocess.Popen(
         [SCRIPTS / "mlops-db", *arguments],
-        env={**environment, "TERM": "xterm-256color", **variables},
+        env={**kept, "TERM": "xterm-256color", **variables},
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
