@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import re
-import textwrap
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from mlops_db.errors import UsageError
@@ -107,5 +106,7 @@ def whole_number(least: int, greatest: int = 10**_MAX_DIGITS - 1) -> Callable[[s
 
 
 def _wrap(text: str, width: int, *, hanging: int = 0) -> list[str]:
+    import textwrap  # noqa: PLC0415  (only the help needs it)
+
     indent = " " * hanging
     return textwrap.wrap(text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
