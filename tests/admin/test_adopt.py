@@ -111,7 +111,7 @@ def test_own_views_are_shown_and_replaced(empty: Database) -> None:
 def test_views_that_are_missing_are_made(empty: Database) -> None:
     make_by_hand(empty)
 
-    assert adopted(empty).views == [f"view {view} is missing and will be made" for view in VIEWS]
+    assert adopted(empty).views == [f"view {view} is missing and will be created" for view in VIEWS]
     assert None not in view_oids(empty).values()
 
 

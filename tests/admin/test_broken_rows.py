@@ -116,7 +116,7 @@ def test_rows_are_told_beside_what_is_in_the_way(empty: Database) -> None:
     }
     done = empty.run("mlops-db", "adopt")
     assert "f1_score is not within 0 and 1: 1 row, id 1 (revision 0008)" in done.stdout
-    assert "cannot be told" not in done.stdout
+    assert "could not be checked" not in done.stdout
 
 
 def test_a_rule_of_somebody_s_own_revision_is_told_too(empty: Database, tmp_path: Path) -> None:
@@ -135,5 +135,5 @@ def test_a_rule_of_somebody_s_own_revision_is_told_too(empty: Database, tmp_path
         short, late = adopt(empty.settings, dry_run=False).broken
 
     assert str(short) == f"model_versions: too short: 1 row, id 1 (revision {new})"
-    assert str(late) == 'model_versions: late: cannot be told (column "late" does not exist)'
+    assert str(late) == 'model_versions: late: could not be checked (column "late" does not exist)'
     assert revision_of(empty) == BASELINE

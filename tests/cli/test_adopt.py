@@ -36,17 +36,19 @@ def test_the_way_of_a_team_whose_database_was_made_by_schema_sql(empty: Database
 
     assert (tried.returncode, tried.stderr) == (0, "")
     *lines, verdict, rows_keep_nobody = tried.stdout.splitlines()
-    differing, other, to_mend = split_at(lines, "left alone: table public.orders")
+    differing, other, to_fix = split_at(lines, "left alone: table public.orders")
     for view in VIEWS:
         assert f"--- {view} as it is" in differing
         assert f"+++ {view} as it will be" in differing
-    told = [line for line in to_mend if line.startswith("to mend: ")]
-    assert f"to mend: model_versions: {NOT_A_STAGE} (revision 0008)" in told
-    assert f"to mend: monitoring_metrics: {NO_NUMBER} (revision 0016)" in told
-    assert [line.startswith("    ") and line.endswith(" ORDER BY id;") for line in to_mend] == [False, True] * len(told)
-    assert rows_keep_nobody == ("The rows to mend keep no one from adopting it; `alembic upgrade head` stops at them.")
+    told = [line for line in to_fix if line.startswith("to fix: ")]
+    assert f"to fix: model_versions: {NOT_A_STAGE} (revision 0008)" in told
+    assert f"to fix: monitoring_metrics: {NO_NUMBER} (revision 0016)" in told
+    assert [line.startswith("    ") and line.endswith(" ORDER BY id;") for line in to_fix] == [False, True] * len(told)
+    assert rows_keep_nobody == (
+        "The rows to fix do not block `mlops-db adopt`, but `alembic upgrade head` stops at them."
+    )
     assert verdict == (
-        f"{target}: the tables are the specification's, the views above are replaced. Nothing was changed (--dry-run)."
+        f"{target}: the tables are the specification's; the views above are replaced. Nothing was changed (--dry-run)."
     )
     assert state(empty) == untouched
 
@@ -56,8 +58,8 @@ def test_the_way_of_a_team_whose_database_was_made_by_schema_sql(empty: Database
     assert done.stdout.splitlines() == [
         *differing,
         other,
-        *to_mend,
-        f"✅ {target} is now at revision 0004, with every row. Next: mend the rows above, then alembic upgrade head",
+        *to_fix,
+        f"✅ {target} is now at revision 0004, with every row. Next: fix the rows above, then alembic upgrade head",
     ]
     assert rows(empty) == before
     stopped = empty.run("alembic", "upgrade", "head")
@@ -82,10 +84,7 @@ def test_with_the_same_views_it_says_so(empty: Database) -> None:
 
     assert (tried.returncode, tried.stdout, tried.stderr) == (
         0,
-        (
-            f"{empty.settings.target}: the tables are the specification's, so are the views. Nothing was changed "
-            "(--dry-run).\n"
-        ),
+        (f"{empty.settings.target}: the tables and views are the specification's. Nothing was changed (--dry-run).\n"),
         "",
     )
 
@@ -103,7 +102,7 @@ def test_obstacles_are_listed_with_the_statements_that_remove_them(empty: Databa
     assert lines == [
         "in the way: column public.model_versions.note: unexpected",
         "in the way: index public.recent on public.monitoring_metrics: unexpected",
-        f"{empty.settings.target} is not the specification's, and was not changed. These statements would make it so:",
+        f"{empty.settings.target} differs from the specification and was not changed. These statements fix that:",
         "DROP INDEX public.recent;",
         "-- loses data, so it is yours to uncomment: ALTER TABLE public.model_versions DROP COLUMN note;",
     ]

@@ -58,7 +58,7 @@ def in_process(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[st
         for name, value in (database.environment | variables).items():
             monkeypatch.setenv(name, value)
         capsys.readouterr()
-        code = exit_code_of(lambda: run(Namespace(revisions=False, sql=sql)))
+        code = exit_code_of(lambda: run(Namespace(revisions=False, sql=sql, json=False)))
         out, err = capsys.readouterr()
         return subprocess.CompletedProcess("check", code, out, err)
 

@@ -75,7 +75,7 @@ def faults_of(done: subprocess.CompletedProcess[str]) -> Iterator[str]:
 
 
 def is_json(done: subprocess.CompletedProcess[str]) -> bool:
-    """Whether `status --json` tells a failure."""
+    """Whether `--json` reports a failure."""
     return "--json" in done.args and set(json.loads(done.stdout)) == {"state", "error", "hint"}
 
 

@@ -157,7 +157,7 @@ def test_every_way_to_do_more_is_seen(head: Database, role: str, grant: str, tol
 
 @pytest.mark.parametrize("name", ["", "public", "pg_monitors"])
 def test_a_name_that_no_role_can_have_is_told(head: Database, name: str) -> None:
-    told(head.run("mlops-db", "grant-reader", name), f'no role "{name}"', "Name a role of your own.")
+    told(head.run("mlops-db", "grant-reader", name), f'no role "{name}"', "Built-in roles cannot be used.")
 
 
 def test_the_owner_is_no_reader(head: Database) -> None:

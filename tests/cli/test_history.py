@@ -1,5 +1,6 @@
 import datetime as dt
 import json
+import re
 
 import pytest
 
@@ -46,10 +47,12 @@ def test_it_lists_the_latest_first_and_then_what_failed(with_history: Database) 
     assert "monitoring_metrics" in failures[1]
 
 
-def test_json_is_an_array_of_whole_entries(with_history: Database) -> None:
+def test_json_has_whole_entries_and_the_database(with_history: Database) -> None:
     done = with_history.run("mlops-db", "history", "--json")
 
-    entries = json.loads(done.stdout)
+    report = json.loads(done.stdout)
+    entries = report.pop("entries")
+    assert report == {"target": with_history.settings.target}
     assert [list(entry) for entry in entries] == [FIELDS] * 3
     assert [(entry["direction"], entry["revision"], entry["outcome"]) for entry in entries] == [
         ("downgrade", "0001", "applied"),
@@ -60,13 +63,14 @@ def test_json_is_an_array_of_whole_entries(with_history: Database) -> None:
     assert "monitoring_metrics" in entries[1]["error"]
     for entry in entries:
         started = dt.datetime.fromisoformat(entry["started_at"])
+        assert re.fullmatch(r"[\d-]+T[\d:.]+\+00:00", entry["started_at"])
         assert started.utcoffset() == dt.timedelta(0)
         assert started <= dt.datetime.fromisoformat(entry["finished_at"])
 
 
 def test_limit_keeps_the_latest(with_history: Database) -> None:
     done = with_history.run("mlops-db", "history", "--limit", "1", "--json")
-    assert [entry["direction"] for entry in json.loads(done.stdout)] == ["downgrade"]
+    assert [entry["direction"] for entry in json.loads(done.stdout)["entries"]] == ["downgrade"]
 
 
 def test_a_database_without_a_history_has_none(empty: Database) -> None:
@@ -77,7 +81,7 @@ def test_a_database_without_a_history_has_none(empty: Database) -> None:
         0,
         f"{empty.settings.target}: no migration run has been recorded here\n",
     )
-    assert (machine.returncode, json.loads(machine.stdout)) == (0, [])
+    assert (machine.returncode, json.loads(machine.stdout)) == (0, {"target": empty.settings.target, "entries": []})
 
 
 @pytest.mark.parametrize("limit", ["0", "-1", "many", "1.5", ""])

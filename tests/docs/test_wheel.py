@@ -37,6 +37,7 @@ EVERY_DAY: dict[str, tuple[int, str]] = {
     "mlops-db psql": (0, "dashboards"),
     "mlops-db grant-reader ROLE": (0, "may read"),
     "mlops-db demo": (0, "versions"),
+    "mlops-db completion bash": (1, "pip install 'mlops-db[completion]'"),
     "mlops-db docs": (0, "written: docs/schema.md"),
     "alembic downgrade base": (0, "downgrade 0001 model_versions"),
 }
@@ -121,8 +122,7 @@ def test_every_day_in_an_empty_folder(installed: Installed) -> None:
             told(ended)
     assert installed.files() == before
     assert {path.name for path in installed.folder.iterdir()} == {".mlops-db", "docs"}
-    for name in ("schema.md", "schema.svg"):
-        assert (installed.folder / "docs" / name).read_bytes() == (ROOT / "docs" / name).read_bytes()
+    assert (installed.folder / "docs" / "schema.md").read_bytes() == (ROOT / "docs" / "schema.md").read_bytes()
 
 
 def test_what_check_compares_with_comes_along_and_holds(installed: Installed) -> None:

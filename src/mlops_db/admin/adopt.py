@@ -1,7 +1,7 @@
-"""Taking a database that schema.sql made under Alembic, without touching a row.
+"""Brings a database that schema.sql created under Alembic, without touching a row.
 
-Table names alone prove nothing, so the catalogue is compared with what the baseline's revisions make, and the database
-is recorded to be at the baseline only if its tables are exactly those. Views hold no rows: they are replaced.
+It compares the catalogue with what the baseline's revisions create. Only if the three tables are the same, it records
+that the database is at the baseline. Views hold no rows, so they are replaced.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 BEFORE_VIEWS = "0003"
 OUR_TABLES = [f"public.{name}" for name in TABLES]
 OUR_VIEWS = [f"public.{name}" for name in VIEWS]
-# Tables that only the tool itself makes; MLflow has a model_versions of its own, too.
+# Tables by which a tool's own database is recognised: MLflow, too, has a table model_versions.
 TOOLS = {
     "MLflow": {"experiments", "registered_models", "runs"},
     "Airflow": {"dag", "dag_run", "task_instance"},
@@ -55,14 +55,14 @@ TOOLS = {
 
 @dataclass(frozen=True)
 class Judgement:
-    """A hand-made database beside the baseline.
+    """How a hand-made database compares with the baseline.
 
     Attributes:
-        obstacles: what keeps it from being adopted: differences of the three tables.
-        remedy: the statements that would remove the obstacles.
-        views: the differences of the views, as lines of a diff from what is there to what will be.
-        left_alone: what is there beside the three tables and three views, and stays as it is.
-        broken: the rules of revisions to come that rows break.
+        obstacles: differences of the three tables, which keep it from being adopted.
+        remedy: the statements that remove the obstacles.
+        views: differences of the views, as lines of a diff from the present view to the new one.
+        left_alone: other objects, which stay as they are.
+        broken: the rules of later revisions that rows break.
     """
 
     obstacles: list[Difference]
@@ -73,54 +73,51 @@ class Judgement:
 
 
 def judge(cursor: Cursor, expected: Catalogue, found: Catalogue, config: Config) -> Judgement:
-    """Compare a database with the baseline. Comments and grants on the tables are their owner's, and stay."""
+    """Compare a database with the baseline. Comments and grants on the tables may differ, and stay."""
     expected = as_written_here(cursor, expected, found)
     expected_tables, found_tables = _without_views(expected), _without_views(found)
     obstacles, left_alone = [], []
     for difference in differences(expected_tables, found_tables):
-        name = difference.name
-        if name in expected or _belongs_to_ours(name, found):
-            if difference.property not in ("comment", "grants"):
-                obstacles.append(difference)
-        else:
-            left_alone.append(str(name))
-    remedy = []
-    if obstacles:
-        concerned = {
-            name: found_tables[name] for name in found_tables if name in expected or _belongs_to_ours(name, found)
-        }
-        dependents = [one for one in others.read_dependents(cursor) if one.within not in {*OUR_TABLES, *OUR_VIEWS}]
-        statements = repair_statements(
-            Drift(
-                BASELINE,
-                expected_tables,
-                concerned,
-                dependents=dependents,
-                obstructions=obstructions(cursor, expected_tables, concerned, with_rows=True),
-            )
-        )
-        remedy = [line for line in statements if not line.startswith(("COMMENT", "GRANT", "REVOKE"))]
-        there = [name for name in OUR_VIEWS if Name("view", "", name) in found]
-        if there and any(
-            " COLUMN " in line for line in remedy
-        ):  # they would keep columns from changing, and are made anew in any case
-            standing = [needs(one.what, f"view {one.on}") for one in dependents if one.on in there]
-            remedy[:0] = [*standing, f"DROP VIEW {', '.join(there)};"]
+        if difference.name not in expected and not _belongs_to_ours(difference.name, found):
+            left_alone.append(str(difference.name))
+        elif difference.property not in ("comment", "grants"):
+            obstacles.append(difference)
+    remedy = _remedy(cursor, expected, found) if obstacles else []
     return Judgement(obstacles, remedy, list(_view_lines(expected, found)), left_alone, broken_rules(cursor, config))
 
 
-def adopt(settings: Settings, *, dry_run: bool) -> Judgement:
-    """Compare the settings' database with the baseline, and record that it is there if its tables are exactly those.
+def _remedy(cursor: Cursor, expected: Catalogue, found: Catalogue) -> list[str]:
+    """The statements that make the three tables those of the baseline."""
+    tables = _without_views(expected)
+    ours = {
+        name: properties
+        for name, properties in _without_views(found).items()
+        if name in expected or _belongs_to_ours(name, found)
+    }
+    dependents = [one for one in others.read_dependents(cursor) if one.within not in {*OUR_TABLES, *OUR_VIEWS}]
+    reasons = obstructions(cursor, tables, ours, with_rows=True)
+    drift = Drift(BASELINE, tables, ours, dependents=dependents, obstructions=reasons)
+    statements = [line for line in repair_statements(drift) if not line.startswith(("COMMENT", "GRANT", "REVOKE"))]
+    views = _present_views(found)
+    if not views or not any(" COLUMN " in line for line in statements):
+        return statements
+    # The views would keep columns from changing. Adopting creates them again.
+    readers = [needs(one.what, f"view {one.on}") for one in dependents if one.on in views]
+    return [*readers, f"DROP VIEW {', '.join(views)};", *statements]
 
-    All of it in one transaction, with the three tables locked against other changes of the schema (SHARE UPDATE
-    EXCLUSIVE: those who read and write go on).
+
+def adopt(settings: Settings, *, dry_run: bool) -> Judgement:
+    """Compare the settings' database with the baseline, and record it there if the tables are the same.
+
+    All of it is one transaction. It locks the three tables in SHARE UPDATE EXCLUSIVE mode, so that nobody changes them,
+    while others read and write rows.
 
     Args:
         settings: where the database is.
         dry_run: only compare.
 
     Returns:
-        What the comparison found. The database was adopted if there are no obstacles and it was no dry run.
+        The comparison. The database was adopted if there are no obstacles and it was no dry run.
 
     Raises:
         ConnectionFailedError: no connection.
@@ -142,7 +139,7 @@ def adopt(settings: Settings, *, dry_run: bool) -> Judgement:
             run_lock(connection, wait_ms=settings.lock_wait, progress=Progress(None)),
             closing(cast("Cursor", connection.connection.cursor())) as cursor,
         ):
-            _refuse_what_is_not_hand_made(cursor, settings)  # once more: another one may have adopted it meanwhile
+            _refuse_what_is_not_hand_made(cursor, settings)  # again: another process may have adopted it meanwhile
             cursor.execute(REFUSE_GUESTS)
             for table in OUR_TABLES:
                 cursor.execute(_LOCK_IF_THERE.format(table=table))
@@ -157,7 +154,7 @@ def adopt(settings: Settings, *, dry_run: bool) -> Judgement:
     return judgement
 
 
-# A table that is missing is an obstacle, told with all others; here it is only nothing to lock.
+# A missing table is reported later, as an obstacle; it cannot be locked.
 _LOCK_IF_THERE = """
     DO $$ BEGIN
         IF to_regclass('{table}') IS NOT NULL THEN LOCK TABLE {table} IN SHARE UPDATE EXCLUSIVE MODE; END IF;
@@ -170,10 +167,10 @@ def _take_over(connection: Connection, settings: Settings, judgement: Judgement,
     if not judgement.views:
         run_command(command.stamp, config, BASELINE)
         return
-    there = [name for name in OUR_VIEWS if Name("view", "", name) in found]
+    views = _present_views(found)
     grants = view_grants.save(connection)
-    if there:  # all in one statement, because they may read each other
-        connection.exec_driver_sql(f"DROP VIEW {', '.join(there)}")
+    if views:  # all in one statement, because they may read each other
+        connection.exec_driver_sql(f"DROP VIEW {', '.join(views)}")
     run_command(command.stamp, config, BEFORE_VIEWS)
     run_command(command.upgrade, config, BASELINE)
     view_grants.restore(connection, grants)
@@ -182,7 +179,7 @@ def _take_over(connection: Connection, settings: Settings, judgement: Judgement,
 
 
 def _comment_on_views(cursor: Cursor, found: Catalogue) -> None:
-    """Give the views, and those of their columns that they still have, the comments that they had."""
+    """Give the new views, and the columns that they still have, the comments of the old ones."""
     for name in read_catalogue(cursor):
         comment = found.get(name, {}).get("comment")
         if comment is not None and {name.name, name.within} & set(OUR_VIEWS):
@@ -216,7 +213,7 @@ def _refuse_what_is_not_hand_made(cursor: Cursor, settings: Settings) -> None:
         if marks <= tables:
             raise RefusedError(
                 f"{settings.target} is {tool}'s own database: it has the tables {', '.join(sorted(marks))}",
-                hint="Set MLOPS_DB_NAME to the database that schema.sql made; nothing was changed here.",
+                hint="Set MLOPS_DB_NAME to the database that schema.sql created; nothing was changed here.",
             )
     try:
         revision = find_head(cursor, settings.target)
@@ -229,26 +226,30 @@ def _refuse_what_is_not_hand_made(cursor: Cursor, settings: Settings) -> None:
             f"{settings.target} is under Alembic already, at revision {revision}",
             hint=f"Run `{alembic('upgrade head')}`; `mlops-db check` compares it with its revisions.",
         )
-    cursor.execute(REFUSE_GUESTS)  # tables of a guest's may be the ones that are meant
+    cursor.execute(REFUSE_GUESTS)  # tables of another role may be the ones that are meant
     raise RefusedError(
         f"{settings.target} has none of the tables {', '.join(TABLES)}",
-        hint="Run `mlops-db init`: it makes them.",
+        hint="Run `mlops-db init`: it creates them.",
     )
 
 
 def _belongs_to_ours(name: Name, found: Catalogue) -> bool:
-    """Whether something that the baseline does not make hangs on one of our tables, or bears one of our names."""
+    """Whether an object that the baseline does not create is part of one of our tables, or has one of our names."""
     owner = found.get(name, {}).get("owned by", "").rpartition(".")[0]
     return bool({name.name, name.within, owner} & {*OUR_TABLES, *OUR_VIEWS})
 
 
 def _of_the_revisions(catalogue: Catalogue) -> Catalogue:
-    """Leave out what a run makes beside them: its history, and Alembic's table, which `downgrade base` leaves empty."""
+    """Leave out what a run creates beside the revisions: its history, and Alembic's table."""
     return {
         name: catalogue[name]
         for name in catalogue
         if not any(text.startswith(("mlops_internal", "public.alembic_version")) for text in (name.name, name.within))
     }
+
+
+def _present_views(found: Catalogue) -> list[str]:
+    return [name for name in OUR_VIEWS if Name("view", "", name) in found]
 
 
 def _without_views(catalogue: Catalogue) -> Catalogue:
@@ -260,7 +261,7 @@ def _view_lines(expected: Catalogue, found: Catalogue) -> Iterator[str]:
     for view in VIEWS:
         name = Name("view", "", f"public.{view}")
         if name not in found:
-            yield f"view {view} is missing and will be made"
+            yield f"view {view} is missing and will be created"
             continue
         there, wanted = (side[name]["definition"].splitlines() for side in (found, expected))
         yield from difflib.unified_diff(there, wanted, f"{view} as it is", f"{view} as it will be", n=1, lineterm="")

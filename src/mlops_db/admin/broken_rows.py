@@ -1,7 +1,7 @@
-"""The rows that a revision to come would refuse, found before it runs, all of them at once.
+"""Finds all rows that later revisions would refuse, before these run.
 
-A revision that holds rows to rules says in TABLE which rows, and in BROKEN what breaks each rule, as SQL, and how it is
-named. The table is still as the baseline made it: its times have no time zone and are in UTC, and it has no model_name.
+Such a revision has TABLE, the table that it checks, and BROKEN, a condition in SQL for each rule's name. The table
+still has the baseline's columns: times without time zone, which are in UTC, and no model_name.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ _IN_UTC = re.compile(r"timezone\('UTC', (\w+)\)")
 
 @dataclass(frozen=True)
 class BrokenRule:
-    """A rule that rows break, or that they may.
+    """A rule that rows break, or that could not be checked.
 
     Attributes:
-        revision: the one that would stop.
-        table: whose rows it is about.
-        what: how the revision names it.
-        count: how many rows break it; None if that could not be found out.
-        ids: of the first ten of them; or why it could not be found out.
+        revision: the revision that would stop.
+        table: the table whose rows break it.
+        what: the rule's name in the revision.
+        count: how many rows break it; None if it could not be checked.
+        ids: the ids of the first ten of them, or why it could not be checked.
         select: the statement that finds them all.
     """
 
@@ -48,29 +48,29 @@ class BrokenRule:
     def __str__(self) -> str:
         """The rule in one line."""
         if self.count is None:
-            return f"{self.table}: {self.what}: cannot be told ({self.ids})"
+            return f"{self.table}: {self.what}: could not be checked ({self.ids})"
         rows = "1 row" if self.count == 1 else f"{self.count} rows"
         return f"{self.table}: {self.what}: {rows}, id {self.ids} (revision {self.revision})"
 
 
 def broken_rules(cursor: Cursor, config: Config) -> list[BrokenRule]:
-    """The rules of the revisions after the baseline that rows break, or that cannot be told, in their order.
+    """Find the rules of the revisions after the baseline that rows break, or that could not be checked, in their order.
 
     Args:
-        cursor: in a transaction, of a database at the baseline, or in about that shape.
-        config: Alembic's, of the revisions.
+        cursor: in a transaction, of a database at the baseline, or close to it.
+        config: Alembic's configuration, which knows the revisions.
     """
     scripts = list(ScriptDirectory.from_config(config).iterate_revisions("heads", BASELINE))
     modules = [script.module for script in reversed(scripts)]
     rules = [
-        _looked_for(cursor, module.revision, module.TABLE, what, condition)
+        _check_rule(cursor, module.revision, module.TABLE, what, condition)
         for module in modules
         for what, condition in getattr(module, "BROKEN", {}).items()
     ]
     return [rule for rule in rules if rule.count != 0]
 
 
-def _looked_for(cursor: Cursor, revision: str, table: str, what: str, condition: str) -> BrokenRule:
+def _check_rule(cursor: Cursor, revision: str, table: str, what: str, condition: str) -> BrokenRule:
     as_it_is = _IN_UTC.sub(r"\1", condition)
     rows, shape = f"FROM public.{table} WHERE {as_it_is}", ""
     if "model_name" in condition:

@@ -1,7 +1,7 @@
-"""Keeping the partitions and the series of monitoring_metrics: the functions of revision 0018, a transaction a step.
+"""Manages the partitions and the series of monitoring_metrics with the functions of revision 0018.
 
-The functions do the work, so that pg_cron and an Airflow task do the same. What is added here is what a command owes
-its user: a plan, progress, and trying again instead of making everybody wait.
+pg_cron and an Airflow task can call the same functions. This module adds a plan, progress, and retries in place of long
+waits for locks.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
     from mlops_db.settings import Settings
 
-# Whoever waits for the table keeps all others waiting behind; dropping and creating take a few milliseconds.
+# A step that waits for the table blocks all later queries on it; creating and dropping take a few milliseconds.
 LOCK_TIMEOUT_MS = 300
-# Moving a month of rows can take minutes, and nothing can be done about it halfway.
+# Moving a month of rows can take minutes, and cannot be split.
 STATEMENT_TIMEOUT_MS = 6 * 3_600_000
 _UNITS = {"d": "days", "w": "weeks", "mo": "months", "y": "years"}
 _MAX_DIGITS = 4
@@ -43,29 +43,26 @@ _STEPS = {
     "register": "SELECT 'metric_series', count FROM mlops_internal.register_missing_series() AS count WHERE count > 0",
     "advance": "SELECT unnest(mlops_internal.advance_sequences()), NULL",
 }
+# `create` and `move` repeat the conditions of the functions of revision 0018: those change the table, and a plan must
+# not lock it. tests/cli/test_maintain.py holds plans to what a run then does.
 _PLAN = text("""
+    WITH early (month, rows) AS (
+        SELECT date_trunc('month', timestamp, 'UTC'), count(*)
+          FROM mlops_internal.monitoring_metrics_earlier
+         WHERE timestamp >= date_trunc('month', now(), 'UTC') - interval '10 years'
+         GROUP BY 1
+    )
     SELECT 'create', 'monitoring_metrics_' || to_char(month, 'YYYY_MM'), NULL::bigint, NULL
       FROM mlops_internal.metric_partitions() AS later,
            generate_series(later.lower, date_trunc('month', now(), 'UTC') + interval '3 months', '1 month') AS month
      WHERE later.upper = 'infinity'
     UNION ALL
-    SELECT 'move', 'monitoring_metrics_' || to_char(month, 'YYYY_MM'), rows, NULL
-      FROM (
-          SELECT date_trunc('month', timestamp, 'UTC') AS month, count(*) AS rows
-            FROM mlops_internal.monitoring_metrics_earlier
-           WHERE timestamp >= date_trunc('month', now(), 'UTC') - interval '10 years'
-           GROUP BY 1 ORDER BY 1 DESC
-      ) AS months
+    (SELECT 'move', 'monitoring_metrics_' || to_char(month, 'YYYY_MM'), rows, NULL FROM early ORDER BY month DESC)
     UNION ALL
-    SELECT 'drop', 'monitoring_metrics_' || to_char(month, 'YYYY_MM'), rows, NULL
-      FROM (
-          SELECT date_trunc('month', timestamp, 'UTC') AS month, count(*) AS rows
-            FROM mlops_internal.monitoring_metrics_earlier
-           WHERE timestamp >= date_trunc('month', now(), 'UTC') - interval '10 years'
-           GROUP BY 1 ORDER BY 1
-      ) AS moved
-     WHERE month + interval '1 month'
-           <= CASE WHEN CAST(:keep AS interval) <= interval '1000 years' THEN now() - CAST(:keep AS interval) END
+    (SELECT 'drop', 'monitoring_metrics_' || to_char(month, 'YYYY_MM'), rows, NULL FROM early
+      WHERE month + interval '1 month'
+            <= CASE WHEN CAST(:keep AS interval) <= interval '1000 years' THEN now() - CAST(:keep AS interval) END
+      ORDER BY month)
     UNION ALL
     SELECT 'drop', old.name, greatest(c.reltuples, pg_stat_get_live_tuples(c.oid))::bigint,
            pg_size_pretty(pg_total_relation_size(c.oid))
@@ -80,15 +77,15 @@ _PLAN = text("""
 
 @dataclass(frozen=True)
 class Step:
-    """Something that maintenance does, or would do.
+    """A step of maintenance, done or planned.
 
     Attributes:
-        action: `create`, `move` (rows into the month that they belong to) or `drop` a partition; `register` series that
-            the catalogue lacks; `advance` a sequence that would give ids that rows have already.
+        action: `create`, `move` (rows into their month) or `drop` a partition; `register` series that the catalogue
+            lacks; `advance` a sequence whose next ids are taken.
         name: the partition in mlops_internal, the catalogue, or the sequence.
-        rows: how many rows are moved, by the statistics dropped, or registered; None where none are, or where it is not
-            counted.
-        size: what dropping frees, in PostgreSQL's words; None otherwise.
+        rows: rows to move, rows to drop (by the statistics), or series to register; None if there are none or if they
+            are not counted.
+        size: the space that dropping frees, such as `24 kB`; None for other actions.
     """
 
     action: str
@@ -97,11 +94,11 @@ class Step:
     size: str | None = None
 
 
-def interval_of(keep: str) -> str:
+def read_interval(keep: str) -> str:
     """Read how long metrics are kept: `90d`, `12w`, `6mo` or `2y`; returns PostgreSQL's interval for it.
 
     Raises:
-        UsageError: it is none of these, or not above 0.
+        UsageError: it has another form, or is 0.
     """
     match = re.fullmatch(r"([0-9]+)(d|w|mo|y)", keep)
     if match is None or len(match[1]) > _MAX_DIGITS or int(match[1]) == 0:
@@ -113,9 +110,9 @@ def interval_of(keep: str) -> str:
 
 
 def planned(settings: Settings, *, keep: str | None) -> list[Step]:
-    """What maintenance would do now; only reads.
+    """Plan what maintenance would do now; only reads.
 
-    Months without rows that come along, so that the partitions leave no gap, are not told.
+    A run may also create months without rows between others, so that the partitions leave no gap. They are not planned.
 
     Args:
         settings: where the database is.
@@ -132,19 +129,19 @@ def planned(settings: Settings, *, keep: str | None) -> list[Step]:
 def maintain(settings: Settings, *, keep: str | None, progress: TextIO | None = None) -> list[Step]:
     """Create partitions ahead, move early and late rows into their months, drop what is older than `keep`.
 
-    Then mend what rows lack that came past the triggers, by logical replication or without them: the entries of their
-    series in the catalogue, and sequences that go on after them. Nothing that is in the catalogue changes.
+    Then register the series of rows that came without triggers, such as by logical replication, and advance the
+    sequences past their ids. Entries that are in the catalogue already do not change.
 
-    Each step is a transaction of its own; interrupted, the next call goes on where this one stopped. Two at once wait
-    for each other. model_versions and retraining_decisions are never touched.
+    Each step is a transaction, so the next call resumes an interrupted one. Two calls at once wait for each other.
+    The rows of model_versions and retraining_decisions are never touched.
 
     Args:
         settings: where the database is; the role owns the tables.
         keep: PostgreSQL's interval that metrics are kept for; None keeps them for ever.
-        progress: a stream that is told what happens; None for none.
+        progress: a stream for a line about each step; None for none.
 
     Returns:
-        What was done.
+        The steps that were taken.
 
     Raises:
         ConnectionFailedError: no connection.
@@ -152,47 +149,43 @@ def maintain(settings: Settings, *, keep: str | None, progress: TextIO | None = 
         RefusedError: somebody held the table for longer than the settings' `retry_for`; the message names who.
         StatementFailedError: the server refused.
     """
-    told = Progress(progress)
+    reporter = Progress(progress)
+    steps: list[Step] = []
     try:
         with _connected(settings) as connection:
-            return _carried_out(settings, connection, keep, told)
-    finally:
-        told.stop()
-
-
-def _carried_out(settings: Settings, connection: Connection, keep: str | None, progress: Progress) -> list[Step]:
-    pid = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
-    connection.commit()
-    watch = BlockerWatch(settings, pid, progress, lock_timeout_ms=LOCK_TIMEOUT_MS)
-    steps: list[Step] = []
-    with watch.running():
-        for action, statement in _STEPS.items():
-            before = -1
-            while before != len(steps):
-                before = len(steps)
-
-                def attempt(action: str = action, statement: str = statement) -> None:
-                    connection.rollback()
-                    done = connection.execute(text(statement), {"keep": keep} if action == "drop" else {}).all()
-                    connection.commit()
-                    for name, rows in done:
-                        if name is not None:
-                            steps.append(Step(action, name, rows))
-                            progress.note(f"{action} {name}")
-
+            pid = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
+            watch = BlockerWatch(settings, pid, reporter, lock_timeout_ms=LOCK_TIMEOUT_MS)
+            with watch.running():
                 with_retries(
-                    attempt,
+                    lambda: _take_steps(connection, keep, steps, reporter),
                     position=lambda: len(steps),
                     blockers=watch.describe_blockers,
                     retry_for_ms=settings.retry_for,
-                    progress=progress,
+                    progress=reporter,
                 )
+    finally:
+        reporter.stop()
     return steps
+
+
+def _take_steps(connection: Connection, keep: str | None, steps: list[Step], progress: Progress) -> None:
+    """Take all steps that are left, and add each to `steps` once it is committed."""
+    connection.rollback()
+    for action, statement in _STEPS.items():
+        parameters = {"keep": keep} if action == "drop" else {}
+        done = [("", None)]
+        while done:
+            rows = connection.execute(text(statement), parameters).all()
+            connection.commit()
+            done = [(name, count) for name, count in rows if name is not None]
+            for name, count in done:
+                steps.append(Step(action, name, count))
+                progress.note(f"{action} {name}")
 
 
 @contextmanager
 def _connected(settings: Settings) -> Iterator[Connection]:
-    """A connection as a migration run has it, with failures in our words."""
+    """Connect as a migration run does; translate failures."""
     with (
         translate_statement_failures(settings),
         migration_connection(

@@ -12,51 +12,55 @@ from mlops_db.server.connection import open_cursor
 from mlops_db.server.guests import EVERYBODY_MAY_CREATE
 
 if TYPE_CHECKING:
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812  (psycopg2 names its classes like functions)
+
     from mlops_db.settings import Settings
 
-NO_ROLES = ("", "public", "none", "current_user", "current_role", "session_user")
-# What the role can do beyond reading the views, by whatever way: granted to it, to a role that it is in, or to PUBLIC.
-_BEYOND = """
-    SELECT format('%%s on %%s', privilege, regexp_replace(c.oid::regclass::text, '^public\\.', '')) AS beyond
-      FROM pg_class AS c
-      JOIN pg_namespace AS n ON n.oid = c.relnamespace
-     CROSS JOIN unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER']) AS privilege
-     WHERE n.nspname IN ('public', 'mlops_internal') AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
-       AND CASE
-               WHEN privilege IN ('SELECT', 'INSERT', 'UPDATE', 'REFERENCES')
-                   THEN has_any_column_privilege(%(role)s, c.oid, privilege)
-               ELSE has_table_privilege(%(role)s, c.oid, privilege)
-           END
-       AND NOT (privilege = 'SELECT' AND c.oid = ANY(%(views)s::regclass[]))
-    UNION ALL
-    SELECT format('%%s on sequence %%s', privilege, regexp_replace(c.oid::regclass::text, '^public\\.', ''))
-      FROM pg_class AS c
-      JOIN pg_namespace AS n ON n.oid = c.relnamespace
-     CROSS JOIN unnest(ARRAY['USAGE', 'SELECT', 'UPDATE']) AS privilege
-     WHERE n.nspname IN ('public', 'mlops_internal') AND c.relkind = 'S'
-       AND has_sequence_privilege(%(role)s, c.oid, privilege)
-    UNION ALL
-    SELECT format('%%s on schema mlops_internal', privilege)
-      FROM unnest(ARRAY['USAGE', 'CREATE']) AS privilege
-     WHERE has_schema_privilege(%(role)s, 'mlops_internal', privilege)
-    UNION ALL
-    SELECT 'CREATE on schema public'
-     WHERE has_schema_privilege(%(role)s, 'public', 'CREATE') AND NOT ({everybody_may_create})
-    UNION ALL
-    SELECT format('CREATE on database %%I', current_database())
-     WHERE has_database_privilege(%(role)s, current_database(), 'CREATE')
+BUILT_IN = ("", "public", "none", "current_user", "current_role", "session_user")
+# What the role can do beyond reading the views, granted to it, to a role that it is a member of, or to PUBLIC. The
+# functions has_..._privilege know all three ways.
+_BEYOND = f"""
+    SELECT privilege || ' on ' || object
+      FROM (
+          SELECT privilege, regexp_replace(c.oid::regclass::text, '^public\\.', '') AS object
+            FROM pg_class AS c,
+                 unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER']) AS privilege
+           WHERE c.relnamespace IN ('public'::regnamespace, 'mlops_internal'::regnamespace)
+             AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
+             AND CASE
+                     WHEN privilege IN ('SELECT', 'INSERT', 'UPDATE', 'REFERENCES')
+                         THEN has_any_column_privilege(%(role)s, c.oid, privilege)
+                     ELSE has_table_privilege(%(role)s, c.oid, privilege)
+                 END
+             AND NOT (privilege = 'SELECT' AND c.oid = ANY(%(views)s::regclass[]))
+          UNION ALL
+          SELECT privilege, 'sequence ' || regexp_replace(c.oid::regclass::text, '^public\\.', '')
+            FROM pg_class AS c, unnest(ARRAY['USAGE', 'SELECT', 'UPDATE']) AS privilege
+           WHERE c.relnamespace IN ('public'::regnamespace, 'mlops_internal'::regnamespace) AND c.relkind = 'S'
+             AND has_sequence_privilege(%(role)s, c.oid, privilege)
+          UNION ALL
+          SELECT privilege, 'schema mlops_internal' FROM unnest(ARRAY['USAGE', 'CREATE']) AS privilege
+           WHERE has_schema_privilege(%(role)s, 'mlops_internal', privilege)
+          UNION ALL
+          SELECT 'CREATE', 'schema public'
+           WHERE has_schema_privilege(%(role)s, 'public', 'CREATE') AND NOT ({EVERYBODY_MAY_CREATE})
+          UNION ALL
+          SELECT 'CREATE', 'database ' || quote_ident(current_database())
+           WHERE has_database_privilege(%(role)s, current_database(), 'CREATE')
+      ) AS beyond
      ORDER BY 1
 """
 
 
-def grant_reader(settings: Settings, role: str) -> bool:
-    """Let a role read the three views, and hold it to that.
+def grant_reader(settings: Settings, role: str, *, dry_run: bool = False) -> bool:
+    """Let a role read the three views, in one transaction; refuse it if the role can do more than that.
 
-    What later revisions make anew keeps the grant: a migration run gives it again. All in one transaction.
+    Migration runs grant it again on views that later revisions replace.
 
     Args:
         settings: where the database is; the role that connects owns the views.
-        role: name of the role, as PostgreSQL stores it; best one without LOGIN, which those who log in are members of.
+        role: name of the role, as PostgreSQL stores it; best one with NOLOGIN that others are members of.
+        dry_run: grant, check and roll back.
 
     Returns:
         Whether everybody, and so this role, may create tables in schema public: what PostgreSQL before 15 has as its
@@ -68,29 +72,20 @@ def grant_reader(settings: Settings, role: str) -> bool:
         NotPermittedError: the connecting role does not own the views.
     """
     views = [f"public.{view}" for view in VIEWS]
-    name = sql.Identifier(role)
     with open_cursor(settings) as cursor:
-        cursor.execute("SELECT FROM pg_roles WHERE rolname = %s", (role,))
-        if cursor.rowcount == 0:
-            create = sql.SQL("CREATE ROLE {} NOLOGIN").format(name).as_string(cursor)
-            raise RefusedError(
-                f'there is no role "{role}" on this server; nothing was changed',
-                hint="Name a role of your own."
-                if role in NO_ROLES or role.startswith("pg_")
-                else f"Create it: {create};",
-            )
+        _refuse_missing_role(cursor, role)
         for statement in ("GRANT USAGE ON SCHEMA public TO {}", f"GRANT SELECT ON {', '.join(views)} TO {{}}"):
-            cursor.execute(sql.SQL(statement).format(name))
+            cursor.execute(sql.SQL(statement).format(sql.Identifier(role)))
         cursor.execute(
             "SELECT bool_and(has_table_privilege(%s, view, 'SELECT')) FROM unnest(%s::regclass[]) AS view",
             (role, views),
         )
-        if cursor.fetchone() != (True,):  # to who does not own them, the server only says a warning
+        if cursor.fetchone() != (True,):  # for a role that is not the owner, GRANT only warns
             raise NotPermittedError(
                 f'role "{settings.owner_role or settings.user}" may not grant on the views; nothing was changed',
                 hint="Connect as the owner of the database, or name it in MLOPS_OWNER_ROLE.",
             )
-        cursor.execute(_BEYOND.format(everybody_may_create=EVERYBODY_MAY_CREATE), {"role": role, "views": views})
+        cursor.execute(_BEYOND, {"role": role, "views": views})
         beyond = [privilege for (privilege,) in cursor.fetchall()]
         if beyond:
             raise RefusedError(
@@ -100,4 +95,17 @@ def grant_reader(settings: Settings, role: str) -> bool:
             )
         cursor.execute(f"SELECT {EVERYBODY_MAY_CREATE}")
         (may_create,) = cursor.fetchone() or (False,)
+        if dry_run:
+            cursor.connection.rollback()
     return bool(may_create)
+
+
+def _refuse_missing_role(cursor: Cursor, role: str) -> None:
+    cursor.execute("SELECT FROM pg_roles WHERE rolname = %s", (role,))
+    if cursor.rowcount == 0:
+        create = sql.SQL("CREATE ROLE {} NOLOGIN;").format(sql.Identifier(role)).as_string(cursor)
+        built_in = role in BUILT_IN or role.startswith("pg_")
+        raise RefusedError(
+            f'there is no role "{role}" on this server; nothing was changed',
+            hint="Built-in roles cannot be used. Create a role for this." if built_in else f"Create it: {create}",
+        )

@@ -1,7 +1,7 @@
-"""What a database is: where, which server, which revision, which of the six objects, and how large they are.
+"""Reads the status of a database: where it is, its server, its revision, the six objects and their sizes.
 
-Read with psycopg2 alone: containers ask this at every start, and loading SQLAlchemy and Alembic takes ten times as long
-as answering.
+It uses psycopg2 alone: containers ask for the status at every start, and importing SQLAlchemy and Alembic takes ten
+times as long as answering.
 """
 
 import time
@@ -23,30 +23,30 @@ from mlops_db.server.failures import first_line
 from mlops_db.server.guests import EVERYBODY_MAY_CREATE
 from mlops_db.settings import Settings
 
-COUNT_FOR_S = 1.8  # with the least of every question, two seconds
+COUNT_FOR_S = 1.8  # two seconds, together with LEAST_MS of each query
 LEAST_MS = 10
 STATEMENT_TIMEOUT = "2s"
 LOCK_TIMEOUT = "200ms"
 
 
-# Both of a table with its partitions; the first member of the tree is the table itself.
+# Size and estimated rows of a table with its partitions; the tree has the table itself, too.
 _SIZE = """
     SELECT coalesce(sum(pg_total_relation_size(relid)), pg_total_relation_size(%s))::bigint FROM pg_partition_tree(%s)
 """
 _ESTIMATE = """
-    SELECT coalesce(sum(c.reltuples) FILTER (WHERE c.reltuples > 0), max(c.reltuples))::bigint
+    SELECT coalesce(sum(c.reltuples) FILTER (WHERE c.reltuples > 0), nullif(max(c.reltuples), -1))::bigint
       FROM pg_class AS c
      WHERE c.relkind = 'r' AND (c.oid = %s OR c.oid IN (SELECT relid FROM pg_partition_tree(%s)))
 """
 
 
-# A view runs as whoever reads it: one that a guest has made under a name of ours is not counted.
+# Counting a view runs its code as the reader, so a view that another role made under a name of ours is not counted.
 _OURS = f"""
     SELECT c.oid FROM pg_class AS c JOIN pg_roles AS role ON role.oid = c.relowner
      WHERE c.oid = ANY(%s::oid[]) AND {gate.OWNS_OURS}
 """
 
-# So does a function.
+# The same holds for functions.
 _OUR_FUNCTIONS = f"""
     SELECT count(*) FROM pg_proc AS p JOIN pg_roles AS role ON role.oid = p.proowner
      WHERE p.oid IN (to_regprocedure('mlops_internal.missing_series(integer)'),
@@ -62,10 +62,10 @@ class ObjectStatus:
         name: its name in schema public.
         kind: `table` or `view`.
         present: whether it is there.
-        rows: number of rows; None if it is missing, or somebody else's, or a view that cannot be counted.
-        exact: whether `rows` was counted; otherwise it is the planner's estimate, because a table cannot be counted.
-        bytes: size on disk with indexes and TOAST; None for views, which hold nothing, and where it is not known.
-        size: the same in PostgreSQL's words, such as `24 kB`.
+        rows: number of rows; None if the object is missing or could not be counted.
+        exact: whether `rows` was counted; otherwise it is the planner's estimate for a table.
+        bytes: size on disk with indexes and TOAST; None for views, and if it is not known.
+        size: the same as text, such as `24 kB`.
         uncounted: why it was not counted, in the server's words; None if it was, or if the time was over.
     """
 
@@ -81,18 +81,18 @@ class ObjectStatus:
 
 @dataclass(frozen=True)
 class DatabaseStatus:
-    """What a database is.
+    """The status of a database.
 
     Attributes:
-        target: where it was found: user@host:port/database.
+        target: where it is: user@host:port/database.
         server: PostgreSQL's version, such as `16.4`.
-        current: the revision it is at; None before the first one.
-        head: the last revision of this checkout.
-        pending: what an upgrade to head would run, in that order.
+        current: the revision that it is at; None before the first one.
+        head: the last revision of the package.
+        pending: the revisions that an upgrade to head would run, in order.
         objects: the six objects, in the specification's order.
-        everybody_may_create: whether every role may create objects in schema public, and so lay traps there.
-        upkeep: what rows lack that came past the triggers, and `mlops-db maintain` mends; empty also where it takes too
-            long to find out, or is not for this role.
+        everybody_may_create: whether every role may create objects in schema public, which other sessions could run.
+        upkeep: what `mlops-db maintain` would do for rows that came without triggers; also empty if finding out takes
+            too long or is not permitted to this role.
     """
 
     target: str
@@ -106,23 +106,23 @@ class DatabaseStatus:
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """Those of the six objects that are not there."""
+        """The names of the six objects that are missing."""
         return tuple(item.name for item in self.objects if not item.present)
 
     @property
     def state(self) -> str:
-        """`head`, `behind`, or `drifted`: at head, and an object is missing all the same."""
+        """`head`, `behind`, or `drifted`, which is at head with an object missing."""
         if self.pending:
             return "behind"
         return "drifted" if self.missing else "head"
 
 
 class Remaining(NamedTuple):
-    """What is left to do.
+    """The part of the status that `mlops-db init` needs.
 
     Attributes:
-        pending: what an upgrade to head would run, in that order.
-        missing: those of the six objects that are not there.
+        pending: the revisions that an upgrade to head would run, in order.
+        missing: the names of the six objects that are missing.
         everybody_may_create: as in `DatabaseStatus`.
     """
 
@@ -131,18 +131,19 @@ class Remaining(NamedTuple):
     everybody_may_create: bool
 
 
-def what_remains(settings: Settings) -> Remaining:
-    """What an upgrade of the settings' database would run, and which of the six objects are not there.
+def find_remaining(settings: Settings) -> Remaining:
+    """Find what an upgrade of the settings' database would run, and which of the six objects are missing.
 
     Raises:
         ConnectionFailedError: no connection.
         UnknownRevisionError: its revision is not one of ours.
         UnmanagedDatabaseError: its tables are there, made by hand.
     """
-    with _reading(settings) as cursor:
-        current, oids = _revision_and_oids(cursor, settings)
+    with _open_reader(settings) as cursor:
+        pending = package_graph().pending(*gate.find_heads(cursor, settings.target))
+        oids = _read_oids(cursor)
         missing = tuple(name for name in (*TABLES, *VIEWS) if name not in oids)
-        return Remaining(package_graph().pending(*current), missing, _value(cursor, f"SELECT {EVERYBODY_MAY_CREATE}"))
+        return Remaining(pending, missing, _value(cursor, f"SELECT {EVERYBODY_MAY_CREATE}"))
 
 
 def everybody_may_create(settings: Settings) -> bool:
@@ -151,7 +152,7 @@ def everybody_may_create(settings: Settings) -> bool:
     Raises:
         ConnectionFailedError: no connection.
     """
-    with _reading(settings) as cursor:
+    with _open_reader(settings) as cursor:
         return bool(_value(cursor, f"SELECT {EVERYBODY_MAY_CREATE}"))
 
 
@@ -163,28 +164,29 @@ def require_head(settings: Settings) -> None:
         UnknownRevisionError: its revision is not one of ours.
         UnmanagedDatabaseError: its tables are there, made by hand.
         BehindHeadError: it is at an earlier revision.
-        RefusedError: one of the six objects is somebody else's, and what the command does would run what he wrote.
+        RefusedError: one of the six objects belongs to another role, and the command would run code of that role.
     """
-    with _reading(settings) as cursor:
+    with _open_reader(settings) as cursor:
         gate.require_head(cursor, settings.target)
 
 
-def database_status(settings: Settings) -> DatabaseStatus:
-    """Read the status of the settings' database; changes nothing, and counts for two seconds in all at most.
+def read_status(settings: Settings) -> DatabaseStatus:
+    """Read the status of the settings' database; changes nothing, and counts for at most two seconds in total.
 
-    Whatever keeps an object from being counted, such as a full disk, is told with the object.
+    If an object cannot be counted, such as on a full disk, its status has the reason.
 
     Raises:
         ConnectionFailedError: no connection.
         UnknownRevisionError: its revision is not one of ours.
         UnmanagedDatabaseError: its tables are there, made by hand.
     """
-    with _reading(settings) as cursor:
-        current, oids = _revision_and_oids(cursor, settings)
+    with _open_reader(settings) as cursor:
+        current = gate.find_heads(cursor, settings.target)
+        pending = package_graph().pending(*current)
+        oids = _read_oids(cursor)
         cursor.execute(_OURS, (list(oids.values()),))
         ours = {oid for (oid,) in cursor.fetchall()}
-        attempts = _Attempts(cursor)
-        pending = package_graph().pending(*current)
+        counter = _Counter(cursor)
         return DatabaseStatus(
             target=settings.target,
             server=_value(cursor, "SHOW server_version"),
@@ -192,50 +194,46 @@ def database_status(settings: Settings) -> DatabaseStatus:
             head=revisions()[-1].id,
             pending=pending,
             everybody_may_create=_value(cursor, f"SELECT {EVERYBODY_MAY_CREATE}"),
-            objects=(
-                *(_table_status(attempts, name, oids.get(name), ours) for name in TABLES),
-                *(_view_status(attempts, name, oids.get(name), ours) for name in VIEWS),
-            ),
-            # The functions read the tables.
-            upkeep=() if pending or not ours.issuperset(map(oids.get, TABLES)) else tuple(_upkeep(attempts)),
+            objects=tuple(_object_status(counter, name, oids.get(name), ours) for name in (*TABLES, *VIEWS)),
+            # The functions that find it read the tables.
+            upkeep=() if pending or not ours.issuperset(map(oids.get, TABLES)) else tuple(_find_upkeep(counter)),
         )
 
 
 @contextmanager
-def _reading(settings: Settings) -> Iterator[Cursor]:
+def _open_reader(settings: Settings) -> Iterator[Cursor]:
     with open_cursor(settings, readonly=True) as cursor:
-        # LOCAL, so that behind a transaction pooler it does not stay with a stranger's session.
+        # LOCAL: a transaction pooler may give the session to another client afterwards.
         cursor.execute("SET LOCAL statement_timeout = %s", (STATEMENT_TIMEOUT,))
         cursor.execute("SET LOCAL lock_timeout = %s", (LOCK_TIMEOUT,))
-        # What a policy hides is an error then, not a smaller number.
+        # Rows that a policy hides become an error instead of a smaller number.
         cursor.execute("SET LOCAL row_security = off")
         yield cursor
 
 
-def _revision_and_oids(cursor: Cursor, settings: Settings) -> tuple[tuple[str, ...], dict[str, int]]:
-    current = gate.find_heads(cursor, settings.target)
+def _read_oids(cursor: Cursor) -> dict[str, int]:
     cursor.execute(PRESENT_SQL)
-    return current, dict(cursor.fetchall())
+    return dict(cursor.fetchall())
 
 
-class _Attempts:
-    """Questions whose answers may take long, or fail: all of them have two seconds together."""
+class _Counter:
+    """Runs queries that may take long, or fail. All of them together have two seconds."""
 
     def __init__(self, cursor: Cursor) -> None:
         self.cursor = cursor
         self.ends = time.monotonic() + COUNT_FOR_S
 
-    def number(self, statement: str | sql.Composable, *parameters: object) -> tuple[int | None, str | None]:
-        """The answer, or None and why there is none, in the server's words; without words, it is for want of time.
+    def count(self, query: str | sql.Composable, *parameters: object) -> tuple[int | None, str | None]:
+        """Return the number that the query gives; or None and the server's reason, which is None if the time was over.
 
-        One question has half of the time that is left, so that a large table leaves some for what comes after it.
+        A query has half of the time that is left, so that a large table leaves some for the next ones.
         """
         milliseconds = max(LEAST_MS, int((self.ends - time.monotonic()) * 500))
         self.cursor.execute("SAVEPOINT attempt")
         self.cursor.execute("SET LOCAL statement_timeout = %s", (milliseconds,))
         number = reason = None
         try:
-            number = _value(self.cursor, statement, *parameters)
+            number = _value(self.cursor, query, *parameters)
         except psycopg2.Error as error:
             if self.cursor.connection.closed:
                 raise
@@ -244,42 +242,32 @@ class _Attempts:
         return number, reason
 
 
-def _table_status(attempts: _Attempts, name: str, oid: int | None, ours: set[int]) -> ObjectStatus:
+def _object_status(counter: _Counter, name: str, oid: int | None, ours: set[int]) -> ObjectStatus:
+    kind = "table" if name in TABLES else "view"
     if oid is None:
-        return ObjectStatus(name, "table")
-    size, _ = attempts.number(_SIZE, oid, oid)
-    rows, reason = _count(attempts, name, is_ours=oid in ours)
+        return ObjectStatus(name, kind)
+    size = counter.count(_SIZE, oid, oid)[0] if kind == "table" else None
+    if oid in ours:
+        rows, reason = counter.count(sql.SQL("SELECT count(*) FROM public.{}").format(sql.Identifier(name)))
+    else:
+        rows, reason = None, "it belongs to another role than alembic_version"
     exact = rows is not None
-    if rows is None:
-        estimate, _ = attempts.number(_ESTIMATE, oid, oid)
-        rows = None if estimate is None or estimate < 0 else estimate  # -1: never analyzed
-    pretty = None if size is None else _value(attempts.cursor, "SELECT pg_size_pretty(%s::bigint)", size)
-    return ObjectStatus(name, "table", present=True, rows=rows, exact=exact, bytes=size, size=pretty, uncounted=reason)
+    if kind == "table" and not exact:
+        rows, _ = counter.count(_ESTIMATE, oid, oid)
+    pretty = _value(counter.cursor, "SELECT pg_size_pretty(%s::bigint)", size)
+    return ObjectStatus(name, kind, present=True, rows=rows, exact=exact, bytes=size, size=pretty, uncounted=reason)
 
 
-def _view_status(attempts: _Attempts, name: str, oid: int | None, ours: set[int]) -> ObjectStatus:
-    if oid is None:
-        return ObjectStatus(name, "view")
-    rows, reason = _count(attempts, name, is_ours=oid in ours)
-    return ObjectStatus(name, "view", present=True, rows=rows, exact=rows is not None, uncounted=reason)
-
-
-def _upkeep(attempts: _Attempts) -> Iterator[str]:
-    if attempts.number(_OUR_FUNCTIONS)[0] != 2:  # noqa: PLR2004  (both)
+def _find_upkeep(counter: _Counter) -> Iterator[str]:
+    if counter.count(_OUR_FUNCTIONS)[0] != 2:  # noqa: PLR2004  (both)
         return
-    if attempts.number("SELECT count(*) FROM mlops_internal.missing_series(1)")[0]:
+    if counter.count("SELECT count(*) FROM mlops_internal.missing_series(1)")[0]:
         yield "register series of monitoring_metrics that v_recent_monitoring lacks"
-    if attempts.number("SELECT count(*) FROM mlops_internal.late_sequences()")[0]:
+    if counter.count("SELECT count(*) FROM mlops_internal.late_sequences()")[0]:
         yield "advance sequences whose next ids are taken"
 
 
-def _count(attempts: _Attempts, name: str, *, is_ours: bool) -> tuple[int | None, str | None]:
-    if not is_ours:
-        return None, "it belongs to another role than alembic_version"
-    return attempts.number(sql.SQL("SELECT count(*) FROM public.{}").format(sql.Identifier(name)))
-
-
-def _value(cursor: Cursor, statement: str | sql.Composable, *parameters: object) -> Any:
-    cursor.execute(statement, parameters or None)
+def _value(cursor: Cursor, query: str | sql.Composable, *parameters: object) -> Any:
+    cursor.execute(query, parameters or None)
     row = cursor.fetchone()
     return row and row[0]

@@ -1,45 +1,66 @@
-"""`mlops-db adopt`: take a database that was made by hand under Alembic."""
+"""Bring a database that schema.sql created under Alembic, with its rows.
 
-from __future__ import annotations
+It compares the database with revisions 0001 to 0004. If the three tables are the same, it records revision 0004 and
+replaces the three views. If they differ, it prints the statements that make them the same, and changes nothing.
+"""
 
-import sys
-from typing import TYPE_CHECKING
+from argparse import ArgumentParser, Namespace
 
-from mlops_db.admin.adopt import adopt
-from mlops_db.cli.output import print_details
+from mlops_db.admin.adopt import Judgement, adopt
+from mlops_db.cli.output import difference_for_json, print_details, print_json, print_line
+from mlops_db.cli.parser import add_dry_run, add_json
 from mlops_db.errors import alembic, printable
 from mlops_db.project import BASELINE
 from mlops_db.settings import Settings
 
-if TYPE_CHECKING:
-    from argparse import Namespace
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add the command's options."""
+    add_json(parser)
+    add_dry_run(parser)
 
 
 def run(options: Namespace) -> int:
-    """Compare, report, and adopt unless something is in the way or it is a dry run."""
+    """Adopt and report; 1 if the tables differ."""
     settings = Settings.from_environment()
     judgement = adopt(settings, dry_run=options.dry_run)
+    if options.json:
+        adopted = not (judgement.obstacles or options.dry_run)
+        obstacles = [difference_for_json(obstacle) for obstacle in judgement.obstacles]
+        print_json({"target": settings.target, "adopted": adopted, **vars(judgement), "obstacles": obstacles})
+    else:
+        _print_findings(judgement)
+        _print_result(judgement, settings.target, dry_run=options.dry_run)
+    return 1 if judgement.obstacles else 0
+
+
+def _print_findings(judgement: Judgement) -> None:
     for line in judgement.views:
-        print(line)
+        print_line(line)
     for name in judgement.left_alone:
-        print(f"left alone: {printable(name)}")
+        print_line(f"left alone: {printable(name)}")
     for obstacle in judgement.obstacles:
-        print(f"in the way: {obstacle}")
-        print_details(obstacle, sys.stdout)
+        print_line(f"in the way: {obstacle}")
+        print_details(obstacle)
     for rule in judgement.broken:
         if rule.count is not None or not judgement.obstacles:
-            print(f"to mend: {rule}\n    {rule.select}")
+            print_line(f"to fix: {rule}")
+            print(f"    {rule.select}")  # SQL is for copying, and not wrapped
+
+
+def _print_result(judgement: Judgement, target: str, *, dry_run: bool) -> None:
     if judgement.obstacles:
-        print(f"{settings.target} is not the specification's, and was not changed. These statements would make it so:")
+        print_line(f"{target} differs from the specification and was not changed. These statements fix that:")
         print(*judgement.remedy, sep="\n")
-        return 1
-    mend = "mend the rows above, then " if judgement.broken else ""
-    views = "the views above are replaced" if judgement.views else "so are the views"
-    if options.dry_run:
-        print(f"{settings.target}: the tables are the specification's, {views}. Nothing was changed (--dry-run).")
-        if mend:
-            print(f"The rows to mend keep no one from adopting it; `{alembic('upgrade head')}` stops at them.")
+    elif dry_run:
+        same = (
+            "tables are the specification's; the views above are replaced"
+            if judgement.views
+            else ("tables and views are the specification's")
+        )
+        print_line(f"{target}: the {same}. Nothing was changed (--dry-run).")
+        if judgement.broken:
+            print_line(f"The rows to fix do not block `mlops-db adopt`, but `{alembic('upgrade head')}` stops at them.")
     else:
-        following = f"{mend}{alembic('upgrade head')}"
-        print(f"✅ {settings.target} is now at revision {BASELINE}, with every row. Next: {following}")
-    return 0
+        fix = "fix the rows above, then " if judgement.broken else ""
+        print_line(f"✅ {target} is now at revision {BASELINE}, with every row. Next: {fix}{alembic('upgrade head')}")

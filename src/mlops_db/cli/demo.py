@@ -1,22 +1,22 @@
-"""`mlops-db demo`: something for the views and for dashboards to show."""
+"""Fill an empty database with a year of made-up versions, decisions and metrics, to try views and dashboards.
 
-from __future__ import annotations
+There is no --dry-run: a database that is not empty is refused, and `alembic downgrade base` empties it again.
+"""
 
 import logging
 import sys
 import time
-from typing import TYPE_CHECKING
+from argparse import ArgumentParser, Namespace
 
 from mlops_db.admin.retention import maintain
-from mlops_db.demo.fill import fill
+from mlops_db.cli.output import print_json, print_line
+from mlops_db.cli.parser import add_json, whole_number
+from mlops_db.demo.fill import Filled, fill
 from mlops_db.errors import alembic
 from mlops_db.migration.progress import Progress, duration
 from mlops_db.server.waiting import wait_without_callback
 from mlops_db.settings import Settings
 from mlops_db.storage.db_manager import DatabaseManager
-
-if TYPE_CHECKING:
-    from argparse import Namespace
 
 QUERIES = """\
 Look at it with psql:
@@ -33,43 +33,67 @@ SELECT model_name, metric_type, metric_name, metric_value, age, health FROM v_re
 """
 
 
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add the command's options."""
+    # The story needs three months, and two years are written in a minute.
+    parser.add_argument(
+        "--days",
+        type=whole_number(90, 730),
+        default=365,
+        metavar="N",
+        help="days to generate, 90 to 730 (default: 365)",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=1, metavar="N", help="the same seed gives the same numbers (default: 1)"
+    )
+    add_json(parser)
+
+
 def run(options: Namespace) -> int:
-    """Fill the database, and say what to look at."""
+    """Fill the database, and print queries to try."""
     settings = Settings.from_environment()
-    begun = time.monotonic()
-    told = Progress(sys.stderr)
+    began = time.monotonic()
+    filled = _fill(settings, days=options.days, seed=options.seed)
+    # All rows came at once, so those of past months lie in one partition.
+    maintain(settings, keep=None, progress=sys.stderr)
+    if options.json:
+        print_json({"target": settings.target, "days": options.days, **vars(filled)})
+        return 0
+    print_line(
+        f"{settings.target}: {options.days} days of {filled.models} models, in {duration(time.monotonic() - began)}: "
+        f"{filled.versions} versions, {filled.decisions} decisions, {filled.metrics:,} metrics\n"
+    )
+    print(QUERIES, end="")  # SQL is for copying, and not wrapped
+    return 0
+
+
+def _fill(settings: Settings, *, days: int, seed: int) -> Filled:
+    progress = Progress(sys.stderr)
     writing = False
-    # If Control-C comes while a connection goes back, the pool logs a traceback of what is told below.
+    # If Control-C comes while a connection goes back, the pool logs a traceback of what is reported below.
     logging.getLogger("sqlalchemy.pool").addHandler(logging.NullHandler())
 
     def show(done: int, total: int) -> None:
         nonlocal writing
         writing = True
         if done:
-            told.server_reports("days", done, total)
+            progress.server_reports("days", done, total)
         else:
-            told.begin(f"Writing {total} days")
+            progress.begin(f"Writing {total} days")
 
     try:
         with wait_without_callback(), DatabaseManager(settings) as db:
-            filled = fill(db, days=options.days, seed=options.seed, progress=show)
-        told.done()
+            filled = fill(db, days=days, seed=seed, progress=show)
+        progress.done()
     except KeyboardInterrupt:
-        told.stop()
+        progress.stop()
         if writing:
-            print(
+            print_line(
                 f"interrupted; {settings.target} is filled in part\n"
                 f"hint: `{alembic('downgrade base')}` and `{alembic('upgrade head')}` empty it.",
                 file=sys.stderr,
             )
         raise
     finally:
-        told.stop()
-    # The rows of past months came in one heap.
-    maintain(settings, keep=None, progress=sys.stderr)
-    print(
-        f"{settings.target}: {options.days} days of {filled.models} models, in {duration(time.monotonic() - begun)}: "
-        f"{filled.versions} versions, {filled.decisions} decisions, {filled.metrics:,} metrics\n\n{QUERIES}",
-        end="",
-    )
-    return 0
+        progress.stop()
+    return filled

@@ -1,12 +1,14 @@
-"""`mlops-db docs`: write down what the revisions make, for readers and for `mlops-db check`, and what jobs call."""
+"""Write the generated pages: docs/schema.md, and in a checkout docs/api.md and what `mlops-db check` compares with.
 
-from __future__ import annotations
+Without a checkout, docs/schema.md is written below the working directory.
+"""
 
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from mlops_db.admin import api_docs
-from mlops_db.admin.schema_docs import markdown, svg
+from mlops_db.admin import api_docs, schema_docs
+from mlops_db.cli.output import print_json, print_line
+from mlops_db.cli.parser import add_json
 from mlops_db.drift.snapshot import SNAPSHOT, read_catalogues, snapshot_text
 from mlops_db.errors import RefusedError
 from mlops_db.migration.new_files import is_in_package
@@ -14,36 +16,41 @@ from mlops_db.project import alembic_ini
 from mlops_db.revisions.graph import revisions
 from mlops_db.settings import EMBEDDED_SERVER
 
-if TYPE_CHECKING:
-    from argparse import Namespace
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add the command's options."""
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a page is stale")
+    add_json(parser)
 
 
 def run(options: Namespace) -> int:
-    """Write the documents beside the checkout's alembic.ini, or tell whether they are stale.
+    """Write the stale pages, or only list them."""
+    folder = Path() if is_in_package(alembic_ini()) else alembic_ini().parent
+    stale = {path: text for path, text in _pages(folder).items() if not _holds(path, text)}
+    if not options.check:
+        for path, text in stale.items():
+            _write(path, text)
+    state = "stale" if options.check else "written"
+    names = [str(path.relative_to(folder)) for path in stale]
+    if options.json:
+        print_json({state: names})
+    else:
+        for name in names:
+            print_line(f"{state}: {name}")
+        if options.check and stale:
+            print_line("Run `mlops-db docs` and commit what it writes.")
+    return 1 if options.check and stale else 0
 
-    Where pip installed the project, they are in the working directory instead.
-    """
-    ini = alembic_ini()
-    folder = (Path() if is_in_package(ini) else ini.parent) / "docs"
-    documents = {}
-    package = folder.parent / "src" / "mlops_db" / "drift"
-    if package.is_dir():  # in a checkout
-        documents[folder / "api.md"] = api_docs.markdown()
+
+def _pages(folder: Path) -> dict[Path, str]:
     head = revisions()[-1].id
     made = read_catalogues(EMBEDDED_SERVER)
-    documents |= {folder / "schema.md": markdown(made[head], head), folder / "schema.svg": svg(made[head])}
-    if package.is_dir():
-        documents[package / SNAPSHOT.name] = snapshot_text(made)
-    stale = [path for path, text in documents.items() if not _holds(path, text)]
-    if not options.check:
-        for path in stale:
-            _write(path, documents[path])
-    for path in stale:
-        print(f"{'stale' if options.check else 'written'}: {path.relative_to(folder.parent)}")
-    if options.check and stale:
-        print("run `mlops-db docs` and commit what it writes")
-        return 1
-    return 0
+    pages = {folder / "docs" / "schema.md": schema_docs.markdown(made[head], head)}
+    package = folder / "src" / "mlops_db"
+    if package.is_dir():  # in a checkout
+        pages[folder / "docs" / "api.md"] = api_docs.markdown()
+        pages[package / "drift" / SNAPSHOT.name] = snapshot_text(made)
+    return pages
 
 
 def _write(path: Path, text: str) -> None:

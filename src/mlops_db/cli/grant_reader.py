@@ -1,21 +1,45 @@
-"""`mlops-db grant-reader`: let a role read the three views, and nothing else."""
+"""Let a role, such as a dashboard's, read the three views and nothing else."""
 
 import sys
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 
 from mlops_db.admin.roles import grant_reader
 from mlops_db.admin.status import require_head
+from mlops_db.cli.output import print_json, print_line
+from mlops_db.cli.parser import add_dry_run, add_json
 from mlops_db.project import VIEWS
 from mlops_db.server.guests import EVERYBODY_NOTE
 from mlops_db.settings import Settings
 
 
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add the command's options."""
+    parser.add_argument("role", help="an existing role, best one with NOLOGIN that others are members of")
+    add_json(parser)
+    add_dry_run(parser)
+
+
 def run(options: Namespace) -> int:
-    """Grant, or say why not."""
+    """Grant and report."""
     settings = Settings.from_environment()
     require_head(settings)
-    may_create = grant_reader(settings, options.role)
-    print(f'✅ Role "{options.role}" may read {", ".join(VIEWS)} of {settings.target}, and nothing else')
-    if may_create:
-        print(EVERYBODY_NOTE, file=sys.stderr)
+    everybody_may_create = grant_reader(settings, options.role, dry_run=options.dry_run)
+    if options.json:
+        print_json(
+            {
+                "target": settings.target,
+                "role": options.role,
+                "granted": not options.dry_run,
+                "views": VIEWS,
+                "everybody_may_create": everybody_may_create,
+            }
+        )
+        return 0
+    reads = f"read {', '.join(VIEWS)} of {settings.target}, and nothing else"
+    if options.dry_run:
+        print_line(f'Role "{options.role}" could {reads}. Nothing was changed (--dry-run).')
+    else:
+        print_line(f'✅ Role "{options.role}" may {reads}')
+    if everybody_may_create:
+        print_line(EVERYBODY_NOTE, file=sys.stderr)
     return 0

@@ -1,10 +1,9 @@
-"""`mlops-db history`: what migration runs did to this database."""
+"""Show what migration runs did, newest first."""
 
-import json
-from argparse import Namespace
-from dataclasses import asdict
+from argparse import ArgumentParser, Namespace
 
-from mlops_db.cli.output import print_table
+from mlops_db.cli.output import print_json, print_line, print_table
+from mlops_db.cli.parser import add_json, whole_number
 from mlops_db.migration.history import Entry, read_history
 from mlops_db.migration.progress import duration
 from mlops_db.settings import Settings
@@ -12,19 +11,25 @@ from mlops_db.settings import Settings
 COLUMNS = ("started (UTC)", "direction", "revision", "outcome", "took", "role", "client")
 
 
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add the command's options."""
+    parser.add_argument("--limit", type=whole_number(1), default=20, metavar="N", help="how many entries (default: 20)")
+    add_json(parser)
+
+
 def run(options: Namespace) -> int:
     """Print the latest entries."""
     settings = Settings.from_environment()
     entries = read_history(settings, limit=options.limit)
     if options.json:
-        print(json.dumps([asdict(entry) for entry in entries], default=str, ensure_ascii=False, indent=2))
+        print_json({"target": settings.target, "entries": entries})
     elif not entries:
-        print(f"{settings.target}: no migration run has been recorded here")
+        print_line(f"{settings.target}: no migration run has been recorded here")
     else:
         print_table(COLUMNS, [_row(entry) for entry in entries], right=("took",))
         for entry in entries:
             if entry.error:
-                print(f"\n{entry.direction} {entry.revision} at {_utc(entry)}: {entry.error}")
+                print_line(f"\n{entry.direction} {entry.revision} at {_utc(entry)}: {entry.error}")
     return 0
 
 

@@ -1,38 +1,67 @@
-"""`mlops-db init`: create the database and bring it to head."""
+"""Create the database and upgrade it to head; quick if nothing is left to do."""
 
 import sys
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 
-from mlops_db.admin.status import what_remains
+from mlops_db.admin.status import find_remaining
+from mlops_db.cli.create import create
+from mlops_db.cli.output import print_json, print_line
+from mlops_db.cli.parser import add_dry_run, add_json
 from mlops_db.errors import RefusedError
 from mlops_db.project import TABLES, VIEWS
-from mlops_db.revisions.graph import package_graph
-from mlops_db.server.create_database import create_database
+from mlops_db.revisions.graph import Revision, package_graph
 from mlops_db.server.guests import EVERYBODY_NOTE
 from mlops_db.settings import Settings
 
+OBJECTS = (*TABLES, *VIEWS)
 
-def run(_options: Namespace) -> int:
-    """Create the database, upgrade it to head, and say so in the specification's words."""
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add the command's options."""
+    add_json(parser)
+    add_dry_run(parser)
+
+
+def run(options: Namespace) -> int:
+    """Create the database, upgrade it to head, and report it in the specification's words."""
     settings = Settings.from_environment()
-    package_graph()  # refuses what could only end halfway, before there is a database
-    create_database(settings)
-    objects = (*TABLES, *VIEWS)
-    found = what_remains(settings)
-    heading = f"Nothing to do, these {len(objects)} tables are there:"
-    if found.pending:
+    graph = package_graph()  # refuses faulty revisions before a database is created
+    created = create(settings, options)
+    if options.dry_run and created:
+        pending, note = graph.pending(), ""
+    else:
+        pending, note = _upgrade(settings, dry_run=options.dry_run)
+    if options.json:
+        print_json({"target": settings.target, "created": created, "upgraded": pending})
+    elif options.dry_run:
+        for revision in pending:
+            print_line(f"Revision {revision.id} {revision.title} would run")
+        print_line("Nothing was changed (--dry-run).")
+    else:
+        done = "Created {} tables:" if pending else "Nothing to do, these {} tables are there:"
+        print_line("✅ Database initialized successfully")
+        print_line("\n".join((done.format(len(OBJECTS)), *(f"  - {name}" for name in OBJECTS))))
+    if note:
+        print_line(note, file=sys.stderr)
+    return 0
+
+
+def _upgrade(settings: Settings, *, dry_run: bool) -> tuple[tuple[Revision, ...], str]:
+    """Run what is pending; returns it, and what the user should know about the database.
+
+    Raises:
+        RefusedError: one of the six objects is missing at head.
+    """
+    before = after = find_remaining(settings)
+    if before.pending and not dry_run:
         # Alembic takes most of a second to import; a container that restarts at head does without.
         from mlops_db.migration.commands import upgrade  # noqa: PLC0415
 
         upgrade(settings, progress=sys.stderr)
-        found = what_remains(settings)
-        heading = f"Created {len(objects)} tables:"
-    if found.missing:
+        after = find_remaining(settings)
+    if after.missing and not after.pending:
         raise RefusedError(
-            f"{settings.target} is at head, but somebody dropped {', '.join(found.missing)}",
+            f"{settings.target} is at head, but somebody dropped {', '.join(after.missing)}",
             hint="`mlops-db check --sql` writes what brings back all but the rows; those are in a backup.",
         )
-    print("✅ Database initialized successfully", heading, *(f"  - {name}" for name in objects), sep="\n")
-    if found.everybody_may_create:
-        print(EVERYBODY_NOTE, file=sys.stderr)
-    return 0
+    return before.pending, EVERYBODY_NOTE if after.everybody_may_create else ""

@@ -1,30 +1,34 @@
-"""`mlops-db lint`: checks the revisions of the project at hand, on scratch databases of the embedded server."""
-
-from __future__ import annotations
+"""Check the revisions of this project, on scratch databases of the embedded server."""
 
 import sys
-from typing import TYPE_CHECKING
+from argparse import ArgumentParser, Namespace
 
-from mlops_db.cli.output import print_table
+from mlops_db.cli.output import print_json, print_line, print_table
+from mlops_db.cli.parser import add_json
 from mlops_db.lint.rule import COLUMNS
 from mlops_db.lint.run import check_revisions
 from mlops_db.revisions.graph import project_ini
 from mlops_db.settings import EMBEDDED_SERVER
 
-if TYPE_CHECKING:
-    from argparse import Namespace
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add the command's options."""
+    add_json(parser)
 
 
-def run(_: Namespace) -> int:
+def run(options: Namespace) -> int:
     """Print a table of the revisions, and every finding; 0 if there is none."""
     # Not the server of the environment: a colleague's .env may name one where nobody wants scratch databases.
     report = check_revisions(EMBEDDED_SERVER, project_ini(), progress=sys.stderr)
+    if options.json:
+        print_json({"revisions": report.files, "findings": report.findings})
+        return 1 if report.findings else 0
     print_table(
         ("revision", *COLUMNS),
         [(file, *(report.verdict(file, column) for column in COLUMNS)) for file in report.files],
     )
     for finding in report.findings:
-        print(finding)
+        print_line(str(finding))
     count = f"{len(report.findings)} finding{'' if len(report.findings) == 1 else 's'}"
-    print(f"{len(report.files)} revisions: {count if report.findings else 'nothing found'}")
+    print_line(f"{len(report.files)} revisions: {count if report.findings else 'nothing found'}")
     return 1 if report.findings else 0

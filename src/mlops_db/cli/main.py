@@ -1,18 +1,28 @@
-"""The command line of `mlops-db`. Each command is imported when it runs, so that a small one stays quick."""
+"""The command line of `mlops-db`.
+
+A command is a module of this folder: grant_reader.py is `mlops-db grant-reader`. Its docstring is the command's help.
+It has `add_arguments(parser)` and `run(options)`, which returns the exit code. A module without `add_arguments` runs
+another program, and `run` gets the arguments as they were typed. A module is imported when its command runs, so that
+small commands stay quick.
+"""
 
 import argparse
+import ast
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
+from types import ModuleType
 from typing import NoReturn
 
 from mlops_db import __version__
+from mlops_db.cli.output import print_json, print_line
 from mlops_db.cli.parser import Parser
-from mlops_db.errors import UsageError, exit_code_of
-from mlops_db.server.waiting import wait_interruptibly
+from mlops_db.errors import MlopsDbError, UsageError, exit_code_of
 
+DESCRIPTION = "Set up, inspect and maintain the mlops database."
 EPILOG = """\
 exit codes:
   0    done; for status: at head
@@ -23,117 +33,104 @@ exit codes:
 
 Revisions are Alembic's: mlops-db alembic upgrade head, mlops-db alembic history. In a checkout `alembic` does the same,
 and exits with 255 when it fails.
-Where to connect is in the environment, or in .env: see .env.example.
+
+Environment variables or .env say where to connect: see .env.example.
 """
-MAX_DIGITS = 9
-OTHER_PROGRAMS = ("alembic", "psql")  # read the rest of the command line themselves
+NOT_COMMANDS = {"__init__", "main", "output", "parser"}
+EXIT_UNREACHABLE = 2
 EXIT_TERMINATED = 128 + signal.SIGTERM
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `mlops-db`; returns its exit code."""
-    wait_interruptibly()
     # As process 1 of a container, a process without a handler does not get SIGTERM at all.
-    signal.signal(signal.SIGTERM, _terminated)
+    signal.signal(signal.SIGTERM, _terminate)
     return exit_code_of(lambda: _run(sys.argv[1:] if arguments is None else arguments))
 
 
-def _run(given: Sequence[str]) -> int:
-    arguments = [_text(argument) for argument in given]
-    if arguments and arguments[0] in OTHER_PROGRAMS:
-        hand_over: Callable[[Sequence[str]], int] = import_module(f"mlops_db.cli.{arguments[0]}").run
-        return hand_over(arguments[1:])
-    parser = _parser()
-    if not arguments:
-        parser.print_help()
-        return 0
-    options = parser.parse_args(arguments)
-    run: Callable[[argparse.Namespace], int] = import_module(f"mlops_db.cli.{options.command.replace('-', '_')}").run
-    return run(options)
+def commands() -> dict[str, Path]:
+    """The file of each command, in the order of their names."""
+    files = sorted(Path(__file__).parent.glob("*.py"))
+    return {file.stem.replace("_", "-"): file for file in files if file.stem not in NOT_COMMANDS}
 
 
-def _text(argument: str) -> str:
-    """The argument as text: what Python cannot decode in this locale it keeps as bytes."""
-    if argument.isascii():
-        return argument
-    try:
-        argument.encode()
-    except UnicodeEncodeError:
-        try:
-            return os.fsencode(argument).decode()
-        except UnicodeError:
-            raise UsageError(
-                f"the argument {argument!a} is not UTF-8", hint="`mlops-db --help` lists what it takes."
-            ) from None
-    return argument
-
-
-def _terminated(*_: object) -> NoReturn:
-    raise SystemExit(EXIT_TERMINATED)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = Parser(
-        prog="mlops-db",
-        description="What Alembic has no word for, for the mlops metadata database.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def program_parser(*, with_arguments: bool = False) -> Parser:
+    """The parser of `mlops-db`, with the help of each command, and with their arguments if a caller needs them."""
+    parser = Parser(prog="mlops-db", description=DESCRIPTION, epilog=EPILOG)
     parser.add_argument(
         "--version", action="version", version=f"mlops-db {__version__}", help="print the version and exit"
     )
-    commands = parser.add_subparsers(dest="command", metavar="command", required=True)
-    commands.add_parser("create", help="create the database, unless it exists (the step before alembic upgrade head)")
-    commands.add_parser("init", help="create the database and upgrade it to head; quick when nothing is left to do")
-    status = commands.add_parser("status", help="show where it connects, the revision, and the six objects")
-    status.add_argument("--json", action="store_true", help="print one JSON object, for machines")
-    check = commands.add_parser("check", help="compare the database, object by object, with what its revisions make")
-    what = check.add_mutually_exclusive_group()
-    what.add_argument("--revisions", action="store_true", help="the same as mlops-db lint")
-    what.add_argument("--sql", action="store_true", help="print the statements that repair it; the rest to stderr")
-    commands.add_parser("lint", help="check the revisions themselves, on scratch databases of the embedded server")
-    adopt = commands.add_parser("adopt", help="take a database that was made by hand under Alembic, with its rows")
-    adopt.add_argument("--dry-run", action="store_true", help="compare and report, change nothing")
-    docs = commands.add_parser(
-        "docs", help="write docs/schema.md and its diagram, and in a checkout docs/api.md and what check compares with"
-    )
-    docs.add_argument("--check", action="store_true", help="only tell whether they are stale: exit 1 if so")
-    maintain = commands.add_parser("maintain", help="create, fill and drop the months of monitoring_metrics")
-    maintain.add_argument(
-        "--keep", metavar="TIME", help="drop the months older than that: 90d, 12w, 6mo, 2y (default: drop none)"
-    )
-    maintain.add_argument("--dry-run", action="store_true", help="only tell what would be done")
-    reader = commands.add_parser("grant-reader", help="let a role read the three views, and nothing else")
-    reader.add_argument("role", help="an existing role, best one with NOLOGIN that others are members of")
-    demo = commands.add_parser("demo", help="fill an empty database with a year that looks real, to have a look at")
-    demo.add_argument("--days", type=_days, default=365, metavar="N", help="how many days, 90 to 730 (default: 365)")
-    demo.add_argument("--seed", type=int, default=1, metavar="N", help="the same seed, the same numbers (default: 1)")
-    history = commands.add_parser("history", help="show what migration runs did, newest first")
-    history.add_argument("--limit", type=_positive, default=20, metavar="N", help="how many entries (default: 20)")
-    history.add_argument("--json", action="store_true", help="print a JSON array, for machines")
-    commands.add_parser("alembic", help="run Alembic on the revisions, such as mlops-db alembic upgrade head")
-    commands.add_parser("psql", help="run psql on the database, with psql's own options")
+    subparsers = parser.add_subparsers(dest="command", metavar="command", required=True)
+    for command, file in commands().items():
+        text = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
+        subparser = subparsers.add_parser(command, description=text, help=text.partition("\n")[0].rstrip("."))
+        if with_arguments:
+            _add_arguments(_module(command), subparser)
     return parser
 
 
-def _whole(text: str) -> int:
-    if not (text.isascii() and text.isdigit()) or len(text) > MAX_DIGITS:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
-    return int(text)
+def _run(given: Sequence[str]) -> int:
+    try:
+        arguments = [_decode(argument) for argument in given]
+        if arguments and arguments[0] in commands():
+            return _run_command(arguments[0], arguments[1:])
+        parser = program_parser()
+        if not arguments:
+            parser.print_help()
+            return 0
+        return _run_command(parser.parse_args(arguments).command, [])
+    except MlopsDbError as error:
+        print_line(f"error: {error}\nhint: {error.hint}", file=sys.stderr)
+        return error.exit_code
 
 
-def _days(text: str) -> int:
-    number = _whole(text)
-    if not 90 <= number <= 730:  # noqa: PLR2004  (three months of story are the least, and two years are written in a minute)
-        raise argparse.ArgumentTypeError(f"{text} is not a number from 90 to 730")
-    return number
+def _run_command(command: str, arguments: Sequence[str]) -> int:
+    from mlops_db.server.waiting import wait_interruptibly  # noqa: PLC0415  (the help does without psycopg2)
+
+    wait_interruptibly()
+    module = _module(command)
+    parser = Parser(prog=f"mlops-db {command}", description=module.__doc__)
+    if not _add_arguments(module, parser):
+        return int(module.run(arguments))
+    options = parser.parse_args(arguments)
+    try:
+        return int(module.run(options))
+    except MlopsDbError as error:
+        if not getattr(options, "json", False):
+            raise
+        state = "unreachable" if error.exit_code == EXIT_UNREACHABLE else "error"
+        print_json({"state": state, "error": str(error), "hint": error.hint})
+        return error.exit_code
 
 
-def _positive(text: str) -> int:
-    number = _whole(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a number from 1")
-    return number
+def _module(command: str) -> ModuleType:
+    return import_module(f"mlops_db.cli.{command.replace('-', '_')}")
+
+
+def _add_arguments(module: ModuleType, parser: argparse.ArgumentParser) -> bool:
+    """Add the command's arguments; False if it runs another program, which reads the command line itself."""
+    if not hasattr(module, "add_arguments"):
+        return False
+    module.add_arguments(parser)
+    return True
+
+
+def _decode(argument: str) -> str:
+    """The argument as text: in a locale without UTF-8, Python keeps other characters as bytes."""
+    try:
+        return os.fsencode(argument).decode() if _has_raw_bytes(argument) else argument
+    except UnicodeError:
+        raise UsageError(
+            f"the argument {argument!a} is not UTF-8", hint="`mlops-db --help` lists what it takes."
+        ) from None
+
+
+def _has_raw_bytes(text: str) -> bool:
+    return any("\udc80" <= character <= "\udcff" for character in text)
+
+
+def _terminate(*_: object) -> NoReturn:
+    raise SystemExit(EXIT_TERMINATED)
 
 
 if __name__ == "__main__":

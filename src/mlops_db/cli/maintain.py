@@ -1,50 +1,65 @@
-"""`mlops-db maintain`: partitions of monitoring_metrics ahead, in months, no longer than wanted; no series lacking."""
+"""Manage the monthly partitions of monitoring_metrics: create, fill and drop them.
 
-from __future__ import annotations
+It also registers missing series and advances sequences, for rows that came without triggers. Run it once a day.
+"""
 
 import sys
+from argparse import ArgumentParser, Namespace
 from collections import Counter
-from typing import TYPE_CHECKING
 
-from mlops_db.admin.retention import interval_of, maintain, planned
+from mlops_db.admin.retention import Step, maintain, planned, read_interval
 from mlops_db.admin.status import require_head
-from mlops_db.cli.output import print_table
+from mlops_db.cli.output import print_json, print_line, print_table
+from mlops_db.cli.parser import add_dry_run, add_json
 from mlops_db.settings import Settings
 
-if TYPE_CHECKING:
-    from argparse import Namespace
+# What a number of steps did: of one, of several.
+DONE = {
+    "create": ("partition created", "partitions created"),
+    "move": ("partition filled with moved rows", "partitions filled with moved rows"),
+    "drop": ("partition dropped", "partitions dropped"),
+    "register": ("series registered", "series registered"),
+    "advance": ("sequence advanced", "sequences advanced"),
+}
 
-    from mlops_db.admin.retention import Step
 
-DONE = {"create": "created", "move": "filled with moved rows", "drop": "dropped", "advance": "advanced"}
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add the command's options."""
+    parser.add_argument(
+        "--keep",
+        type=read_interval,
+        metavar="TIME",
+        help="drop the months older than that: 90d, 12w, 6mo, 2y (default: drop none)",
+    )
+    add_json(parser)
+    add_dry_run(parser)
 
 
 def run(options: Namespace) -> int:
-    """Maintain, or with --dry-run tell what would be done."""
-    keep = None if options.keep is None else interval_of(options.keep)
+    """Maintain and report, or plan and report."""
     settings = Settings.from_environment()
     require_head(settings)
-    steps = planned(settings, keep=keep) if options.dry_run else maintain(settings, keep=keep, progress=sys.stderr)
-    if options.dry_run and steps:
-        print_table(("action", "name", "rows", "size"), [_row(step) for step in steps], right=("rows", "size"))
+    if options.dry_run:
+        steps = planned(settings, keep=options.keep)
+    else:
+        steps = maintain(settings, keep=options.keep, progress=sys.stderr)
+    if options.json:
+        print_json({"target": settings.target, "done": not options.dry_run, "steps": steps})
+        return 0
     counts: Counter[str] = Counter()
     for step in steps:
         counts[step.action] += (step.rows or 0) if step.action == "register" else 1
-    told = ", ".join((_to_do if options.dry_run else _done)(action, count) for action, count in counts.items())
+    if options.dry_run:
+        if steps:
+            print_table(("action", "name", "rows", "size"), list(map(_row, steps)), right=("rows", "size"))
+        summary = [
+            f"{count} {'series ' if action == 'register' else ''}to {action}" for action, count in counts.items()
+        ]
+    else:
+        summary = [f"{count} {DONE[action][count != 1]}" for action, count in counts.items()]
     remark = " Nothing was changed (--dry-run)." if options.dry_run else ""
-    print(f"{settings.target}: {told or 'nothing to do'}.{remark}")
+    print_line(f"{settings.target}: {', '.join(summary) or 'nothing to do'}.{remark}")
     return 0
-
-
-def _to_do(action: str, count: int) -> str:
-    return f"{count} {'series ' if action == 'register' else ''}to {action}"
-
-
-def _done(action: str, count: int) -> str:
-    if action == "register":
-        return f"{count} series registered"
-    what = "sequence" if action == "advance" else "partition"
-    return f"{count} {what}{'' if count == 1 else 's'} {DONE[action]}"
 
 
 def _row(step: Step) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""`mlops-db psql`: psql on the database, also on the embedded server, which stops when nobody uses it any longer."""
+"""Run psql on the database, with psql's own options; on the embedded server, too."""
 
 from __future__ import annotations
 

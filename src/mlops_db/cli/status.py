@@ -1,42 +1,40 @@
-"""`mlops-db status`: what the database is, as a table, as text or as JSON."""
+"""Show where it connects, the revision, and the six objects."""
 
-import json
 import sys
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from dataclasses import asdict
 
-from mlops_db.admin.status import DatabaseStatus, ObjectStatus, database_status
-from mlops_db.cli.output import print_table
-from mlops_db.errors import MlopsDbError, alembic
+from mlops_db.admin.status import DatabaseStatus, ObjectStatus, read_status
+from mlops_db.cli.output import print_json, print_line, print_table
+from mlops_db.cli.parser import add_json
+from mlops_db.errors import alembic
 from mlops_db.server.guests import EVERYBODY_NOTE
 from mlops_db.settings import EMBEDDED, Settings
 
 COLUMNS = ("object", "kind", "rows", "size")
 
 
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add the command's options."""
+    add_json(parser)
+
+
 def run(options: Namespace) -> int:
     """Print the status; 0 at head, 1 behind or drifted, 2 if the database cannot be reached."""
-    try:
-        settings = Settings.from_environment()
-        status = database_status(settings)
-    except MlopsDbError as error:
-        if options.json:
-            state = "unreachable" if error.exit_code == 2 else "error"  # noqa: PLR2004  (documented in --help)
-            print(json.dumps({"state": state, "error": str(error), "hint": error.hint}, ensure_ascii=False))
-            return error.exit_code
-        raise
+    settings = Settings.from_environment()
+    status = read_status(settings)
     if options.json:
-        print(json.dumps(asdict(status) | {"state": status.state}, ensure_ascii=False, indent=2))
+        print_json(asdict(status) | {"state": status.state})
     else:
         for label, value in _summary(status, settings):
-            print(f"{label:<9} {value}")
-        print()
+            print_line(f"{label:<9} {value}")
+        print_line()
         print_table(COLUMNS, [_row(item) for item in status.objects], right=("rows", "size"))
         for item in status.objects:
             if item.uncounted:
-                print(f"{item.name} was not counted: {item.uncounted}")
+                print_line(f"{item.name} was not counted: {item.uncounted}")
         if status.everybody_may_create:
-            print(EVERYBODY_NOTE, file=sys.stderr)
+            print_line(EVERYBODY_NOTE, file=sys.stderr)
     return 0 if status.state == "head" else 1
 
 

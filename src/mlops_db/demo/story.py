@@ -14,11 +14,11 @@ from datetime import timedelta
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from mlops_db.schema.limits import Action
-
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from datetime import datetime
+
+    from mlops_db.schema.limits import Action
 
 ROLLED_BACK_AFTER = timedelta(days=3)
 TRAINING_TIME = timedelta(hours=2)
