@@ -17,6 +17,8 @@ from hypothesis import strategies as st
 from mlops_db.errors import MlopsDbError, SettingsError
 from mlops_db.settings import _VARIABLES, Settings, checked_database_name
 
+pytestmark = [pytest.mark.one_postgresql, pytest.mark.libraries]
+
 NO_FILE = Path("there-is-no-such.env")
 SECRET = "tr0ub4dor&3"  # noqa: S105  (the password that no message may show)
 

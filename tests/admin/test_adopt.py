@@ -33,7 +33,7 @@ from support.handmade import (
 )
 from support.versions import another_session, revision_of, wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.full_postgresql]
 
 
 def adopted(database: Database) -> Judgement:

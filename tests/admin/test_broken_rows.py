@@ -17,7 +17,7 @@ from support.rules import GOOD, RULES
 from support.table_rows import insert
 from support.versions import Checkout, installed, revision_of
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.full_postgresql]
 
 HEAD = revisions()[-1].id
 SEVERAL = "several versions of a model are in production"

@@ -11,7 +11,7 @@ from support.handmade import FINDINGS, ODD_ROWS, OLD_VIEWS, make_by_hand, rows, 
 from support.process import told
 from support.versions import PATIENCE_S, another_session, refused, revision_of, wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.full_postgresql]
 
 HEAD = revisions()[-1].id
 

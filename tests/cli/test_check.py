@@ -22,7 +22,7 @@ from support.process import SECRET, told
 from support.snapshot import everything
 from support.versions import wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.full_postgresql]
 
 HEAD = revisions()[-1].id
 OWNER = "mlops_test_owner"

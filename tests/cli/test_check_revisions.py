@@ -15,7 +15,7 @@ from support.database import ROOT, clean_environment, run_command
 from support.process import told
 from support.revision_project import add_revision, copied_project, empty_project, versions
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.one_postgresql]
 
 COMMAND = ("mlops-db", "check", "--revisions")
 COLUMN = ("op.execute('ALTER TABLE model_versions ADD COLUMN owner text')",

@@ -16,7 +16,7 @@ from support.database import SCRIPTS, TIMEOUT_S, Database
 from support.process import told
 from support.versions import another_session, wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.full_postgresql]
 
 DAYS = 90
 NOW = datetime(2026, 6, 15, 12, tzinfo=timezone.utc)

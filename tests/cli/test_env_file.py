@@ -8,6 +8,8 @@ import pytest
 from support.database import ROOT, Database, clean_environment, run_command
 from support.process import SECRET, told
 
+pytestmark = pytest.mark.full_postgresql
+
 CURRENT = ("alembic", "-c", str(ROOT / "alembic.ini"), "current")
 STATUS = ("mlops-db", "status")
 

@@ -11,6 +11,8 @@ from mlops_db.migration.commands import alembic_config
 from support.database import Database
 from support.process import SECRET, told
 
+pytestmark = [pytest.mark.full_postgresql, pytest.mark.libraries]
+
 UPGRADE = ("alembic", "upgrade", "head")
 CHECK = ("alembic", "check")
 CURRENT = ("alembic", "current")

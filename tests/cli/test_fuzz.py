@@ -15,7 +15,7 @@ from support.forked_commands import Commands
 from support.fuzzed import inputs
 from support.process import NARRATION, SECRET
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.full_postgresql]
 
 SEED = 11
 INPUTS = 500

@@ -11,7 +11,7 @@ from mlops_db.project import TABLES, VIEWS
 from support.database import Database
 from support.process import told
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.full_postgresql]
 
 ROLE = 'mlops test "reader"'
 QUOTED = '"mlops test ""reader"""'

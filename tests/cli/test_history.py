@@ -8,6 +8,8 @@ from mlops_db.migration import commands
 from support.database import Database
 from support.process import SECRET, told
 
+pytestmark = pytest.mark.full_postgresql
+
 FIELDS = [
     "id", "revision", "direction", "started_at", "finished_at", "role", "client", "tools", "outcome", "error",
 ]  # fmt: skip

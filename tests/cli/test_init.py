@@ -1,9 +1,12 @@
+import pytest
 from alembic import command
 from psycopg import sql
 
 from mlops_db.migration.commands import alembic_config
 from support.database import Database
 from support.process import SECRET, told
+
+pytestmark = pytest.mark.full_postgresql
 
 SUCCESS = "✅ Database initialized successfully\n"
 SIX = """\

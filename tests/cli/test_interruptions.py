@@ -8,7 +8,7 @@ import pytest
 from support.database import ROOT, SCRIPTS, TIMEOUT_S, Database
 from support.versions import another_session, wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.full_postgresql]
 
 COMMANDS = {
     "adopt": ["adopt", "--dry-run"],

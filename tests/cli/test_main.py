@@ -15,6 +15,8 @@ from mlops_db.cli.main import main
 from support.database import ROOT, SCRIPTS, TIMEOUT_S, Database, clean_environment, run_command
 from support.process import SECRET, closed_pipe, told
 
+pytestmark = [pytest.mark.full_postgresql, pytest.mark.libraries]
+
 NO_DATABASE = clean_environment()
 COMMANDS = ["create", "init", "status", "alembic"]
 # Nobody needs these in a command that does not use them; each costs more than connecting does.

@@ -7,7 +7,7 @@ from support.database import Database
 from support.process import told
 from support.versions import another_session
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.full_postgresql]
 
 PARTITIONS = "SELECT partition FROM mlops_internal.metric_partitions() ORDER BY lower"
 A_YEAR = """

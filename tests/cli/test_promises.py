@@ -14,7 +14,7 @@ from support.roles import may_create_in_public, role
 from support.snapshot import everything
 from support.versions import another_session, wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.full_postgresql]
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,8 @@ from support.database import SCRIPTS, TIMEOUT_S, Database
 from support.process import SECRET
 from support.versions import another_session
 
+pytestmark = [pytest.mark.full_postgresql, pytest.mark.libraries]
+
 TABLES = ["model_versions", "monitoring_metrics", "retraining_decisions"]
 VIEWS = ["v_decision_history", "v_model_timeline", "v_recent_monitoring"]
 HEAD = revisions()[-1].id

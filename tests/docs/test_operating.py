@@ -11,7 +11,7 @@ import pytest
 from support.cluster import embedded_programs, throwaway_cluster
 from support.database import ROOT, SCRIPTS, clean_environment, client
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.one_postgresql]
 
 PAGE = (ROOT / "docs" / "operating.md").read_text(encoding="utf-8")
 

@@ -16,7 +16,7 @@ from support.database import ROOT, SCRIPTS, clean_environment
 BLOCK = re.compile(r"^```\w*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 OUTER = re.compile("PYTEST_|PYTHONPATH|VIRTUAL_ENV")  # this process's own
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.one_postgresql]
 
 
 @pytest.fixture

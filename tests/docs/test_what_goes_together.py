@@ -13,6 +13,8 @@ from packaging.requirements import Requirement
 
 from support.database import ROOT
 
+pytestmark = pytest.mark.one_postgresql
+
 PAGES = ("README.md", "docs/storing.md", "docs/operating.md")
 EXTRAS = sorted(metadata("mlops-db").get_all("Provides-Extra", []))
 NEEDED = {"SQLAlchemy", "alembic", "pandas", "evidently", "mlflow", "apache-airflow"}

@@ -15,7 +15,7 @@ from support.cluster import server_folder
 from support.database import ROOT, clean_environment, run_command
 from support.process import told
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.one_postgresql]
 
 HEAD = revisions()[-1].id
 UNDER_ALEMBIC = "is under Alembic already"

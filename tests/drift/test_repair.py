@@ -9,7 +9,7 @@ from mlops_db.drift.repair import BY_HAND, LOSES_ROWS, repair_statements
 from support.drifts import CASES, Case, line_is
 from support.workshop import Workshop
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.full_postgresql]
 
 LONG = "far more than twenty characters"
 

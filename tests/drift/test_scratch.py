@@ -19,7 +19,7 @@ from support.database import Database
 from support.process import SECRET
 from support.versions import PATIENCE_S
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.full_postgresql]
 
 OWNER = "mlops_test_owner"
 

@@ -24,7 +24,7 @@ from support.database import Database, clean_environment, client, run_command
 from support.handmade import SPECIFICATION
 from support.versions import wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.full_postgresql]
 
 DEBIAN = Path("/usr/lib/postgresql")  # 15/bin/postgres
 OWNER = "mlops_test_owner"

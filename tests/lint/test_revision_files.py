@@ -14,6 +14,8 @@ from mlops_db.lint.revision_files import Finding, file_findings
 from support.database import ROOT
 from support.revision_project import copied_project, source, versions
 
+pytestmark = pytest.mark.one_postgresql
+
 UP, DOWN = "op.execute('SELECT 1')", "op.execute('SELECT 2')"
 FIRST = source("0001", None, UP, DOWN)
 SECOND = source("0002", "0001", UP, DOWN)

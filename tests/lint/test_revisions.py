@@ -17,7 +17,7 @@ from mlops_db.settings import Settings
 from support.database import ROOT, SCRIPTS
 from support.revision_project import add_revision, copied_project, empty_project, source, versions
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.full_postgresql]
 
 KEPT = '"""Nothing: what upgrade did may stay."""'
 

@@ -14,7 +14,7 @@ from mlops_db.lint.run import Report, check_revisions
 from mlops_db.settings import Settings
 from support.revision_project import add_revision, copied_project, empty_project
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.full_postgresql]
 
 KEPT = '"""Nothing: what upgrade did may stay."""'
 BASE = """

@@ -13,7 +13,7 @@ import pytest
 from support.database import Database
 from support.versions import Checkout, another_session, history_of, refused, revision_of, sql
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.full_postgresql]
 
 LOCK_TIMEOUT_S = 0.3
 HELD = ("SELECT 'a query with data in it' FROM orders",)

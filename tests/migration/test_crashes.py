@@ -32,7 +32,7 @@ from support.versions import (
     wait_until,
 )
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.full_postgresql]
 
 SOAK_RUNS = int(os.environ.get("MLOPS_DB_SOAK_RUNS", "100"))
 PAUSE = "SELECT pg_sleep(0.04)"

@@ -26,7 +26,7 @@ from mlops_db.settings import Settings
 from support.database import Database
 from support.versions import Checkout, sql
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.full_postgresql]
 
 # Every setting that a run pins, and some value of a program's own.
 THEIRS = {

@@ -27,6 +27,8 @@ from support.process import told
 from support.snapshot import Progress, everything
 from support.versions import Checkout, another_session, sql, wait_until
 
+pytestmark = pytest.mark.libraries
+
 A_METRIC = "INSERT INTO monitoring_metrics (metric_type, metric_name, metric_value) VALUES ('drift', 'share', 0.5)"
 TWO_MODELS = "INSERT INTO model_versions (mlflow_run_id, model_version) VALUES ('run-1', '1'), ('run-2', '2')"
 

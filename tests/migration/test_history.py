@@ -22,6 +22,8 @@ from support.database import ROOT, SCRIPTS, Database
 from support.snapshot import Progress
 from support.versions import Checkout, another_session, revision_of, sql, wait_until
 
+pytestmark = pytest.mark.libraries
+
 
 def history(database: Database) -> list[Entry]:
     """The entries, oldest first."""

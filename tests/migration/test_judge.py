@@ -27,7 +27,7 @@ from support.roles import owner
 from support.stopped import contents
 from support.versions import Checkout, another_session, revision_of, sql, wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.full_postgresql]
 
 # Five rows in `kept`, which were there before, and none in `other`.
 UPGRADE = """

@@ -16,6 +16,8 @@ from support.database import ROOT, Database, clean_environment
 from support.database import run_command as run_process
 from support.process import told
 
+pytestmark = [pytest.mark.full_postgresql, pytest.mark.libraries]
+
 HEAD = revisions()[-1].id
 NEXT = f"{int(HEAD) + 1:04}"
 SECTIONS = ("Why", "Locks", "Loss on downgrade")

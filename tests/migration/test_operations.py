@@ -29,6 +29,8 @@ from support.versions import (
     wait_until,
 )
 
+pytestmark = pytest.mark.libraries
+
 INDEX = 'op.create_index_concurrently("orders_amount", "orders", ["amount"])'
 UNIQUE = 'op.create_index_concurrently("orders_amount", "orders", ["amount"], unique=True)'
 # Waits for every transaction that is older than it.

@@ -21,6 +21,8 @@ from support.process import told
 from support.snapshot import Progress, everything
 from support.versions import Checkout, sql
 
+pytestmark = [pytest.mark.full_postgresql, pytest.mark.libraries]
+
 DEFAULTS = Settings()
 UNITS = {"ms": 1, "s": 1000, "min": 60_000, "h": 3_600_000}
 LONGEST_MS = 2**31 - 1

@@ -11,7 +11,7 @@ from mlops_db.migration.commands import alembic_config, run_command
 from support.database import Database
 from support.extra_revisions import add_revisions, config_in
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.full_postgresql]
 
 THEIRS = """
 CREATE TABLE spatial_ref_sys (srid integer PRIMARY KEY);

@@ -12,6 +12,8 @@ from support.process import told
 from support.snapshot import everything
 from support.versions import Checkout
 
+pytestmark = [pytest.mark.full_postgresql, pytest.mark.libraries]
+
 ROWS = 20_000
 UNITS = {"bytes": 1, "kB": 1024, "MB": 1024**2}
 NEW = "locks: none that anybody waits for: the table, its sequence and its"

@@ -14,7 +14,10 @@ from support.pooler import PGBOUNCER, pgbouncer
 from support.process import told
 from support.snapshot import everything
 
-pytestmark = pytest.mark.skipif(PGBOUNCER is None, reason="needs PgBouncer (Debian's package pgbouncer)")
+pytestmark = [
+    pytest.mark.skipif(PGBOUNCER is None, reason="needs PgBouncer (Debian's package pgbouncer)"),
+    pytest.mark.full_postgresql,
+]
 
 Through = Callable[[Database], Settings]
 

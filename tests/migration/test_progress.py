@@ -18,6 +18,8 @@ from mlops_db.migration.progress import Progress
 from support.database import SCRIPTS, Database
 from support.versions import Checkout, sql
 
+pytestmark = [pytest.mark.full_postgresql, pytest.mark.libraries]
+
 STEPS = ("0001 model_versions", "0002 monitoring_metrics", "0003 retraining_decisions", "0004 analytical_views")
 BAR_WITHIN_S = 60
 

@@ -17,7 +17,7 @@ from mlops_db.server.connection import connect
 from support.database import ROOT, SCRIPTS, TIMEOUT_S, Database
 from support.versions import Checkout, another_session, event, history_of, refused, revision_of, sql
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.full_postgresql]
 
 PROJECT = [revision.id for revision in revisions()]
 GATE = """DO $$ BEGIN

@@ -22,6 +22,8 @@ from support.database import ROOT, Database, clean_environment, run_command
 from support.extra_revisions import HEAD, add_revisions, config_in
 from support.versions import Checkout
 
+pytestmark = pytest.mark.libraries
+
 # The last revision before one that builds an index concurrently, which no transaction of a caller's can.
 BEFORE_CONCURRENTLY = "0011"
 

@@ -14,7 +14,7 @@ from mlops_db.revisions.graph import revisions
 from support.database import Database, clean_environment, client, run_command
 from support.versions import Checkout
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.libraries]
 
 HEAD = revisions()[-1].id
 IDS = [revision.id for revision in revisions()]

@@ -25,6 +25,8 @@ from support.database import ROOT, Database
 from support.process import SECRET, told
 from support.versions import another_session
 
+pytestmark = pytest.mark.libraries
+
 PLUGINS = ["alembic.autogenerate.*", views.PLUGIN]
 TIMEOUTS = {"lock_timeout": 1000, "statement_timeout": 10_000}
 ENV = f"""\

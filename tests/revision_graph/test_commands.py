@@ -15,7 +15,7 @@ from support.forked_commands import Commands
 from support.handmade import SPECIFICATION
 from support.process import told
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.full_postgresql]
 
 HEAD = revisions()[-1].id
 SOURCE = """\

@@ -14,6 +14,8 @@ from mlops_db.errors import MlopsDbError, RecordedRevisionError, RevisionFilesEr
 from mlops_db.revisions.graph import Graph, read_graph
 from mlops_db.revisions.recorded import refuse_overlapping_rows
 
+pytestmark = pytest.mark.full_postgresql
+
 SOURCE = """\
 revision = {id!r}
 down_revision = {parents!r}

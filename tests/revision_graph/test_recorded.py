@@ -3,10 +3,14 @@
 from contextlib import closing
 from typing import Any
 
+import pytest
+
 from mlops_db.migration.commands import upgrade
 from mlops_db.revisions.recorded import recorded_heads
 from mlops_db.server.connection import SafeCursor, open_connection
 from support.database import Database
+
+pytestmark = pytest.mark.full_postgresql
 
 
 def test_a_first_run_between_the_two_questions_is_no_database_made_by_hand(empty: Database) -> None:

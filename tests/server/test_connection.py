@@ -29,6 +29,8 @@ from support.cluster import embedded_programs, throwaway_cluster
 from support.database import ROOT, Database, clean_environment, run_command
 from support.process import SECRET, told
 
+pytestmark = [pytest.mark.full_postgresql, pytest.mark.libraries]
+
 ASKS_FOR_PASSWORDS = "local all postgres trust\nlocal all all scram-sha-256\n"
 ROLE = "mlops_test_scram"
 # Everything that a URL, a shell, an ini file, a connection string or SQL takes for syntax, and three scripts.

@@ -13,7 +13,7 @@ from mlops_db.server.create_database import CREATE_LOCK
 from support.database import SCRIPTS, TIMEOUT_S, Database
 from support.process import SECRET, closed_pipe, told
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.full_postgresql]
 
 
 @dataclass

@@ -21,7 +21,7 @@ from support.cluster import embedded_programs, server_folder
 from support.database import ROOT, SCRIPTS, TIMEOUT_S, clean_environment, run_command
 from support.process import SECRET, told
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.one_postgresql]
 
 ALEMBIC = ("alembic", "-c", str(ROOT / "alembic.ini"))
 ENVIRONMENT = clean_environment(POSTGRES_HOST="embedded")

@@ -31,7 +31,7 @@ from support.stopped import contents
 from support.traps import TAKEN, set_traps
 from support.versions import Checkout, revision_of, wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.full_postgresql]
 
 GUEST = "mlops_test_guest"
 NOON = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)

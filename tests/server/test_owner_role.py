@@ -29,7 +29,7 @@ from support.roles import PASSWORD, role
 from support.versions import Checkout, another_session
 from support.versions import sql as statements
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.full_postgresql]
 
 # With everything in it that an option, a file or SQL takes for syntax.
 OWNER = 'mlops test "Owner" \\ é'

@@ -16,7 +16,7 @@ from support.cluster import embedded_programs, new_cluster, start, stop
 from support.database import clean_environment, run_command
 from support.process import told
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.full_postgresql]
 
 ENCRYPTED = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
 

@@ -48,6 +48,8 @@ from support.database import Database, clean_environment
 from support.forks import exit_code, forked
 from support.process import SECRET
 
+pytestmark = pytest.mark.libraries
+
 WAIT_S = 60
 INSERT = "INSERT INTO model_versions (mlflow_run_id, model_version) VALUES (%s, '1')"
 SESSION = """

@@ -21,6 +21,8 @@ from mlops_db.storage.decisions import ACTIONS, ActionSummary, Decisions
 from mlops_db.storage.json_values import MAX_DEPTH
 from support.database import Database
 
+pytestmark = pytest.mark.libraries
+
 UTC = timezone.utc
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 # As the evaluation gate has them, where the candidate before had no Brier score.

@@ -18,7 +18,7 @@ from mlops_db.settings import Settings
 from support.cluster import embedded_programs, new_cluster, promote, standby_of, start, stop
 from support.database import clean_environment, run_command
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.libraries]
 
 
 @dataclass

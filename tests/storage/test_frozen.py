@@ -15,7 +15,7 @@ from mlops_db.settings import Settings
 from support.cluster import embedded_programs, throwaway_cluster
 from support.frozen import frozen, processes_of
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.full_postgresql, pytest.mark.libraries]
 
 TURN = "SELECT pg_advisory_xact_lock(hashtextextended('mlops_db.model default', 0))"
 

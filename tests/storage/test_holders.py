@@ -10,6 +10,8 @@ from mlops_db.errors import ContentionError
 from support.database import Database
 from support.versions import another_session
 
+pytestmark = pytest.mark.libraries
+
 ROW = {"metric_type": "drift", "metric_name": "psi", "metric_value": 1.0}
 NEW_ROW = "INSERT INTO model_versions (mlflow_run_id, model_version) VALUES ('new', '1')"
 LOCK = "LOCK TABLE {} IN {} MODE"

@@ -29,6 +29,8 @@ from mlops_db.settings import Settings
 from support.cluster import embedded_programs, throwaway_cluster
 from support.database import Database
 
+pytestmark = pytest.mark.libraries
+
 AT = datetime(2026, 3, 1, 12, 30, 15, 123456, tzinfo=timezone.utc)
 OTHER_ROLE = "mlops_test_lent"
 WORDS = 'it\'s 20 °C, "ε" \\ \n %s'

@@ -25,6 +25,8 @@ from mlops_db.storage.monitoring import Monitoring
 from support.database import TIMEOUT_S, Database
 from support.versions import another_session, wait_until
 
+pytestmark = pytest.mark.libraries
+
 NOON = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)
 HOUR = timedelta(hours=1)
 WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"

@@ -21,6 +21,8 @@ from mlops_db.storage.metric_frames import rows_of
 from mlops_db.storage.metric_rows import ROWS_AT_ONCE
 from support.database import Database
 
+pytestmark = [pytest.mark.full_postgresql, pytest.mark.libraries]
+
 UTC = timezone.utc
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 HOURS = pd.date_range("2026-01-01", periods=2, freq="h", tz="UTC")

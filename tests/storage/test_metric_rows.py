@@ -17,6 +17,8 @@ from mlops_db.errors import InvalidMetricError
 from mlops_db.storage.metric_copy import MAX_REMEMBERED, MAX_SKIPPED, MetricCopy
 from mlops_db.storage.values import moment, number
 
+pytestmark = [pytest.mark.full_postgresql, pytest.mark.libraries]
+
 NOW = datetime.now(timezone.utc).replace(microsecond=0)
 GOOD: Mapping[str, Any] = MappingProxyType({"metric_type": "drift", "metric_name": "age", "metric_value": 0.5})
 

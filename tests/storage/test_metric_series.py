@@ -14,6 +14,8 @@ from mlops_db.storage.monitoring import Monitoring
 from support.database import Database
 from support.versions import another_session, wait_until
 
+pytestmark = pytest.mark.libraries
+
 NOON = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)
 SERIES = ("drift", "psi")
 ROW = {"metric_type": "drift", "metric_name": "psi", "metric_value": 1.0}

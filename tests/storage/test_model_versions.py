@@ -31,6 +31,8 @@ from mlops_db.storage.model_versions import STATUSES, ModelVersion, ModelVersion
 from support.database import Database
 from support.forks import exit_code, forked
 
+pytestmark = pytest.mark.libraries
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 

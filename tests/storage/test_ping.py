@@ -24,6 +24,8 @@ from mlops_db.settings import Settings
 from support.database import Database
 from support.versions import another_session
 
+pytestmark = pytest.mark.libraries
+
 NOWHERE = Settings(host="/nonexistent", password=None)
 
 

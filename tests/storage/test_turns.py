@@ -12,6 +12,8 @@ from mlops_db.errors import ContentionError
 from support.database import Database
 from support.versions import another_session, wait_until
 
+pytestmark = pytest.mark.libraries
+
 NOON = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)
 ROWS = [{"metric_type": "drift", "metric_name": "psi", "metric_value": 1.0}]
 MODEL, MOMENT = "mlops_db.model default", f"mlops_db.replace {NOON.isoformat()}"

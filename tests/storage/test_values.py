@@ -33,6 +33,8 @@ from mlops_db.storage.metric_rows import checked_bounds, checked_interval
 from mlops_db.storage.values import choice, limit, moment, number, score, text
 from support.database import Database
 
+pytestmark = [pytest.mark.full_postgresql, pytest.mark.libraries]
+
 UTC = timezone.utc
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 MOST = 2**53
