@@ -20,7 +20,7 @@ from mlops_db.migration.commands import alembic_config
 from mlops_db.migration.lock import RUN_LOCK
 from mlops_db.project import BASELINE, TABLES, VIEWS
 from mlops_db.settings import Settings
-from support.database import Database
+from support.database import Database, revision_of
 from support.handmade import (
     ODD_ROWS,
     OLD_VIEWS,
@@ -31,7 +31,7 @@ from support.handmade import (
     view_oids,
     views_of_the_baseline,
 )
-from support.versions import another_session, revision_of, wait_until
+from support.sessions import another_session, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.full_postgresql]
 

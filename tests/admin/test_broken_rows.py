@@ -11,11 +11,11 @@ from mlops_db.admin.broken_rows import BrokenRule
 from mlops_db.migration import commands
 from mlops_db.project import BASELINE
 from mlops_db.revisions.graph import revisions
-from support.database import Database
+from support.database import Database, revision_of
 from support.handmade import make_by_hand
+from support.projects import Checkout, installed
 from support.rules import GOOD, RULES
 from support.table_rows import insert
-from support.versions import Checkout, installed, revision_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.full_postgresql]
 

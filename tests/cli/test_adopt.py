@@ -6,10 +6,10 @@ import pytest
 
 from mlops_db.project import TABLES, VIEWS
 from mlops_db.revisions.graph import revisions
-from support.database import SCRIPTS, Database
+from support.database import SCRIPTS, Database, revision_of
 from support.handmade import FINDINGS, ODD_ROWS, OLD_VIEWS, make_by_hand, rows, state, views_of_the_baseline
-from support.process import told
-from support.versions import PATIENCE_S, another_session, refused, revision_of, wait_until
+from support.process import refused, told
+from support.sessions import PATIENCE_S, another_session, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.full_postgresql]
 

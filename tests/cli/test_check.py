@@ -16,11 +16,11 @@ from mlops_db.drift.scratch import SCRATCH_PREFIX, STALE_AFTER_S, scratch_databa
 from mlops_db.errors import exit_code_of
 from mlops_db.migration.commands import upgrade
 from mlops_db.revisions.graph import revisions
-from support.checkout import edited_package
 from support.database import ROOT, SCRIPTS, TIMEOUT_S, Database
 from support.process import SECRET, told
+from support.projects import edited_package
+from support.sessions import wait_until
 from support.snapshot import everything
-from support.versions import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.full_postgresql]
 

@@ -13,7 +13,7 @@ from mlops_db.lint.run import CHECKS
 from support.cluster import DISPOSABLE, embedded_server, server_folder
 from support.database import ROOT, clean_environment, run_command
 from support.process import told
-from support.revision_project import add_revision, copied_project, empty_project, versions
+from support.projects import add_revision, copy_project, empty_project, versions
 
 pytestmark = [pytest.mark.slow, pytest.mark.one_postgresql]
 
@@ -66,7 +66,7 @@ def test_this_project_s_revisions_pass(folder: Path) -> None:
 
 
 def test_findings_of_another_project_are_printed_and_exit_1(folder: Path, tmp_path: Path) -> None:
-    ini = copied_project(tmp_path)
+    ini = copy_project(tmp_path)
     first = add_revision(ini, *COLUMN, locks="none.")
     second = add_revision(ini, "op.create_index('i', 'model_versions', ['owner'])", "op.drop_index('i')")
 
@@ -85,7 +85,7 @@ def test_findings_of_another_project_are_printed_and_exit_1(folder: Path, tmp_pa
 
 
 def test_a_schema_that_was_edited_without_a_revision_is_found(folder: Path, tmp_path: Path) -> None:
-    copied_project(tmp_path)
+    copy_project(tmp_path)
     shutil.copytree(ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__"))
     schema = tmp_path / "src" / "mlops_db" / "schema"
     for file, before, after in (

@@ -14,7 +14,7 @@ from mlops_db.demo.measurements import measurements
 from mlops_db.demo.story import MODELS, Candidate, Story
 from support.database import SCRIPTS, TIMEOUT_S, Database
 from support.process import told
-from support.versions import another_session, wait_until
+from support.sessions import another_session, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.full_postgresql]
 

@@ -5,7 +5,7 @@ import pytest
 
 from support.database import Database
 from support.process import told
-from support.versions import another_session
+from support.sessions import another_session
 
 pytestmark = [pytest.mark.slow, pytest.mark.full_postgresql]
 

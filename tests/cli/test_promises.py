@@ -11,8 +11,8 @@ from psycopg import sql
 from support.database import ROOT, SCRIPTS, TIMEOUT_S, Database
 from support.process import SECRET, closed_pipe, told
 from support.roles import may_create_in_public, role
+from support.sessions import another_session, wait_until
 from support.snapshot import everything
-from support.versions import another_session, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.full_postgresql]
 

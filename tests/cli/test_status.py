@@ -16,7 +16,7 @@ from mlops_db.revisions.graph import revisions
 from mlops_db.server.guests import REVOKE_CREATE
 from support.database import SCRIPTS, TIMEOUT_S, Database
 from support.process import SECRET
-from support.versions import another_session
+from support.sessions import another_session
 
 pytestmark = [pytest.mark.full_postgresql, pytest.mark.libraries]
 

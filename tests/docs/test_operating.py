@@ -8,7 +8,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from support.cluster import embedded_programs, throwaway_cluster
+from support.cluster import connect_superuser, embedded_programs, throwaway_cluster
 from support.database import ROOT, SCRIPTS, clean_environment, client
 
 pytestmark = [pytest.mark.slow, pytest.mark.one_postgresql]
@@ -20,7 +20,7 @@ PAGE = (ROOT / "docs" / "operating.md").read_text(encoding="utf-8")
 def server() -> Iterator[Path]:
     """A server of its own, where databases can have the page's names; the owner is the role airflow."""
     with throwaway_cluster(embedded_programs()) as socket:
-        with psycopg.connect(host=str(socket), user="postgres", dbname="postgres", autocommit=True) as connection:
+        with connect_superuser(socket) as connection:
             connection.execute("CREATE ROLE airflow LOGIN CREATEDB")
         yield socket
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from mlops_db.revisions.graph import revisions
-from support.checkout import copy_checkout
 from support.cluster import server_folder
 from support.database import ROOT, clean_environment, run_command
 from support.process import told
+from support.projects import copy_checkout
 
 pytestmark = [pytest.mark.slow, pytest.mark.one_postgresql]
 

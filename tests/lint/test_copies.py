@@ -19,10 +19,10 @@ from mlops_db.revisions.graph import revisions
 from mlops_db.server.connection import connect
 from mlops_db.settings import Settings
 from support import roles
-from support.cluster import embedded_programs, new_cluster, start, stop, throwaway_cluster, upgrade_cluster
+from support.cluster import embedded_programs, new_cluster, settings_of, start, stop, throwaway_cluster, upgrade_cluster
 from support.database import Database, clean_environment, client, run_command
 from support.handmade import SPECIFICATION
-from support.versions import wait_until
+from support.sessions import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.full_postgresql]
 
@@ -260,10 +260,6 @@ def major(programs: Path) -> int:
         [programs / "postgres", "--version"], capture_output=True, encoding="utf-8", check=True
     ).stdout
     return int(told.split()[2].partition(".")[0])
-
-
-def settings_of(folder: Path, database: str = "postgres") -> Settings:
-    return Settings(host=str(folder), port=5432, user="postgres", password=None, database=database)
 
 
 def test_a_dump_of_an_older_server_is_clean_on_a_newer_one(older: Path) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mlops_db.lint.revision_files import Finding, file_findings
 from support.database import ROOT
-from support.revision_project import copied_project, source, versions
+from support.projects import copy_project, source, versions
 
 pytestmark = pytest.mark.one_postgresql
 
@@ -233,7 +233,7 @@ def test_comparisons_are_not_the_template_s_prose(prose: str) -> None:
 
 def test_a_fresh_revision_is_told_to_be_filled_in_and_nothing_else(tmp_path: Path) -> None:
     """`alembic revision` has to leave only what its author alone can know."""
-    ini = copied_project(tmp_path)
+    ini = copy_project(tmp_path)
     head = max(path.name[:4] for path in versions(ini).glob("*.py"))
 
     command.revision(Config(ini), message="Add a column")

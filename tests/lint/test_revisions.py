@@ -15,7 +15,7 @@ from mlops_db.lint.run import CHECKS, Report, check_revisions
 from mlops_db.project import BASELINE
 from mlops_db.settings import Settings
 from support.database import ROOT, SCRIPTS
-from support.revision_project import add_revision, copied_project, empty_project, source, versions
+from support.projects import add_revision, copy_project, empty_project, source, versions
 
 pytestmark = [pytest.mark.slow, pytest.mark.full_postgresql]
 
@@ -278,7 +278,7 @@ def check_all(ini: Path, server: Settings, revisions: dict[str, Revision]) -> Ch
 
 @pytest.fixture(scope="module")
 def checked(creator: Settings, tmp_path_factory: pytest.TempPathFactory) -> Checked:
-    return check_all(copied_project(tmp_path_factory.mktemp("revisions")), creator, GOOD | BAD)
+    return check_all(copy_project(tmp_path_factory.mktemp("revisions")), creator, GOOD | BAD)
 
 
 @pytest.mark.parametrize("name", GOOD)

@@ -12,7 +12,7 @@ from mlops_db.lint.revision_files import ACCEPTABLE, Finding
 from mlops_db.lint.rules import losses, running_code, two_tables, whole_tables
 from mlops_db.lint.run import Report, check_revisions
 from mlops_db.settings import Settings
-from support.revision_project import add_revision, copied_project, empty_project
+from support.projects import add_revision, copy_project, empty_project
 
 pytestmark = [pytest.mark.slow, pytest.mark.full_postgresql]
 
@@ -332,7 +332,7 @@ ON_TOP = {
 
 @pytest.fixture(scope="module")
 def on_top(creator: Settings, tmp_path_factory: pytest.TempPathFactory) -> tuple[Report, dict[str, str]]:
-    ini = copied_project(tmp_path_factory.mktemp("on_top"))
+    ini = copy_project(tmp_path_factory.mktemp("on_top"))
     files = {name: revision.add_to(ini) for name, revision in ON_TOP.items()}
     return check_revisions(creator, ini), files
 

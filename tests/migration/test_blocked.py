@@ -10,8 +10,10 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from support.database import Database
-from support.versions import Checkout, another_session, history_of, refused, revision_of, sql
+from support.database import Database, history_of, revision_of
+from support.process import refused
+from support.projects import Checkout, sql
+from support.sessions import another_session
 
 pytestmark = [pytest.mark.slow, pytest.mark.full_postgresql]
 

@@ -20,17 +20,10 @@ from alembic import command
 
 from mlops_db.settings import Settings
 from support.cluster import embedded_programs, new_cluster
-from support.database import Database
-from support.versions import (
-    CHECKS_ITS_CLIENT_SINCE,
-    Checkout,
-    Running,
-    history_of,
-    refused,
-    revision_of,
-    sql,
-    wait_until,
-)
+from support.database import Database, history_of, revision_of
+from support.process import refused
+from support.projects import Checkout, Running, sql
+from support.sessions import CHECKS_ITS_CLIENT_SINCE, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.full_postgresql]
 

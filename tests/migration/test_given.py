@@ -24,7 +24,7 @@ from mlops_db.migration.commands import alembic_config
 from mlops_db.migration.session import run_pins
 from mlops_db.settings import Settings
 from support.database import Database
-from support.versions import Checkout, sql
+from support.projects import Checkout, sql
 
 pytestmark = [pytest.mark.slow, pytest.mark.full_postgresql]
 

@@ -24,8 +24,9 @@ from mlops_db.server.connection import open_connection
 from mlops_db.settings import Settings
 from support.database import Database
 from support.process import told
+from support.projects import Checkout, sql
+from support.sessions import another_session, wait_until
 from support.snapshot import Progress, everything
-from support.versions import Checkout, another_session, sql, wait_until
 
 pytestmark = pytest.mark.libraries
 

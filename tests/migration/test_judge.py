@@ -21,11 +21,12 @@ from mlops_db.errors import DataLossError
 from mlops_db.migration import commands
 from mlops_db.server.connection import connect
 from mlops_db.settings import Settings
-from support.database import Database
+from support.database import Database, revision_of
 from support.process import told
+from support.projects import Checkout, sql
 from support.roles import owner
+from support.sessions import another_session, wait_until
 from support.stopped import contents
-from support.versions import Checkout, another_session, revision_of, sql, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.full_postgresql]
 

@@ -1,7 +1,6 @@
 """What `alembic revision` and `alembic merge` make of a copy of this project, as a colleague types them."""
 
 import re
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,9 +11,10 @@ from mlops_db.lint.revision_files import file_findings
 from mlops_db.migration.commands import alembic_config, run_command
 from mlops_db.revisions.graph import revisions
 from mlops_db.settings import Settings
-from support.database import ROOT, Database, clean_environment
+from support.database import Database, clean_environment
 from support.database import run_command as run_process
 from support.process import told
+from support.projects import copy_project
 
 pytestmark = [pytest.mark.full_postgresql, pytest.mark.libraries]
 
@@ -26,10 +26,7 @@ SECTIONS = ("Why", "Locks", "Loss on downgrade")
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
     """A copy without a server: nothing answers on the port that its environment names."""
-    for name in ("alembic.ini", "pyproject.toml"):
-        shutil.copy(ROOT / name, tmp_path)
-    shutil.copytree(ROOT / "migrations", tmp_path / "migrations", ignore=shutil.ignore_patterns("__pycache__"))
-    return tmp_path
+    return copy_project(tmp_path, "pyproject.toml").parent
 
 
 def made(copy: Path, function: Callable[..., object], *arguments: object, **options: object) -> Path:

@@ -17,17 +17,10 @@ from sqlalchemy.pool import NullPool
 
 from mlops_db.errors import InvalidIndexError, StatementFailedError
 from mlops_db.server.connection import connect
-from support.database import Database
-from support.versions import (
-    CHECKS_ITS_CLIENT_SINCE,
-    Checkout,
-    another_session,
-    history_of,
-    refused,
-    revision_of,
-    sql,
-    wait_until,
-)
+from support.database import Database, history_of, revision_of
+from support.process import refused
+from support.projects import Checkout, sql
+from support.sessions import CHECKS_ITS_CLIENT_SINCE, another_session, wait_until
 
 pytestmark = pytest.mark.libraries
 

@@ -18,8 +18,8 @@ from mlops_db.migration.options import Options
 from mlops_db.settings import Settings
 from support.database import Database
 from support.process import told
+from support.projects import Checkout, sql
 from support.snapshot import Progress, everything
-from support.versions import Checkout, sql
 
 pytestmark = [pytest.mark.full_postgresql, pytest.mark.libraries]
 

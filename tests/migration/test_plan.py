@@ -9,8 +9,8 @@ from alembic import command
 from mlops_db.migration import commands
 from support.database import Database
 from support.process import told
+from support.projects import Checkout
 from support.snapshot import everything
-from support.versions import Checkout
 
 pytestmark = [pytest.mark.full_postgresql, pytest.mark.libraries]
 

@@ -16,7 +16,7 @@ import pytest
 from mlops_db.migration import commands, progress
 from mlops_db.migration.progress import Progress
 from support.database import SCRIPTS, Database
-from support.versions import Checkout, sql
+from support.projects import Checkout, sql
 
 pytestmark = [pytest.mark.full_postgresql, pytest.mark.libraries]
 

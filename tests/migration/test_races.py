@@ -14,8 +14,10 @@ from mlops_db.migration.commands import downgrade, upgrade
 from mlops_db.migration.lock import RUN_LOCK
 from mlops_db.revisions.graph import revisions
 from mlops_db.server.connection import connect
-from support.database import ROOT, SCRIPTS, TIMEOUT_S, Database
-from support.versions import Checkout, another_session, event, history_of, refused, revision_of, sql
+from support.database import ROOT, SCRIPTS, TIMEOUT_S, Database, history_of, revision_of
+from support.process import refused
+from support.projects import Checkout, event, sql
+from support.sessions import another_session
 
 pytestmark = [pytest.mark.slow, pytest.mark.full_postgresql]
 

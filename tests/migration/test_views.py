@@ -23,7 +23,7 @@ from mlops_db.migration.session import migration_connection
 from mlops_db.settings import Settings
 from support.database import ROOT, Database
 from support.process import SECRET, told
-from support.versions import another_session
+from support.sessions import another_session
 
 pytestmark = pytest.mark.libraries
 

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from mlops_db.revisions.graph import revisions
-from support.database import ROOT, Database
+from support.database import Database
 from support.forked_commands import Commands
 from support.handmade import SPECIFICATION
 from support.process import told
+from support.projects import copy_project, versions
 
 pytestmark = [pytest.mark.slow, pytest.mark.full_postgresql]
 
@@ -84,10 +85,7 @@ class Checkout:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        for name in ("src", "migrations"):
-            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-        shutil.copy(ROOT / "alembic.ini", folder)
-        self.versions = folder / "migrations" / "versions"
+        self.versions = versions(copy_project(folder, "src"))
         self._commands: Commands | None = None
 
     def add(self, name: str, id_: str, parents: object) -> Path:

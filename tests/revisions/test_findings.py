@@ -6,11 +6,10 @@ import pytest
 from mlops_db.errors import MlopsDbError
 from mlops_db.migration import commands
 from mlops_db.project import TABLES
-from support.database import Database
+from support.database import Database, history_of, revision_of
 from support.rules import GOOD, RULES, Rule
 from support.stopped import Stopped, contents, stopped
 from support.table_rows import insert
-from support.versions import history_of, revision_of
 
 pytestmark = pytest.mark.slow
 

@@ -13,8 +13,8 @@ from support.database import Database
 from support.partitions import months, partitions
 from support.process import told
 from support.roles import role, run_as, session
+from support.sessions import another_session, wait_until
 from support.table_rows import rows
-from support.versions import another_session, wait_until
 
 EARLIER, LATER = "monitoring_metrics_earlier", "monitoring_metrics_later"
 MONTH = "date_trunc('month', now(), 'UTC')"

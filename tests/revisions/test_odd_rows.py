@@ -5,10 +5,9 @@ import pytest
 from mlops_db.admin.adopt import adopt
 from mlops_db.migration import commands
 from mlops_db.project import BASELINE, TABLES, VIEWS
-from support.database import Database
+from support.database import Database, revision_of
 from support.handmade import FINDINGS, ODD_ROWS, OLD_VIEWS, make_by_hand
 from support.stopped import stopped
-from support.versions import revision_of
 
 MENDED = {
     "model_versions": {

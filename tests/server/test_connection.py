@@ -25,7 +25,7 @@ from mlops_db.errors import (
 from mlops_db.migration.commands import alembic_config
 from mlops_db.server.connection import connect
 from mlops_db.settings import Settings
-from support.cluster import embedded_programs, throwaway_cluster
+from support.cluster import connect_superuser, embedded_programs, throwaway_cluster
 from support.database import ROOT, Database, clean_environment, run_command
 from support.process import SECRET, told
 
@@ -47,7 +47,7 @@ def superuser() -> Iterator[psycopg.Connection[Any]]:
     """A superuser's connection to a server of our own, which asks every other role for its password."""
     with throwaway_cluster(embedded_programs()) as folder:
         (folder / "data" / "pg_hba.conf").write_text(ASKS_FOR_PASSWORDS, encoding="utf-8")
-        with psycopg.connect(host=str(folder), user="postgres", dbname="postgres", autocommit=True) as connection:
+        with connect_superuser(folder) as connection:
             connection.execute("SELECT pg_reload_conf()")
             yield connection
 

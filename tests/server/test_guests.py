@@ -22,14 +22,15 @@ from mlops_db.migration import commands
 from mlops_db.project import BASELINE
 from mlops_db.server.connection import connect
 from mlops_db.server.guests import REVOKE_CREATE
-from support.database import Database
+from support.database import Database, revision_of
 from support.handmade import SPECIFICATION
 from support.process import told
+from support.projects import Checkout
 from support.roles import may_create_in_public, owner, role, run_as, session
+from support.sessions import wait_until
 from support.snapshot import Progress
 from support.stopped import contents
 from support.traps import TAKEN, set_traps
-from support.versions import Checkout, revision_of, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.full_postgresql]
 

@@ -25,9 +25,10 @@ from support.cluster import embedded_programs, throwaway_cluster
 from support.database import ROOT, Database, clean_environment, run_command
 from support.handmade import SPECIFICATION
 from support.process import told
+from support.projects import Checkout
+from support.projects import sql as statements
 from support.roles import PASSWORD, role
-from support.versions import Checkout, another_session
-from support.versions import sql as statements
+from support.sessions import another_session
 
 pytestmark = [pytest.mark.slow, pytest.mark.full_postgresql]
 

@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import psycopg2
 import psycopg2.errors
 import psycopg2.extensions
@@ -43,7 +42,7 @@ from mlops_db.errors import (
 from mlops_db.migration.commands import upgrade
 from mlops_db.settings import Settings
 from mlops_db.storage.pool import IDLE_S
-from support.cluster import embedded_programs, start, stop, throwaway_cluster
+from support.cluster import connect_superuser, embedded_programs, settings_of, start, stop, throwaway_cluster
 from support.database import Database, clean_environment
 from support.forks import exit_code, forked
 from support.process import SECRET
@@ -564,13 +563,13 @@ def test_nobody_at_home(tmp_path: Path) -> None:
 def test_a_restart_of_the_server() -> None:
     programs = embedded_programs()
     with throwaway_cluster(programs) as folder:
-        settings = Settings(host=str(folder), port=5432, user="postgres", password=None, database="mlops")
+        settings = settings_of(folder, "mlops")
         with DatabaseManager(settings) as db, ThreadPoolExecutor(2) as threads:
             with pytest.raises(DatabaseMissingError) as missing:
                 db.ping()
             assert not missing.value.retryable
             waiting = threads.submit(db.wait_until_ready, WAIT_S)
-            with psycopg.connect(host=str(folder), user="postgres", dbname="postgres", autocommit=True) as admin:
+            with connect_superuser(folder) as admin:
                 admin.execute("CREATE DATABASE mlops")
             upgrade(settings)
             waiting.result()

@@ -8,7 +8,7 @@ import pytest
 from mlops_db import DatabaseManager
 from mlops_db.errors import ContentionError
 from support.database import Database
-from support.versions import another_session
+from support.sessions import another_session
 
 pytestmark = pytest.mark.libraries
 

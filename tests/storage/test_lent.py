@@ -25,8 +25,7 @@ from mlops_db import DatabaseManager
 from mlops_db.errors import StatementFailedError
 from mlops_db.migration.commands import upgrade
 from mlops_db.server.connection import connect
-from mlops_db.settings import Settings
-from support.cluster import embedded_programs, throwaway_cluster
+from support.cluster import connect_superuser, embedded_programs, settings_of, throwaway_cluster
 from support.database import Database
 
 pytestmark = pytest.mark.libraries
@@ -396,10 +395,9 @@ def test_a_transaction_in_two_phases_is_nobody_else_s(db: DatabaseManager) -> No
 @pytest.mark.slow
 def test_a_prepared_transaction_outlives_its_block() -> None:
     with throwaway_cluster(embedded_programs(), max_prepared_transactions="2") as folder:
-        with closing(psycopg2.connect(host=str(folder), user="postgres", dbname="postgres")) as admin:
-            admin.autocommit = True
-            admin.cursor().execute("CREATE DATABASE mlops")
-        at = Settings(host=str(folder), port=5432, user="postgres", password=None, database="mlops")
+        with connect_superuser(folder) as admin:
+            admin.execute("CREATE DATABASE mlops")
+        at = settings_of(folder, "mlops")
         upgrade(at)
         with DatabaseManager(at) as db:
             with pytest.raises(psycopg2.ProgrammingError), db.get_connection() as connection:

@@ -10,7 +10,7 @@ import pytest
 from mlops_db import DatabaseManager
 from mlops_db.errors import ContentionError
 from support.database import Database
-from support.versions import another_session, wait_until
+from support.sessions import another_session, wait_until
 
 pytestmark = pytest.mark.libraries
 

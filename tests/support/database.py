@@ -117,3 +117,21 @@ class Database:
 def client(program: str) -> str:
     """A PostgreSQL client program, from the embedded server's package: it is at least as new as any test server."""
     return str(client_program(program))
+
+
+def revision_of(database: Database) -> str | None:
+    """The revision in alembic_version; None if the table is empty or missing."""
+    if database.value("SELECT to_regclass('public.alembic_version')") is None:
+        return None
+    rows = database.query("SELECT version_num FROM alembic_version")
+    assert len(rows) <= 1, rows
+    return rows[0][0] if rows else None
+
+
+def history_of(database: Database, *revisions: str) -> list[tuple[str, str]]:
+    """(revision, outcome) of the history's entries in their order; of all revisions if none is given."""
+    return database.query(
+        "SELECT revision, outcome FROM mlops_internal.migration_history"
+        " WHERE %(all)s OR revision = ANY(%(some)s) ORDER BY id",
+        {"all": not revisions, "some": list(revisions)},
+    )

@@ -26,6 +26,12 @@ def told(done: subprocess.CompletedProcess[str], *parts: str) -> None:
         assert part in "\n".join(lines), everything
 
 
+def refused(done: subprocess.CompletedProcess[str], *parts: str) -> None:
+    """Check a failure as `told` does, without what the run printed on standard error before."""
+    assert "Traceback" not in done.stderr, done.stderr
+    told(subprocess.CompletedProcess(done.args, done.returncode, done.stdout, ""), *parts)
+
+
 @contextmanager
 def closed_pipe() -> Iterator[int]:
     """The writing end of a pipe whose reader has gone, as standard output of `command | true`."""

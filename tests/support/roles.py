@@ -10,7 +10,7 @@ from psycopg import sql
 
 from mlops_db.settings import Settings
 from support.database import Database
-from support.versions import wait_until
+from support.sessions import wait_until
 
 PASSWORD = "of this test"  # noqa: S105  (not a secret)
 

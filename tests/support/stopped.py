@@ -7,8 +7,7 @@ import pytest
 
 from mlops_db.errors import RefusedError
 from mlops_db.migration import commands
-from support.database import Database
-from support.versions import revision_of
+from support.database import Database, revision_of
 
 Contents = tuple[str, dict[str, list[tuple[Any, ...]]]]
 
