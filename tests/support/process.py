@@ -1,4 +1,4 @@
-"""What tests of the commands say about finished processes."""
+"""Checks of finished processes."""
 
 import os
 import re
@@ -11,10 +11,9 @@ NARRATION = re.compile(r"INFO |.*: nothing to do$|Creating database |Database '|
 
 
 def told(done: subprocess.CompletedProcess[str], *parts: str) -> None:
-    """Hold a failure to one line that says what is wrong and one that says what to do, `parts` in them, and no secret.
+    """Check that a command failed with one message and one hint, which contain `parts` and no secret.
 
-    `alembic` tells it on standard output, `mlops-db` on standard error. What was said before, while all was well, may
-    stand above it.
+    `alembic` prints them on standard output, `mlops-db` on standard error. Progress may precede them.
     """
     everything = done.stdout + done.stderr
     assert done.returncode > 0, everything
@@ -34,7 +33,7 @@ def refused(done: subprocess.CompletedProcess[str], *parts: str) -> None:
 
 @contextmanager
 def closed_pipe() -> Iterator[int]:
-    """The writing end of a pipe whose reader has gone, as standard output of `command | true`."""
+    """The writing end of a pipe whose reader has gone, like the standard output in `command | true`."""
     reading, writing = os.pipe()
     os.close(reading)
     try:
