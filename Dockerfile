@@ -10,7 +10,7 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 RUN python -m venv /opt/mlops-db
 ENV PATH=/opt/mlops-db/bin:$PATH
 WORKDIR /build
-# The dependencies have a layer of their own, so that a change of the code does not download them again.
+# The dependencies have their own layer, so that a change of the code does not download them again.
 COPY pyproject.toml ./
 RUN python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" \
         >dependencies.txt \
@@ -21,17 +21,17 @@ COPY src src
 RUN pip install --no-deps .
 
 FROM python:3.13-slim
-# A number, because Kubernetes' runAsNonRoot does not look names up.
+# Kubernetes' runAsNonRoot needs a number: it does not resolve names.
 RUN useradd --uid 10001 --no-create-home --home-dir /nonexistent mlops
 COPY --from=build /opt/mlops-db /opt/mlops-db
 ENV PATH=/opt/mlops-db/bin:$PATH
 WORKDIR /app
-# alembic.ini and migrations/ as the package carries them: `alembic` and `mlops-db init` run the same files.
+# Links to alembic.ini and migrations/ of the package, so that `alembic` and `mlops-db init` run the same files.
 RUN folder="$(python -c 'from mlops_db.revisions.graph import alembic_ini; print(alembic_ini().parent)')" \
     && ln -s "$folder"/* ./
 ENV ALEMBIC_CONFIG=/app/alembic.ini
 USER 10001
-# As process 1, Python would ignore SIGTERM; SIGINT ends it after the statement that runs.
+# Process 1 ignores SIGTERM. SIGINT ends Python after the statement that is running.
 STOPSIGNAL SIGINT
 ENTRYPOINT ["mlops-db"]
 CMD ["init"]

@@ -5,14 +5,9 @@ something is timed.
 """
 
 import argparse
-import os
-import pwd
-import shutil
 import signal
 import statistics
-import subprocess
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,15 +16,17 @@ from typing import Any, NoReturn
 import psycopg
 from psycopg import sql
 
-from mlops_db.server.embedded import Account, server_programs
 from mlops_db.settings import Settings
 
+sys.path.append(str(Path(__file__).parents[1] / "tests"))
+from support.cluster import embedded_programs, settings_of, throwaway_cluster
+
 CONFIGURATION = {
-    "listen_addresses": "",
-    "port": "5432",
-    "shared_buffers": "1GB",
-    "max_wal_size": "16GB",
-    "checkpoint_timeout": "1h",
+    "fsync": "on",
+    "full_page_writes": "on",
+    "shared_buffers": "'1GB'",
+    "max_wal_size": "'16GB'",
+    "checkpoint_timeout": "'1h'",
 }
 
 
@@ -48,28 +45,8 @@ def parser(docstring: str | None) -> argparse.ArgumentParser:
 def throwaway_server(programs: Path | None) -> Iterator[Settings]:
     """Start a server and stop it at the end, also at SIGTERM; yield the settings of its database `postgres`."""
     signal.signal(signal.SIGTERM, _end)
-    owner = _owner()
-    programs = programs or server_programs(owner)
-    folder = Path(tempfile.mkdtemp(prefix="mlops-db-bench-"))
-    if owner is not None:
-        os.chown(folder, owner.uid, owner.gid)
-
-    def run(program: str, *options: str) -> None:
-        command = [str(programs / program), f"--pgdata={folder / 'data'}", *options]
-        user = {} if owner is None else {"user": owner.uid, "group": owner.gid, "extra_groups": ()}
-        subprocess.run(command, cwd=folder, stdout=subprocess.DEVNULL, check=True, **user)
-
-    try:
-        run("initdb", "--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync")
-        settings = CONFIGURATION | {"unix_socket_directories": str(folder)}
-        options = " ".join(f"-c {name}={value}" for name, value in settings.items())
-        run("pg_ctl", f"--log={folder / 'log'}", f"--options={options}", "--silent", "--wait", "start")
-        try:
-            yield Settings(host=str(folder), port=5432, user="postgres", password=None, database="postgres")
-        finally:
-            run("pg_ctl", "--mode=immediate", "--silent", "--wait", "stop")
-    finally:
-        shutil.rmtree(folder)
+    with throwaway_cluster(programs or embedded_programs(), in_memory=False, **CONFIGURATION) as folder:
+        yield settings_of(folder)
 
 
 def connect(settings: Settings) -> psycopg.Connection[Any]:
@@ -127,13 +104,6 @@ def _word(*, holds: bool) -> str:
 
 def _maintenance(settings: Settings) -> Settings:
     return Settings(host=settings.host, port=settings.port, user=settings.user, password=None, database="postgres")
-
-
-def _owner() -> Account | None:
-    if os.geteuid() != 0:
-        return None
-    nobody = pwd.getpwnam("nobody")  # PostgreSQL refuses to run as root
-    return Account(nobody.pw_name, nobody.pw_uid, nobody.pw_gid)
 
 
 def _end(*_: object) -> NoReturn:

@@ -1,15 +1,14 @@
 """The test server and its databases.
 
-Each worker starts a server of its own: of the embedded one's programs, or of those beside that of
-`--postgresql-exec=/usr/lib/postgresql/15/bin/pg_ctl`. With `--postgresql-host` a server of yours is used:
-`uv run pytest -n 0 --postgresql-host=localhost --postgresql-user=postgres`. Its role has to be a superuser, and two
-workers cannot share it: roles are the whole server's.
+Each worker starts a throwaway server. `--postgresql-exec=/usr/lib/postgresql/15/bin/pg_ctl` chooses its programs; the
+default is the embedded server. `--postgresql-host` uses a server that runs already:
+`uv run pytest -n 0 --postgresql-host=localhost --postgresql-user=postgres`. The role must be a superuser. Use one
+worker (`-n 0`), because all databases of a server share its roles.
 """
 
 import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -20,21 +19,19 @@ from mlops_db.migration.commands import upgrade
 from mlops_db.settings import Settings
 from mlops_db.storage.db_manager import DatabaseManager
 from mlops_db.storage.monitoring import Monitoring
-from support.cluster import embedded_programs, throwaway_cluster
+from support.cluster import chosen_programs, throwaway_cluster
 from support.database import Database
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # Ignored where a script has started this in the background; and so it would be by each process that a test starts.
+    # A script that starts this in the background ignores SIGINT, and so would each process that a test starts.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if config.getoption("postgresql_host") is not None:
         return
     if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
-        return  # each worker has a server of its own; this process only hands out the tests
-    pg_ctl = config.getoption("postgresql_exec")
-    programs = embedded_programs() if pg_ctl is None else Path(pg_ctl).parent
+        return  # each worker starts a server; this process only distributes the tests
     cluster = ExitStack()
-    config.option.postgresql_host = str(cluster.enter_context(throwaway_cluster(programs)))
+    config.option.postgresql_host = str(cluster.enter_context(throwaway_cluster(chosen_programs(config))))
     config.option.postgresql_port = 5432
     config.add_cleanup(cluster.close)
 
@@ -51,24 +48,24 @@ _head_connection = factories.postgresql("_head_template")
 
 @pytest.fixture
 def empty(_empty_connection: psycopg.Connection[Any]) -> Database:
-    """A database of its own, with nothing in it."""
+    """An empty database for this test alone."""
     return Database.of(_empty_connection)
 
 
 @pytest.fixture
 def head(_head_connection: psycopg.Connection[Any]) -> Database:
-    """A database of its own, at head."""
+    """A database at head for this test alone."""
     return Database.of(_head_connection)
 
 
 @pytest.fixture
 def db(head: Database) -> Iterator[DatabaseManager]:
-    """The storage layer on a database of its own."""
+    """The storage layer on a database at head."""
     with DatabaseManager(head.settings) as manager:
         yield manager
 
 
 @pytest.fixture
 def monitoring(db: DatabaseManager) -> Monitoring:
-    """Its metrics."""
+    """The metrics of the storage layer."""
     return db.monitoring

@@ -30,6 +30,8 @@ from mlops_db.errors import (
 from support.process import SECRET
 from support.raising import raise_
 
+pytestmark = pytest.mark.one_postgresql
+
 SHOWS_NOTES = sys.version_info >= (3, 11)
 
 

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from support.checkout import copy_checkout
 from support.database import ROOT, SCRIPTS, clean_environment
+from support.projects import copy_checkout
+
+pytestmark = pytest.mark.one_postgresql
 
 
 def lint_imports(checkout: Path) -> subprocess.CompletedProcess[str]:
@@ -36,7 +38,9 @@ def test_imports_run_downwards() -> None:
     ("module", "imported", "only_for_types", "contract"),
     [
         pytest.param("errors", "mlops_db.cli.main", False, "Imports run downwards", id="upwards"),
-        pytest.param("storage/transaction_lock", "mlops_db.migration.lock", True, "Imports run downwards", id="siblings"),
+        pytest.param(
+            "storage/transaction_lock", "mlops_db.migration.lock", True, "Imports run downwards", id="siblings"
+        ),
         pytest.param("schema/base", "psycopg2", False, "schema imports no engine", id="an engine"),
         pytest.param("drift/compare", "mlops_db.schema.views", False, "know no table", id="a table"),
         pytest.param("server/pins", "mlops_db.server.connection", True, "No circles", id="a circle"),

@@ -18,6 +18,8 @@ from mlops_db.errors import MlopsDbError, SettingsError
 from mlops_db.settings import VARIABLES, Settings, Variable, check_database_name
 from support.database import ROOT
 
+pytestmark = [pytest.mark.one_postgresql, pytest.mark.libraries]
+
 NO_FILE = Path("there-is-no-such.env")
 SECRET = "tr0ub4dor&3"  # noqa: S105  (the password that no message may show)
 

@@ -17,6 +17,8 @@ from mlops_db.adapters.evidently.measurement import LeftOut, Measurement
 from mlops_db.errors import AdapterError
 from support.legacy_reports import lost
 
+pytestmark = pytest.mark.one_postgresql
+
 FILES = Path(__file__).parent / "evidently_files"
 REPORTS = ["report_0_3", "report_0_4", "report_0_6", "test_suite_0_6"]
 NO_NUMBER = "a plot, a list or a text, and no number"

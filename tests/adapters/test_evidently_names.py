@@ -16,6 +16,8 @@ from mlops_db.adapters.evidently.names import Series, shorten
 from mlops_db.errors import AdapterError
 from mlops_db.storage.metrics.bounds import Bounds
 
+pytestmark = pytest.mark.one_postgresql
+
 TEXTS = st.one_of(
     st.sampled_from(
         ["", "1", "1.0", "true", "null", "NaN", "a.b", "a", "b", "a,b", "k=1", "[x]", "{x}", '"a"', " a", "a "]

@@ -27,7 +27,7 @@ from support.database import Database
 from support.examples import example
 from support.forks import exit_code, forked
 from support.mlflow_server import MlflowServer
-from support.versions import wait_until
+from support.sessions import wait_until
 
 pytestmark = [pytest.mark.adapters, pytest.mark.filterwarnings("ignore")]  # what MLflow warns about is not ours
 GRANTS = Path(__file__).parents[2] / "docs" / "operating.md"

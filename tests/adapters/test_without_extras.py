@@ -3,6 +3,10 @@
 import subprocess
 import sys
 
+import pytest
+
+pytestmark = pytest.mark.one_postgresql
+
 SCRIPT = """
 import sys
 sys.modules.update(dict.fromkeys(["airflow", "evidently", "mlflow"]))  # as if they were not installed

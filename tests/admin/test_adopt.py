@@ -20,7 +20,7 @@ from mlops_db.migration.commands import alembic_config
 from mlops_db.migration.lock import RUN_LOCK
 from mlops_db.project import BASELINE, TABLES, VIEWS
 from mlops_db.settings import Settings
-from support.database import Database
+from support.database import Database, revision_of
 from support.handmade import (
     ODD_ROWS,
     OLD_VIEWS,
@@ -31,9 +31,9 @@ from support.handmade import (
     view_oids,
     views_of_the_baseline,
 )
-from support.versions import another_session, revision_of, wait_until
+from support.sessions import another_session, wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.full_postgresql]
 
 
 def adopted(database: Database) -> Judgement:
@@ -421,8 +421,8 @@ def test_a_near_miss_is_refused_and_the_statements_that_are_told_make_it_adoptab
 
     judgement = adopt(empty.settings, dry_run=False)
 
-    told = [str(told).replace("public.", "").replace('"', "") for told in judgement.obstacles]
-    assert any(line.startswith(obstacle) for line in told), told
+    output = [str(output).replace("public.", "").replace('"', "") for output in judgement.obstacles]
+    assert any(line.startswith(obstacle) for line in output), output
     assert state(empty) == before
     assert revision_of(empty) is None
 
@@ -482,7 +482,7 @@ def test_what_no_statement_mends_is_refused_and_told(empty: Database, statements
 
     judgement = adopt(empty.settings, dry_run=False)
 
-    assert any(str(told).startswith(obstacle) for told in judgement.obstacles), judgement.obstacles
+    assert any(str(output).startswith(obstacle) for output in judgement.obstacles), judgement.obstacles
     assert any(line.startswith(BY_HAND) for line in judgement.remedy), judgement.remedy
     assert state(empty) == before
 
@@ -703,10 +703,10 @@ def test_mlflow_s_model_versions_alone_is_told_column_by_column(empty: Database)
     )
     before = state(empty)
 
-    told = [str(obstacle) for obstacle in adopt(empty.settings, dry_run=False).obstacles]
+    output = [str(obstacle) for obstacle in adopt(empty.settings, dry_run=False).obstacles]
 
-    assert "column public.model_versions.mlflow_run_id: missing" in told
-    assert "column public.model_versions.version: unexpected" in told
+    assert "column public.model_versions.mlflow_run_id: missing" in output
+    assert "column public.model_versions.version: unexpected" in output
     assert state(empty) == before
 
 

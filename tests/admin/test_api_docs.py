@@ -39,14 +39,14 @@ def test_every_public_name_is_there(page: str, name: str, cls: type) -> None:
 
 def test_a_call_is_told_with_types_defaults_and_errors(page: str) -> None:
     _, _, section = page.partition("\n### db.models.list\n")
-    told, _, _ = section.partition("\n### ")
+    output, _, _ = section.partition("\n### ")
     for part in (
         "    status: Literal['staging', 'production', 'archived'] | None = None,\n",
         ") -> list[ModelVersion]\n",
         "\n- `limit` (`int | None`): how many at most; None for all.\n",
         "\nRaises:\n\n- `InvalidValueError`: ",
     ):
-        assert part in told
+        assert part in output
 
 
 def test_every_type_of_ours_that_is_returned_is_told(page: str) -> None:

@@ -11,13 +11,13 @@ from mlops_db.admin.broken_rows import BrokenRule
 from mlops_db.migration import commands
 from mlops_db.project import BASELINE
 from mlops_db.revisions.graph import revisions
-from support.database import Database
+from support.database import Database, revision_of
 from support.handmade import make_by_hand
+from support.projects import Checkout, installed
 from support.rules import GOOD, RULES
 from support.table_rows import insert
-from support.versions import Checkout, installed, revision_of
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.full_postgresql]
 
 HEAD = revisions()[-1].id
 SEVERAL = "several versions of a model are in production"
@@ -53,20 +53,20 @@ def test_the_list_is_complete(empty: Database, broken: list[tuple[str, str]], pr
     if production > 1:
         expected[f"0012 {SEVERAL}"] = list(range(101, 101 + production))
 
-    told = adopt(empty.settings, dry_run=True).broken
+    output = adopt(empty.settings, dry_run=True).broken
 
-    assert {f"{rule.revision} {rule.what}": ids_found_by(empty, rule) for rule in told} == expected
-    assert [(rule.count, len(rule.ids.removesuffix(", ...").split(", "))) for rule in told] == [
-        (len(ids), min(len(ids), 10)) for ids in (expected[f"{rule.revision} {rule.what}"] for rule in told)
+    assert {f"{rule.revision} {rule.what}": ids_found_by(empty, rule) for rule in output} == expected
+    assert [(rule.count, len(rule.ids.removesuffix(", ...").split(", "))) for rule in output] == [
+        (len(ids), min(len(ids), 10)) for ids in (expected[f"{rule.revision} {rule.what}"] for rule in output)
     ]
-    assert adopt(empty.settings, dry_run=False).broken == told
-    for rule in told:
+    assert adopt(empty.settings, dry_run=False).broken == output
+    for rule in output:
         ids = ids_found_by(empty, rule)
         if rule.what == SEVERAL:
             empty.query("UPDATE model_versions SET status = 'archived' WHERE id = ANY(%s)", [ids[1:]])
         else:
-            mend = RULES[f"{rule.revision} {rule.what}"]
-            empty.query(f"UPDATE {mend.table} SET {mend.column} = {mend.mend} WHERE id = ANY(%s)", [ids])
+            fix = RULES[f"{rule.revision} {rule.what}"]
+            empty.query(f"UPDATE {fix.table} SET {fix.column} = {fix.fix} WHERE id = ANY(%s)", [ids])
     commands.upgrade(empty.settings)
     assert revision_of(empty) == HEAD
 
@@ -77,10 +77,10 @@ def test_every_rule_is_known_to_the_list(empty: Database) -> None:
         add(empty, rule.table, number)
         empty.query(f"UPDATE {rule.table} SET {rule.column} = {rule.bad[0]} WHERE id = {number}")
 
-    told = adopt(empty.settings, dry_run=True).broken
+    output = adopt(empty.settings, dry_run=True).broken
 
-    assert [f"{rule.revision} {rule.what}" for rule in told] == list(RULES)
-    assert list(map(str, told)) == [
+    assert [f"{rule.revision} {rule.what}" for rule in output] == list(RULES)
+    assert list(map(str, output)) == [
         f"{rule.table}: {rule.what}: 1 row, id {number} (revision {rule.revision})"
         for number, rule in enumerate(RULES.values(), 1)
     ]
@@ -89,9 +89,9 @@ def test_every_rule_is_known_to_the_list(empty: Database) -> None:
 def test_of_many_rows_the_first_ten_are_told(empty: Database) -> None:
     make_by_hand(empty, "INSERT INTO monitoring_metrics (metric_name) SELECT 'psi' FROM generate_series(1, 12);")
 
-    (told,) = adopt(empty.settings, dry_run=True).broken
+    (output,) = adopt(empty.settings, dry_run=True).broken
 
-    assert str(told) == (
+    assert str(output) == (
         "monitoring_metrics: metric_type is NULL: 12 rows, id 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, ... (revision 0016)"
     )
 
@@ -107,8 +107,8 @@ def test_rows_are_told_beside_what_is_in_the_way(empty: Database) -> None:
     judgement = adopt(empty.settings, dry_run=False)
 
     assert judgement.obstacles
-    told = {rule.what: rule.count for rule in judgement.broken}
-    assert told == {
+    output = {rule.what: rule.count for rule in judgement.broken}
+    assert output == {
         "status is not staging, production or archived": 1,
         "f1_score is not within 0 and 1": 1,
         "metric_type is NULL": None,  # there is no such column yet

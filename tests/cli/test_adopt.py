@@ -6,12 +6,12 @@ import pytest
 
 from mlops_db.project import TABLES, VIEWS
 from mlops_db.revisions.graph import revisions
-from support.database import SCRIPTS, Database
+from support.database import SCRIPTS, Database, revision_of
 from support.handmade import FINDINGS, ODD_ROWS, OLD_VIEWS, make_by_hand, rows, state, views_of_the_baseline
-from support.process import told
-from support.versions import PATIENCE_S, another_session, refused, revision_of, wait_until
+from support.process import assert_failed, assert_run_failed
+from support.sessions import PATIENCE_S, another_session, wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.full_postgresql]
 
 HEAD = revisions()[-1].id
 
@@ -40,10 +40,12 @@ def test_the_way_of_a_team_whose_database_was_made_by_schema_sql(empty: Database
     for view in VIEWS:
         assert f"--- {view} as it is" in differing
         assert f"+++ {view} as it will be" in differing
-    told = [line for line in to_fix if line.startswith("to fix: ")]
-    assert f"to fix: model_versions: {NOT_A_STAGE} (revision 0008)" in told
-    assert f"to fix: monitoring_metrics: {NO_NUMBER} (revision 0016)" in told
-    assert [line.startswith("    ") and line.endswith(" ORDER BY id;") for line in to_fix] == [False, True] * len(told)
+    output = [line for line in to_fix if line.startswith("to fix: ")]
+    assert f"to fix: model_versions: {NOT_A_STAGE} (revision 0008)" in output
+    assert f"to fix: monitoring_metrics: {NO_NUMBER} (revision 0016)" in output
+    assert [line.startswith("    ") and line.endswith(" ORDER BY id;") for line in to_fix] == [False, True] * len(
+        output
+    )
     assert rows_keep_nobody == (
         "The rows to fix do not block `mlops-db adopt`, but `alembic upgrade head` stops at them."
     )
@@ -63,10 +65,10 @@ def test_the_way_of_a_team_whose_database_was_made_by_schema_sql(empty: Database
     ]
     assert rows(empty) == before
     stopped = empty.run("alembic", "upgrade", "head")
-    refused(stopped, FINDINGS["0008"].message, "SELECT * FROM model_versions WHERE")
+    assert_run_failed(stopped, FINDINGS["0008"].message, "SELECT * FROM model_versions WHERE")
     assert revision_of(empty) == "0007"
     for finding in FINDINGS.values():
-        empty.query(finding.mend)
+        empty.query(finding.fix)
     assert empty.run("alembic", "upgrade", "head").returncode == 0
     assert revision_of(empty) == HEAD
     assert empty.run("mlops-db", "status").returncode == 0
@@ -139,7 +141,7 @@ def test_a_database_under_alembic_is_refused(head: Database) -> None:
 
     done = head.run("mlops-db", "adopt")
 
-    told(done, f"under Alembic already, at revision {HEAD}", "`alembic upgrade head`")
+    assert_failed(done, f"under Alembic already, at revision {HEAD}", "`alembic upgrade head`")
     assert (done.returncode, done.stdout) == (1, "")
     assert state(head) == before
 
@@ -147,14 +149,14 @@ def test_a_database_under_alembic_is_refused(head: Database) -> None:
 def test_an_empty_database_is_refused(empty: Database) -> None:
     done = empty.run("mlops-db", "adopt", "--dry-run")
 
-    told(done, f"has none of the tables {', '.join(TABLES)}", "`mlops-db init`")
+    assert_failed(done, f"has none of the tables {', '.join(TABLES)}", "`mlops-db init`")
     assert (done.returncode, done.stdout) == (1, "")
 
 
 def test_a_missing_database_is_told(empty: Database) -> None:
     done = empty.run("mlops-db", "adopt", MLOPS_DB_NAME="mlops_test_nowhere")
 
-    told(done, 'database "mlops_test_nowhere" does not exist')
+    assert_failed(done, 'database "mlops_test_nowhere" does not exist')
     assert (done.returncode, done.stdout) == (1, "")
 
 

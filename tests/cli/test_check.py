@@ -16,13 +16,13 @@ from mlops_db.drift.scratch import SCRATCH_PREFIX, STALE_AFTER_S, scratch_databa
 from mlops_db.errors import exit_code_of
 from mlops_db.migration.commands import upgrade
 from mlops_db.revisions.graph import revisions
-from support.checkout import edited_package
 from support.database import ROOT, SCRIPTS, TIMEOUT_S, Database
-from support.process import SECRET, told
+from support.process import SECRET, assert_failed
+from support.projects import edited_package
+from support.sessions import wait_until
 from support.snapshot import everything
-from support.versions import wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.full_postgresql]
 
 HEAD = revisions()[-1].id
 OWNER = "mlops_test_owner"
@@ -120,8 +120,8 @@ def test_of_a_text_of_several_lines_a_diff_is_below_the_line(head: Database, in_
     diff = list(takewhile(lambda line: line.startswith("    "), lines[view + 1 :]))
     assert diff[:2] == ["    --- expected", "    +++ found"]
     assert any(line.startswith("    -") and "previous_version" in line for line in diff)
-    told = [line for line in lines if not line.startswith("    ")]
-    assert told[-1].endswith(f": {len(told) - 1} differences")
+    output = [line for line in lines if not line.startswith("    ")]
+    assert output[-1].endswith(f": {len(output) - 1} differences")
 
 
 def test_with_sql_only_statements_are_on_standard_output(head: Database, in_process: InProcess) -> None:
@@ -219,7 +219,7 @@ def test_what_cannot_be_compared_is_one_line_and_a_hint(
         empty.psql(script)
     before = everything(empty)
     done = in_process(empty, **variables)
-    told(done, *parts)
+    assert_failed(done, *parts)
     assert (done.returncode, done.stdout) == (2 if "POSTGRES_PORT" in variables else 1, "")
     assert everything(empty) == before
     assert scratch_databases(empty) == []
@@ -255,7 +255,7 @@ def test_with_edited_revisions_a_role_that_may_not_create_databases_is_told_whom
     head: Database, owner: dict[str, str], edited: dict[str, str]
 ) -> None:
     done = head.run("mlops-db", "check", **owner, **edited)
-    told(done, OWNER, "scratch database", "CREATEDB", "`mlops-db docs`")
+    assert_failed(done, OWNER, "scratch database", "CREATEDB", "`mlops-db docs`")
     assert done.returncode == 1
 
 
@@ -271,7 +271,7 @@ def test_a_role_that_may_not_read_the_revision_is_told_so(
     head: Database, owner: dict[str, str], in_process: InProcess
 ) -> None:
     head.query(f"REVOKE SELECT ON ALL TABLES IN SCHEMA public FROM {OWNER}")
-    told(in_process(head, **owner), "permission denied", "alembic_version")
+    assert_failed(in_process(head, **owner), "permission denied", "alembic_version")
 
 
 def stopped_halfway(database: Database, edited: dict[str, str]) -> "subprocess.Popen[str]":

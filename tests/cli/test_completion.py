@@ -6,7 +6,9 @@ import pytest
 
 from mlops_db.cli.completion import SHELLS
 from support.database import TIMEOUT_S, clean_environment, run_command
-from support.process import told
+from support.process import assert_failed
+
+pytestmark = pytest.mark.full_postgresql
 
 ENVIRONMENT = clean_environment()
 BASH = shutil.which("bash") or "bash"
@@ -60,11 +62,11 @@ def test_each_shell_gets_a_script_with_all_commands(shell: str) -> None:
 def test_without_shtab_one_line_says_how_to_get_it() -> None:
     hide = "import sys; sys.modules['shtab'] = None; from mlops_db.cli.main import main; sys.exit(main())"
     done = run_command(sys.executable, "-c", hide, "completion", "bash", environment=ENVIRONMENT)
-    told(done, "shtab", "pip install 'mlops-db[completion]'")
+    assert_failed(done, "shtab", "pip install 'mlops-db[completion]'")
     assert done.returncode == 1
 
 
 def test_another_shell_is_wrong_usage() -> None:
     done = run_command("mlops-db", "completion", "cmd", environment=ENVIRONMENT)
-    told(done, "invalid choice: 'cmd'")
+    assert_failed(done, "invalid choice: 'cmd'")
     assert done.returncode == 64

@@ -13,10 +13,10 @@ from psycopg import sql
 from mlops_db.demo.measurements import measurements
 from mlops_db.demo.story import MODELS, Candidate, Story
 from support.database import SCRIPTS, TIMEOUT_S, Database
-from support.process import told
-from support.versions import another_session, wait_until
+from support.process import assert_failed
+from support.sessions import another_session, wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.full_postgresql]
 
 DAYS = 90
 NOW = datetime(2026, 6, 15, 12, tzinfo=timezone.utc)
@@ -111,17 +111,17 @@ def test_the_rows_of_each_month_lie_in_its_partition(demo: Database) -> None:
 
 def test_a_database_with_rows_is_left_alone(head: Database) -> None:
     head.query("INSERT INTO model_versions (mlflow_run_id, model_version) VALUES ('run', '1')")
-    told(head.run("mlops-db", "demo"), "is not empty; nothing was changed", "MLOPS_DB_NAME")
+    assert_failed(head.run("mlops-db", "demo"), "is not empty; nothing was changed", "MLOPS_DB_NAME")
     assert head.value("SELECT count(*) FROM monitoring_metrics") == 0
 
 
 def test_production_is_left_alone(head: Database) -> None:
-    told(head.run("mlops-db", "demo", MLOPS_ENV="production"), "MLOPS_ENV is production")
+    assert_failed(head.run("mlops-db", "demo", MLOPS_ENV="production"), "MLOPS_ENV is production")
     assert head.value("SELECT count(*) FROM model_versions") == 0
 
 
 def test_a_database_without_tables_is_told_what_to_do(empty: Database) -> None:
-    told(empty.run("mlops-db", "demo"), "has no tables yet", "alembic upgrade head")
+    assert_failed(empty.run("mlops-db", "demo"), "has no tables yet", "alembic upgrade head")
 
 
 @pytest.mark.parametrize("days", ["0", "89", "731", "many"])

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from support.database import ROOT, Database, clean_environment, run_command
-from support.process import SECRET, told
+from support.process import SECRET, assert_failed
+
+pytestmark = pytest.mark.full_postgresql
 
 CURRENT = ("alembic", "-c", str(ROOT / "alembic.ini"), "current")
 STATUS = ("mlops-db", "status")
@@ -16,7 +18,7 @@ STATUS = ("mlops-db", "status")
 def test_a_quote_that_is_missing(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     (tmp_path / ".env").write_text(f"POSTGRES_PASSWORD='{SECRET}'\n\nMLOPS_ENV='production\n", encoding="utf-8")
     done = run_command(*arguments, environment=clean_environment(), cwd=tmp_path)
-    told(done, ".env: line 3 is not NAME=value", "closed quotes")
+    assert_failed(done, ".env: line 3 is not NAME=value", "closed quotes")
     assert done.returncode == (255 if arguments is CURRENT else 1)
 
 
@@ -25,7 +27,7 @@ def test_a_fifo_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("support.database.TIMEOUT_S", 20)
     os.mkfifo(tmp_path / ".env")
     done = run_command(*arguments, environment=clean_environment(), cwd=tmp_path)
-    told(done, ".env cannot be read", "not a regular file")
+    assert_failed(done, ".env cannot be read", "not a regular file")
 
 
 @pytest.mark.parametrize("ending", ["\n", "%0A"])
@@ -35,7 +37,9 @@ def test_a_line_break_behind_the_url_makes_no_second_database(empty: Database, e
     before = empty.query("SELECT datname FROM pg_database ORDER BY datname")
     environment = clean_environment(MLOPS_DATABASE_URL=url)
 
-    told(run_command("mlops-db", "init", environment=environment), "MLOPS_DATABASE_URL", "ends with a line break")
+    assert_failed(
+        run_command("mlops-db", "init", environment=environment), "MLOPS_DATABASE_URL", "ends with a line break"
+    )
 
     assert empty.query("SELECT datname FROM pg_database ORDER BY datname") == before
 

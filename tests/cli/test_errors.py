@@ -9,7 +9,9 @@ from alembic.util import CommandError
 
 from mlops_db.migration.commands import alembic_config
 from support.database import Database
-from support.process import SECRET, told
+from support.process import SECRET, assert_failed
+
+pytestmark = [pytest.mark.full_postgresql, pytest.mark.libraries]
 
 UPGRADE = ("alembic", "upgrade", "head")
 CHECK = ("alembic", "check")
@@ -43,13 +45,13 @@ def code_of(arguments: tuple[str, ...], mlops_db: int) -> int:
 @pytest.mark.parametrize("arguments", [UPGRADE, INIT, STATUS])
 def test_no_server(empty: Database, deaf_port: int, arguments: tuple[str, ...]) -> None:
     done = empty.run(*arguments, POSTGRES_HOST="127.0.0.1", POSTGRES_PORT=str(deaf_port), POSTGRES_PASSWORD=SECRET)
-    told(done, "no PostgreSQL answers", f"127.0.0.1:{deaf_port}", "refused", "POSTGRES_HOST", "POSTGRES_PORT")
+    assert_failed(done, "no PostgreSQL answers", f"127.0.0.1:{deaf_port}", "refused", "POSTGRES_HOST", "POSTGRES_PORT")
     assert done.returncode == code_of(arguments, 2)
 
 
 def test_a_socket_folder_without_a_socket(empty: Database) -> None:
     done = empty.run(*STATUS, POSTGRES_HOST="/no/such/folder", POSTGRES_PASSWORD=SECRET)
-    told(done, "no PostgreSQL answers", "/no/such/folder", "No such file or directory", "POSTGRES_HOST")
+    assert_failed(done, "no PostgreSQL answers", "/no/such/folder", "No such file or directory", "POSTGRES_HOST")
     assert done.returncode == 2
 
 
@@ -57,25 +59,25 @@ def test_a_socket_folder_without_a_socket(empty: Database) -> None:
 def test_a_host_that_cannot_be_resolved(empty: Database, arguments: tuple[str, ...]) -> None:
     # The empty label makes it no host name at all, so that no name server is asked and the test needs no network.
     done = empty.run(*arguments, POSTGRES_HOST="no..host", POSTGRES_PASSWORD=SECRET)
-    told(done, "'no..host' cannot be resolved", "POSTGRES_HOST", "`embedded`")
+    assert_failed(done, "'no..host' cannot be resolved", "POSTGRES_HOST", "`embedded`")
     assert done.returncode == code_of(arguments, 2)
 
 
 @pytest.mark.parametrize("arguments", [CURRENT, STATUS])
 def test_a_missing_database(empty: Database, arguments: tuple[str, ...]) -> None:
     done = empty.run(*arguments, MLOPS_DB_NAME="mlops_test_nowhere", POSTGRES_PASSWORD=SECRET)
-    told(done, 'database "mlops_test_nowhere" does not exist', "`mlops-db create`")
+    assert_failed(done, 'database "mlops_test_nowhere" does not exist', "`mlops-db create`")
     assert done.returncode == code_of(arguments, 1)
 
 
 def test_a_role_that_does_not_exist(empty: Database) -> None:
     done = empty.run(*STATUS, POSTGRES_USER="mlops_test_nobody", POSTGRES_PASSWORD=SECRET)
-    told(done, "mlops_test_nobody", "POSTGRES_USER")
+    assert_failed(done, "mlops_test_nobody", "POSTGRES_USER")
     assert done.returncode == 2
 
 
 def test_missing_tables(empty: Database) -> None:
-    told(empty.run(*CHECK), "`alembic upgrade head`")
+    assert_failed(empty.run(*CHECK), "`alembic upgrade head`")
     assert empty.run(*STATUS).returncode == 1
     assert empty.value("SELECT to_regclass('alembic_version')") is None  # they only look
 
@@ -95,7 +97,7 @@ def test_a_revision_that_this_checkout_does_not_have(head: Database, arguments: 
 
     done = head.run(*arguments)
 
-    told(done, "'9999'", "nothing was changed", "newer", "MLOPS_DB_NAME")
+    assert_failed(done, "'9999'", "nothing was changed", "newer", "MLOPS_DB_NAME")
     assert done.returncode == code_of(arguments, 1)
     assert head.dump() == before
     assert head.query("SELECT version_num FROM alembic_version") == [("9999",)]
@@ -108,7 +110,7 @@ def test_tables_that_were_made_by_hand(empty: Database, arguments: tuple[str, ..
 
     done = empty.run(*arguments)
 
-    told(done, "model_versions", "no revision in alembic_version", "nothing was changed")
+    assert_failed(done, "model_versions", "no revision in alembic_version", "nothing was changed")
     assert done.returncode == code_of(arguments, 1)
     assert empty.dump() == before
     assert empty.query("SELECT mlflow_run_id FROM model_versions") == [("run",)]
@@ -128,7 +130,7 @@ def test_settings_that_cannot_be_used(
     empty: Database, arguments: tuple[str, ...], variables: dict[str, str], named: str
 ) -> None:
     done = empty.run(*arguments, **{"POSTGRES_PASSWORD": SECRET} | variables)
-    told(done, named)
+    assert_failed(done, named)
     assert done.returncode == code_of(arguments, 1)
 
 
@@ -136,4 +138,4 @@ def test_settings_that_cannot_be_used(
 def test_a_setting_that_the_server_does_not_take_is_told_where_it_comes_from(
     empty: Database, variable: dict[str, str]
 ) -> None:
-    told(empty.run(*STATUS, **variable), "PGOPTIONS, PGTZ, the URL or a service file")
+    assert_failed(empty.run(*STATUS, **variable), "PGOPTIONS, PGTZ, the URL or a service file")

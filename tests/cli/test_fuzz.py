@@ -15,7 +15,7 @@ from support.forked_commands import Commands
 from support.fuzzed import inputs
 from support.process import NARRATION, SECRET
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.full_postgresql]
 
 SEED = 11
 INPUTS = 500
@@ -81,8 +81,8 @@ def is_json(done: subprocess.CompletedProcess[str]) -> bool:
 
 def is_behind(done: subprocess.CompletedProcess[str]) -> bool:
     """Whether `status` or `check` says with its exit code that the database is not at head, or differs."""
-    said = ("\nnext      ", '"state": "behind"', " difference\n", " differences\n")
-    return done.returncode == 1 and any(text in done.stdout for text in said)
+    message = ("\nnext      ", '"state": "behind"', " difference\n", " differences\n")
+    return done.returncode == 1 and any(text in done.stdout for text in message)
 
 
 def databases(database: Database) -> set[str]:

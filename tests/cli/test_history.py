@@ -7,7 +7,9 @@ import pytest
 from mlops_db.errors import StatementFailedError
 from mlops_db.migration import commands
 from support.database import Database
-from support.process import SECRET, told
+from support.process import SECRET, assert_failed
+
+pytestmark = pytest.mark.full_postgresql
 
 FIELDS = [
     "id", "revision", "direction", "started_at", "finished_at", "role", "client", "tools", "outcome", "error",
@@ -87,7 +89,7 @@ def test_a_database_without_a_history_has_none(empty: Database) -> None:
 @pytest.mark.parametrize("limit", ["0", "-1", "many", "1.5", ""])
 def test_a_wrong_limit_is_wrong_usage(empty: Database, limit: str) -> None:
     done = empty.run("mlops-db", "history", f"--limit={limit}")
-    told(done, "--limit", "--help")
+    assert_failed(done, "--limit", "--help")
     assert done.returncode == 64
 
 
@@ -97,4 +99,4 @@ def test_a_role_that_may_not_read_it_is_told(head: Database) -> None:
         done = head.run("mlops-db", "history", POSTGRES_USER="mlops_test_stranger", POSTGRES_PASSWORD=SECRET)
     finally:
         head.query("DROP ROLE mlops_test_stranger")
-    told(done, "permission denied", "mlops_test_stranger")
+    assert_failed(done, "permission denied", "mlops_test_stranger")

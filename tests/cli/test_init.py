@@ -1,9 +1,12 @@
+import pytest
 from alembic import command
 from psycopg import sql
 
 from mlops_db.migration.commands import alembic_config
 from support.database import Database
-from support.process import SECRET, told
+from support.process import SECRET, assert_failed
+
+pytestmark = pytest.mark.full_postgresql
 
 SUCCESS = "✅ Database initialized successfully\n"
 SIX = """\
@@ -53,7 +56,7 @@ def test_success_is_not_claimed_for_a_database_that_lost_an_object(head: Databas
     head.query("DROP VIEW v_recent_monitoring")
     done = head.run("mlops-db", "init")
     assert "✅" not in done.stdout
-    told(done, "v_recent_monitoring")
+    assert_failed(done, "v_recent_monitoring")
 
 
 def test_a_refused_statement_is_one_line_and_a_hint(empty: Database) -> None:
@@ -64,7 +67,7 @@ def test_a_refused_statement_is_one_line_and_a_hint(empty: Database) -> None:
         done = empty.run("mlops-db", "init", POSTGRES_USER="mlops_test_reader", POSTGRES_PASSWORD=SECRET)
     finally:
         empty.query("DROP ROLE mlops_test_reader")
-    told(done, "permission denied", "mlops_test_reader")
+    assert_failed(done, "permission denied", "mlops_test_reader")
     assert done.returncode == 1
 
 
@@ -76,7 +79,7 @@ def test_a_broken_half_is_finished_by_the_same_command(empty: Database) -> None:
     empty.query("DROP TYPE retraining_decisions")
     done = empty.run("mlops-db", "init")
 
-    told(stopped, "retraining_decisions")
+    assert_failed(stopped, "retraining_decisions")
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith(SIX)
 

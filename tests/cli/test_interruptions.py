@@ -6,9 +6,9 @@ import subprocess
 import pytest
 
 from support.database import ROOT, SCRIPTS, TIMEOUT_S, Database
-from support.versions import another_session, wait_until
+from support.sessions import another_session, wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.full_postgresql]
 
 COMMANDS = {
     "adopt": ["adopt", "--dry-run"],

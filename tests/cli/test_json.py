@@ -13,7 +13,7 @@ from support.database import Database
 from support.handmade import make_by_hand
 from support.process import SECRET
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.full_postgresql]
 
 HEAD = revisions()[-1].id
 # They run another program, or print a script.

@@ -12,10 +12,10 @@ import pytest
 from mlops_db.lint.rule import COLUMNS
 from support.cluster import DISPOSABLE, embedded_server, server_folder
 from support.database import ROOT, clean_environment, run_command
-from support.process import told
-from support.revision_project import add_revision, copied_project, empty_project, versions
+from support.process import assert_failed
+from support.projects import add_revision, copy_project, empty_project, versions
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.one_postgresql]
 
 COMMAND = ("mlops-db", "lint")
 ALIAS = ("mlops-db", "check", "--revisions")
@@ -67,7 +67,7 @@ def test_this_project_s_revisions_pass(folder: Path) -> None:
 
 
 def test_findings_of_another_project_are_printed_and_exit_1(folder: Path, tmp_path: Path) -> None:
-    ini = copied_project(tmp_path)
+    ini = copy_project(tmp_path)
     first = add_revision(ini, *COLUMN, locks="none.")
     second = add_revision(ini, "op.create_index('i', 'model_versions', ['owner'])", "op.drop_index('i')")
 
@@ -97,7 +97,7 @@ def test_check_with_revisions_is_the_same_command(folder: Path, tmp_path: Path) 
 
 
 def test_a_schema_that_was_edited_without_a_revision_is_found(folder: Path, tmp_path: Path) -> None:
-    copied_project(tmp_path)
+    copy_project(tmp_path)
     shutil.copytree(ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__"))
     schema = tmp_path / "src" / "mlops_db" / "schema"
     for file, before, after in (
@@ -136,12 +136,12 @@ def test_without_squawk_it_says_how_to_get_it(folder: Path, tmp_path: Path) -> N
 
     done = check(folder, ini, command=("python", "-c", f"{elsewhere} sys.exit(main(['lint']))"), PATH="/bin")
 
-    told(done, "need squawk, which is not installed", "pip install 'mlops-db[check]'")
+    assert_failed(done, "need squawk, which is not installed", "pip install 'mlops-db[check]'")
     assert (done.returncode, done.stdout) == (1, "")
 
 
 def test_a_project_that_is_not_there_is_told(folder: Path, tmp_path: Path) -> None:
     done = check(folder, tmp_path / "nowhere" / "alembic.ini")
 
-    told(done, "nowhere")
+    assert_failed(done, "nowhere")
     assert done.returncode == 1

@@ -13,7 +13,9 @@ from psycopg2.extensions import get_wait_callback, set_wait_callback
 
 from mlops_db.cli.main import commands, main
 from support.database import ROOT, SCRIPTS, TIMEOUT_S, Database, clean_environment, run_command
-from support.process import SECRET, closed_pipe, told
+from support.process import SECRET, assert_failed, closed_pipe
+
+pytestmark = [pytest.mark.full_postgresql, pytest.mark.libraries]
 
 NO_DATABASE = clean_environment()
 OF_OTHERS = ["alembic", "psql"]
@@ -99,7 +101,7 @@ def in_process(*arguments: str) -> tuple[int, str, str]:
 )
 def test_a_wrong_command_line_exits_64_with_one_line_and_a_hint(arguments: tuple[str, ...]) -> None:
     code, out, err = in_process(*arguments)
-    told(subprocess.CompletedProcess(arguments, code, out, err))
+    assert_failed(subprocess.CompletedProcess(arguments, code, out, err))
     assert (code, out) == (64, "")
 
 
@@ -191,7 +193,7 @@ def test_an_ascii_locale_loses_characters_and_nothing_else(head: Database, argum
 
 def test_an_ascii_locale_does_not_hide_an_error(empty: Database) -> None:
     done = empty.run("mlops-db", "status", MLOPS_DB_NAME="nöwhere", PYTHONIOENCODING="ascii")
-    told(done, 'database "n?where" does not exist')
+    assert_failed(done, 'database "n?where" does not exist')
 
 
 # What is imported, which is most of what a command takes

@@ -4,10 +4,10 @@ import psycopg
 import pytest
 
 from support.database import Database
-from support.process import told
-from support.versions import another_session
+from support.process import assert_failed
+from support.sessions import another_session
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.full_postgresql]
 
 PARTITIONS = "SELECT partition FROM mlops_internal.metric_partitions() ORDER BY lower"
 A_YEAR = """
@@ -145,14 +145,14 @@ def test_two_at_once_do_the_work_once(head: Database) -> None:
 def test_a_time_that_is_none_is_refused(head: Database, keep: str) -> None:
     done = head.run("mlops-db", "maintain", f"--keep={keep}")
 
-    told(done, "--keep", "90d")
+    assert_failed(done, "--keep", "90d")
     assert done.returncode == 64
 
 
 def test_a_database_behind_head_is_refused(empty: Database) -> None:
-    told(empty.run("mlops-db", "maintain"), "has no tables yet", "alembic upgrade head")
+    assert_failed(empty.run("mlops-db", "maintain"), "has no tables yet", "alembic upgrade head")
     empty.run("alembic", "upgrade", "0016")
-    told(empty.run("mlops-db", "maintain"), "is at revision 0016", "alembic upgrade head")
+    assert_failed(empty.run("mlops-db", "maintain"), "is at revision 0016", "alembic upgrade head")
 
 
 def test_a_role_that_does_not_own_the_table_is_refused(head: Database) -> None:
@@ -164,9 +164,11 @@ def test_a_role_that_does_not_own_the_table_is_refused(head: Database) -> None:
 
         writer = {"POSTGRES_USER": "mlops_test_writer", "POSTGRES_PASSWORD": "writer"}
 
-        told(head.run("mlops-db", "maintain", **writer), "permission denied for function", "Connect as the owner")
+        assert_failed(
+            head.run("mlops-db", "maintain", **writer), "permission denied for function", "Connect as the owner"
+        )
         head.query("GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA mlops_internal TO mlops_test_writer")
-        told(head.run("mlops-db", "maintain", **writer), "monitoring_metrics belongs to", "owner")
+        assert_failed(head.run("mlops-db", "maintain", **writer), "monitoring_metrics belongs to", "owner")
     finally:
         head.query("DROP OWNED BY mlops_test_writer")
         head.query("DROP ROLE mlops_test_writer")

@@ -9,12 +9,12 @@ import pytest
 from psycopg import sql
 
 from support.database import ROOT, SCRIPTS, TIMEOUT_S, Database
-from support.process import SECRET, closed_pipe, told
+from support.process import SECRET, assert_failed, closed_pipe
 from support.roles import may_create_in_public, role
+from support.sessions import another_session, wait_until
 from support.snapshot import everything
-from support.versions import another_session, wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.full_postgresql]
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def test_the_exit_codes_are_the_readmes(
     done = head.run("mlops-db", *arguments, **{"POSTGRES_PASSWORD": SECRET} | variables)
     assert done.returncode == code, done.stderr
     if code:
-        told(done)
+        assert_failed(done)
         assert done.stdout == ""
 
 

@@ -10,8 +10,10 @@ from mlops_db.revisions.graph import revisions
 from mlops_db.server.guests import REVOKE_CREATE
 from support.database import Database
 from support.process import SECRET
+from support.sessions import another_session
 from support.terminal import on_a_terminal, without_colours
-from support.versions import another_session
+
+pytestmark = [pytest.mark.full_postgresql, pytest.mark.libraries]
 
 TABLES = ["model_versions", "monitoring_metrics", "retraining_decisions"]
 VIEWS = ["v_decision_history", "v_model_timeline", "v_recent_monitoring"]
@@ -256,5 +258,5 @@ def test_what_came_past_the_triggers_is_told(head: Database) -> None:
     done = head.run("mlops-db", "status")
 
     assert (done.returncode, done.stderr) == (0, "")
-    told = "would register series of monitoring_metrics that v_recent_monitoring lacks, and advance sequences"
-    assert f"\nupkeep    `mlops-db maintain` {told} whose next ids are taken\n" in done.stdout
+    output = "would register series of monitoring_metrics that v_recent_monitoring lacks, and advance sequences"
+    assert f"\nupkeep    `mlops-db maintain` {output} whose next ids are taken\n" in done.stdout

@@ -9,7 +9,7 @@ from support.database import Database, clean_environment, run_command
 from support.handmade import make_by_hand
 from support.terminal import on_a_terminal, without_colours
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.full_postgresql]
 
 HELP = [(command, "--help") for command in commands() if command != "psql"] + [("--help",)]
 # What changes something is run dry, or where nothing is left to do.

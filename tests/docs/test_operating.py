@@ -8,10 +8,10 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from support.cluster import embedded_programs, throwaway_cluster
+from support.cluster import connect_superuser, embedded_programs, throwaway_cluster
 from support.database import ROOT, SCRIPTS, clean_environment, client
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.one_postgresql]
 
 PAGE = (ROOT / "docs" / "operating.md").read_text(encoding="utf-8")
 
@@ -20,7 +20,7 @@ PAGE = (ROOT / "docs" / "operating.md").read_text(encoding="utf-8")
 def server() -> Iterator[Path]:
     """A server of its own, where databases can have the page's names; the owner is the role airflow."""
     with throwaway_cluster(embedded_programs()) as socket:
-        with psycopg.connect(host=str(socket), user="postgres", dbname="postgres", autocommit=True) as connection:
+        with connect_superuser(socket) as connection:
             connection.execute("CREATE ROLE airflow LOGIN CREATEDB")
         yield socket
 
@@ -44,11 +44,11 @@ def test_what_a_copy_lost_comes_back(server: Path, backup: Path) -> None:
     run(f"createdb --owner=airflow mlops_plain; {restore}", server, backup, user="postgres")
 
     lost = run("MLOPS_DB_NAME=mlops_plain mlops-db check || true", server, backup, user="postgres")
-    told = run("".join(further), server, backup, user="postgres")
+    output = run("".join(further), server, backup, user="postgres")
 
     assert "owner" in lost
     assert "EXECUTE" in lost
-    assert told.endswith(": no difference\n")
+    assert output.endswith(": no difference\n")
     assert run("MLOPS_DB_NAME=mlops_plain mlops-db check", server, backup).endswith(": no difference\n")
     run("MLOPS_DB_NAME=mlops_plain alembic downgrade base", server, backup)
 

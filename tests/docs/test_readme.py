@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from support.checkout import copy_checkout
 from support.database import ROOT, SCRIPTS, clean_environment
+from support.projects import copy_checkout
 
 BLOCK = re.compile(r"^```\w*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 OUTER = re.compile("PYTEST_|PYTHONPATH|VIRTUAL_ENV")  # this process's own
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.one_postgresql]
 
 
 @pytest.fixture

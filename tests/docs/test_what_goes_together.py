@@ -13,6 +13,8 @@ from packaging.requirements import Requirement
 
 from support.database import ROOT
 
+pytestmark = pytest.mark.one_postgresql
+
 PAGES = ("README.md", "docs/storing.md", "docs/operating.md")
 EXTRAS = sorted(metadata("mlops-db").get_all("Provides-Extra", []))
 NEEDED = {"SQLAlchemy", "alembic", "pandas", "evidently", "mlflow", "apache-airflow"}
@@ -59,6 +61,6 @@ def test_what_the_extras_allow_is_what_was_tested(table: list[dict[str, str]]) -
 
 @pytest.mark.parametrize("extra", EXTRAS)
 def test_each_extra_is_told_where_it_is_needed(extra: str) -> None:
-    told = "".join((ROOT / page).read_text(encoding="utf-8") for page in PAGES)
-    named = {name for found in re.findall(r"mlops-db\[([a-z,]+)\]", told) for name in found.split(",")}
+    output = "".join((ROOT / page).read_text(encoding="utf-8") for page in PAGES)
+    named = {name for found in re.findall(r"mlops-db\[([a-z,]+)\]", output) for name in found.split(",")}
     assert extra in named

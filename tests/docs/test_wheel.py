@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from mlops_db.revisions.graph import revisions
-from support.checkout import copy_checkout
 from support.cluster import server_folder
 from support.database import ROOT, clean_environment, run_command
-from support.process import told
+from support.process import assert_failed
+from support.projects import copy_checkout
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.one_postgresql]
 
 HEAD = revisions()[-1].id
 UNDER_ALEMBIC = "is under Alembic already"
@@ -108,7 +108,7 @@ def test_each_row_of_every_day_is_played() -> None:
 
 def test_every_day_in_an_empty_folder(installed: Installed) -> None:
     before = installed.files()
-    for row, (code, said) in EVERY_DAY.items():
+    for row, (code, message) in EVERY_DAY.items():
         command = row if row.startswith("mlops-db") else f"mlops-db {row}"
         command = command.removesuffix(" ...").replace("ROLE", "dashboards")
         if row == "mlops-db psql":  # whose superuser is the embedded server's
@@ -117,9 +117,9 @@ def test_every_day_in_an_empty_folder(installed: Installed) -> None:
             command += " --days 90"
         ended = installed.run(command)
         assert ended.returncode == code, (command, ended.stdout, ended.stderr)
-        assert said in ended.stdout + ended.stderr, (command, ended.stdout, ended.stderr)
+        assert message in ended.stdout + ended.stderr, (command, ended.stdout, ended.stderr)
         if code:
-            told(ended)
+            assert_failed(ended)
     assert installed.files() == before
     assert {path.name for path in installed.folder.iterdir()} == {".mlops-db", "docs"}
     assert (installed.folder / "docs" / "schema.md").read_bytes() == (ROOT / "docs" / "schema.md").read_bytes()
@@ -165,5 +165,5 @@ def test_a_revision_goes_to_a_version_location_of_the_users(installed: Installed
 
     assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
     assert len(list((installed.folder / "mine").glob("*.py"))) == 2
-    told(refused, "belongs to the installed package")
+    assert_failed(refused, "belongs to the installed package")
     assert installed.files() == before

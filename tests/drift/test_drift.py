@@ -71,8 +71,8 @@ def test_another_owner_is_told_of_everything_that_can_have_one(workshop: Worksho
         ((owner,),) = workshop.cursor.fetchall()
         for name, kind in kinds.items():
             workshop.run(f"ALTER {kind} {name.partition(' ')[2]} OWNER TO {QUOTED_ROLE}")
-        told = workshop.lines()
-        assert set(told) == {f"{name}: owner: expected {owner}, found {QUOTED_ROLE}" for name in kinds}
+        output = workshop.lines()
+        assert set(output) == {f"{name}: owner: expected {owner}, found {QUOTED_ROLE}" for name in kinds}
         workshop.run(workshop.script(losing=False))
         assert workshop.lines() == []
 

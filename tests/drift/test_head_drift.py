@@ -202,9 +202,9 @@ def test_in_a_database_of_a_superuser_s_ours_belongs_to_whom_the_revision_does(e
         empty.query("ALTER TABLE model_versions OWNER TO CURRENT_USER")
         superuser = empty.value("SELECT quote_ident(current_user)")
 
-        told = [f"table public.model_versions: owner: expected {database.settings.user}, found {superuser}"]
+        output = [f"table public.model_versions: owner: expected {database.settings.user}, found {superuser}"]
 
-        assert [str(difference) for difference in read_drift(database.settings).differences] == told
+        assert [str(difference) for difference in read_drift(database.settings).differences] == output
 
 
 def test_what_a_guest_made_under_a_name_of_ours_is_read_and_not_run(head: Database, reader: str) -> None:

@@ -9,7 +9,7 @@ from mlops_db.drift.repair import BY_HAND, LOSES_ROWS, repair_statements
 from support.drifts import CASES, Case, line_is
 from support.workshop import Workshop
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.full_postgresql]
 
 LONG = "far more than twenty characters"
 
@@ -51,9 +51,9 @@ def test_several_drifts_at_once_are_repaired_together(workshop: Workshop, cases:
             workshop.runs(case.drift)  # some exclude each other
         workshop.run(workshop.script(losing=True))
         drift = workshop.drift()
-    told = repair_statements(drift)
-    assert [statement for statement in told if not statement.startswith(BY_HAND)] == []
-    by_hand = "".join(told)
+    output = repair_statements(drift)
+    assert [statement for statement in output if not statement.startswith(BY_HAND)] == []
+    by_hand = "".join(output)
     assert [str(found) for found in drift.differences if str(found.name) not in by_hand] == []
 
 
@@ -108,9 +108,9 @@ def test_nobodys_name_makes_a_statement_of_a_comment(workshop: Workshop, drift: 
 def test_what_is_by_hand_is_one_line_of_comment(workshop: Workshop) -> None:
     made = "ALTER TABLE model_versions ADD twice text GENERATED ALWAYS AS ('a\n;SELECT 1/0;' || model_version) STORED"
     with workshop.drifted("ALTER TABLE model_versions ALTER twice DROP EXPRESSION", given=made):
-        told = [line for line in repair_statements(workshop.drift()) if line.startswith((BY_HAND, LOSES_ROWS))]
-    assert told
-    assert [line for line in told if "\n" in line] == []
+        output = [line for line in repair_statements(workshop.drift()) if line.startswith((BY_HAND, LOSES_ROWS))]
+    assert output
+    assert [line for line in output if "\n" in line] == []
 
 
 def test_nothing_is_repaired_where_nothing_differs(workshop: Workshop) -> None:
@@ -119,7 +119,7 @@ def test_nothing_is_repaired_where_nothing_differs(workshop: Workshop) -> None:
 
 
 @pytest.mark.parametrize(
-    ("theirs", "told"),
+    ("theirs", "output"),
     [
         pytest.param("CREATE VIEW other.theirs AS SELECT name FROM names", "view other.theirs", id="view"),
         pytest.param(
@@ -137,11 +137,11 @@ def test_nothing_is_repaired_where_nothing_differs(workshop: Workshop) -> None:
     ],
 )
 def test_what_others_built_on_a_view_of_ours_is_named_and_not_taken_with_it(
-    workshop: Workshop, theirs: str, told: str
+    workshop: Workshop, theirs: str, output: str
 ) -> None:
     with workshop.drifted(f"CREATE SCHEMA other; {theirs}; ALTER VIEW names SET (security_barrier = true)"):
         script = workshop.script(losing=True)
-        line = f"-- by hand: {told} needs view public.names: drop it before this, and create it again afterwards"
+        line = f"-- by hand: {output} needs view public.names: drop it before this, and create it again afterwards"
         assert line in script.splitlines()
         with pytest.raises(psycopg2.errors.DependentObjectsStillExist, match="theirs"):
             workshop.run(script)

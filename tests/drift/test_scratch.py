@@ -14,12 +14,12 @@ from mlops_db.drift.scratch import SCRATCH_PREFIX, STALE_AFTER_S, catalogue_of, 
 from mlops_db.errors import ConnectionFailedError, MlopsDbError, NotPermittedError
 from mlops_db.server.connection import connect
 from mlops_db.settings import Settings
-from support.checkout import edited_package
 from support.database import Database
 from support.process import SECRET
-from support.versions import PATIENCE_S
+from support.projects import edited_package
+from support.sessions import PATIENCE_S
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.full_postgresql]
 
 OWNER = "mlops_test_owner"
 

@@ -19,10 +19,9 @@ from mlops_db.drift.snapshot import SNAPSHOT, recorded_catalogue, snapshot_text
 from mlops_db.migration.commands import upgrade
 from mlops_db.revisions.graph import revisions
 from mlops_db.server.connection import connect
-from mlops_db.settings import Settings
-from support.cluster import embedded_programs, start, stop, throwaway_cluster
+from support.cluster import chosen_programs, settings_of, start, stop, throwaway_cluster
 from support.database import Database
-from support.versions import Checkout, installed
+from support.projects import Checkout, installed
 
 pytestmark = pytest.mark.slow
 
@@ -122,8 +121,8 @@ def same_answer(cursor: psycopg2.extensions.cursor, made: Catalogue, *statements
         found = read_catalogue(cursor)
         for expected in (made, known(HEAD)):
             drift = Drift(HEAD, as_written_here(cursor, expected, found), found)
-            told = [(str(difference), difference.details()) for difference in drift.differences]
-            answers.append((told, repair_statements(drift)))
+            output = [(str(difference), difference.details()) for difference in drift.differences]
+            answers.append((output, repair_statements(drift)))
     finally:
         cursor.connection.rollback()
     assert answers[0] == answers[1]
@@ -269,10 +268,9 @@ def test_a_new_revision_is_compared_with_a_scratch_database(empty: Database, che
 
 def test_a_standby_is_checked_too(request: pytest.FixtureRequest) -> None:
     """It makes neither a scratch database nor a temporary view."""
-    pg_ctl = request.config.getoption("postgresql_exec")
-    programs = embedded_programs() if pg_ctl is None else Path(pg_ctl).parent
+    programs = chosen_programs(request.config)
     with throwaway_cluster(programs) as folder:
-        settings = Settings(host=str(folder), port=5432, user="postgres", password=None, database="postgres")
+        settings = settings_of(folder)
         upgrade(settings)
         with closing(connect(settings)) as connection, connection, connection.cursor() as cursor:
             cursor.execute(

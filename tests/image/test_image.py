@@ -16,10 +16,10 @@ import psycopg
 import pytest
 
 from mlops_db.revisions.graph import revisions
-from support.checkout import copy_checkout
-from support.cluster import embedded_programs, start, stop, throwaway_cluster
+from support.cluster import connect_superuser, embedded_programs, start, stop, throwaway_cluster
 from support.image import Image, builder
 from support.process import SECRET
+from support.projects import copy_checkout
 
 OWNER = "owner"
 NO_BUILDER = "no image is built: it takes a Docker engine, or else root with buildah and debootstrap"
@@ -61,7 +61,7 @@ def port() -> Iterator[int]:
     """The port of a server on TCP that asks for the owner's password."""
     programs = embedded_programs()
     with throwaway_cluster(programs) as cluster:
-        with psycopg.connect(host=str(cluster), user="postgres", autocommit=True) as connection:
+        with connect_superuser(cluster) as connection:
             connection.execute(f"CREATE ROLE {OWNER} LOGIN CREATEDB PASSWORD '{SECRET}'")
         stop(programs, cluster)
         port = free_port()

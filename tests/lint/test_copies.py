@@ -19,12 +19,12 @@ from mlops_db.revisions.graph import revisions
 from mlops_db.server.connection import connect
 from mlops_db.settings import Settings
 from support import roles
-from support.cluster import embedded_programs, new_cluster, start, stop, throwaway_cluster, upgrade_cluster
+from support.cluster import embedded_programs, new_cluster, settings_of, start, stop, throwaway_cluster, upgrade_cluster
 from support.database import Database, clean_environment, client, run_command
 from support.handmade import SPECIFICATION
-from support.versions import wait_until
+from support.sessions import wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.full_postgresql]
 
 DEBIAN = Path("/usr/lib/postgresql")  # 15/bin/postgres
 OWNER = "mlops_test_owner"
@@ -203,14 +203,14 @@ def test_what_a_restored_database_lost_is_named_and_repaired(
         as_superuser = replace(superuser, database=target.database)
         restore(as_superuser, tmp_path / "dump", *lost)
 
-        told, script = checked(as_superuser)
+        output, script = checked(as_superuser)
 
         expected = []
         if "--no-acl" in lost:
             expected += [f"{name}: grants: expected nothing, found EXECUTE TO PUBLIC" for name in functions]
         if "--no-owner" in lost:
             expected += [f"{name}: owner: expected {OWNER}, found {superuser.user}" for name in things]
-        assert sorted(told) == sorted(expected)
+        assert sorted(output) == sorted(expected)
         psql(as_superuser, script)
         assert read_drift(as_superuser).differences == []
         assert checked(target) == ([], "")
@@ -256,14 +256,10 @@ def older(request: pytest.FixtureRequest) -> Path:
 
 
 def major(programs: Path) -> int:
-    told = subprocess.run(
+    output = subprocess.run(
         [programs / "postgres", "--version"], capture_output=True, encoding="utf-8", check=True
     ).stdout
-    return int(told.split()[2].partition(".")[0])
-
-
-def settings_of(folder: Path, database: str = "postgres") -> Settings:
-    return Settings(host=str(folder), port=5432, user="postgres", password=None, database=database)
+    return int(output.split()[2].partition(".")[0])
 
 
 def test_a_dump_of_an_older_server_is_clean_on_a_newer_one(older: Path) -> None:

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import pytest
 from alembic import command
 from alembic.config import Config
 
@@ -10,8 +11,10 @@ from mlops_db.lint import rules
 from mlops_db.lint.rule import COLUMNS, FileRule, Finding, HeadRule, Rule, RunRule
 from mlops_db.lint.rules import ACCEPTABLE, RULES
 from support.database import ROOT
+from support.projects import copy_project, versions
 from support.revision_files import DOWN, FIRST, SECOND, changed, file_findings, findings, found
-from support.revision_project import copied_project, versions
+
+pytestmark = pytest.mark.one_postgresql
 
 
 def test_this_project_s_revisions_have_no_findings() -> None:
@@ -57,7 +60,7 @@ def test_the_page_lists_each_rule_as_its_module_describes_it() -> None:
 
 def test_a_fresh_revision_is_told_to_be_filled_in_and_nothing_else(tmp_path: Path) -> None:
     """`alembic revision` has to leave only what its author alone can know."""
-    ini = copied_project(tmp_path)
+    ini = copy_project(tmp_path)
     head = max(path.name[:4] for path in versions(ini).glob("*.py"))
 
     command.revision(Config(ini), message="Add a column")

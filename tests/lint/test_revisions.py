@@ -16,9 +16,9 @@ from mlops_db.lint.run import Report, check_revisions
 from mlops_db.project import BASELINE
 from mlops_db.settings import Settings
 from support.database import ROOT, SCRIPTS
-from support.revision_project import add_revision, copied_project, empty_project, source, versions
+from support.projects import add_revision, copy_project, empty_project, source, versions
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.full_postgresql]
 
 KEPT = '"""Nothing: what upgrade did may stay."""'
 
@@ -260,7 +260,7 @@ class Checked:
 
     report: Report
     files: dict[str, str]
-    told: str
+    output: str
 
     def findings(self, name: str) -> list[str]:
         file = self.files[name]
@@ -273,13 +273,13 @@ def check_all(ini: Path, server: Settings, revisions: dict[str, Revision]) -> Ch
         files[name] = add_revision(ini, revision.upgrade, revision.downgrade, locks=revision.locks)
         if revision.after:
             add_revision(ini, sql(revision.after), KEPT)
-    told = StringIO()
-    return Checked(check_revisions(server, ini, progress=told), files, told.getvalue())
+    output = StringIO()
+    return Checked(check_revisions(server, ini, progress=output), files, output.getvalue())
 
 
 @pytest.fixture(scope="module")
 def checked(creator: Settings, tmp_path_factory: pytest.TempPathFactory) -> Checked:
-    return check_all(copied_project(tmp_path_factory.mktemp("revisions")), creator, GOOD | BAD)
+    return check_all(copy_project(tmp_path_factory.mktemp("revisions")), creator, GOOD | BAD)
 
 
 @pytest.mark.parametrize("name", GOOD)
@@ -320,7 +320,7 @@ def test_a_table_counts_the_findings_of_each_check(checked: Checked) -> None:
 
 def test_progress_names_each_revision(checked: Checked) -> None:
     total = len(checked.report.files)
-    lines = checked.told.splitlines()
+    lines = checked.output.splitlines()
 
     assert len(lines) == total
     for number, (line, file) in enumerate(zip(lines, checked.report.files, strict=True), 1):

@@ -12,9 +12,9 @@ from mlops_db.lint.rule import Finding
 from mlops_db.lint.rules import ACCEPTABLE
 from mlops_db.lint.run import Report, check_revisions
 from mlops_db.settings import Settings
-from support.revision_project import add_revision, copied_project, empty_project
+from support.projects import add_revision, copy_project, empty_project
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.full_postgresql]
 
 KEPT = '"""Nothing: what upgrade did may stay."""'
 BASE = """
@@ -263,12 +263,12 @@ def chain(creator: Settings, tmp_path_factory: pytest.TempPathFactory) -> dict[s
 
 @pytest.mark.parametrize("name", CHAIN)
 def test_a_revision_breaks_the_rules_that_it_breaks_and_no_other(chain: dict[str, list[Finding]], name: str) -> None:
-    said = [(finding.rule, finding.message.replace("public.", "")) for finding in chain[name]]
+    text = [(finding.rule, finding.message.replace("public.", "")) for finding in chain[name]]
     expected = CHAIN[name].findings
 
-    assert sorted(rule for rule, _ in said) == sorted(rule for rule, _ in expected), said
+    assert sorted(rule for rule, _ in text) == sorted(rule for rule, _ in expected), text
     for rule, part in expected:
-        assert any(rule == broken and part in message for broken, message in said), said
+        assert any(rule == broken and part in message for broken, message in text), text
     assert "\n" not in "".join(map(str, chain[name]))
 
 
@@ -332,7 +332,7 @@ ON_TOP = {
 
 @pytest.fixture(scope="module")
 def on_top(creator: Settings, tmp_path_factory: pytest.TempPathFactory) -> tuple[Report, dict[str, str]]:
-    ini = copied_project(tmp_path_factory.mktemp("on_top"))
+    ini = copy_project(tmp_path_factory.mktemp("on_top"))
     files = {name: revision.add_to(ini) for name, revision in ON_TOP.items()}
     return check_revisions(creator, ini), files
 
@@ -340,12 +340,12 @@ def on_top(creator: Settings, tmp_path_factory: pytest.TempPathFactory) -> tuple
 @pytest.mark.parametrize("name", ON_TOP)
 def test_the_right_revision_is_blamed(on_top: tuple[Report, dict[str, str]], name: str) -> None:
     report, files = on_top
-    said = [(finding.rule, finding.message) for finding in report.findings if finding.file == files[name]]
+    text = [(finding.rule, finding.message) for finding in report.findings if finding.file == files[name]]
     expected = ON_TOP[name].findings
 
-    assert sorted(rule for rule, _ in said) == sorted(rule for rule, _ in expected), said
+    assert sorted(rule for rule, _ in text) == sorted(rule for rule, _ in expected), text
     for rule, part in expected:
-        assert any(rule == broken and part in message for broken, message in said), said
+        assert any(rule == broken and part in message for broken, message in text), text
 
 
 def test_none_of_the_revisions_before_is_blamed(on_top: tuple[Report, dict[str, str]]) -> None:

@@ -31,70 +31,6 @@ SERVERS = {
 }
 DEBIAN = Path("/usr/lib/postgresql")  # 15/bin/postgres
 LOWEST_PYTHON = "3.10"
-# They never meet the server under test.
-NOT_ABOUT_THE_SERVER = (
-    "adapters",
-    "cli/test_lint.py",
-    "docs",
-    "lint/rules",
-    "lint/test_files.py",
-    "server/test_embedded.py",
-    "test_errors.py",
-    "test_imports.py",
-    "test_settings.py",
-)
-# Nor do these find out anything about it that the others do not: commands, the text of a run, crashes and races.
-LITTLE_ABOUT_THE_SERVER = (
-    "cli",
-    "admin/test_adopt.py",
-    "admin/test_broken_rows.py",
-    "lint/test_copies.py",
-    "drift/test_repair.py",
-    "lint/test_revisions.py",
-    "lint/test_rules.py",
-    "drift/test_scratch.py",
-    "migration/test_blocked.py",
-    "migration/test_crashes.py",
-    "migration/test_given.py",
-    "migration/test_judge.py",
-    "migration/test_long_statements.py",
-    "migration/test_new_revisions.py",
-    "migration/test_options.py",
-    "migration/test_others.py",
-    "migration/test_plan.py",
-    "migration/test_pooler.py",
-    "migration/test_progress.py",
-    "migration/test_races.py",
-    "revision_graph",
-    "revisions/test_files.py",
-    "server/test_guests.py",
-    "server",
-    "storage/test_frozen.py",
-    "storage/test_metric_frames.py",
-    "storage/test_metric_rows.py",
-    "storage/test_parameters.py",
-    "storage/test_arguments.py",
-)
-# As much of Alembic, SQLAlchemy, psycopg2, Rich and python-dotenv as the package uses.
-ABOUT_THE_LIBRARIES = (
-    "cli/test_errors.py",
-    "cli/test_main.py",
-    "cli/test_status.py",
-    "migration/test_guard.py",
-    "migration/test_history.py",
-    "migration/test_new_revisions.py",
-    "migration/test_operations.py",
-    "migration/test_options.py",
-    "migration/test_plan.py",
-    "migration/test_progress.py",
-    "migration/test_run.py",
-    "migration/test_sql_mode.py",
-    "migration/test_views.py",
-    "schema/test_head.py",
-    "server/test_connection.py",
-    "storage",
-    "test_settings.py",
-)
 SHORT = os.environ.get("MLOPS_DB_MATRIX") == "short"
 
 pytestmark = pytest.mark.matrix
@@ -127,7 +63,7 @@ def test_the_suite_passes_with_the_lowest_versions(folder: Path) -> None:
     python = str(folder / "bin" / "python")
     succeeded("uv", "venv", "--no-project", f"--python={base}", str(folder))
     succeeded("uv", "pip", "install", f"--python={python}", "--resolution=lowest-direct", "--group=dev", "--editable=.")
-    run_suite(python, *(f"tests/{path}" for path in ABOUT_THE_LIBRARIES if SHORT))
+    run_suite(python, *(["libraries"] if SHORT else []))
 
 
 def unpacked(version: str, folder: Path) -> Path:
@@ -144,14 +80,14 @@ def unpacked(version: str, folder: Path) -> Path:
 
 def run_suite_on(programs: Path) -> None:
     """Run the suite on throw-away servers of these programs, one for each of its workers."""
-    paths = (*NOT_ABOUT_THE_SERVER, *(LITTLE_ABOUT_THE_SERVER if SHORT else ()))
-    ignored = (f"--ignore=tests/{path}" for path in paths)
-    run_suite(sys.executable, f"--postgresql-exec={programs / 'pg_ctl'}", *ignored)
+    left_out = ("one_postgresql", *(["full_postgresql"] if SHORT else []))
+    run_suite(sys.executable, *(f"not {marker}" for marker in left_out), server=programs / "pg_ctl")
 
 
-def run_suite(python: str, *options: str) -> None:
-    chosen = ("-m", "not soak and not matrix and not adapters and not image")  # the slow ones, too
-    done = run(python, "-m", "pytest", "-p", "no:cacheprovider", *chosen, *options)
+def run_suite(python: str, *markers: str, server: Path | None = None) -> None:
+    chosen = " and ".join(("not soak", "not matrix", "not adapters", "not image", *markers))  # the slow ones, too
+    options = [] if server is None else [f"--postgresql-exec={server}"]
+    done = run(python, "-m", "pytest", "-p", "no:cacheprovider", "-m", chosen, *options)
     if done.returncode:
         pytest.fail(done.stdout + done.stderr, pytrace=False)
     print(done.stdout.splitlines()[-1])  # noqa: T201  (what -rP shows)

@@ -10,10 +10,12 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from support.database import Database
-from support.versions import Checkout, another_session, history_of, refused, revision_of, sql
+from support.database import Database, history_of, revision_of
+from support.process import assert_run_failed
+from support.projects import Checkout, sql
+from support.sessions import another_session
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.full_postgresql]
 
 LOCK_TIMEOUT_S = 0.3
 HELD = ("SELECT 'a query with data in it' FROM orders",)
@@ -69,7 +71,7 @@ def test_a_revision_that_is_blocked_for_a_while_is_tried_again_and_those_before_
         run = checkout.start(
             orders, "-x", f"lock-timeout={LOCK_TIMEOUT_S * 1000:g}ms", "-x", "retry-for=1min", "upgrade", "head"
         )
-        run.says("no lock, blocked by pid")
+        run.wait_for_output("no lock, blocked by pid")
         pid = other.info.backend_pid
         other.rollback()
     done = run.ended()
@@ -112,7 +114,7 @@ def test_a_relative_target_stays_where_it_was_when_a_later_step_is_tried_again(
 
     with another_session(orders, "the nightly report", *HELD) as other:
         run = checkout.start(orders, "-x", "lock-timeout=100ms", command, steps)
-        run.says("no lock, blocked by")
+        run.wait_for_output("no lock, blocked by")
         assert revision_of(orders) == path[1], "the second step is the one that is blocked"
         other.rollback()
 
@@ -135,7 +137,7 @@ def test_a_revision_that_is_blocked_for_too_long_fails_with_the_name_of_its_bloc
             orders, "-x", "retry-for=3s", "-x", f"lock-timeout={LOCK_TIMEOUT_S * 1000:g}ms", "upgrade", "head"
         )
 
-    refused(done, "no lock after", "the step was rolled back, those before it are done", "retry-for")
+    assert_run_failed(done, "no lock after", "the step was rolled back, those before it are done", "retry-for")
     assert re.search(BLOCKED.format(pid=pid, query=""), done.stdout), done
     assert "data in it" not in done.stdout + done.stderr, "a query is shown on request only"
     assert revision_of(orders) == kept
@@ -169,7 +171,7 @@ def test_others_wait_no_longer_than_lock_timeout_for_a_revision_that_is_blocked(
             done = checkout.alembic(
                 orders, "-x", "retry-for=2s", "-x", f"lock-timeout={LOCK_TIMEOUT_S * 1000:g}ms", "upgrade", "head"
             )
-        refused(done, "no lock after")
+        assert_run_failed(done, "no lock after")
         assert min(reading[0], writing[0]) > LOCK_TIMEOUT_S / 2, "nobody queued behind the revision: nothing measured"
         stalls.append(max(reading[0], writing[0]))
         with capsys.disabled():
@@ -251,7 +253,7 @@ def test_a_statement_that_takes_too_long_fails_and_a_later_run_with_more_time_su
 
     done = checkout.alembic(head, "-x", "statement-timeout=1s", "-x", "lock-timeout=500ms", "upgrade", "head")
 
-    refused(done, "canceling statement due to statement timeout", "-x statement-timeout=")
+    assert_run_failed(done, "canceling statement due to statement timeout", "-x statement-timeout=")
     assert head.value("SELECT to_regclass('half_done')") is None
     assert errors_of(head, revision) == [("failed", "canceling statement due to statement timeout")]
 
@@ -266,7 +268,7 @@ def test_a_revision_that_fails_half_way_is_reported_in_two_lines_and_reverts_onl
     bad = checkout.add(sql("CREATE TABLE half_done (id int)", "INSERT INTO half_done VALUES (1)", "SELECT 1/0"))
     never = checkout.add(sql("CREATE TABLE never (id int)"))
 
-    refused(checkout.alembic(head, "upgrade", "head"), "division by zero", "22012")
+    assert_run_failed(checkout.alembic(head, "upgrade", "head"), "division by zero", "22012")
 
     assert revision_of(head) == kept
     assert head.query("SELECT to_regclass('kept')::text, to_regclass('half_done'), to_regclass('never')") == [

@@ -24,9 +24,9 @@ from mlops_db.migration.commands import alembic_config
 from mlops_db.migration.session import run_pins
 from mlops_db.settings import Settings
 from support.database import Database
-from support.versions import Checkout, sql
+from support.projects import Checkout, sql
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.full_postgresql]
 
 # Every setting that a run pins, and some value of a program's own.
 THEIRS = {

@@ -20,19 +20,12 @@ from alembic import command
 
 from mlops_db.settings import Settings
 from support.cluster import embedded_programs, new_cluster
-from support.database import Database
-from support.versions import (
-    CHECKS_ITS_CLIENT_SINCE,
-    Checkout,
-    Running,
-    history_of,
-    refused,
-    revision_of,
-    sql,
-    wait_until,
-)
+from support.database import Database, history_of, revision_of
+from support.process import assert_run_failed
+from support.projects import Checkout, Running, sql
+from support.sessions import CHECKS_ITS_CLIENT_SINCE, wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.full_postgresql]
 
 SOAK_RUNS = int(os.environ.get("MLOPS_DB_SOAK_RUNS", "100"))
 PAUSE = "SELECT pg_sleep(0.04)"
@@ -171,7 +164,7 @@ def crash(
         end(run)
         done = run.ended()
         if done.returncode > 0:
-            refused(done)
+            assert_run_failed(done)
         wait_until(lambda: not runs_on(database()), "the end of what it left running on the server")
         boundaries.holds(database(), ahead=True)
         ended_at.add(revision_of(database()))

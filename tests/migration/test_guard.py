@@ -23,9 +23,12 @@ from mlops_db.migration.guard.sql_losses import find_losses
 from mlops_db.server.connection import open_connection
 from mlops_db.settings import Settings
 from support.database import Database
-from support.process import told
+from support.process import assert_failed
+from support.projects import Checkout, sql
+from support.sessions import another_session, wait_until
 from support.snapshot import Progress, everything
-from support.versions import Checkout, another_session, sql, wait_until
+
+pytestmark = pytest.mark.libraries
 
 A_METRIC = "INSERT INTO monitoring_metrics (metric_type, metric_name, metric_value) VALUES ('drift', 'share', 0.5)"
 TWO_MODELS = "INSERT INTO model_versions (mlflow_run_id, model_version) VALUES ('run-1', '1'), ('run-2', '2')"
@@ -55,7 +58,7 @@ def test_production_refuses_to_lose_rows_before_anything_changes_and_says_how_ma
 
     done = baseline.run("alembic", "downgrade", "base", MLOPS_ENV="production")
 
-    told(done, "2 rows of model_versions", "1 row of monitoring_metrics", "allow-data-loss=true")
+    assert_failed(done, "2 rows of model_versions", "1 row of monitoring_metrics", "allow-data-loss=true")
     assert "retraining_decisions" not in done.stdout, "it is empty"
     assert everything(baseline) == before
 
@@ -515,7 +518,7 @@ def test_another_tools_database_is_refused_before_any_change(empty: Database, ow
 def test_alembic_names_the_tools_that_may_own_the_database(empty: Database, arguments: tuple[str, ...]) -> None:
     mlflow(empty)
     before = everything(empty)
-    told(empty.run("alembic", *arguments), "bda7b8c39065", "MLflow", "nothing was changed", "MLOPS_DB_NAME")
+    assert_failed(empty.run("alembic", *arguments), "bda7b8c39065", "MLflow", "nothing was changed", "MLOPS_DB_NAME")
     assert everything(empty) == before
 
 

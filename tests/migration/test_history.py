@@ -18,9 +18,12 @@ from mlops_db.migration import commands
 from mlops_db.migration.commands import alembic_config
 from mlops_db.migration.history import Entry, read_history
 from mlops_db.server.connection import connect
-from support.database import ROOT, SCRIPTS, Database
+from support.database import ROOT, SCRIPTS, Database, revision_of
+from support.projects import Checkout, sql
+from support.sessions import another_session, wait_until
 from support.snapshot import Progress
-from support.versions import Checkout, another_session, revision_of, sql, wait_until
+
+pytestmark = pytest.mark.libraries
 
 
 def history(database: Database) -> list[Entry]:

@@ -7,7 +7,7 @@ import pytest
 
 from support.database import ROOT, Database
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.full_postgresql]
 
 SEE = """
 CREATE TABLE public.seen (place bigserial, tag text, statement text, lock text);

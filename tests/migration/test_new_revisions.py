@@ -1,7 +1,6 @@
 """What `alembic revision` and `alembic merge` make of a copy of this project, as a colleague types them."""
 
 import re
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,10 +10,13 @@ from alembic import command
 from mlops_db.migration.commands import alembic_config, run_command
 from mlops_db.revisions.graph import revisions
 from mlops_db.settings import Settings
-from support.database import ROOT, Database, clean_environment
+from support.database import Database, clean_environment
 from support.database import run_command as run_process
-from support.process import told
+from support.process import assert_failed
+from support.projects import copy_project
 from support.revision_files import file_findings
+
+pytestmark = [pytest.mark.full_postgresql, pytest.mark.libraries]
 
 HEAD = revisions()[-1].id
 NEXT = f"{int(HEAD) + 1:04}"
@@ -24,10 +26,7 @@ SECTIONS = ("Why", "Locks", "Loss on downgrade")
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
     """A copy without a server: nothing answers on the port that its environment names."""
-    for name in ("alembic.ini", "pyproject.toml"):
-        shutil.copy(ROOT / name, tmp_path)
-    shutil.copytree(ROOT / "migrations", tmp_path / "migrations", ignore=shutil.ignore_patterns("__pycache__"))
-    return tmp_path
+    return copy_project(tmp_path, "pyproject.toml").parent
 
 
 def create_revision(copy: Path, function: Callable[..., object], *arguments: object, **options: object) -> Path:
@@ -151,6 +150,6 @@ def test_autogenerate_that_finds_nothing_makes_a_revision_that_does_not_run(head
 def test_an_empty_revision_is_refused_in_one_line(head: Database, copy: Path) -> None:
     before = head.dump()
     file = create_revision(copy, command.revision, "Add a thing")
-    told(head.run("alembic", "upgrade", "head", cwd=copy), file.name[:4])
+    assert_failed(head.run("alembic", "upgrade", "head", cwd=copy), file.name[:4])
     assert head.query("TABLE alembic_version") == [(HEAD,)]
     assert head.dump() == before

@@ -17,17 +17,12 @@ from sqlalchemy.pool import NullPool
 
 from mlops_db.errors import RefusedError, StatementFailedError
 from mlops_db.server.connection import connect
-from support.database import Database
-from support.versions import (
-    CHECKS_ITS_CLIENT_SINCE,
-    Checkout,
-    another_session,
-    history_of,
-    refused,
-    revision_of,
-    sql,
-    wait_until,
-)
+from support.database import Database, history_of, revision_of
+from support.process import assert_run_failed
+from support.projects import Checkout, sql
+from support.sessions import CHECKS_ITS_CLIENT_SINCE, another_session, wait_until
+
+pytestmark = pytest.mark.libraries
 
 INDEX = 'op.create_index_concurrently("orders_amount", "orders", ["amount"])'
 UNIQUE = 'op.create_index_concurrently("orders_amount", "orders", ["amount"], unique=True)'
@@ -222,7 +217,7 @@ def test_a_failed_unique_index_leaves_nothing_behind(orders: Database, checkout:
     at = checkout.head
     checkout.add(UNIQUE)
 
-    refused(checkout.alembic(orders, "upgrade", "head"), 'could not create unique index "orders_amount"')
+    assert_run_failed(checkout.alembic(orders, "upgrade", "head"), 'could not create unique index "orders_amount"')
 
     assert index(orders) is None
     assert revision_of(orders) == at
@@ -276,7 +271,7 @@ def test_a_run_that_is_ended_within_concurrently_is_finished_by_the_next_one(
             run.process.kill()
         else:
             orders.query("SELECT pg_terminate_backend(%s)", [backend])
-            refused(run.ended(), "terminating connection due to administrator command")
+            assert_run_failed(run.ended(), "terminating connection due to administrator command")
             error = orders.value("SELECT error FROM mlops_internal.migration_history ORDER BY id DESC LIMIT 1")
             assert error is None or "terminating connection" in error
         if how != "SIGKILL" or orders.connection.info.server_version >= CHECKS_ITS_CLIENT_SINCE:
@@ -380,7 +375,7 @@ def test_a_row_that_breaks_the_constraint_fails_its_validation_and_changes_nothi
     orders.query("ALTER TABLE orders ADD CONSTRAINT small CHECK (amount < 100) NOT VALID")
     checkout.add('op.validate_constraint("small", "orders")')
 
-    refused(checkout.alembic(orders, "upgrade", "head"), 'check constraint "small"', "violated by some row")
+    assert_run_failed(checkout.alembic(orders, "upgrade", "head"), 'check constraint "small"', "violated by some row")
 
     assert orders.value("SELECT convalidated FROM pg_constraint WHERE conname = 'small'") is False
     assert history_of(orders, checkout.head) == [(checkout.head, "failed")]

@@ -17,9 +17,11 @@ from mlops_db.migration.lock import RUN_LOCK
 from mlops_db.migration.options import Options
 from mlops_db.settings import Settings
 from support.database import Database
-from support.process import told
+from support.process import assert_failed
+from support.projects import Checkout, sql
 from support.snapshot import Progress, everything
-from support.versions import Checkout, sql
+
+pytestmark = [pytest.mark.full_postgresql, pytest.mark.libraries]
 
 DEFAULTS = Settings()
 UNITS = {"ms": 1, "s": 1000, "min": 60_000, "h": 3_600_000}
@@ -157,7 +159,7 @@ def test_the_last_of_two_values_counts() -> None:
 )
 def test_alembic_refuses_bad_input_before_it_connects(head: Database, argument: str, parts: tuple[str, ...]) -> None:
     done = head.run("alembic", "-x", argument, "upgrade", "head", POSTGRES_HOST="nowhere.invalid")
-    told(done, *parts)
+    assert_failed(done, *parts)
 
 
 RECORD = "CREATE TABLE seen AS SELECT name, setting FROM pg_settings"

@@ -9,9 +9,9 @@ from alembic import command
 from mlops_db.migration import views
 from mlops_db.migration.commands import alembic_config, run_command
 from support.database import Database
-from support.extra_revisions import add_revisions, config_in
+from support.projects import Checkout, versions
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.full_postgresql]
 
 THEIRS = """
 CREATE TABLE spatial_ref_sys (srid integer PRIMARY KEY);
@@ -23,28 +23,26 @@ CREATE SCHEMA bi;
 CREATE VIEW bi.versions AS SELECT mlflow_run_id FROM model_versions;
 """
 OURS = """
-def upgrade():
-    op.create_table("things", sa.Column("id", sa.Integer, primary_key=True))
-    op.rename_table("things", "better_things")
-    op.execute("CREATE VIEW public.v_things AS SELECT id FROM public.better_things")
-def downgrade():
-    op.execute("DROP VIEW v_things")
-    op.drop_table("better_things")
+op.create_table("things", sa.Column("id", sa.Integer, primary_key=True))
+op.rename_table("things", "better_things")
+op.execute("CREATE VIEW public.v_things AS SELECT id FROM public.better_things")
+"""
+NOT_OURS = """
+op.execute("DROP VIEW v_things")
+op.drop_table("better_things")
 """
 BY_ROWS = """
-def upgrade():
-    op.create_table("things", sa.Column("id", sa.Integer, primary_key=True))
-    op.get_bind().execute(sa.text("SELECT count(*) FROM things")).scalar_one()
-def downgrade():
-    op.drop_table("things")
+op.create_table("things", sa.Column("id", sa.Integer, primary_key=True))
+op.get_bind().execute(sa.text("SELECT count(*) FROM things")).scalar_one()
 """
 
 
-def written(folder: Path, database: Database) -> str:
+def written(checkout: Checkout, database: Database) -> str:
     """What autogenerate writes into the next revision."""
-    before = set((folder / "migrations" / "versions").glob("*.py"))
-    run_command(command.revision, config_in(folder, database.settings), message="Next", autogenerate=True)
-    (file,) = set((folder / "migrations" / "versions").glob("*.py")) - before
+    folder = versions(checkout.ini)
+    before = set(folder.glob("*.py"))
+    run_command(command.revision, checkout.config(database.settings), message="Next", autogenerate=True)
+    (file,) = set(folder.glob("*.py")) - before
     return file.read_text(encoding="utf-8")
 
 
@@ -59,17 +57,19 @@ def test_what_no_revision_makes_is_not_compared(head: Database) -> None:
 
 
 def test_what_no_revision_makes_is_not_written_into_one(head: Database, tmp_path: Path) -> None:
-    folder = add_revisions(tmp_path, OURS)
-    run_command(command.upgrade, config_in(folder, head.settings), "head")
+    checkout = Checkout(tmp_path)
+    checkout.add(OURS, NOT_OURS)
+    run_command(command.upgrade, checkout.config(head.settings), "head")
     head.psql(THEIRS)
 
-    assert operations(written(folder, head)) == ['execute("DROP VIEW v_things', 'drop_table("better_things"']
+    assert operations(written(checkout, head)) == ['execute("DROP VIEW v_things', 'drop_table("better_things"']
 
 
 def test_what_a_revision_makes_that_reads_rows_is_still_known_to_be_ours(head: Database, tmp_path: Path) -> None:
-    folder = add_revisions(tmp_path, BY_ROWS)
-    run_command(command.upgrade, config_in(folder, head.settings), "head")
-    assert operations(written(folder, head)) == ['drop_table("things"']
+    checkout = Checkout(tmp_path)
+    checkout.add(BY_ROWS, 'op.drop_table("things")')
+    run_command(command.upgrade, checkout.config(head.settings), "head")
+    assert operations(written(checkout, head)) == ['drop_table("things"']
 
 
 def test_whose_view_reads_what_goes_is_named_and_stays(
@@ -84,8 +84,8 @@ def test_whose_view_reads_what_goes_is_named_and_stays(
     monkeypatch.setitem(metadata.info, "views", changed)
     monkeypatch.setitem(metadata.info, "view_comments", {})
 
-    text = written(add_revisions(tmp_path), head)
+    text = written(Checkout(tmp_path), head)
 
     assert "report" not in text
-    (told,) = [record.message for record in caplog.records if record.name == views.__name__]
-    assert told.startswith("public.report is not ours and reads what the revision drops")
+    (output,) = [record.message for record in caplog.records if record.name == views.__name__]
+    assert output.startswith("public.report is not ours and reads what the revision drops")

@@ -8,9 +8,11 @@ from alembic import command
 
 from mlops_db.migration import commands
 from support.database import Database
-from support.process import told
+from support.process import assert_failed
+from support.projects import Checkout
 from support.snapshot import everything
-from support.versions import Checkout
+
+pytestmark = [pytest.mark.full_postgresql, pytest.mark.libraries]
 
 ROWS = 20_000
 UNITS = {"bytes": 1, "kB": 1024, "MB": 1024**2}
@@ -123,7 +125,7 @@ def test_the_plan_names_what_a_revision_does_not_declare(head: Database, tmp_pat
 
 
 def test_it_does_not_go_with_sql(head: Database) -> None:
-    told(head.run("alembic", "-x", "plan=true", "upgrade", "head", "--sql"), "plan=true", "--sql", "Leave one")
+    assert_failed(head.run("alembic", "-x", "plan=true", "upgrade", "head", "--sql"), "plan=true", "--sql", "Leave one")
 
 
 def test_the_plan_of_a_stamp_shows_what_it_records(head: Database) -> None:

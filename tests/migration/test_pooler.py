@@ -11,10 +11,13 @@ from mlops_db.migration import commands
 from mlops_db.settings import Settings
 from support.database import Database, clean_environment, run_command
 from support.pooler import PGBOUNCER, pgbouncer
-from support.process import told
+from support.process import assert_failed
 from support.snapshot import everything
 
-pytestmark = pytest.mark.skipif(PGBOUNCER is None, reason="needs PgBouncer (Debian's package pgbouncer)")
+pytestmark = [
+    pytest.mark.skipif(PGBOUNCER is None, reason="needs PgBouncer (Debian's package pgbouncer)"),
+    pytest.mark.full_postgresql,
+]
 
 Through = Callable[[Database], Settings]
 
@@ -53,7 +56,7 @@ def test_alembic_says_why_it_does_not_run_through_a_pooler(empty: Database, thro
 
     done = run_command("alembic", "upgrade", "head", environment=environment)
 
-    told(done, "PgBouncer", "nothing was changed", "POSTGRES_HOST")
+    assert_failed(done, "PgBouncer", "nothing was changed", "POSTGRES_HOST")
     assert everything(empty) == before
 
 

@@ -16,7 +16,9 @@ import pytest
 from mlops_db.migration import commands, progress
 from mlops_db.migration.progress import Progress
 from support.database import SCRIPTS, Database
-from support.versions import Checkout, sql
+from support.projects import Checkout, sql
+
+pytestmark = [pytest.mark.full_postgresql, pytest.mark.libraries]
 
 STEPS = ("0001 model_versions", "0002 monitoring_metrics", "0003 retraining_decisions", "0004 analytical_views")
 BAR_WITHIN_S = 60
@@ -98,7 +100,7 @@ def test_a_log_is_not_flooded() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "told"),
+    ("seconds", "output"),
     [
         (0, "0.0 s"),
         (0.44, "0.4 s"),
@@ -109,8 +111,8 @@ def test_a_log_is_not_flooded() -> None:
         (185, "3 min 5 s"),
     ],
 )
-def test_durations_read_well(seconds: float, told: str) -> None:
-    assert progress.duration(seconds) == told
+def test_durations_read_well(seconds: float, output: str) -> None:
+    assert progress.duration(seconds) == output
 
 
 # Long commands, on a terminal

@@ -14,10 +14,12 @@ from mlops_db.migration.commands import downgrade, upgrade
 from mlops_db.migration.lock import RUN_LOCK
 from mlops_db.revisions.graph import revisions
 from mlops_db.server.connection import connect
-from support.database import ROOT, SCRIPTS, TIMEOUT_S, Database
-from support.versions import Checkout, another_session, event, history_of, refused, revision_of, sql
+from support.database import ROOT, SCRIPTS, TIMEOUT_S, Database, history_of, revision_of
+from support.process import assert_run_failed
+from support.projects import Checkout, event, sql
+from support.sessions import another_session
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.full_postgresql]
 
 PROJECT = [revision.id for revision in revisions()]
 GATE = """DO $$ BEGIN
@@ -82,7 +84,7 @@ def test_a_waiter_names_the_holder_and_ends_well_when_the_holder_has_done_the_wo
     )[0]
 
     waiter = checkout.start(head, "upgrade", "head")
-    lines = waiter.says("waiting for another migration run")
+    lines = waiter.wait_for_output("waiting for another migration run")
     head.query("INSERT INTO test.gate VALUES (true)")
 
     assert f"pid {pid} ({application}), connected since {since} UTC" in lines
@@ -102,7 +104,7 @@ def test_a_waiter_whose_time_is_up_names_the_holder_and_changes_nothing(head: Da
         done = checkout.alembic(head, "-x", "lock-wait=500ms", "upgrade", "head")
 
     assert done.stderr.count(f"waiting for another migration run: {holder}") == 1, done.stderr
-    refused(done, "another migration run still holds the lock after 0.5 s", holder, "nothing was changed")
+    assert_run_failed(done, "another migration run still holds the lock after 0.5 s", holder, "nothing was changed")
     assert (head.dump(), history_of(head)) == (before, entries)
 
 
@@ -156,7 +158,7 @@ def test_a_run_that_lost_its_lock_rolls_its_revision_back_and_says_so(head: Data
 
     done = checkout.alembic(head, "upgrade", "head")
 
-    refused(done, "the run lock was lost", "rolled back")
+    assert_run_failed(done, "the run lock was lost", "rolled back")
     assert revision_of(head) == kept
     assert head.query("SELECT to_regclass('kept')::text, to_regclass('lost'), to_regclass('never')") == [
         ("kept", None, None)

@@ -21,13 +21,14 @@ from mlops_db.errors import DataLossError
 from mlops_db.migration import commands
 from mlops_db.server.connection import connect
 from mlops_db.settings import Settings
-from support.database import Database
-from support.process import told
+from support.database import Database, revision_of
+from support.process import assert_failed
+from support.projects import Checkout, sql
 from support.roles import owner
+from support.sessions import another_session, wait_until
 from support.stopped import contents
-from support.versions import Checkout, another_session, revision_of, sql, wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.full_postgresql]
 
 # Five rows in `kept`, which were there before, and none in `other`.
 UPGRADE = """
@@ -728,7 +729,7 @@ def test_what_a_policy_hides_counts_as_a_loss(owned: Database, policy: str, *, f
 
     for target in ("base", "0007"):
         done = owned.run("alembic", "downgrade", target, MLOPS_ENV="production")
-        told(done, "model_versions", named, "nothing was changed")
+        assert_failed(done, "model_versions", named, "nothing was changed")
         assert revision_of(owned) == "0020"
 
     allowed = owned.run("alembic", "-x", "allow-data-loss=true", "downgrade", "base", MLOPS_ENV="production")
@@ -775,7 +776,7 @@ def test_what_reads_all_rows_of_a_table_fails_where_a_policy_hides_some(owned: D
 
     done = owned.run("alembic", "upgrade", "head")
 
-    told(done, 'row-level security policy for table "model_versions"', "NO FORCE ROW LEVEL SECURITY")
+    assert_failed(done, 'row-level security policy for table "model_versions"', "NO FORCE ROW LEVEL SECURITY")
     assert revision_of(owned) == "0007"
 
 
@@ -785,10 +786,10 @@ def test_status_and_demo_do_not_take_hidden_rows_for_none(owned: Database) -> No
 
     status = owned.run("mlops-db", "status")
     assert not re.search(r"model_versions +table +0 ", status.stdout), status.stdout
-    told(owned.run("mlops-db", "demo"), "row-level security policy")
+    assert_failed(owned.run("mlops-db", "demo"), "row-level security policy")
 
 
 def test_a_server_that_does_not_count_refuses_a_downgrade_in_production(owned: Database) -> None:
     owned.query(f"ALTER ROLE {owned.settings.user} SET track_counts = off")
-    told(owned.run("alembic", "downgrade", "-1", MLOPS_ENV="production"), "track_counts is off")
+    assert_failed(owned.run("alembic", "downgrade", "-1", MLOPS_ENV="production"), "track_counts is off")
     assert revision_of(owned) == "0020"

@@ -17,11 +17,14 @@ from mlops_db.errors import RefusedError, StatementFailedError, UnmanagedDatabas
 from mlops_db.migration import history
 from mlops_db.migration.commands import alembic_config
 from mlops_db.project import TABLES
+from mlops_db.revisions.graph import revisions
 from mlops_db.server.connection import connect
 from support.database import ROOT, Database, clean_environment, run_command
-from support.extra_revisions import HEAD, add_revisions, config_in
-from support.versions import Checkout
+from support.projects import Checkout, sql
 
+pytestmark = pytest.mark.libraries
+
+HEAD = revisions()[-1].id
 # The last revision before one that builds an index concurrently, which no transaction of a caller's can.
 BEFORE_CONCURRENTLY = "0011"
 
@@ -294,16 +297,9 @@ def test_a_hand_made_database_is_refused_until_it_is_stamped(empty: Database, he
 @pytest.fixture
 def one_bad_revision(empty: Database, tmp_path: Path) -> Config:
     """This project's revisions with one more that fails half-way."""
-    bad = """
-def upgrade():
-    op.execute("CREATE TABLE half_done (id int)")
-    op.execute("SELECT 1/0")
-
-
-def downgrade():
-    op.execute("DROP TABLE half_done")
-"""
-    return config_in(add_revisions(tmp_path, bad), empty.settings)
+    checkout = Checkout(tmp_path)
+    checkout.add(sql("CREATE TABLE half_done (id int)", "SELECT 1/0"), sql("DROP TABLE half_done"))
+    return checkout.config(empty.settings)
 
 
 def test_a_revision_that_fails_leaves_the_ones_before_it_applied(

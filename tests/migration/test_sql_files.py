@@ -10,8 +10,11 @@ from alembic.config import Config
 from alembic.util import CommandError
 
 from mlops_db.migration.statements import split_statements
-from support.database import Database
-from support.versions import Checkout, refused, revision_of
+from support.database import Database, revision_of
+from support.process import assert_run_failed
+from support.projects import Checkout
+
+pytestmark = pytest.mark.libraries
 
 # What SQLAlchemy and psycopg2 could take for parameters, and what ends a statement only elsewhere.
 ODD = r"""-- Odd texts; a semicolon; a colon: and a per cent sign %s.
@@ -85,7 +88,7 @@ def test_a_commit_in_a_file_is_refused(empty: Database, checkout: Checkout) -> N
     write(checkout, "9020_commit.sql", "CREATE TABLE odd (n int);\nCOMMIT;\n")
     revision = checkout.add('op.execute_file("9020_commit.sql")', "pass")
 
-    refused(checkout.alembic(empty, "upgrade", "head"), f"revision {revision}", "COMMIT")
+    assert_run_failed(checkout.alembic(empty, "upgrade", "head"), f"revision {revision}", "COMMIT")
     assert empty.value("SELECT to_regclass('public.odd')") is None
 
 
@@ -104,7 +107,7 @@ def test_a_missing_file_is_told_before_anything_runs(
 
     done = checkout.alembic(empty, *arguments)
 
-    refused(
+    assert_run_failed(
         done,
         "0019_views_by_model.py executes sql/0019_v_model_timeline.sql, which is not there",
         "git checkout -- migrations",
@@ -115,7 +118,9 @@ def test_a_missing_file_is_told_before_anything_runs(
 def test_so_is_one_whose_name_only_the_run_knows(empty: Database, checkout: Checkout) -> None:
     checkout.add('op.execute_file(revision + "_gone.sql")', "pass")
 
-    refused(checkout.alembic(empty, "upgrade", "head"), f"executes sql/{checkout.head}_gone.sql, which is not there")
+    assert_run_failed(
+        checkout.alembic(empty, "upgrade", "head"), f"executes sql/{checkout.head}_gone.sql, which is not there"
+    )
     assert revision_of(empty) == checkout.ids[-2]
 
 
@@ -123,7 +128,7 @@ def test_a_file_in_another_encoding_is_told(empty: Database, checkout: Checkout)
     write(checkout, "9020_text.sql", "").write_bytes("SELECT 'é'".encode("latin-1"))
     checkout.add('op.execute_file("9020_text.sql")', "pass")
 
-    refused(checkout.alembic(empty, "upgrade", "head"), "9020_text.sql is not UTF-8", "Save it as UTF-8.")
+    assert_run_failed(checkout.alembic(empty, "upgrade", "head"), "9020_text.sql is not UTF-8", "Save it as UTF-8.")
 
 
 def test_a_text_that_ends_in_sql_is_no_file_where_no_file_is_executed(empty: Database, checkout: Checkout) -> None:

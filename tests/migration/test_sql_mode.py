@@ -12,9 +12,9 @@ from mlops_db.migration.commands import alembic_config
 from mlops_db.migration.history import read_history
 from mlops_db.revisions.graph import revisions
 from support.database import Database, clean_environment, client, run_command
-from support.versions import Checkout
+from support.projects import Checkout
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.libraries]
 
 HEAD = revisions()[-1].id
 IDS = [revision.id for revision in revisions()]

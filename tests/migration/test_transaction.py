@@ -15,9 +15,9 @@ from sqlalchemy.pool import NullPool
 from mlops_db.errors import RefusedError
 from mlops_db.migration.statements import ends_transaction
 from mlops_db.server.connection import connect
-from support.database import Database
+from support.database import Database, revision_of
+from support.projects import Checkout, sql
 from support.stopped import contents
-from support.versions import Checkout, revision_of, sql
 
 pytestmark = pytest.mark.slow
 

@@ -16,7 +16,7 @@ from mlops_db.project import BASELINE
 from mlops_db.revisions.graph import revisions
 from mlops_db.server.connection import connect
 from support.database import Database
-from support.versions import Checkout, sql
+from support.projects import Checkout, sql
 
 HEAD = revisions()[-1].id
 READER = "mlops_test_view_reader"

@@ -22,8 +22,10 @@ from mlops_db.migration.commands import alembic_config, run_command
 from mlops_db.migration.session import migration_connection
 from mlops_db.settings import Settings
 from support.database import ROOT, Database
-from support.process import SECRET, told
-from support.versions import another_session
+from support.process import SECRET, assert_failed
+from support.sessions import another_session
+
+pytestmark = pytest.mark.libraries
 
 PLUGINS = ["alembic.autogenerate.*", views.PLUGIN]
 TIMEOUTS = {"lock_timeout": 1000, "statement_timeout": 10_000}
@@ -595,7 +597,7 @@ def reader(head: Database) -> Iterator[Settings]:
 
 def test_a_read_only_role_learns_what_a_check_needs(head: Database, reader: Settings) -> None:
     done = head.run("alembic", "check", POSTGRES_USER=reader.user, POSTGRES_PASSWORD=SECRET)
-    told(done, "scratch schema", "GRANT CREATE ON DATABASE")
+    assert_failed(done, "scratch schema", "GRANT CREATE ON DATABASE")
 
 
 @pytest.mark.parametrize(

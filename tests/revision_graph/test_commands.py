@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 
 from mlops_db.revisions.graph import revisions
-from support.database import ROOT, Database
+from support.database import Database
 from support.forked_commands import Commands
 from support.handmade import SPECIFICATION
-from support.process import told
+from support.process import assert_failed
+from support.projects import copy_project, versions
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.full_postgresql]
 
 HEAD = revisions()[-1].id
 SOURCE = """\
@@ -84,10 +85,7 @@ class Checkout:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        for name in ("src", "migrations"):
-            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-        shutil.copy(ROOT / "alembic.ini", folder)
-        self.versions = folder / "migrations" / "versions"
+        self.versions = versions(copy_project(folder, "src"))
         self._commands: Commands | None = None
 
     def add(self, name: str, id_: str, parents: object) -> Path:
@@ -107,7 +105,7 @@ class Checkout:
             self._commands.stop()
 
     def refuses(self, database: Database, *command: str, naming: tuple[str, ...]) -> None:
-        told(self.run(database, *command), *naming)
+        assert_failed(self.run(database, *command), *naming)
 
     @property
     def files(self) -> dict[str, bytes]:
@@ -229,7 +227,7 @@ def test_a_file_that_cannot_be_loaded(head: Database, checkout: Checkout, line: 
 
 def test_a_fault_is_told_before_the_database_is_created(empty: Database, checkout: Checkout) -> None:
     naming = one_number_twice(checkout)
-    told(checkout.run(empty, *INIT, MLOPS_DB_NAME="mlops_test_not_yet"), *naming)
+    assert_failed(checkout.run(empty, *INIT, MLOPS_DB_NAME="mlops_test_not_yet"), *naming)
     assert empty.query("SELECT FROM pg_database WHERE datname = 'mlops_test_not_yet'") == []
 
 
@@ -300,7 +298,7 @@ def test_rows_that_overlap(run: Run, head: Database, statement: str, naming: tup
     before = head.query("TABLE alembic_version")
     every = [command for command in COMMANDS if command not in FILES_ONLY]
     for command in every if "0015" in naming else EVERYDAY:
-        told(run(*command), *naming)
+        assert_failed(run(*command), *naming)
     assert head.query("TABLE alembic_version") == before
 
     # The way out, as it is told.
@@ -326,7 +324,7 @@ def test_a_row_that_is_not_ours_beside_ours(run: Run, head: Database) -> None:
     head.query("INSERT INTO alembic_version VALUES ('abc')")
     delete = "DELETE FROM public.alembic_version WHERE version_num = 'abc';"
     for command in (*EVERYDAY, CHECK, ("alembic", "stamp", "--purge", HEAD)):
-        told(run(*command), HEAD, "'abc'", "beside it", delete)
+        assert_failed(run(*command), HEAD, "'abc'", "beside it", delete)
     head.query(delete)
     assert run(*STATUS).returncode == 0
 
@@ -336,9 +334,9 @@ def test_a_row_that_is_not_ours_beside_ours(run: Run, head: Database) -> None:
 RESET = "DROP SCHEMA public CASCADE; CREATE SCHEMA public"
 
 
-def statements(told: str, *verbs: str) -> list[str]:
+def statements(output: str, *verbs: str) -> list[str]:
     """The statements that a hint says to run."""
-    return re.findall(rf"(?:{'|'.join(verbs)}) [^;]*;", told.partition("hint: ")[2])
+    return re.findall(rf"(?:{'|'.join(verbs)}) [^;]*;", output.partition("hint: ")[2])
 
 
 @pytest.mark.parametrize("way_out", ["DROP", "ALTER"])
@@ -346,7 +344,7 @@ def test_a_reset_leaves_the_inner_schema_behind(run: Run, head: Database, way_ou
     head.query(RESET)
     before = head.dump()
     for command in (*EVERYDAY, CHECK, ("mlops-db", "adopt"), ("alembic", "current"), ("alembic", "check")):
-        told(run(*command), "metric_series", "functions", "DROP SCHEMA mlops_internal CASCADE;")
+        assert_failed(run(*command), "metric_series", "functions", "DROP SCHEMA mlops_internal CASCADE;")
     assert head.dump() == before
 
     (statement,) = statements(run(*STATUS).stderr, way_out)
@@ -362,7 +360,7 @@ def test_months_that_a_reset_left_are_named(run: Run, head: Database) -> None:
     head.query(f"INSERT INTO {month} (model_name, metric_type, metric_name, metric_value, timestamp) "
                "VALUES ('m', 't', 'n', 1, now())")  # fmt: skip
     head.query(RESET)
-    told(run(*INIT), month.rpartition(".")[2], "DROP SCHEMA mlops_internal CASCADE;")
+    assert_failed(run(*INIT), month.rpartition(".")[2], "DROP SCHEMA mlops_internal CASCADE;")
     assert head.value(f"SELECT count(*) FROM {month}") == 1
 
 
@@ -383,7 +381,7 @@ def test_what_else_may_be_left(run: Run, empty: Database, left: list[str]) -> No
         empty.query(statement)
     before = empty.dump()
     for command in (INIT, STATUS):
-        told(run(*command), "DROP ")
+        assert_failed(run(*command), "DROP ")
     assert empty.dump() == before
 
     for statement in statements(run(*STATUS).stderr, "DROP"):
@@ -405,10 +403,10 @@ def test_a_lost_record(run: Run, head: Database, at: str, how: str) -> None:
     before = head.dump()
     head.query(how)
     if at == "0004":  # adopting it finds out
-        told(run(*STATUS), "adopt")
+        assert_failed(run(*STATUS), "adopt")
         return
     for command in (*EVERYDAY, ("mlops-db", "adopt")):
-        told(run(*command), "model_versions", f"alembic stamp {at}`")
+        assert_failed(run(*command), "model_versions", f"alembic stamp {at}`")
 
     assert run("alembic", "stamp", at).returncode == 0
     assert head.dump() == before
@@ -419,7 +417,7 @@ def test_a_lost_record(run: Run, head: Database, at: str, how: str) -> None:
 def test_tables_made_by_hand_after_a_reset(run: Run, head: Database) -> None:
     head.query(RESET)
     head.query(SPECIFICATION)
-    told(run(*STATUS), "DROP SCHEMA mlops_internal CASCADE; and then `mlops-db adopt`")
+    assert_failed(run(*STATUS), "DROP SCHEMA mlops_internal CASCADE; and then `mlops-db adopt`")
     head.query("DROP SCHEMA mlops_internal CASCADE")
     assert run("mlops-db", "adopt").returncode == 0
     assert run(*INIT).returncode == 0
@@ -460,4 +458,4 @@ def test_what_alembic_config_names_is_for_alembic_alone(run: Run, elsewhere: Pat
     for command in (STATUS, INIT, JOBS):
         done = run(*command, ALEMBIC_CONFIG=str(elsewhere))
         assert done.returncode == 0, done.stdout + done.stderr
-    told(run("mlops-db", "check", "--revisions", ALEMBIC_CONFIG=str(elsewhere)), str(elsewhere.parent))
+    assert_failed(run("mlops-db", "check", "--revisions", ALEMBIC_CONFIG=str(elsewhere)), str(elsewhere.parent))

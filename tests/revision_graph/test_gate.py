@@ -3,11 +3,15 @@
 from contextlib import closing
 from typing import Any
 
+import pytest
+
 from mlops_db.migration.commands import upgrade
 from mlops_db.revisions.gate import find_heads
 from mlops_db.server.connection import open_connection
 from mlops_db.server.cursor import SafeCursor
 from support.database import Database
+
+pytestmark = pytest.mark.full_postgresql
 
 
 def test_a_first_run_between_the_two_questions_is_no_database_made_by_hand(empty: Database) -> None:

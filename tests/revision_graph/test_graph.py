@@ -14,6 +14,8 @@ from mlops_db.errors import MlopsDbError, RecordedRevisionError, RefusedError
 from mlops_db.revisions.gate import refuse_wrong_rows
 from mlops_db.revisions.graph import Graph, read_graph
 
+pytestmark = pytest.mark.full_postgresql
+
 SOURCE = """\
 revision = {id!r}
 down_revision = {parents!r}
@@ -180,7 +182,7 @@ LINE = [Drawn("0001"), Drawn("0002", ("0001",)), Drawn("0003", ("0002",))]
 
 
 @pytest.mark.parametrize(
-    ("source", "told"),
+    ("source", "output"),
     [
         ("revision = ", "is not Python, line 1"),
         ("revision = '0004'\ndown_revision = '0003", "is not Python, line 2"),
@@ -208,11 +210,11 @@ LINE = [Drawn("0001"), Drawn("0002", ("0001",)), Drawn("0003", ("0002",))]
         ("revision = '0004'\ndown_revision = '0003'\nbranch_labels = {'a'}", "branch_labels {'a'}, which is no text"),
     ],
 )
-def test_a_file_that_does_not_say_which_revision_it_is(folder: Folder, source: str, told: str) -> None:
+def test_a_file_that_does_not_say_which_revision_it_is(folder: Folder, source: str, output: str) -> None:
     graph = read_graph(folder.write(LINE, **{"0004_odd": source}))
     (fault,) = graph.faults
     assert fault.files == ("0004_odd.py",)
-    assert f"0004_odd.py {told}" in fault.message or told in fault.message
+    assert f"0004_odd.py {output}" in fault.message or output in fault.message
     refused(graph, "0004_odd.py")
 
 

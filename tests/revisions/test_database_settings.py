@@ -229,15 +229,15 @@ def lines(found: Any) -> list[str]:
 
 def culprits(server: Settings, given: Mapping[str, str], usual: Life) -> list[str]:
     """What of the settings makes the difference, found by halves."""
-    said = difference(server, given, usual)
-    if said is None:
+    message = difference(server, given, usual)
+    if message is None:
         return []
     if len(given) == 1:
-        return [f"{given}: {said}"]
+        return [f"{given}: {message}"]
     names = list(given)
     halves = (names[: len(names) // 2], names[len(names) // 2 :])
     found = [one for half in halves for one in culprits(server, {name: given[name] for name in half}, usual)]
-    return found or [f"only together, {given}: {said}"]
+    return found or [f"only together, {given}: {message}"]
 
 
 @pytest.fixture(scope="module")

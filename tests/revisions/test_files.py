@@ -12,6 +12,8 @@ from alembic.script import ScriptDirectory
 from mlops_db.revisions.graph import revisions
 from support.database import ROOT
 
+pytestmark = pytest.mark.full_postgresql
+
 # All of them, whatever their name: one that the scheme misses would be invisible to `mlops-db status`.
 FILES = sorted((ROOT / "migrations" / "versions").glob("*.py"))
 

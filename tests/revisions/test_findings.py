@@ -6,11 +6,10 @@ import pytest
 from mlops_db.errors import MlopsDbError
 from mlops_db.migration import commands
 from mlops_db.project import TABLES
-from support.database import Database
+from support.database import Database, history_of, revision_of
 from support.rules import GOOD, RULES, Rule
 from support.stopped import Stopped, contents, stopped
 from support.table_rows import insert
-from support.versions import history_of, revision_of
 
 pytestmark = pytest.mark.slow
 
@@ -55,7 +54,7 @@ def test_rows_that_break_a_rule_stop_its_revision_and_once_mended_it_goes_on(emp
     assert finding.ids == list(range(1, BROKEN + 1))
     assert history_of(empty, rule.revision) == [(rule.revision, "failed")]
 
-    empty.query(f"UPDATE {rule.table} SET {rule.column} = {rule.mend} WHERE id = ANY(%s)", [finding.ids])
+    empty.query(f"UPDATE {rule.table} SET {rule.column} = {rule.fix} WHERE id = ANY(%s)", [finding.ids])
     commands.upgrade(empty.settings)
 
     assert empty.value(f"SELECT count(*) FROM {rule.table}") == BROKEN + 1
@@ -65,16 +64,16 @@ def test_rows_that_break_a_rule_stop_its_revision_and_once_mended_it_goes_on(emp
 
 
 @pytest.mark.parametrize(
-    ("count", "told"),
+    ("count", "output"),
     [(1, "1 row, id 1"), (10, "10 rows, id 1, 2, 3, 4, 5, 6, 7, 8, 9, 10"), (11, f"11 rows, id {FIRST_TEN}")],
 )
-def test_the_first_ten_ids_are_told_and_whether_there_are_more(empty: Database, count: int, told: str) -> None:
+def test_the_first_ten_ids_are_told_and_whether_there_are_more(empty: Database, count: int, output: str) -> None:
     rule = RULES["0016 metric_type is NULL"]
     commands.upgrade(empty.settings, "0015")
     add_good(empty, rule.table, 12)
     spoil(empty, rule, count)
 
-    assert stopped(empty, at="0015").message == message(rule, told)
+    assert stopped(empty, at="0015").message == message(rule, output)
 
 
 @pytest.mark.parametrize("table", TABLES)

@@ -52,11 +52,11 @@ def model_names(database: Database) -> set[str]:
 
 
 def test_the_specification_s_columns_come_back_from_head_and_ours_do_not(filled: Database) -> None:
-    told = "SELECT DISTINCT is_rollback, decided_by FROM retraining_decisions"
+    output = "SELECT DISTINCT is_rollback, decided_by FROM retraining_decisions"
     filled.query("UPDATE retraining_decisions SET is_rollback = true, decided_by = 'ada'")
     before, schema = contents(filled), filled.dump("--table=public.*")
     assert model_names(filled) == {"model 0", "model 1", "model 2"}
-    assert filled.query(told) == [(True, "ada")]
+    assert filled.query(output) == [(True, "ada")]
 
     commands.downgrade(filled.settings, BASELINE)
     assert contents(filled) == before
@@ -64,7 +64,7 @@ def test_the_specification_s_columns_come_back_from_head_and_ours_do_not(filled:
 
     assert contents(filled) == before
     assert model_names(filled) == {"default"}
-    assert filled.query(told) == [(False, None)]
+    assert filled.query(output) == [(False, None)]
     assert filled.dump("--table=public.*") == schema
 
 

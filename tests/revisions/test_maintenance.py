@@ -11,10 +11,10 @@ import pytest
 
 from support.database import Database
 from support.partitions import months, partitions
-from support.process import told
+from support.process import assert_failed
 from support.roles import role, run_as, session
+from support.sessions import another_session, wait_until
 from support.table_rows import rows
-from support.versions import another_session, wait_until
 
 EARLIER, LATER = "monitoring_metrics_earlier", "monitoring_metrics_later"
 MONTH = "date_trunc('month', now(), 'UTC')"
@@ -505,7 +505,7 @@ def test_a_wait_for_another_maintenance_ends_and_names_it(head: Database, how: s
                 head.query("CALL mlops_internal.maintain()")
         else:
             done = head.run("mlops-db", "maintain", MLOPS_LOCK_WAIT=wait)
-            told(done, f"pid {other.info.backend_pid} (another, role ", "MLOPS_LOCK_WAIT=10min")
+            assert_failed(done, f"pid {other.info.backend_pid} (another, role ", "MLOPS_LOCK_WAIT=10min")
             assert done.returncode == 1
 
 

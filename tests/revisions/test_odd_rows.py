@@ -5,10 +5,9 @@ import pytest
 from mlops_db.admin.adopt import adopt
 from mlops_db.migration import commands
 from mlops_db.project import BASELINE, TABLES, VIEWS
-from support.database import Database
+from support.database import Database, revision_of
 from support.handmade import FINDINGS, ODD_ROWS, OLD_VIEWS, make_by_hand
 from support.stopped import stopped
-from support.versions import revision_of
 
 MENDED = {
     "model_versions": {
@@ -74,7 +73,7 @@ def test_every_mendable_row_arrives_at_head(empty: Database, views: str) -> None
         commands.upgrade(empty.settings, before)
         finding = stopped(empty, at=before)
         assert (finding.message, sorted(finding.ids)) == (expected_finding.message, expected_finding.ids)
-        empty.query(expected_finding.mend)
+        empty.query(expected_finding.fix)
     commands.upgrade(empty.settings)
 
     assert texts(empty) == expected
@@ -93,7 +92,7 @@ def test_the_series_of_old_rows_are_known_at_head(empty: Database) -> None:
     adopt(empty.settings, dry_run=False)
     commands.upgrade(empty.settings, "0007")
     for finding in FINDINGS.values():
-        empty.query(finding.mend)
+        empty.query(finding.fix)
     commands.upgrade(empty.settings)
 
     assert empty.query("SELECT metric_type, metric_name, health FROM v_recent_monitoring") == [

@@ -16,10 +16,11 @@ from mlops_db.errors import RefusedError, StatementFailedError
 from mlops_db.migration import commands
 from mlops_db.migration.commands import alembic_config
 from mlops_db.server.connection import connect
-from support.database import Database
+from support.database import Database, revision_of
 from support.partitions import months, partitions
+from support.projects import Checkout
+from support.sessions import another_session, wait_until
 from support.stopped import contents, stopped
-from support.versions import Checkout, another_session, revision_of, wait_until
 
 LARGEST_INTEGER = 2**31 - 1
 MONTH = "date_trunc('month', now(), 'UTC')"
@@ -459,12 +460,12 @@ def with_other(plain: Database) -> Database:
     return plain
 
 
-def stops(database: Database, said: str) -> str:
+def stops(database: Database, text: str) -> str:
     """The upgrade stops before it changes or locks anything; returns the statements of its hint."""
     before = contents(database)
     with (
         another_session(database, "reader", "SELECT count(*) FROM monitoring_metrics"),
-        pytest.raises(RefusedError, match=re.escape(said)) as refused,
+        pytest.raises(RefusedError, match=re.escape(text)) as refused,
     ):
         commands.upgrade(replace(database.settings, retry_for=0), "0016")
     assert contents(database) == before

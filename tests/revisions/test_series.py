@@ -8,7 +8,7 @@ import pytest
 
 from mlops_db.migration import commands
 from support.database import Database
-from support.versions import another_session, wait_until
+from support.sessions import another_session, wait_until
 
 WRITER = "mlops_test_writer"
 Series = tuple[str, str, str]

@@ -39,12 +39,12 @@ def test_there_are_files() -> None:
 def test_the_header_of_a_file_says_what_it_does_and_which_revisions_execute_it(file: Path) -> None:
     header, _, statements = file.read_text(encoding="utf-8").partition("\n\n")
     *lines, last = header.splitlines()
-    said = USERS.fullmatch(last)
+    message = USERS.fullmatch(last)
 
     assert lines
     assert all(line.startswith("-- ") for line in lines)
-    assert said is not None
-    assert re.sub(r" \(downgrade\)", "", said[1]).split(", ") == users(file.name)
+    assert message is not None
+    assert re.sub(r" \(downgrade\)", "", message[1]).split(", ") == users(file.name)
     assert statements.strip()
 
 

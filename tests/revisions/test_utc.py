@@ -15,8 +15,8 @@ from mlops_db.migration.options import Options
 from mlops_db.project import TABLES
 from mlops_db.server.connection import connect
 from mlops_db.settings import Settings
-from support.database import Database, clean_environment, run_command
-from support.versions import Checkout, revision_of
+from support.database import Database, clean_environment, revision_of, run_command
+from support.projects import Checkout
 
 COLUMNS = {
     "model_versions": ("created_at", "promoted_at"),

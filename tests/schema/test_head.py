@@ -9,6 +9,8 @@ from mlops_db.schema.head import metadata
 from mlops_db.schema.views import VIEWS
 from support.database import Database
 
+pytestmark = pytest.mark.libraries
+
 # What a view is, as the server tells it: its query, and the names and types of its columns.
 DEFINITION = """
     SELECT pg_get_viewdef(oid), array_agg(attname || ' ' || format_type(atttypid, atttypmod) ORDER BY attnum)

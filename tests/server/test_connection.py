@@ -25,9 +25,11 @@ from mlops_db.errors import (
 from mlops_db.migration.commands import alembic_config
 from mlops_db.server.connection import connect
 from mlops_db.settings import Settings
-from support.cluster import embedded_programs, throwaway_cluster
+from support.cluster import connect_superuser, embedded_programs, throwaway_cluster
 from support.database import ROOT, Database, clean_environment, run_command
-from support.process import SECRET, told
+from support.process import SECRET, assert_failed
+
+pytestmark = [pytest.mark.full_postgresql, pytest.mark.libraries]
 
 ASKS_FOR_PASSWORDS = "local all postgres trust\nlocal all all scram-sha-256\n"
 ROLE = "mlops_test_scram"
@@ -45,7 +47,7 @@ def superuser() -> Iterator[psycopg.Connection[Any]]:
     """A superuser's connection to a server of our own, which asks every other role for its password."""
     with throwaway_cluster(embedded_programs()) as folder:
         (folder / "data" / "pg_hba.conf").write_text(ASKS_FOR_PASSWORDS, encoding="utf-8")
-        with psycopg.connect(host=str(folder), user="postgres", dbname="postgres", autocommit=True) as connection:
+        with connect_superuser(folder) as connection:
             connection.execute("SELECT pg_reload_conf()")
             yield connection
 
@@ -119,7 +121,7 @@ def test_a_wrong_password_is_one_line_and_a_hint(
 
     done = run_command(*arguments, environment=environment, cwd=tmp_path)
 
-    told(done, "password authentication failed", "POSTGRES_PASSWORD")
+    assert_failed(done, "password authentication failed", "POSTGRES_PASSWORD")
     assert done.returncode == (255 if arguments[0] == "alembic" else 2)
 
 
@@ -256,7 +258,7 @@ def test_a_parameter_that_libpq_refuses_is_told_in_its_words(empty: Database) ->
         "status",
         MLOPS_DATABASE_URL=f"postgresql:///{empty.settings.database}?sslmode=maybe&sslpassword={quote(SECRET)}",
     )
-    told(done, "sslmode")
+    assert_failed(done, "sslmode")
 
 
 @pytest.mark.parametrize(
@@ -270,7 +272,9 @@ def test_a_parameter_that_libpq_refuses_is_told_in_its_words(empty: Database) ->
     ],
 )
 def test_what_libpq_cannot_use_is_not_told_as_a_server_that_is_away(variables: dict[str, str], empty: Database) -> None:
-    told(empty.run("mlops-db", "status", **variables, POSTGRES_HOST="localhost"), "libpq cannot use a setting", "PG...")
+    assert_failed(
+        empty.run("mlops-db", "status", **variables, POSTGRES_HOST="localhost"), "libpq cannot use a setting", "PG..."
+    )
 
 
 def test_the_urls_options_reach_the_server_through_alembic_too(empty: Database) -> None:

@@ -11,9 +11,9 @@ from psycopg import sql
 
 from mlops_db.server.create_database import CREATE_LOCK
 from support.database import SCRIPTS, TIMEOUT_S, Database
-from support.process import SECRET, closed_pipe, told
+from support.process import SECRET, assert_failed, closed_pipe
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.full_postgresql]
 
 
 @dataclass
@@ -148,7 +148,7 @@ def test_a_name_that_postgresql_would_cut_is_refused_before_anything_happens(ser
 
     assert done.returncode == 1
     assert done.stdout == ""
-    told(done, "MLOPS_DB_NAME")
+    assert_failed(done, "MLOPS_DB_NAME")
     assert server.names() == before
 
 
@@ -179,7 +179,7 @@ def test_a_role_that_may_not_create_databases_is_told_who_can_help(server: Serve
     done = server.create("mlops_test_never", **role)
 
     assert done.returncode == 1
-    told(done, 'role "mlops_test_reader" may not create databases', 'ALTER ROLE "mlops_test_reader" CREATEDB')
+    assert_failed(done, 'role "mlops_test_reader" may not create databases', 'ALTER ROLE "mlops_test_reader" CREATEDB')
     assert "mlops_test_never" not in server.names()
 
 
@@ -261,7 +261,7 @@ def test_one_that_is_missing_and_cannot_be_created_from_anywhere_is_told(closed_
     done = closed_server.create(name, **role)
 
     assert done.returncode == 1
-    told(
+    assert_failed(
         done,
         f'database "{name}" does not exist',
         'permission denied for database "postgres"',
@@ -288,7 +288,7 @@ def test_a_database_that_takes_no_connections_is_told_apart_from_a_missing_one(s
     done = server.create(name)
 
     assert done.returncode == 2
-    told(done, "not currently accepting connections")
+    assert_failed(done, "not currently accepting connections")
 
 
 def test_a_reader_that_went_away_does_not_leave_the_database_uncreated(server: Server) -> None:
@@ -313,7 +313,7 @@ def test_a_wait_for_another_creator_ends_and_names_it(server: Server, wait: str,
     with server.connected("postgres") as other:
         other.execute("SET application_name = 'a guest'")
         other.execute("SELECT pg_advisory_lock(%s)", [CREATE_LOCK])
-        told(
+        assert_failed(
             server.create(name, MLOPS_LOCK_WAIT=wait),
             f"after {seconds} s: pid {other.info.backend_pid} (a guest, role ",
             "MLOPS_LOCK_WAIT",

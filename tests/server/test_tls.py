@@ -14,9 +14,9 @@ from mlops_db import DatabaseManager
 from mlops_db.settings import Settings
 from support.cluster import embedded_programs, new_cluster, start, stop
 from support.database import clean_environment, run_command
-from support.process import told
+from support.process import assert_failed
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.full_postgresql]
 
 ENCRYPTED = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
 
@@ -98,10 +98,10 @@ def test_a_server_that_cannot_be_verified_is_refused(encrypted: Server, variable
     environment = encrypted.environment | {"PGSSLMODE": "verify-full"} | variables
     for command in (("mlops-db", "status"), ("mlops-db", "init"), ("alembic", "current")):
         done = run_command(*command, environment=environment)
-        told(done, "no encrypted connection", reason, "PGSSLROOTCERT")
+        assert_failed(done, "no encrypted connection", reason, "PGSSLROOTCERT")
 
 
 def test_a_server_without_tls_is_told_with_the_settings_that_ask_for_it() -> None:
     with listening(embedded_programs(), certified=False) as server:
         done = run_command("mlops-db", "status", environment=server.environment | {"PGSSLMODE": "require"})
-    told(done, "no encrypted connection", "PGSSLMODE")
+    assert_failed(done, "no encrypted connection", "PGSSLMODE")

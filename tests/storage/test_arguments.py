@@ -34,6 +34,8 @@ from mlops_db.storage.metrics.copy_stream import MetricCopy, SkippedRow
 from mlops_db.storage.metrics.rows import check_bounds, check_interval
 from support.database import Database
 
+pytestmark = [pytest.mark.full_postgresql, pytest.mark.libraries]
+
 UTC = timezone.utc
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 MOST = 2**53

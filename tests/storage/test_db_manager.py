@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import psycopg2
 import psycopg2.errors
 import psycopg2.extensions
@@ -41,10 +40,12 @@ from mlops_db.errors import (
 from mlops_db.migration.commands import upgrade
 from mlops_db.settings import Settings
 from mlops_db.storage.pool import IDLE_S
-from support.cluster import embedded_programs, start, stop, throwaway_cluster
+from support.cluster import connect_superuser, embedded_programs, settings_of, start, stop, throwaway_cluster
 from support.database import Database, clean_environment
 from support.forks import exit_code, forked
 from support.process import SECRET
+
+pytestmark = pytest.mark.libraries
 
 WAIT_S = 60
 INSERT = "INSERT INTO model_versions (mlflow_run_id, model_version) VALUES (%s, '1')"
@@ -89,7 +90,7 @@ def pid_of(db: DatabaseManager) -> int:
     return int(rows[0][0])
 
 
-def told(error: MlopsDbError) -> str:
+def report(error: MlopsDbError) -> str:
     assert len(f"{error}\n{error.hint}".splitlines()) == 2
     return f"{error}\n{error.hint}"
 
@@ -235,7 +236,7 @@ def test_an_empty_database_is_told_to_be_migrated(empty: Database) -> None:
         for call in (db.connection, db.session, db.cursor, db.get_connection):
             with pytest.raises(BehindHeadError) as caught, call():  # type: ignore[operator]
                 pass
-            assert "has no tables yet" in told(caught.value)
+            assert "has no tables yet" in report(caught.value)
         db.ping()
         upgrade(empty.settings)
         assert db.execute_query("SELECT count(*) FROM model_versions") == [(0,)]
@@ -282,7 +283,7 @@ def test_what_a_job_can_meet_is_told_in_our_words(head: Database, db: DatabaseMa
     ):
         with pytest.raises(expected) as caught:
             db.execute_query(statement, parameters)
-        assert words in told(caught.value)
+        assert words in report(caught.value)
         assert isinstance(caught.value.__cause__, psycopg2.Error)
         assert not caught.value.retryable
     with pytest.raises(StatementFailedError), db.connection() as connection:
@@ -310,7 +311,7 @@ def test_a_role_without_privileges_is_told_which_one_it_lacks(head: Database) ->
         as_job = manager_of(head, user="mlops_test_job", owner_role="mlops_test_owner")
         with as_job as db, pytest.raises(NotPermittedError, match="alembic_version") as caught:
             db.execute_query("SELECT 1")
-        assert 'Let the owner GRANT the privilege to "mlops_test_job"' in told(caught.value)
+        assert 'Let the owner GRANT the privilege to "mlops_test_job"' in report(caught.value)
         head.query("GRANT SELECT ON alembic_version, model_versions TO mlops_test_job")
         with manager_of(head, user="mlops_test_job") as db:
             assert db.models.production() is None
@@ -325,7 +326,7 @@ def test_a_statement_that_takes_too_long_is_told_as_that(head: Database) -> None
         for lend in LENT:
             with pytest.raises(StatementTimeoutError, match="statement timeout") as caught:
                 run(db, lend, INSERT_A, "SELECT pg_sleep(60)")
-            assert "statement_timeout" in told(caught.value)
+            assert "statement_timeout" in report(caught.value)
         assert db.execute_query("SELECT 1") == [(1,)]
     assert runs_of(head) == []
 
@@ -351,7 +352,7 @@ def test_what_others_hold_is_told_as_that(head: Database, db: DatabaseManager) -
         with pytest.raises(ContentionError) as caught:
             run(db, "cursor", "SET LOCAL lock_timeout = '50ms'", "SELECT * FROM model_versions")
     assert caught.value.retryable
-    assert "try again" in told(caught.value)
+    assert "try again" in report(caught.value)
 
 
 # How many there are
@@ -363,8 +364,8 @@ def test_an_exhausted_pool_says_so(head: Database) -> None:
             for take in (db.connection, db.get_connection, db.session, db.cursor):
                 with pytest.raises(PoolExhaustedError) as caught, take():  # type: ignore[operator]
                     pass
-            assert "all 2 connections" in told(caught.value)
-            assert "MLOPS_POOL_SIZE" in told(caught.value)
+            assert "all 2 connections" in report(caught.value)
+            assert "MLOPS_POOL_SIZE" in report(caught.value)
             assert caught.value.retryable
         with db.connection(), db.get_connection():
             pass
@@ -515,7 +516,7 @@ def test_a_session_that_ends_within_a_block_is_told_as_that(head: Database, db: 
         run(db, lend, INSERT_A, end_it, "SELECT 1")
     assert caught.value.committed is False
     assert caught.value.retryable
-    assert "nothing of it was stored" in told(caught.value)
+    assert "nothing of it was stored" in report(caught.value)
     assert runs_of(head) == []
     assert db.execute_query("SELECT 1") == [(1,)]
 
@@ -545,7 +546,7 @@ def test_nobody_knows_what_became_of_a_commit_that_broke(head: Database, db: Dat
         db.execute_query(INSERT, ("a",))
     assert caught.value.committed is None
     assert not caught.value.retryable
-    assert "may be stored" in told(caught.value)
+    assert "may be stored" in report(caught.value)
 
 
 def test_nobody_at_home(tmp_path: Path) -> None:
@@ -554,19 +555,19 @@ def test_nobody_at_home(tmp_path: Path) -> None:
         with pytest.raises(ServerUnreachableError) as caught:
             call()
         assert caught.value.retryable
-        assert "no PostgreSQL answers" in told(caught.value)
+        assert "no PostgreSQL answers" in report(caught.value)
 
 
 def test_a_restart_of_the_server() -> None:
     programs = embedded_programs()
     with throwaway_cluster(programs) as folder:
-        settings = Settings(host=str(folder), port=5432, user="postgres", password=None, database="mlops")
+        settings = settings_of(folder, "mlops")
         with DatabaseManager(settings) as db, ThreadPoolExecutor(2) as threads:
             with pytest.raises(DatabaseMissingError) as missing:
                 db.ping()
             assert not missing.value.retryable
             waiting = threads.submit(db.wait_until_ready, WAIT_S)
-            with psycopg.connect(host=str(folder), user="postgres", dbname="postgres", autocommit=True) as admin:
+            with connect_superuser(folder) as admin:
                 admin.execute("CREATE DATABASE mlops")
             upgrade(settings)
             waiting.result()
@@ -655,7 +656,7 @@ def test_a_child_that_leaves_a_block_neither_commits_nor_rolls_back(
     def to_its_end() -> None:
         with pytest.raises(RefusedError) as caught, block:
             pass
-        assert "forked" in told(caught.value)
+        assert "forked" in report(caught.value)
 
     def by_sys_exit() -> None:
         with suppress(SystemExit), block:

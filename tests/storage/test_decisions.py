@@ -22,6 +22,8 @@ from mlops_db.storage.decisions import ActionSummary, Decisions
 from mlops_db.storage.json_values import MAX_DEPTH
 from support.database import Database
 
+pytestmark = pytest.mark.libraries
+
 UTC = timezone.utc
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 # As the evaluation gate has them, where the candidate before had no Brier score.
@@ -65,7 +67,7 @@ def types_of(value: Any) -> Any:
     return type(value), value
 
 
-def told(error: InvalidValueError | DecisionConflictError) -> str:
+def report(error: InvalidValueError | DecisionConflictError) -> str:
     assert len(f"{error}\n{error.hint}".splitlines()) == 2
     assert str(error).isprintable()
     return str(error)
@@ -180,7 +182,7 @@ def test_gates_that_cannot_be_stored_are_refused_by_their_path(nowhere: Decision
     with pytest.raises(InvalidValueError) as caught:
         nowhere.record("reject", candidate="run", gates=gates)
     assert caught.value.key == key
-    assert told(caught.value).startswith(f"{key}: ")
+    assert report(caught.value).startswith(f"{key}: ")
 
 
 def test_gates_that_contain_themselves_or_are_too_deep_are_refused(nowhere: Decisions, decisions: Decisions) -> None:
@@ -225,7 +227,7 @@ def test_what_cannot_be_recorded_is_refused_by_its_name(nowhere: Decisions, key:
     with pytest.raises(InvalidValueError) as caught:
         nowhere.record(**arguments)
     assert caught.value.key == key
-    assert told(caught.value).startswith(f"{key}: ")
+    assert report(caught.value).startswith(f"{key}: ")
 
 
 def test_the_longest_that_can_be_recorded(decisions: Decisions) -> None:
@@ -275,7 +277,7 @@ def test_another_decision_of_the_same_moment_is_refused(
     decisions.record(**arguments)
     with pytest.raises(DecisionConflictError) as caught:
         decisions.record(**(arguments | other))
-    assert named in told(caught.value)
+    assert named in report(caught.value)
     assert head.value("SELECT count(*) FROM retraining_decisions") == 1
 
 
@@ -354,4 +356,4 @@ def test_a_question_that_is_none_is_refused_by_name(nowhere: Decisions, key: str
     with pytest.raises(InvalidValueError) as caught:
         nowhere.history(**{key: value})
     assert caught.value.key == key
-    told(caught.value)
+    report(caught.value)

@@ -8,17 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 
 from mlops_db import DatabaseManager
 from mlops_db.errors import StandbyError
 from mlops_db.migration.commands import upgrade
 from mlops_db.settings import Settings
-from support.cluster import embedded_programs, new_cluster, promote, standby_of, start, stop
+from support.cluster import connect_superuser, embedded_programs, new_cluster, promote, standby_of, start, stop
 from support.database import clean_environment, run_command
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.libraries]
 
 
 @dataclass
@@ -61,7 +60,7 @@ def settings_of(*folders: Path, **parameters: str) -> Settings:
 
 
 def runs_of(folder: Path) -> set[str]:
-    with psycopg.connect(host=str(folder), user="postgres", dbname="postgres") as connection:
+    with connect_superuser(folder) as connection:
         return {run for (run,) in connection.execute("SELECT mlflow_run_id FROM model_versions")}
 
 
@@ -84,7 +83,7 @@ def test_a_standby_is_left_for_the_primary(servers: Pair, tmp_path_factory: Any,
     name = tmp_path_factory.mktemp("cluster") / "db"  # as an address that follows the primary
     name.symlink_to(servers.standby)
     run = f"left {pre_ping}"
-    with DatabaseManager(Settings(host=str(name), user="postgres", password=None, database="postgres")) as db:
+    with DatabaseManager(settings_of(name)) as db:
         with ThreadPoolExecutor(3) as threads:  # several sessions
             list(threads.map(lambda _: db.execute_query("SELECT pg_sleep(0.1)"), range(3)))
         with pytest.raises(StandbyError, match="takes no writes, as a standby: cannot execute INSERT") as caught:
@@ -115,7 +114,7 @@ def test_whatever_writes_is_told_of_a_standby(servers: Pair) -> None:
 
 def test_a_primary_that_was_set_to_take_no_writes_is_told_as_a_standby(servers: Pair) -> None:
     def set_to(value: str) -> None:
-        with psycopg.connect(host=str(servers.primary), user="postgres", dbname="postgres", autocommit=True) as admin:
+        with connect_superuser(servers.primary) as admin:
             admin.execute(f"ALTER SYSTEM SET default_transaction_read_only = {value}")
             admin.execute("SELECT pg_reload_conf()")
 

@@ -28,6 +28,8 @@ from mlops_db.errors import (
 )
 from support.database import Database
 
+pytestmark = pytest.mark.libraries
+
 LENT = ("connection", "session", "get_connection", "cursor")
 WAIT_S = 60
 INSERT = "INSERT INTO model_versions (mlflow_run_id, model_version) VALUES ('a', '1')"

@@ -11,11 +11,9 @@ import pytest
 from mlops_db import DatabaseManager
 from mlops_db.errors import ContentionError, NoAnswerError
 from mlops_db.migration.commands import upgrade
-from mlops_db.settings import Settings
-from support.cluster import embedded_programs, throwaway_cluster
-from support.frozen import frozen, processes_of
+from support.cluster import embedded_programs, freeze, processes_of, settings_of, throwaway_cluster
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.full_postgresql, pytest.mark.libraries]
 
 TURN = "SELECT pg_advisory_xact_lock(hashtextextended('mlops_db.model default', 0))"
 
@@ -28,14 +26,10 @@ def folder() -> Iterator[Path]:
         yield folder
 
 
-def settings_of(folder: Path) -> Settings:
-    return Settings(host=str(folder), user="postgres", password=None, database="postgres")
-
-
 def test_a_frozen_server_is_given_up_and_taken_up_again(folder: Path) -> None:
     with DatabaseManager(settings_of(folder)) as db:
         db.models.production()
-        with frozen(*processes_of(folder)):
+        with freeze(*processes_of(folder)):
             with pytest.raises(NoAnswerError, match=r"within 0\.3 s"):
                 db.ping(0.3)
             with pytest.raises(NoAnswerError):
@@ -47,7 +41,7 @@ def test_a_frozen_server_is_given_up_and_taken_up_again(folder: Path) -> None:
 
 def test_a_server_that_starts_no_more_sessions_is_given_up(folder: Path) -> None:
     with DatabaseManager(settings_of(folder)) as db:
-        with frozen(processes_of(folder)[0]), pytest.raises(NoAnswerError):
+        with freeze(processes_of(folder)[0]), pytest.raises(NoAnswerError):
             db.ping(0.3)
         db.ping()
 
@@ -56,7 +50,7 @@ def test_a_ping_does_not_wait_for_a_frozen_session_of_the_pool(folder: Path) -> 
     with DatabaseManager(settings_of(folder)) as db:
         with db.get_connection() as connection:
             pid = connection.info.backend_pid
-        with frozen(pid):
+        with freeze(pid):
             db.ping()
 
 
@@ -72,7 +66,7 @@ def test_a_frozen_session_is_named_and_the_others_go_on(folder: Path, lock: str)
         db.models.register("frozen", "1")
         stuck.execute(statement)
         pid = stuck.info.backend_pid
-        with frozen(pid):
+        with freeze(pid):
             with pytest.raises(ContentionError, match=rf"pid {pid} \(stuck, role postgres\)") as caught:
                 db.models.promote("frozen")
             assert caught.value.retryable

@@ -16,6 +16,8 @@ from mlops_db.storage.db_manager import DatabaseManager
 from mlops_db.storage.monitoring import Monitoring
 from support.database import Database
 
+pytestmark = pytest.mark.libraries
+
 UTC = timezone.utc
 DAY = datetime(2026, 3, 1, tzinfo=UTC)  # a Sunday
 MONDAY = datetime(2000, 1, 3, tzinfo=UTC)

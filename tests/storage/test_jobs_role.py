@@ -14,6 +14,8 @@ from mlops_db.storage.metrics.bounds import Bounds
 from support import roles
 from support.database import Database
 
+pytestmark = pytest.mark.libraries
+
 OPERATING = Path(__file__).parents[2] / "docs" / "operating.md"
 NOON = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)
 ROWS = [{"metric_type": "drift", "metric_name": "psi", "metric_value": 1.0}]

@@ -25,9 +25,10 @@ from mlops_db import DatabaseManager
 from mlops_db.errors import StatementFailedError
 from mlops_db.migration.commands import upgrade
 from mlops_db.server.connection import connect
-from mlops_db.settings import Settings
-from support.cluster import embedded_programs, throwaway_cluster
+from support.cluster import connect_superuser, embedded_programs, settings_of, throwaway_cluster
 from support.database import Database
+
+pytestmark = pytest.mark.libraries
 
 AT = datetime(2026, 3, 1, 12, 30, 15, 123456, tzinfo=timezone.utc)
 OTHER_ROLE = "mlops_test_lent"
@@ -110,13 +111,13 @@ LENDERS: tuple[Callable[[DatabaseManager], Any], ...] = (
 # What can be done with one
 
 
-def said(*statements: str) -> Callable[[Any], None]:
-    def say(connection: Any) -> None:
+def executing(*statements: str) -> Callable[[Any], None]:
+    def execute(connection: Any) -> None:
         with connection.cursor(cursor_factory=extensions.cursor) as cursor:
             for statement in statements:
                 cursor.execute(statement)
 
-    return say
+    return execute
 
 
 def assigned(**attributes: Any) -> Callable[[Any], None]:
@@ -128,11 +129,11 @@ def assigned(**attributes: Any) -> Callable[[Any], None]:
 
 
 def alone(*statements: str) -> Callable[[Any], None]:
-    def say(connection: Any) -> None:
+    def execute(connection: Any) -> None:
         connection.autocommit = True
-        said(*statements)(connection)
+        executing(*statements)(connection)
 
-    return say
+    return execute
 
 
 def open_cursors(connection: Any) -> None:
@@ -177,28 +178,30 @@ CHANGES: dict[str, Callable[[Any], None]] = {
     "reset": lambda connection: connection.reset(),
     "closed": lambda connection: connection.close(),
     "BEGIN": alone("BEGIN", "CREATE TEMPORARY TABLE begun ()"),
-    "SAVEPOINT": said("SAVEPOINT a"),
-    "temporary tables": said(
+    "SAVEPOINT": executing("SAVEPOINT a"),
+    "temporary tables": executing(
         "CREATE TEMPORARY TABLE model_versions (LIKE public.model_versions)",
         "CREATE TEMPORARY TABLE monitoring_metrics AS SELECT * FROM public.monitoring_metrics",
     ),
-    "temporary operators": said(
+    "temporary operators": executing(
         "CREATE FUNCTION pg_temp.never(text, text) RETURNS boolean LANGUAGE sql AS 'SELECT false'",
         "CREATE OPERATOR pg_temp.= (LEFTARG = text, RIGHTARG = text, FUNCTION = pg_temp.never)",
         "SET search_path = pg_temp, pg_catalog, public",
     ),
     "LISTEN": alone("LISTEN a", "NOTIFY a"),
-    "locks": said("SELECT pg_advisory_lock(hashtextextended('mlops_db.model churn', 0))"),
-    "PREPARE": said("PREPARE a AS SELECT 1"),
-    "role": said(f"SET ROLE {OTHER_ROLE}"),
-    "user": said(f"SET SESSION AUTHORIZATION {OTHER_ROLE}"),
-    "characteristics": said("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY, ISOLATION LEVEL SERIALIZABLE"),
-    "encoding": said("SET client_encoding = latin1"),
-    "time zone": said("SET timezone = 'Asia/Tokyo'"),
-    "styles": said("SET datestyle = 'German, DMY'; SET intervalstyle = 'iso_8601'; SET bytea_output = 'escape'"),
-    "digits": said("SET extra_float_digits = -15"),
-    "timeouts": said("SET statement_timeout = '1s'; SET lock_timeout = '1s'; SET application_name = 'x'"),
-    "planner": said("SET standard_conforming_strings = off; SET row_security = off; SET transform_null_equals = on"),
+    "locks": executing("SELECT pg_advisory_lock(hashtextextended('mlops_db.model churn', 0))"),
+    "PREPARE": executing("PREPARE a AS SELECT 1"),
+    "role": executing(f"SET ROLE {OTHER_ROLE}"),
+    "user": executing(f"SET SESSION AUTHORIZATION {OTHER_ROLE}"),
+    "characteristics": executing("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY, ISOLATION LEVEL SERIALIZABLE"),
+    "encoding": executing("SET client_encoding = latin1"),
+    "time zone": executing("SET timezone = 'Asia/Tokyo'"),
+    "styles": executing("SET datestyle = 'German, DMY'; SET intervalstyle = 'iso_8601'; SET bytea_output = 'escape'"),
+    "digits": executing("SET extra_float_digits = -15"),
+    "timeouts": executing("SET statement_timeout = '1s'; SET lock_timeout = '1s'; SET application_name = 'x'"),
+    "planner": executing(
+        "SET standard_conforming_strings = off; SET row_security = off; SET transform_null_equals = on"
+    ),
 }
 
 
@@ -341,7 +344,7 @@ def test_what_the_session_began_with_comes_back(head: Database, monkeypatch: pyt
                 assert state_of(db) == untouched, name
                 assert db.execute_query("SELECT pg_backend_pid()") == before
             with db.get_connection() as connection:
-                said("RESET ROLE")(connection)
+                executing("RESET ROLE")(connection)
             assert state_of(db) == untouched
     finally:
         head.query(f"DROP OWNED BY {OTHER_ROLE}")
@@ -394,10 +397,9 @@ def test_a_transaction_in_two_phases_is_nobody_else_s(db: DatabaseManager) -> No
 @pytest.mark.slow
 def test_a_prepared_transaction_outlives_its_block() -> None:
     with throwaway_cluster(embedded_programs(), max_prepared_transactions="2") as folder:
-        with closing(psycopg2.connect(host=str(folder), user="postgres", dbname="postgres")) as admin:
-            admin.autocommit = True
-            admin.cursor().execute("CREATE DATABASE mlops")
-        at = Settings(host=str(folder), port=5432, user="postgres", password=None, database="mlops")
+        with connect_superuser(folder) as admin:
+            admin.execute("CREATE DATABASE mlops")
+        at = settings_of(folder, "mlops")
         upgrade(at)
         with DatabaseManager(at) as db:
             with pytest.raises(psycopg2.ProgrammingError), db.get_connection() as connection:

@@ -8,7 +8,9 @@ import pytest
 from mlops_db import DatabaseManager
 from mlops_db.errors import ContentionError
 from support.database import Database
-from support.versions import another_session
+from support.sessions import another_session
+
+pytestmark = pytest.mark.libraries
 
 ROW = {"metric_type": "drift", "metric_name": "psi", "metric_value": 1.0}
 NEW_ROW = "INSERT INTO model_versions (mlflow_run_id, model_version) VALUES ('new', '1')"
@@ -72,18 +74,18 @@ def bystanders(filled: Database) -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize(("done", "call", "told"), CASES.values(), ids=CASES)
+@pytest.mark.parametrize(("done", "call", "output"), CASES.values(), ids=CASES)
 def test_who_holds_a_lock_is_named(
     filled: Database,
     done: str,
     call: Callable[[DatabaseManager], object],
-    told: bool,  # noqa: FBT001  (a parameter)
+    output: bool,  # noqa: FBT001  (a parameter)
 ) -> None:
     with (
         DatabaseManager(replace(filled.settings, pool_lock_timeout=150)) as db,
         another_session(filled, "a guest", *done.split("; ")) as guest,
     ):
-        named = rf"(?m); it {'is' if told else 'may be'} held by pid {guest.info.backend_pid} \(a guest, role \w+\)$"
+        named = rf"(?m); it {'is' if output else 'may be'} held by pid {guest.info.backend_pid} \(a guest, role \w+\)$"
         with pytest.raises(ContentionError, match=named) as caught:
             call(db)
         assert caught.value.retryable

@@ -28,6 +28,8 @@ from mlops_db.storage.db_manager import DatabaseManager
 from mlops_db.storage.monitoring import LogResult, Monitoring
 from support.database import TIMEOUT_S, Database
 
+pytestmark = pytest.mark.libraries
+
 UTC = timezone.utc
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 MANY = 20_000

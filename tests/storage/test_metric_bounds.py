@@ -23,7 +23,9 @@ from mlops_db.settings import Settings
 from mlops_db.storage.metrics.bounds import Bounds
 from mlops_db.storage.monitoring import Monitoring
 from support.database import TIMEOUT_S, Database
-from support.versions import another_session, wait_until
+from support.sessions import another_session, wait_until
+
+pytestmark = pytest.mark.libraries
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)
 HOUR = timedelta(hours=1)

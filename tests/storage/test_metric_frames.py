@@ -21,6 +21,8 @@ from mlops_db.storage.metrics.rows import ROWS_AT_ONCE
 from mlops_db.storage.metrics.tables import rows_of
 from support.database import Database
 
+pytestmark = [pytest.mark.full_postgresql, pytest.mark.libraries]
+
 UTC = timezone.utc
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 HOURS = pd.date_range("2026-01-01", periods=2, freq="h", tz="UTC")
@@ -45,9 +47,9 @@ def moments(table: Any) -> list[str]:
 def stored(table: Any) -> list[Any]:
     """What becomes of metric_value: its text, or why it is refused."""
     lines, skipped = copied(table)
-    told = {each.row: each.reason for each in skipped}
+    output = {each.row: each.reason for each in skipped}
     values = (line[4] for line in lines)
-    return [told.get(row) or next(values) for row in range(len(lines) + len(told))]
+    return [output.get(row) or next(values) for row in range(len(lines) + len(output))]
 
 
 # The index

@@ -16,6 +16,8 @@ from mlops_db.storage.metrics.gaps import Gap
 from mlops_db.storage.monitoring import Monitoring
 from support.database import Database
 
+pytestmark = pytest.mark.libraries
+
 UTC = timezone.utc
 DAY = datetime(2026, 3, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)

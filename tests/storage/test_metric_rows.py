@@ -17,6 +17,8 @@ from mlops_db.errors import InvalidMetricError
 from mlops_db.storage.arguments import check_moment, check_number
 from mlops_db.storage.metrics.copy_stream import MAX_REMEMBERED, MAX_SKIPPED, MetricCopy
 
+pytestmark = [pytest.mark.full_postgresql, pytest.mark.libraries]
+
 NOW = datetime.now(timezone.utc).replace(microsecond=0)
 GOOD: Mapping[str, Any] = MappingProxyType({"metric_type": "drift", "metric_name": "age", "metric_value": 0.5})
 

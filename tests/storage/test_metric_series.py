@@ -12,7 +12,9 @@ from mlops_db.errors import ContentionError, InvalidValueError, SeriesNotEmptyEr
 from mlops_db.settings import Settings
 from mlops_db.storage.monitoring import Monitoring
 from support.database import Database
-from support.versions import another_session, wait_until
+from support.sessions import another_session, wait_until
+
+pytestmark = pytest.mark.libraries
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)
 SERIES = ("drift", "psi")

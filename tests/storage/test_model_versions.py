@@ -32,6 +32,8 @@ from mlops_db.storage.model_versions import ModelVersion, ModelVersions
 from support.database import Database
 from support.forks import exit_code, forked
 
+pytestmark = pytest.mark.libraries
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -50,7 +52,7 @@ def nowhere() -> ModelVersions:
     return ModelVersions(DatabaseManager(Settings(host="/nonexistent")))
 
 
-def told(error: MlopsDbError) -> str:
+def report(error: MlopsDbError) -> str:
     assert len(f"{error}\n{error.hint}".splitlines()) == 2
     return str(error)
 
@@ -126,7 +128,7 @@ def test_to_register_a_run_with_another_value_is_refused_by_its_name(
     with pytest.raises(RegistrationConflictError) as caught:
         models.register("run", **(given | {key: value}))
     assert caught.value.key == key
-    assert f"with {key} {getattr(version, key)!r}, not {value!r}" in told(caught.value)
+    assert f"with {key} {getattr(version, key)!r}, not {value!r}" in report(caught.value)
     assert models.get("run") == version
 
 
@@ -166,7 +168,7 @@ def test_what_cannot_be_registered_is_refused_by_its_name(nowhere: ModelVersions
     with pytest.raises(InvalidValueError) as caught:
         nowhere.register(**{"mlflow_run_id": "run", "model_version": "7", key: value})
     assert caught.value.key == key
-    assert told(caught.value).startswith(f"{key}: ")
+    assert report(caught.value).startswith(f"{key}: ")
 
 
 def test_one_run_registered_by_many_at_once_is_one_version(head: Database, models: ModelVersions) -> None:
@@ -246,7 +248,7 @@ def test_what_cannot_be_decided_is_refused_by_its_name(
     with pytest.raises(InvalidValueError) as caught:
         getattr(nowhere, method)("a", **(given | {key: value}))
     assert caught.value.key == key
-    assert told(caught.value).startswith(f"{key}: ")
+    assert report(caught.value).startswith(f"{key}: ")
 
 
 # Promoting
@@ -349,7 +351,7 @@ def test_a_promotion_instead_of_another_version_than_is_there_is_refused(head: D
     assert models.promote("b", instead_of="a") == models.promote("b", instead_of="b") == promoted
     with pytest.raises(TransitionError) as caught:
         models.promote("c", instead_of="a")
-    assert "'a' is not in production of model 'default', 'b' is" in told(caught.value)
+    assert "'a' is not in production of model 'default', 'b' is" in report(caught.value)
     assert stages(head) == {"a": "archived", "b": "production", "c": "staging", "other": "production"}
     assert decided(head) == [("promote", "other"), ("promote", "a"), ("promote", "b")]
 
@@ -372,7 +374,7 @@ def test_an_old_promotion_that_is_run_again_undoes_no_rollback(head: Database, m
     for arguments in ({}, {"instead_of": "a"}, {"reasoning": "better"}):
         with pytest.raises(TransitionError) as caught:
             models.promote("b", **arguments)
-        assert "'b' was rolled back at " in told(caught.value)
+        assert "'b' was rolled back at " in report(caught.value)
         assert "even_rolled_back=True" in caught.value.hint
     assert models.production() == restored
     assert len(decided(head)) == 4
@@ -404,7 +406,7 @@ def test_a_rejection_that_was_no_rollback_does_not_keep_a_version_from_productio
 def test_an_unknown_run_is_told_to_be_registered(head: Database, models: ModelVersions, method: str) -> None:
     with pytest.raises(UnknownModelVersionError) as caught:
         getattr(models, method)("nobody")
-    assert "'nobody'" in told(caught.value)
+    assert "'nobody'" in report(caught.value)
     assert decided(head) == []
 
 
@@ -560,7 +562,7 @@ def test_the_version_in_production_is_not_rejected(head: Database, models: Model
     models.promote("a")
     with pytest.raises(TransitionError) as caught:
         models.reject("a")
-    assert "'a' is in production" in told(caught.value)
+    assert "'a' is in production" in report(caught.value)
     assert stages(head) == {"a": "production"}
     assert decided(head) == [("promote", "a")]
 
@@ -595,7 +597,7 @@ def test_a_rollback_of_nobody_knows_what_is_refused_before_anything_is_sent(
     assert caught.value.key == "of"
     assert "rollback('churn', of=" in caught.value.hint
     assert "rollback('churn', yes=True)" in caught.value.hint
-    told(caught.value)
+    report(caught.value)
 
 
 def test_three_rollbacks_in_a_row_go_back_three_times_if_each_says_of_what(models: ModelVersions) -> None:
@@ -648,7 +650,7 @@ def test_rollbacks_never_come_back_to_what_was_rolled_back(head: Database, model
     assert models.rollback(yes=True).mlflow_run_id == "a"
     with pytest.raises(TransitionError) as caught:
         models.rollback(yes=True)
-    assert "no version that was in production before 'a'" in told(caught.value)
+    assert "no version that was in production before 'a'" in report(caught.value)
     models.promote("d")
     assert models.rollback(yes=True).mlflow_run_id == "a"
     assert stages(head) == {"a": "production", "b": "archived", "c": "archived", "d": "archived"}
@@ -686,7 +688,7 @@ def test_a_rollback_of_what_is_not_in_production_is_refused(head: Database, mode
     assert models.rollback(of="c").mlflow_run_id == "b"
     with pytest.raises(TransitionError) as caught:
         models.rollback(of="c")
-    assert "'b' is" in told(caught.value)
+    assert "'b' is" in report(caught.value)
     assert stages(head) == {"a": "archived", "b": "production", "c": "archived"}
     assert len(decided(head)) == 5
 
@@ -744,7 +746,7 @@ def test_the_version_in_production_is_archived_only_on_demand(head: Database, mo
     models.promote("a")
     with pytest.raises(TransitionError) as caught:
         models.archive("a")
-    assert "'a' is in production" in told(caught.value)
+    assert "'a' is in production" in report(caught.value)
     assert stages(head) == {"a": "production"}
     assert models.archive("a", even_production=True).status == "archived"
     assert models.production() is None

@@ -18,6 +18,8 @@ from mlops_db.storage.metrics.history import HISTORY, LEAST_ID, PAGE, Metric
 from mlops_db.storage.monitoring import Monitoring
 from support.database import Database
 
+pytestmark = pytest.mark.libraries
+
 UTC = timezone.utc
 DAY = datetime(2026, 3, 1, tzinfo=UTC)
 NAMES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=100).filter(

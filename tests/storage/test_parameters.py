@@ -13,6 +13,8 @@ from mlops_db.errors import InvalidValueError
 from mlops_db.storage.parameters import convert_parameters
 from support.database import Database
 
+pytestmark = [pytest.mark.full_postgresql, pytest.mark.libraries]
+
 US = datetime(2026, 3, 1, 12, 30, 15, 123456)  # noqa: DTZ001  (as numpy has it)
 
 

@@ -22,7 +22,9 @@ from mlops_db.errors import (
 )
 from mlops_db.settings import Settings
 from support.database import Database
-from support.versions import another_session
+from support.sessions import another_session
+
+pytestmark = pytest.mark.libraries
 
 NOWHERE = Settings(host="/nonexistent", password=None)
 

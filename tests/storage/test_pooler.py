@@ -17,7 +17,10 @@ SELECT current_setting('TimeZone'), current_setting('search_path'), current_sett
        current_setting('application_name'), current_setting('extra_float_digits'), current_setting('IntervalStyle')
 """
 
-pytestmark = pytest.mark.skipif(PGBOUNCER is None, reason="needs PgBouncer (Debian's package pgbouncer)")
+pytestmark = [
+    pytest.mark.skipif(PGBOUNCER is None, reason="needs PgBouncer (Debian's package pgbouncer)"),
+    pytest.mark.libraries,
+]
 
 
 @pytest.mark.parametrize(

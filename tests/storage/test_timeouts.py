@@ -13,6 +13,8 @@ from mlops_db.settings import Settings
 from support.database import Database
 from support.pooler import PGBOUNCER, pgbouncer
 
+pytestmark = pytest.mark.libraries
+
 IN_FORCE = """
 SELECT (SELECT setting::int FROM pg_settings WHERE name = 'lock_timeout'),
        (SELECT setting::int FROM pg_settings WHERE name = 'statement_timeout')

@@ -10,7 +10,9 @@ import pytest
 from mlops_db import DatabaseManager
 from mlops_db.errors import ContentionError
 from support.database import Database
-from support.versions import another_session, wait_until
+from support.sessions import another_session, wait_until
+
+pytestmark = pytest.mark.libraries
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)
 ROWS = [{"metric_type": "drift", "metric_name": "psi", "metric_value": 1.0}]

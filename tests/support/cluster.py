@@ -1,24 +1,30 @@
-"""Servers that need not outlive their tests: their folders, one of any programs of PostgreSQL, and the embedded one."""
+"""Throwaway servers: of any PostgreSQL's programs, or the embedded server of a folder; freezing their processes."""
 
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
+
+import psutil
+import psycopg
+import pytest
 
 from mlops_db.server.embedded import Account, server_programs
 from mlops_db.settings import Settings
 from support.database import clean_environment
 
-# Databases come and go by the hundred; nothing here has to survive a power failure.
+# Tests create databases by the hundred, and no data has to survive a power failure.
 DISPOSABLE = {"fsync": "off", "full_page_writes": "off", "max_wal_size": "256MB"}
-ON_DISK, IN_MEMORY = Path("/tmp"), Path("/dev/shm")  # noqa: S108  (mkdtemp names what is made there)
+ON_DISK, IN_MEMORY = Path("/tmp"), Path("/dev/shm")  # noqa: S108  (mkdtemp chooses the name)
 NEEDED_BYTES = 2 << 30
-# Uses the embedded server of the working directory until its standard input ends.
+# Keeps the embedded server of the working directory running until standard input ends.
 HOLDER = """
 import sys
 from mlops_db.server.connection import resolve_embedded
@@ -28,13 +34,13 @@ sys.stdin.read()
 """
 
 
-def server_folder(purpose: str) -> Path:
-    """A new folder for a server's data: in memory where there is room, as a disk makes the suite take twice as long.
+def server_folder(purpose: str, *, in_memory: bool = True) -> Path:
+    """Create a folder for a server's data: in memory if there is room, because the suite takes twice as long on disk.
 
-    Not pytest's folder: that is too long for a socket's path of 107 bytes. Whoever root's servers run as can pass
-    through it; the data inside is open to that user only.
+    pytest's own folder is too deep: the path of a socket has 107 bytes at most. If root runs the tests, the user that
+    runs the server can pass through the folder. Only that user can read the data in it.
     """
-    in_memory = os.access(IN_MEMORY, os.W_OK) and shutil.disk_usage(IN_MEMORY).free >= NEEDED_BYTES
+    in_memory = in_memory and os.access(IN_MEMORY, os.W_OK) and shutil.disk_usage(IN_MEMORY).free >= NEEDED_BYTES
     folder = Path(tempfile.mkdtemp(prefix=f"mlops-db-{purpose}-", dir=IN_MEMORY if in_memory else ON_DISK))
     if os.geteuid() == 0:
         folder.chmod(0o711)
@@ -43,7 +49,7 @@ def server_folder(purpose: str) -> Path:
 
 @contextmanager
 def embedded_server(folder: Path) -> Iterator[Settings]:
-    """Keep the embedded server of that working directory running for the time of the block; superuser postgres."""
+    """Keep the embedded server of a working directory running during the block; gives its superuser's settings."""
     environment = clean_environment(POSTGRES_HOST="embedded", POSTGRES_USER="postgres", MLOPS_DB_NAME="postgres")
     with subprocess.Popen(
         [sys.executable, "-c", HOLDER],
@@ -60,26 +66,34 @@ def embedded_server(folder: Path) -> Iterator[Settings]:
 
 
 def embedded_programs() -> Path:
-    """The programs of the embedded server, or a copy that the owner of throw-away servers can run."""
+    """The programs of the embedded server, or a copy that the owner of throwaway servers can run."""
     return server_programs(_owner())
 
 
+def chosen_programs(config: pytest.Config) -> Path:
+    """The programs of `--postgresql-exec`, or those of the embedded server."""
+    pg_ctl = config.getoption("postgresql_exec")
+    return embedded_programs() if pg_ctl is None else Path(pg_ctl).parent
+
+
 @contextmanager
-def throwaway_cluster(programs: Path, **settings: str) -> Iterator[Path]:
-    """Start a server for the time of the block; gives the folder of its socket. Port 5432, superuser postgres."""
-    folder = new_cluster(programs, **settings)
-    start(programs, folder)
+def throwaway_cluster(programs: Path, *, in_memory: bool = True, **settings: str) -> Iterator[Path]:
+    """Run a server during the block; gives the folder of its socket. Its port is 5432, its superuser postgres."""
+    folder = new_cluster(programs, in_memory=in_memory, **settings)
     try:
-        yield folder
+        start(programs, folder)
+        try:
+            yield folder
+        finally:
+            stop(programs, folder)
     finally:
-        stop(programs, folder)
         shutil.rmtree(folder)
 
 
-def new_cluster(programs: Path, *options: str, **settings: str) -> Path:
-    """A new folder with the data of a server that was not started yet, in `data`; `options` are initdb's."""
+def new_cluster(programs: Path, *options: str, in_memory: bool = True, **settings: str) -> Path:
+    """Create a server without starting it; returns its folder, with the data in `data`. `options` go to initdb."""
     owner = _owner()
-    folder = server_folder("cluster")
+    folder = server_folder("cluster", in_memory=in_memory)
     if owner is not None:
         folder.chmod(0o700)
         os.chown(folder, owner.uid, owner.gid)
@@ -94,8 +108,8 @@ def new_cluster(programs: Path, *options: str, **settings: str) -> Path:
 
 
 def start(programs: Path, folder: Path) -> None:
-    """Start a server that was stopped, and wait until it takes connections."""
-    # Its log is no pipe: the server would keep that open, and this would wait for its end.
+    """Start a server that is not running, and wait until it takes connections."""
+    # The log is a file: the server would hold a pipe open, and this call would wait for the end of the server.
     _run(programs, folder, "pg_ctl", "--silent", "--wait", f"--log={folder / 'log'}", "start")
 
 
@@ -105,7 +119,7 @@ def promote(programs: Path, folder: Path) -> None:
 
 
 def standby_of(folder: Path) -> Path:
-    """The folder of a standby with the data of a server that was shut down; it follows nobody, and is not started."""
+    """Copy a server that was shut down into a standby; returns its folder. It follows no server and is not started."""
     copy = server_folder("standby")
     copy.rmdir()
     subprocess.run(["/bin/cp", "--archive", str(folder), str(copy)], check=True)
@@ -116,17 +130,47 @@ def standby_of(folder: Path) -> Path:
 
 
 def stop(programs: Path, folder: Path, mode: str = "immediate") -> None:
-    """Stop the server, in the middle of whatever it does unless the mode is another one of pg_ctl's."""
+    """Stop the server. The default mode of pg_ctl stops it in the middle of what it does."""
     _run(programs, folder, "pg_ctl", "--silent", "--wait", f"--mode={mode}", "stop")
 
 
 def upgrade_cluster(old: Path, programs: Path, folder: Path) -> Path:
-    """Run pg_upgrade on a server that was shut down; gives the folder of the new one, which is not started."""
+    """Run pg_upgrade on a server that was shut down; returns the folder of the new server, which is not started."""
     new = new_cluster(programs, *(["--no-data-checksums"] if (programs / "pg_checksums").exists() else []))
     _run(programs, new, "pg_upgrade", f"--old-bindir={old}", f"--new-bindir={programs}",
          f"--old-datadir={folder / 'data'}", f"--new-datadir={new / 'data'}", f"--socketdir={new}",
          "--username=postgres", "--no-sync")  # fmt: skip
     return new
+
+
+def settings_of(folder: Path, database: str = "postgres") -> Settings:
+    """The settings that connect to a server as its superuser."""
+    return Settings(host=str(folder), port=5432, user="postgres", password=None, database=database)
+
+
+def connect_superuser(folder: Path, database: str = "postgres") -> psycopg.Connection[Any]:
+    """Connect to a server as its superuser, in autocommit."""
+    return psycopg.connect(host=str(folder), user="postgres", dbname=database, autocommit=True)
+
+
+def processes_of(folder: Path) -> list[int]:
+    """All processes of a server, the postmaster first."""
+    postmaster = int((folder / "data" / "postmaster.pid").read_text(encoding="utf-8").splitlines()[0])
+    return [postmaster, *(child.pid for child in psutil.Process(postmaster).children(recursive=True))]
+
+
+@contextmanager
+def freeze(*pids: int) -> Iterator[None]:
+    """Stop processes during the block, as a machine without memory or a debugger does."""
+    processes = [psutil.Process(pid) for pid in pids]
+    for process in processes:
+        process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for process in processes:
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(signal.SIGCONT)
 
 
 def _run(programs: Path, folder: Path, program: str, *options: str) -> None:
@@ -147,7 +191,7 @@ def _run(programs: Path, folder: Path, program: str, *options: str) -> None:
 
 
 def _owner() -> Account | None:
-    """Who runs a throw-away server of root's: PostgreSQL refuses to run as root."""
+    """The user that runs the server if root runs the tests: PostgreSQL refuses to run as root."""
     if os.geteuid() != 0:
         return None
     nobody = pwd.getpwnam("nobody")

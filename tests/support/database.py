@@ -1,4 +1,4 @@
-"""A database of the test server, as tests use it: through SQL, and through the commands as processes."""
+"""A database of the test server. Tests use it in SQL, and run commands on it as processes."""
 
 import os
 import subprocess
@@ -20,7 +20,7 @@ TIMEOUT_S = 120
 
 
 def clean_environment(**variables: str) -> dict[str, str]:
-    """The process's environment without anything that says where a database is, plus `variables`."""
+    """This process's environment without the variables that say where a database is, plus `variables`."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("POSTGRES_", "MLOPS_", "PG"))}
     return kept | {"PYTHONUTF8": "1"} | variables
 
@@ -28,7 +28,7 @@ def clean_environment(**variables: str) -> dict[str, str]:
 def run_command(
     *command: str, environment: Mapping[str, str], cwd: Path = ROOT, stdin: str | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run one of our console scripts (`alembic`, `mlops-db`) or another program to its end."""
+    """Run a console script of ours (`alembic`, `mlops-db`) or another program to its end."""
     if cwd == ROOT and stdin is None and (done := run_forked(*command, environment=environment)) is not None:
         return done
     script = SCRIPTS / command[0]
@@ -47,7 +47,7 @@ def run_command(
 
 @dataclass(frozen=True)
 class Database:
-    """A database with a connection of its own (psycopg 3, autocommit)."""
+    """A database and a connection to it (psycopg 3, autocommit)."""
 
     connection: psycopg.Connection[tuple[Any, ...]] = field(repr=False)
     settings: Settings
@@ -78,7 +78,7 @@ class Database:
     def query(
         self, statement: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None
     ) -> list[tuple[Any, ...]]:
-        """Run SQL; returns the rows, an empty list for what has none."""
+        """Run SQL; returns the rows. The list is empty if the statement returns none."""
         cursor = self.connection.execute(statement, parameters)
         return cursor.fetchall() if cursor.description else []
 
@@ -102,7 +102,7 @@ class Database:
         return "\n".join(line for line in done.stdout.splitlines() if not line.startswith(("--", "\\")))
 
     def psql(self, script: str, *, stops: bool = True) -> str:
-        """Run a script as a user with psql would, to the first error or past it; returns what psql complained of."""
+        """Run a script in psql; returns its error output. With `stops`, psql stops at the first error."""
         done = run_command(
             client("psql"), "-X", "-q", "-v", f"ON_ERROR_STOP={int(stops)}",
             "-h", self.settings.host, "-p", str(self.settings.port), "-U", self.settings.user,
@@ -115,5 +115,23 @@ class Database:
 
 
 def client(program: str) -> str:
-    """A PostgreSQL client program, from the embedded server's package: it is at least as new as any test server."""
+    """A client program of the embedded server's package, which is at least as new as any test server."""
     return str(client_program(program))
+
+
+def revision_of(database: Database) -> str | None:
+    """The revision in alembic_version; None if the table is empty or missing."""
+    if database.value("SELECT to_regclass('public.alembic_version')") is None:
+        return None
+    rows = database.query("SELECT version_num FROM alembic_version")
+    assert len(rows) <= 1, rows
+    return rows[0][0] if rows else None
+
+
+def history_of(database: Database, *revisions: str) -> list[tuple[str, str]]:
+    """(revision, outcome) of the history's entries in their order; of all revisions if none is given."""
+    return database.query(
+        "SELECT revision, outcome FROM mlops_internal.migration_history"
+        " WHERE %(all)s OR revision = ANY(%(some)s) ORDER BY id",
+        {"all": not revisions, "some": list(revisions)},
+    )

@@ -1,4 +1,4 @@
-"""Every kind of drift, a statement or two each, on a database that has one of everything."""
+"""Every kind of drift, with one or two statements each, on a database with one object of every kind."""
 
 from dataclasses import dataclass, field
 
@@ -6,7 +6,7 @@ ANALYST = "mlops_test_analyst"
 ODD_ROLE = 'mlops_test "Odd", role'
 QUOTED_ROLE = '"mlops_test ""Odd"", role"'
 
-# What is made beside the baseline: what colleagues' revisions may add.
+# Objects beside the baseline, such as other revisions may create.
 SCHEMA = f"""
 CREATE FUNCTION public.positive(value double precision) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT value > 0';
 CREATE FUNCTION public.touch() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -73,11 +73,11 @@ class Case:
 
     Attributes:
         drift: what somebody did by hand.
-        lines: how it is told, whole; an entry that ends with an ellipsis is the beginning of a long line.
-        remains: what is left after the repair, because it is by hand.
-        theirs: what is told as somebody else's, whole lines.
-        given: what the revisions make besides SCHEMA, in this case.
-        waits: the repair only runs once what loses data is uncommented.
+        lines: the whole lines that report it; an entry that ends with an ellipsis is the beginning of a long line.
+        remains: the lines that are left after the repair, because somebody must repair them by hand.
+        theirs: the whole lines that report objects as not ours.
+        given: further statements that belong to the revisions in this case.
+        waits: whether the repair fails until somebody uncomments the statements that lose data.
     """
 
     drift: str

@@ -1,4 +1,4 @@
-"""The Python blocks of the pages, as the programs that a reader would make of them."""
+"""The Python examples of the pages, as programs."""
 
 import re
 
@@ -10,7 +10,7 @@ TOOLS = ("evidently", "mlflow", "airflow", "external_python", "fastapi", "matplo
 
 
 def example(page: str, *kinds: str) -> str:
-    """A page's blocks of these kinds, each at its line of the page: those that need a tool, or PLAIN ones."""
+    """The blocks of a page that need one of these tools, or that are PLAIN. Each keeps its line number."""
     text = (ROOT / page).read_text(encoding="utf-8")
     lines = [""] * text.count("\n")
     for block in BLOCK.finditer(text):

@@ -1,7 +1,7 @@
 """A process that runs one command after the other, without starting Python for each.
 
-It has imported everything, and forks for each command: the child has an environment, arguments and an exit code of its
-own, as a process that a shell starts.
+The process has imported everything and forks for each command. The child has its own environment, arguments and exit
+code, like a process of a shell.
 """
 
 import atexit
@@ -18,15 +18,15 @@ from pathlib import Path
 TESTS = Path(__file__).resolve().parent.parent
 ROOT = TESTS.parent
 TIMEOUT_S = 120
-# Python and the C library read others once, when a process starts.
+# Python and the C library read all other variables only when a process starts.
 READ_BY_COMMANDS = ("POSTGRES_", "MLOPS_", "PG", "ALEMBIC_", "PYTEST_")
 
 
 class Commands:
-    """Runs `alembic ...`, `mlops-db ...` and `python -c ...`, the ways in that users have."""
+    """Runs `alembic ...`, `mlops-db ...` and `python -c ...`, as users do."""
 
     def __init__(self, environment: Mapping[str, str], cwd: Path = ROOT) -> None:
-        """Start the process; `environment` is each command's, and its PYTHONPATH says whose package it is."""
+        """Start the process. Every command gets `environment`; its PYTHONPATH chooses the package."""
         self._environment = dict(environment)
         self._folder = tempfile.TemporaryDirectory()
         self._output = [str(Path(self._folder.name) / name) for name in ("out", "err")]
@@ -41,7 +41,7 @@ class Commands:
         )
 
     def run(self, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        """Run a command to its end, with `variables` in its environment."""
+        """Run a command to its end, with `variables` added to its environment."""
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None
         assert stdout is not None
@@ -51,7 +51,7 @@ class Commands:
         return subprocess.CompletedProcess(command, code, out, err)
 
     def knows(self, environment: Mapping[str, str]) -> bool:
-        """Whether a command in that environment differs from the process only by what a command reads itself."""
+        """Whether the environment differs from the process's only in variables that a command reads itself."""
         names = {*environment, *self._environment}
         differing = (name for name in names if environment.get(name) != self._environment.get(name))
         return all(name.startswith(READ_BY_COMMANDS) for name in differing)
@@ -63,7 +63,7 @@ class Commands:
 
 
 def serve() -> None:
-    """Run what standard input names, a line each; answer with the exit code."""
+    """Run the commands on standard input, one a line; answer each with its exit code."""
     import alembic.config  # noqa: F401, PLC0415
 
     import mlops_db.cli.alembic  # noqa: PLC0415
@@ -97,9 +97,9 @@ def _ended(command: Sequence[str], environment: Mapping[str, str], output: Seque
         if isinstance(ended.code, str):
             print(ended.code, file=sys.stderr)  # noqa: T201
         code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
-    except BaseException:  # noqa: BLE001  (what Python would do)
+    except BaseException:  # noqa: BLE001  (as Python does)
         traceback.print_exc()
-    atexit._run_exitfuncs()  # noqa: SLF001  (that of the embedded server's users is one)
+    atexit._run_exitfuncs()  # noqa: SLF001  (one of them counts the users of the embedded server)
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     return code & 255
@@ -126,7 +126,7 @@ _turn = threading.Lock()
 
 
 def run_forked(*command: str, environment: Mapping[str, str]) -> subprocess.CompletedProcess[str] | None:
-    """Run a command in the process that all tests of this one share; None if it has another to run, or cannot."""
+    """Run a command in the process that all tests here share; None if it is busy or the environment does not fit."""
     if command[0] not in ("alembic", "mlops-db") or not _turn.acquire(blocking=False):
         return None
     try:

@@ -1,18 +1,18 @@
-"""Children of the test's own process, forked as Airflow's and gunicorn's are."""
+"""Forked children of the test process, like those of Airflow and gunicorn."""
 
 import os
 from collections.abc import Callable
 
 
 def forked(action: Callable[[], object]) -> int:
-    """Start a child that does something and ends; returns its process id. What it raises is on its standard error."""
+    """Start a child that runs the action and ends; returns its process id. It prints what the action raises."""
     pid = os.fork()
     if pid == 0:
         code = 1
         try:
             action()
             code = 0
-        except BaseException as error:  # noqa: BLE001  (a child must not go on as a second pytest)
+        except BaseException as error:  # noqa: BLE001  (the child must not continue as a second pytest)
             os.write(2, f"{type(error).__name__}: {error}\n".encode())
         finally:
             os._exit(code)

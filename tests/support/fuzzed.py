@@ -1,4 +1,4 @@
-"""Inputs of the two commands that nobody meant: command lines and environments, the same ones for a seed."""
+"""Nonsense input for the two commands: command lines and environments. A seed always gives the same ones."""
 
 import random
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 from support.process import SECRET
 
-# Those that connect take milliseconds; what needs a scratch database or a server of its own has tests of its own.
+# These take milliseconds. Commands with a scratch database or a server of their own have other tests.
 COMMANDS = (
     ("mlops-db",),
     ("mlops-db", "--help"),
@@ -44,7 +44,7 @@ COMMANDS = (
     ("alembic", "-x", "plan=true", "downgrade", "base"),
     ("alembic", "current"),
 )
-# With these it says what it says of every wrong command line, and not in our form.
+# For these argparse prints its own message, in another form than ours.
 OF_ALEMBIC = "alembic"
 VARIABLES = (
     "POSTGRES_HOST", "POSTGRES_PORT", "POSTGRES_USER", "POSTGRES_PASSWORD", "POSTGRES_PASSWORD_FILE", "MLOPS_DB_NAME",
@@ -72,14 +72,14 @@ HOSTS = ("no..host", "127.0.0.1", "/no/such/folder", "a,b", "@abstract")  # no n
 
 @dataclass(frozen=True)
 class Input:
-    """A command line, and what its environment says besides where the test's database is."""
+    """A command line and its environment, without the variables of the test's database."""
 
     arguments: tuple[str, ...]
     variables: tuple[tuple[str, str], ...]
 
 
 def inputs(seed: int, *, database: str, host: str, port: int) -> Iterator[Input]:
-    """Distinct inputs without an end; about half of them say nothing wrong."""
+    """An endless series of distinct inputs. About half of them are right."""
     chance = random.Random(seed)  # noqa: S311  (not for secrets)
     seen = set()
     while True:

@@ -1,4 +1,4 @@
-"""Hypothesis strategies for gate results: what a gate may say, and whole documents."""
+"""Hypothesis strategies for gate results: values of one gate, and whole documents."""
 
 from hypothesis import strategies as st
 

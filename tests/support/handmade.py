@@ -1,4 +1,4 @@
-"""A database as schema.sql made it, before there were revisions: the specification's tables, odd rows, old views."""
+"""A database that schema.sql created before there were revisions: the specification's tables, odd rows, old views."""
 
 import importlib.util
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from mlops_db.project import TABLES, VIEWS
 from support.database import ROOT, Database
 
-# The specification's statements, letter for letter.
+# The statements of the specification, unchanged.
 SPECIFICATION = """
 CREATE TABLE model_versions (
     id SERIAL PRIMARY KEY,
@@ -40,8 +40,8 @@ CREATE TABLE retraining_decisions (
 );
 """
 
-# What the statements allow, whatever it may mean: NULL wherever they do, several versions in production, stages outside
-# the list, metrics twice over, times that a clock change skipped (30 March, 02:30) or had twice (26 October, 02:30).
+# All that the statements allow: NULL wherever possible, several versions in production, stages outside the list,
+# metrics that occur twice, times that a clock change skipped (30 March, 02:30) or had twice (26 October, 02:30).
 ODD_ROWS = """
 INSERT INTO model_versions (mlflow_run_id, model_version, status, f1_score, brier_score, created_at, promoted_at)
 VALUES ('run-1', '1', 'production', 0.9, 0.1, '2025-01-01 10:00', '2025-01-02 10:00'),
@@ -69,17 +69,17 @@ UPDATE retraining_decisions SET created_at = NULL WHERE action IS DISTINCT FROM 
 
 @dataclass(frozen=True)
 class Finding:
-    """What stops the upgrade of the odd rows.
+    """A rule that stops the upgrade of the odd rows.
 
     Attributes:
-        message: what the revision says.
-        ids: of the rows that the statement in its hint finds.
-        mend: what somebody may do about it.
+        message: the message of the revision.
+        ids: the ids of the rows that the statement in its hint finds.
+        mend: a statement that corrects the rows.
     """
 
     message: str
     ids: list[int]
-    mend: str
+    fix: str
 
 
 FINDINGS = {
@@ -131,7 +131,7 @@ FINDINGS = {
     ),
 }
 
-# Views as somebody may have written them, one of them on top of another.
+# Views as a user may have written them. One reads another one.
 OLD_VIEWS = """
 CREATE VIEW v_decision_history AS
     SELECT d.*, m.status FROM retraining_decisions d LEFT JOIN model_versions m
@@ -159,7 +159,7 @@ def views_of_the_baseline() -> str:
 
 
 def rows(database: Database) -> dict[str, tuple[object, ...]]:
-    """Of each table: how many rows, a checksum of what they hold, where and since when, and the table's file."""
+    """For each table: the number of rows, checksums of the values and of the rows' places, and the table's file."""
     return {
         table: database.query(f"""
             SELECT count(*), sum(hashtextextended(concat(t.ctid, t.xmin, t), 0)), pg_relation_filenode('{table}')

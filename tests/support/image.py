@@ -1,7 +1,7 @@
-"""The image of the Dockerfile: built, run, and gone afterwards.
+"""Builds the image of the Dockerfile, runs it, and removes it.
 
-Docker does it where an engine answers. Elsewhere it is buildah, as root, since its isolation is a chroot: it needs
-neither an engine nor a registry of images, because what debootstrap makes stands in for the base image.
+Docker does this if its engine answers, else buildah as root. buildah needs neither an engine nor a registry of images:
+it isolates with chroot, and debootstrap makes the base image.
 """
 
 import json
@@ -17,18 +17,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-# The release of Debian that the base image is made of, with the same Python.
+# The Debian release of the base image, which has the same Python.
 RELEASE = "trixie"
-# Of the machine, for the build; a proxy needs no ARG in the Dockerfile.
+# The build takes these from this machine. A proxy needs no ARG in the Dockerfile.
 BUILD_ARGUMENTS = re.compile(r"(https?|no|ftp|all)_proxy|PIP_(EXTRA_)?INDEX_URL|PIP_TRUSTED_HOST", re.IGNORECASE)
 CHROOT = ("--isolation=chroot", "--network=host")
-# Left alone, newer versions of buildah raise them, which not every root may.
+# Newer versions of buildah raise the limits by default, and not every root may do that.
 LIMITS = ("--ulimit=nofile=1024", "--ulimit=nproc=1024")
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 
 
 class Image(Protocol):
-    """An image that was built."""
+    """A built image."""
 
     def run(
         self, *arguments: str, entrypoint: str | None = None, variables: Mapping[str, str]
@@ -40,7 +40,7 @@ Builder = Callable[[Path], AbstractContextManager[Image]]
 
 
 def builder() -> Builder | None:
-    """What can build an image here; None if nothing can."""
+    """The program that can build an image on this machine; None if there is none."""
     if shutil.which("docker") and _run("docker", "version", "--format={{.Server.Version}}").returncode == 0:
         return docker_image
     if os.geteuid() == 0 and shutil.which("buildah") and shutil.which("debootstrap"):
@@ -62,7 +62,7 @@ def docker_image(context: Path) -> Iterator[Image]:
 @contextmanager
 def buildah_image(context: Path) -> Iterator[Image]:
     """Build the folder's Dockerfile with buildah."""
-    # No place in memory: those are often mounted so that debootstrap makes no devices there.
+    # Not in memory: such file systems are often mounted without devices, and debootstrap creates some.
     folder = tempfile.mkdtemp(prefix="mlops-db-image-", dir="/var/tmp")
     buildah = ("buildah", f"--root={folder}/images", f"--runroot={folder}/run", "--storage-driver=vfs")
     try:
@@ -78,11 +78,11 @@ def buildah_image(context: Path) -> Iterator[Image]:
 
 
 def _make_base(buildah: Sequence[str], name: str) -> None:
-    """Put a Debian where `name` would be pulled to."""
+    """Make a Debian image with the name of the base image, so that it is not pulled."""
     container = _done(*buildah, "from", "scratch").strip()
     root = Path(_done(*buildah, "mount", container).strip())
     packages = "--include=python3,python3-venv,ca-certificates"
-    # What debootstrap mounts goes with this namespace, even if it is killed.
+    # The mounts of debootstrap end with this namespace, even if debootstrap is killed.
     _done("unshare", "--mount", "debootstrap", "--variant=minbase", packages, RELEASE, str(root))
     (root / "usr/bin/python").symlink_to("python3")
     given = (os.environ.get(name) for name in ("PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"))
@@ -114,7 +114,7 @@ class _BuildahImage:
     def run(
         self, *arguments: str, entrypoint: str | None = None, variables: Mapping[str, str]
     ) -> subprocess.CompletedProcess[str]:
-        # `buildah run` takes a command line, whatever the image says that it runs.
+        # `buildah run` ignores the entry point of the image.
         command = [entrypoint, *arguments] if entrypoint else [*self.entrypoint, *(arguments or self.command)]
         return _run(*self.running, *_environment(variables), self.container, "--", *command)
 
@@ -124,7 +124,7 @@ def _environment(variables: Mapping[str, str]) -> list[str]:
 
 
 def _build_arguments() -> list[str]:
-    """Without their values, which can hold passwords: both engines take those from the environment."""
+    """The names only, because the values can contain passwords. Both engines read the values from the environment."""
     return [f"--build-arg={name}" for name in os.environ if BUILD_ARGUMENTS.fullmatch(name)]
 
 

@@ -1,4 +1,4 @@
-"""A real `mlflow server` on SQLite, on a free port of the loopback; it takes all of MLflow, not mlflow-skinny."""
+"""A real `mlflow server` on SQLite and a free port of the loopback. It needs all of MLflow, not mlflow-skinny."""
 
 import os
 import signal
@@ -17,10 +17,10 @@ STOP_TIMEOUT_S = 10
 
 
 class MlflowServer:
-    """A server process, with one database and one port from one start to the next."""
+    """A server process. It keeps its database and its port from one start to the next."""
 
     def __init__(self, folder: Path) -> None:
-        """Take an empty folder for its database, its artifacts and its log."""
+        """Choose a port; the empty `folder` is for the database, the artifacts and the log."""
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
         with socket.socket() as probe:
@@ -31,11 +31,11 @@ class MlflowServer:
 
     @property
     def log(self) -> str:
-        """What it wrote, since the first start."""
+        """What it has written since the first start."""
         return (self._folder / "log").read_text(encoding="utf-8", errors="replace")
 
     def start(self) -> None:
-        """Start it, and wait until it answers."""
+        """Start the server and wait until it answers."""
         assert self._process is None
         options = {
             "backend-store-uri": f"sqlite:///{self.database}",
@@ -64,21 +64,21 @@ class MlflowServer:
             time.sleep(0.05)
 
     def stop(self) -> None:
-        """End it as its operator would; it answers the requests that it has."""
+        """Stop the server as an operator does. It answers its open requests first."""
         self._end(signal.SIGTERM)
 
     def kill(self) -> None:
-        """End all of its processes at once, in the middle of whatever they do."""
+        """Kill all of its processes at once."""
         self._end(signal.SIGKILL)
 
     def restart(self) -> None:
-        """Start it anew on the same port and database, after killing it if it runs."""
+        """Start the server again on the same port and database; kill it first if it runs."""
         self.kill()
         self.start()
 
     @contextmanager
     def outage(self) -> Iterator[None]:
-        """No server for a while: it is killed at the beginning, and is back after the end."""
+        """Kill the server for the block, and start it again afterwards."""
         self.kill()
         try:
             yield
@@ -108,7 +108,7 @@ class MlflowServer:
 
 @contextmanager
 def running_server(folder: Path) -> Iterator[MlflowServer]:
-    """A server that runs; whatever happens, nothing of it is left."""
+    """Run a server during the block; no process of it is left afterwards."""
     server = MlflowServer(folder)
     try:
         server.start()

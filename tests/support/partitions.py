@@ -4,7 +4,7 @@ from support.database import Database
 
 
 def partitions(database: Database) -> dict[str, tuple[str, int]]:
-    """Of each partition its bounds and how many rows it has, by its name."""
+    """The bounds and the number of rows of each partition, by its name."""
     database.query("SET timezone = 'UTC'")
     found = database.query("""
         SELECT relname, pg_get_expr(relpartbound, c.oid) FROM pg_class AS c JOIN pg_inherits ON inhrelid = c.oid
@@ -14,7 +14,7 @@ def partitions(database: Database) -> dict[str, tuple[str, int]]:
 
 
 def months(database: Database, first: int, last: int) -> list[str]:
-    """The names of the months' partitions, counted from this one."""
+    """The names of the partitions from the month `first` to the month `last`; 0 is this month."""
     return [
         f"monitoring_metrics_{name}"
         for (name,) in database.query(

@@ -1,4 +1,4 @@
-"""The real PgBouncer in front of a database, in transaction mode."""
+"""A real PgBouncer in front of a database, in transaction mode."""
 
 import os
 import shutil
@@ -22,7 +22,7 @@ START_TIMEOUT_S = 10
 
 @contextmanager
 def pgbouncer(database: Database, ignored: str) -> Iterator[Settings]:
-    """A PgBouncer in front of the database; on a Unix socket, so that no port can be taken."""
+    """Run a PgBouncer in front of the database during the block. It uses a Unix socket, so no port can be in use."""
     server = database.settings
     folder = Path(tempfile.mkdtemp(prefix="mlops-db-bouncer-"))
     account = _account(server)
@@ -57,7 +57,7 @@ def pgbouncer(database: Database, ignored: str) -> Iterator[Settings]:
 
 
 def _account(server: Settings) -> int | None:
-    """Who PgBouncer can run as if we are root, which it refuses: the user who runs the server may enter its socket."""
+    """The user that runs PgBouncer if root runs the tests: PgBouncer refuses root. This user can open the socket."""
     if os.geteuid() != 0:
         return None
     path = Path(server.host) / f".s.PGSQL.{server.port}"

@@ -1,4 +1,4 @@
-"""What tests of the commands say about finished processes."""
+"""Checks of finished processes."""
 
 import os
 import re
@@ -10,11 +10,10 @@ SECRET = "tr0ub4dor&3"  # noqa: S105  (the password that nothing may show)
 NARRATION = re.compile(r"INFO |.*: nothing to do$|Creating database |Database '|\[\d+/\d+\] ")
 
 
-def told(done: subprocess.CompletedProcess[str], *parts: str) -> None:
-    """Hold a failure to one line that says what is wrong and one that says what to do, `parts` in them, and no secret.
+def assert_failed(done: subprocess.CompletedProcess[str], *parts: str) -> None:
+    """Check that a command failed with one message and one hint, which contain `parts` and no secret.
 
-    `alembic` tells it on standard output, `mlops-db` on standard error. What was said before, while all was well, may
-    stand above it.
+    `alembic` prints them on standard output, `mlops-db` on standard error. Progress may precede them.
     """
     everything = done.stdout + done.stderr
     assert done.returncode > 0, everything
@@ -26,9 +25,15 @@ def told(done: subprocess.CompletedProcess[str], *parts: str) -> None:
         assert part in "\n".join(lines), everything
 
 
+def assert_run_failed(done: subprocess.CompletedProcess[str], *parts: str) -> None:
+    """Check a failure as `told` does, without what the run printed on standard error before."""
+    assert "Traceback" not in done.stderr, done.stderr
+    assert_failed(subprocess.CompletedProcess(done.args, done.returncode, done.stdout, ""), *parts)
+
+
 @contextmanager
 def closed_pipe() -> Iterator[int]:
-    """The writing end of a pipe whose reader has gone, as standard output of `command | true`."""
+    """The writing end of a pipe whose reader has gone, like the standard output in `command | true`."""
     reading, writing = os.pipe()
     os.close(reading)
     try:

@@ -1,4 +1,4 @@
-"""What a process of a pool runs: it finds it by the name of its module, which a test's own is not."""
+"""A function for a process of a pool. The process imports it by name, and it cannot import a test."""
 
 
 def raise_(error: Exception) -> None:

@@ -1,4 +1,4 @@
-"""A proxy before an HTTP server that refuses some of its requests, as a gateway with rules of its own does."""
+"""A proxy in front of an HTTP server. It refuses some requests, like a gateway with its own rules."""
 
 import urllib.error
 import urllib.request
@@ -10,9 +10,9 @@ from threading import Thread
 
 @contextmanager
 def refusing_proxy(server: str, path: str, status: int, content: str, *, body: str = "") -> Iterator[str]:
-    """The address of a proxy before `server`, which passes on all but what goes to a path that ends so.
+    """Run a proxy in front of `server`; gives its address. It refuses requests to a path with this ending.
 
-    Those get `status` and `content`; only those whose body holds `body`, if it is given.
+    It answers them with `status` and `content`. If `body` is given, it refuses only requests whose body contains it.
     """
 
     class Handler(BaseHTTPRequestHandler):
@@ -38,7 +38,7 @@ def refusing_proxy(server: str, path: str, status: int, content: str, *, body: s
             self.wfile.write(content)
 
         def log_message(self, *_: object) -> None:
-            """Say nothing."""
+            """Print nothing."""
 
     proxy = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = Thread(target=proxy.serve_forever, args=(0.02,))

@@ -7,7 +7,7 @@ from mlops_db.lint.rule import Finding
 from mlops_db.lint.rules import FILE_RULES
 from mlops_db.lint.run import check_files, read_project
 from mlops_db.revisions.graph import read_graph
-from support.revision_project import source
+from support.projects import source
 
 UP, DOWN = "op.execute('SELECT 1')", "op.execute('SELECT 2')"
 FIRST = source("0001", None, UP, DOWN)

@@ -1,4 +1,4 @@
-"""Roles of one test: an owner that is no superuser, and a guest of the database."""
+"""Roles that live for one test, such as an owner that is no superuser."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,14 +10,14 @@ from psycopg import sql
 
 from mlops_db.settings import Settings
 from support.database import Database
-from support.versions import wait_until
+from support.sessions import wait_until
 
 PASSWORD = "of this test"  # noqa: S105  (not a secret)
 
 
 @contextmanager
 def role(database: Database, name: str, attributes: str = "LOGIN") -> Iterator[Settings]:
-    """A role for the time of the block; the settings that connect as it. What it made in the database goes with it."""
+    """Create a role for the block; gives the settings that connect as it. Its objects are dropped with it."""
     identifier = sql.Identifier(name)
     database.connection.execute(
         sql.SQL("CREATE ROLE {} {} PASSWORD {}").format(identifier, sql.SQL(attributes), sql.Literal(PASSWORD))
@@ -25,7 +25,7 @@ def role(database: Database, name: str, attributes: str = "LOGIN") -> Iterator[S
     try:
         yield replace(database.settings, user=name, password=PASSWORD)
     finally:
-        # A session that ends takes its temporary tables along: they must not go while they are given away.
+        # A session that ends drops its temporary tables. REASSIGN must not meet them at that moment.
         sessions = "SELECT count(*) FROM pg_stat_activity WHERE usename = %s"
         wait_until(lambda: not database.value(sessions, [name]), f"the sessions of {name} to end")
         for statement in ("REASSIGN OWNED BY {} TO CURRENT_USER", "DROP OWNED BY {}", "DROP ROLE {}"):
@@ -34,19 +34,19 @@ def role(database: Database, name: str, attributes: str = "LOGIN") -> Iterator[S
 
 @contextmanager
 def owner(database: Database, name: str = "mlops_test_owner") -> Iterator[Database]:
-    """The database as an owner that is no superuser has it; the connection stays the superuser's."""
+    """The database with an owner that is no superuser. The connection remains that of the superuser."""
     with role(database, name, "LOGIN CREATEDB") as settings:
         database.connection.execute(
             sql.SQL("ALTER DATABASE {} OWNER TO {}").format(sql.Identifier(settings.database), sql.Identifier(name))
         )
-        # What an upgraded server has, and every server before 15: public belongs to a superuser.
+        # Before PostgreSQL 15, and on a server that was upgraded from there, a superuser owns public.
         database.connection.execute(sql.SQL("GRANT ALL ON SCHEMA public TO {}").format(sql.Identifier(name)))
         yield replace(database, settings=settings)
 
 
 @contextmanager
 def session(settings: Settings) -> Iterator[psycopg.Connection[Any]]:
-    """A session of its own, in autocommit."""
+    """A new session in autocommit."""
     with psycopg.connect(
         host=settings.host,
         port=settings.port,
@@ -59,12 +59,12 @@ def session(settings: Settings) -> Iterator[psycopg.Connection[Any]]:
 
 
 def run_as(settings: Settings, *statements: str) -> None:
-    """Run statements as that role, each in a transaction of its own."""
+    """Run statements as a role, each in its own transaction."""
     with session(settings) as connection:
         for statement in statements:
             connection.execute(statement)
 
 
 def may_create_in_public(database: Database) -> None:
-    """Let everybody create in public, as PostgreSQL did before 15."""
+    """Let every role create in public, as PostgreSQL did before 15."""
     database.connection.execute("GRANT CREATE ON SCHEMA public TO PUBLIC")

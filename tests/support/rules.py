@@ -1,4 +1,4 @@
-"""Every rule that a revision holds rows to."""
+"""Every rule for rows that a revision checks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,12 +12,12 @@ class Rule:
     """A rule of a revision.
 
     Attributes:
-        table: whose rows it is about.
-        what: how a finding names it.
-        column: the column that breaks it.
-        bad: values that do, as SQL.
-        mend: an UPDATE's value, as SQL, that does not.
-        refused: what the schema says at head about each of them.
+        table: the table of the rows.
+        what: the text of a finding.
+        column: the column that the rule is about.
+        bad: values that break the rule, as SQL.
+        mend: a value that keeps the rule, as SQL.
+        refused: the errors that the schema at head raises for bad values.
     """
 
     revision: str
@@ -25,7 +25,7 @@ class Rule:
     what: str
     column: str
     bad: Sequence[str]
-    mend: str
+    fix: str
     refused: tuple[type[psycopg.Error], ...] = field(default=(psycopg.errors.CheckViolation,))
 
 

@@ -1,4 +1,4 @@
-"""Everything that a database holds, to see that a refused command changed nothing; and a way to act during a run."""
+"""Everything in a database, to check that a refused command changed nothing; and a stream that acts during a run."""
 
 import io
 from collections.abc import Callable
@@ -20,7 +20,7 @@ def everything(database: Database) -> tuple[str, dict[str, list[tuple[Any, ...]]
 
 
 class Progress(io.StringIO):
-    """A stream for a run's progress that acts, once, when the run writes `mark`."""
+    """A stream for a run's progress. It acts once, when the run writes `mark`."""
 
     def __init__(self, mark: str, act: Callable[[], object]) -> None:
         super().__init__()

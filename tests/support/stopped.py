@@ -1,4 +1,4 @@
-"""An upgrade that a revision stops, because of what it found."""
+"""An upgrade that a revision stops because of rows that it found."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -7,20 +7,19 @@ import pytest
 
 from mlops_db.errors import RefusedError
 from mlops_db.migration import commands
-from support.database import Database
-from support.versions import revision_of
+from support.database import Database, revision_of
 
 Contents = tuple[str, dict[str, list[tuple[Any, ...]]]]
 
 
 @dataclass(frozen=True)
 class Stopped:
-    """What the revision said.
+    """How the revision stopped the upgrade.
 
     Attributes:
-        message: what it found.
-        hint: what to do about it.
-        ids: of the rows that the statement in the hint finds, in its order; empty if there is none.
+        message: the message of the error.
+        hint: its hint.
+        ids: the ids of the rows that the statement in the hint finds, in its order; empty without a statement.
     """
 
     message: str
@@ -29,7 +28,7 @@ class Stopped:
 
 
 def contents(database: Database) -> Contents:
-    """The catalogue, and every row but those of the history of the runs, as text: Python has no infinite timestamps."""
+    """The catalogue and all rows except the history of runs, as text: Python has no infinite timestamps."""
     tables = database.query("""
         SELECT oid::regclass::text FROM pg_class
          WHERE relkind = 'r' AND oid >= 16384 AND oid <> 'mlops_internal.migration_history'::regclass
@@ -40,7 +39,7 @@ def contents(database: Database) -> Contents:
 
 
 def stopped(database: Database, target: str = "head", *, at: str) -> Stopped:
-    """Upgrade towards `target` from a database at `at`, whose next revision refuses: nothing may change."""
+    """Upgrade a database from the revision `at`; checks that the next revision refuses and nothing changes."""
     assert revision_of(database) == at
     before = contents(database)
 

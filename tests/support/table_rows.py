@@ -1,4 +1,4 @@
-"""Rows as dictionaries, into a table and out of a query."""
+"""Rows as dictionaries: insert them into a table, read them from a query."""
 
 from psycopg import sql
 from psycopg.rows import dict_row
@@ -13,7 +13,7 @@ def rows(database: Database, query: str) -> list[Row]:
 
 
 def insert(database: Database, table: str, *given: Row) -> None:
-    """One INSERT a row. The table may be qualified, and has a name that needs no quotes."""
+    """Insert rows, one statement each. The table may have a schema; its name needs no quotes."""
     for row in given:
         statement = sql.SQL("INSERT INTO {} ({}) VALUES ({})").format(
             sql.Identifier(*table.split(".")),
@@ -24,6 +24,6 @@ def insert(database: Database, table: str, *given: Row) -> None:
 
 
 def storable(decision: Row) -> Row:
-    """A decision with its gate results as JSON; None stays NULL."""
+    """A decision whose gate results are JSON; None stays NULL."""
     results = decision["gate_results"]
     return decision | {"gate_results": None if results is None else Jsonb(results)}

@@ -1,4 +1,4 @@
-"""Operators and functions in public that fit better than PostgreSQL's own, and fail when a statement takes them."""
+"""Operators and functions in public that fit better than PostgreSQL's own, and fail if a statement uses them."""
 
 import re
 from itertools import product
@@ -21,7 +21,7 @@ CALL = re.compile(r"\b([a-z][a-z0-9_]+)\(")
 
 
 def set_traps(connection: psycopg.Connection[tuple[object, ...]]) -> None:
-    """Make a trap of every operator and function that the package and the revisions name, for all types."""
+    """Create a trap for every operator and function that the package and the revisions name, for all types."""
     body = f"LANGUAGE plpgsql AS $$ BEGIN RAISE '{TAKEN} by %', current_user; END $$"
     statements = ["SET check_function_bodies = off"]
     for kind, returned in (("compare", "boolean"), ("combine", "text")):
@@ -46,7 +46,7 @@ def set_traps(connection: psycopg.Connection[tuple[object, ...]]) -> None:
 
 
 def _called(connection: psycopg.Connection[tuple[object, ...]]) -> list[str]:
-    """PostgreSQL's functions whose names stand before a parenthesis anywhere in our sources."""
+    """PostgreSQL's functions that our sources may call: their names precede a parenthesis somewhere."""
     folders = (ROOT / "src" / "mlops_db", ROOT / "migrations" / "versions")
     paths = [path for folder in folders for kind in ("*.py", "*.sql") for path in sorted(folder.rglob(kind))]
     text = "\n".join(_text(path) for path in paths)

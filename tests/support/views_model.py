@@ -1,8 +1,8 @@
-"""What the three views answer, worked out in plain Python from the rows of the tables.
+"""The answers of the three views, computed in plain Python from the rows of the tables.
 
-For the views at head and for those of the baseline (revision 0004), which know no models and no catalogue of series:
-their rows have no model_name, and may hold NULL, NaN and infinity anywhere. Times are naive there and aware at head.
-Written from the specification and from what the columns mean, not from the views' SQL, so that the two can disagree.
+For the views at head, and for those of the baseline (revision 0004). The baseline has no models and no catalogue of
+series: its rows have no model_name, and may contain NULL, NaN and infinity anywhere. Its times are naive; at head they
+are aware. This code follows the specification and not the SQL of the views, so that a test can find a difference.
 """
 
 import math
@@ -69,15 +69,15 @@ def decision_history(decisions: Sequence[Row], models: Sequence[Row]) -> list[Ro
 
 
 def model_timeline(models: Sequence[Row], decisions: Iterable[Row] = ()) -> list[Row]:
-    """`decisions`: the promotions that are told by them; at head."""
+    """The timeline; at head, `decisions` add the promotions that they record."""
     neighbours: dict[int, tuple[Row, Row]] = {}
     for name in {model.get("model_name") for model in models}:
         mine = {m["mlflow_run_id"]: m for m in models if m.get("model_name") == name and m["promoted_at"] is not None}
         moments = {(model["promoted_at"], model["id"], run) for run, model in mine.items()}
         for decision in decisions:
             run, moment = decision["candidate_mlflow_run_id"], decision["decision_timestamp"]
-            told = run in mine and decision["action"] == "promote" and decision["model_name"] == name
-            if told and moment < mine[run]["promoted_at"]:
+            promoted = run in mine and decision["action"] == "promote" and decision["model_name"] == name
+            if promoted and moment < mine[run]["promoted_at"]:
                 moments.add((moment, mine[run]["id"], run))
         changes: list[Row] = []
         for moment, _, run in sorted(moments):
@@ -105,7 +105,7 @@ Series = tuple[str | None, ...]
 
 
 def newest_of_each_series(measurements: Iterable[Row], *series: str) -> dict[Series, Row]:
-    """Of each series, by the values of these columns, its newest row, with the value before it as previous_value."""
+    """The newest row of each series, with the value before it as previous_value. `series` are its key columns."""
     found: defaultdict[Series, list[Row]] = defaultdict(list)
     for row in newest_first(measurements, by="timestamp"):
         found[tuple(row[column] for column in series)].append(row)
@@ -144,7 +144,7 @@ def health(
     lower_threshold: float | None,
     upper_threshold: float | None,
 ) -> str:
-    """What is worst about the newest row of a series: that it is old says more than what it says."""
+    """The worst finding about the newest row of a series. Its age matters more than its value."""
     if row is None or age is None:
         return "missing"
     value = row["metric_value"]
@@ -177,12 +177,12 @@ def difference(new: float | None, old: float | None) -> float | None:
 
 
 def moderate(value: float | None) -> float | None:
-    """The value, unless it is so large that the difference from another one can be more than a double holds."""
+    """The value; None if it is so large that a difference from another value may not fit a double."""
     return None if value is None or abs(value) >= 8e307 else value
 
 
 def comparable(rows: Iterable[Row]) -> list[Row]:
-    """The rows with NaN made equal to itself."""
+    """The rows with NaN as a text, because NaN is not equal to itself."""
     return [
         {name: "NaN" if isinstance(value, float) and math.isnan(value) else value for name, value in row.items()}
         for row in rows

@@ -1,4 +1,4 @@
-"""A database with one of everything, in which drift is made and repaired."""
+"""A database with one object of every kind, in which tests make and repair drift."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,14 +15,14 @@ from mlops_db.project import BASELINE
 
 @dataclass
 class Workshop:
-    """A database whose drift is made and repaired in transactions that are rolled back."""
+    """A database whose drift is made and repaired in transactions, which are rolled back."""
 
     cursor: psycopg2.extensions.cursor
     expected: Catalogue = field(repr=False)
 
     @contextmanager
     def drifted(self, *statements: str, given: str = "") -> Iterator[None]:
-        """Run what somebody did by hand, after what the revisions do besides; undone at the end."""
+        """Make a drift by hand, after the statements that belong to the revisions (`given`); undo both at the end."""
         expected = self.expected
         try:
             if given:
@@ -36,12 +36,12 @@ class Workshop:
             self.expected = expected
 
     def run(self, script: str) -> None:
-        """As somebody's session would, whose search path is the default."""
+        """Run statements with the default search path."""
         self.cursor.execute("SET LOCAL search_path = public")
         self.cursor.execute(script)
 
     def runs(self, script: str) -> bool:
-        """Run it if it still can be run."""
+        """Try to run statements; returns whether they succeeded."""
         self.cursor.execute("SAVEPOINT before")
         with suppress(psycopg2.Error):
             self.run(script)
@@ -56,6 +56,6 @@ class Workshop:
         return [str(difference) for difference in self.drift().differences]
 
     def script(self, *, losing: bool) -> str:
-        """The repair as it is printed; `losing`: with what loses data uncommented."""
+        """The repair as it is printed. `losing` uncomments the statements that lose data."""
         lines = repair_statements(self.drift())
         return "\n".join(line.removeprefix(LOSES_ROWS) if losing else line for line in lines) + "\nSELECT"

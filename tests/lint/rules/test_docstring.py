@@ -4,8 +4,10 @@ import re
 
 import pytest
 
+from support.projects import source
 from support.revision_files import DOWN, FIRST, UP, changed, of_first
-from support.revision_project import source
+
+pytestmark = pytest.mark.one_postgresql
 
 LACKS = "Say what changes, why, which locks are taken and for how long, and what downgrade loses."
 

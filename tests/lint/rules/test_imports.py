@@ -2,8 +2,10 @@
 
 import pytest
 
+from support.projects import source
 from support.revision_files import DOWN, UP, changed, of_first
-from support.revision_project import source
+
+pytestmark = pytest.mark.one_postgresql
 
 
 @pytest.mark.parametrize(

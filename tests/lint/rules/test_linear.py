@@ -2,8 +2,10 @@
 
 import pytest
 
+from support.projects import source
 from support.revision_files import DOWN, FIRST, UP, found
-from support.revision_project import source
+
+pytestmark = pytest.mark.one_postgresql
 
 
 @pytest.mark.parametrize("before", ["0002", None, "0009"], ids=["itself", "nothing", "unknown"])

@@ -6,8 +6,10 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from support.projects import source
 from support.revision_files import DOWN, UP, changed, findings, of_first
-from support.revision_project import source
+
+pytestmark = pytest.mark.one_postgresql
 
 
 # Without a deadline: files are written, and the machine may be busy.
@@ -31,15 +33,15 @@ def test_any_other_name_is_a_finding(stem: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("assignment", "told"),
+    ("assignment", "output"),
     [('revision = "0002"', "'0002'"), ('revision = "a1b2c3"', "'a1b2c3'"), ('revision: str = "0003"', "'0003'"),
      ("revision = 1", "None"), ("revision = None", "None"), ("", "None"), ('revision = "00" + name', "None")],
 )  # fmt: skip
-def test_a_revision_id_that_is_not_the_number_is_found(assignment: str, told: str) -> None:
+def test_a_revision_id_that_is_not_the_number_is_found(assignment: str, output: str) -> None:
     (line,) = of_first(changed(('\nrevision = "0001"', f"\n{assignment}")))
 
     assert line == (
-        f"name: its revision is {told}, its number 0001. Make both the same: `mlops-db` reads the revisions from the "
+        f"name: its revision is {output}, its number 0001. Make both the same: `mlops-db` reads the revisions from the "
         "files' names."
     )
 

@@ -1,7 +1,11 @@
 """Several heads are found, and merged branches are not."""
 
+import pytest
+
+from support.projects import source
 from support.revision_files import DOWN, FIRST, SECOND, UP, found
-from support.revision_project import source
+
+pytestmark = pytest.mark.one_postgresql
 
 
 def test_two_heads_are_told_once_with_both_remedies() -> None:

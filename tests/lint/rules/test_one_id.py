@@ -1,7 +1,11 @@
 """Two files with one id are found."""
 
+import pytest
+
+from support.projects import source
 from support.revision_files import DOWN, FIRST, SECOND, UP, found
-from support.revision_project import source
+
+pytestmark = pytest.mark.one_postgresql
 
 
 def test_two_files_with_one_number_are_no_two_heads() -> None:

@@ -1,6 +1,10 @@
 """A missing upgrade is found."""
 
+import pytest
+
 from support.revision_files import changed, of_first
+
+pytestmark = pytest.mark.one_postgresql
 
 
 def test_a_missing_upgrade_is_found() -> None:

@@ -1,7 +1,7 @@
-"""A temporary Alembic folder: this project's revisions and, after head, those that a test adds.
+"""Temporary copies of this project: the whole checkout, or alembic.ini and migrations/ with revisions that a test adds.
 
-`alembic` runs there as a forked process, with everything imported already: what a test kills is then the run, and not
-the import of libraries; and it starts in a tenth of the time.
+`Checkout` runs `alembic` as a forked process that has imported everything. So a test kills the run and not the
+import of libraries, and a run starts in a tenth of the time.
 """
 
 import multiprocessing
@@ -9,8 +9,7 @@ import os
 import shutil
 import subprocess
 import textwrap
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
@@ -19,29 +18,99 @@ from pathlib import Path
 from unittest.mock import patch
 
 import alembic.config
-import psycopg
 
 from mlops_db import project
 from mlops_db.revisions import graph
 from mlops_db.revisions.graph import revisions
 from mlops_db.settings import Settings
 from support.database import ROOT, Database
-from support.process import told
+from support.sessions import PATIENCE_S, wait_until
 
-PATIENCE_S = 60.0
-CHECKS_ITS_CLIENT_SINCE = 140000  # client_connection_check_interval: PostgreSQL 14
+MADE_HERE = (".*cache", ".git", ".hypothesis", ".mlops-db", ".uv", ".venv", "__pycache__", "uv.lock")
+DOCSTRING = """\
+{title}.
+
+Why: a test asks for it.
+Locks: {locks}
+Loss on downgrade: nothing.
+"""
 _processes = multiprocessing.get_context("forkserver")
 _processes.set_forkserver_preload(
     ["pytest", "psycopg", "mlops_db.migration.run", "mlops_db.migration.commands", "alembic.ddl.postgresql"]
 )
 
 
+def copy_checkout(target: Path) -> None:
+    """Copy the checkout to a folder that does not exist yet, without what commands and tools created in it."""
+    shutil.copytree(ROOT, target, ignore=shutil.ignore_patterns(*MADE_HERE))
+
+
+def edited_package(target: Path) -> dict[str, str]:
+    """Copy the checkout and edit its first revision; returns the variables with which a command runs from the copy.
+
+    The snapshot no longer fits the revisions, so `mlops-db check` uses a scratch database.
+    """
+    copy_checkout(target)
+    (first,) = target.glob("migrations/versions/0001_*.py")
+    first.write_text(first.read_text(encoding="utf-8") + "# edited\n", encoding="utf-8")
+    return {"PYTHONPATH": str(target / "src")}
+
+
+def copy_project(folder: Path, *also: str) -> Path:
+    """Copy alembic.ini and migrations/, and the files and folders `also`; returns the copy of alembic.ini."""
+    _copy(folder, "migrations", *also)
+    return folder / "alembic.ini"
+
+
+def empty_project(folder: Path) -> Path:
+    """Copy alembic.ini and migrations/ without the revisions; returns the copy of alembic.ini."""
+    _copy(folder, "migrations", ignored=("0*",))
+    return folder / "alembic.ini"
+
+
+def versions(ini: Path) -> Path:
+    """The folder of a project's revisions."""
+    return ini.parent / "migrations" / "versions"
+
+
+def source(
+    revision: str, before: str | tuple[str, ...] | None, upgrade: str, downgrade: str, *,
+    locks: str = "ACCESS EXCLUSIVE, for a moment.", title: str = "Change something", docstring: str = DOCSTRING,
+) -> str:  # fmt: skip
+    """Write the source of a revision in which the checks find nothing. `upgrade` and `downgrade` are Python."""
+    head = (
+        f'"""{docstring.format(title=title, locks=locks)}"""\n\nimport sqlalchemy as sa\nfrom alembic import op\n\n'
+        f'revision = "{revision}"\ndown_revision = {before!r}\n'
+    )
+    return head + "".join(
+        f"\n\ndef {name}() -> None:\n{textwrap.indent(textwrap.dedent(body).strip(), '    ')}\n"
+        for name, body in (("upgrade", upgrade), ("downgrade", downgrade))
+    )
+
+
+def add_revision(ini: Path, upgrade: str, downgrade: str, **parts: str) -> str:
+    """Add a revision after the last one, named after its number; returns the file's name."""
+    last = max((path.name[:4] for path in versions(ini).glob("[0-9]*.py")), default=None)
+    number = f"{int(last or '4') + 1:04}"
+    file = versions(ini) / f"{number}_change.py"
+    file.write_text(source(number, last, upgrade, downgrade, **parts), encoding="utf-8")
+    return file.name
+
+
+def _copy(folder: Path, *names: str, ignored: Sequence[str] = ()) -> None:
+    folder.mkdir(exist_ok=True)
+    for name in ("alembic.ini", *names):
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", *ignored))
+        else:
+            shutil.copy(ROOT / name, folder)
+
+
 class Checkout:
-    """A copy of alembic.ini and migrations/ that a test may add revisions to."""
+    """A copy of alembic.ini and migrations/ to which a test adds revisions."""
 
     def __init__(self, folder: Path) -> None:
-        shutil.copytree(ROOT / "migrations", folder / "migrations", ignore=shutil.ignore_patterns("__pycache__"))
-        self.ini = Path(shutil.copy(ROOT / "alembic.ini", folder))
+        self.ini = copy_project(folder)
         self.ids = [revision.id for revision in revisions()]
         self._output = (folder / f"output-{number}" for number in count())
 
@@ -52,29 +121,20 @@ class Checkout:
     def add(self, upgrade: str, downgrade: str = "pass", *, title: str = "test") -> str:
         """Add a revision after head. `upgrade` and `downgrade` are Python; returns its id."""
         revision = f"9{len(self.ids):03}"
-        lines = [
-            f'"""Test: {title}."""',
-            "import sqlalchemy as sa",
-            "from alembic import op",
-            f'revision, down_revision = "{revision}", "{self.head}"',
-            "def upgrade():",
-            textwrap.indent(textwrap.dedent(upgrade).strip(), "    "),
-            "def downgrade():",
-            textwrap.indent(textwrap.dedent(downgrade).strip(), "    "),
-        ]
-        file = self.ini.parent / "migrations" / "versions" / f"{revision}_{title}.py"
-        file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        file = versions(self.ini) / f"{revision}_{title}.py"
+        text = source(revision, self.head, upgrade, downgrade, title=title, docstring="Test: {title}.")
+        file.write_text(text, encoding="utf-8")
         self.ids.append(revision)
         return revision
 
     def config(self, settings: Settings) -> alembic.config.Config:
-        """For Alembic's commands in this process."""
+        """Alembic's configuration, for its commands in this process."""
         config = alembic.config.Config(self.ini)
         config.attributes["settings"] = settings
         return config
 
     def start(self, database: Database, *arguments: str, when: Event | None = None) -> "Running":
-        """Start `alembic -c alembic.ini ...`, at once or `when` that is set."""
+        """Start `alembic -c alembic.ini ...`: at once, or when the event `when` is set."""
         output = next(self._output)
         out, err = output.with_suffix(".out"), output.with_suffix(".err")
         process = _processes.Process(
@@ -92,7 +152,7 @@ class Checkout:
 
 @contextmanager
 def installed(checkout: Checkout) -> Iterator[None]:
-    """Let the package's own revisions be those of the checkout, as if it had been installed with them."""
+    """Use the revisions of the checkout as those of the package, as if the package were installed with them."""
     with patch.object(project, "_INSTALLED", checkout.ini.parent):
         graph.package_graph.cache_clear()
         try:
@@ -102,7 +162,7 @@ def installed(checkout: Checkout) -> Iterator[None]:
 
 
 def event() -> Event:
-    """What several processes can wait for."""
+    """An event that several processes can wait for."""
     return _processes.Event()
 
 
@@ -120,12 +180,12 @@ class Running:
     out: Path
     err: Path
 
-    def says(self, text: str) -> str:
-        """Wait until standard error holds `text`; returns all of it."""
+    def wait_for_output(self, text: str) -> str:
+        """Wait until standard error contains `text`; returns all of standard error."""
         wait_until(lambda: text in _read(self.err) or not self.process.is_alive(), f"{text!r} on standard error")
-        said = _read(self.err)
-        assert text in said, f"ended without {text!r}: {said}{_read(self.out)}"
-        return said
+        errors = _read(self.err)
+        assert text in errors, f"ended without {text!r}: {errors}{_read(self.out)}"
+        return errors
 
     def ended(self) -> subprocess.CompletedProcess[str]:
         """Wait for its end."""
@@ -166,52 +226,3 @@ def _alembic(arguments: list[str], environment: Mapping[str, str], out: Path, er
 
 def _read(file: Path) -> str:
     return file.read_text(encoding="utf-8") if file.exists() else ""
-
-
-def refused(done: subprocess.CompletedProcess[str], *parts: str) -> None:
-    """Hold a failure to `told`, whatever the run narrated on standard error before."""
-    assert "Traceback" not in done.stderr, done.stderr
-    told(subprocess.CompletedProcess(done.args, done.returncode, done.stdout, ""), *parts)
-
-
-def wait_until(condition: Callable[[], object], what: str) -> None:
-    """Look every few milliseconds, for a bounded time."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {PATIENCE_S:g} s for {what}"
-        time.sleep(0.01)
-
-
-@contextmanager
-def another_session(database: Database, application: str, *statements: str) -> Iterator[psycopg.Connection]:
-    """A session of somebody else's, in a transaction in which `statements` ran; ends with the block at the latest."""
-    settings = database.settings
-    with psycopg.connect(
-        host=settings.host,
-        port=settings.port,
-        user=settings.user,
-        password=settings.password,
-        dbname=settings.database,
-        application_name=application,
-    ) as session:
-        for statement in statements:
-            session.execute(statement)
-        yield session
-
-
-def revision_of(database: Database) -> str | None:
-    """What alembic_version holds; None if it is empty or not there."""
-    if database.value("SELECT to_regclass('public.alembic_version')") is None:
-        return None
-    rows = database.query("SELECT version_num FROM alembic_version")
-    assert len(rows) <= 1, rows
-    return rows[0][0] if rows else None
-
-
-def history_of(database: Database, *revisions: str) -> list[tuple[str, str]]:
-    """(revision, outcome) of the entries in their order; of all revisions if none is given."""
-    return database.query(
-        "SELECT revision, outcome FROM mlops_internal.migration_history"
-        " WHERE %(all)s OR revision = ANY(%(some)s) ORDER BY id",
-        {"all": not revisions, "some": list(revisions)},
-    )

@@ -1,0 +1,63 @@
+"""Checks that a tag may be released: `python .github/check_release.py v0.2.0`.
+
+The tag is the package's version with a `v` before it, and CHANGELOG.md describes that version.
+"""
+
+import re
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+DATED = re.compile(r" - \d{4}-\d{2}-\d{2}")
+
+
+def main(arguments: list[str]) -> int:
+    """Print what keeps the tag from being released; returns the exit code."""
+    if len(arguments) != 1:
+        print("usage: python .github/check_release.py TAG", file=sys.stderr)
+        return 64
+    problems = find_problems(arguments[0], read_version(ROOT), (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"))
+    for problem in problems:
+        print(f"error: {problem}", file=sys.stderr)
+    return 1 if problems else 0
+
+
+def read_version(root: Path) -> str:
+    """Read the version from the source, as the build does."""
+    source = (root / "src" / "mlops_db" / "__init__.py").read_text(encoding="utf-8")
+    found = re.search(r'^__version__ = "(.+)"$', source, re.MULTILINE)
+    if found is None:
+        raise SystemExit("error: src/mlops_db/__init__.py has no __version__")
+    return found[1]
+
+
+def find_problems(tag: str, version: str, changelog: str) -> list[str]:
+    """List what is wrong with the tag, the version or the changelog."""
+    problems = []
+    if tag != f"v{version}":
+        problems.append(
+            f"the tag is {tag}, and src/mlops_db/__init__.py has version {version}. Tag the commit v{version},"
+            " or change __version__."
+        )
+    sections = read_sections(changelog)
+    dated, text = sections.get(version, ("", ""))
+    if not text:
+        problems.append(
+            f"CHANGELOG.md has no entries for {version}. Move those under Unreleased to `## {version} - YYYY-MM-DD`."
+        )
+    elif not DATED.fullmatch(dated):
+        problems.append(f"CHANGELOG.md has no date for {version}. Write `## {version} - YYYY-MM-DD`.")
+    if sections.get("Unreleased", ("", ""))[1]:
+        problems.append(f"CHANGELOG.md still has entries under Unreleased. Move them to {version}.")
+    return problems
+
+
+def read_sections(changelog: str) -> dict[str, tuple[str, str]]:
+    """Read the changelog: by version, what follows the version in its heading, and the entries."""
+    _, *parts = re.split(r"^## (\S+)(.*)\n", changelog, flags=re.MULTILINE)
+    triples = zip(parts[::3], parts[1::3], parts[2::3], strict=True)
+    return {version: (rest, text.strip()) for version, rest, text in triples}
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

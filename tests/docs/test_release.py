@@ -1,0 +1,140 @@
+"""What a release is checked by, and what the forge reads: workflows, templates, classifiers."""
+
+import re
+import shutil
+import subprocess
+import sys
+from importlib.metadata import metadata
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from packaging.specifiers import SpecifierSet
+
+import mlops_db
+from support.database import ROOT
+
+pytestmark = pytest.mark.one_postgresql
+
+FORGE = ROOT / ".github"
+WORKFLOWS = sorted((FORGE / "workflows").glob("*.yml"))
+RELEASED = """\
+# Changelog
+
+## Unreleased
+
+## 1.2.0 - 2026-12-01
+
+### Added
+
+- A thing.
+
+## 1.1.0 - 2026-11-01
+
+- One.
+"""
+
+
+def check(folder: Path, tag: str, *, version: str = "1.2.0", changelog: str = RELEASED) -> list[str]:
+    """Run the script in a project with that version and changelog; returns what it says is wrong."""
+    (folder / ".github").mkdir()
+    (folder / "src" / "mlops_db").mkdir(parents=True)
+    script = Path(shutil.copy(FORGE / "check_release.py", folder / ".github"))
+    (folder / "src" / "mlops_db" / "__init__.py").write_text(f'__version__ = "{version}"\n', encoding="utf-8")
+    (folder / "CHANGELOG.md").write_text(changelog, encoding="utf-8")
+    done = run(script, tag)
+    assert (done.stdout, done.returncode) == ("", int(bool(done.stderr)))
+    return done.stderr.splitlines()
+
+
+def run(script: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, script, *arguments], capture_output=True, encoding="utf-8", check=False)
+
+
+def workflow(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((FORGE / "workflows" / name).read_text(encoding="utf-8"))
+    return found
+
+
+def test_a_release_that_is_described_passes(tmp_path: Path) -> None:
+    assert check(tmp_path, "v1.2.0") == []
+
+
+@pytest.mark.parametrize("tag", ["1.2.0", "v1.2", "v1.2.1", "v1.2.0rc1"])
+def test_a_tag_of_another_version_is_refused(tag: str, tmp_path: Path) -> None:
+    (problem,) = check(tmp_path, tag)
+    assert problem.startswith(f"error: the tag is {tag}, and src/mlops_db/__init__.py has version 1.2.0.")
+
+
+@pytest.mark.parametrize(
+    "changelog",
+    [
+        RELEASED.replace("## 1.2.0 - 2026-12-01", "## 1.2.1 - 2026-12-01"),
+        RELEASED.replace("### Added\n\n- A thing.\n", ""),
+    ],
+)
+def test_a_version_that_the_changelog_lacks_is_refused(changelog: str, tmp_path: Path) -> None:
+    (problem,) = check(tmp_path, "v1.2.0", changelog=changelog)
+    assert "no entries for 1.2.0" in problem
+
+
+def test_a_version_without_a_date_is_refused(tmp_path: Path) -> None:
+    (problem,) = check(tmp_path, "v1.2.0", changelog=RELEASED.replace(" - 2026-12-01", ""))
+    assert "no date for 1.2.0" in problem
+
+
+def test_entries_that_were_left_under_unreleased_are_refused(tmp_path: Path) -> None:
+    changelog = RELEASED.replace("## Unreleased\n", "## Unreleased\n\n- Forgotten.\n")
+    (problem,) = check(tmp_path, "v1.2.0", changelog=changelog)
+    assert "still has entries under Unreleased" in problem
+
+
+def test_the_script_reads_this_project_and_takes_one_tag() -> None:
+    script = FORGE / "check_release.py"
+    assert f"has version {mlops_db.__version__}." in run(script, "v0").stderr
+    assert run(script).returncode == 64
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_actions_are_pinned_to_a_commit_and_named_by_their_version(path: Path) -> None:
+    uses = re.findall(r"uses: (.+)", path.read_text(encoding="utf-8"))
+    assert uses
+    for each in uses:
+        assert each.startswith("./") or re.fullmatch(r"[\w.-]+/[\w.-]+@[0-9a-f]{40}  # v\d+\.\d+\.\d+", each), each
+
+
+def test_only_the_job_that_publishes_may_and_after_all_checks() -> None:
+    release = workflow("release.yml")
+    jobs = release["jobs"]
+    may = [name for name, job in jobs.items() if "id-token" in job.get("permissions", {})]
+    assert release["permissions"] == {"contents": "read"}
+    assert may == ["publish"]
+    assert jobs["publish"]["permissions"] == {"id-token": "write"}
+    assert jobs["publish"]["environment"]
+    assert set(jobs["publish"]["needs"]) == jobs.keys() - {"publish"}
+    assert jobs["checks"]["uses"] == "./.github/workflows/ci.yml"
+    assert "workflow_call" in workflow("ci.yml")[True]  # YAML reads `on` as true
+
+
+def test_the_classifiers_are_the_pythons_that_are_tested_and_allowed() -> None:
+    package = metadata("mlops-db")
+    named = {
+        each.rpartition(" ")[2]
+        for each in package.get_all("Classifier", [])
+        if re.search(r":: Python :: 3\.\d+$", each)
+    }
+    tested = {each["python"] for each in workflow("ci.yml")["jobs"]["test"]["strategy"]["matrix"]["include"]}
+    assert named == tested
+    assert set(SpecifierSet(package["Requires-Python"]).filter(sorted(named))) == named
+
+
+@pytest.mark.parametrize("name", ["bug.yml", "change.yml"])
+def test_an_issue_form_has_what_the_forge_asks_for(name: str) -> None:
+    form = yaml.safe_load((FORGE / "ISSUE_TEMPLATE" / name).read_text(encoding="utf-8"))
+    fields = [field for field in form["body"] if field["type"] != "markdown"]
+    assert form["name"]
+    assert form["description"]
+    assert all(field["attributes"]["label"] for field in fields)
+    assert len({field["id"] for field in fields}) == len(fields)
+    assert any(field.get("validations", {}).get("required") for field in fields)
