@@ -241,8 +241,7 @@ class ConnectionPool:
         connection.string_types.update(CASTERS)
         connection.autocommit = True
         with connection.cursor(cursor_factory=SafeCursor) as cursor:
-            cursor.execute("SELECT current_setting(%s, true)", (MARK,))
-            connection.pinned = cursor.fetchone() == ("on",)
+            connection.pinned = cursor.value("SELECT current_setting(%s, true)", (MARK,)) == "on"
             # PGTZ reaches the server beside the options, and overrides them.
             if connection.pinned and connection.info.parameter_status("TimeZone") != JOB_PINS["timezone"]:
                 cursor.execute_alone(f"SET timezone = '{JOB_PINS['timezone']}'")

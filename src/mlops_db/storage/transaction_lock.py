@@ -38,8 +38,7 @@ def lock_until_commit(cursor: SafeCursor, key: str, what: str, wait_ms: int) -> 
         ContentionError: another session still has the lock; the message names it.
     """
     values: dict[str, Any] = {"key": key, "wait": wait_ms}
-    cursor.execute(_TRY, values)
-    if cursor.fetchone() == (True,):
+    if cursor.value(_TRY, values):
         return
     cursor.execute(_PATIENCE, values)
     patience, before = cursor.fetchone() or (wait_ms, "0")
@@ -47,8 +46,7 @@ def lock_until_commit(cursor: SafeCursor, key: str, what: str, wait_ms: int) -> 
         cursor.execute(_WAIT, values | {"patience": patience})
     except psycopg2.errors.LockNotAvailable:
         cursor.execute("ROLLBACK TO SAVEPOINT turn")
-        cursor.execute(_HOLDERS, values)
-        (holders,) = cursor.fetchone() or (None,)
+        holders = cursor.value(_HOLDERS, values)
         raise ContentionError(
             f"{what} is still locked after {patience / 1000:g} s (lock timeout), by "
             f"{holders or 'a session that has just ended'}; nothing was stored",
