@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlops_db.errors import MissingExtraError
+from mlops_db.errors import require_extra
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,13 +32,9 @@ def markdown() -> str:
     Raises:
         MissingExtraError: Griffe is not installed.
     """
-    try:
+    missing = "docs/api.md is written with griffe, which is not installed"
+    with require_extra("check", missing, otherwise=" (in a checkout: `uv sync`)"):
         import griffe  # noqa: PLC0415  (optional)
-    except ModuleNotFoundError:
-        raise MissingExtraError(
-            "docs/api.md is written with griffe, which is not installed",
-            hint="Run `pip install 'mlops-db[check]'` (in a checkout: `uv sync`).",
-        ) from None
     logging.getLogger("griffe").setLevel(logging.ERROR)  # docstrings leave out what goes without saying
     package: Any = griffe.load(
         "mlops_db",
