@@ -227,7 +227,7 @@ class Settings:
                 the variable, or the file and the line, and never holds a password.
         """
         given = _variables(os.environ if environ is None else environ, env_file)
-        url = _parsed_url(given.get("MLOPS_DATABASE_URL", ""))
+        url = _parse_url(given.get("MLOPS_DATABASE_URL", ""))
         default_password = None if url else cls.password
         host, port = _addresses(given, url.pop("host", ""), url.pop("port", ""))
         in_url = url.pop("password", "")
@@ -242,7 +242,7 @@ class Settings:
             if url.get("dbname")
             else check_database_name(given.get("MLOPS_DB_NAME", cls.database)),
             parameters=MappingProxyType(url),
-            **_parsed(given),
+            **_parse(given),
         )
 
     @property
@@ -285,7 +285,7 @@ def check_database_name(name: str, variable: str = "MLOPS_DB_NAME") -> str:
     return name
 
 
-def _parsed(given: Mapping[str, str]) -> dict[str, Any]:
+def _parse(given: Mapping[str, str]) -> dict[str, Any]:
     """The attributes that one variable alone decides; an empty variable counts as unset."""
     return {
         item.name: variable.parse(given[variable.name], variable.name)
@@ -438,7 +438,7 @@ def read_password_file(file: Path) -> str:
     return password
 
 
-def _parsed_url(url: str) -> dict[str, str]:
+def _parse_url(url: str) -> dict[str, str]:
     """Split a URL the way libpq does, which also takes SQLAlchemy's `postgresql+psycopg2://`."""
     if not url:
         return {}

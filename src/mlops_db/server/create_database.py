@@ -17,7 +17,7 @@ from mlops_db.errors import (
     StatementFailedError,
     exit_code_of,
 )
-from mlops_db.server.advisory import HOLDERS, holding_sessions
+from mlops_db.server.advisory import select_holders
 from mlops_db.server.connection import connect, open_cursor
 from mlops_db.server.cursor import SafeCursor
 from mlops_db.server.failures import quoted, translate_statement_failures
@@ -107,7 +107,7 @@ def _wait_for_other_creators(cursor: SafeCursor, settings: Settings) -> None:
     try:
         cursor.execute("SELECT pg_advisory_lock(%s)", (CREATE_LOCK,))
     except psycopg2.errors.LockNotAvailable:
-        holders = cursor.value(f"SELECT {HOLDERS} {holding_sessions('%(key)s')}", {"key": CREATE_LOCK})
+        holders = cursor.value(select_holders("%(key)s"), {"key": CREATE_LOCK})
         raise StatementFailedError(
             f"another creation of a database has not ended after {settings.lock_wait / 1000:g} s: "
             f"{holders or 'one that has just ended'}; nothing was changed",
