@@ -120,7 +120,7 @@ def test_an_object_that_is_missing_at_head_is_drift(head: Database, missing: str
     assert (status["state"], status["current"]) == ("drifted", HEAD)
     assert missing in [item["name"] for item in status["objects"] if not item["present"]]  # type: ignore[attr-defined]
     assert re.search(rf"^missing +.*{missing}", text.stdout, re.MULTILINE)
-    assert "next      `mlops-db check --sql` writes what brings them back" in text.stdout
+    assert "next      `mlops-db check --sql` prints the repair" in text.stdout
     head.psql(head.run("mlops-db", "check", "--sql").stdout)
     assert head.run("mlops-db", "status").returncode == 0
 

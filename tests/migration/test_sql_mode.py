@@ -81,7 +81,7 @@ def test_a_script_goes_up_again_after_a_downgrade_to_base(empty: Database, head:
 def test_a_script_from_base_refuses_a_database_that_is_further(empty: Database) -> None:
     commands.upgrade(empty.settings, "0002")
     before = empty.dump()
-    with pytest.raises(AssertionError, match="at revision 0002, and the script goes on from base; nothing was changed"):
+    with pytest.raises(AssertionError, match="at revision 0002, but the script starts from base; nothing was changed"):
         empty.psql(written(empty, "upgrade", "head"))
     assert empty.dump() == before
 
@@ -164,7 +164,7 @@ def test_a_script_refuses_a_database_that_is_elsewhere_and_changes_nothing(empty
             "-d", empty.settings.database,
             environment=clean_environment(PGPASSWORD=empty.settings.password or ""), stdin=script,
         )  # fmt: skip
-        assert "this database is at revision 0006, and the script goes on from 0004; nothing was changed" in done.stderr
+        assert "this database is at revision 0006, but the script starts from 0004; nothing was changed" in done.stderr
         if stop == "on":
             assert done.returncode != 0
             assert empty.dump() == before

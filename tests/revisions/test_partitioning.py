@@ -367,7 +367,7 @@ def test_what_would_go_on_reading_the_old_table_stops_the_upgrade(plain: Databas
 
     finding = stopped(plain, at="0015")
 
-    assert "dashboard would go on reading the old table of monitoring_metrics; nothing was changed" in finding.message
+    assert "dashboard would still read the old table of monitoring_metrics; nothing was changed" in finding.message
     assert drop in finding.hint
     plain.query(drop)
     commands.upgrade(plain.settings)
@@ -379,7 +379,7 @@ def test_what_would_go_on_reading_the_months_stops_the_downgrade(plain: Database
     plain.query("CREATE VIEW dashboard AS SELECT count(*) FROM monitoring_metrics")
     before = contents(plain)
 
-    with pytest.raises(RefusedError, match="dashboard would go on reading"):
+    with pytest.raises(RefusedError, match="dashboard would still read"):
         commands.downgrade(plain.settings, "0015")
 
     assert (revision_of(plain), contents(plain)) == ("0016", before)
@@ -469,7 +469,7 @@ def stops(database: Database, text: str) -> str:
     ):
         commands.upgrade(replace(database.settings, retry_for=0), "0016")
     assert contents(database) == before
-    return refused.value.hint.removesuffix("; run it again, and create it anew afterwards.")
+    return refused.value.hint.removesuffix("; run it again, and create it again afterwards.")
 
 
 @pytest.mark.parametrize(("what", "statement"), PARTS.items(), ids=PARTS)
@@ -490,7 +490,7 @@ def test_whatever_would_go_on_reading_the_old_table_stops_it(with_other: Databas
         pytest.skip("BEGIN ATOMIC came with PostgreSQL 14")
     with_other.query(statement)
 
-    remedy = stops(with_other, f"{what} would go on reading the old table of monitoring_metrics; nothing was changed")
+    remedy = stops(with_other, f"{what} would still read the old table of monitoring_metrics; nothing was changed")
 
     assert re.search("(^|; )DROP TABLE", remedy) is None
     with_other.query(remedy)
@@ -506,7 +506,7 @@ def test_all_that_stands_in_the_way_is_told_at_once(with_other: Database) -> Non
 
     remedy = stops(
         with_other,
-        "function newest() would go on reading the old table of monitoring_metrics; "
+        "function newest() would still read the old table of monitoring_metrics; "
         "the new table of monitoring_metrics would be without column remark, trigger told; nothing was changed",
     )
 

@@ -97,7 +97,7 @@ def test_that_nothing_is_in_production_there_is_told_and_not_followed(db: Databa
     ("by_hand", "reason"),
     [
         ("status = 'production'", "here version a is"),
-        ("status = 'archived', promoted_at = now()", "here none is any more"),
+        ("status = 'archived', promoted_at = now()", "here no version is in production any more"),
     ],
 )
 def test_what_was_done_by_hand_stays(db: DatabaseManager, by_hand: str, reason: str) -> None:

@@ -1,6 +1,6 @@
 """docs/api.md, from the docstrings and signatures of what jobs call, as they stand in the source.
 
-Griffe reads them; what is here says only how they look.
+Griffe reads them; this module only formats them.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def markdown() -> str:
             "docs/api.md is written with griffe, which is not installed",
             hint="Run `pip install 'mlops-db[check]'` (in a checkout: `uv sync`).",
         ) from None
-    logging.getLogger("griffe").setLevel(logging.ERROR)  # docstrings leave out what goes without saying
+    logging.getLogger("griffe").setLevel(logging.ERROR)  # it warns about each argument without a description
     package: Any = griffe.load(
         "mlops_db",
         search_paths=[Path(__file__).parents[2]],
@@ -159,7 +159,7 @@ class _Page:
         return str(expression) if parts == [expression] else "".join(map(self.spelt, parts))
 
     def ours(self, expression: Any) -> Any:
-        """What of ours an expression names; None if it names nothing, or something of others."""
+        """The object of ours that an expression names; None if it names none."""
         path = getattr(expression, "canonical_path", "")
         try:
             return self.package[path.removeprefix("mlops_db.")] if path.startswith("mlops_db.") else None
@@ -167,7 +167,7 @@ class _Page:
             return None
 
     def records(self, cls: Any, found: dict[str, Any] | None = None) -> dict[str, Any]:
-        """The records of the storage layer that a class's calls take and return, and those that they hold."""
+        """The records of the storage layer that a class's calls take and return, and the records in these."""
         found = {} if found is None else found
         for member in cls.members.values():
             taken = [parameter.annotation for parameter in member.parameters] if member.is_function else []

@@ -1,4 +1,4 @@
-"""Rows of metrics out of Arrow tables: of polars, pyarrow, DuckDB and other libraries with the PyCapsule interface."""
+"""Reads rows of metrics from Arrow tables: of polars, pyarrow, DuckDB and others with the PyCapsule interface."""
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta, timezone
@@ -32,7 +32,7 @@ def rows_of_table(table: ArrowTable) -> Iterator[Mapping[str, Any]]:
         import pyarrow as pa  # noqa: PLC0415  (optional, and slow to import)
     except ModuleNotFoundError:
         raise MissingExtraError(
-            f"pyarrow is not installed, which a {type(table).__name__} needs",
+            f"pyarrow is not installed, and a {type(table).__name__} needs it",
             hint="pip install 'mlops-db[arrow]', or give its rows as dicts.",
         ) from None
     try:

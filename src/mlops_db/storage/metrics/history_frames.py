@@ -1,4 +1,4 @@
-"""The rows of series as pandas DataFrames: COPY sends them in its binary format, and NumPy takes them as they come.
+"""Reads series as pandas DataFrames: COPY sends the rows in its binary format, and NumPy takes them as they come.
 
 No value becomes a Python object on the way. pandas is optional: it is imported when a frame is asked for.
 """
@@ -103,7 +103,7 @@ def require_pandas() -> None:
         import pandas as pd  # noqa: F401, PLC0415  (optional, and slow to import)
     except ModuleNotFoundError:
         raise MissingExtraError(
-            "pandas is not installed, which a DataFrame needs", hint="pip install 'mlops-db[pandas]'"
+            "pandas is not installed, and a DataFrame needs it", hint="pip install 'mlops-db[pandas]'"
         ) from None
 
 
