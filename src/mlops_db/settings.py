@@ -263,7 +263,7 @@ class Settings:
 VARIABLES: tuple[Variable, ...] = tuple(item.metadata["variable"] for item in fields(Settings))
 _NAMES = [variable.name for variable in VARIABLES]
 
-# The embedded server, even if .env names another one. Empty options, because PGOPTIONS may name roles of another server.
+# The embedded server, even if .env names another. Empty options, because PGOPTIONS may name roles of another server.
 EMBEDDED_SERVER = Settings(host=EMBEDDED, database="postgres", parameters=MappingProxyType({"options": ""}))
 
 

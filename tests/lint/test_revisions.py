@@ -467,7 +467,7 @@ def test_branches_that_are_merged_on_purpose_run(project: Project) -> None:
     assert set(verdicts.values()) == {"ok"}
 
 
-def test_files_that_cannot_be_put_in_order_are_told_without_a_server(project: Project) -> None:
+def test_files_that_cannot_be_put_in_order_are_reported_without_a_server(project: Project) -> None:
     project.write("0006_change.py", "def upgrade(:")
 
     report = project.check(replace(project.server, host="/nowhere"))

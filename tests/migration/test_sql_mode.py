@@ -36,7 +36,7 @@ def entries(database: Database) -> list[tuple[str, str, str, str]]:
 
 
 @pytest.mark.parametrize("arguments", [("upgrade", "head"), ("downgrade", f"{HEAD}:base")])
-def test_two_runs_write_the_same_script_whoever_runs_them(arguments: tuple[str, str]) -> None:
+def test_two_users_write_the_same_script(arguments: tuple[str, str]) -> None:
     mine = script(*arguments, PYTHONHASHSEED="1", TZ="Asia/Kolkata")
     yours = script(*arguments, PYTHONHASHSEED="2", TZ="UTC", POSTGRES_USER="somebody", MLOPS_ENV="production")
     assert mine == yours

@@ -226,7 +226,7 @@ def test_the_key_goes_and_comes_back(plain: Database, moments: tuple[str, ...], 
     assert (partitions(plain), metrics(plain), plain.dump()) == before
 
 
-def test_without_a_month_the_key_stays_and_what_to_do_is_said(head: Database) -> None:
+def test_without_a_month_the_key_stays_and_the_hint_says_what_to_do(head: Database) -> None:
     for name in months(head, 0, 3):
         head.query(f"DROP TABLE mlops_internal.{name}")
 
@@ -395,7 +395,7 @@ def test_a_view_on_our_view_stops_it_too_and_is_named(plain: Database) -> None:
     assert (revision_of(plain), contents(plain)) == ("0015", before)
 
 
-def test_another_role_than_the_owner_is_refused_and_told_who_is(plain: Database) -> None:
+def test_another_role_than_the_owner_is_refused_and_the_owner_named(plain: Database) -> None:
     with role(plain, "SUPERUSER LOGIN PASSWORD 'x'", "mlops_test_admin") as admin:
         before = contents(plain)
         settings = replace(plain.settings, user=admin, password="x")  # noqa: S106  (a role of this test's)
@@ -485,7 +485,9 @@ def test_what_would_stay_with_the_old_table_stops_it(with_other: Database, what:
 
 
 @pytest.mark.parametrize(("what", "statement"), READERS.items(), ids=READERS)
-def test_whatever_would_go_on_reading_the_old_table_stops_it(with_other: Database, what: str, statement: str) -> None:
+def test_an_object_that_would_still_read_the_old_table_stops_it(
+    with_other: Database, what: str, statement: str
+) -> None:
     if "BEGIN ATOMIC" in statement and with_other.connection.info.server_version < 140000:
         pytest.skip("BEGIN ATOMIC came with PostgreSQL 14")
     with_other.query(statement)
@@ -500,7 +502,7 @@ def test_whatever_would_go_on_reading_the_old_table_stops_it(with_other: Databas
     )
 
 
-def test_all_that_stands_in_the_way_is_told_at_once(with_other: Database) -> None:
+def test_the_error_names_all_obstacles_at_once(with_other: Database) -> None:
     for statement in (PARTS["trigger told"], PARTS["column remark"], READERS["function newest()"]):
         with_other.query(statement)
 

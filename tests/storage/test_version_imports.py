@@ -84,7 +84,7 @@ def test_their_own_rollback_is_followed(db: DatabaseManager) -> None:
     assert "here version a is" in conflict.reason
 
 
-def test_that_nothing_is_in_production_there_is_told_and_not_followed(db: DatabaseManager) -> None:
+def test_nothing_in_production_there_is_a_conflict_and_not_followed(db: DatabaseManager) -> None:
     imported(db, known("a", status="production"))
     before = stored(db)
     (conflict,) = imported(db, known("a")).conflicts
