@@ -1,7 +1,7 @@
 """Compares the texts of two definitions as the server writes them: versions of PostgreSQL write them differently.
 
 Both texts become temporary views, which are rolled back: the server parses them, and returns each in its own form.
-Parsing a constant runs code of its type, such as the CHECK of a domain. So the texts of a guest's objects are not parsed.
+Parsing a constant runs code of its type, such as the CHECK of a domain. So texts of a guest's objects are not parsed.
 """
 
 from __future__ import annotations

@@ -18,8 +18,8 @@ def test_an_empty_downgrade_without_a_reason_is_found(body: str) -> None:
     (line,) = of_first(source("0001", None, UP, body))
 
     assert line == (
-        "downgrade: its downgrade is empty. Revert what upgrade does, or explain in a docstring of downgrade() why that "
-        "is impossible."
+        "downgrade: its downgrade is empty. Revert what upgrade does, or explain in a docstring of downgrade() "
+        "why that is impossible."
     )
 
 
