@@ -1,4 +1,4 @@
-"""Write the generated pages: docs/schema.md, and in a checkout docs/api.md and what `mlops-db check` compares with.
+"""Write the generated pages: docs/schema.md, and in a checkout docs/api.md and the snapshot of `mlops-db check`.
 
 Without a checkout, docs/schema.md is written below the working directory.
 """

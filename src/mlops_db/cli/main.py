@@ -34,7 +34,7 @@ exit codes:
 Revisions are Alembic's: mlops-db alembic upgrade head, mlops-db alembic history. In a checkout `alembic` does the same,
 and exits with 255 when it fails.
 
-Environment variables or .env say where to connect: see .env.example.
+Environment variables, or .env, say where to connect. The README lists them.
 """
 NOT_COMMANDS = {"__init__", "main", "output", "parser"}
 EXIT_UNREACHABLE = 2

@@ -1,4 +1,4 @@
-"""Show where it connects, the revision, and the six objects."""
+"""Show the server and database, the revision, and the six objects."""
 
 import sys
 from argparse import ArgumentParser, Namespace
