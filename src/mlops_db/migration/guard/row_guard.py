@@ -263,7 +263,7 @@ class RowGuard:
         if lost := ", ".join(losses):
             self._raise(
                 f"MLOPS_ENV is production and this downgrade would lose {lost}; revision {self._revision} was not "
-                "taken back"
+                "reverted"
             )
 
     def _refuse_unknown(self, roots: Iterable[int]) -> None:
