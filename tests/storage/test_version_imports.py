@@ -89,7 +89,7 @@ def test_nothing_in_production_there_is_a_conflict_and_not_followed(db: Database
     before = stored(db)
     (conflict,) = imported(db, known("a")).conflicts
     assert (conflict.model_version, conflict.what) == ("a", "stage")
-    assert "in their registry none of the versions here is" in conflict.reason
+    assert "in their registry no version that is registered here is" in conflict.reason
     assert stored(db) == before
 
 
