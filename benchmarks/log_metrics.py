@@ -71,7 +71,7 @@ def rows(count):
 
 with DatabaseManager(Settings.from_environment()) as db:
     assert db.monitoring.log_many(rows(int(sys.argv[1]))).written == int(sys.argv[1])
-# Not getrusage(): what it tells survives exec, and would be the parent's.
+# Not getrusage(): its value survives exec, and would be the parent's.
 peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
 print(int(peak.split()[1]) / 1024)
 """

@@ -1,4 +1,4 @@
-"""What Alembic runs for every command that needs the database; the work is done in mlops_db.migration."""
+"""Alembic runs this file for every command that needs the database; mlops_db.migration does the work."""
 
 from alembic import context
 

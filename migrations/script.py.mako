@@ -16,7 +16,7 @@
 ${opening(message)}
 
 % if merges:
-Why: ${" and ".join(down_revision)} came from branches of their own. This joins them, and changes nothing.
+Why: ${" and ".join(down_revision)} came from different branches. This revision joins them, and changes nothing.
 Locks: none.
 Loss on downgrade: nothing.
 """

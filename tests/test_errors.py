@@ -116,7 +116,7 @@ def test_a_subclass_that_hands_on_its_arguments_travels_too() -> None:
 
 
 @given(WORDS | URLS, WORDS)
-def test_what_an_error_tells_can_be_told_by_another(message: str, hint: str) -> None:
+def test_an_error_can_be_raised_again_with_the_values_of_another(message: str, hint: str) -> None:
     error = MlopsDbError(message, hint=hint)
     again = MlopsDbError(str(error), hint=error.hint)
     assert (str(again), again.hint) == (str(error), error.hint)

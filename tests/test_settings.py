@@ -369,8 +369,8 @@ KINDS = {
     "folder": (Path.mkdir, "not a regular file"),
     "device": (lambda path: path.symlink_to("/dev/null"), "not a regular file"),
     "link to a FIFO": (lambda path: (os.mkfifo(path.parent / "it"), path.symlink_to("it")), "not a regular file"),
-    "link to nothing": (lambda path: path.symlink_to("nowhere"), "a link to nothing"),
-    "link into a file": (lambda path: path.symlink_to("/dev/null/.env"), "a link to nothing"),
+    "link to nothing": (lambda path: path.symlink_to("nowhere"), "a broken link"),
+    "link into a file": (lambda path: path.symlink_to("/dev/null/.env"), "a broken link"),
     "link to itself": (lambda path: path.symlink_to(path.name), "symbolic links"),
 }
 

@@ -1,7 +1,7 @@
 """Give the timestamps of model_versions a time zone.
 
 Why: the specification says that all timestamps are in UTC. A column without time zone cannot keep that promise: a
-    session in another zone writes another moment. With a time zone each row holds a moment, whatever the session's
+    session in another zone writes another moment. With a time zone each row holds a moment, in every session's
     zone.
 Locks: ACCESS EXCLUSIVE on model_versions, v_decision_history and v_model_timeline, for a moment: in a session in UTC
     PostgreSQL keeps the values as they are (manual, "ALTER TABLE", Notes: a binary coercible type needs no rewrite).

@@ -3,7 +3,7 @@
 Why: the specification lists three stages, and scores are shares. A misspelled stage hides a version from everybody who
     asks for 'production'; one NaN makes every average NaN; one moment that Python cannot hold, such as infinity, makes
     every reader in Python fail. With a model name several models can live side by side; code that does not know the
-    name goes on with the model 'default'.
+    name uses the model 'default'.
 Locks: ACCESS SHARE on model_versions while its rows are read for the findings, then ACCESS EXCLUSIVE for a moment: the
     column's default is a constant, and the rules are NOT VALID, so no row is read or written under that lock.
 Loss on downgrade: the model names.

@@ -1,12 +1,12 @@
 """Hold new rows of retraining_decisions to the specification's values, and record their model and who decided.
 
 Why: the specification lists three actions, and gate results are one JSON object; no view counts anything else. The
-    years and the model name are those of revision 0008. A rollback records a reject and a promote; is_rollback tells
-    them from those of a candidate. decided_by is the session's login, unless the writer gives another name.
+    years and the model name are those of revision 0008. A rollback records a reject and a promote; is_rollback marks
+    them. decided_by is the session's login, unless the writer gives another name.
 Locks: ACCESS SHARE on retraining_decisions while its rows are read for the findings, then ACCESS EXCLUSIVE for a
     moment, in which no row is read or written.
 Loss on downgrade: the model names, which decisions were rollbacks, and who decided.
-Accepted: running-code, because a decision without an action says nothing, and no code of this package wrote one.
+Accepted: running-code, because a decision without an action has no meaning, and no code of this package wrote one.
 
 A row that breaks a rule stops the revision, as in revision 0008. Nobody knows who made the old decisions. So decided_by
 is added without a default: with one, all of them would get the login that runs the revision.

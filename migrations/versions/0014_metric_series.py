@@ -9,7 +9,7 @@ Locks: SHARE ROW EXCLUSIVE and ACCESS EXCLUSIVE on monitoring_metrics for a mome
 Loss on downgrade: expected intervals and thresholds, and the model names of monitoring_metrics.
 
 The triggers look at the rows of a statement together, so that no row of the catalogue is hot, and touch no series that
-is there already. Their query is planned anew each time: EXECUTE costs a tenth of a millisecond, a cached plan made COPY
+is there already. Their query is planned each time: EXECUTE costs a tenth of a millisecond, a cached plan made COPY
 10 to 20 % slower (docs/scaling.md).
 
 register_series is a function of its own: on an engine that allows no trigger on the table, the writer calls it. Both

@@ -15,13 +15,13 @@ Accepted: running-code, because a row without a series answers no question, and 
 
 The partitions are in mlops_internal: one for the old rows up to the end of this month (monitoring_metrics_legacy), one
 for each of the three months ahead, and two without an end, monitoring_metrics_earlier and _later, for older and newer
-rows, so that no insert fails for want of a partition. They replace a DEFAULT partition: beside one, PostgreSQL does not
+rows, so that no insert fails because a partition is missing. They replace a DEFAULT partition: beside one, PostgreSQL does not
 know that partitions are in the order of time, and looks for the newest row of a series in all of them (10 times slower
 with 24 months; docs/scaling.md).
 
 The revision stops before it locks the table, and names everything that is in its way: rows that break a rule, as in
 revision 0008; objects of others that would stay with the old table, such as a trigger, a policy, an index or a column;
-objects that would go on reading the old rows only, such as a view or a function with a body in SQL; and a role that is
+objects that would still read only the old rows, such as a view or a function with a body in SQL; and a role that is
 not the table's owner, because the new table would belong to it. Grants are carried over.
 """
 

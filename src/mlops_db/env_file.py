@@ -1,4 +1,4 @@
-"""Reads the `.env` file, and refuses a file of which a part would be lost."""
+"""Reads the `.env` file, and refuses a file if a part of it would be lost."""
 
 import io
 import re
@@ -33,7 +33,7 @@ def read_env_file(path: Path, names: Collection[str]) -> dict[str, str]:
             blank_lines = source[: len(source) - len(source.lstrip())].count("\n")
             raise SettingsError(
                 f"{path}: line {binding.original.line + blank_lines} {fault}",
-                hint="Give each setting a line of its own: NAME=value, with the value in closed quotes or in none.",
+                hint="Write NAME=value, one setting a line. Quote the value at both ends, or not at all.",
             )
         # A line without a value, such as `export MLOPS_ENV`, changes nothing.
         if binding.key is not None and binding.key in names and binding.value is not None:
@@ -53,7 +53,7 @@ def _read_text(path: Path) -> str:
     except (FileNotFoundError, NotADirectoryError):
         if not path.is_symlink():
             return ""
-        reason = "it is a link to nothing"
+        reason = "it is a broken link"
     except UnicodeDecodeError:
         pass
     except OSError as error:
@@ -66,7 +66,7 @@ def _read_text(path: Path) -> str:
 def _find_fault(binding: "Binding", names: Collection[str]) -> str:
     """Why a statement of the file would be lost or misread; empty text if it would not.
 
-    python-dotenv accepts more than people mean: a quote that its line does not close goes on to the next quote, and any
+    python-dotenv accepts more than people mean: a quote that its line does not close extends to the next quote, and any
     text before a `=` is a name.
     """
     if binding.error:

@@ -1,9 +1,9 @@
-"""The errors that users see: one line that says what is wrong, and a hint that says what to do.
+"""The errors that users see: one line with the fault, and a hint with the remedy.
 
 Every error that a user can cause or fix is an `MlopsDbError`. `mlops-db` prints it through `exit_code_of`, `alembic`
 through its own failure line; a Python caller catches the class. Any other error is a defect.
 
-A class of its own has a reader: code that catches it, or a caller who can act on it. Everything else that is refused is
+A class exists only if code catches it, or if a caller can act on it. Everything else that is refused is
 a `RefusedError`.
 
 Errors travel between processes. Their carriers (pickle, copy, process pools, Celery) create them again by calling the
@@ -179,7 +179,7 @@ class UnknownRevisionError(MlopsDbError):
 
 
 class RecordedRevisionError(MlopsDbError):
-    """No run leaves `alembic_version` so: its rows overlap, or it has none while objects of revisions remain."""
+    """No run leaves `alembic_version` so: its rows overlap, or it has no row while objects of revisions remain."""
 
 
 class UnmanagedDatabaseError(MlopsDbError):
@@ -204,8 +204,8 @@ class LostRecordError(UnmanagedDatabaseError):
             self,
             f"{target} has {', '.join(tables)}, but no revision in alembic_version any more, where runs have recorded "
             "some; nothing was changed",
-            hint=f"If it is at revision {at}, run `{alembic(f'stamp {at}')}`; then `mlops-db check` compares "
-            f"it.{instead}",
+            hint=f"If it is at revision {at}, run `{alembic(f'stamp {at}')}`; then `mlops-db check` shows whether it "
+            f"is.{instead}",
         )
 
 
@@ -236,7 +236,7 @@ class DataLossError(MlopsDbError):
     def __init__(
         self,
         message: str,
-        hint: str = "Take a backup (pg_dump). To lose them all the same, add -x allow-data-loss=true.",
+        hint: str = "Take a backup (pg_dump). To allow the loss, add -x allow-data-loss=true.",
     ) -> None:
         """Take what would be lost."""
         super().__init__(message, hint=hint)
@@ -276,7 +276,7 @@ class ContentionError(StatementFailedError):
 class StandbyError(StatementFailedError):
     """The server is a standby, which takes no writes: another one is the primary, or will be.
 
-    Connections that are open by then are not used again, so a repeated call connects anew.
+    Connections that are open by then are not used again, so a repeated call opens a new connection.
     """
 
     retryable = True

@@ -54,12 +54,13 @@ def _role(name: str, variable: str) -> str:
     """Return `name` if a role can have it; PostgreSQL reserves some names, in this spelling."""
     if name in ("none", "public") or name.startswith("pg_"):
         raise SettingsError(
-            f"{variable} is {name!r}, a name that PostgreSQL keeps for itself", hint="Create a role, and name that."
+            f"{variable} is {name!r}, a name that PostgreSQL reserves", hint="Use a role with another name."
         )
     _refuse_long(name, variable)
     if any(unicodedata.category(character) == "Cc" for character in name):
         raise SettingsError(
-            f"{variable} holds a control character: {name!r}", hint="Name it as pg_roles does, without quotes."
+            f"{variable} holds a control character: {name!r}",
+            hint="Write the name as pg_roles shows it, without quotes.",
         )
     return name
 
@@ -127,7 +128,7 @@ def _variable(name: str, default: str | int, meaning: str, parse: Callable[[str,
 
 @dataclass(frozen=True)
 class Settings:
-    """The values of the environment's variables, with the specification's defaults for those that are not set.
+    """The values of the environment variables, with the specification's defaults for unset ones.
 
     Attributes:
         host: host name, address or socket directory, or `embedded` for the pip-installed server; several are separated
@@ -137,7 +138,7 @@ class Settings:
         user: role that connects.
         password: None means that libpq looks for one (PGPASSWORD, PGPASSFILE, peer authentication). Never part of a
             repr.
-        password_file: the file that `password` was read from, which each new connection reads anew; None if there is
+        password_file: the file that `password` was read from, which is read for each new connection; None if there is
             none, or if it can be read only once, as a pipe.
         database: name of the database, as PostgreSQL stores it: no quotes, no case folding.
         environment: `development` or `production`.
@@ -263,7 +264,7 @@ class Settings:
 VARIABLES: tuple[Variable, ...] = tuple(item.metadata["variable"] for item in fields(Settings))
 _NAMES = [variable.name for variable in VARIABLES]
 
-# The embedded server, whatever .env holds. Empty options, because PGOPTIONS may name roles of another server.
+# The embedded server, even if .env names another. Empty options, because PGOPTIONS may name roles of another server.
 EMBEDDED_SERVER = Settings(host=EMBEDDED, database="postgres", parameters=MappingProxyType({"options": ""}))
 
 
@@ -330,7 +331,7 @@ def _refuse_ends(value: str, what: str) -> None:
         if kind:
             raise SettingsError(
                 f"{what} {verb} with {kind} (U+{ord(end):04X})",
-                hint="Take it off; what is copied, or written by `echo`, often brings one along.",
+                hint="Remove it. Copied text, and the output of `echo`, often end with one.",
             )
 
 
@@ -356,7 +357,7 @@ def _addresses(given: Mapping[str, str], url_host: str, url_port: str) -> tuple[
         for each in hosts:
             if each in ("", EMBEDDED):
                 raise SettingsError(
-                    f"{source}: one of its hosts is {'`embedded`, which stands alone' if each else 'empty'}",
+                    f"{source}: one of its hosts is {'`embedded`, which must stand alone' if each else 'empty'}",
                     hint="Give each server's host name, address or socket directory, with commas between them.",
                 )
             _refuse_ends(each, f"{source}: one of its hosts")
@@ -411,7 +412,7 @@ def _password(given: Mapping[str, str], *, default: str | None) -> tuple[str | N
             "POSTGRES_PASSWORD and POSTGRES_PASSWORD_FILE are both set", hint="Keep the one that holds the password."
         )
     file = Path(name)
-    # A pipe gives it once. The folder may be another one by the time of the next connection.
+    # A pipe can be read only once. And the working directory may have changed by the next connection.
     return read_password_file(file), file.absolute() if file.is_file() else None
 
 
@@ -422,7 +423,7 @@ def read_password_file(file: Path) -> str:
         SettingsError: it cannot be read, or holds none.
     """
     try:
-        # As bytes, because text would have other line ends than the file; one at the end is the editor's.
+        # As bytes, because text mode changes line ends. The one at the end is the editor's.
         password = re.sub(r"\r?\n\Z", "", file.read_bytes().decode())
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"

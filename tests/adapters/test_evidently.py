@@ -167,7 +167,7 @@ def test_every_parameter_of_the_preset_is_taken() -> None:
         assert len(failed_report_rows("no values", drift={name: None})) == 3, name
 
 
-def test_a_score_that_is_no_number_is_no_score_and_the_dataset_is_not_said_to_be_free_of_drift() -> None:
+def test_a_score_that_is_no_number_is_failed_and_so_is_the_dataset() -> None:
     from evidently.metrics import DriftedColumnsCount, ValueDrift  # noqa: PLC0415
 
     constant = frame(age=40.0)
@@ -206,7 +206,7 @@ def test_the_example_of_the_page_stores_a_report_and_one_that_cannot_be_computed
     assert found == [(0, 6), (6, 6), (0, 6)]
 
 
-def test_what_differs_is_told_by_the_name() -> None:
+def test_different_measurements_have_different_names() -> None:
     from evidently.metrics import InListValueCount, ValueDrift  # noqa: PLC0415
 
     metrics = [

@@ -147,7 +147,7 @@ def test_ranking_and_regression_of_0_4_are_performance_of_the_current_data() -> 
     }
 
 
-def test_every_metric_of_0_6_is_told_by_its_column_parameters_and_path() -> None:
+def test_every_metric_of_0_6_is_named_by_its_column_parameters_and_path() -> None:
     rows, left_out = read(document("report_0_6"))
     f1 = pytest.approx(5 / 9)
 
@@ -257,7 +257,7 @@ def test_a_score_that_could_not_be_computed_fails_the_data_set_that_it_belongs_t
     assert apart["drift/drift_score.tenure[method=ks]"].value is None
 
 
-def test_what_the_file_does_not_tell_apart_is_never_told_as_the_one_or_the_other() -> None:
+def test_ambiguous_results_of_a_file_are_not_read_as_one_of_the_two() -> None:
     qualities = [("ClassificationQualityMetric", {"current": {"precision": value}}) for value in (0.5, 0.75)]
     rows, _ = read(report(*qualities))
     assert values(rows) == {"performance/precision": None}
@@ -355,7 +355,7 @@ def test_no_number_is_lost_wherever_it_stands(metrics: list[tuple[str, dict[str,
 
 @PATIENT
 @given(metrics, suites)
-def test_whatever_a_document_holds_is_rows_or_left_out(metrics: list[Any], tests: list[Any]) -> None:
+def test_every_part_of_a_document_is_a_row_or_left_out(metrics: list[Any], tests: list[Any]) -> None:
     given = {"version": "0.6.7", "metrics": metrics, "tests": tests}
     before = copy.deepcopy(given)
     rows = report_rows(given)
@@ -371,7 +371,7 @@ def test_whatever_a_document_holds_is_rows_or_left_out(metrics: list[Any], tests
 
 @PATIENT
 @given(st.dictionaries(st.sampled_from(["metrics", "tests", "version", "suite"]), nested))
-def test_whatever_is_given_is_read_or_refused(document: dict[str, Any]) -> None:
+def test_every_argument_is_read_or_refused(document: dict[str, Any]) -> None:
     try:
         plain = read_document(document)
         is_legacy(plain)

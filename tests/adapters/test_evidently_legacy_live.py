@@ -125,7 +125,7 @@ def contents(rows: ReportRows) -> dict[str, tuple[float | None, float | None, fl
 
 
 @pytest.mark.parametrize("kind", ["drift", "quality", "classification", "regression", "ranking", "columns", "tests"])
-def test_a_report_is_told_in_full_and_alike_live_and_saved(kind: str, tmp_path: Path) -> None:
+def test_a_report_is_read_in_full_and_alike_live_and_saved(kind: str, tmp_path: Path) -> None:
     report = measured(kind)
     saved = tmp_path / "report.json"
     report.save_json(str(saved))

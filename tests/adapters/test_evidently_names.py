@@ -118,7 +118,7 @@ def test_a_drift_test_that_nobody_knows_sets_no_bounds_and_says_nothing_about_dr
         assert rows.bounds == ()
 
 
-def test_a_dump_of_an_earlier_0_7_is_read_as_far_as_it_tells_what_was_measured() -> None:
+def test_a_dump_of_an_earlier_0_7_is_read_as_far_as_it_names_the_measurement() -> None:
     def result(kind: str, **parts: Any) -> dict[str, Any]:
         params = {
             "type": f"evidently:metric_v2:{kind}",
@@ -236,7 +236,7 @@ def test_a_folder_and_a_page_are_refused(tmp_path: Path) -> None:
             report_rows(path)
 
 
-def test_the_same_thing_twice_is_one_row_whatever_the_order_and_what_differs_is_told() -> None:
+def test_a_repeated_result_is_one_row_in_any_order_and_differences_are_listed() -> None:
     by_hand = metric("ValueDrift", 0.15, column="age", method="psi", threshold=0.2)
     of_preset = metric("ValueDrift", 0.15, column="age", method="PSI", threshold=0.1)
     results = [report_rows(document(*each)) for each in ((by_hand, of_preset), (of_preset, by_hand))]
@@ -372,7 +372,7 @@ def test_what_would_make_series_that_no_report_writes_is_refused(given: dict[str
     assert refused.value.hint
 
 
-def test_tests_that_contradict_each_other_set_no_bounds_and_that_is_told() -> None:
+def test_tests_that_contradict_each_other_set_no_bounds_and_are_left_out() -> None:
     at_least, at_most = (
         {"type": f"evidently:test_v2:{kind}MetricTest", "threshold": threshold, "is_critical": True}
         for kind, threshold in (("GreaterOrEqual", 50), ("LessThan", 30))

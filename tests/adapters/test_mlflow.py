@@ -102,7 +102,7 @@ def test_the_metrics_and_the_version_can_be_named(db: DatabaseManager, client: A
     )
 
 
-def test_promotion_and_rollback_are_told_to_both_runs(db: DatabaseManager, client: Any) -> None:
+def test_promotion_and_rollback_tag_both_runs(db: DatabaseManager, client: Any) -> None:
     old, new = run(client), run(client)
     for version, run_id in enumerate((old, new)):
         register_run(db, run_id, model_version=str(version), client=client)
@@ -227,7 +227,7 @@ REFUSED = """{"error_code": "%s", "message": "for somebody's reasons"}"""
         (522, "the gateway's own", MlflowUnavailableError, "safe to repeat"),
     ],
 )
-def test_what_answers_instead_of_mlflow_is_told(
+def test_the_error_names_an_answer_that_is_not_mlflow_s(
     nowhere: DatabaseManager, status: int, content: str, error: type[AdapterError], hint: str
 ) -> None:
     with refusing_proxy("", "", status, content) as uri:
@@ -258,7 +258,7 @@ def test_the_callers_own_failure_is_not_taken_for_that_of_mlflow(nowhere: Databa
         ("http://somebody:secret@{silent}", MlflowUnavailableError, "timed out"),
     ],
 )
-def test_an_address_where_no_mlflow_is_is_told_without_its_password(
+def test_the_error_of_a_wrong_address_has_no_password(
     nowhere: DatabaseManager, monkeypatch: pytest.MonkeyPatch, uri: str, error: type[AdapterError], message: str
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
@@ -279,7 +279,7 @@ def test_an_address_where_no_mlflow_is_is_told_without_its_password(
         ("nonsense://somebody:secret@127.0.0.1:1", AdapterError),
     ],
 )
-def test_a_proxy_is_told_without_its_password(
+def test_the_error_of_a_proxy_has_no_password(
     nowhere: DatabaseManager, monkeypatch: pytest.MonkeyPatch, proxy: str, error: type[AdapterError]
 ) -> None:
     monkeypatch.setenv("http_proxy", proxy)
@@ -289,7 +289,7 @@ def test_a_proxy_is_told_without_its_password(
     assert failure.retryable or "HTTP_PROXY" in failure.hint
 
 
-def test_a_token_that_cannot_be_sent_is_not_told(nowhere: DatabaseManager, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_has_no_token_that_cannot_be_sent(nowhere: DatabaseManager, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "secret\n")  # as a file has it
     client = client_of("http://127.0.0.1:1")
     failure = failure_of(lambda: register_run(nowhere, "a" * 32, model_version="1", client=client))
@@ -306,7 +306,7 @@ def test_a_token_that_cannot_be_sent_is_not_told(nowhere: DatabaseManager, monke
         ("file:///tmp/mlruns", "maintenance mode"),
     ],
 )
-def test_a_client_that_cannot_be_made_is_told(
+def test_a_client_that_cannot_be_created_is_an_error(
     nowhere: DatabaseManager, monkeypatch: pytest.MonkeyPatch, uri: str, message: str
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)

@@ -220,7 +220,7 @@ def test_all_models_are_imported_by_default_and_prompts_are_none(db: DatabaseMan
     assert prompt not in str(result)
 
 
-def test_names_can_be_one_and_an_unknown_one_is_told_before_anything_is_stored(
+def test_one_name_is_accepted_and_an_unknown_one_is_an_error_before_anything_is_stored(
     db: DatabaseManager, registry: Registry
 ) -> None:
     registry.version()
@@ -232,7 +232,7 @@ def test_names_can_be_one_and_an_unknown_one_is_told_before_anything_is_stored(
     assert registry.imported(db, model_names=[]) == ImportResult((), (), (), ())
 
 
-def test_a_model_without_versions_is_told(db: DatabaseManager, registry: Registry) -> None:
+def test_a_model_without_versions_is_left_out(db: DatabaseManager, registry: Registry) -> None:
     assert registry.imported(db).left_out == (LeftOut(registry.name, None, "version", "it has none"),)
 
 
@@ -439,9 +439,7 @@ def test_what_was_decided_here_stays(db: DatabaseManager, registry: Registry, de
     assert bool(result.promoted) == (decided in ("rejected", "recorded"))  # that was about version 3 alone
 
 
-def test_what_was_registered_by_hand_is_taken_as_it_is_and_a_conflict_is_told(
-    db: DatabaseManager, registry: Registry
-) -> None:
+def test_versions_registered_by_hand_stay_and_conflicts_are_left_out(db: DatabaseManager, registry: Registry) -> None:
     same, other, elsewhere = (registry.version() for _ in range(3))
     db.models.register(same, "1", model_name=registry.name)
     db.models.register(other, "2026.3", model_name=registry.name)

@@ -118,7 +118,7 @@ def test_a_call_corrects_what_was_decided_without_mlflow(db: DatabaseManager, cl
     assert aliases(client, name) == {}
 
 
-def test_runs_that_are_gone_are_passed_over_and_the_one_asked_about_is_told(
+def test_deleted_runs_are_skipped_and_the_run_of_the_call_is_an_error(
     db: DatabaseManager, client: Any, name: str
 ) -> None:
     gone, kept, candidate = registered(db, client, name, 3)
@@ -312,7 +312,7 @@ class Turns:
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_in_whatever_order_decisions_at_once_reach_mlflow_the_latest_one_holds(
+def test_the_latest_of_concurrent_decisions_holds_in_mlflow(
     db: DatabaseManager, client: Any, name: str, seed: int
 ) -> None:
     first, second, third = registered(db, client, name, 3)

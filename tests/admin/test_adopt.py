@@ -411,7 +411,7 @@ NEAR_MISSES = {
 
 
 @pytest.mark.parametrize(("statements", "obstacle"), NEAR_MISSES.values(), ids=NEAR_MISSES)
-def test_a_near_miss_is_refused_and_the_statements_that_are_told_make_it_adoptable(
+def test_a_near_miss_is_refused_and_the_printed_statements_make_it_adoptable(
     empty: Database, statements: str, obstacle: str
 ) -> None:
     make_by_hand(
@@ -445,7 +445,7 @@ def test_a_remedy_that_loses_data_is_only_a_comment(empty: Database) -> None:
     assert state(empty) == before
 
 
-def test_a_remedy_takes_times_with_a_time_zone_as_utc_whoever_runs_it(empty: Database) -> None:
+def test_a_remedy_converts_times_with_a_time_zone_to_utc_for_every_role(empty: Database) -> None:
     make_by_hand(empty, "ALTER TABLE model_versions ALTER created_at TYPE timestamptz;")
     empty.query(
         "INSERT INTO model_versions (mlflow_run_id, model_version, created_at) VALUES ('1', '1', '2025-07-01 12:00+00')"
@@ -476,7 +476,9 @@ BY_HAND_ONLY = {
 
 
 @pytest.mark.parametrize(("statements", "obstacle"), BY_HAND_ONLY.values(), ids=BY_HAND_ONLY)
-def test_what_no_statement_mends_is_refused_and_told(empty: Database, statements: str, obstacle: str) -> None:
+def test_a_difference_that_no_statement_repairs_is_refused_and_named(
+    empty: Database, statements: str, obstacle: str
+) -> None:
     empty.psql(statements)
     before = state(empty)
 
@@ -697,7 +699,7 @@ def test_tables_of_mlflow_s_names_in_another_schema_do_not_matter(empty: Databas
     adopted(empty)
 
 
-def test_mlflow_s_model_versions_alone_is_told_column_by_column(empty: Database) -> None:
+def test_mlflow_s_model_versions_alone_is_compared_column_by_column(empty: Database) -> None:
     make_by_hand(
         empty, "DROP TABLE model_versions; CREATE TABLE model_versions (name varchar(256), version int NOT NULL);"
     )

@@ -37,7 +37,7 @@ def test_every_public_name_is_there(page: str, name: str, cls: type) -> None:
             assert re.search(rf"^###? {name}\.{member}$", page, re.MULTILINE), member
 
 
-def test_a_call_is_told_with_types_defaults_and_errors(page: str) -> None:
+def test_a_call_has_types_defaults_and_errors(page: str) -> None:
     _, _, section = page.partition("\n### db.models.list\n")
     output, _, _ = section.partition("\n### ")
     for part in (
@@ -57,7 +57,7 @@ def test_what_a_call_returns_is_one_entry_with_its_whole_text(page: str) -> None
     assert re.search(r"^- Long, the default: .+ Wide: a row for each moment ", page, re.MULTILINE)
 
 
-def test_every_type_of_ours_that_is_returned_is_told(page: str) -> None:
+def test_every_returned_type_of_ours_is_described(page: str) -> None:
     returned = set(re.findall(r"\) -> .*?([A-Z]\w+)\]?(?: \| None)?$", page, re.MULTILINE))
     modules = (sys.modules[cls.__module__] for cls in (Monitoring, ModelVersions, Decisions))
     ours = {name for module in modules for name, item in vars(module).items() if is_dataclass(item)}

@@ -86,7 +86,7 @@ def test_every_rule_is_known_to_the_list(empty: Database) -> None:
     ]
 
 
-def test_of_many_rows_the_first_ten_are_told(empty: Database) -> None:
+def test_of_many_rows_the_first_ten_are_reported(empty: Database) -> None:
     make_by_hand(empty, "INSERT INTO monitoring_metrics (metric_name) SELECT 'psi' FROM generate_series(1, 12);")
 
     (output,) = adopt(empty.settings, dry_run=True).broken
@@ -96,7 +96,7 @@ def test_of_many_rows_the_first_ten_are_told(empty: Database) -> None:
     )
 
 
-def test_rows_are_told_beside_what_is_in_the_way(empty: Database) -> None:
+def test_broken_rows_are_listed_beside_obstacles(empty: Database) -> None:
     make_by_hand(
         empty,
         "ALTER TABLE model_versions ADD note text; ALTER TABLE monitoring_metrics DROP metric_type;"
@@ -119,7 +119,7 @@ def test_rows_are_told_beside_what_is_in_the_way(empty: Database) -> None:
     assert "could not be checked" not in done.stdout
 
 
-def test_a_rule_of_somebody_s_own_revision_is_told_too(empty: Database, tmp_path: Path) -> None:
+def test_a_rule_of_somebody_s_own_revision_is_reported_too(empty: Database, tmp_path: Path) -> None:
     checkout = Checkout(tmp_path)
     new = checkout.add("pass")
     (file,) = checkout.ini.parent.glob(f"migrations/versions/{new}_*.py")

@@ -153,7 +153,7 @@ def test_an_empty_database_is_refused(empty: Database) -> None:
     assert (done.returncode, done.stdout) == (1, "")
 
 
-def test_a_missing_database_is_told(empty: Database) -> None:
+def test_a_missing_database_is_reported(empty: Database) -> None:
     done = empty.run("mlops-db", "adopt", MLOPS_DB_NAME="mlops_test_nowhere")
 
     assert_failed(done, 'database "mlops_test_nowhere" does not exist')

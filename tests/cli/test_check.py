@@ -259,7 +259,7 @@ def test_with_edited_revisions_a_role_that_may_not_create_databases_is_told_whom
     assert done.returncode == 1
 
 
-def test_with_edited_revisions_a_scratch_database_tells(
+def test_with_edited_revisions_a_scratch_database_is_used(
     drifted: Database, edited: dict[str, str], in_process: InProcess
 ) -> None:
     by_snapshot, by_scratch = in_process(drifted), drifted.run("mlops-db", "check", **edited)

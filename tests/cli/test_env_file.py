@@ -18,7 +18,7 @@ STATUS = ("mlops-db", "status")
 def test_a_quote_that_is_missing(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     (tmp_path / ".env").write_text(f"POSTGRES_PASSWORD='{SECRET}'\n\nMLOPS_ENV='production\n", encoding="utf-8")
     done = run_command(*arguments, environment=clean_environment(), cwd=tmp_path)
-    assert_failed(done, ".env: line 3 is not NAME=value", "closed quotes")
+    assert_failed(done, ".env: line 3 is not NAME=value", "Quote the value at both ends")
     assert done.returncode == (255 if arguments is CURRENT else 1)
 
 

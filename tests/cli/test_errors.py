@@ -82,7 +82,7 @@ def test_missing_tables(empty: Database) -> None:
     assert empty.value("SELECT to_regclass('alembic_version')") is None  # they only look
 
 
-def test_missing_tables_of_a_database_that_is_said_to_have_them(head: Database) -> None:
+def test_missing_tables_of_a_database_that_is_stamped_at_head(head: Database) -> None:
     head.query("DROP TABLE model_versions CASCADE")
     head.query("DROP VIEW v_recent_monitoring")
     with pytest.raises(CommandError, match=r"does not exist\nHint: .*`alembic upgrade head`.*`mlops-db status`"):
@@ -135,7 +135,5 @@ def test_settings_that_cannot_be_used(
 
 
 @pytest.mark.parametrize("variable", [{"PGOPTIONS": "-c nope=1"}, {"PGOPTIONS": "--nope"}, {"PGTZ": "Nowhere/At"}])
-def test_a_setting_that_the_server_does_not_take_is_told_where_it_comes_from(
-    empty: Database, variable: dict[str, str]
-) -> None:
+def test_the_error_of_a_refused_setting_names_its_sources(empty: Database, variable: dict[str, str]) -> None:
     assert_failed(empty.run(*STATUS, **variable), "PGOPTIONS, PGTZ, the URL or a service file")

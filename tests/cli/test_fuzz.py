@@ -34,7 +34,7 @@ CATALOGUE = """
 """
 
 
-def test_whatever_is_typed_gets_a_documented_code_and_one_line_with_a_hint(head: Database) -> None:
+def test_every_command_line_gets_a_documented_code_and_one_line_with_a_hint(head: Database) -> None:
     where = head.settings
     given = list(islice(inputs(SEED, database=where.database, host=where.host, port=where.port), INPUTS))
     assert len(set(given)) == INPUTS

@@ -107,7 +107,7 @@ def test_a_login_that_is_a_member_reads_too(head: Database, role: str) -> None:
         head.query("DROP ROLE mlops_test_grafana")
 
 
-def test_views_that_a_revision_makes_anew_stay_readable(head: Database, role: str) -> None:
+def test_views_that_a_revision_creates_again_stay_readable(head: Database, role: str) -> None:
     granted(head)
 
     assert head.run("alembic", "downgrade", "0018").returncode == 0
@@ -156,7 +156,7 @@ def test_every_way_to_do_more_is_seen(head: Database, role: str, grant: str, tol
 
 
 @pytest.mark.parametrize("name", ["", "public", "pg_monitors"])
-def test_a_name_that_no_role_can_have_is_told(head: Database, name: str) -> None:
+def test_a_name_that_no_role_can_have_is_reported(head: Database, name: str) -> None:
     assert_failed(head.run("mlops-db", "grant-reader", name), f'no role "{name}"', "Built-in roles cannot be used.")
 
 

@@ -93,7 +93,7 @@ def test_a_wrong_limit_is_wrong_usage(empty: Database, limit: str) -> None:
     assert done.returncode == 64
 
 
-def test_a_role_that_may_not_read_it_is_told(head: Database) -> None:
+def test_a_role_that_may_not_read_it_is_reported(head: Database) -> None:
     head.query(f"CREATE ROLE mlops_test_stranger LOGIN PASSWORD '{SECRET}'")
     try:
         done = head.run("mlops-db", "history", POSTGRES_USER="mlops_test_stranger", POSTGRES_PASSWORD=SECRET)

@@ -140,7 +140,7 @@ def test_without_squawk_it_says_how_to_get_it(folder: Path, tmp_path: Path) -> N
     assert (done.returncode, done.stdout) == (1, "")
 
 
-def test_a_project_that_is_not_there_is_told(folder: Path, tmp_path: Path) -> None:
+def test_a_missing_project_is_an_error(folder: Path, tmp_path: Path) -> None:
     done = check(folder, tmp_path / "nowhere" / "alembic.ini")
 
     assert_failed(done, "nowhere")

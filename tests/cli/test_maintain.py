@@ -76,7 +76,7 @@ def test_it_creates_moves_and_drops_and_says_so(head: Database) -> None:
     assert again.stdout == f"{head.settings.target}: nothing to do.\n"
 
 
-def test_a_dry_run_tells_what_a_run_then_does_and_changes_nothing(head: Database) -> None:
+def test_a_dry_run_lists_the_steps_of_the_next_run_and_changes_nothing(head: Database) -> None:
     head.query(NOTHING_AHEAD)
     head.query(A_YEAR)
     before = head.query(PARTITIONS)
@@ -91,7 +91,7 @@ def test_a_dry_run_tells_what_a_run_then_does_and_changes_nothing(head: Database
     assert [line.split() for line in done.stderr.splitlines()] == planned
 
 
-def test_a_dry_run_tells_how_many_rows_go_with_a_partition(head: Database) -> None:
+def test_a_dry_run_counts_the_rows_of_a_partition_to_drop(head: Database) -> None:
     head.query(A_YEAR)
     head.run("mlops-db", "maintain")
     head.query("ANALYZE")
@@ -186,7 +186,7 @@ def test_pg_cron_and_airflow_call_the_same(head: Database) -> None:
         head.query("CALL mlops_internal.maintain('-1 day')")
 
 
-def test_a_dry_run_tells_what_is_moved_and_then_dropped(head: Database) -> None:
+def test_a_dry_run_lists_a_month_that_is_moved_and_then_dropped(head: Database) -> None:
     head.query(A_YEAR)
 
     dry = head.run("mlops-db", "maintain", "--dry-run", "--keep", "6mo")

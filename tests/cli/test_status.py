@@ -120,7 +120,7 @@ def test_an_object_that_is_missing_at_head_is_drift(head: Database, missing: str
     assert (status["state"], status["current"]) == ("drifted", HEAD)
     assert missing in [item["name"] for item in status["objects"] if not item["present"]]  # type: ignore[attr-defined]
     assert re.search(rf"^missing +.*{missing}", text.stdout, re.MULTILINE)
-    assert "next      `mlops-db check --sql` writes what brings them back" in text.stdout
+    assert "next      `mlops-db check --sql` prints the repair" in text.stdout
     head.psql(head.run("mlops-db", "check", "--sql").stdout)
     assert head.run("mlops-db", "status").returncode == 0
 
@@ -161,7 +161,7 @@ def test_a_role_that_may_not_read_the_tables_still_sees_what_is_there(head: Data
         ({"POSTGRES_PORT": "x"}, 1, "error"),
     ],
 )
-def test_json_tells_failures_too(empty: Database, variables: dict[str, str], code: int, state: str) -> None:
+def test_json_has_failures_too(empty: Database, variables: dict[str, str], code: int, state: str) -> None:
     done = empty.run("mlops-db", "status", "--json", **variables)
     answer = json.loads(done.stdout)
     assert (done.returncode, done.stderr) == (code, "")
@@ -229,7 +229,7 @@ def test_all_counts_together_have_two_seconds(head: Database) -> None:
     assert int(left[1]) <= 2000 / 8
 
 
-def test_whatever_fails_is_told_with_its_object_and_the_rest_is_counted(head: Database) -> None:
+def test_a_failure_is_reported_with_its_object_and_the_rest_is_counted(head: Database) -> None:
     head.query(REVOKE_CREATE)  # before PostgreSQL 15, everybody may, and is told so
     head.query("INSERT INTO model_versions (mlflow_run_id, model_version) VALUES ('a', '1')")
     replace_views(
@@ -250,7 +250,7 @@ def test_whatever_fails_is_told_with_its_object_and_the_rest_is_counted(head: Da
     assert "\nretraining_decisions was not counted: canceling statement due to lock timeout\n" in done.stdout
 
 
-def test_what_came_past_the_triggers_is_told(head: Database) -> None:
+def test_rows_that_came_past_the_triggers_are_reported(head: Database) -> None:
     head.query(REVOKE_CREATE)  # before PostgreSQL 15, everybody may, and is told so
     head.query("SET session_replication_role = replica")
     head.query("INSERT INTO monitoring_metrics (id, metric_type, metric_name) VALUES (9, 'drift', 'psi')")

@@ -60,7 +60,7 @@ def test_what_the_extras_allow_is_what_was_tested(table: list[dict[str, str]]) -
 
 
 @pytest.mark.parametrize("extra", EXTRAS)
-def test_each_extra_is_told_where_it_is_needed(extra: str) -> None:
+def test_each_extra_is_named_where_it_is_needed(extra: str) -> None:
     output = "".join((ROOT / page).read_text(encoding="utf-8") for page in PAGES)
     named = {name for found in re.findall(r"mlops-db\[([a-z,]+)\]", output) for name in found.split(",")}
     assert extra in named

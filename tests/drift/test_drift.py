@@ -18,7 +18,7 @@ from support.workshop import Workshop
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_a_drift_is_told_as_what_it_is_and_nothing_else_is(workshop: Workshop, case: Case) -> None:
+def test_a_drift_is_reported_and_nothing_else_is(workshop: Workshop, case: Case) -> None:
     with workshop.drifted(case.drift, given=case.given):
         lines = workshop.lines()
         assert workshop.drift().theirs == list(case.theirs)
@@ -50,7 +50,7 @@ def test_what_depends_on_the_place_is_no_drift(workshop: Workshop) -> None:
         assert workshop.lines() == []
 
 
-def test_another_owner_is_told_of_everything_that_can_have_one(workshop: Workshop) -> None:
+def test_a_wrong_owner_is_reported_for_every_kind_of_object(workshop: Workshop) -> None:
     kinds = {
         "table public.runs": "TABLE",
         "view public.passed": "VIEW",
@@ -85,7 +85,7 @@ def test_other_schemas_and_extensions_are_not_ours(workshop: Workshop) -> None:
         assert workshop.lines() == []
 
 
-def test_each_difference_is_one_line_whatever_things_are_called(workshop: Workshop) -> None:
+def test_each_difference_is_one_line_with_any_name(workshop: Workshop) -> None:
     with workshop.drifted('CREATE TABLE "two\nlines" (); ALTER TABLE runs ADD "two\nlines" integer'):
         drift = workshop.drift()
     lines = [*map(str, drift.differences), *drift.theirs]
@@ -129,7 +129,7 @@ def test_settings_of_the_database_do_not_pass_for_drift(head: Database) -> None:
     assert read_drift(head.settings).differences == []
 
 
-def test_what_cannot_be_compared_is_told(empty: Database) -> None:
+def test_a_database_that_cannot_be_compared_is_an_error(empty: Database) -> None:
     with pytest.raises(BehindHeadError, match="has no tables yet"):
         read_drift(empty.settings)
     with pytest.raises(DatabaseMissingError):

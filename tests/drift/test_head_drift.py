@@ -77,7 +77,7 @@ def test_a_gap_between_months_is_missed(head: Database) -> None:
     assert checked(head) == []
 
 
-def test_what_others_were_granted_is_told_and_stays_when_ours_is_repaired(head: Database, reader: str) -> None:
+def test_grants_to_others_are_listed_and_stay_when_ours_are_repaired(head: Database, reader: str) -> None:
     head.query(f"GRANT SELECT ON v_model_timeline, v_decision_history TO {reader}")
     head.query(f"GRANT SELECT (id, action) ON retraining_decisions TO {reader} WITH GRANT OPTION")
     head.query(f"GRANT UPDATE ON v_model_timeline TO {reader}")
@@ -145,7 +145,7 @@ GRANT SELECT ON v_decision_history TO mlops_test_reader;
 """
 
 
-def test_what_is_somebody_elses_is_told_and_nothing_is_done_about_it(head: Database, reader: str) -> None:
+def test_objects_of_others_are_listed_and_left_alone(head: Database, reader: str) -> None:
     head.psql(THEIRS)
     offered = head.query(
         "SELECT name FROM pg_available_extensions WHERE name IN ('hstore', 'pg_stat_statements') ORDER BY 1"

@@ -125,7 +125,7 @@ def test_a_role_with_a_single_connection_is_enough(empty: Database, creator: Set
     assert scratch_databases(empty) == []
 
 
-def test_whoever_logs_in_to_become_the_owner_may_enter_it(empty: Database, creator: Settings) -> None:
+def test_a_login_that_becomes_the_owner_may_connect_to_it(empty: Database, creator: Settings) -> None:
     empty.query(f"CREATE ROLE mlops_test_login LOGIN NOINHERIT PASSWORD '{SECRET}' IN ROLE {OWNER}")
     empty.query(f"ALTER ROLE mlops_test_login SET role = {OWNER}")
     try:
@@ -151,7 +151,7 @@ def test_a_foreign_session_in_it_keeps_it_and_not_the_answer(
 
 
 @pytest.mark.usefixtures("creator")
-def test_check_tells_its_answer_whoever_sits_in_the_scratch_database(empty: Database, tmp_path: Path) -> None:
+def test_check_answers_even_if_somebody_is_connected_to_the_scratch_database(empty: Database, tmp_path: Path) -> None:
     edited = edited_package(tmp_path / "edited")
     if empty.connection.info.server_version >= 150000:
         empty.query(f"GRANT ALL ON SCHEMA public TO {OWNER}")
@@ -200,7 +200,7 @@ def test_without_a_connection_to_drop_it_by_the_answer_counts_all_the_same(
     assert "not permitted to log in" in line
 
 
-def test_an_error_in_it_is_told_also_if_it_cannot_be_dropped(empty: Database, creator: Settings) -> None:
+def test_an_error_in_it_is_raised_also_if_it_cannot_be_dropped(empty: Database, creator: Settings) -> None:
     def fail() -> None:
         with scratch_database(creator):
             empty.query(f"ALTER ROLE {OWNER} NOLOGIN")
@@ -216,7 +216,7 @@ def test_without_a_server_there_is_one_error(empty: Database, capfd: pytest.Capt
     assert capfd.readouterr().err == ""
 
 
-def test_what_the_server_says_of_a_database_that_it_cannot_create_is_told(empty: Database, creator: Settings) -> None:
+def test_the_error_has_the_server_s_reason_for_not_creating_a_database(empty: Database, creator: Settings) -> None:
     """As on a full disk, or on a standby."""
     empty.query(f"ALTER ROLE {OWNER} SET default_transaction_read_only = on")
 

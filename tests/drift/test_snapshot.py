@@ -194,7 +194,7 @@ def test_it_holds_up_to_the_first_revision_that_was_edited(checkout: Checkout) -
     ]
 
 
-def test_it_holds_whatever_a_checkout_made_of_line_ends(checkout: Checkout) -> None:
+def test_it_is_valid_with_any_line_ends(checkout: Checkout) -> None:
     for revision in REVISIONS:
         file = file_of(checkout, revision)
         file.write_bytes(file.read_bytes().replace(b"\n", b"\r\n"))
@@ -306,7 +306,9 @@ PROPERTIES = st.dictionaries(st.sampled_from(["definition", "type", "comment", "
 
 @given(data=st.data())
 @settings(max_examples=30, deadline=None)
-def test_whatever_revisions_make_is_read_as_it_was_written(data: st.DataObject, tmp_path_factory: object) -> None:
+def test_the_objects_of_all_revisions_are_read_as_they_were_written(
+    data: st.DataObject, tmp_path_factory: object
+) -> None:
     names = data.draw(st.lists(NAMES, min_size=1, max_size=8, unique=True))
     made = {}
     for revision in REVISIONS:

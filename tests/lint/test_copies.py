@@ -169,7 +169,7 @@ def restore(target: Settings, dump: Path, *options: str) -> None:
     "copy", [by_plain, by_custom, by_directory, by_sections, by_clean, by_data_only, by_schema_only],
     ids=lambda copy: copy.__name__,
 )  # fmt: skip
-def test_a_restored_database_is_clean_whoever_restored_it(
+def test_a_restored_database_is_clean_for_every_restoring_role(
     owned: Database, tmp_path: Path, copy: Callable[[Settings, Settings, Path], None]
 ) -> None:
     superuser = owned.connection.info.user
@@ -228,7 +228,7 @@ def test_each_revision_reads_back_the_same_once_it_was_restored(empty: Database)
             assert (revision.id, catalogue(target)) == (revision.id, catalogue(empty.settings))
 
 
-def test_so_does_what_a_colleague_s_revision_may_have(head: Database) -> None:
+def test_objects_of_a_colleague_s_revision_read_the_same_after_restore(head: Database) -> None:
     head.query(UNSTABLE)
     with another(head) as target:
         psql(target, run_client("pg_dump", head.settings, "--schema-only"))

@@ -58,7 +58,7 @@ def test_the_page_lists_each_rule_as_its_module_describes_it() -> None:
     assert set(re.findall(r"`([a-z-]+)`", accepted)) == set(ACCEPTABLE)
 
 
-def test_a_fresh_revision_is_told_to_be_filled_in_and_nothing_else(tmp_path: Path) -> None:
+def test_a_fresh_revision_has_only_the_finding_that_it_is_not_filled_in(tmp_path: Path) -> None:
     """`alembic revision` has to leave only what its author alone can know."""
     ini = copy_project(tmp_path)
     head = max(path.name[:4] for path in versions(ini).glob("*.py"))
@@ -72,7 +72,7 @@ def test_a_fresh_revision_is_told_to_be_filled_in_and_nothing_else(tmp_path: Pat
     ]
 
 
-def test_each_fault_of_a_file_is_told() -> None:
+def test_each_fault_of_a_file_is_reported() -> None:
     text = changed(("Why: ", "Why not: "), ("import sqlalchemy as sa", "import mlops_db"), ('"0001"', '"0002"'))
 
     broken = [finding.rule for finding in findings({"0001_first.py": text.replace(DOWN, "pass")})]

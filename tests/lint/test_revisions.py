@@ -196,34 +196,34 @@ BAD = {
     "an upgrade with a stronger lock than declared": Revision(
         sql("ALTER TABLE model_versions ADD COLUMN note text"),
         sql("ALTER TABLE model_versions DROP COLUMN note"),
-        (r"locks: upgrade takes ACCESS EXCLUSIVE on model_versions, declared is SHARE UPDATE EXCLUSIVE\. .*",
-         r"locks: downgrade takes ACCESS EXCLUSIVE on model_versions, declared is SHARE UPDATE EXCLUSIVE\. .*"),
+        (r"locks: upgrade takes ACCESS EXCLUSIVE on model_versions, declared: SHARE UPDATE EXCLUSIVE\. .*",
+         r"locks: downgrade takes ACCESS EXCLUSIVE on model_versions, declared: SHARE UPDATE EXCLUSIVE\. .*"),
         locks="SHARE UPDATE EXCLUSIVE on model_versions, for a moment.",
     ),
     "a downgrade with a stronger lock than declared": Revision(
         sql("COMMENT ON COLUMN orders.amount IS 'stage'"),
         sql("LOCK TABLE orders IN SHARE ROW EXCLUSIVE MODE", "COMMENT ON COLUMN orders.amount IS NULL"),
-        (r"locks: downgrade takes SHARE ROW EXCLUSIVE on orders, declared is SHARE UPDATE EXCLUSIVE\. .*",),
+        (r"locks: downgrade takes SHARE ROW EXCLUSIVE on orders, declared: SHARE UPDATE EXCLUSIVE\. .*",),
         locks="SHARE UPDATE EXCLUSIVE on orders, for a moment.",
     ),
     "a lock where none is declared": Revision(
         sql("COMMENT ON TABLE orders IS 'orders'"),
         sql("COMMENT ON TABLE orders IS NULL"),
-        (r"locks: upgrade takes SHARE UPDATE EXCLUSIVE on orders, declared is none\. .*",
-         r"locks: downgrade takes SHARE UPDATE EXCLUSIVE on orders, declared is none\. .*"),
+        (r"locks: upgrade takes SHARE UPDATE EXCLUSIVE on orders, declared: none\. .*",
+         r"locks: downgrade takes SHARE UPDATE EXCLUSIVE on orders, declared: none\. .*"),
         locks="none.",
     ),
     "a lock that is gone before a block outside begins": Revision(
         sql("LOCK TABLE model_versions IN EXCLUSIVE MODE") + "\n" + outside("SELECT 1"),
         sql("SELECT 1"),
-        (r"locks: upgrade takes EXCLUSIVE on model_versions, declared is SHARE UPDATE EXCLUSIVE\. .*",),
+        (r"locks: upgrade takes EXCLUSIVE on model_versions, declared: SHARE UPDATE EXCLUSIVE\. .*",),
         locks="SHARE UPDATE EXCLUSIVE on model_versions.",
     ),
     "a stronger lock than declared on a view": Revision(
         sql("ALTER VIEW v_model_timeline SET (security_barrier = true)"),
         sql("ALTER VIEW v_model_timeline RESET (security_barrier)"),
-        (r"locks: upgrade takes ACCESS EXCLUSIVE on v_model_timeline, declared is ACCESS SHARE\. .*",
-         r"locks: downgrade takes ACCESS EXCLUSIVE on v_model_timeline, declared is ACCESS SHARE\. .*"),
+        (r"locks: upgrade takes ACCESS EXCLUSIVE on v_model_timeline, declared: ACCESS SHARE\. .*",
+         r"locks: downgrade takes ACCESS EXCLUSIVE on v_model_timeline, declared: ACCESS SHARE\. .*"),
         locks="ACCESS SHARE on v_model_timeline.",
     ),
 }  # fmt: skip
@@ -467,7 +467,7 @@ def test_branches_that_are_merged_on_purpose_run(project: Project) -> None:
     assert set(verdicts.values()) == {"ok"}
 
 
-def test_files_that_cannot_be_put_in_order_are_told_without_a_server(project: Project) -> None:
+def test_files_that_cannot_be_put_in_order_are_reported_without_a_server(project: Project) -> None:
     project.write("0006_change.py", "def upgrade(:")
 
     report = project.check(replace(project.server, host="/nowhere"))

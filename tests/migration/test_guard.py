@@ -243,7 +243,7 @@ def unreadable(head: Database, tmp_path: Path) -> Checkout:
 def test_production_guards_a_downgrade_without_readable_sql_while_it_runs(head: Database, unreadable: Checkout) -> None:
     head.query("INSERT INTO extra VALUES (1)")
 
-    with pytest.raises(CommandError, match=f"1 row of extra; revision {unreadable.head} was not taken back") as refused:
+    with pytest.raises(CommandError, match=f"1 row of extra; revision {unreadable.head} was not reverted") as refused:
         command.downgrade(unreadable.config(production(head)), "-1")
 
     assert isinstance(refused.value.__cause__, DataLossError)

@@ -100,7 +100,7 @@ def test_a_commit_in_a_file_is_refused(empty: Database, checkout: Checkout) -> N
     [("upgrade", "head"), ("upgrade", "head", "--sql"), ("history",), ("current",)],
     ids=" ".join,
 )  # fmt: skip
-def test_a_missing_file_is_told_before_anything_runs(
+def test_a_missing_file_is_an_error_before_anything_runs(
     empty: Database, checkout: Checkout, arguments: tuple[str, ...]
 ) -> None:
     (checkout.ini.parent / "migrations" / "versions" / "sql" / "0019_v_model_timeline.sql").unlink()
@@ -115,7 +115,7 @@ def test_a_missing_file_is_told_before_anything_runs(
     assert revision_of(empty) is None
 
 
-def test_so_is_one_whose_name_only_the_run_knows(empty: Database, checkout: Checkout) -> None:
+def test_a_missing_file_whose_name_is_computed_is_an_error_of_the_run(empty: Database, checkout: Checkout) -> None:
     checkout.add('op.execute_file(revision + "_gone.sql")', "pass")
 
     assert_run_failed(
@@ -124,7 +124,7 @@ def test_so_is_one_whose_name_only_the_run_knows(empty: Database, checkout: Chec
     assert revision_of(empty) == checkout.ids[-2]
 
 
-def test_a_file_in_another_encoding_is_told(empty: Database, checkout: Checkout) -> None:
+def test_a_file_in_another_encoding_is_an_error(empty: Database, checkout: Checkout) -> None:
     write(checkout, "9020_text.sql", "").write_bytes("SELECT 'é'".encode("latin-1"))
     checkout.add('op.execute_file("9020_text.sql")', "pass")
 

@@ -36,7 +36,7 @@ def entries(database: Database) -> list[tuple[str, str, str, str]]:
 
 
 @pytest.mark.parametrize("arguments", [("upgrade", "head"), ("downgrade", f"{HEAD}:base")])
-def test_two_runs_write_the_same_script_whoever_runs_them(arguments: tuple[str, str]) -> None:
+def test_two_users_write_the_same_script(arguments: tuple[str, str]) -> None:
     mine = script(*arguments, PYTHONHASHSEED="1", TZ="Asia/Kolkata")
     yours = script(*arguments, PYTHONHASHSEED="2", TZ="UTC", POSTGRES_USER="somebody", MLOPS_ENV="production")
     assert mine == yours
@@ -81,7 +81,7 @@ def test_a_script_goes_up_again_after_a_downgrade_to_base(empty: Database, head:
 def test_a_script_from_base_refuses_a_database_that_is_further(empty: Database) -> None:
     commands.upgrade(empty.settings, "0002")
     before = empty.dump()
-    with pytest.raises(AssertionError, match="at revision 0002, and the script goes on from base; nothing was changed"):
+    with pytest.raises(AssertionError, match="at revision 0002, but the script starts from base; nothing was changed"):
         empty.psql(written(empty, "upgrade", "head"))
     assert empty.dump() == before
 
@@ -164,7 +164,7 @@ def test_a_script_refuses_a_database_that_is_elsewhere_and_changes_nothing(empty
             "-d", empty.settings.database,
             environment=clean_environment(PGPASSWORD=empty.settings.password or ""), stdin=script,
         )  # fmt: skip
-        assert "this database is at revision 0006, and the script goes on from 0004; nothing was changed" in done.stderr
+        assert "this database is at revision 0006, but the script starts from 0004; nothing was changed" in done.stderr
         if stop == "on":
             assert done.returncode != 0
             assert empty.dump() == before

@@ -100,7 +100,7 @@ def test_a_revision_does_not_end_its_transaction(
         getattr(command, direction)(checkout.config(head.settings), target)
 
     assert isinstance(refused.value.__cause__, RefusedError)
-    assert f"says {words}" in str(refused.value)
+    assert f"executes {words}" in str(refused.value)
     assert "autocommit_block" in str(refused.value)
     assert head.query("SELECT to_regclass('half'), to_regclass('rest'), to_regclass('more')") == [(None, None, None)]
     assert revision_of(head) == at
@@ -145,7 +145,7 @@ def test_what_was_sent_behind_the_runs_back_is_noticed_before_it_is_recorded(
     revision = checkout.add(body(HALF, sent, REST))
     config = checkout.config(head.settings)
     engine = create_engine("postgresql+psycopg2://", creator=lambda: connect(head.settings), poolclass=NullPool)
-    message = f"revision {revision} says COMMIT or ROLLBACK.*what came before that may stay"
+    message = f"revision {revision} executes COMMIT or ROLLBACK.*what came before that may stay"
     with engine.connect() as config.attributes["connection"], pytest.raises(CommandError, match=message):
         command.upgrade(config, "head")
 
@@ -174,8 +174,8 @@ def test_what_psycopg2_refuses_is_explained(head: Database, checkout: Checkout, 
     ("line", "message"),
     [
         ("op.get_bind().connection.close()", "says rollback().*nothing of it was applied"),
-        ("op.get_bind().connection.dbapi_connection.reset()", "says COMMIT or ROLLBACK.*may stay"),
-        ("op.get_bind().connection.dbapi_connection.set_isolation_level(0)", "says COMMIT or ROLLBACK.*may stay"),
+        ("op.get_bind().connection.dbapi_connection.reset()", "executes COMMIT or ROLLBACK.*may stay"),
+        ("op.get_bind().connection.dbapi_connection.set_isolation_level(0)", "executes COMMIT or ROLLBACK.*may stay"),
         ("op.get_bind().connection.cursor().execute(b\"SELECT '\\xe9'\")", "invalid byte sequence"),
     ],
     ids=["closed", "reset", "another isolation", "bytes that are no UTF-8"],
@@ -248,7 +248,7 @@ def test_a_script_does_not_end_it_either(head: Database, checkout: Checkout, end
 
     done = checkout.alembic(head, "upgrade", f"{checkout.ids[-2]}:{revision}", "--sql")
 
-    assert f"revision {revision} says {words}" in done.stdout
+    assert f"revision {revision} executes {words}" in done.stdout
     assert done.returncode == 255
     assert contents(head) == before
 

@@ -225,7 +225,7 @@ def test_a_file_that_cannot_be_loaded(head: Database, checkout: Checkout, line: 
     assert head.query("TABLE alembic_version") == [(HEAD,)]
 
 
-def test_a_fault_is_told_before_the_database_is_created(empty: Database, checkout: Checkout) -> None:
+def test_a_fault_is_an_error_before_the_database_is_created(empty: Database, checkout: Checkout) -> None:
     naming = one_number_twice(checkout)
     assert_failed(checkout.run(empty, *INIT, MLOPS_DB_NAME="mlops_test_not_yet"), *naming)
     assert empty.query("SELECT FROM pg_database WHERE datname = 'mlops_test_not_yet'") == []
@@ -262,7 +262,7 @@ def test_two_heads_run_only_where_the_command_says_which(head: Database, checkou
     assert head.query("TABLE alembic_version") == [("9004",)]
 
 
-def test_what_never_ran_is_pending_whatever_its_number(head: Database, checkout: Checkout) -> None:
+def test_a_revision_that_never_ran_is_pending_with_any_number(head: Database, checkout: Checkout) -> None:
     """9001 follows 9002: whoever went by numbers would take a database at 9002 for one at head."""
     checkout.add("9001_mine", "9001", "9002")
     checkout.add("9002_yours", "9002", HEAD)

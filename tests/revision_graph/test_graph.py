@@ -144,7 +144,7 @@ test_heads_order_and_ancestors_are_alembics = as_property(_heads_order_and_ances
 test_what_is_pending_and_which_rows_overlap_is_as_alembic_has_it = as_property(_what_is_pending)
 
 
-def test_a_line_whose_numbers_are_in_no_order_is_told_in_its_own(folder: Folder) -> None:
+def test_a_line_whose_numbers_are_in_no_order_keeps_its_own_order(folder: Folder) -> None:
     graph = read_graph(folder.write([Drawn("0003"), Drawn("0001", ("0003",)), Drawn("0002", ("0001",))]))
     assert [revision.id for revision in graph.revisions] == ["0003", "0001", "0002"]
     assert [revision.id for revision in graph.pending("0003")] == ["0001", "0002"]
@@ -198,19 +198,19 @@ LINE = [Drawn("0001"), Drawn("0002", ("0001",)), Drawn("0003", ("0002",))]
         ("revision = '0004'\nfrom os import name as down_revision", "down_revision as a literal"),
         ("revision = '0004'\nfor down_revision in ['0003']: pass", "down_revision as a literal"),
         ("revision = '0004'\ndown_revision = '0003'\ndepends_on = HERE", "depends_on as a literal"),
-        ("revision = 4\ndown_revision = '0003'", "revision 4, which is no text"),
-        ("revision = None\ndown_revision = '0003'", "revision None, which cannot be one"),
-        ("revision = ('0004',)\ndown_revision = '0003'", "which cannot be one"),
-        ("revision = ''\ndown_revision = '0003'", "revision '', which cannot be one"),
-        ("revision = 'a-b'\ndown_revision = '0003'", "revision 'a-b', which cannot be one"),
-        ("revision = 'head'\ndown_revision = '0003'", "revision 'head', which cannot be one"),
-        (f"revision = '{'4' * 33}'\ndown_revision = '0003'", "which cannot be one"),
-        ("revision = '0004'\ndown_revision = 3", "down_revision 3, which is no text"),
-        ("revision = '0004'\ndown_revision = ('0003', None)", "down_revision ('0003', None), which is no text"),
-        ("revision = '0004'\ndown_revision = '0003'\nbranch_labels = {'a'}", "branch_labels {'a'}, which is no text"),
+        ("revision = 4\ndown_revision = '0003'", "revision 4, which is not text"),
+        ("revision = None\ndown_revision = '0003'", "revision None, which is not a valid id"),
+        ("revision = ('0004',)\ndown_revision = '0003'", "which is not a valid id"),
+        ("revision = ''\ndown_revision = '0003'", "revision '', which is not a valid id"),
+        ("revision = 'a-b'\ndown_revision = '0003'", "revision 'a-b', which is not a valid id"),
+        ("revision = 'head'\ndown_revision = '0003'", "revision 'head', which is not a valid id"),
+        (f"revision = '{'4' * 33}'\ndown_revision = '0003'", "which is not a valid id"),
+        ("revision = '0004'\ndown_revision = 3", "down_revision 3, which is not text"),
+        ("revision = '0004'\ndown_revision = ('0003', None)", "down_revision ('0003', None), which is not text"),
+        ("revision = '0004'\ndown_revision = '0003'\nbranch_labels = {'a'}", "branch_labels {'a'}, which is not text"),
     ],
 )
-def test_a_file_that_does_not_say_which_revision_it_is(folder: Folder, source: str, output: str) -> None:
+def test_a_file_without_a_usable_revision(folder: Folder, source: str, output: str) -> None:
     graph = read_graph(folder.write(LINE, **{"0004_odd": source}))
     (fault,) = graph.faults
     assert fault.files == ("0004_odd.py",)

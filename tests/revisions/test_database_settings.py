@@ -278,7 +278,7 @@ def test_no_setting_changes_anything(
     assert culprits(server, given, usual) == []
 
 
-def test_where_nothing_may_be_written_a_run_says_so_in_one_line(empty: Database) -> None:
+def test_a_run_on_a_read_only_database_fails_with_one_line(empty: Database) -> None:
     alter(empty, {"default_transaction_read_only": "on"})
     with pytest.raises(CommandError, match="in a read-only transaction") as refused:
         command.upgrade(commands.alembic_config(empty.settings), "head")

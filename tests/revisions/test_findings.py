@@ -43,7 +43,7 @@ def message(rule: Rule, rows: str) -> str:
 
 
 @every_rule
-def test_rows_that_break_a_rule_stop_its_revision_and_once_mended_it_goes_on(empty: Database, rule: Rule) -> None:
+def test_rows_that_break_a_rule_stop_its_revision_until_they_are_corrected(empty: Database, rule: Rule) -> None:
     commands.upgrade(empty.settings, before(rule.revision))
     add_good(empty, rule.table, BROKEN + 1)
     spoil(empty, rule, BROKEN)
@@ -67,7 +67,7 @@ def test_rows_that_break_a_rule_stop_its_revision_and_once_mended_it_goes_on(emp
     ("count", "output"),
     [(1, "1 row, id 1"), (10, "10 rows, id 1, 2, 3, 4, 5, 6, 7, 8, 9, 10"), (11, f"11 rows, id {FIRST_TEN}")],
 )
-def test_the_first_ten_ids_are_told_and_whether_there_are_more(empty: Database, count: int, output: str) -> None:
+def test_the_message_has_the_first_ten_ids_and_whether_there_are_more(empty: Database, count: int, output: str) -> None:
     rule = RULES["0016 metric_type is NULL"]
     commands.upgrade(empty.settings, "0015")
     add_good(empty, rule.table, 12)
@@ -77,7 +77,7 @@ def test_the_first_ten_ids_are_told_and_whether_there_are_more(empty: Database, 
 
 
 @pytest.mark.parametrize("table", TABLES)
-def test_all_rules_that_are_broken_are_told_at_once(empty: Database, table: str) -> None:
+def test_the_message_names_all_broken_rules_at_once(empty: Database, table: str) -> None:
     rules = [rule for rule in RULES.values() if rule.table == table]
     commands.upgrade(empty.settings, before(rules[0].revision))
     add_good(empty, table, len(rules) + 1)

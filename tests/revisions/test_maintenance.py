@@ -172,7 +172,7 @@ def test_the_first_moment_of_a_month_is_in_it_and_the_last_one_too(head: Databas
     assert filled(head) == {month(head, 0): 1, month(head, -1): 2, month(head, -2): 2, month(head, -3): 1}
 
 
-def test_a_month_is_utc_s_whoever_calls(head: Database) -> None:
+def test_a_month_is_in_utc_for_every_caller(head: Database) -> None:
     head.query("SET timezone = 'America/New_York'")
     head.query("SET datestyle = 'SQL, DMY'")
     add(head, -13, 6)
@@ -455,7 +455,7 @@ def test_ten_writers_lose_no_row_while_maintenance_runs(neglected: Database, kee
     without_gaps(neglected)
 
 
-def test_a_table_that_has_a_month_s_name_is_told(head: Database) -> None:
+def test_the_error_names_a_table_with_the_name_of_a_month(head: Database) -> None:
     add(head, -1)
     head.query(f"CREATE TABLE mlops_internal.{month(head, -1)} ()")
 

@@ -56,7 +56,7 @@ def texts(database: Database) -> Texts:
 
 
 @pytest.mark.parametrize("views", ["", OLD_VIEWS], ids=["without views", "with old views"])
-def test_every_mendable_row_arrives_at_head(empty: Database, views: str) -> None:
+def test_every_row_that_can_be_corrected_arrives_at_head(empty: Database, views: str) -> None:
     make_by_hand(empty, "SET timezone = 'Europe/Berlin';", ODD_ROWS, views)
     empty.query(f"ALTER DATABASE {empty.settings.database} SET timezone = 'Europe/Berlin'")
     adopt(empty.settings, dry_run=False)

@@ -226,7 +226,7 @@ def test_the_key_goes_and_comes_back(plain: Database, moments: tuple[str, ...], 
     assert (partitions(plain), metrics(plain), plain.dump()) == before
 
 
-def test_without_a_month_the_key_stays_and_what_to_do_is_said(head: Database) -> None:
+def test_without_a_month_the_key_stays_and_the_hint_says_what_to_do(head: Database) -> None:
     for name in months(head, 0, 3):
         head.query(f"DROP TABLE mlops_internal.{name}")
 
@@ -367,7 +367,7 @@ def test_what_would_go_on_reading_the_old_table_stops_the_upgrade(plain: Databas
 
     finding = stopped(plain, at="0015")
 
-    assert "dashboard would go on reading the old table of monitoring_metrics; nothing was changed" in finding.message
+    assert "dashboard would still read the old table of monitoring_metrics; nothing was changed" in finding.message
     assert drop in finding.hint
     plain.query(drop)
     commands.upgrade(plain.settings)
@@ -379,7 +379,7 @@ def test_what_would_go_on_reading_the_months_stops_the_downgrade(plain: Database
     plain.query("CREATE VIEW dashboard AS SELECT count(*) FROM monitoring_metrics")
     before = contents(plain)
 
-    with pytest.raises(RefusedError, match="dashboard would go on reading"):
+    with pytest.raises(RefusedError, match="dashboard would still read"):
         commands.downgrade(plain.settings, "0015")
 
     assert (revision_of(plain), contents(plain)) == ("0016", before)
@@ -395,7 +395,7 @@ def test_a_view_on_our_view_stops_it_too_and_is_named(plain: Database) -> None:
     assert (revision_of(plain), contents(plain)) == ("0015", before)
 
 
-def test_another_role_than_the_owner_is_refused_and_told_who_is(plain: Database) -> None:
+def test_another_role_than_the_owner_is_refused_and_the_owner_named(plain: Database) -> None:
     with role(plain, "SUPERUSER LOGIN PASSWORD 'x'", "mlops_test_admin") as admin:
         before = contents(plain)
         settings = replace(plain.settings, user=admin, password="x")  # noqa: S106  (a role of this test's)
@@ -469,7 +469,7 @@ def stops(database: Database, text: str) -> str:
     ):
         commands.upgrade(replace(database.settings, retry_for=0), "0016")
     assert contents(database) == before
-    return refused.value.hint.removesuffix("; run it again, and create it anew afterwards.")
+    return refused.value.hint.removesuffix("; run it again, and create it again afterwards.")
 
 
 @pytest.mark.parametrize(("what", "statement"), PARTS.items(), ids=PARTS)
@@ -485,12 +485,14 @@ def test_what_would_stay_with_the_old_table_stops_it(with_other: Database, what:
 
 
 @pytest.mark.parametrize(("what", "statement"), READERS.items(), ids=READERS)
-def test_whatever_would_go_on_reading_the_old_table_stops_it(with_other: Database, what: str, statement: str) -> None:
+def test_an_object_that_would_still_read_the_old_table_stops_it(
+    with_other: Database, what: str, statement: str
+) -> None:
     if "BEGIN ATOMIC" in statement and with_other.connection.info.server_version < 140000:
         pytest.skip("BEGIN ATOMIC came with PostgreSQL 14")
     with_other.query(statement)
 
-    remedy = stops(with_other, f"{what} would go on reading the old table of monitoring_metrics; nothing was changed")
+    remedy = stops(with_other, f"{what} would still read the old table of monitoring_metrics; nothing was changed")
 
     assert re.search("(^|; )DROP TABLE", remedy) is None
     with_other.query(remedy)
@@ -500,13 +502,13 @@ def test_whatever_would_go_on_reading_the_old_table_stops_it(with_other: Databas
     )
 
 
-def test_all_that_stands_in_the_way_is_told_at_once(with_other: Database) -> None:
+def test_the_error_names_all_obstacles_at_once(with_other: Database) -> None:
     for statement in (PARTS["trigger told"], PARTS["column remark"], READERS["function newest()"]):
         with_other.query(statement)
 
     remedy = stops(
         with_other,
-        "function newest() would go on reading the old table of monitoring_metrics; "
+        "function newest() would still read the old table of monitoring_metrics; "
         "the new table of monitoring_metrics would be without column remark, trigger told; nothing was changed",
     )
 

@@ -152,7 +152,7 @@ def test_local_times_come_back_but_for_those_that_never_were(old: Database, tmp_
     assert times(old) == every_column([SKIPPED.get(time, time) for time in BERLIN])
 
 
-def test_moments_come_back_as_utc_if_the_downgrade_is_not_told_of_the_zone(old: Database, tmp_path: Path) -> None:
+def test_moments_come_back_as_utc_if_the_downgrade_has_no_legacy_timezone(old: Database, tmp_path: Path) -> None:
     run(tmp_path, old, "-x", "legacy-timezone=Europe/Berlin", "upgrade", "0007")
     commands.downgrade(old.settings, "0004")
 

@@ -117,7 +117,7 @@ def test_latest_monitoring_is_the_newest_row_of_each_of_the_twenty_newest_series
     assert everything[-1]["metric_type"] == "coverage"
 
 
-def test_the_promotion_timeline_tells_every_version_newest_first(head: Database) -> None:
+def test_the_promotion_timeline_has_every_version_newest_first(head: Database) -> None:
     head.query("""
         INSERT INTO model_versions
                (mlflow_run_id, model_version, status, f1_score, brier_score, created_at, promoted_at)
@@ -257,7 +257,7 @@ def test_decisions_about_unregistered_or_unnamed_candidates_are_listed_too(head:
     ]
 
 
-def test_decisions_of_one_instant_are_told_last_written_first(head: Database) -> None:
+def test_decisions_of_one_instant_come_last_written_first(head: Database) -> None:
     head.query("""
         INSERT INTO retraining_decisions (id, decision_timestamp, action)
         VALUES (2, '2026-01-01', 'pending'), (3, '2026-01-01', 'promote'), (1, '2026-01-01', 'reject')
@@ -337,7 +337,7 @@ def measure(database: Database, *measurements: Sequence[Any]) -> None:
         )
 
 
-def test_a_series_tells_its_newest_value_the_one_before_and_the_difference(head: Database) -> None:
+def test_a_series_has_its_newest_value_the_one_before_and_the_difference(head: Database) -> None:
     measure(
         head,
         (1, "2026-01-03", "performance", "f1", 0.75),

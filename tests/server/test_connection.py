@@ -125,7 +125,7 @@ def test_a_wrong_password_is_one_line_and_a_hint(
     assert done.returncode == (255 if arguments[0] == "alembic" else 2)
 
 
-def test_no_password_where_one_is_asked_for_is_told_with_its_variable(
+def test_the_error_of_a_missing_password_names_the_variable(
     superuser: psycopg.Connection[Any], account: dict[str, str]
 ) -> None:
     set_password(superuser, "right")
@@ -210,7 +210,7 @@ def test_every_command_goes_on_to_the_server_that_answers(
     assert "error:" not in done.stderr
 
 
-def test_servers_that_are_not_there_are_all_told(account: dict[str, str]) -> None:
+def test_the_error_names_all_servers_that_do_not_answer(account: dict[str, str]) -> None:
     nowhere = account | {"POSTGRES_HOST": "/nonexistent,127.0.0.1", "POSTGRES_PORT": "1,2"}
     with pytest.raises(ServerUnreachableError) as caught:
         connect(Settings.from_environment(nowhere))
@@ -218,7 +218,7 @@ def test_servers_that_are_not_there_are_all_told(account: dict[str, str]) -> Non
     assert re.fullmatch(rf"no PostgreSQL answers at {target}: .*/nonexistent.*; .*127\.0\.0\.1.*", str(caught.value))
 
 
-def test_a_server_of_another_kind_is_told_as_that(superuser: psycopg.Connection[Any], account: dict[str, str]) -> None:
+def test_the_error_names_a_server_of_another_kind(superuser: psycopg.Connection[Any], account: dict[str, str]) -> None:
     set_password(superuser, SECRET)
     superuser.execute(f"ALTER ROLE {ROLE} SET default_transaction_read_only = on")
     try:
@@ -252,7 +252,7 @@ def test_connections_name_the_program_unless_the_user_did(empty: Database, monke
     assert shown(empty.settings) == "theirs"
 
 
-def test_a_parameter_that_libpq_refuses_is_told_in_its_words(empty: Database) -> None:
+def test_a_parameter_that_libpq_refuses_is_reported_in_its_words(empty: Database) -> None:
     done = empty.run(
         "mlops-db",
         "status",
@@ -271,7 +271,9 @@ def test_a_parameter_that_libpq_refuses_is_told_in_its_words(empty: Database) ->
         {"PGHOSTADDR": "127.0.0.1,::1"},
     ],
 )
-def test_what_libpq_cannot_use_is_not_told_as_a_server_that_is_away(variables: dict[str, str], empty: Database) -> None:
+def test_a_setting_that_libpq_cannot_use_is_not_reported_as_an_unreachable_server(
+    variables: dict[str, str], empty: Database
+) -> None:
     assert_failed(
         empty.run("mlops-db", "status", **variables, POSTGRES_HOST="localhost"), "libpq cannot use a setting", "PG..."
     )

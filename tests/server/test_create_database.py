@@ -254,7 +254,7 @@ def test_one_that_exists_is_completed_without_any_other_database(closed_server: 
     assert closed_server.facts(name)[2] == ["TimeZone=UTC"]
 
 
-def test_one_that_is_missing_and_cannot_be_created_from_anywhere_is_told(closed_server: Server) -> None:
+def test_a_missing_database_without_another_one_to_connect_to_is_an_error(closed_server: Server) -> None:
     role = closed_server.role("mlops_test_creator", "CREATEDB")
     name = closed_server.will_hold("mlops_test_missing")
 

@@ -407,7 +407,7 @@ def test_in_any_path_the_server_works_and_only_this_user_can_open_its_socket(
     assert "(head)" in succeeded("mlops-db", "status", cwd=folder)
 
 
-def test_new_data_is_told_once_and_so_is_the_server_of_a_folder_above(folders: Path) -> None:
+def test_a_note_names_new_data_and_the_server_of_a_folder_above_once(folders: Path) -> None:
     above, below = folders / "project", folders / "project" / "docs" / "pages"
     below.mkdir(parents=True)
     first = run("mlops-db", "create", cwd=above)

@@ -263,7 +263,7 @@ def test_what_is_in_the_place_of_alembics_table_is_not_read(open_to_all: Databas
         assert TAKEN not in done.stdout + done.stderr
 
 
-def test_the_traps_are_taken_by_whoever_reads_them(open_to_all: Database) -> None:
+def test_reading_the_traps_runs_their_code(open_to_all: Database) -> None:
     for statements in IN_ITS_PLACE.values():
         as_guest(open_to_all, *statements)
         with pytest.raises(psycopg.errors.RaiseException, match=TAKEN):
@@ -510,12 +510,12 @@ def test_no_function_of_ours_reads_a_view_of_a_guests(open_to_all: Database, wor
 
 
 @pytest.mark.parametrize("options", [(), ("--dry-run",)])
-def test_tables_of_a_guests_are_told_to_who_adopts(open_to_all: Database, options: tuple[str, ...]) -> None:
+def test_adopt_names_the_tables_of_a_guest(open_to_all: Database, options: tuple[str, ...]) -> None:
     as_guest(open_to_all, SPECIFICATION)
     assert_failed(open_to_all.run("mlops-db", "adopt", *options), f"table public.model_versions of {GUEST}")
 
 
-def test_whoever_may_not_read_the_record_is_told_so(open_to_all: Database) -> None:
+def test_a_role_that_may_not_read_the_record_gets_an_error(open_to_all: Database) -> None:
     """As the owner of a copy that a superuser restored with --no-owner."""
     commands.upgrade(open_to_all.settings)
     guest = replace(open_to_all.settings, user=GUEST, password="of this test")  # noqa: S106  (not a secret)
@@ -526,7 +526,7 @@ def test_whoever_may_not_read_the_record_is_told_so(open_to_all: Database) -> No
         )
 
 
-def test_whoever_has_the_rights_of_the_owner_is_no_guest(empty: Database) -> None:
+def test_a_role_with_the_rights_of_the_owner_is_no_guest(empty: Database) -> None:
     """Where a team owns the database, its members migrate as themselves, and a superuser looks at it."""
     database = sql.Identifier(empty.settings.database).as_string()
     with role(empty, "mlops_test_team"), role(empty, "mlops_test_alice") as alice:
@@ -706,9 +706,7 @@ def every_call(db: DatabaseManager) -> None:
 
 
 @pytest.mark.parametrize("arguments", [("init",), ("status",), ("check",)], ids=lambda given: given[0])
-def test_it_is_said_where_everybody_may_create_in_public_and_only_there(
-    head: Database, arguments: tuple[str, ...]
-) -> None:
+def test_a_note_appears_only_if_everybody_may_create_in_public(head: Database, arguments: tuple[str, ...]) -> None:
     head.query(REVOKE_CREATE)
     done = head.run("mlops-db", *arguments)
     assert "everybody may create" not in done.stdout + done.stderr

@@ -324,7 +324,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("fault", WRONG)
-def test_what_is_wrong_with_the_role_is_told_with_the_statement_that_mends_it(place: Place, fault: str) -> None:
+def test_the_error_about_the_role_has_the_statement_that_fixes_it(place: Place, fault: str) -> None:
     if "SET FALSE" in WRONG[fault][0] and place.database.connection.info.server_version < SET_OPTION_SINCE:
         pytest.skip("a membership is one or none before PostgreSQL 16")
     names = {"owner": sql.Identifier(OWNER), "login": sql.Identifier(LOGIN)}
@@ -346,18 +346,18 @@ def test_what_is_wrong_with_the_role_is_told_with_the_statement_that_mends_it(pl
 @pytest.mark.parametrize(
     "words", ["alembic current", "mlops-db status", "mlops-db check", "mlops-db maintain", "mlops-db history"]
 )
-def test_every_command_says_so_where_the_role_is_not_granted(head: Database, words: str) -> None:
+def test_every_command_fails_if_the_role_is_not_granted(head: Database, words: str) -> None:
     with role(head, OWNER, "NOLOGIN"), role(head, LOGIN) as login:
         done = replace(head, settings=login).run(*words.split(), MLOPS_OWNER_ROLE=OWNER)
         assert_failed(done, "MLOPS_OWNER_ROLE: role ", " may not become ", "Let a superuser run GRANT ")
 
 
-def test_a_role_that_pgoptions_names_is_told_as_what_it_is(place: Place) -> None:
+def test_the_error_says_that_pgoptions_names_the_role(place: Place) -> None:
     for name, message in (("postgres", "permission denied to set role"), ("nobody", 'role "nobody" does not exist')):
         assert_failed(place.login.run("mlops-db", "create", PGOPTIONS=f"-c role={name}"), message, "PGOPTIONS")
 
 
-def test_what_is_said_of_another_server_is_not_said_of_the_embedded_one() -> None:
+def test_hints_about_other_servers_are_not_given_for_the_embedded_one() -> None:
     """PGOPTIONS with a role that it does not have, and an address that would win over its socket."""
     elsewhere = clean_environment(PGOPTIONS="-c role=nobody", PGHOSTADDR="127.0.0.9", MLOPS_OWNER_ROLE="nobody")
     done = run_command("mlops-db", "docs", "--check", environment=elsewhere)

@@ -101,7 +101,7 @@ def test_a_server_that_cannot_be_verified_is_refused(encrypted: Server, variable
         assert_failed(done, "no encrypted connection", reason, "PGSSLROOTCERT")
 
 
-def test_a_server_without_tls_is_told_with_the_settings_that_ask_for_it() -> None:
+def test_the_error_of_a_server_without_tls_names_the_settings() -> None:
     with listening(embedded_programs(), certified=False) as server:
         done = run_command("mlops-db", "status", environment=server.environment | {"PGSSLMODE": "require"})
     assert_failed(done, "no encrypted connection", "PGSSLMODE")

@@ -161,7 +161,7 @@ def test_what_is_raised_in_a_block_rolls_it_back(
     assert runs_of(head) == []
 
 
-def test_a_session_commits_whenever_it_is_told_to(head: Database, db: DatabaseManager) -> None:
+def test_a_session_commits_at_each_commit(head: Database, db: DatabaseManager) -> None:
     def insert_two(session: Session) -> None:
         execute(session, INSERT_A)
         session.commit()
@@ -272,7 +272,7 @@ def test_the_revision_is_looked_at_once(head: Database, db: DatabaseManager) -> 
 # What is refused
 
 
-def test_what_a_job_can_meet_is_told_in_our_words(head: Database, db: DatabaseManager) -> None:
+def test_errors_that_a_job_can_meet_are_translated(head: Database, db: DatabaseManager) -> None:
     db.execute_query(INSERT, ("a",))
     for statement, parameters, expected, words in (
         (INSERT, ("a",), StatementFailedError, "duplicate key"),
@@ -321,7 +321,7 @@ def test_a_role_without_privileges_is_told_which_one_it_lacks(head: Database) ->
         head.query("DROP OWNED BY mlops_test_job; DROP ROLE mlops_test_job")
 
 
-def test_a_statement_that_takes_too_long_is_told_as_that(head: Database) -> None:
+def test_a_statement_that_takes_too_long_gets_its_own_error(head: Database) -> None:
     with manager_of(head, parameters={"options": "-c statement_timeout=100ms"}) as db:
         for lend in LENT:
             with pytest.raises(StatementTimeoutError, match="statement timeout") as caught:
@@ -345,7 +345,7 @@ def test_read_only_as_it_was_asked_for_is_not_worth_a_repetition(head: Database,
         assert pid_of(db) == before
 
 
-def test_what_others_hold_is_told_as_that(head: Database, db: DatabaseManager) -> None:
+def test_the_error_names_the_session_that_holds_the_lock(head: Database, db: DatabaseManager) -> None:
     db.execute_query(INSERT, ("a",))
     with head.connection.transaction():
         head.query("LOCK TABLE model_versions IN ACCESS EXCLUSIVE MODE")
@@ -506,7 +506,7 @@ def test_without_a_look_at_it_a_dead_connection_fails_once(head: Database) -> No
 
 
 @pytest.mark.parametrize("lend", LENT)
-def test_a_session_that_ends_within_a_block_is_told_as_that(head: Database, db: DatabaseManager, lend: str) -> None:
+def test_a_session_that_ends_within_a_block_gets_its_own_error(head: Database, db: DatabaseManager, lend: str) -> None:
     def end_it() -> None:
         for pid in sessions_of(head):
             head.query("SELECT pg_terminate_backend(%s)", (pid,))
@@ -521,7 +521,7 @@ def test_a_session_that_ends_within_a_block_is_told_as_that(head: Database, db: 
     assert db.execute_query("SELECT 1") == [(1,)]
 
 
-def test_a_caller_who_passes_over_the_break_is_told_at_the_end(head: Database, db: DatabaseManager) -> None:
+def test_a_caller_who_ignores_the_break_gets_the_error_at_the_end(head: Database, db: DatabaseManager) -> None:
     def pass_over(connection: Any) -> None:
         head.query("SELECT pg_terminate_backend(%s)", (connection.info.backend_pid,))
         with suppress(psycopg2.OperationalError):
@@ -599,7 +599,7 @@ def test_waiting_ends_with_the_last_reason(empty: Database) -> None:
         db.wait_until_ready(0.3)
 
 
-def test_what_does_not_mend_itself_is_not_waited_for(empty: Database) -> None:
+def test_errors_that_waiting_cannot_resolve_are_raised_at_once(empty: Database) -> None:
     with manager_of(empty, user="nobody_of_that_name") as db, pytest.raises(AuthenticationFailedError):
         db.wait_until_ready(10 * WAIT_S)
 

@@ -94,14 +94,14 @@ def test_a_decision_is_recorded(head: Database, decisions: Decisions) -> None:
     ) == [(recorded.id, "churn", "reject", "run", {"x": True}, "it is worse", moment, recorded.created_at)]
 
 
-def test_a_decision_is_about_now_unless_said_otherwise(head: Database, decisions: Decisions) -> None:
+def test_a_decision_is_about_now_by_default(head: Database, decisions: Decisions) -> None:
     first = decisions.record("pending", candidate=None)
     assert (first.model_name, first.candidate, first.gates, first.reasoning) == ("default", None, None, None)
     assert decisions.record("pending", candidate=None).id != first.id
     assert head.value("SELECT max(decision_timestamp) <= clock_timestamp() FROM retraining_decisions")
 
 
-def test_who_decided_is_the_sessions_login_unless_said_otherwise(head: Database, decisions: Decisions) -> None:
+def test_who_decided_is_the_sessions_login_by_default(head: Database, decisions: Decisions) -> None:
     login = head.value("SELECT session_user")
     first = decisions.record("reject", candidate="run", decided_at=NOON)
     assert (first.decided_by, first.is_rollback) == (login, False)
@@ -320,7 +320,7 @@ def test_history_is_newest_first_and_by_what_is_asked_for(decisions: Decisions) 
     assert decisions.history("default", "reject", "a", hours[1], None) == [a]
 
 
-def test_history_ends_at_a_hundred_unless_said_otherwise(head: Database, decisions: Decisions) -> None:
+def test_history_has_a_hundred_rows_by_default(head: Database, decisions: Decisions) -> None:
     head.query("INSERT INTO retraining_decisions (action) SELECT 'pending' FROM generate_series(1, 101)")
     assert len(decisions.history()) == 100
     assert len(decisions.history(limit=None)) == 101

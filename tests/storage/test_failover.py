@@ -98,7 +98,7 @@ def test_a_standby_is_left_for_the_primary(servers: Pair, tmp_path_factory: Any,
     assert run in runs_of(servers.primary)
 
 
-def test_whatever_writes_is_told_of_a_standby(servers: Pair) -> None:
+def test_every_write_on_a_standby_raises_standby_error(servers: Pair) -> None:
     with DatabaseManager(settings_of(servers.standby)) as db:
         for statement in (
             "INSERT INTO model_versions (mlflow_run_id, model_version) VALUES ('x', '1')",
@@ -112,7 +112,7 @@ def test_whatever_writes_is_told_of_a_standby(servers: Pair) -> None:
         assert db.models.production() is None
 
 
-def test_a_primary_that_was_set_to_take_no_writes_is_told_as_a_standby(servers: Pair) -> None:
+def test_a_primary_that_was_set_to_take_no_writes_is_reported_as_a_standby(servers: Pair) -> None:
     def set_to(value: str) -> None:
         with connect_superuser(servers.primary) as admin:
             admin.execute(f"ALTER SYSTEM SET default_transaction_read_only = {value}")

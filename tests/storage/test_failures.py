@@ -190,9 +190,7 @@ def test_another_s_failure_within_a_block_stays_what_it_is(
 
 
 @pytest.mark.parametrize("lend", LENT)
-def test_the_lent_connection_s_failure_is_told_even_past_another_one(
-    head: Database, db: DatabaseManager, lend: str
-) -> None:
+def test_the_lent_connection_s_failure_wins_over_another_one(head: Database, db: DatabaseManager, lend: str) -> None:
     def pass_over_another() -> None:
         with pytest.raises(psycopg2.errors.LockNotAvailable):
             a_statement(head)
@@ -206,7 +204,7 @@ def test_the_lent_connection_s_failure_is_told_even_past_another_one(
     assert caught.value.retryable
 
 
-def test_what_is_committed_within_a_block_is_never_told_as_safe_to_repeat(head: Database, db: DatabaseManager) -> None:
+def test_a_block_that_committed_a_part_is_never_retryable(head: Database, db: DatabaseManager) -> None:
     def by_commit(connection: Any) -> None:
         connection.cursor().execute(INSERT)
         connection.commit()
@@ -240,14 +238,14 @@ def test_what_is_committed_within_a_block_is_never_told_as_safe_to_repeat(head: 
 
 
 @pytest.mark.parametrize("lend", LENT)
-def test_what_is_committed_by_hand_is_told_as_that(head: Database, db: DatabaseManager, lend: str) -> None:
+def test_a_commit_by_hand_is_not_retryable(head: Database, db: DatabaseManager, lend: str) -> None:
     with pytest.raises(ContentionError) as caught:
         within(db, lend, INSERT, "COMMIT", LOCKED)
     assert (caught.value.retryable, "may be stored" in caught.value.hint) == (False, True)
     assert len(head.query("SELECT 1 FROM model_versions")) == 1
 
 
-def test_a_block_that_goes_on_after_its_connection_broke_is_told_so(head: Database, db: DatabaseManager) -> None:
+def test_a_block_that_continues_after_its_connection_broke_gets_that_error(head: Database, db: DatabaseManager) -> None:
     def go_on(lend: str, *statements: str) -> None:
         with getattr(db, lend)() as lent:
             execute(lent, INSERT)
@@ -312,7 +310,7 @@ def until_given_up(head: Database) -> None:
         ("53100", StatementFailedError),
     ],
 )
-def test_bulk_calls_tell_what_single_ones_do(
+def test_bulk_calls_raise_the_same_errors_as_single_ones(
     head: Database, db: DatabaseManager, code: str, expected: type[MlopsDbError]
 ) -> None:
     with refusing(head, code):
@@ -341,7 +339,7 @@ def test_bulk_calls_tell_what_single_ones_do(
     assert db.execute_query("SELECT count(*) FROM monitoring_metrics") == [(0,)]
 
 
-def test_a_reader_s_own_failure_is_told_as_it_is(head: Database, db: DatabaseManager) -> None:
+def test_a_reader_s_own_failure_is_reported_as_it_is(head: Database, db: DatabaseManager) -> None:
     def then(fail: Callable[[], Any]) -> Iterator[dict[str, Any]]:
         yield LARGE
         fail()
@@ -357,7 +355,7 @@ def test_a_reader_s_own_failure_is_told_as_it_is(head: Database, db: DatabaseMan
         db.monitoring.log_many([LARGE, row("bad", metric_value="x")])
 
 
-def test_a_session_that_ends_under_a_bulk_call_is_told_as_that(head: Database, db: DatabaseManager) -> None:
+def test_a_session_that_ends_under_a_bulk_call_gets_its_own_error(head: Database, db: DatabaseManager) -> None:
     def ended(fail: Callable[[], Any]) -> Iterator[dict[str, Any]]:
         yield LARGE
         terminate(head, *(pid for (pid,) in head.query(OTHER_SESSIONS)))

@@ -316,7 +316,7 @@ def other_role(head: Database) -> Iterator[None]:
 
 @pytest.mark.usefixtures("other_role")
 @pytest.mark.parametrize("lend", LENDERS, ids=lambda lend: lend.__name__)
-def test_whatever_is_done_to_a_connection_is_taken_back(head: Database, lend: Callable[[DatabaseManager], Any]) -> None:
+def test_every_change_of_a_connection_is_undone(head: Database, lend: Callable[[DatabaseManager], Any]) -> None:
     with DatabaseManager(replace(head.settings, pool_size=1, pool_overflow=0)) as db:
         untouched = state_of(db)
         for name in CHANGES:
@@ -351,7 +351,7 @@ def test_what_the_session_began_with_comes_back(head: Database, monkeypatch: pyt
 
 
 @pytest.mark.parametrize("go_on", ["INSERT INTO model_versions (mlflow_run_id, model_version) VALUES ('a', '1')", "!"])
-def test_what_is_said_after_the_end_of_a_block_is_in_nobody_s_transaction(head: Database, go_on: str) -> None:
+def test_a_statement_after_the_end_of_a_block_is_in_nobody_s_transaction(head: Database, go_on: str) -> None:
     def break_off() -> None:
         with db.cursor() as lent:
             lent.execute("INSERT INTO model_versions (mlflow_run_id, model_version) VALUES ('b', '1')")

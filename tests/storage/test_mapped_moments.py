@@ -144,7 +144,7 @@ def test_its_run_does_not_change() -> None:
     assert mapped.map_index == 3
 
 
-def test_its_repr_makes_it_anew() -> None:
+def test_its_repr_creates_an_equal_moment() -> None:
     mapped = MappedMoment.of(NOON, np.int64(3))
     assert repr(mapped) == f"MappedMoment(2026, 3, 1, 12, 0, tzinfo={UTC!r}, map_index=3)"
     again = MappedMoment(2026, 3, 1, 12, 0, tzinfo=UTC, map_index=3)
@@ -287,7 +287,7 @@ def test_metadata_that_cannot_take_the_index_is_refused(
     assert stored(head) == [("age", 1, 3)]
 
 
-def test_whatever_is_about_the_moment_of_a_run_is_found_by_its_rerun(head: Database, monitoring: Monitoring) -> None:
+def test_a_rerun_finds_every_row_about_its_moment(head: Database, monitoring: Monitoring) -> None:
     for index in (3, 4):
         mapped = MappedMoment.of(NOON, index).astimezone(BERLIN)
         monitoring.log("drift", "age", 1, timestamp=mapped, metadata={"map_index": index, "n": 1})
@@ -331,7 +331,7 @@ def test_rows_that_are_none_are_refused_as_ever(monitoring: Monitoring, refused:
 # Reading
 
 
-def test_what_several_rows_of_one_moment_are_told_as(head: Database, monitoring: Monitoring) -> None:
+def test_how_several_rows_of_one_moment_are_read(head: Database, monitoring: Monitoring) -> None:
     monitoring.expect("drift", "age", interval=timedelta(hours=1))
     for hour in (0, 2):
         for index in (1, 0, 2):

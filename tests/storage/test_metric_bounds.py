@@ -97,7 +97,7 @@ def test_without_bounds_those_that_are_there_stay(monitoring: Monitoring) -> Non
     ],
 )
 @pytest.mark.parametrize("make", [list, tuple, set, iter])
-def test_whatever_the_rows_come_in(head: Database, rows: Any, make: Any) -> None:
+def test_bounds_with_every_form_of_rows(head: Database, rows: Any, make: Any) -> None:
     with DatabaseManager(head.settings) as db:
         db.monitoring.log_many(rows, replace=NOON, bounds=make([bound(upper=0.05), bound("ks", lower=0)]))
         assert ranges(db.monitoring) == {"psi": (None, 0.05), "ks": (0, None)}
@@ -147,7 +147,7 @@ numbers = st.none() | st.floats(allow_nan=False, allow_infinity=False)
         max_size=5,
     ),
 )
-def test_whatever_is_finite_comes_back_exactly(monitoring: Monitoring, wanted: dict[str, Range]) -> None:
+def test_every_finite_number_comes_back_exactly(monitoring: Monitoring, wanted: dict[str, Range]) -> None:
     monitoring.log_many([], bounds=(bound(name, *both) for name, both in wanted.items()))
     stored = ranges(monitoring)
     assert {name: stored[name] for name in wanted} == wanted
@@ -186,7 +186,7 @@ def test_where_the_rows_fail_the_bounds_are_as_before(
     assert monitoring.series() == before
 
 
-def test_where_the_turn_does_not_come_neither_rows_nor_bounds_are_there(head: Database, monitoring: Monitoring) -> None:
+def test_if_the_turn_does_not_come_no_rows_and_no_bounds_are_stored(head: Database, monitoring: Monitoring) -> None:
     monitoring.expect("drift", "psi", lower=0)
     with (
         DatabaseManager(changed(head.settings, lock_wait=100)) as db,

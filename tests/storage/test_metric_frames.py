@@ -344,7 +344,7 @@ def test_what_has_other_rows_is_refused_row_by_row(given: Any) -> None:
 def test_a_table_needs_pyarrow(monkeypatch: pytest.MonkeyPatch) -> None:
     frame = pl.DataFrame(TWO)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(MissingExtraError, match="pyarrow is not installed, which a DataFrame needs") as caught:
+    with pytest.raises(MissingExtraError, match="pyarrow is not installed, and a DataFrame needs it") as caught:
         rows_of(frame)
     assert "mlops-db[arrow]" in caught.value.hint
     assert len(list(rows_of(frame.iter_rows(named=True)))) == 2

@@ -43,7 +43,7 @@ def found(
     return [((gap.since - DAY) / HOUR, (gap.until - DAY) / HOUR, gap.expected, gap.missing) for gap in gaps]
 
 
-def test_a_gap_is_told_with_what_was_expected_in_it_and_what_is_missing(monitoring: Monitoring) -> None:
+def test_a_gap_has_the_numbers_of_expected_and_missing_values(monitoring: Monitoring) -> None:
     log(monitoring, 0, 1, 2, 6, 7, 9)
     monitoring.expect(*SERIES, interval=HOUR)
     first, second = monitoring.gaps(since=DAY, until=hour(10))

@@ -124,7 +124,7 @@ def test_a_single_mapping_is_not_taken_for_rows() -> None:
         copied(GOOD)
 
 
-def test_refused_rows_are_told_in_bounded_memory() -> None:
+def test_refused_rows_are_reported_in_bounded_memory() -> None:
     rows = ({**GOOD, "metadata": {"long" * 999: {("x" * 9999,): {1}}, **dict.fromkeys(range(99))}} for _ in range(1500))
     copy = copied(rows, skip=True)
     assert (copy.sent, copy.skipped_count, len(copy.skipped)) == (0, 1500, MAX_SKIPPED)

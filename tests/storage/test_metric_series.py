@@ -74,7 +74,7 @@ def test_what_is_no_series_is_refused_by_name(arguments: tuple[str, str], key: s
     assert caught.value.key == key
 
 
-def test_rows_go_only_where_that_is_said(monitoring: Monitoring) -> None:
+def test_forget_removes_rows_only_with_with_rows(monitoring: Monitoring) -> None:
     monitoring.log(*SERIES, 1)
     with pytest.raises(InvalidValueError, match=r"^with_rows: is 'False'"):
         monitoring.forget(*SERIES, with_rows="False")  # type: ignore[arg-type]

@@ -63,7 +63,7 @@ def test_a_value_is_stored(head: Database, monitoring: Monitoring) -> None:
     ]  # fmt: skip
 
 
-def test_a_value_is_about_now_unless_said_otherwise(head: Database, monitoring: Monitoring) -> None:
+def test_a_value_is_about_now_by_default(head: Database, monitoring: Monitoring) -> None:
     monitoring.log("drift", "age", 0.1)
     assert head.query(
         "SELECT model_name, metadata, timestamp = created_at, timestamp > now() - interval '1 min'"
@@ -265,7 +265,7 @@ def test_history_needs_no_partition_outside_of_its_bounds(head: Database) -> Non
         ({"model_name": ""}, "model_name"),
     ],
 )
-def test_what_history_cannot_answer_is_said_at_once(question: dict[str, Any], key: str) -> None:
+def test_history_refuses_wrong_arguments_at_once(question: dict[str, Any], key: str) -> None:
     nowhere = Monitoring(DatabaseManager(Settings(host="/nonexistent")))
     with pytest.raises(InvalidValueError, match=f"^{key}: "):
         nowhere.history(**{"metric_type": "drift", "metric_name": "age", **question})

@@ -64,7 +64,7 @@ def test_who_says_nothing_does_not_keep_from_asking_the_next_one(head: Database)
             db.ping(2)
 
 
-def test_a_ping_tells_why_there_is_no_connection(head: Database) -> None:
+def test_the_error_of_a_ping_has_the_reason(head: Database) -> None:
     expected: dict[type[ConnectionFailedError], Settings] = {
         DatabaseMissingError: replace(head.settings, database="there_is_none"),
         AuthenticationFailedError: replace(head.settings, user="nobody_of_that_name"),

@@ -84,12 +84,12 @@ def test_their_own_rollback_is_followed(db: DatabaseManager) -> None:
     assert "here version a is" in conflict.reason
 
 
-def test_that_nothing_is_in_production_there_is_told_and_not_followed(db: DatabaseManager) -> None:
+def test_nothing_in_production_there_is_a_conflict_and_not_followed(db: DatabaseManager) -> None:
     imported(db, known("a", status="production"))
     before = stored(db)
     (conflict,) = imported(db, known("a")).conflicts
     assert (conflict.model_version, conflict.what) == ("a", "stage")
-    assert "in their registry none of the versions here is" in conflict.reason
+    assert "in their registry no version that is registered here is" in conflict.reason
     assert stored(db) == before
 
 
@@ -97,7 +97,7 @@ def test_that_nothing_is_in_production_there_is_told_and_not_followed(db: Databa
     ("by_hand", "reason"),
     [
         ("status = 'production'", "here version a is"),
-        ("status = 'archived', promoted_at = now()", "here none is any more"),
+        ("status = 'archived', promoted_at = now()", "here no version is in production any more"),
     ],
 )
 def test_what_was_done_by_hand_stays(db: DatabaseManager, by_hand: str, reason: str) -> None:

@@ -26,7 +26,7 @@ def assert_failed(done: subprocess.CompletedProcess[str], *parts: str) -> None:
 
 
 def assert_run_failed(done: subprocess.CompletedProcess[str], *parts: str) -> None:
-    """Check a failure as `told` does, without what the run printed on standard error before."""
+    """Check a failure as `assert_failed` does, but ignore earlier lines on standard error."""
     assert "Traceback" not in done.stderr, done.stderr
     assert_failed(subprocess.CompletedProcess(done.args, done.returncode, done.stdout, ""), *parts)
 

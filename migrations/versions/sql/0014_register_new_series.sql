@@ -1,5 +1,5 @@
 -- Enter the series of the rows that a statement wrote: the function of the triggers.
--- The query is planned anew each time (EXECUTE): the plan for one row is a bad one for 100,000.
+-- The query is planned each time (EXECUTE): a plan for one row is bad for 100,000 rows.
 -- Revisions: 0014
 
 CREATE FUNCTION mlops_internal.register_new_series() RETURNS trigger

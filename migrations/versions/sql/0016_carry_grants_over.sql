@@ -1,4 +1,4 @@
--- Grant on the new table what was granted on the old one, and on its columns.
+-- Copy the grants on the old table and its columns to the new table.
 -- Revisions: 0016
 
 DO $grants$

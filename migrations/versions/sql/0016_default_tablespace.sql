@@ -1,4 +1,5 @@
--- Do not name the database's own tablespace: a partitioned table, or an index on one, cannot be put there by name.
+-- Clear default_tablespace if it names the database's own: PostgreSQL refuses that name for partitioned tables and
+-- their indexes.
 -- Until the transaction ends.
 -- Revisions: 0016, 0017
 

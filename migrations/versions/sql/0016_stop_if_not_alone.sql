@@ -1,5 +1,5 @@
--- Stop if another role owns the table, or if objects of others depend on it, on its columns or on its row type,
--- as pg_depend has it: those that read it would go on reading the old table, and its parts would stay with that.
+-- Stop if another role owns the table, or if pg_depend shows objects of others that depend on it, on its columns or on
+-- its row type: readers would still read the old table, and its parts would stay with the old table.
 -- Revisions: 0016
 
 DO $find$
@@ -61,7 +61,7 @@ BEGIN
                                    'monitoring_metrics_timestamp_check', 'monitoring_metrics_created_at_check',
                                    'monitoring_metrics_metric_value_check'), false)
     ),
-    told (what, is_part, remedy) AS (
+    described (what, is_part, remedy) AS (
         SELECT CASE WHEN s.pubname IS NOT NULL THEN format('publication %I', s.pubname)
                     WHEN s.type LIKE '% constraint' THEN 'constraint ' || s.shown
                     WHEN s.relkind IN ('r', 'p', 'f') AND s.objsubid = 0 THEN format('child table %s', s.shown)
@@ -99,11 +99,11 @@ BEGIN
     SELECT string_agg(what, ', ' ORDER BY what) FILTER (WHERE NOT is_part),
            string_agg(what, ', ' ORDER BY what) FILTER (WHERE is_part),
            string_agg(remedy, '; ' ORDER BY what)
-      INTO readers, parts, remedies FROM told;
+      INTO readers, parts, remedies FROM described;
     IF remedies IS NOT NULL THEN
         RAISE dependent_objects_still_exist USING
-            MESSAGE = concat_ws('; ', readers || ' would go on reading the old table of monitoring_metrics',
+            MESSAGE = concat_ws('; ', readers || ' would still read the old table of monitoring_metrics',
                                 'the new table of monitoring_metrics would be without ' || parts, 'nothing was changed'),
-            HINT = format('%s; run it again, and create it anew afterwards.', remedies);
+            HINT = format('%s; run it again, and create it again afterwards.', remedies);
     END IF;
 END $find$;

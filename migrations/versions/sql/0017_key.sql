@@ -1,4 +1,4 @@
--- The key of all partitions. The key of monitoring_metrics_legacy becomes its part of it; those of the others are built
+-- The key of the table. The index of monitoring_metrics_legacy becomes a part of it; the other partitions' are built
 -- (manual, "CREATE INDEX": an equivalent index of a partition is attached).
 -- Revisions: 0017
 

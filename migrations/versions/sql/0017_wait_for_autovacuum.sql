@@ -1,5 +1,5 @@
--- The server cleans up after the rewrite of 0016 about now. A session that waits for that with ACCESS EXCLUSIVE keeps
--- all others waiting behind it. With this lock nobody waits, the cleaning gives way after a second, and stays away.
+-- Autovacuum may be cleaning up after the rewrite of 0016. A session that waits for it with ACCESS EXCLUSIVE blocks all
+-- others. With this lock nobody else waits, autovacuum gives up after a second, and does not come back.
 -- Revisions: 0017
 
 DO $wait$

@@ -1,4 +1,4 @@
--- Let late sequences go on after the rows.
+-- Advance sequences whose next ids rows already have.
 -- Revisions: 0018
 
 CREATE FUNCTION mlops_internal.advance_sequences() RETURNS text[]

@@ -1,4 +1,4 @@
--- Wait for another maintenance to end, and let the next one wait.
+-- Wait for another maintenance to end, and make the next one wait.
 -- Revisions: 0018
 
 CREATE FUNCTION mlops_internal.begin_maintenance() RETURNS void

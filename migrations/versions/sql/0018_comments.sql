@@ -1,4 +1,4 @@
--- What each function is for.
+-- Describe each function.
 -- Revisions: 0018
 
 COMMENT ON FUNCTION mlops_internal.register_series(text, text, text) IS

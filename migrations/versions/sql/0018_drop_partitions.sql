@@ -1,4 +1,4 @@
--- Drop the partitions all of whose rows are older than that.
+-- Drop the partitions that have only older rows.
 -- Revisions: 0018
 
 CREATE FUNCTION mlops_internal.drop_partitions(keep interval) RETURNS text[]

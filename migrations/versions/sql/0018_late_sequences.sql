@@ -1,5 +1,5 @@
--- List the sequences that would give ids that rows have already. Of the metrics it looks at the last month: no index is
--- on their id alone.
+-- List the sequences whose next ids rows already have. For metrics it reads only the last month, because no index is on
+-- the id alone.
 -- Revisions: 0018
 
 CREATE FUNCTION mlops_internal.late_sequences() RETURNS TABLE (sequence text, rows_of text)

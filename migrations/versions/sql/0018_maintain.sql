@@ -1,4 +1,4 @@
--- Do all of it, a transaction each. A procedure that commits has no search path of its own, so it names every schema.
+-- Do all steps, each in a transaction. A procedure that commits has no search path of its own, so it names every schema.
 -- Revisions: 0018
 
 CREATE PROCEDURE mlops_internal.maintain(keep interval DEFAULT NULL, months_ahead integer DEFAULT 3)

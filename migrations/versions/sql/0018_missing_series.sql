@@ -1,4 +1,4 @@
--- List the series that rows are of, and that the catalogue lacks. The key finds the next series, so the rows of a
+-- List the series that have rows but no entry in the catalogue. The key finds the next series, so the rows of a
 -- series are not read. A loop does it: engines that cannot recurse over this table can take each step.
 -- Revisions: 0018
 

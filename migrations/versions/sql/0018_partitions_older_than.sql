@@ -1,4 +1,4 @@
--- List the partitions all of whose rows are older than that.
+-- List the partitions that have only older rows.
 -- Revisions: 0018
 
 CREATE FUNCTION mlops_internal.partitions_older_than(keep interval) RETURNS SETOF text

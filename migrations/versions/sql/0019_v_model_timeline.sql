@@ -1,5 +1,5 @@
 -- The model versions, newest first, each beside the version of its model that was in production before it.
--- A version that was rolled back to was promoted more than once, which the decisions tell.
+-- After a rollback a version has several promotions. The decisions have the earlier ones.
 -- Revisions: 0019
 
 CREATE VIEW public.v_model_timeline AS

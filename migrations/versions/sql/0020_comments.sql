@@ -1,4 +1,4 @@
--- What the tables, the views and their columns are.
+-- Describe the tables, the views and their columns.
 -- Revisions: 0020
 
 COMMENT ON TABLE public.model_versions IS

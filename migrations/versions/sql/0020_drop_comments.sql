@@ -1,4 +1,4 @@
--- Take the comments away, those included that somebody had set by hand on the same objects before.
+-- Remove the comments, also those that somebody had set by hand on the same objects before.
 -- Revisions: 0020 (downgrade)
 
 COMMENT ON TABLE public.model_versions IS NULL;

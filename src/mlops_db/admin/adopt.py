@@ -123,7 +123,7 @@ def adopt(settings: Settings, *, dry_run: bool) -> Judgement:
         ConnectionFailedError: no connection.
         RefusedError: it is another tool's, has none of our tables, or is under Alembic already; or somebody else's
             view depends on one of ours that would be replaced; or somebody else owns the tables; or a migration run
-            still goes on.
+            still runs.
         NotPermittedError: a scratch database is needed, and the role may not create it.
         StatementFailedError: the server refused, such as for a lock that somebody else holds.
     """

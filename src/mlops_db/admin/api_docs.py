@@ -35,7 +35,7 @@ def markdown() -> str:
     missing = "docs/api.md is written with griffe, which is not installed"
     with require_extra("check", missing, otherwise=" (in a checkout: `uv sync`)"):
         import griffe  # noqa: PLC0415  (optional)
-    logging.getLogger("griffe").setLevel(logging.ERROR)  # docstrings leave out what goes without saying
+    logging.getLogger("griffe").setLevel(logging.ERROR)  # it warns about each argument without a description
     package: Any = griffe.load(
         "mlops_db",
         search_paths=[Path(__file__).parents[2]],
@@ -153,7 +153,7 @@ class _Page:
         return str(expression) if parts == [expression] else "".join(map(self.spelt, parts))
 
     def ours(self, expression: Any) -> Any:
-        """What of ours an expression names; None if it names nothing, or something of others."""
+        """The object of ours that an expression names; None if it names none."""
         path = getattr(expression, "canonical_path", "")
         try:
             return self.package[path.removeprefix("mlops_db.")] if path.startswith("mlops_db.") else None
@@ -161,7 +161,7 @@ class _Page:
             return None
 
     def records(self, cls: Any, found: dict[str, Any] | None = None) -> dict[str, Any]:
-        """The records of the storage layer that a class's calls take and return, and those that they hold."""
+        """The records of the storage layer that a class's calls take and return, and the records in these."""
         found = {} if found is None else found
         for member in cls.members.values():
             taken = [parameter.annotation for parameter in member.parameters] if member.is_function else []

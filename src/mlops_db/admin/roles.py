@@ -59,12 +59,12 @@ def grant_reader(settings: Settings, role: str, *, dry_run: bool = False) -> boo
 
     Args:
         settings: where the database is; the role that connects owns the views.
-        role: name of the role, as PostgreSQL stores it; best one with NOLOGIN that others are members of.
+        role: name of the role, as PostgreSQL stores it; best without LOGIN, and granted to the logins.
         dry_run: grant, check and roll back.
 
     Returns:
-        Whether everybody, and so this role, may create tables in schema public: what PostgreSQL before 15 has as its
-        default is not this database's owner's to take away.
+        Whether everybody, and so this role, may create tables in schema public. That is the default before
+        PostgreSQL 15, and only a superuser can revoke it.
 
     Raises:
         ConnectionFailedError: no connection.

@@ -91,8 +91,8 @@ class DatabaseStatus:
         pending: the revisions that an upgrade to head would run, in order.
         objects: the six objects, in the specification's order.
         everybody_may_create: whether every role may create objects in schema public, which other sessions could run.
-        upkeep: what `mlops-db maintain` would do for rows that came without triggers; also empty if finding out takes
-            too long or is not permitted to this role.
+        upkeep: the work that `mlops-db maintain` has for rows that came without triggers. Also empty if finding out
+            takes too long, or if this role may not.
     """
 
     target: str

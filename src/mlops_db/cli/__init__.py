@@ -1,1 +1,1 @@
-"""`mlops-db`: thin commands over the rest of the package, for what Alembic has no word for."""
+"""`mlops-db`: the commands that Alembic does not have. Each is thin: the work is done in the other folders."""

@@ -1,4 +1,4 @@
-"""Compare the database, object by object, with what its revisions make."""
+"""Compare the database, object by object, with what its revisions create."""
 
 import sys
 from argparse import ArgumentParser, Namespace

@@ -70,7 +70,7 @@ def run(options: Namespace) -> int:
 def _fill(settings: Settings, *, days: int, seed: int) -> Filled:
     progress = Progress(sys.stderr)
     writing = False
-    # If Control-C comes while a connection goes back, the pool logs a traceback of what is reported below.
+    # If Control-C comes while a connection goes back, the pool logs a traceback. The interruption is reported below.
     logging.getLogger("sqlalchemy.pool").addHandler(logging.NullHandler())
 
     def show(done: int, total: int) -> None:

@@ -1,4 +1,4 @@
-"""Write the generated pages: docs/schema.md, and in a checkout docs/api.md and what `mlops-db check` compares with.
+"""Write the generated pages: docs/schema.md, and in a checkout docs/api.md and the snapshot of `mlops-db check`.
 
 Without a checkout, docs/schema.md is written below the working directory.
 """
@@ -59,7 +59,7 @@ def _write(path: Path, text: str) -> None:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise RefusedError(
-            f"{path} cannot be written: {error.strerror}", hint="Call it in a folder that this user may write to."
+            f"{path} cannot be written: {error.strerror}", hint="Run it in a folder that this user may write to."
         ) from None
 
 

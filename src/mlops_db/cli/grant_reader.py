@@ -14,7 +14,7 @@ from mlops_db.settings import Settings
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the command's options."""
-    parser.add_argument("role", help="an existing role, best one with NOLOGIN that others are members of")
+    parser.add_argument("role", help="an existing role: best without LOGIN, and granted to the logins")
     add_json(parser)
     add_dry_run(parser)
 

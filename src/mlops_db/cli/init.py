@@ -63,6 +63,6 @@ def _upgrade(settings: Settings, *, dry_run: bool) -> tuple[tuple[Revision, ...]
     if after.missing and not after.pending:
         raise RefusedError(
             f"{settings.target} is at head, but somebody dropped {', '.join(after.missing)}",
-            hint="`mlops-db check --sql` writes what brings back all but the rows; those are in a backup.",
+            hint="`mlops-db check --sql` prints the statements that create them again. Restore rows from a backup.",
         )
     return before.pending, EVERYBODY_NOTE if after.everybody_may_create else ""

@@ -34,7 +34,7 @@ exit codes:
 Revisions are Alembic's: mlops-db alembic upgrade head, mlops-db alembic history. In a checkout `alembic` does the same,
 and exits with 255 when it fails.
 
-Environment variables or .env say where to connect: see .env.example.
+Environment variables, or .env, say where to connect. The README lists them.
 """
 NOT_COMMANDS = {"__init__", "main", "output", "parser"}
 EXIT_UNREACHABLE = 2
@@ -43,7 +43,7 @@ EXIT_TERMINATED = 128 + signal.SIGTERM
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `mlops-db`; returns its exit code."""
-    # As process 1 of a container, a process without a handler does not get SIGTERM at all.
+    # Process 1 of a container does not get SIGTERM unless it has a handler.
     signal.signal(signal.SIGTERM, _terminate)
     return exit_code_of(lambda: _run(sys.argv[1:] if arguments is None else arguments))
 

@@ -1,4 +1,4 @@
-"""How commands print: drawn, coloured and wrapped at words on a terminal; plain text in a pipe; JSON for machines.
+"""Print results: drawn, coloured and wrapped at words on a terminal; plain text in a pipe; JSON for machines.
 
 Rich respects NO_COLOR, FORCE_COLOR and COLUMNS. With FORCE_COLOR, a pipe gets what a terminal gets.
 """

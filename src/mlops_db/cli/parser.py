@@ -1,4 +1,4 @@
-"""How a command line is read, how its help is laid out, and how a wrong one is refused."""
+"""Read command lines, lay out their help, and refuse wrong ones."""
 
 from __future__ import annotations
 

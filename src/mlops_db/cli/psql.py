@@ -40,7 +40,7 @@ def run(arguments: Sequence[str]) -> int:
         parameters["options"] = f"{find_options(where.parameters)} {role}".strip()
     parameters |= {"host": where.host, "port": where.port, "user": where.user, "dbname": where.database}
     password = read_password(where)
-    # Control-C is for psql, which ends the statement and goes on.
+    # Control-C is for psql: it ends the statement, and psql continues.
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         done = subprocess.run(  # noqa: S603  (psql, with the arguments of its user)

@@ -1,4 +1,4 @@
-"""Show where it connects, the revision, and the six objects."""
+"""Show the server and database, the revision, and the six objects."""
 
 import sys
 from argparse import ArgumentParser, Namespace
@@ -51,14 +51,14 @@ def _summary(status: DatabaseStatus, settings: Settings) -> list[tuple[str, str]
         lines.append(("next", alembic("upgrade head")))
     elif status.missing:
         lines.append(("missing", ", ".join(status.missing)))
-        lines.append(("next", "`mlops-db check --sql` writes what brings them back; a table's rows are in your backup"))
+        lines.append(("next", "`mlops-db check --sql` prints the repair; restore the rows of tables from a backup"))
     if status.upkeep:
         lines.append(("upkeep", f"`mlops-db maintain` would {', and '.join(status.upkeep)}"))
     return lines
 
 
 def _embedded(settings: Settings) -> list[tuple[str, str]]:
-    """What nobody could know of a server that has no port, and stops with its last user."""
+    """Show where the data is and how to connect: this server has no port, and stops with its last user."""
     if settings.host != EMBEDDED:
         return []
     from mlops_db.server.embedded import data_folder  # noqa: PLC0415  (its package stays out of every other run)

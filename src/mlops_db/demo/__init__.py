@@ -1,1 +1,1 @@
-"""A made-up past for an empty database: what happened, what was measured meanwhile, and how it is written down."""
+"""A made-up year for an empty database: `story` has the events, `measurements` the metrics, and `fill` stores them."""

@@ -1,7 +1,7 @@
 """Reads the objects of our schemas from the system catalogue, with their properties.
 
 It leaves out what the revisions do not decide: owners, tablespaces, oids, statistics, and the owner's own privileges.
-Expressions have one form, whatever their history: PostgreSQL returns some in another form after a dump was restored, or
+Expressions have one form: PostgreSQL returns some in another form after a dump was restored, or
 if an earlier version made them.
 """
 
@@ -30,7 +30,7 @@ VIEWS = ("view", "materialized view")
 
 @dataclass(frozen=True)
 class Name:
-    """What an object is called.
+    """The name of an object.
 
     Attributes:
         kind: `table`, `column`, `constraint`, `index`, `view`, `materialized view`, `function`, `trigger`, `sequence`,
@@ -91,7 +91,7 @@ def read_catalogue(cursor: Cursor) -> Catalogue:
 
 
 _EXPRESSIONS = ("definition", "default", "generated", "domain")
-# PostgreSQL 13 has a call where later ones have AT TIME ZONE, and so has what was restored from it.
+# PostgreSQL 13 writes a call where later ones write AT TIME ZONE. A copy restored from 13 has the call, too.
 _AT_TIME_ZONE = re.compile(r"""\(((?:[\w.]|"[^"]*")+) AT TIME ZONE ('[^']*'::text)\)""")
 # A list of varchars is converted as a whole; restored, one by one.
 _LIST = re.compile(r"""(\()?ARRAY\[((?:'(?:[^']|'')*'::character varying(?:, )?)+)\](?(1)\))::text\[\]""")
@@ -99,7 +99,7 @@ _LISTED = re.compile(r"'(?:[^']|'')*'::character varying")
 
 
 def restored(expression: str) -> str:
-    """The expression as PostgreSQL reads it back after a dump, whichever version it was made by."""
+    """The expression as PostgreSQL reads it back after a dump, for all versions."""
     called = _AT_TIME_ZONE.sub(r"timezone(\2, \1)", expression)
     return _LIST.sub(lambda found: f"ARRAY[{_one_by_one(found[2], parentheses=found[1] is not None)}]", called)
 
@@ -208,13 +208,13 @@ _QUERIES: tuple[str, ...] = (
                'foreign', CASE c.relkind WHEN 'f' THEN 'yes' END,
                'persistence', CASE c.relpersistence WHEN 'u' THEN 'UNLOGGED' END,
                'partition key', pg_get_partkeydef(c.oid),
-               -- Without both of them, an insert can fail for want of a partition.
+               -- Without both of them, an insert can fail because a partition is missing.
                'open ends', (SELECT string_agg(bound.open, ', ' ORDER BY bound.open DESC)
                                FROM pg_inherits AS i JOIN pg_class AS part ON part.oid = i.inhrelid
                               CROSS JOIN LATERAL unnest(ARRAY['MINVALUE', 'MAXVALUE']) AS bound (open)
                               WHERE i.inhparent = c.oid
                                 AND strpos(pg_get_expr(part.relpartbound, part.oid), bound.open) > 0),
-               -- So it does between two partitions that do not meet.
+               -- It also fails between two partitions that do not meet.
                'gaps', (SELECT string_agg('before ' || later.bounds[1], ', ' ORDER BY later.bounds[1])
                           FROM {_bounds("c.oid")} AS later
                          WHERE later.bounds[1] <> 'MINVALUE'

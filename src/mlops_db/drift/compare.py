@@ -1,4 +1,4 @@
-"""Compares a database with what the revisions up to its own one make."""
+"""Compares a database with what the revisions up to its own one create."""
 
 from __future__ import annotations
 

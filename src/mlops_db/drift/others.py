@@ -1,4 +1,4 @@
-"""Separates our objects from those of others: objects that no revision makes, and grants to roles that none names.
+"""Separates our objects from others': objects that no revision creates, and grants to roles that no revision names.
 
 Others' objects are listed and left alone. Parts of our objects, such as an index on a table, objects with one of our
 names, and everything in mlops_internal are ours: an unexpected object there is a difference.
@@ -38,7 +38,7 @@ class Dependent(NamedTuple):
 
 
 def divide(expected: Catalogue, found: Catalogue) -> tuple[Catalogue, Catalogue]:
-    """The found objects that are ours, and those of others."""
+    """Divide the found objects into ours and others'."""
     names = {_whole(name) for name in expected}
     ours: Catalogue = {}
     theirs: Catalogue = {}

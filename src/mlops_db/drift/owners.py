@@ -19,7 +19,7 @@ class Owners:
 
     Attributes:
         expected: the role that should own our objects, quoted where SQL needs it; None for any role.
-        reader: the role that asked; most likely it also repairs.
+        reader: the role that runs the command; most likely it also runs the repair.
         found: the owner of each object.
         parents: the partitioned table of each partition.
     """

@@ -1,7 +1,7 @@
 """Compares the texts of two definitions as the server writes them: versions of PostgreSQL write them differently.
 
-Both texts become temporary views, which are rolled back: the server parses them, and returns each in its own form. To
-parse a constant runs code of its type, such as the CHECK of a domain: so the texts of a guest's objects are not parsed.
+Both texts become temporary views, which are rolled back: the server parses them, and returns each in its own form.
+Parsing a constant runs code of its type, such as the CHECK of a domain. So texts of a guest's objects are not parsed.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def _written(cursor: Cursor, query: str) -> str | None:
     with rolled_back(cursor):
         try:
             cursor.execute(f"CREATE TEMPORARY VIEW {_VIEW} AS {query}")
-        # Whatever is wrong with the text; or this is a standby, or an event trigger of theirs refuses.
+        # The text is invalid; or this is a standby, or an event trigger of somebody else refuses.
         except (psycopg2.ProgrammingError, psycopg2.DataError, psycopg2.NotSupportedError, psycopg2.InternalError):
             return None
         cursor.execute(f"SELECT pg_get_viewdef('pg_temp.{_VIEW}'::regclass, true)")

@@ -60,7 +60,7 @@ class _Repair:
         self.replaced = {name for name in expected if name in found and self.must_replace(name)}
 
     def must_replace(self, name: Name) -> bool:
-        """Whether it is a part that differs, or one of a view that is created again, or of a column with a new type."""
+        """Whether the part differs, or belongs to a view that is created again or to a column with a new type."""
         wanted, there = (catalogue[name].get("definition", "") for catalogue in (self.expected, self.found))
         only_validate = there == f"{wanted} NOT VALID"
         return (

@@ -29,7 +29,7 @@ SCRATCH_PREFIX = "mlops_scratch_"
 STALE_AFTER_S = 3600
 
 # Nobody may connect before all but the owner and the connected role (SET ROLE) are locked out. The locale C goes with
-# UTF8, whatever the server's own encoding is.
+# UTF8, which may not be the server's own encoding.
 _CREATE = (
     "CREATE DATABASE {} ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0 ALLOW_CONNECTIONS false",
     "REVOKE CONNECT, TEMPORARY ON DATABASE {} FROM PUBLIC",
@@ -95,7 +95,7 @@ def _create(cursor: SafeCursor, name: str, settings: Settings) -> None:
         raise NotPermittedError(
             f"role {quoted(role)} may not create databases, and the comparison needs a scratch database",
             hint=f"Let a superuser run ALTER ROLE {quoted(role)} CREATEDB; or, in a checkout, run `mlops-db docs`: "
-            "it records what the revisions make, and no database is needed to compare with that.",
+            "it writes the snapshot, and then no scratch database is needed.",
         ) from None
 
 

@@ -1,1 +1,1 @@
-"""The checks of revisions, for whoever writes the next one and for CI."""
+"""The checks of revisions: for the author of the next one, and for CI."""

@@ -1,6 +1,6 @@
 """The CHECKs that rows must meet at each revision, so that later revisions accept them, too.
 
-A column is followed by its oid through renames, and by its name where another table or column takes its place. So rows
+A column keeps its oid when it is renamed. If another table or column takes its place, it keeps its name. So rows
 meet every CHECK that their column has at this revision or at a later one.
 """
 

@@ -1,4 +1,4 @@
-"""What the runs of a revision did, for the rules to judge: statements and locks, and the database before and after."""
+"""Records what the runs of a revision did: statements, locks, and the database before and after. Rules read it."""
 
 from __future__ import annotations
 

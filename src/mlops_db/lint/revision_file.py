@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RevisionFile:
-    """A revision as its source says.
+    """A revision, as its source declares it.
 
     Attributes:
         path: the file.
@@ -65,7 +65,7 @@ class RevisionFile:
         return describe(self.docstring)
 
     def accepts(self, rule: str) -> bool:
-        """Whether it says that it breaks this rule, and why: `Accepted: loss, because ...; two-tables, because ...`."""
+        """Whether its docstring accepts to break this rule: `Accepted: loss, because ...; two-tables, because ...`."""
         accepted = self.description.sections.get("Accepted", "")
         return re.search(rf"\b{rule}, because \S", accepted) is not None
 
@@ -76,7 +76,7 @@ class RevisionFile:
 
     @property
     def is_one_way(self) -> bool:
-        """Whether its downgrade does nothing, on purpose: its docstring says why."""
+        """Whether its downgrade does nothing on purpose: then its docstring has the reason."""
         downgrade = self.function("downgrade")
         return downgrade is not None and all(map(_does_nothing, downgrade.body))
 
@@ -87,7 +87,7 @@ class Project:
 
     Attributes:
         files: its files, in the order of their names.
-        graph: which revisions there are, and which follows which.
+        graph: the revisions and their order.
         acceptable: the names of the rules that a revision may break on purpose.
     """
 

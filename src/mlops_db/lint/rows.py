@@ -1,4 +1,4 @@
-"""Inserts a few rows into every table, whatever its columns are, for the runs of the revisions."""
+"""Inserts a few rows into every table, for the runs of the revisions. The columns need not be known."""
 
 from __future__ import annotations
 
@@ -184,7 +184,7 @@ def _whole(number: int, least: Limit, most: Limit) -> int:
 
 
 def _fraction(number: int, least: Limit, most: Limit) -> float:
-    """In hundredths where there is a bound, for numerics of a small scale; else below 1, as scores are."""
+    """A number in hundredths if there is a bound, because a numeric may have a small scale; else a number below 1."""
     if least is not None and most is not None:
         return least[0] + (most[0] - least[0]) * (number % 99 + 1) / 100
     if least is not None:

@@ -1,4 +1,4 @@
-"""What a rule is: its name, what it finds, what to do about that, and the check itself."""
+"""The classes of rules. A rule has a name, a check that yields findings, and a remedy."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class Finding:
 
     Attributes:
         message: what is wrong, in one line.
-        remedy: what to do about it, in one line; a check leaves it out where its rule has the remedy.
-        file: the revision's file name; a check leaves it out where it is the file or the run that it was given.
-        rule: the rule that it breaks; a check leaves it out.
+        remedy: how to fix it, in one line; left out if the rule has the remedy.
+        file: the revision's file name; left out if the check was given this file or run.
+        rule: the rule that it breaks; a check leaves this out.
     """
 
     message: str

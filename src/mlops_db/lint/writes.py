@@ -1,7 +1,6 @@
-"""Writes of running code, played on a database: which work before an upgrade, and which are refused after it.
+"""Runs the writes of running code on a database: which work before an upgrade, and which fail after it.
 
-These are this package's own calls, and an INSERT into each table: one with all of its columns, and one with the columns
-that it requires.
+They are this package's own calls, and INSERTs into each table: one with all of its columns, one with the required ones.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ Writes: TypeAlias = "dict[str, str | None]"
 
 
 class _OneTransaction(DatabaseManager):
-    """Carries every call out in a savepoint of one transaction, whatever revision the database is at."""
+    """Runs every call in a savepoint of one transaction, and does not check the revision of the database."""
 
     def __init__(self, settings: Settings, connection: Connection) -> None:
         super().__init__(settings)
@@ -61,14 +60,14 @@ def find_working_writes(settings: Settings, coming: Mapping[tuple[str, str, str]
 
 
 def find_refused_writes(settings: Settings, writes: Writes) -> dict[str, psycopg2.Error]:
-    """Those of the writes that the database refuses now, each with the server's error."""
+    """The writes that the database refuses now, each with the server's error."""
     with _trial(settings) as connection:
         return _refused(settings, connection, writes)
 
 
 @contextmanager
 def _trial(settings: Settings) -> Iterator[Connection]:
-    """A connection whose changes are undone, those of sequences included: keys refer to their values."""
+    """A connection whose changes are undone, also the values of sequences, because keys refer to them."""
     with closing(connect(settings)) as connection, connection.cursor() as cursor:
         cursor.execute(_SEQUENCES, (list(SCHEMAS),))
         sequences = cursor.fetchall()

@@ -127,7 +127,9 @@ def _prepare(connection: Connection, pins: Mapping[str, str]) -> Iterator[None]:
     dialect = connection.dialect
     schema = dialect.default_schema_name
     with _run_defaults(connection), _pin_settings(connection, pins):
-        dialect.default_schema_name = "public"  # for a revision that inspects tables, whatever the search path is
+        dialect.default_schema_name = (
+            "public"  # for a revision that inspects tables: the search path may not begin with it
+        )
         try:
             yield
         finally:

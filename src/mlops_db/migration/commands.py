@@ -41,7 +41,7 @@ def upgrade(settings: Settings, revision: str = "head", *, progress: TextIO | No
 def downgrade(settings: Settings, revision: str, *, progress: TextIO | None = None) -> None:
     """Revert revisions until the database is at `revision`; `base` for all of them.
 
-    Arguments and errors are those of `upgrade`.
+    Arguments and errors are the same as for `upgrade`.
     """
     run_command(command.downgrade, alembic_config(settings, progress=progress), revision)
 
@@ -51,7 +51,7 @@ def alembic_config(settings: Settings, *, ini: Path | None = None, **attributes:
 
     Args:
         settings: where the database is.
-        ini: the alembic.ini of the project; default: that of this project.
+        ini: the alembic.ini of the project; default: the one of this project.
         attributes: further `config.attributes` of `mlops_db.migration.run`.
     """
     config = Config(ini or alembic_ini())

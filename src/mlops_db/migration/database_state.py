@@ -1,4 +1,4 @@
-"""What a run refuses before it changes anything: a database whose state the command cannot start from."""
+"""Refuses a database whose state the command cannot start from, before a run changes anything."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def refuse_wrong_database(migration: MigrationContext, graph: Graph, target: str
         UnknownRevisionError: `alembic_version` names a revision that this checkout does not have.
         RecordedRevisionError: its rows exclude each other, unless `alembic stamp --purge` deletes them; or it has no
             row, and should have one.
-        UnmanagedDatabaseError: the tables were created by hand. `alembic stamp` may go on, since it is the remedy.
+        UnmanagedDatabaseError: the tables were created by hand. `alembic stamp` is allowed, because it is the remedy.
         BehindHeadError: `alembic check` and `--autogenerate` compare with head, and the database is behind it.
     """
     connection = migration.connection

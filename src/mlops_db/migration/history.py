@@ -163,8 +163,8 @@ class History:
         if not held:
             raise RefusedError(
                 "the run lock was lost while a revision ran; the revision was rolled back",
-                hint="Something between here and the server changes sessions: connect to the server itself and run "
-                "again.",
+                hint="Something between here and the server changes sessions: connect to the server directly, and "
+                "run it again.",
             )
         if revision not in (None, in_transaction_of):
             raise transaction_refusal(str(revision), "COMMIT or ROLLBACK", done=HALF_DONE)

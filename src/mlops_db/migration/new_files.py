@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 # In a checkout, the revisions are outside of it.
 PACKAGE = Path(__file__).resolve().parents[1]
-# What Alembic takes where nobody gave --rev-id (alembic.util.rev_id).
+# The id that Alembic takes without --rev-id (alembic.util.rev_id).
 _RANDOM_ID = re.compile(r"[0-9a-f]{12}")
 
 
@@ -34,8 +34,8 @@ def refuse_package(path: Path) -> None:
     if is_in_package(path):
         raise RefusedError(
             f"{path} belongs to the installed package: the next version of the package replaces what is written there",
-            hint="Write revisions in a checkout of mlops-db, or with -c and an alembic.ini of yours that has a folder "
-            "of yours in its version_locations.",
+            hint="Write revisions in a checkout of mlops-db. Or use -c with an alembic.ini of your own, which has "
+            "a folder of yours in its version_locations.",
         )
 
 

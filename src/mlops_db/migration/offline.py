@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from mlops_db.migration.options import Options
     from mlops_db.settings import Settings
 
-# In the step's transaction, so that it changes nothing in a database at another revision, even if psql goes on after an
-# error.
+# In the step's transaction, so that it changes nothing in a database at another revision, even if psql continues
+# after an error.
 _REFUSE_ANOTHER_REVISION = """\
 DO $at$
 DECLARE
@@ -39,7 +39,7 @@ BEGIN
     -- Beside another branch, there are more.
     IF NOT found @> wanted OR (wanted = '{{}}' AND found <> wanted) THEN
         RAISE object_not_in_prerequisite_state USING
-            MESSAGE = format('this database is at revision %s, and the script goes on from %s; nothing was changed',
+            MESSAGE = format('this database is at revision %s, but the script starts from %s; nothing was changed',
                              coalesce(nullif(array_to_string(found, ', '), ''), 'base'),
                              coalesce(nullif(array_to_string(wanted, ', '), ''), 'base')),
             HINT = 'Write the script for it: alembic upgrade <its revision>:head --sql';
@@ -91,7 +91,7 @@ def write_script(context: EnvironmentContext, target_metadata: MetaData, setting
 
         @wraps(migrate)
         def migrate_guarded(**arguments: Any) -> None:
-            write(REFUSE_GUESTS)  # in each step: psql may go on after an error
+            write(REFUSE_GUESTS)  # in each step: psql may continue after an error
             write(_REFUSE_ANOTHER_REVISION.format(revisions=", ".join(map(repr, step.from_revisions_no_deps))))
             with revision_script(migration, revision), _explain_failures(revision):
                 migrate(**arguments)

@@ -120,7 +120,7 @@ class OnlineRun:
         self.end_reading()
         self.run_migrations()
         if not self.callers_transaction:
-            self.connection.commit()  # for ensure_version, which writes all the same
+            self.connection.commit()  # ensure_version writes even then
 
     def configure(self, **options: Any) -> MigrationContext:
         """Create Alembic's context, with further options."""

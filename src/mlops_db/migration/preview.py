@@ -1,4 +1,4 @@
-"""Reads what a revision would do without running it: its docstring, and the SQL that it writes in `--sql` mode."""
+"""Reads what a revision would do, without running it: its docstring, and the SQL that it writes in `--sql` mode."""
 
 from __future__ import annotations
 

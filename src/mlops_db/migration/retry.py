@@ -58,8 +58,8 @@ def with_retries(
                 raise RefusedError(
                     f"no lock after {tries} {'try' if tries == 1 else 'tries'}, blocked by {blocked_by}; "
                     "the step was rolled back, those before it are done",
-                    hint="End that session or let it finish, then run the same command; it goes on where it stopped. "
-                    "MLOPS_RETRY_FOR=10min, for alembic also -x retry-for=10min, tries longer.",
+                    hint="End that session or let it finish, then run the same command: it resumes where it stopped. "
+                    "To retry for longer: MLOPS_RETRY_FOR=10min, for alembic also -x retry-for=10min.",
                 ) from error
             pause_s = min(left, pause * random.uniform(0.5, 1))  # noqa: S311  (jitter, not a secret)
             progress.note(f"no lock, blocked by {blocked_by}; next try in {duration(pause_s)}")

@@ -33,7 +33,7 @@ def graph_of_command(context: EnvironmentContext) -> Graph:
 
 
 def sound_graph(script: ScriptDirectory, *, second_head: bool) -> Graph:
-    """Read and check the revisions of a project: those beside its env.py, and those of other version locations.
+    """Read and check the revisions of a project: beside its env.py, and in other version locations.
 
     Args:
         script: Alembic's, of the project.

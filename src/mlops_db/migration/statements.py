@@ -97,7 +97,7 @@ def _statements(sql: str) -> Iterator[tuple[str, ...]]:
 
 
 def _parts(sql: str) -> Iterator[tuple[str, int]]:
-    """Words in capitals, semicolons and parentheses, `'` for whatever is quoted; and where each ends."""
+    """Words in capitals, semicolons and parentheses, `'` for quoted text; and where each ends."""
     for match, end in _tokens(sql):
         if match["quoted"]:
             yield "'", end

@@ -47,18 +47,18 @@ def transaction_refusal(revision: str, words: str, *, done: str) -> RefusedError
 
     Args:
         revision: its id.
-        words: what it says, such as `COMMIT`.
-        done: what became of its statements.
+        words: the words of the statement, such as `COMMIT`.
+        done: what happened to its statements.
     """
     return RefusedError(
-        f"revision {revision} says {words}, but only the run may end its transaction; {done}",
+        f"revision {revision} executes {words}, but only the run may end its transaction; {done}",
         hint="Take it out. What has to run outside of a transaction goes into op.get_context().autocommit_block(): "
         "docs/writing-a-revision.md.",
     )
 
 
 def unfinished_refusal(revision: str) -> RefusedError:
-    """The error for a revision that is still as `alembic revision` made it."""
+    """The error for a revision that `alembic revision` wrote and nobody has completed."""
     return RefusedError(
         f"revision {revision} has no statements yet (NotImplementedError); nothing of it was applied",
         hint="Write its upgrade() and downgrade(): docs/writing-a-revision.md.",
@@ -75,7 +75,7 @@ class RunConnection(psycopg2.extensions.connection):
     transaction: RevisionTransaction | None = None
 
     def cursor(self, *args: Any, **parameters: Any) -> Any:
-        """Make a cursor; while a revision runs, one that reads what it sends, whatever its class."""
+        """Make a cursor; while a revision runs, one that reads what it sends, of any class."""
         if self.transaction is not None:
             wanted = parameters.get("cursor_factory") or self.cursor_factory
             parameters["cursor_factory"] = _checked_cursor(wanted, self.transaction)
@@ -121,7 +121,7 @@ class RevisionTransaction:
             raise self._refusal
 
     def refuse_closing(self, words: str) -> None:
-        """Refuse to close the connection, also outside of a transaction, because the run goes on with it.
+        """Refuse to close the connection, also outside of a transaction, because the run still needs it.
 
         Raises:
             RefusedError: always.
@@ -130,7 +130,7 @@ class RevisionTransaction:
         raise self._refusal
 
     def end(self, driver: Any = None) -> None:
-        """Raise the refusal again if the revision caught it, and check that the transaction goes on.
+        """Raise the refusal again if the revision caught it, and check that the transaction has not ended.
 
         Raises:
             RefusedError: a statement was refused, or the transaction of `driver` is over.
@@ -188,7 +188,7 @@ class RevisionTransaction:
             send()
         elif cursor.name is not None:
             raise DataLossError(
-                f"revision {self.revision} reads from a cursor on the server in its downgrade, where "
+                f"revision {self.revision} reads from a cursor on the server in its downgrade, so "
                 "MLOPS_ENV=production cannot see what each fetch does; it was not opened",
                 hint="Read without stream_results and without a name for the cursor. Or take a backup (pg_dump) and "
                 "use -x allow-data-loss=true.",
@@ -205,8 +205,8 @@ class RevisionTransaction:
         assert self.guard is not None
         control = psycopg2.extensions.cursor(cursor.connection)
         commits = DataLossError(
-            f"revision {self.revision} commits within a statement of its downgrade, where MLOPS_ENV=production cannot "
-            "see whether rows are lost; that statement was not carried out"
+            f"revision {self.revision} commits within a statement of its downgrade, so MLOPS_ENV=production cannot "
+            "see whether rows are lost; that statement was not run"
         )
         if ends_transaction(statement):
             raise commits
@@ -333,7 +333,7 @@ def _autocommit_block(
                 yield
         except Exception:
             transaction.outside = before
-            with suppress(SQLAlchemyError, psycopg2.Error):  # the revision may go on, unless the connection broke
+            with suppress(SQLAlchemyError, psycopg2.Error):  # the revision may continue, unless the connection broke
                 enter()
             raise
         transaction.outside = before
@@ -348,7 +348,7 @@ def _autocommit_block(
 
 @contextmanager
 def _enforce(connection: Connection, transaction: RevisionTransaction) -> Iterator[None]:
-    """Apply the rules of `transaction` to all that is sent over the connection, in whatever way."""
+    """Apply the rules of `transaction` to everything that is sent over the connection."""
     driver: Any = connection.connection.dbapi_connection
 
     def refuse_commit(_: Connection) -> None:

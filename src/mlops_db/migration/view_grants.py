@@ -1,6 +1,6 @@
 """Keeps the grants on the views of `public` when a revision drops views and creates them again.
 
-To change a view's columns, a revision mostly has to do that, and it cannot know the grants of a database. So a run
+A revision usually has to do that to change a view's columns, and it cannot know the grants of a database. So a run
 saves them before a revision, and grants them again at its end, in its transaction, on every view that was created
 again. It leaves grants alone on a view that stays.
 
@@ -74,7 +74,7 @@ def restore(connection: Connection, saved: str | None = None) -> None:
     """Grant what was saved on the views that were created again, and forget it.
 
     Args:
-        connection: that of `save`.
+        connection: the one that `save` used.
         saved: what `save` returned, if other runs on the connection have saved theirs since.
     """
     if saved is not None:

@@ -22,7 +22,7 @@ _SQL_NAME = re.compile(r"[a-zA-Z0-9][\w.-]*\.sql")  # "_rules.sql" is the end of
 
 @dataclass(frozen=True)
 class Fault:
-    """An error in revision files, with which no command can rely on them.
+    """An error in revision files, so that no command can rely on them.
 
     Attributes:
         files: the names of the files.
@@ -82,7 +82,7 @@ def revision_paths(folder: Path) -> list[Path]:
 
 
 def sql_folder(revision: Path) -> Path:
-    """Where the SQL files of a revision are, by its own file: the statements that are too long to be read in it."""
+    """The folder with the SQL files of a revision, which hold its long statements."""
     return revision.with_name("sql")
 
 
@@ -96,7 +96,7 @@ def sql_names(tree: ast.Module) -> list[str]:
 
 
 def missing_sql_file(revision: Path, name: str) -> Fault:
-    """What is wrong where a revision names an SQL file that is not there."""
+    """The fault of a revision that names an SQL file that does not exist."""
     return Fault(
         (revision.name,), f"{revision.name} executes {sql_folder(revision).name}/{name}, which is not there",
         "Restore the file (in a checkout: git checkout -- migrations), or correct its name in the revision.",
@@ -104,7 +104,7 @@ def missing_sql_file(revision: Path, name: str) -> Fault:
 
 
 def read_revision_file(path: Path) -> RevisionFile:
-    """Read what a file assigns to `revision`, `down_revision`, `branch_labels` and `depends_on`.
+    """Read the values that a file assigns to `revision`, `down_revision`, `branch_labels` and `depends_on`.
 
     Raises:
         UnusableFileError: it is not Python, cannot be read, assigns something else than literals, or executes an SQL
@@ -129,7 +129,7 @@ def read_revision_file(path: Path) -> RevisionFile:
     ids = _texts(path, "revision", assigned["revision"])
     if len(ids) != 1 or not isinstance(assigned["revision"], str) or not _is_an_id(ids[0]):
         raise _unusable(
-            path, f"has the revision {assigned['revision']!r}, which cannot be one",
+            path, f"has the revision {assigned['revision']!r}, which is not a valid id",
             f"Take a text of 1 to {_LONGEST_ID} characters without {' '.join(sorted(_NOT_IN_AN_ID))}: the next number.",
         )  # fmt: skip
     parents, depends_on, labels = (
@@ -197,5 +197,5 @@ def _texts(path: Path, name: str, value: object) -> tuple[str, ...]:
     several = value if isinstance(value, (tuple, list)) else () if value is None else (value,)
     texts = tuple(text for text in several if isinstance(text, str))
     if len(texts) != len(several):
-        raise _unusable(path, f"has the {name} {value!r}, which is no text", f'Write {name} = "0004", for example.')
+        raise _unusable(path, f"has the {name} {value!r}, which is not text", f'Write {name} = "0004", for example.')
     return texts

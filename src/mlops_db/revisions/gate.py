@@ -122,7 +122,7 @@ def refuse_wrong_rows(heads: Sequence[str], graph: Graph, target: str, *, overla
             f"{VERSION_TABLE} of {target} holds {' and '.join(heads)}, and no run leaves another row beside "
             f"{' and '.join(last)}; nothing was changed",
             hint=f"If that is what ran there last, run `{alembic('stamp --purge')} {' '.join(last)}`; then "
-            "`mlops-db check` tells whether it is.",
+            "`mlops-db check` shows whether it is.",
         )
 
 

@@ -1,4 +1,4 @@
-"""The graph of revisions: their order, and the faults of their files."""
+"""Builds the graph of revisions: their order, and the faults of their files."""
 
 from __future__ import annotations
 
@@ -135,7 +135,8 @@ class Graph:
                 for revision in named:
                     if revision not in self._before and not (name == "depends_on" and revision in self._ids_of_labels):
                         yield Fault(
-                            (file.path.name,), f"{file.path.name} has {name} {revision!r}, which no file is",
+                            (file.path.name,),
+                            f"{file.path.name} has {name} {revision!r}, but no file has that revision",
                             f"Restore the file of {revision}, or set {name} to a revision that is there.",
                         )  # fmt: skip
 
@@ -161,7 +162,7 @@ def _names(ours: Sequence[RevisionFile]) -> Iterator[Fault]:
         name = file.path.name
         if not file.is_named_after_its_id:
             yield Fault(
-                (name,), f"{name} says that it is revision {file.id}",
+                (name,), f"{name} declares revision {file.id}",
                 f"Rename it to {file.id}_...py, or set the `revision` in it to the one in its name.",
             )  # fmt: skip
 
@@ -208,7 +209,7 @@ def project_ini() -> Path:
 
 @cache
 def package_graph() -> Graph:
-    """The package's own revisions, for which its code was written, whatever ALEMBIC_CONFIG names.
+    """The package's own revisions, for which its code was written. ALEMBIC_CONFIG does not matter here.
 
     Raises:
         RefusedError: the files cannot be relied on.

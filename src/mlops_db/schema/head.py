@@ -1,4 +1,4 @@
-"""The whole schema: importing this module puts every table, and the views, into `metadata`."""
+"""The whole schema: importing this module adds every table and view to `metadata`."""
 
 from mlops_db.schema.base import metadata
 from mlops_db.schema.model_versions import model_versions

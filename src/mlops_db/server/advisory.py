@@ -1,4 +1,4 @@
-"""Names the holders of an advisory lock, for the message to a session that waited for it in vain."""
+"""Names the holders of an advisory lock, for the error of a session that did not get it."""
 
 
 def holding_sessions(key: str) -> str:

@@ -28,7 +28,7 @@ def copy_schema(settings: Settings, copy: Settings) -> None:
     if dump.returncode != 0:
         reason, *_ = dump.stderr.strip().splitlines() or ["it gives no reason"]
         raise StatementFailedError(
-            f"pg_dump fails: {reason}", hint="Take what it names out of the revision that makes it."
+            f"pg_dump fails: {reason}", hint="Remove the object that it names from its revision."
         )
     run_script(copy, dump.stdout)
 

@@ -77,7 +77,7 @@ def connect(
 ) -> Connection:
     """Open a connection for a command, as the owner role; starts the embedded server if that is the host.
 
-    The options of the URL, the service file and PGOPTIONS hold, except those that `pins` overrides.
+    The options of the URL, the service file and PGOPTIONS apply, except those that `pins` overrides.
 
     Args:
         settings: where to connect, and as whom.
@@ -172,7 +172,7 @@ def open_connection(settings: Settings, *, options: str = "", **parameters: Any)
 
 
 def connection_parameters(settings: Settings, *, options: str = "", **parameters: Any) -> dict[str, Any]:
-    """The arguments for `psycopg2.connect`; those of this function are as for `open_connection`.
+    """The arguments for `psycopg2.connect`. This function takes the same as `open_connection`.
 
     Raises:
         ConnectionFailedError: the password's file cannot be read.
@@ -182,7 +182,7 @@ def connection_parameters(settings: Settings, *, options: str = "", **parameters
         "fallback_application_name": "mlops-db",
         "connection_factory": _Connection,
         **where.parameters,
-        "client_encoding": "utf8",  # whatever the URL has: LATIN1 cannot hold all names and texts
+        "client_encoding": "utf8",  # even if the URL has another one: LATIN1 cannot hold all names and texts
         "host": where.host,
         "port": where.port,
         "user": where.user,

@@ -76,7 +76,7 @@ def create_database(settings: Settings) -> bool:
 
 
 def _print(line: str) -> None:
-    with suppress(BrokenPipeError):  # the reader has gone, but the work goes on
+    with suppress(BrokenPipeError):  # the reader has gone, but the work continues
         print(line, flush=True)
 
 

@@ -11,11 +11,11 @@ from mlops_db.server.guests import SAFE_PATH
 
 
 class SafeCursor(Cursor):
-    """A cursor for statements of our own: each runs with the safe search path, whatever the session's path is.
+    """A cursor for statements of our own: each runs with the safe search path instead of the session's path.
 
     The statement's own message sets the path, for its transaction: that costs no round trip, and behind a transaction
-    pooler the next client's session does not get it. Values are written and read by psycopg2's own adapters, whatever
-    other libraries have registered.
+    pooler the next client's session does not get it. Values are written and read by psycopg2's own adapters, not by
+    adapters that other libraries have registered.
     """
 
     def __init__(self, *args: Any, **parameters: Any) -> None:

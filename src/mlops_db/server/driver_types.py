@@ -1,4 +1,4 @@
-"""The casters and adapters of our own statements, whatever else is registered with psycopg2.
+"""The casters and adapters of our own statements. Others that are registered with psycopg2 do not apply to them.
 
 Any library of a process may register casters and adapters for all connections: JSON that is decoded in another way,
 numeric as float, text as bytes, floats written with fewer digits. Our statements do not use those.

@@ -168,7 +168,7 @@ def _translate(error: psycopg2.OperationalError, settings: Settings, database: s
         line = _every_line(text)
     if any(mark in text for mark in _ANOTHER_KIND):
         return ConnectionFailedError(
-            f"no server of {settings.target} is what target_session_attrs asks for: {line}",
+            f"no server of {settings.target} fits target_session_attrs: {line}",
             hint="If another server takes over, try again in a moment. Otherwise find the primary, and name it in "
             "POSTGRES_HOST or MLOPS_DATABASE_URL.",
         )

@@ -13,7 +13,7 @@ from mlops_db.project import TABLES, VIEWS
 
 # The search path of our own statements. PostgreSQL's schema alone would not do: where pg_temp is not named, it comes
 # first (manual, "Writing SECURITY DEFINER Functions Safely"). Nor would public behind it: an exact match there, such as
-# =(varchar, varchar), which pg_catalog lacks, wins all the same.
+# =(varchar, varchar), which pg_catalog lacks, would still win.
 SAFE_PATH = "pg_catalog, pg_temp"
 
 # PostgreSQL before 15 grants this to everybody, and an upgrade of such a database keeps the grant.
@@ -120,7 +120,7 @@ BEGIN
             MESSAGE = format('roles other than the owner have objects that a run as %s could execute or read: %s%s; no'
                              ' further step was taken', current_user, array_to_string(found[:10], ', '),
                              CASE WHEN cardinality(found) > 10 THEN ', ...' ELSE '' END),
-            HINT = format('Drop that, or give it to its rightful owner (ALTER ... OWNER TO); then keep others from'
+            HINT = format('Drop them, or give them to their rightful owner (ALTER ... OWNER TO). Then keep others from'
                           ' creating more: %s;', $revoke${REVOKE_CREATE}$revoke$);
     END IF;
     PERFORM set_config('search_path', path, true);

@@ -1,7 +1,7 @@
 """The session settings that our statements rely on, and the connection options that carry them to the server.
 
-They win over PGOPTIONS, the role's and the database's settings; all other settings of those hold. They are connection
-options, not SET statements, so that RESET returns to them and a rollback does not undo them.
+They win over PGOPTIONS and the settings of the role and the database. All other settings there still apply. They are
+connection options, not SET statements, so that RESET returns to them and a rollback does not undo them.
 """
 
 import os
@@ -13,7 +13,7 @@ from pathlib import Path
 from mlops_db.server.guests import SAFE_PATH
 
 PINS = {
-    # What names and SQL mean.
+    # They decide what names and SQL mean.
     "search_path": SAFE_PATH.replace(" ", ""),
     "standard_conforming_strings": "on",
     "array_nulls": "on",
@@ -32,7 +32,7 @@ PINS = {
     "statement_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
 }
-# The settings of a job's transactions; all other settings are those of the role and the database. READ COMMITTED lets a
+# The settings of a job's transactions; all other settings come from the role and the database. READ COMMITTED lets a
 # transaction that has waited for an advisory lock see what the lock's holder has committed.
 _FOR_JOBS = ("timezone", "IntervalStyle", "extra_float_digits", "default_transaction_isolation")
 JOB_PINS = {"search_path": "public"} | {name: PINS[name] for name in _FOR_JOBS}

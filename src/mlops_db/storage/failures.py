@@ -1,4 +1,4 @@
-"""Errors of psycopg2 and SQLAlchemy, translated into this package's errors for jobs."""
+"""Translates errors of psycopg2 and SQLAlchemy into this package's errors for jobs."""
 
 import psycopg2
 from sqlalchemy.exc import SQLAlchemyError, StatementError

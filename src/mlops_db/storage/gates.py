@@ -1,4 +1,4 @@
-"""The results of gates as JSON that can be stored."""
+"""Encodes the results of gates as JSON that can be stored."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""JSON text that a jsonb column stores and returns equal; a value that cannot be stored is refused by its path.
+"""Encodes values as JSON that a jsonb column returns equal; refuses a value that cannot be stored, by its path.
 
 Python's own encoder writes NaN, which is no JSON, and turns keys that are no text into text. It does not refuse NUL
 characters and half surrogates either, which jsonb cannot hold (PostgreSQL manual, 8.14).

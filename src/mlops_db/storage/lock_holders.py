@@ -1,7 +1,7 @@
-"""The sessions that hold the lock for which a statement has waited until its lock_timeout.
+"""Finds the sessions that held the lock when a statement reached its lock_timeout.
 
 After the timeout nobody waits any more, so the server cannot name them. If it names a row, the row itself has the
-transaction that locked it. Otherwise the sessions are found that hold locks which can have been in the way.
+transaction that locked it. Otherwise it finds sessions whose locks can have been the cause.
 """
 
 import re
@@ -13,7 +13,7 @@ from psycopg2 import sql
 from mlops_db.errors import MlopsDbError
 from mlops_db.server.cursor import SafeCursor
 
-# CONTEXT: while locking tuple (0,3) in relation "model_versions"; in whatever language.
+# CONTEXT: while locking tuple (0,3) in relation "model_versions"; in any language.
 _ROW = re.compile(r"(\(\d+,\d+\)).*[\"«„“](.+?)[\"»“”]")
 _TABLE = """
 SELECT n.nspname, c.relname FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace

@@ -132,7 +132,7 @@ class ModelVersions:
     ) -> ModelVersion:
         """Register the version that an MLflow run made, in staging.
 
-        Registering the same version again returns it as it is, whatever its stage. A score that was missing is filled
+        Registering the same version again returns it as it is, in any stage. A score that was missing is filled
         in; a score that is not given keeps its stored value.
 
         Args:
@@ -162,7 +162,7 @@ class ModelVersions:
                 raise RegistrationConflictError(
                     f"the MLflow run {run!r} is registered with {key} {getattr(registered, key)!r}, not {given[key]!r}",
                     key=key,
-                    hint="A run makes one version, whose values stay: register another one under a run of its own.",
+                    hint="A run has one version, and its values stay. Register another version under another run.",
                 )
             return fill_in_scores(cursor, registered, given)
 

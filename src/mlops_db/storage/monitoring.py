@@ -415,7 +415,7 @@ class Monitoring:
         A gap is where two neighbouring rows are at least one and a half intervals apart. A value is missing once it is
         half an interval late, and counts at that moment: the counts of two adjoining times add up. Values that are
         missing at the beginning and at the end of the time asked for count, too, but none from before the series began:
-        before its first row or its registration, whichever was earlier. A row without a value is not missing: `latest`
+        before its first row or registration (the earlier of the two). A row without a value is not missing: `latest`
         reports it as failed. A row that was dropped for its age is missing. A series without an expected interval has
         no gaps.
 

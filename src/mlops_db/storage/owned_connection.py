@@ -114,7 +114,7 @@ class OwnedConnection(Connection):
             self.commits += 1
         if self.autocommit and status == extensions.TRANSACTION_STATUS_INTRANS:
             with super().cursor(cursor_factory=Cursor) as cursor:
-                cursor.execute("COMMIT")  # of a BEGIN by hand, which psycopg2 does not know
+                cursor.execute("COMMIT")  # of a BEGIN by hand, of which psycopg2 does not know
         try:
             super().commit()
         except psycopg2.Error:
@@ -203,6 +203,6 @@ class OwnedConnection(Connection):
     def _require_owner(self) -> None:
         if self.inherited:
             raise RefusedError(
-                "this process was forked while the connection was open in its parent, whose connection it is",
+                "the connection belongs to the parent process: this process was forked while it was open",
                 hint="Fork outside of connections' `with` blocks; a child gets its own from the same DatabaseManager.",
             )

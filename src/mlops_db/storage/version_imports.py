@@ -1,4 +1,4 @@
-"""Import of the versions of another registry, with their times, one model in one transaction.
+"""Imports the versions of another registry with their times, one model in one transaction.
 
 Decisions in this database win: a version that is registered here keeps its stage, unless only imports have decided
 about its model so far.
@@ -106,7 +106,7 @@ def import_versions(
     filled in, as by `register`. The version in production is promoted if it is in staging, or an import has promoted it
     before; no decision but an import's may be about it. Besides, no version of the model was ever in production here,
     or an import made the latest promotion and its version still is. The decision has the moment of the promotion and is
-    made by `source`. No moment is in the future, whatever the other registry's clock says.
+    made by `source`. No moment is in the future, even if the other registry's clock is ahead.
 
     Args:
         transactions: the database.
@@ -140,11 +140,11 @@ def import_versions(
                 stored[run] = fill_in_scores(cursor, stored[run], given)
         promoted = None
         if candidate is None and (current := lock_production_version(cursor, model)):
-            reason = f"here it is in production, and stays so; in {source} none of the versions here is"
+            reason = f"here it is in production, and stays so; in {source} no version that is registered here is"
             conflicts.append(Conflict(current.model_version, "stage", reason))
         elif candidate in stored and stored[candidate].status != "production":
             if objection := _find_objection(cursor, stored[candidate], source):
-                reason = f"it is in production in {source}; {objection}, and stays so"
+                reason = f"it is in production in {source}; {objection}, and that stays so"
                 conflicts.append(Conflict(stored[candidate].model_version, "stage", reason))
             else:
                 moment = cursor.value(_MOMENT, {**asdict(stored[candidate]), "changed_at": known[candidate].changed_at})
@@ -190,9 +190,9 @@ def _find_objection(cursor: SafeCursor, candidate: ModelVersion, source: str) ->
     current = lock_production_version(cursor, candidate.model_name)
     if current is not None:
         by_an_import = latest == (current.mlflow_run_id, source, False)
-        return None if by_an_import else f"here version {current.model_version} is"
+        return None if by_an_import else f"here version {current.model_version} is in production"
     cursor.execute(_WAS_PROMOTED, (candidate.model_name,))
-    return None if latest is None and cursor.fetchone() is None else "here none is any more"
+    return None if latest is None and cursor.fetchone() is None else "here no version is in production any more"
 
 
 # The version in production is promoted afterwards, if no decision here is against it.
@@ -219,7 +219,7 @@ SELECT candidate_mlflow_run_id, decided_by, is_rollback FROM public.retraining_d
  ORDER BY decision_timestamp DESC, id DESC LIMIT 1
 """
 _WAS_PROMOTED = "SELECT FROM public.model_versions WHERE model_name = %s AND promoted_at IS NOT NULL LIMIT 1"
-# Not in the future, nor before the registration, whatever the other registry's clock says; and later than all earlier
+# Not in the future or before the registration, even if the other registry's clock is wrong; and later than all earlier
 # promotions and the decisions about them.
 _MOMENT = """
 SELECT greatest(

@@ -52,7 +52,7 @@ def test_locks_that_no_check_can_see_have_to_be_named(where: str, way: str) -> N
     (line,) = of_first(source("0001", None, up, down, locks="some, for a moment."))
 
     assert line == (
-        f"docstring: its Locks name none, and what runs in {where} takes some. "
+        f"docstring: its Locks name no lock, but the statements in {where} take locks. "
         "Name the strongest of them, such as SHARE UPDATE EXCLUSIVE: no check can see it."
     )
     assert of_first(source("0001", None, up, down, locks="SHARE UPDATE EXCLUSIVE on t.")) == []

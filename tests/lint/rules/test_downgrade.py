@@ -18,8 +18,8 @@ def test_an_empty_downgrade_without_a_reason_is_found(body: str) -> None:
     (line,) = of_first(source("0001", None, UP, body))
 
     assert line == (
-        "downgrade: its downgrade is empty. Take back what upgrade does, or say in a docstring of downgrade() why that "
-        "cannot be."
+        "downgrade: its downgrade is empty. Revert what upgrade does, or explain in a docstring of downgrade() "
+        "why that is impossible."
     )
 
 
@@ -30,5 +30,5 @@ def test_an_empty_downgrade_with_a_reason_is_no_finding(body: str) -> None:
 
 def test_a_missing_downgrade_is_found() -> None:
     assert of_first(changed(("def downgrade", "def downgrad"))) == [
-        "downgrade: it has no downgrade. Take back what upgrade does."
+        "downgrade: it has no downgrade. Revert what upgrade does."
     ]

@@ -8,7 +8,7 @@ from support.revision_files import DOWN, FIRST, SECOND, UP, found
 pytestmark = pytest.mark.one_postgresql
 
 
-def test_two_heads_are_told_once_with_both_remedies() -> None:
+def test_two_heads_are_one_finding_with_both_remedies() -> None:
     third = source("0003", "0001", UP, DOWN)
 
     (line,) = found(_0001_first=FIRST, _0002_second=SECOND, _0003_third=third)

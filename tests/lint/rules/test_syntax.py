@@ -9,7 +9,7 @@ from support.revision_files import SECOND, changed, file_findings, found
 pytestmark = pytest.mark.one_postgresql
 
 
-def test_a_file_that_is_not_python_is_found_and_the_others_are_still_told() -> None:
+def test_a_file_that_is_not_python_is_found_and_the_others_are_still_read() -> None:
     lines = found(_0001_first="def upgrade(:\n", _0002_second=changed(("Why: ", "Why not: "), text=SECOND))
 
     assert lines[0].startswith("0001_first.py: syntax: line 1: ")

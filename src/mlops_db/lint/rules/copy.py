@@ -18,7 +18,7 @@ from mlops_db.server.client_programs import copy_schema
 @partial(
     HeadRule,
     column="copies",
-    remedy="Write it as it is found there, or without what PostgreSQL rewrites: timezone('UTC', x) for x AT TIME ZONE"
+    remedy="Write it as the copy has it, or without what PostgreSQL rewrites: timezone('UTC', x) for x AT TIME ZONE"
     " 'UTC', x::text IN ('a', 'b') for x IN ('a', 'b').",
 )
 def check(head: Head) -> Findings:

@@ -24,7 +24,7 @@ def check(file: RevisionFile, project: Project) -> Findings:
     outside = sorted(_OUTSIDE & {node.attr for node in ast.walk(file.tree) if isinstance(node, ast.Attribute)})
     if outside and "Locks" not in missing and strongest_lock(sections["Locks"]) < 0:
         yield Finding(
-            f"its Locks name none, and what runs in {outside[0]} takes some",
+            f"its Locks name no lock, but the statements in {outside[0]} take locks",
             "Name the strongest of them, such as SHARE UPDATE EXCLUSIVE: no check can see it.",
         )
     if "Accepted" in sections and not any(map(file.accepts, project.acceptable)):

@@ -18,5 +18,5 @@ def check(run: Run) -> Findings:
             if oid in step.before.relations and strongest > declared:
                 yield Finding(
                     f"{step.direction} takes {LOCK_MODES[strongest]} on {step.before.relations[oid].name},"
-                    f" declared is {LOCK_MODES[declared] if declared >= 0 else 'none'}",
+                    f" declared: {LOCK_MODES[declared] if declared >= 0 else 'none'}",
                 )

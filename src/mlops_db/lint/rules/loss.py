@@ -1,4 +1,4 @@
-"""An upgrade loses no row: what it deletes is in another table afterwards.
+"""An upgrade loses no row: rows that it deletes are in another table afterwards.
 
 A downgrade loses none either, if its docstring says so.
 """
@@ -47,7 +47,7 @@ def check(run: Run) -> Findings:
                 yield Finding(message, "" if step.direction == "upgrade" else _REMEDY_OF_DOWNGRADE)
         for words, table in _deletes(step) if step.direction == "upgrade" else ():
             if table.root not in shrunk:
-                yield Finding(f"upgrade runs {words} {table.shown}, which met none of the rows of this check")
+                yield Finding(f"upgrade runs {words} {table.shown}, which matched no row of this check")
 
 
 def lost_rows(oid: int, before: Moment, after: Moment) -> int:

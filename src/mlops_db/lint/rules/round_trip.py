@@ -1,4 +1,4 @@
-"""A revision runs on tables with rows, downgrade takes it back, and a second upgrade does the same as the first."""
+"""A revision runs on tables with rows, downgrade reverts it, and a second upgrade does the same as the first."""
 
 from functools import partial
 

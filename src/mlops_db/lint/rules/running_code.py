@@ -1,4 +1,4 @@
-"""What wrote to the tables before an upgrade still can: jobs run the old code during the upgrade, and after it.
+"""A write that worked before an upgrade still works after it: jobs run the old code during the upgrade, and after it.
 
 Names that are gone do not count here: squawk has rules for what renames and drops.
 """

@@ -12,4 +12,4 @@ def check(file: RevisionFile, _: Project) -> Findings:
     if isinstance(file.error, SyntaxError):
         yield Finding(f"line {file.error.lineno}: {file.error.msg}")
     elif file.error is not None:
-        yield Finding(f"it is not Python in UTF-8: {file.error}", "Save it as that.")
+        yield Finding(f"it is not Python in UTF-8: {file.error}", "Fix its syntax, and save it in UTF-8.")

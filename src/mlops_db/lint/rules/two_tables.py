@@ -1,7 +1,7 @@
 """No transaction blocks the writers of two tables.
 
-While it waits for the second table, the writers of the first one wait, too. A job that takes the two tables in the
-other order makes a deadlock of it.
+While it waits for the second table, the writers of the first one wait, too. If a job locks the two tables in
+the other order, there is a deadlock.
 """
 
 from functools import partial
@@ -17,7 +17,7 @@ _STRONG = set(LOCK_MODES[LOCK_MODES.index("SHARE") :])
 @partial(
     RunRule,
     column="locks",
-    remedy="Write a revision for each; op.validate_constraint and op.create_index_concurrently let writers go on;"
+    remedy="Write a revision for each; op.validate_constraint and op.create_index_concurrently do not block writers;"
     " for a foreign key, which locks both, write `Accepted: two-tables, because ...` in the docstring.",
     may_be_accepted=True,
 )

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 SAVEPOINT = "mlops_db_guard"
 _POLL_S = 0.01
 _SHORTEST_MS = 1
-# How long the rows may be counted for a refusal, under whatever lock the downgrade has by then.
+# How long the rows may be counted for a refusal, under the lock that the downgrade has by then.
 COUNT_TIMEOUT = "2s"
 
 # Whether others use the tables, and whether one of them has read one and waits for us to write it.
@@ -82,7 +82,7 @@ class RowGuard:
         if query_value(self._cursor, "SHOW track_counts") != "on":
             raise DataLossError(
                 "MLOPS_ENV is production and track_counts is off on this server, so the run cannot see whether this "
-                f"downgrade loses rows; revision {self._revision} was not taken back",
+                f"downgrade loses rows; revision {self._revision} was not reverted",
                 hint="Let a superuser set track_counts = on. Or take a backup and use -x allow-data-loss=true.",
             )
         self._now, _ = read_tables(self._cursor)
@@ -103,7 +103,7 @@ class RowGuard:
         """
         if is_savepoint(statement):  # the revision's own, which must not end with one around it
             send()
-            self._now, _ = read_tables(self._cursor)  # what is back may be removed again
+            self._now, _ = read_tables(self._cursor)  # rows that are back may be removed again
             return
         updates = is_update(statement)
         self._cursor.execute(f"SAVEPOINT {SAVEPOINT}")
@@ -125,7 +125,7 @@ class RowGuard:
         self._now = after
 
     def finish(self) -> None:
-        """Check what the commit itself would do, and what did not come through `run`.
+        """Check the effects of the commit itself, and of statements that did not come through `run`.
 
         Raises:
             DataLossError: rows would be lost, or the run cannot see it; also if the revision has caught that error
@@ -140,7 +140,7 @@ class RowGuard:
         if query_value(self._cursor, _READ_BY_COMMIT):
             self._raise(
                 f"revision {self._revision} leaves a cursor WITH HOLD open in its downgrade, and the commit would read "
-                "it, where MLOPS_ENV=production cannot see whether rows are lost; it was not taken back"
+                "it, so MLOPS_ENV=production cannot see whether rows are lost; it was not reverted"
             )
         self._filled_before |= self._inserted_into(self._now)
 
@@ -209,7 +209,7 @@ class RowGuard:
         after, locked = read_tables(self._cursor)
         done_now = self._find_harm(before, after, locked, updates=updates)
         losses += self._unforeseen(harm, done_now)
-        losses += self._unforeseen(done_now, harm)  # what it did not do this time, something unseen has done
+        losses += self._unforeseen(done_now, harm)  # if it did not do this the second time, something unseen did it
         filled = self._filled(after)  # a table that the statement creates has another oid each time
         for root, copy in copies.items():
             holders = [after[oid] for oid in sorted({*filled, root}) if oid in after]
@@ -263,7 +263,7 @@ class RowGuard:
         if lost := ", ".join(losses):
             self._raise(
                 f"MLOPS_ENV is production and this downgrade would lose {lost}; revision {self._revision} was not "
-                "taken back"
+                "reverted"
             )
 
     def _refuse_unknown(self, roots: Iterable[int]) -> None:
@@ -292,14 +292,14 @@ class RowGuard:
         return {table.root for oid, table in tables.items() if oid in filled}
 
     def _inserted_into(self, tables: Tables) -> set[int]:
-        """The tables that this transaction has inserted into; the counters may still hold what the last one did."""
+        """The tables that this transaction has inserted into; the counters may still include the last transaction."""
         first = self._before_transaction
         return {oid for oid, table in tables.items() if table.inserted > (first[oid].inserted if oid in first else 0)}
 
     def _protected(self, table: Table) -> Table:
         """The table with the columns that were there before this downgrade, or are relied on, and the defaults of then.
 
-        A default that the downgrade sets does not bring back what others have written.
+        A default that the downgrade sets does not bring back values that others have written.
         """
         added = self._added(table)
         first = self._before_downgrade[table.oid].columns if table.oid in self._before_downgrade else {}

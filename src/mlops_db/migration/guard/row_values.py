@@ -1,4 +1,4 @@
-"""SQL for the values that a downgrade can lose: those that a column's default would not fill in again."""
+"""SQL for the values that a downgrade can lose: all that a column's default would not fill in again."""
 
 import re
 

@@ -1,6 +1,6 @@
 """The rows that a downgrade would lose, read from its SQL before anything runs.
 
-`row_guard` finds what SQL does not show: it watches what a downgrade does.
+`row_guard` finds the losses that SQL does not show: it watches the downgrade.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ _TABLES = f"""
        AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
        AND c.oid IS DISTINCT FROM to_regclass('public.alembic_version')
 """
-# Whatever drops, empties or rewrites a table locks it so. Without that lock, the change was another session's.
+# A statement that drops, empties or rewrites a table takes this lock. Without it, another session made the change.
 _LOCKED = """
     SELECT relation::bigint FROM pg_locks
      WHERE pid = pg_backend_pid() AND locktype = 'relation' AND mode = 'AccessExclusiveLock' AND granted

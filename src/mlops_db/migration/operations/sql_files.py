@@ -69,7 +69,7 @@ def execute_as_written(operations: Operations, statement: str) -> None:
 
 
 def _calling_revision() -> Path:
-    """The file of the revision whose upgrade() or downgrade() runs. Alembic does not tell an operation which it is."""
+    """The file of the revision whose upgrade() or downgrade() runs. Alembic does not pass it to an operation."""
     frame = inspect.currentframe()
     while frame is not None:
         if "down_revision" in frame.f_globals:

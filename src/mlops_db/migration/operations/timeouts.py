@@ -40,6 +40,6 @@ def session_timeout(operations: Operations, name: str, milliseconds: int) -> Ite
 
 
 def reset_timeout(operations: Operations, name: str) -> str:
-    """SQL that sets a timeout to the run's own; RESET would take that of the connection's start, which can differ."""
+    """SQL that sets a timeout to the run's own. RESET would take the connection's first value, which can differ."""
     options: Options | None = operations.get_context().opts.get(OPTIONS)
     return f"RESET {name}" if options is None else f"SET {name} = {getattr(options, name)}"

@@ -38,7 +38,7 @@ def start(settings: Settings) -> Settings:
     Raises:
         MissingExtraError: the extra `embedded` is not installed.
         EmbeddedServerError: the server does not start.
-        NotPermittedError: PostgreSQL keeps the role's name for itself.
+        NotPermittedError: PostgreSQL reserves the role's name.
     """
     if sys.platform == "win32":
         raise EmbeddedServerError(
@@ -104,7 +104,7 @@ def _ensure_role(server: Server, role: str) -> None:
                 cursor.execute(sql.SQL("CREATE ROLE {} LOGIN CREATEDB").format(sql.Identifier(role)))
     except psycopg2.errors.ReservedName:
         raise NotPermittedError(
-            f'POSTGRES_USER is "{role}", a name that PostgreSQL keeps for itself', hint="Choose another name."
+            f'POSTGRES_USER is "{role}", a name that PostgreSQL reserves', hint="Choose another name."
         ) from None
     except (psycopg2.errors.DuplicateObject, psycopg2.errors.UniqueViolation):
         pass  # another process has just created it

@@ -14,7 +14,7 @@ OPTIONS = ("--auth-local=trust", "--auth-host=reject", "--encoding=UTF8", "--no-
 def initialize(place: Place, lock: int) -> None:
     """Create the data in a folder inside, and move it up when it is complete; does nothing if the data exists.
 
-    `.users` is created last and moved last. After a process was killed, the next one goes on if that file exists, and
+    `.users` is created last and moved last. If a process was killed, the next one continues if that file exists, and
     starts again if it does not.
     """
     data, account = place

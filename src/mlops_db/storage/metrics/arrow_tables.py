@@ -1,4 +1,4 @@
-"""Rows of metrics out of Arrow tables: of polars, pyarrow, DuckDB and other libraries with the PyCapsule interface."""
+"""Reads rows of metrics from Arrow tables: of polars, pyarrow, DuckDB and others with the PyCapsule interface."""
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta, timezone

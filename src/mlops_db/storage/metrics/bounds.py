@@ -1,4 +1,4 @@
-"""The bounds of what is normal for a series, stored together with its rows: `db.monitoring.log_many(bounds=)`."""
+"""Stores the range of normal values of a series together with its rows: `db.monitoring.log_many(bounds=)`."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import astuple, dataclass

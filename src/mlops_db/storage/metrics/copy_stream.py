@@ -1,4 +1,4 @@
-"""Rows of metrics as the stream that COPY reads: checked, encoded and sent a piece at a time, never all at once."""
+"""Sends rows of metrics to COPY: checks and encodes them a piece at a time, never all at once."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass

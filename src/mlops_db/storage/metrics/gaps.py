@@ -1,4 +1,4 @@
-"""The gaps of series, for `db.monitoring.gaps`: where values are missing, by the interval that is expected."""
+"""Finds the gaps of series for `db.monitoring.gaps`: where values are missing, by the expected interval."""
 
 from dataclasses import dataclass
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""The rows of one series as Python objects, newest first, read a page at a time."""
+"""Reads the rows of one series as Python objects, newest first, a page at a time."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields

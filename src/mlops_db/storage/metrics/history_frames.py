@@ -1,4 +1,4 @@
-"""The rows of series as pandas DataFrames: COPY sends them in its binary format, and NumPy takes them as they come.
+"""Reads series as pandas DataFrames: COPY sends the rows in its binary format, and NumPy takes them as they come.
 
 No value becomes a Python object on the way. pandas is optional: it is imported when a frame is asked for.
 """

@@ -1,4 +1,4 @@
-"""Rows of earlier runs about the same moment, which `db.monitoring.log_many(replace=)` removes."""
+"""Removes the rows of earlier runs about the same moment, for `db.monitoring.log_many(replace=)`."""
 
 from collections.abc import Collection
 from datetime import datetime
@@ -38,7 +38,7 @@ def remove_earlier_rows(
         wait_ms: how long to wait for other runs about the moment, in milliseconds.
 
     Raises:
-        ContentionError: another run about the moment is still going on.
+        ContentionError: another run about the moment has not ended.
     """
     if not series:
         return 0

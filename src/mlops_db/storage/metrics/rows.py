@@ -1,4 +1,4 @@
-"""Checks of a row of metrics: its keys, names and metadata, and the bounds and the interval of its series."""
+"""Checks a row of metrics: its keys, names and metadata, and the bounds and the interval of its series."""
 
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
@@ -106,7 +106,7 @@ def add_map_index(metadata: object, map_index: int) -> dict[str, Any]:
     given = unwrap(details.get(MAP_INDEX, map_index))
     if type(given) is not int or given != map_index:
         reason = f"is {excerpt(given)}, but the row is of map index {map_index}"
-        raise InvalidValueError(f"metadata.{MAP_INDEX}", reason, hint="Leave it out: it is set.")
+        raise InvalidValueError(f"metadata.{MAP_INDEX}", reason, hint="Leave it out: the call sets it.")
     return {**details, MAP_INDEX: map_index}
 
 

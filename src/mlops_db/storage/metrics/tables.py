@@ -1,4 +1,4 @@
-"""Rows of metrics out of a pandas DataFrame or an Arrow table. pandas is optional: nothing here imports it."""
+"""Reads rows of metrics from a pandas DataFrame or an Arrow table. pandas is optional: nothing here imports it."""
 
 import math
 import sys
@@ -36,7 +36,7 @@ def rows_of(given: Any) -> Iterable[Any]:
         return _rows_of_frame(cast("DataFrame", given))
     if hasattr(type(given), "__arrow_c_stream__") and not isinstance(given, getattr(pandas, "Series", ())):
         return rows_of_table(given)
-    hint = "Give a list of rows; of columns make a DataFrame."
+    hint = "Give a list of rows, or make a DataFrame of the columns."
     if isinstance(given, Iterable) and not isinstance(given, str | bytes | Mapping):
         with suppress(TypeError):  # an array without dimensions
             return iter(given)
