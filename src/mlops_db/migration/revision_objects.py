@@ -29,7 +29,7 @@ def created_by_revisions(script: ScriptDirectory) -> set[str]:
     """
     names: set[str] = set()
     for revision in script.walk_revisions():
-        sql = written_sql(revision.module.upgrade)
+        sql = written_sql(revision, "upgrade")
         if sql is None:
             path = Path(revision.path)
             source = path.read_text(encoding="utf-8")

@@ -7,9 +7,8 @@ and in a version location of another project, and it comes along when the folder
 
 from __future__ import annotations
 
-import inspect
 import re
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from alembic.operations import MigrateOperation, Operations
 from sqlalchemy import DDL
@@ -18,6 +17,10 @@ from mlops_db.errors import RefusedError
 from mlops_db.migration.statements import split_statements
 from mlops_db.revisions.files import missing_sql_file, sql_folder
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
+REVISION_FILE = "mlops_db_revision_file"  # key of MigrationContext.opts: the path of the revision that runs
 # The comment at the top, up to an empty line: it is for readers of the file, not for the server.
 _HEADER = re.compile(r"\A(?:--[^\n]*\n)+\n+")
 
@@ -45,7 +48,7 @@ class ExecuteFile(MigrateOperation):
         Raises:
             RefusedError: the file is not there, or is not UTF-8.
         """
-        operations.invoke(cls(_calling_revision(), name))
+        operations.invoke(cls(operations.get_context().opts[REVISION_FILE], name))
 
 
 @Operations.implementation_for(ExecuteFile)
@@ -66,13 +69,3 @@ def execute_as_written(operations: Operations, statement: str) -> None:
     """Execute a statement in which neither a colon nor a per cent sign means a parameter."""
     as_written = DDL(statement.replace("%", "%%"))  # type: ignore[no-untyped-call]  # SQLAlchemy has it untyped
     operations.execute(as_written)
-
-
-def _calling_revision() -> Path:
-    """The file of the revision whose upgrade() or downgrade() runs. Alembic does not tell an operation which it is."""
-    frame = inspect.currentframe()
-    while frame is not None:
-        if "down_revision" in frame.f_globals:
-            return Path(frame.f_globals["__file__"])
-        frame = frame.f_back
-    raise RefusedError("op.execute_file was called outside of a revision", hint="Use op.execute there.")

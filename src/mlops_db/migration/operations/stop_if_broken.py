@@ -32,7 +32,7 @@ BEGIN
         RAISE check_violation USING
             MESSAGE = format('rows of {table} break rules of revision {revision}: %s; nothing was changed',
                              array_to_string(found, '; ')),
-            HINT = 'Mend these rows, then run it again: '
+            HINT = 'Fix these rows, then run it again: '
                    || $all$SELECT * FROM {table} WHERE {every} ORDER BY id$all$;
     END IF;
 END $find$
