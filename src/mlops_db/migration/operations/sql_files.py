@@ -29,11 +29,6 @@ _HEADER = re.compile(r"\A(?:--[^\n]*\n)+\n+")
 class ExecuteFile(MigrateOperation):
     """The statements of an SQL file."""
 
-    def __init__(self, revision: Path, name: str) -> None:
-        """Take the revision's file, and the name of the SQL file."""
-        self.revision = revision
-        self.name = name
-
     @classmethod
     def execute_file(cls, operations: Operations, name: str) -> None:
         """Execute the statements of a file, each by itself.
@@ -48,21 +43,17 @@ class ExecuteFile(MigrateOperation):
         Raises:
             RefusedError: the file is not there, or is not UTF-8.
         """
-        operations.invoke(cls(operations.get_context().opts[REVISION_FILE], name))
-
-
-@Operations.implementation_for(ExecuteFile)
-def _execute_file(operations: Operations, operation: ExecuteFile) -> None:
-    path = sql_folder(operation.revision) / operation.name
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        fault = missing_sql_file(operation.revision, operation.name)
-        raise RefusedError(fault.message, hint=fault.remedy) from None
-    except UnicodeDecodeError as error:
-        raise RefusedError(f"{path} is not UTF-8: {error.reason}", hint="Save it as UTF-8.") from None
-    for statement in split_statements(_HEADER.sub("", text)):
-        execute_as_written(operations, statement)
+        revision: Path = operations.get_context().opts[REVISION_FILE]
+        path = sql_folder(revision) / name
+        try:
+            text = path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            fault = missing_sql_file(revision, name)
+            raise RefusedError(fault.message, hint=fault.remedy) from None
+        except UnicodeDecodeError as error:
+            raise RefusedError(f"{path} is not UTF-8: {error.reason}", hint="Save it as UTF-8.") from None
+        for statement in split_statements(_HEADER.sub("", text)):
+            execute_as_written(operations, statement)
 
 
 def execute_as_written(operations: Operations, statement: str) -> None:
