@@ -70,8 +70,7 @@ def write_script(context: EnvironmentContext, target_metadata: MetaData, setting
 
     Raises:
         UsageError: an option, or a revision, needs the database.
-        RefusedError: a revision ends its transaction.
-        RefusedError: a revision has no statements yet.
+        RefusedError: a revision ends its transaction, or has no statements yet.
     """
     if options.plan:
         raise UsageError("-x plan=true reads the database, and --sql must not", hint="Leave one of them out.")

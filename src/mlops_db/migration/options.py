@@ -98,12 +98,7 @@ def _timezone(value: str, name: str) -> str:
 
 
 _PARSERS: dict[str, Callable[[str, str], Any]] = {
-    "lock-wait": duration_ms,
-    "lock-timeout": duration_ms,
-    "statement-timeout": duration_ms,
-    "retry-for": duration_ms,
-    "plan": _boolean,
-    "allow-data-loss": _boolean,
-    "show-queries": _boolean,
+    **dict.fromkeys(("lock-wait", "lock-timeout", "statement-timeout", "retry-for"), duration_ms),
+    **dict.fromkeys(("plan", "allow-data-loss", "show-queries"), _boolean),
     "legacy-timezone": _timezone,
 }
