@@ -92,6 +92,21 @@ def test_a_commit_in_a_file_is_refused(empty: Database, checkout: Checkout) -> N
     assert empty.value("SELECT to_regclass('public.odd')") is None
 
 
+def test_what_a_file_drops_is_known_before_a_downgrade_runs(empty: Database, checkout: Checkout) -> None:
+    write(checkout, "9020_drop_odd.sql", "DROP TABLE odd;\n")
+    checkout.add(
+        "op.execute('CREATE TABLE odd AS SELECT 1 AS n')",
+        'op.execute_file("9020_drop_odd.sql")',
+    )
+    assert checkout.alembic(empty, "upgrade", "head").returncode == 0
+
+    planned = checkout.alembic(empty, "-x", "plan=true", "downgrade", "-1")
+    refused = empty.run("alembic", "-c", str(checkout.ini), "downgrade", "-1", MLOPS_ENV="production")
+
+    assert "tables: odd (" in planned.stdout
+    assert_run_failed(refused, "this downgrade would lose 1 row of odd; nothing was changed")
+
+
 # Files that cannot be executed
 
 
