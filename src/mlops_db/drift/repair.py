@@ -208,7 +208,7 @@ class _Repair:
             for name in self.expected:
                 if name.kind == kind == "function" and self.changed(name, "definition"):
                     yield from self.function(name)
-                elif name.kind == kind and name in self.missing:
+                elif name.kind == kind and name not in self.found:
                     yield from self.create_missing(name)
         for name in self.expected:
             if name in self.differing:
