@@ -1,5 +1,6 @@
 """What this project is: the names of its objects, its baseline, and where its revisions are."""
 
+import os
 from pathlib import Path
 
 _PACKAGE = Path(__file__).parent
@@ -29,3 +30,8 @@ def alembic_ini() -> Path:
     An installed package contains it; otherwise it is in the checkout around the package.
     """
     return (_INSTALLED if _INSTALLED.is_dir() else _PACKAGE.parents[1]) / "alembic.ini"
+
+
+def project_ini() -> Path:
+    """The alembic.ini of the project: the one that ALEMBIC_CONFIG names, as for Alembic itself, or our own."""
+    return Path(os.environ.get("ALEMBIC_CONFIG") or alembic_ini())

@@ -210,17 +210,19 @@ def test_it_holds_for_the_revisions_before_a_new_one_and_not_for_that(checkout: 
         assert recorded_catalogue(new) is None
 
 
+def follow(file: Path, before: str, after: str | tuple[str, ...]) -> None:
+    """Let a revision follow others than the one before it."""
+    text = file.read_text(encoding="utf-8")
+    assert text.count(f"down_revision = {before!r}") == 1
+    file.write_text(text.replace(f"down_revision = {before!r}", f"down_revision = {after!r}"), encoding="utf-8")
+
+
 def test_of_a_line_with_branches_it_holds_as_far_as_one_follows_the_other(checkout: Checkout, tmp_path: Path) -> None:
     branch = checkout.add("pass")
-    file_of(checkout, branch).write_text(
-        file_of(checkout, branch).read_text(encoding="utf-8").replace(f'"{HEAD}"', '"0010"'), encoding="utf-8"
-    )
+    follow(file_of(checkout, branch), HEAD, "0010")
     checkout.ids = [HEAD, branch]
     merge = checkout.add("pass")
-    file_of(checkout, merge).write_text(
-        file_of(checkout, merge).read_text(encoding="utf-8").replace(f'"{branch}"', f'("{HEAD}", "{branch}")'),
-        encoding="utf-8",
-    )
+    follow(file_of(checkout, merge), branch, (HEAD, branch))
     with installed(checkout):
         snapshot = tmp_path / "snapshot.json"
         snapshot.write_text(snapshot_text({one.id: known("0002") for one in revisions()}), encoding="utf-8")

@@ -82,7 +82,7 @@ def refused(database: Database, connection: object, *parts: str) -> None:
 
 
 def session_of(connection: Connection) -> dict[str, str]:
-    names = [*run_pins(Settings(), lock_timeout=1, statement_timeout=2), *THEIRS]
+    names = [*run_pins(Settings()), *THEIRS]
     return {
         name: connection.exec_driver_sql(f"SELECT pg_catalog.current_setting('{name}', true)").scalar() or ""
         for name in names

@@ -7,8 +7,12 @@ from pathlib import Path
 import pytest
 from alembic import command
 from alembic.config import Config
+from alembic.operations import Operations
+from alembic.runtime.migration import MigrationContext
 from alembic.util import CommandError
 
+import mlops_db.migration.operations  # noqa: F401
+from mlops_db.errors import RefusedError
 from mlops_db.migration.statements import split_statements
 from support.database import Database, revision_of
 from support.process import assert_run_failed
@@ -90,6 +94,21 @@ def test_a_commit_in_a_file_is_refused(empty: Database, checkout: Checkout) -> N
 
     assert_run_failed(checkout.alembic(empty, "upgrade", "head"), f"revision {revision}", "COMMIT")
     assert empty.value("SELECT to_regclass('public.odd')") is None
+
+
+def test_what_a_file_drops_is_known_before_a_downgrade_runs(empty: Database, checkout: Checkout) -> None:
+    write(checkout, "9020_drop_odd.sql", "DROP TABLE odd;\n")
+    checkout.add(
+        "op.execute('CREATE TABLE odd AS SELECT 1 AS n')",
+        'op.execute_file("9020_drop_odd.sql")',
+    )
+    assert checkout.alembic(empty, "upgrade", "head").returncode == 0
+
+    planned = checkout.alembic(empty, "-x", "plan=true", "downgrade", "-1")
+    refused = empty.run("alembic", "-c", str(checkout.ini), "downgrade", "-1", MLOPS_ENV="production")
+
+    assert "tables: odd (" in planned.stdout
+    assert_run_failed(refused, "this downgrade would lose 1 row of odd; nothing was changed")
 
 
 # Files that cannot be executed
@@ -209,3 +228,10 @@ def test_the_checks_of_the_revisions_find_missing_and_unused_files(empty: Databa
 )
 def test_statements_end_where_the_server_ends_them(sql: str, statements: list[str]) -> None:
     assert list(split_statements(sql)) == statements
+
+
+def test_a_call_outside_of_a_run_is_refused() -> None:
+    operations = Operations(MigrationContext.configure(dialect_name="postgresql", opts={"as_sql": True}))
+
+    with pytest.raises(RefusedError, match="outside of a run"):
+        operations.execute_file("0019_v_model_timeline.sql")  # type: ignore[attr-defined]

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 
@@ -80,7 +80,7 @@ def schema(
 @contextmanager
 def in_public(database: Database) -> Iterator[Connection]:
     """A run's connection with the search path that a run sets for revisions and for autogenerate."""
-    with migration_connection(database.settings, **TIMEOUTS) as connection:
+    with migration_connection(replace(database.settings, **TIMEOUTS)) as connection:
         connection.exec_driver_sql("SET search_path = public")
         connection.commit()
         yield connection

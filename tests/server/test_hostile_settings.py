@@ -78,7 +78,7 @@ def hostile_owner(database: Database) -> Iterator[Database]:
 
 
 def test_every_pinned_setting_is_tried() -> None:
-    pinned = run_pins(Settings(), lock_timeout=1, statement_timeout=2)
+    pinned = run_pins(Settings())
     ours = {name for name in pinned if name.startswith("mlops_db.")}
     assert HOSTILE.keys() == (pinned.keys() | NEWER_PINS.keys()) - ours
 
@@ -179,7 +179,7 @@ def test_what_is_not_pinned_is_as_it_was_given(
         monkeypatch.setenv(name, value)
     settings = replace(head.settings, parameters=parameters)
 
-    with migration_connection(settings, lock_timeout=1, statement_timeout=2) as connection:
+    with migration_connection(settings) as connection:
         assert connection.exec_driver_sql("SHOW work_mem").scalar() == "7MB"
     with DatabaseManager(settings) as db:
         assert db.execute_query("SHOW work_mem") == [("7MB",)]

@@ -50,7 +50,7 @@ class Workshop:
         return False
 
     def drift(self) -> Drift:
-        return compare(BASELINE, self.expected, read_database(self.cursor))
+        return compare(BASELINE, self.expected, *read_database(self.cursor))
 
     def lines(self) -> list[str]:
         return [str(difference) for difference in self.drift().differences]

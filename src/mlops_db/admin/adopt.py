@@ -132,9 +132,7 @@ def adopt(settings: Settings, *, dry_run: bool) -> Judgement:
             _refuse_what_is_not_hand_made(cursor, settings)
         expected = _of_the_revisions(expected_catalogue(settings, BASELINE))
         with (
-            migration_connection(
-                settings, lock_timeout=settings.lock_timeout, statement_timeout=settings.statement_timeout
-            ) as connection,
+            migration_connection(settings) as connection,
             connection.begin() as transaction,
             run_lock(connection, wait_ms=settings.lock_wait, progress=Progress(None)),
             closing(cast("Cursor", connection.connection.cursor())) as cursor,

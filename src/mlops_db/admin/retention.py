@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from sqlalchemy import text
@@ -189,7 +189,7 @@ def _connect(settings: Settings) -> Iterator[Connection]:
     with (
         translate_statement_failures(settings),
         migration_connection(
-            settings, lock_timeout=LOCK_TIMEOUT_MS, statement_timeout=STATEMENT_TIMEOUT_MS
+            replace(settings, lock_timeout=LOCK_TIMEOUT_MS, statement_timeout=STATEMENT_TIMEOUT_MS)
         ) as connection,
     ):
         yield connection

@@ -16,7 +16,7 @@ from mlops_db.cli.parser import HelpFormatter, Parser
 from mlops_db.errors import MlopsDbError, SettingsError, StatementFailedError, UsageError
 from mlops_db.migration.new_files import refuse_package
 from mlops_db.migration.revision_graph import sound_graph
-from mlops_db.revisions.graph import project_ini
+from mlops_db.project import project_ini
 
 if TYPE_CHECKING:
     from argparse import Namespace

@@ -7,7 +7,7 @@ from mlops_db.cli.output import print_json, print_line, print_table
 from mlops_db.cli.parser import add_json
 from mlops_db.lint.rule import COLUMNS
 from mlops_db.lint.run import check_revisions
-from mlops_db.revisions.graph import project_ini
+from mlops_db.project import project_ini
 from mlops_db.settings import EMBEDDED_SERVER
 
 

@@ -98,37 +98,30 @@ class Drift:
         ]
 
 
-@dataclass(frozen=True)
-class Reading:
-    """The state of a database, for `compare`."""
-
-    catalogue: Catalogue
-    owners: Owners
-    dependents: list[others.Dependent]
-
-
-def read_database(cursor: Cursor, owner_role: str | None = None) -> Reading:
-    """Read the objects of our schemas, their owners and dependents.
+def read_database(cursor: Cursor, owner_role: str | None = None) -> tuple[Catalogue, Owners, list[others.Dependent]]:
+    """Read the objects of our schemas, their owners and dependents, for `compare`.
 
     Args:
         cursor: of a connection to the database. Sets the transaction's search path.
         owner_role: the role that should own our objects, from the settings.
     """
     catalogue = read_catalogue(cursor)
-    return Reading(catalogue, read_owners(cursor, owner_role), others.read_dependents(cursor))
+    return catalogue, read_owners(cursor, owner_role), others.read_dependents(cursor)
 
 
-def compare(revision: str, expected: Catalogue, there: Reading) -> Drift:
+def compare(
+    revision: str, expected: Catalogue, catalogue: Catalogue, owners: Owners, dependents: list[others.Dependent]
+) -> Drift:
     """Compare a database with what the revisions up to `revision` make, without the objects of others."""
-    ours, theirs = others.divide(expected, there.catalogue)
+    ours, theirs = others.divide(expected, catalogue)
     wholes = {name.within or name.name for name in ours}
     return Drift(
         revision,
         others.with_their_grants(expected, ours),
         ours,
-        there.owners,
+        owners,
         others.lines(expected, ours, theirs),
-        [dependent for dependent in there.dependents if dependent.within not in wholes],
+        [dependent for dependent in dependents if dependent.within not in wholes],
     )
 
 
@@ -175,7 +168,7 @@ def read_drift(settings: Settings) -> Drift:
         if revision is None:
             raise BehindHeadError(None, settings.target)
         there = read_database(cursor, settings.owner_role)
-    drift = compare(revision, expected_catalogue(settings, revision), there)
+    drift = compare(revision, expected_catalogue(settings, revision), *there)
     if drift.expected == drift.found:
         return drift
     with trying(settings) as cursor:

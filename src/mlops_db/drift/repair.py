@@ -21,6 +21,15 @@ BY_HAND = "-- by hand: "
 AS_BOTH = "-- as a superuser, or as a member of the old owner and of the new one:"
 # Dropped in this order if they are unexpected or differ; created again after the tables are repaired.
 REPLACED = ("rule", "policy", "trigger", "constraint", "index")
+# The properties of a column as its definition has them, in this order.
+_COLUMN = {
+    "type": "{}",
+    "collation": "COLLATE {}",
+    "default": "DEFAULT {}",
+    "generated": "GENERATED ALWAYS AS ({}) STORED",
+    "identity": "GENERATED {} AS IDENTITY",
+    "not null": "NOT NULL",
+}
 
 
 def repair_statements(drift: Drift) -> list[str]:
@@ -101,6 +110,7 @@ class _Repair:
         yield from self.drops()
         yield from self.tables_and_columns()
         yield from self.creates()
+        yield from self.sequences_of_columns()
         for name, properties in self.expected.items():
             if not self.is_beyond_us(name):
                 yield from self.comment(name, properties)
@@ -165,7 +175,9 @@ class _Repair:
         yield from self.unexpected_tables(loss)
         for kind in ("function", "sequence", "type"):
             for name in reversed([name for name in self.unexpected if name.kind == kind]):
-                yield from self.drop_leftover(name, commented=bool(loss))
+                if not self.goes_with_its_table(name):
+                    statement = f"DROP {_sql_kind(name)} {name.name};"
+                    yield _comment(LOSES_ROWS, statement) if loss else statement
         for name in loss:
             if name.kind == "schema":
                 yield _comment(LOSES_ROWS, f"DROP SCHEMA {name.name};")
@@ -180,14 +192,10 @@ class _Repair:
             if "parents" not in self.found[name] or Name("table", "", self.found[name]["parents"]) in self.expected:
                 yield _comment(LOSES_ROWS, f"DROP {foreign}TABLE {name.name};")
 
-    def drop_leftover(self, name: Name, *, commented: bool) -> Iterator[str]:
+    def goes_with_its_table(self, name: Name) -> bool:
+        """Whether it is a sequence of an unexpected table, or of an identity column."""
         owner = self.found[name].get("owned by", "").rpartition(".")[0]
-        if owner and Name("table", "", owner) not in self.expected:
-            return  # goes with its table
-        if "identity" in self.found[name]:
-            return  # goes with its column's property
-        statement = f"DROP {_sql_kind(name)} {name.name};"
-        yield _comment(LOSES_ROWS, statement) if commented else statement
+        return "identity" in self.found[name] or (owner != "" and Name("table", "", owner) not in self.expected)
 
     def drop(self, name: Name) -> str:
         if name.kind == "constraint":
@@ -196,21 +204,15 @@ class _Repair:
         return f"DROP {name.kind.upper()} {name.name}{on}"
 
     def tables_and_columns(self) -> Iterator[str]:
-        for kind in ("extension", "schema", "type", "sequence"):
-            yield from self.create_all_missing(kind)
-        for name in self.expected:
-            if name.kind == "function" and self.changed(name, "definition"):
-                yield from self.function(name)
-        for kind in ("table", "column"):
-            yield from self.create_all_missing(kind)
+        for kind in ("extension", "schema", "type", "sequence", "function", "table", "column"):
+            for name in self.expected:
+                if name.kind == kind == "function" and self.changed(name, "definition"):
+                    yield from self.function(name)
+                elif name.kind == kind and name not in self.found:
+                    yield from self.create_missing(name)
         for name in self.expected:
             if name in self.differing:
                 yield from self.alter(name)
-
-    def create_all_missing(self, kind: str) -> Iterator[str]:
-        for name in self.missing:
-            if name.kind == kind:
-                yield from self.create_missing(name)
 
     def function(self, name: Name) -> Iterator[str]:
         definition = self.expected[name]["definition"]
@@ -226,7 +228,11 @@ class _Repair:
         if name.kind in ("extension", "schema"):
             yield f"CREATE {name.kind.upper()} {name.name};"
         elif name.kind == "type":
-            yield self.create_type(name)
+            labels = self.expected[name].get("labels")
+            if labels is not None:
+                yield f"CREATE TYPE {name.name} AS ENUM ({labels});"
+            else:
+                yield f"CREATE DOMAIN {name.name} AS {self.expected[name]['domain']};"
         elif name.kind == "sequence" and "identity" not in self.expected[name]:
             yield f"CREATE SEQUENCE {name.name} {self.expected[name]['definition']};"
         elif name.kind == "table":
@@ -236,16 +242,12 @@ class _Repair:
             column = self.column(name)
             if column.endswith(" NOT NULL") and not self.fills(name):
                 yield f"ALTER TABLE {name.within} ADD COLUMN {column.removesuffix(' NOT NULL')};"
-                yield from self.set_not_null_if_filled(name)
+                alter = f"ALTER TABLE {name.within} ALTER COLUMN {name.name} SET NOT NULL;"
+                empty = f"NOT EXISTS (SELECT FROM {name.within} WHERE {name.name} IS NULL)"
+                yield f"DO $repair$ BEGIN IF {empty} THEN {alter} END IF; END $repair$;"
+                yield _by_hand(f"where the table has rows, fill {name}, then {alter}")
             else:
                 yield f"ALTER TABLE {name.within} ADD COLUMN {column};"
-
-    @staticmethod
-    def set_not_null_if_filled(name: Name) -> Iterator[str]:
-        alter = f"ALTER TABLE {name.within} ALTER COLUMN {name.name} SET NOT NULL;"
-        empty = f"NOT EXISTS (SELECT FROM {name.within} WHERE {name.name} IS NULL)"
-        yield f"DO $repair$ BEGIN IF {empty} THEN {alter} END IF; END $repair$;"
-        yield _by_hand(f"where the table has rows, fill {name}, then {alter}")
 
     def alter(self, name: Name) -> Iterator[str]:
         if name.kind == "column" and name.table in self.expected:
@@ -271,26 +273,10 @@ class _Repair:
         key = f" PARTITION BY {properties['partition key']}" if "partition key" in properties else ""
         return f"{create} ({', '.join(columns)}){key};"
 
-    def create_type(self, name: Name) -> str:
-        properties = self.expected[name]
-        if "labels" in properties:
-            return f"CREATE TYPE {name.name} AS ENUM ({properties['labels']});"
-        return f"CREATE DOMAIN {name.name} AS {properties['domain']};"
-
     def column(self, name: Name) -> str:
         properties = self.expected[name]
-        parts = [name.name, properties["type"]]
-        if "collation" in properties:
-            parts.append(f"COLLATE {properties['collation']}")
-        if "default" in properties:
-            parts.append(f"DEFAULT {properties['default']}")
-        if "generated" in properties:
-            parts.append(f"GENERATED ALWAYS AS ({properties['generated']}) STORED")
-        if "identity" in properties:
-            parts.append(f"GENERATED {properties['identity']} AS IDENTITY")
-        if "not null" in properties:
-            parts.append("NOT NULL")
-        return " ".join(parts)
+        parts = (part.format(properties[key]) for key, part in _COLUMN.items() if key in properties)
+        return " ".join((name.name, *parts))
 
     def alter_column(self, name: Name) -> Iterator[str]:
         wanted, alter = self.expected[name], f"ALTER TABLE {name.within} ALTER COLUMN {name.name}"
@@ -302,14 +288,14 @@ class _Repair:
         if reason and self.changed(name, "type"):
             yield _by_hand(f"{name} should be {self.column(name)}; {reason}")
             return
-        if self.changed(name, "type", "collation"):
+        retyped = self.changed(name, "type", "collation")
+        if retyped:
             collate = f" COLLATE {wanted['collation']}" if "collation" in wanted else ""
             if "default" in self.found[name]:
                 yield f"{alter} DROP DEFAULT;"  # it may not convert
             using = converted(name.name, self.found[name]["type"], wanted["type"])
             yield f"{alter} TYPE {wanted['type']}{collate} USING {using};"
-        moved = self.changed(name, "type", "collation") and "default" in wanted
-        if moved or self.changed(name, "default"):
+        if self.changed(name, "default") or (retyped and "default" in wanted):
             yield f"{alter} SET DEFAULT {wanted['default']};" if "default" in wanted else f"{alter} DROP DEFAULT;"
         if reason and self.changed(name, "not null"):
             yield _by_hand(f"{name}: {reason}; fill it, then {alter} SET NOT NULL;")
@@ -332,16 +318,13 @@ class _Repair:
             yield f"ALTER TABLE {name.name} {'ENABLE' if 'ENABLE' in security else 'DISABLE'} ROW LEVEL SECURITY;"
             yield f"ALTER TABLE {name.name} {'FORCE' if 'FORCE' in security else 'NO FORCE'} ROW LEVEL SECURITY;"
         if self.changed(name, "options"):
-            yield from self.set_options(name)
+            if found := self.found.get(name, {}).get("options"):
+                keys = ", ".join(part.partition("=")[0] for part in found.split(", "))
+                yield f"ALTER TABLE {name.name} RESET ({keys});"
+            if "options" in wanted:
+                yield f"ALTER TABLE {name.name} SET ({wanted['options']});"
         if self.changed(name, "replica identity"):
             yield _by_hand(f"{name}: replica identity should be {wanted.get('replica identity', 'the default')}")
-
-    def set_options(self, name: Name) -> Iterator[str]:
-        found = self.found.get(name, {}).get("options", "")
-        if found:
-            yield f"ALTER TABLE {name.name} RESET ({', '.join(part.partition('=')[0] for part in found.split(', '))});"
-        if "options" in self.expected[name]:
-            yield f"ALTER TABLE {name.name} SET ({self.expected[name]['options']});"
 
     def creates(self) -> Iterator[str]:
         parts = [name for name in self.expected if name in self.missing or name in self.replaced]
@@ -362,7 +345,6 @@ class _Repair:
         for name in self.expected:
             if name.kind == "trigger" and name not in parts and self.changed(name, "enabled"):
                 yield self.enable(name)
-        yield from self.ownerships()
 
     def create_part(self, name: Name) -> Iterator[str]:
         definition = self.expected[name]["definition"].rstrip().rstrip(";")
@@ -382,19 +364,16 @@ class _Repair:
     def enable(self, name: Name) -> str:
         return f"ALTER TABLE {name.within} {self.expected[name].get('enabled', 'ENABLE')} TRIGGER {name.name};"
 
-    def ownerships(self) -> Iterator[str]:
+    def sequences_of_columns(self) -> Iterator[str]:
         for name, properties in self.expected.items():
             if name.kind == "sequence" and self.changed(name, "owned by") and "identity" not in properties:
-                yield from self.own(name)
-
-    def own(self, name: Name) -> Iterator[str]:
-        owner = self.expected[name].get("owned by")
-        yield f"ALTER SEQUENCE {name.name} OWNED BY {owner or 'NONE'};"
-        if owner is not None and name in self.missing:
-            table, _, column = owner.rpartition(".")
-            if Name("table", "", table) in self.found and Name("column", table, column) not in self.obstructions:
-                highest = f"(SELECT coalesce(max({column}), 0) + 1 FROM {table})"
-                yield f"SELECT setval('{name.name}', {highest}, false);"
+                owner = properties.get("owned by", "NONE")
+                yield f"ALTER SEQUENCE {name.name} OWNED BY {owner};"
+                table, _, column = owner.rpartition(".")
+                fits = Name("table", "", table) in self.found and Name("column", table, column) not in self.obstructions
+                if name in self.missing and fits:
+                    highest = f"(SELECT coalesce(max({column}), 0) + 1 FROM {table})"
+                    yield f"SELECT setval('{name.name}', {highest}, false);"
 
     def there(self, name: Name) -> Properties:
         """The properties at this point of the repair: none of what it has created again; a function has its default."""

@@ -14,6 +14,7 @@ from psycopg2 import sql
 from sqlalchemy import event
 
 from mlops_db.drift.catalogue import Catalogue, read_catalogue
+from mlops_db.migration.transaction import statement_text
 from mlops_db.project import BASELINE, SCHEMAS
 from mlops_db.revisions.tables import VERSION_TABLE
 from mlops_db.server.connection import open_cursor
@@ -255,8 +256,7 @@ class Watch:
     def note(self, query: str | bytes | sql.Composable, cursor: psycopg2.extensions.cursor) -> None:
         """Called before each statement is sent."""
         if self.step is not None:
-            text = query.as_string(cursor) if isinstance(query, sql.Composable) else query
-            self.step.statements.append(text if isinstance(text, str) else text.decode(errors="replace"))
+            self.step.statements.append(statement_text(query, cursor))
 
     def _note_locks(self, connection: Connection) -> None:
         """Called before each transaction is committed, which still holds all of its locks."""

@@ -7,7 +7,7 @@ up, down and up again, with rows in every table. The rules of `lint.rules` judge
 from __future__ import annotations
 
 import configparser
-from contextlib import AbstractContextManager, closing, suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -154,7 +154,7 @@ class _Runs:
         with (
             scratch_database(self.server) as self.database,
             scratch_database(self.server) as scripted,
-            _run_connection(self.database) as connection,
+            migration_connection(self.database) as connection,
         ):
             self.watch = Watch(connection)
             for scratch in (self.database, scripted):
@@ -173,7 +173,7 @@ class _Runs:
 
     def follow_columns(self) -> None:
         """Run all revisions once, to read the CHECKs that rows have to meet at later revisions."""
-        with scratch_database(self.server) as scratch, _run_connection(scratch) as connection:
+        with scratch_database(self.server) as scratch, migration_connection(scratch) as connection:
 
             def note(connection: Connection) -> None:
                 driver: Any = connection.connection.dbapi_connection
@@ -263,9 +263,3 @@ class _Runs:
         for earlier in self.runs:
             if earlier.script.revision == maker:
                 run.broken_constraint, run.broken_file = error.diag.constraint_name, earlier.file.name
-
-
-def _run_connection(settings: Settings) -> AbstractContextManager[Connection]:
-    return migration_connection(
-        settings, lock_timeout=settings.lock_timeout, statement_timeout=settings.statement_timeout
-    )

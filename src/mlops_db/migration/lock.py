@@ -11,7 +11,7 @@ from __future__ import annotations
 import random
 import time
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -41,10 +41,8 @@ def require_direct_connection(connection: Connection) -> None:
     Raises:
         PoolerError: the two differ.
     """
-    driver = connection.connection.dbapi_connection
-    announced = getattr(getattr(driver, "info", None), "backend_pid", None)
-    actual = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
-    if announced not in (None, actual):
+    driver: Any = connection.connection.dbapi_connection
+    if driver.info.backend_pid != connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one():
         raise PoolerError
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from functools import wraps
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alembic.runtime.migration import RevisionStep
@@ -12,7 +13,7 @@ from sqlalchemy.schema import CreateTable
 
 from mlops_db.errors import MlopsDbError, UsageError
 from mlops_db.migration import history, view_grants
-from mlops_db.migration.operations import OPTIONS
+from mlops_db.migration.operations import OPTIONS, REVISION_FILE
 from mlops_db.migration.session import run_pins
 from mlops_db.migration.transaction import revision_script, unfinished_refusal
 from mlops_db.server.guests import REFUSE_GUESTS
@@ -69,8 +70,7 @@ def write_script(context: EnvironmentContext, target_metadata: MetaData, setting
 
     Raises:
         UsageError: an option, or a revision, needs the database.
-        RefusedError: a revision ends its transaction.
-        RefusedError: a revision has no statements yet.
+        RefusedError: a revision ends its transaction, or has no statements yet.
     """
     if options.plan:
         raise UsageError("-x plan=true reads the database, and --sql must not", hint="Leave one of them out.")
@@ -91,6 +91,7 @@ def write_script(context: EnvironmentContext, target_metadata: MetaData, setting
 
         @wraps(migrate)
         def migrate_guarded(**arguments: Any) -> None:
+            migration.opts[REVISION_FILE] = Path(step.revision.path)
             write(REFUSE_GUESTS)  # in each step: psql may continue after an error
             write(_REFUSE_ANOTHER_REVISION.format(revisions=", ".join(map(repr, step.from_revisions_no_deps))))
             with revision_script(migration, revision), _explain_failures(revision):
@@ -118,7 +119,7 @@ def write_script(context: EnvironmentContext, target_metadata: MetaData, setting
     # After a downgrade to base, the table is still there, without a row.
     create = CreateTable(migration._version, if_not_exists=True)  # noqa: SLF001  (it has no other name)
     migration._version.create = lambda connection, **_: connection.execute(create)  # type: ignore[method-assign]  # noqa: SLF001
-    pins = {"client_encoding": "UTF8", **run_pins(settings, **options.pinned)}
+    pins = {"client_encoding": "UTF8", **run_pins(settings, options)}
     pins = {name: value for name, value in pins.items() if value}
     write("\n".join(f"SET {name} = {_literal(name, value)};" for name, value in pins.items()))
     write(_PIN_NEWER)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import wraps
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psycopg2
@@ -23,7 +24,7 @@ from mlops_db.migration.database_state import check_version_table_owner, refuse_
 from mlops_db.migration.guard.row_guard import RowGuard
 from mlops_db.migration.guard.sql_losses import find_losses, refuse_losses
 from mlops_db.migration.history import History
-from mlops_db.migration.operations import OPTIONS  # which registers the operations
+from mlops_db.migration.operations import OPTIONS, REVISION_FILE
 from mlops_db.migration.plan import plan_lines, stamp_lines, step_name
 from mlops_db.migration.preview import written_sql
 from mlops_db.migration.retry import with_retries
@@ -175,7 +176,7 @@ class OnlineRun:
     def guard_rows(self, steps: list[Any]) -> None:
         """Read from the SQL of downgrades which rows they lose: refuse that in production, else warn."""
         downgrades = {
-            step.revision.revision: written_sql(step.migration_fn)
+            step.revision.revision: written_sql(step.revision, "downgrade")
             for step in steps
             if isinstance(step, RevisionStep) and not step.is_upgrade
         }
@@ -279,7 +280,9 @@ class OnlineRun:
                 driver = self.connection.connection.dbapi_connection
                 guard = RowGuard(driver, revision, keep_readers_out=revision in self.attempted_downgrades)
                 self.attempted_downgrades.add(revision)
-            with revision_statements(self.context.get_context(), revision, guard):
+            migration = self.context.get_context()
+            migration.opts[REVISION_FILE] = Path(step.revision.path)
+            with revision_statements(migration, revision, guard):
                 migrate(**options)
 
         return migrate_in_transaction

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from mlops_db.settings import Settings
 
 _BOOLEANS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
-_FROM_SETTINGS = ("lock_wait", "lock_timeout", "statement_timeout", "retry_for")
-_PINNED = ("lock_timeout", "statement_timeout", "long_timeout", "legacy_timezone")
 
 
 @dataclass(frozen=True)
@@ -49,10 +47,10 @@ class Options:
     legacy_timezone: str = "UTC"
     long_timeout: int | None = None
 
-    @property
-    def pinned(self) -> dict[str, Any]:
-        """The options that become settings of the run's session (`migration.session.run_pins`)."""
-        return {name: getattr(self, name) for name in _PINNED}
+    @classmethod
+    def defaults(cls, settings: Settings) -> Options:
+        """The options of a run without `-x`."""
+        return cls(settings.lock_wait, settings.lock_timeout, settings.statement_timeout, settings.retry_for)
 
     @classmethod
     def parse(cls, arguments: Sequence[str], settings: Settings) -> Options:
@@ -62,7 +60,7 @@ class Options:
             UsageError: an unknown key, or a value that does not fit its key.
             SettingsError: the timeouts of the settings do not fit together.
         """
-        values: dict[str, Any] = {name: getattr(settings, name) for name in _FROM_SETTINGS}
+        values: dict[str, Any] = {}
         for argument in arguments:
             key, _, value = argument.partition("=")
             if key not in _PARSERS:
@@ -73,7 +71,7 @@ class Options:
                 raise UsageError(str(error), hint=error.hint) from None
             if key == "statement-timeout":
                 values["long_timeout"] = values["statement_timeout"]
-        options = cls(**values)
+        options = replace(cls.defaults(settings), **values)
         if not 0 < options.lock_timeout < options.statement_timeout:
             # If both are equal, PostgreSQL reports the statement_timeout, and the run does not see that it may retry.
             given_here = any("-timeout=" in argument for argument in arguments)
@@ -100,12 +98,7 @@ def _timezone(value: str, name: str) -> str:
 
 
 _PARSERS: dict[str, Callable[[str, str], Any]] = {
-    "lock-wait": duration_ms,
-    "lock-timeout": duration_ms,
-    "statement-timeout": duration_ms,
-    "retry-for": duration_ms,
-    "plan": _boolean,
-    "allow-data-loss": _boolean,
-    "show-queries": _boolean,
+    **dict.fromkeys(("lock-wait", "lock-timeout", "statement-timeout", "retry-for"), duration_ms),
+    **dict.fromkeys(("plan", "allow-data-loss", "show-queries"), _boolean),
     "legacy-timezone": _timezone,
 }

@@ -56,7 +56,7 @@ def plan_lines(connection: Connection, steps: Sequence[RevisionStep], target: st
         yield f"      locks: {description.sections.get('Locks', 'not declared')}"
         if not step.is_upgrade:
             yield f"      loss: {description.sections.get('Loss on downgrade', 'not declared')}"
-        sql = written_sql(step.migration_fn)
+        sql = written_sql(step.revision, direction)
         if sql is None:
             yield "      tables: not known before it runs"
             continue

@@ -5,13 +5,16 @@ from __future__ import annotations
 import io
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
 
+from mlops_db.migration.operations import REVISION_FILE  # which registers the operations
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from alembic.script import Script
 
 SECTIONS = ("Why", "Locks", "Loss on downgrade")
 _SECTION = re.compile(rf"^({'|'.join((*SECTIONS, 'Accepted'))}):", re.MULTILINE)
@@ -42,17 +45,22 @@ def describe(docstring: str) -> Description:
     return Description(docstring.strip().partition("\n")[0].rstrip("."), sections)
 
 
-def written_sql(direction: Callable[..., object]) -> str | None:
-    """The SQL that a revision's upgrade() or downgrade() writes in `--sql` mode; None if it needs a database for it."""
+def written_sql(revision: Script, direction: str) -> str | None:
+    """The SQL that a revision's `upgrade` or `downgrade` writes in `--sql` mode; None if it needs a database for it."""
     buffer = io.StringIO()
     migration = MigrationContext.configure(
         dialect_name="postgresql",
         dialect_opts={"paramstyle": "named"},
-        opts={"as_sql": True, "output_buffer": buffer, "literal_binds": True},
+        opts={
+            "as_sql": True,
+            "output_buffer": buffer,
+            "literal_binds": True,
+            REVISION_FILE: Path(revision.path),
+        },
     )
     try:
         with Operations.context(migration):
-            direction()
+            getattr(revision.module, direction)()
     except Exception:  # noqa: BLE001  (without rows, a revision may fail in any way)
         return None
     return buffer.getvalue()

@@ -6,6 +6,7 @@ import random
 import time
 from typing import TYPE_CHECKING
 
+from psycopg2.errors import DeadlockDetected, LockNotAvailable
 from sqlalchemy.exc import DBAPIError
 
 from mlops_db.errors import RefusedError
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
 
     from mlops_db.migration.progress import Progress
 
-LOCK_NOT_AVAILABLE = "55P03"
-DEADLOCK_DETECTED = "40P01"
 FIRST_PAUSE_S = 1.0
 LAST_PAUSE_S = 30.0
 
@@ -47,7 +46,7 @@ def with_retries(
         try:
             attempt()
         except DBAPIError as error:  # noqa: PERF203  (the loop exists for the retry)
-            if getattr(error.orig, "pgcode", None) not in (LOCK_NOT_AVAILABLE, DEADLOCK_DETECTED):
+            if not isinstance(error.orig, (LockNotAvailable, DeadlockDetected)):
                 raise
             if position() != done:
                 done, begun, pause, tries = position(), time.monotonic(), FIRST_PAUSE_S, 0

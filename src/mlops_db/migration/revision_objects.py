@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlops_db.migration.preview import written_sql
+from mlops_db.migration.statements import stored_name
 from mlops_db.revisions.files import sql_folder, sql_names
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def created_by_revisions(script: ScriptDirectory) -> set[str]:
     """
     names: set[str] = set()
     for revision in script.walk_revisions():
-        sql = written_sql(revision.module.upgrade)
+        sql = written_sql(revision, "upgrade")
         if sql is None:
             path = Path(revision.path)
             source = path.read_text(encoding="utf-8")
@@ -37,6 +38,5 @@ def created_by_revisions(script: ScriptDirectory) -> set[str]:
             files = [sql_folder(path) / name for name in sql_names(ast.parse(source))]
             sql = "\n".join([source, *(file.read_text(encoding="utf-8") for file in files if file.is_file())])
         for match in _CREATED.finditer(sql):
-            name = match[1] or match[2]
-            names.add(name[1:-1].replace('""', '"') if name.startswith('"') else name.lower())
+            names.add(stored_name(match[1] or match[2]))
     return names

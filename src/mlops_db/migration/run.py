@@ -110,8 +110,8 @@ def _open_connection(config: Config, settings: Settings, options: Options) -> Ab
     """Take the connection that a program handed in, or open one."""
     callers = config.attributes.get("connection")
     if callers is None:
-        return migration_connection(settings, **options.pinned)
-    return use_callers_connection(callers, run_pins(settings, **options.pinned))
+        return migration_connection(settings, options)
+    return use_callers_connection(callers, run_pins(settings, options))
 
 
 def _command_error(error: MlopsDbError) -> CommandError:

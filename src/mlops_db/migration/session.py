@@ -12,6 +12,7 @@ from sqlalchemy.pool import NullPool
 
 from mlops_db.errors import RefusedError
 from mlops_db.migration.history import client
+from mlops_db.migration.options import Options
 from mlops_db.migration.transaction import RunConnection
 from mlops_db.server.connection import connect
 from mlops_db.server.pins import PINS
@@ -32,42 +33,36 @@ CHECK_CLIENT = "SET client_connection_check_interval = '500ms'"
 CHECK_CLIENT_SINCE = 140000
 
 
-def run_pins(
-    settings: Settings,
-    *,
-    lock_timeout: int,
-    statement_timeout: int,
-    long_timeout: int | None = None,
-    legacy_timezone: str = "UTC",
-) -> dict[str, str]:
-    """The settings of a run's session, which override all others; the arguments are those of `Options`."""
+def run_pins(settings: Settings, options: Options | None = None) -> dict[str, str]:
+    """The settings of a run's session, which override all others."""
+    options = options or Options.defaults(settings)
     return {
         **PINS,
         "row_security": "off",  # an error where a policy would hide rows
-        "lock_timeout": f"{lock_timeout}",
-        "statement_timeout": f"{statement_timeout}",
-        LONG_TIMEOUT: "" if long_timeout is None else f"{long_timeout}",
-        LEGACY_TIMEZONE: legacy_timezone,
+        "lock_timeout": f"{options.lock_timeout}",
+        "statement_timeout": f"{options.statement_timeout}",
+        LONG_TIMEOUT: "" if options.long_timeout is None else f"{options.long_timeout}",
+        LEGACY_TIMEZONE: options.legacy_timezone,
         "mlops_db.lock_wait": f"{settings.lock_wait}ms",
         **({"role": settings.owner_role} if settings.owner_role else {}),
     }
 
 
 @contextmanager
-def migration_connection(settings: Settings, **options: Any) -> Iterator[Connection]:
+def migration_connection(settings: Settings, options: Options | None = None) -> Iterator[Connection]:
     """Connect as a migration run does.
 
     The settings that protect others, and those that a revision's meaning depends on, are pinned (`server.pins`).
 
     Args:
         settings: where to connect.
-        options: the timeouts and the other arguments of `run_pins`.
+        options: the timeouts and the time zone; default: those of the settings.
 
     Raises:
         ConnectionFailedError: no connection.
         RefusedError: a revision asks for a second connection while this one is open.
     """
-    pins = run_pins(settings, **options)
+    pins = run_pins(settings, options)
     opened: list[psycopg2.extensions.connection] = []
 
     def creator() -> Any:

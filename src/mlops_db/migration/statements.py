@@ -20,6 +20,9 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
+# A name as SQL has it, quoted or not; and one with its schema or without.
+PART = r'(?:"(?:[^"]|"")+"|[\w$]+)'
+NAME = rf"(?:{PART}\.)?{PART}"
 _BLOCK_EDGE = re.compile(r"/\*|\*/")
 _FIRST_WORDS = 4
 _ENDS = {("COMMIT",), ("END",), ("ABORT",), ("ROLLBACK",), ("PREPARE", "TRANSACTION")}
@@ -48,6 +51,11 @@ def is_savepoint(sql: str) -> bool:
 def is_update(sql: str) -> bool:
     """Whether it is a single UPDATE; a WITH before it could hold a DELETE, so that does not count."""
     return [words[0] for words in _statements(sql)] == ["UPDATE"]
+
+
+def stored_name(name: str) -> str:
+    """A name as the catalogue has it: without quotes, or in lower case."""
+    return name[1:-1].replace('""', '"') if name.startswith('"') else name.lower()
 
 
 def without_texts(sql: str) -> str:

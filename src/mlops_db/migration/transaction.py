@@ -351,12 +351,7 @@ def _enforce(connection: Connection, transaction: RevisionTransaction) -> Iterat
     """Apply the rules of `transaction` to everything that is sent over the connection."""
     driver: Any = connection.connection.dbapi_connection
 
-    def refuse_commit(_: Connection) -> None:
-        transaction.refuse("commit()")
-
-    def refuse_rollback(_: Connection) -> None:
-        transaction.refuse("rollback()")
-
+    refusals = {name: lambda _, call=f"{name}()": transaction.refuse(call) for name in ("commit", "rollback")}
     invalidate = connection.invalidate
 
     def refuse_invalidate(broken: BaseException | None = None) -> None:
@@ -365,8 +360,8 @@ def _enforce(connection: Connection, transaction: RevisionTransaction) -> Iterat
         invalidate(broken)  # SQLAlchemy's own, for a connection that broke
 
     streams = connection.get_execution_options().get("stream_results", False)
-    event.listen(connection, "commit", refuse_commit)
-    event.listen(connection, "rollback", refuse_rollback)
+    for name, refuse in refusals.items():
+        event.listen(connection, name, refuse)
     vars(connection).update(close=lambda: transaction.refuse_closing("close()"), invalidate=refuse_invalidate)
     before = driver.cursor_factory
     if isinstance(driver, RunConnection):
@@ -380,8 +375,8 @@ def _enforce(connection: Connection, transaction: RevisionTransaction) -> Iterat
             driver.transaction = None
         driver.cursor_factory = before
         del vars(connection)["close"], vars(connection)["invalidate"]
-        event.remove(connection, "commit", refuse_commit)
-        event.remove(connection, "rollback", refuse_rollback)
+        for name, refuse in refusals.items():
+            event.remove(connection, name, refuse)
         connection.execution_options(stream_results=streams)  # the run's own statements return no rows to stream
 
 
@@ -392,11 +387,11 @@ def _checked_cursor(wanted: Any, transaction: RevisionTransaction) -> type[psyco
     class RevisionCursor(base):  # type: ignore[misc]  # known only now
         def execute(self, query: str | bytes | sql.Composable, vars: Any = None) -> None:  # noqa: A002  (psycopg2's name)
             send = super().execute
-            transaction.run(self, _text(query, self), lambda: send(query, vars))
+            transaction.run(self, statement_text(query, self), lambda: send(query, vars))
 
         def executemany(self, query: str | bytes | sql.Composable, vars_list: Any) -> None:
             send, rows = super().executemany, list(vars_list)
-            transaction.run(self, _text(query, self), lambda: send(query, rows))
+            transaction.run(self, statement_text(query, self), lambda: send(query, rows))
 
         def callproc(self, procname: str, *parameters: Any) -> Any:
             send = super().callproc
@@ -405,7 +400,7 @@ def _checked_cursor(wanted: Any, transaction: RevisionTransaction) -> type[psyco
 
         def copy_expert(self, sql: str | bytes | sql.Composable, *file: Any, **options: Any) -> None:
             send = super().copy_expert
-            transaction.run(self, _text(sql, self), lambda: send(sql, *file, **options), only_once=True)
+            transaction.run(self, statement_text(sql, self), lambda: send(sql, *file, **options), only_once=True)
 
         def copy_from(self, *file: Any, **options: Any) -> None:
             send = super().copy_from
@@ -418,7 +413,8 @@ def _checked_cursor(wanted: Any, transaction: RevisionTransaction) -> type[psyco
     return RevisionCursor
 
 
-def _text(query: str | bytes | sql.Composable, cursor: psycopg2.extensions.cursor) -> str:
+def statement_text(query: str | bytes | sql.Composable, cursor: psycopg2.extensions.cursor) -> str:
+    """The text of a statement, in whatever form psycopg2 takes it."""
     if isinstance(query, sql.Composable):
         return query.as_string(cursor)
     return query if isinstance(query, str) else query.decode(errors="replace")

@@ -25,6 +25,7 @@ from alembic.autogenerate import renderers
 from alembic.operations import ops
 from alembic.runtime.plugins import Plugin
 from alembic.util import DispatchPriority, PriorityDispatchResult
+from psycopg2.errors import InsufficientPrivilege
 from sqlalchemy import MetaData, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DBAPIError
@@ -50,7 +51,6 @@ INFO_KEY = "views"
 COMMENTS_KEY = "view_comments"
 _SHADOW = "mlops_db_shadow"
 _AGAIN = "mlops_db_again"
-INSUFFICIENT_PRIVILEGE = "42501"
 
 # Not those of other roles: creating one again would run the functions that its constants call.
 _LIVE = text(f"""
@@ -227,7 +227,7 @@ def _wanted_views(
         try:
             connection.exec_driver_sql(f"CREATE SCHEMA {_SHADOW}")
         except DBAPIError as error:
-            if getattr(error.orig, "pgcode", None) != INSUFFICIENT_PRIVILEGE:
+            if not isinstance(error.orig, InsufficientPrivilege):
                 raise
             raise NotPermittedError(
                 "comparing views needs a scratch schema, and this role may not create one",

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from itertools import chain
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlops_db.errors import RefusedError, alembic
@@ -16,6 +14,7 @@ from mlops_db.revisions.files import Fault, RevisionFile, UnusableFileError, rea
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -200,11 +199,6 @@ def _read(folder: Path, unusable: list[Fault]) -> Iterator[RevisionFile]:
             yield read_revision_file(path)
         except UnusableFileError as error:  # noqa: PERF203  (each file has its own)
             unusable.append(error.fault)
-
-
-def project_ini() -> Path:
-    """The alembic.ini of the project: the one that ALEMBIC_CONFIG names, as for Alembic itself, or our own."""
-    return Path(os.environ.get("ALEMBIC_CONFIG") or alembic_ini())
 
 
 @cache

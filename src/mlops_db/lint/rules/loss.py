@@ -12,11 +12,10 @@ from typing import Any
 from mlops_db.lint.observation import Moment, Relation, Row, Run, Step
 from mlops_db.lint.rule import Finding, Findings, RunRule
 from mlops_db.migration.guard.row_values import rows_in_words
-from mlops_db.migration.statements import without_texts
+from mlops_db.migration.statements import PART, stored_name, without_texts
 
 _REMEDY_OF_DOWNGRADE = "Keep them, or declare under Loss on downgrade what is lost."
-_PART = r'(?:"(?:[^"]|"")+"|[\w$]+)'
-_NAME = rf"(?:{_PART}\.)?({_PART})"
+_NAME = rf"(?:{PART}\.)?({PART})"
 _NAMES = rf"{_NAME}(?:\s*\*)?(?:\s*,\s*(?:ONLY\s+)?{_NAME})*"
 _DELETES = re.compile(
     rf"\b(?P<words>DELETE\s+FROM|TRUNCATE(?:\s+TABLE)?)\s+(?:ONLY\s+)?(?P<names>{_NAMES})"
@@ -98,7 +97,7 @@ def _deletes(step: Step) -> Iterator[tuple[str, Relation]]:
             for match in _DELETES.finditer(part):
                 words = " ".join((match["words"] or "MERGE ... DELETE of").upper().split())
                 for name in re.findall(_NAME, match["names"] or match["merged"]):
-                    plain = name[1:-1].replace('""', '"') if name.startswith('"') else name.lower()
+                    plain = stored_name(name)
                     if plain in tables and (words, plain) not in seen:
                         seen.add((words, plain))
                         yield words, tables[plain]

@@ -46,7 +46,7 @@ _HELPERS = {
 def check(run: Run) -> Findings:
     """Find what squawk finds in the upgrade's SQL, with our helper for it."""
     # On its own: together with others, one revision can hide another's faults.
-    written = written_sql(run.script.module.upgrade)
+    written = written_sql(run.script, "upgrade")
     if written is None:
         yield Finding("it writes no SQL without a database", "Make it work in --sql mode.")
         return

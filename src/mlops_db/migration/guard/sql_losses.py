@@ -9,12 +9,13 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from psycopg2.errors import LockNotAvailable, QueryCanceled
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from mlops_db.errors import DataLossError
 from mlops_db.migration.guard.row_values import HIDDEN_BY, constant_default, holds_own_value, rows_in_words
-from mlops_db.migration.statements import without_texts
+from mlops_db.migration.statements import NAME, PART, stored_name, without_texts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -36,23 +37,21 @@ class Loss:
     certain: bool = True
 
 
-_PART = r'(?:"(?:[^"]|"")+"|[\w$]+)'
-_NAME = rf"{_PART}(?:\.{_PART})?"
 _IF_EXISTS = r"(?:IF\s+EXISTS\s+)?"
 _ROWS_GO = re.compile(
     rf"\b(?:DROP\s+TABLE\s+{_IF_EXISTS}|TRUNCATE\s+(?:TABLE\s+)?(?:ONLY\s+)?|DELETE\s+FROM\s+(?:ONLY\s+)?)"
-    rf"({_NAME}(?:\s*,\s*{_NAME})*)",
+    rf"({NAME}(?:\s*,\s*{NAME})*)",
     re.IGNORECASE,
 )
 _SOME_ROWS_GO = re.compile(r'DELETE\b(?:"[^"]*"|[^;"])*?\bWHERE\b', re.IGNORECASE)
-_ALTER = re.compile(rf"\bALTER\s+TABLE\s+{_IF_EXISTS}(?:ONLY\s+)?({_NAME})((?:{_PART}|[^;\"])*)", re.IGNORECASE)
+_ALTER = re.compile(rf"\bALTER\s+TABLE\s+{_IF_EXISTS}(?:ONLY\s+)?({NAME})((?:{PART}|[^;\"])*)", re.IGNORECASE)
 # A column can be called identity; one called constraint has quotes. Other DROP clauses match, too; no such column
 # exists, so they count zero rows.
 _COLUMN_GOES = re.compile(
-    rf"\bALTER\s+(?:COLUMN\s+)?{_PART}\s+DROP\b|\bDROP\s+(?!CONSTRAINT[\s\"])(?:COLUMN\s+)?{_IF_EXISTS}({_PART})",
+    rf"\bALTER\s+(?:COLUMN\s+)?{PART}\s+DROP\b|\bDROP\s+(?!CONSTRAINT[\s\"])(?:COLUMN\s+)?{_IF_EXISTS}({PART})",
     re.IGNORECASE,
 )
-_RENAMED = re.compile(rf"\s+RENAME\s+TO\s+({_PART})", re.IGNORECASE)
+_RENAMED = re.compile(rf"\s+RENAME\s+TO\s+({PART})", re.IGNORECASE)
 _SCHEMA_GOES = re.compile(r"\bDROP\s+SCHEMA\b", re.IGNORECASE)
 # These may copy rows or values elsewhere before they go; a rule or a function does something at another time.
 _MAY_KEEP = re.compile(
@@ -60,8 +59,7 @@ _MAY_KEEP = re.compile(
     r"|CREATE\s+(?:OR\s+REPLACE\s+)?(?:RULE|FUNCTION|PROCEDURE))\b",
     re.IGNORECASE,
 )
-_QUALIFIED = re.compile(rf"{_PART}\.{_PART}")
-_TOOK_TOO_LONG = ("57014", "55P03")  # query_canceled, lock_not_available
+_QUALIFIED = re.compile(rf"{PART}\.{PART}")
 # The table as the revision finds it, and the column, if one is asked for.
 _FIND = text(f"""
     SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname), {HIDDEN_BY.format(table="c.oid")},
@@ -118,7 +116,7 @@ def _removed(sql: str) -> Iterator[tuple[tuple[str, str | None], bool]]:
     # A table that the downgrade itself renames still has its old name now.
     renamed = {new: old for old, rest in alters for new in _RENAMED.findall(rest)}
     for match in _ROWS_GO.finditer(sql):
-        for table in re.findall(_NAME, match[1]):
+        for table in re.findall(NAME, match[1]):
             yield (renamed.get(table, table), None), not _SOME_ROWS_GO.match(sql, match.start())
     for table, rest in alters:
         for column in filter(None, _COLUMN_GOES.findall(rest)):
@@ -128,7 +126,7 @@ def _removed(sql: str) -> Iterator[tuple[tuple[str, str | None], bool]]:
 def _count(connection: Connection, written: str, column: str | None) -> str | None:
     """Count what goes with the table, or with the column; None if nothing does."""
     table = written if _QUALIFIED.fullmatch(written) else f"public.{written}"  # where a revision's statements look
-    name = None if column is None else column[1:-1].replace('""', '"') if column.startswith('"') else column.lower()
+    name = None if column is None else stored_name(column)
     found = connection.execute(_FIND, {"table": table, "column": name}).first()
     if found is None:
         return None
@@ -146,7 +144,7 @@ def _count(connection: Connection, written: str, column: str | None) -> str | No
             # A name or a default can hold a %.
             rows = connection.exec_driver_sql(count, execution_options={"no_parameters": True}).scalar_one()
     except DBAPIError as error:
-        if getattr(error.orig, "pgcode", None) not in _TOOK_TOO_LONG:
+        if not isinstance(error.orig, (QueryCanceled, LockNotAvailable)):
             raise
         about, rows = "about ", estimate
     return f"{about}{rows_in_words(rows)} of {place}" if rows else None

@@ -4,20 +4,13 @@ from __future__ import annotations
 
 from alembic.operations import MigrateOperation, Operations
 
-from mlops_db.migration.operations.timeouts import LONG, long_timeout, reset_timeout, session_timeout
+from mlops_db.migration.operations.timeouts import LONG, long_timeout, own_timeout, session_timeout
 from mlops_db.settings import duration_ms
 
 
 @Operations.register_operation("validate_constraint")
 class ValidateConstraint(MigrateOperation):
     """ALTER TABLE ... VALIDATE CONSTRAINT, with the time that reading the whole table takes."""
-
-    def __init__(self, constraint_name: str, table_name: str, schema: str | None, timeout_ms: int) -> None:
-        """Take the names, and the statement's timeout in milliseconds."""
-        self.constraint_name = constraint_name
-        self.table_name = table_name
-        self.schema = schema
-        self.timeout_ms = timeout_ms
 
     @classmethod
     def validate_constraint(
@@ -42,19 +35,16 @@ class ValidateConstraint(MigrateOperation):
             schema: the table's schema; default: the search path's, public.
             timeout: a duration such as `6h`: how long it may take, unless `-x statement-timeout` gives another.
         """
-        operations.invoke(cls(constraint_name, table_name, schema, duration_ms(timeout, "timeout")))
-
-
-@Operations.implementation_for(ValidateConstraint)
-def _validate_constraint(operations: Operations, operation: ValidateConstraint) -> None:
-    quote = operations.get_context().dialect.identifier_preparer.quote
-    table = ".".join(quote(name) for name in (operation.schema, operation.table_name) if name)
-    validate = f"ALTER TABLE {table} VALIDATE CONSTRAINT {quote(operation.constraint_name)}"
-    timeout = long_timeout(operations, operation.timeout_ms)
-    if operations.get_context().as_sql:
-        with session_timeout(operations, "statement_timeout", timeout):
-            operations.execute(validate)
-    else:
-        # All in one message: the timeout holds for each statement of it (manual, "statement_timeout").
-        reset = reset_timeout(operations, "statement_timeout").replace("SET ", "SET LOCAL ")
-        operations.execute(f"SET LOCAL statement_timeout = {timeout}; {validate}; {reset}")
+        quote = operations.get_context().dialect.identifier_preparer.quote
+        table = ".".join(quote(name) for name in (schema, table_name) if name)
+        validate = f"ALTER TABLE {table} VALIDATE CONSTRAINT {quote(constraint_name)}"
+        timeout_ms = long_timeout(operations, duration_ms(timeout, "timeout"))
+        if operations.get_context().as_sql:
+            with session_timeout(operations, "statement_timeout", timeout_ms):
+                operations.execute(validate)
+        else:
+            # All in one message: the timeout holds for each statement of it (manual, "statement_timeout").
+            own = own_timeout(operations, "statement_timeout")
+            operations.execute(
+                f"SET LOCAL statement_timeout = {timeout_ms}; {validate}; SET LOCAL statement_timeout = {own}"
+            )

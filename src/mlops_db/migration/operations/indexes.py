@@ -33,12 +33,6 @@ _DEFINITION = """
 class CreateIndexConcurrently(MigrateOperation):
     """CREATE INDEX CONCURRENTLY that can be interrupted and run again."""
 
-    def __init__(self, index: Index, model: Index, timeout_ms: int) -> None:
-        """Take the index, the same index for the temporary table `_MODEL`, and a timeout in milliseconds."""
-        self.index = index
-        self.model = model
-        self.timeout_ms = timeout_ms
-
     @classmethod
     def create_index_concurrently(  # noqa: PLR0913  (an index has that many properties)
         cls,
@@ -88,32 +82,30 @@ class CreateIndexConcurrently(MigrateOperation):
             for name in postgresql.get("postgresql_include") or ():
                 if name not in created.table.c:
                     created.table.append_column(Column(name, NullType()))
-        operations.invoke(cls(built, modelled, duration_ms(timeout, "timeout")))
+        _create(operations, built, modelled, duration_ms(timeout, "timeout"))
 
 
-@Operations.implementation_for(CreateIndexConcurrently)
-def _create_index_concurrently(operations: Operations, operation: CreateIndexConcurrently) -> None:
+def _create(operations: Operations, index: Index, model: Index, timeout_ms: int) -> None:
+    """Create the index; `model` is the same index for the temporary table `_MODEL`."""
     migration = operations.get_context()
     if migration._in_external_transaction:  # noqa: SLF001  (Alembic itself would stop at an assertion)
         raise RefusedError(
-            f"index {operation.index.name} is created concurrently, which PostgreSQL cannot do in the transaction of "
-            "the caller",
+            f"index {index.name} is created concurrently, which PostgreSQL cannot do in the transaction of the caller",
             hint="Hand over a connection that is in no transaction, or let the run connect by itself.",
         )
     with (
         migration.autocommit_block(),
         # It waits for every older transaction through a lock on it, so a short lock_timeout would end it.
         session_timeout(operations, "lock_timeout", 0),
-        session_timeout(operations, "statement_timeout", long_timeout(operations, operation.timeout_ms)),
+        session_timeout(operations, "statement_timeout", long_timeout(operations, timeout_ms)),
     ):
         if migration.as_sql:
-            operations.execute(CreateIndex(operation.index))
+            operations.execute(CreateIndex(index))
         else:
-            _build(operations.get_bind(), operation)
+            _build(operations.get_bind(), index, model)
 
 
-def _build(connection: Connection, operation: CreateIndexConcurrently) -> None:
-    index = operation.index
+def _build(connection: Connection, index: Index, model: Index) -> None:
     found = _drop_invalid(connection, index)
     if found is None:
         try:
@@ -126,7 +118,7 @@ def _build(connection: Connection, operation: CreateIndexConcurrently) -> None:
         found = _find(connection, index)
         if found is not None and found.usable:
             return
-    wanted = _describe_wanted(connection, operation)
+    wanted = _describe_wanted(connection, index, model)
     if found is None or not found.usable or found.definition != wanted:
         description = "missing"
         if found is not None:
@@ -182,12 +174,12 @@ def _find(connection: Connection, index: Index) -> _Found | None:
     return None if row is None else _Found(*row)
 
 
-def _describe_wanted(connection: Connection, operation: CreateIndexConcurrently) -> str:
+def _describe_wanted(connection: Connection, index: Index, model: Index) -> str:
     """The definition that PostgreSQL would give the index, read from an empty temporary table with the same columns."""
-    table = _quoted_table(connection, operation.index)
+    table = _quoted_table(connection, index)
     connection.exec_driver_sql(f"CREATE TEMPORARY TABLE {_MODEL} (LIKE {table})")
     try:
-        connection.execute(CreateIndex(operation.model))
+        connection.execute(CreateIndex(model))
         statement = text(
             f"SET LOCAL search_path = {SAFE_PATH}; "
             f"SELECT {_DEFINITION} FROM pg_index AS i WHERE i.indrelid = CAST('pg_temp.{_MODEL}' AS regclass)"

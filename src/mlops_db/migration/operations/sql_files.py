@@ -7,9 +7,8 @@ and in a version location of another project, and it comes along when the folder
 
 from __future__ import annotations
 
-import inspect
 import re
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from alembic.operations import MigrateOperation, Operations
 from sqlalchemy import DDL
@@ -18,6 +17,10 @@ from mlops_db.errors import RefusedError
 from mlops_db.migration.statements import split_statements
 from mlops_db.revisions.files import missing_sql_file, sql_folder
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
+REVISION_FILE = "mlops_db_revision_file"  # key of MigrationContext.opts: the path of the revision that runs
 # The comment at the top, up to an empty line: it is for readers of the file, not for the server.
 _HEADER = re.compile(r"\A(?:--[^\n]*\n)+\n+")
 
@@ -25,11 +28,6 @@ _HEADER = re.compile(r"\A(?:--[^\n]*\n)+\n+")
 @Operations.register_operation("execute_file")
 class ExecuteFile(MigrateOperation):
     """The statements of an SQL file."""
-
-    def __init__(self, revision: Path, name: str) -> None:
-        """Take the revision's file, and the name of the SQL file."""
-        self.revision = revision
-        self.name = name
 
     @classmethod
     def execute_file(cls, operations: Operations, name: str) -> None:
@@ -43,36 +41,27 @@ class ExecuteFile(MigrateOperation):
             name: the file in the folder `sql` beside the revision, such as `0019_v_model_timeline.sql`.
 
         Raises:
-            RefusedError: the file is not there, or is not UTF-8.
+            RefusedError: the file is not there, or is not UTF-8; or no run of this package calls the revision.
         """
-        operations.invoke(cls(_calling_revision(), name))
-
-
-@Operations.implementation_for(ExecuteFile)
-def _execute_file(operations: Operations, operation: ExecuteFile) -> None:
-    path = sql_folder(operation.revision) / operation.name
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        fault = missing_sql_file(operation.revision, operation.name)
-        raise RefusedError(fault.message, hint=fault.remedy) from None
-    except UnicodeDecodeError as error:
-        raise RefusedError(f"{path} is not UTF-8: {error.reason}", hint="Save it as UTF-8.") from None
-    for statement in split_statements(_HEADER.sub("", text)):
-        execute_as_written(operations, statement)
+        revision: Path | None = operations.get_context().opts.get(REVISION_FILE)
+        if revision is None:
+            raise RefusedError(
+                f"op.execute_file({name!r}) was called outside of a run of revisions",
+                hint="Run the revision with `alembic` and an env.py like that of this project, or use op.execute.",
+            )
+        path = sql_folder(revision) / name
+        try:
+            text = path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            fault = missing_sql_file(revision, name)
+            raise RefusedError(fault.message, hint=fault.remedy) from None
+        except UnicodeDecodeError as error:
+            raise RefusedError(f"{path} is not UTF-8: {error.reason}", hint="Save it as UTF-8.") from None
+        for statement in split_statements(_HEADER.sub("", text)):
+            execute_as_written(operations, statement)
 
 
 def execute_as_written(operations: Operations, statement: str) -> None:
     """Execute a statement in which neither a colon nor a per cent sign means a parameter."""
     as_written = DDL(statement.replace("%", "%%"))  # type: ignore[no-untyped-call]  # SQLAlchemy has it untyped
     operations.execute(as_written)
-
-
-def _calling_revision() -> Path:
-    """The file of the revision whose upgrade() or downgrade() runs. Alembic does not pass it to an operation."""
-    frame = inspect.currentframe()
-    while frame is not None:
-        if "down_revision" in frame.f_globals:
-            return Path(frame.f_globals["__file__"])
-        frame = frame.f_back
-    raise RefusedError("op.execute_file was called outside of a revision", hint="Use op.execute there.")

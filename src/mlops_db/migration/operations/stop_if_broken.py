@@ -43,12 +43,6 @@ END $find$
 class StopIfBroken(MigrateOperation):
     """A statement that fails if rows break a rule."""
 
-    def __init__(self, table: str, broken: Mapping[str, str], revision: str) -> None:
-        """Take the table, the conditions, and the id of the revision."""
-        self.table = table
-        self.broken = broken
-        self.revision = revision
-
     @classmethod
     def stop_if_broken(cls, operations: Operations, table: str, broken: Mapping[str, str], *, revision: str) -> None:
         """Fail if rows meet one of the conditions, and name the rules, the first ten rows of each, and a query for all.
@@ -61,12 +55,6 @@ class StopIfBroken(MigrateOperation):
             broken: of each rule, what the message says and the SQL condition of the rows that break it.
             revision: the id of the revision, for the message.
         """
-        operations.invoke(cls(table, broken, revision))
-
-
-@Operations.implementation_for(StopIfBroken)
-def _stop_if_broken(operations: Operations, operation: StopIfBroken) -> None:
-    table, broken = operation.table, operation.broken
-    looks = "".join(_LOOK.format(table=table, what=what, condition=condition) for what, condition in broken.items())
-    every = " OR ".join(f"({condition})" for condition in broken.values())
-    execute_as_written(operations, _STOP.format(table=table, revision=operation.revision, looks=looks, every=every))
+        looks = "".join(_LOOK.format(table=table, what=what, condition=condition) for what, condition in broken.items())
+        every = " OR ".join(f"({condition})" for condition in broken.values())
+        execute_as_written(operations, _STOP.format(table=table, revision=revision, looks=looks, every=every))

@@ -28,7 +28,7 @@ def long_timeout(operations: Operations, timeout_ms: int) -> int:
 def session_timeout(operations: Operations, name: str, milliseconds: int) -> Iterator[None]:
     """Set a timeout of the session in the block, and reset it afterwards."""
     operations.execute(f"SET {name} = {milliseconds}")
-    reset = reset_timeout(operations, name)
+    reset = f"SET {name} = {own_timeout(operations, name)}"
     try:
         yield
     except BaseException:
@@ -39,7 +39,7 @@ def session_timeout(operations: Operations, name: str, milliseconds: int) -> Ite
     operations.execute(reset)
 
 
-def reset_timeout(operations: Operations, name: str) -> str:
-    """SQL that sets a timeout to the run's own. RESET would take the connection's first value, which can differ."""
+def own_timeout(operations: Operations, name: str) -> int | str:
+    """The run's own value of a timeout, for SET; RESET would take that of the connection's start, which can differ."""
     options: Options | None = operations.get_context().opts.get(OPTIONS)
-    return f"RESET {name}" if options is None else f"SET {name} = {getattr(options, name)}"
+    return "DEFAULT" if options is None else int(getattr(options, name))
