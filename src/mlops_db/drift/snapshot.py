@@ -98,4 +98,4 @@ def _file(revision: Revision) -> str:
 
 
 def _is_revision(file: str) -> bool:
-    return file.startswith("versions/")
+    return file.endswith(".py")
