@@ -213,12 +213,12 @@ def test_it_holds_for_the_revisions_before_a_new_one_and_not_for_that(checkout: 
 def test_of_a_line_with_branches_it_holds_as_far_as_one_follows_the_other(checkout: Checkout, tmp_path: Path) -> None:
     branch = checkout.add("pass")
     file_of(checkout, branch).write_text(
-        file_of(checkout, branch).read_text(encoding="utf-8").replace(f'"{HEAD}"', '"0010"'), encoding="utf-8"
+        file_of(checkout, branch).read_text(encoding="utf-8").replace(repr(HEAD), repr("0010")), encoding="utf-8"
     )
     checkout.ids = [HEAD, branch]
     merge = checkout.add("pass")
     file_of(checkout, merge).write_text(
-        file_of(checkout, merge).read_text(encoding="utf-8").replace(f'"{branch}"', f'("{HEAD}", "{branch}")'),
+        file_of(checkout, merge).read_text(encoding="utf-8").replace(repr(branch), repr((HEAD, branch))),
         encoding="utf-8",
     )
     with installed(checkout):
