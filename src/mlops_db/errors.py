@@ -15,7 +15,8 @@ import inspect
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 
 _Constructor = TypeVar("_Constructor", bound=Callable[..., None])
@@ -106,6 +107,24 @@ class MissingExtraError(MlopsDbError):
     """An optional package is needed and not installed."""
 
 
+@contextmanager
+def require_extra(extra: str, message: str, *, otherwise: str = "") -> Iterator[None]:
+    """Import an optional package in the block.
+
+    Args:
+        extra: the extra of this package that installs it.
+        message: what needs it.
+        otherwise: another way, as the end of the hint.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    try:
+        yield
+    except ModuleNotFoundError:
+        raise MissingExtraError(message, hint=f"Run `pip install 'mlops-db[{extra}]'`{otherwise}.") from None
+
+
 class EmbeddedServerError(MlopsDbError):
     """The pip-installed server does not start."""
 
@@ -185,8 +204,8 @@ class LostRecordError(UnmanagedDatabaseError):
             self,
             f"{target} has {', '.join(tables)}, but no revision in alembic_version any more, where runs have recorded "
             "some; nothing was changed",
-            hint=f"If it is at revision {at}, run `{alembic(f'stamp {at}')}`; then `mlops-db check` tells whether it "
-            f"is.{instead}",
+            hint=f"If it is at revision {at}, run `{alembic(f'stamp {at}')}`; then `mlops-db check` compares "
+            f"it.{instead}",
         )
 
 
@@ -404,7 +423,7 @@ def exit_code_of(command: Callable[[], int]) -> int:
         if sys.stdout is not None:  # it is None if the caller has closed it
             sys.stdout.flush()
     except MlopsDbError as error:
-        print(f"error: {error}\nhint: {error.hint}", file=sys.stderr)  # noqa: T201  (the one place that prints errors)
+        print(f"error: {error}\nhint: {error.hint}", file=sys.stderr)  # noqa: T201  (of what runs without the cli)
         return error.exit_code
     except KeyboardInterrupt:
         return 130

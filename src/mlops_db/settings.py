@@ -9,6 +9,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -80,20 +81,20 @@ def _connections(text: str, name: str, *, least: int = 0) -> int:
     return int(text)
 
 
-def _at_least_one(text: str, name: str) -> int:
-    return _connections(text, name, least=1)
+_at_least_one = partial(_connections, least=1)
+
+
+def _choice(text: str, name: str, *, choices: tuple[str, str]) -> str:
+    if text not in choices:
+        raise SettingsError(f"{name} is {text!r}", hint=f"Set it to {' or '.join(choices)}.")
+    return text
+
+
+_environment = partial(_choice, choices=ENVIRONMENTS)
 
 
 def _switch(text: str, name: str) -> bool:
-    if text not in ("true", "false"):
-        raise SettingsError(f"{name} is {text!r}", hint="Set it to true or false.")
-    return text == "true"
-
-
-def _environment(text: str, name: str) -> str:
-    if text not in ENVIRONMENTS:
-        raise SettingsError(f"{name} is {text!r}", hint=f"Set it to {' or '.join(ENVIRONMENTS)}.")
-    return text
+    return _choice(text, name, choices=("true", "false")) == "true"
 
 
 def _text(text: str, _name: str) -> str:
@@ -126,7 +127,7 @@ def _variable(name: str, default: str | int, meaning: str, parse: Callable[[str,
 
 @dataclass(frozen=True)
 class Settings:
-    """What the environment says, with the specification's defaults for what it does not say.
+    """The values of the environment's variables, with the specification's defaults for those that are not set.
 
     Attributes:
         host: host name, address or socket directory, or `embedded` for the pip-installed server; several are separated
@@ -226,7 +227,7 @@ class Settings:
                 the variable, or the file and the line, and never holds a password.
         """
         given = _variables(os.environ if environ is None else environ, env_file)
-        url = _parsed_url(given.get("MLOPS_DATABASE_URL", ""))
+        url = _parse_url(given.get("MLOPS_DATABASE_URL", ""))
         default_password = None if url else cls.password
         host, port = _addresses(given, url.pop("host", ""), url.pop("port", ""))
         in_url = url.pop("password", "")
@@ -241,7 +242,7 @@ class Settings:
             if url.get("dbname")
             else check_database_name(given.get("MLOPS_DB_NAME", cls.database)),
             parameters=MappingProxyType(url),
-            **_parsed(given),
+            **_parse(given),
         )
 
     @property
@@ -284,7 +285,7 @@ def check_database_name(name: str, variable: str = "MLOPS_DB_NAME") -> str:
     return name
 
 
-def _parsed(given: Mapping[str, str]) -> dict[str, Any]:
+def _parse(given: Mapping[str, str]) -> dict[str, Any]:
     """The attributes that one variable alone decides; an empty variable counts as unset."""
     return {
         item.name: variable.parse(given[variable.name], variable.name)
@@ -437,7 +438,7 @@ def read_password_file(file: Path) -> str:
     return password
 
 
-def _parsed_url(url: str) -> dict[str, str]:
+def _parse_url(url: str) -> dict[str, str]:
     """Split a URL the way libpq does, which also takes SQLAlchemy's `postgresql+psycopg2://`."""
     if not url:
         return {}

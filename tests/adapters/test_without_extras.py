@@ -25,5 +25,5 @@ def test_the_adapters_are_imported_without_their_tools_and_calls_say_what_to_ins
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     *missing, rows = done.stdout.splitlines()
-    assert [line.rpartition("pip install ")[2] for line in missing] == ["'mlops-db[airflow]'.", "'mlops-db[mlflow]'"]
+    assert [line.rpartition("pip install ")[2] for line in missing] == ["'mlops-db[airflow]'`.", "'mlops-db[mlflow]'`."]
     assert "'metric_name': 'row_count', 'metric_value': 3.0" in rows  # a report is read without Evidently

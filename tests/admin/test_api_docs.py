@@ -49,6 +49,14 @@ def test_a_call_is_told_with_types_defaults_and_errors(page: str) -> None:
         assert part in output
 
 
+def test_what_a_call_returns_is_one_entry_with_its_whole_text(page: str) -> None:
+    entries = re.findall(r"^Returns:\n\n(.+?)\n\n", page, re.MULTILINE | re.DOTALL)
+    assert entries
+    for entry in entries:
+        assert re.fullmatch("- [A-Z].+[.]", entry), entry
+    assert re.search(r"^- Long, the default: .+ Wide: a row for each moment ", page, re.MULTILINE)
+
+
 def test_every_type_of_ours_that_is_returned_is_told(page: str) -> None:
     returned = set(re.findall(r"\) -> .*?([A-Z]\w+)\]?(?: \| None)?$", page, re.MULTILINE))
     modules = (sys.modules[cls.__module__] for cls in (Monitoring, ModelVersions, Decisions))

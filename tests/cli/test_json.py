@@ -56,13 +56,15 @@ def test_check(head: Database) -> None:
 
 def test_create_and_init(empty: Database) -> None:
     try:
-        assert report(empty, "create", "--dry-run", MLOPS_DB_NAME=NOWHERE)["created"] is True
+        target = empty.settings.target.replace(empty.settings.database, NOWHERE)
+        answer = report(empty, "create", "--dry-run", MLOPS_DB_NAME=NOWHERE)
+        assert answer == {"target": target, "done": False, "created": True}
         answer = report(empty, "init", "--dry-run", MLOPS_DB_NAME=NOWHERE)
-        assert answer["created"] is True
+        assert (answer["done"], answer["created"]) == (False, True)
         assert [revision["id"] for revision in answer["upgraded"]] == [revision.id for revision in revisions()]
         assert empty.value("SELECT count(*) FROM pg_database WHERE datname = %s", [NOWHERE]) == 0
 
-        assert report(empty, "create", MLOPS_DB_NAME=NOWHERE)["created"] is True
+        assert report(empty, "create", MLOPS_DB_NAME=NOWHERE) == {"target": target, "done": True, "created": True}
         assert report(empty, "create", MLOPS_DB_NAME=NOWHERE)["created"] is False
     finally:
         empty.connection.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(NOWHERE)))

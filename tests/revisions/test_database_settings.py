@@ -195,7 +195,7 @@ def live(database: Database, given: Mapping[str, str]) -> Life:
     database.query(HEAD_ROWS)
     look("store")
     life["views"] = counted(settings)
-    life["plan"] = maintenance.planned(settings, keep="90 days")
+    life["plan"] = maintenance.plan(settings, keep="90 days")
     database.psql("CALL mlops_internal.maintain(); TABLE public.v_recent_monitoring;")
     look("CALL maintain")
     life["maintain"] = maintenance.maintain(settings, keep="90 days")

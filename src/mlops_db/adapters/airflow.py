@@ -76,7 +76,7 @@ def _current_context() -> Mapping[str, Any]:
         except ModuleNotFoundError:
             raise MissingExtraError(
                 "Airflow is not installed, so no task is running",
-                hint="Pass the context of the task: logical_date(context), or pip install 'mlops-db[airflow]'.",
+                hint="Pass the context of the task: logical_date(context), or run `pip install 'mlops-db[airflow]'`.",
             ) from None
     try:
         context: Mapping[str, Any] = get_current_context()  # noqa: AIR301  (the installed Airflow decides)

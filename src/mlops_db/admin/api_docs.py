@@ -1,7 +1,4 @@
-"""docs/api.md, from the docstrings and signatures of what jobs call, as they stand in the source.
-
-Griffe reads them; what is here says only how they look.
-"""
+"""Writes docs/api.md from the docstrings and signatures of what jobs call. Griffe reads them from the source."""
 
 from __future__ import annotations
 
@@ -9,14 +6,14 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlops_db.errors import MissingExtraError
+from mlops_db.errors import require_extra
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from griffe import Module
 
-# What is called. The classes that the calls take and return follow each by themselves.
+# What is called.
 CLASSES = {
     "db": "storage.db_manager.DatabaseManager",
     "db.models": "storage.model_versions.ModelVersions",
@@ -35,18 +32,15 @@ def markdown() -> str:
     Raises:
         MissingExtraError: Griffe is not installed.
     """
-    try:
+    missing = "docs/api.md is written with griffe, which is not installed"
+    with require_extra("check", missing, otherwise=" (in a checkout: `uv sync`)"):
         import griffe  # noqa: PLC0415  (optional)
-    except ModuleNotFoundError:
-        raise MissingExtraError(
-            "docs/api.md is written with griffe, which is not installed",
-            hint="Run `pip install 'mlops-db[check]'` (in a checkout: `uv sync`).",
-        ) from None
     logging.getLogger("griffe").setLevel(logging.ERROR)  # docstrings leave out what goes without saying
     package: Any = griffe.load(
         "mlops_db",
         search_paths=[Path(__file__).parents[2]],
         docstring_parser=griffe.Parser.google,
+        docstring_options={"returns_multiple_items": False, "returns_named_value": False},
         allow_inspection=False,
     )
     return "\n".join(_Page(package).lines())
@@ -140,12 +134,12 @@ class _Page:
                 continue
             yield f"{kind.capitalize()}:\n"
             for entry in section.value:
-                yield f"- {self.subject(kind, entry)}{_line(entry.description)}"
+                yield f"- {self.subject(kind, entry, item)}{_line(entry.description)}"
             yield ""
 
-    def subject(self, kind: str, entry: Any) -> str:
-        if kind == "returns":
-            return ""
+    def subject(self, kind: str, entry: Any, item: Any) -> str:
+        if kind == "returns":  # Griffe takes what is before a colon for the type
+            return "" if entry.annotation is item.returns else f"{entry.annotation}: "
         if kind == "raises":
             return f"`{str(entry.annotation).strip('()')}`: "
         return f"`{entry.name}` (`{self.spelt(entry.annotation)}`): "

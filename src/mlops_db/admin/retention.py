@@ -109,7 +109,7 @@ def read_interval(keep: str) -> str:
     return f"{match[1]} {_UNITS[match[2]]}"
 
 
-def planned(settings: Settings, *, keep: str | None) -> list[Step]:
+def plan(settings: Settings, *, keep: str | None) -> list[Step]:
     """Plan what maintenance would do now; only reads.
 
     A run may also create months without rows between others, so that the partitions leave no gap. They are not planned.
@@ -122,7 +122,7 @@ def planned(settings: Settings, *, keep: str | None) -> list[Step]:
         ConnectionFailedError: no connection.
         StatementFailedError: the server refused.
     """
-    with _connected(settings) as connection:
+    with _connect(settings) as connection:
         return [Step(*row) for row in connection.execute(_PLAN, {"keep": keep})]
 
 
@@ -152,7 +152,7 @@ def maintain(settings: Settings, *, keep: str | None, progress: TextIO | None = 
     reporter = Progress(progress)
     steps: list[Step] = []
     try:
-        with _connected(settings) as connection:
+        with _connect(settings) as connection:
             pid = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
             watch = BlockerWatch(settings, pid, reporter, lock_timeout_ms=LOCK_TIMEOUT_MS)
             with watch.running():
@@ -184,7 +184,7 @@ def _take_steps(connection: Connection, keep: str | None, steps: list[Step], pro
 
 
 @contextmanager
-def _connected(settings: Settings) -> Iterator[Connection]:
+def _connect(settings: Settings) -> Iterator[Connection]:
     """Connect as a migration run does; translate failures."""
     with (
         translate_statement_failures(settings),

@@ -76,11 +76,8 @@ def grant_reader(settings: Settings, role: str, *, dry_run: bool = False) -> boo
         _refuse_missing_role(cursor, role)
         for statement in ("GRANT USAGE ON SCHEMA public TO {}", f"GRANT SELECT ON {', '.join(views)} TO {{}}"):
             cursor.execute(sql.SQL(statement).format(sql.Identifier(role)))
-        cursor.execute(
-            "SELECT bool_and(has_table_privilege(%s, view, 'SELECT')) FROM unnest(%s::regclass[]) AS view",
-            (role, views),
-        )
-        if cursor.fetchone() != (True,):  # for a role that is not the owner, GRANT only warns
+        may_read = "SELECT bool_and(has_table_privilege(%s, view, 'SELECT')) FROM unnest(%s::regclass[]) AS view"
+        if not cursor.value(may_read, (role, views)):  # for a role that is not the owner, GRANT only warns
             raise NotPermittedError(
                 f'role "{settings.owner_role or settings.user}" may not grant on the views; nothing was changed',
                 hint="Connect as the owner of the database, or name it in MLOPS_OWNER_ROLE.",
@@ -93,8 +90,7 @@ def grant_reader(settings: Settings, role: str, *, dry_run: bool = False) -> boo
                 hint="REVOKE that, from the role, from PUBLIC, or from the roles that it is a member of; or take "
                 "another role.",
             )
-        cursor.execute(f"SELECT {EVERYBODY_MAY_CREATE}")
-        (may_create,) = cursor.fetchone() or (False,)
+        may_create = cursor.value(f"SELECT {EVERYBODY_MAY_CREATE}")
         if dry_run:
             cursor.connection.rollback()
     return bool(may_create)

@@ -8,17 +8,17 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import psycopg2
 from psycopg2 import sql
-from psycopg2.extensions import cursor as Cursor  # noqa: N812  (psycopg2 names its classes like functions)
 
 from mlops_db.errors import printable
 from mlops_db.project import PRESENT_SQL, TABLES, VIEWS
 from mlops_db.revisions import gate
 from mlops_db.revisions.graph import Revision, package_graph, revisions
 from mlops_db.server.connection import open_cursor
+from mlops_db.server.cursor import SafeCursor
 from mlops_db.server.failures import first_line
 from mlops_db.server.guests import EVERYBODY_MAY_CREATE
 from mlops_db.settings import Settings
@@ -143,7 +143,7 @@ def find_remaining(settings: Settings) -> Remaining:
         pending = package_graph().pending(*gate.find_heads(cursor, settings.target))
         oids = _read_oids(cursor)
         missing = tuple(name for name in (*TABLES, *VIEWS) if name not in oids)
-        return Remaining(pending, missing, _value(cursor, f"SELECT {EVERYBODY_MAY_CREATE}"))
+        return Remaining(pending, missing, cursor.value(f"SELECT {EVERYBODY_MAY_CREATE}"))
 
 
 def everybody_may_create(settings: Settings) -> bool:
@@ -153,7 +153,7 @@ def everybody_may_create(settings: Settings) -> bool:
         ConnectionFailedError: no connection.
     """
     with _open_reader(settings) as cursor:
-        return bool(_value(cursor, f"SELECT {EVERYBODY_MAY_CREATE}"))
+        return bool(cursor.value(f"SELECT {EVERYBODY_MAY_CREATE}"))
 
 
 def require_head(settings: Settings) -> None:
@@ -189,11 +189,11 @@ def read_status(settings: Settings) -> DatabaseStatus:
         counter = _Counter(cursor)
         return DatabaseStatus(
             target=settings.target,
-            server=_value(cursor, "SHOW server_version"),
+            server=cursor.value("SHOW server_version"),
             current=" and ".join(current) or None,
             head=revisions()[-1].id,
             pending=pending,
-            everybody_may_create=_value(cursor, f"SELECT {EVERYBODY_MAY_CREATE}"),
+            everybody_may_create=cursor.value(f"SELECT {EVERYBODY_MAY_CREATE}"),
             objects=tuple(_object_status(counter, name, oids.get(name), ours) for name in (*TABLES, *VIEWS)),
             # The functions that find it read the tables.
             upkeep=() if pending or not ours.issuperset(map(oids.get, TABLES)) else tuple(_find_upkeep(counter)),
@@ -201,7 +201,7 @@ def read_status(settings: Settings) -> DatabaseStatus:
 
 
 @contextmanager
-def _open_reader(settings: Settings) -> Iterator[Cursor]:
+def _open_reader(settings: Settings) -> Iterator[SafeCursor]:
     with open_cursor(settings, readonly=True) as cursor:
         # LOCAL: a transaction pooler may give the session to another client afterwards.
         cursor.execute("SET LOCAL statement_timeout = %s", (STATEMENT_TIMEOUT,))
@@ -211,7 +211,7 @@ def _open_reader(settings: Settings) -> Iterator[Cursor]:
         yield cursor
 
 
-def _read_oids(cursor: Cursor) -> dict[str, int]:
+def _read_oids(cursor: SafeCursor) -> dict[str, int]:
     cursor.execute(PRESENT_SQL)
     return dict(cursor.fetchall())
 
@@ -219,7 +219,7 @@ def _read_oids(cursor: Cursor) -> dict[str, int]:
 class _Counter:
     """Runs queries that may take long, or fail. All of them together have two seconds."""
 
-    def __init__(self, cursor: Cursor) -> None:
+    def __init__(self, cursor: SafeCursor) -> None:
         self.cursor = cursor
         self.ends = time.monotonic() + COUNT_FOR_S
 
@@ -233,7 +233,7 @@ class _Counter:
         self.cursor.execute("SET LOCAL statement_timeout = %s", (milliseconds,))
         number = reason = None
         try:
-            number = _value(self.cursor, query, *parameters)
+            number = self.cursor.value(query, parameters or None)
         except psycopg2.Error as error:
             if self.cursor.connection.closed:
                 raise
@@ -254,7 +254,7 @@ def _object_status(counter: _Counter, name: str, oid: int | None, ours: set[int]
     exact = rows is not None
     if kind == "table" and not exact:
         rows, _ = counter.count(_ESTIMATE, oid, oid)
-    pretty = _value(counter.cursor, "SELECT pg_size_pretty(%s::bigint)", size)
+    pretty = counter.cursor.value("SELECT pg_size_pretty(%s::bigint)", (size,))
     return ObjectStatus(name, kind, present=True, rows=rows, exact=exact, bytes=size, size=pretty, uncounted=reason)
 
 
@@ -265,9 +265,3 @@ def _find_upkeep(counter: _Counter) -> Iterator[str]:
         yield "register series of monitoring_metrics that v_recent_monitoring lacks"
     if counter.count("SELECT count(*) FROM mlops_internal.late_sequences()")[0]:
         yield "advance sequences whose next ids are taken"
-
-
-def _value(cursor: Cursor, query: str | sql.Composable, *parameters: object) -> Any:
-    cursor.execute(query, parameters or None)
-    row = cursor.fetchone()
-    return row and row[0]

@@ -8,7 +8,7 @@ For zsh, into a folder of fpath: mlops-db completion zsh >~/.zfunc/_mlops-db
 from argparse import ArgumentParser, Namespace
 
 from mlops_db.cli.main import program_parser
-from mlops_db.errors import MissingExtraError
+from mlops_db.errors import require_extra
 
 SHELLS = ("bash", "zsh")
 
@@ -24,12 +24,7 @@ def run(options: Namespace) -> int:
     Raises:
         MissingExtraError: shtab is not installed.
     """
-    try:
+    with require_extra("completion", "shell completion needs the package shtab, which is not installed"):
         import shtab  # noqa: PLC0415  (optional)
-    except ModuleNotFoundError:
-        raise MissingExtraError(
-            "shell completion needs the package shtab, which is not installed",
-            hint="Run `pip install 'mlops-db[completion]'`.",
-        ) from None
     print(shtab.complete(program_parser(with_arguments=True), shell=options.shell))
     return 0

@@ -23,7 +23,7 @@ def run(options: Namespace) -> int:
     settings = Settings.from_environment()
     created = create(settings, options)
     if options.json:
-        print_json({"target": settings.target, "created": created})
+        print_json({"target": settings.target, "done": not options.dry_run, "created": created})
     elif options.dry_run:
         print_line("Nothing was changed (--dry-run).")
     return 0

@@ -32,7 +32,8 @@ def run(options: Namespace) -> int:
     else:
         pending, note = _upgrade(settings, dry_run=options.dry_run)
     if options.json:
-        print_json({"target": settings.target, "created": created, "upgraded": pending})
+        result = {"done": not options.dry_run, "created": created, "upgraded": pending}
+        print_json({"target": settings.target, **result})
     elif options.dry_run:
         for revision in pending:
             print_line(f"Revision {revision.id} {revision.title} would run")

@@ -7,7 +7,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 from collections import Counter
 
-from mlops_db.admin.retention import Step, maintain, planned, read_interval
+from mlops_db.admin.retention import Step, maintain, plan, read_interval
 from mlops_db.admin.status import require_head
 from mlops_db.cli.output import print_json, print_line, print_table
 from mlops_db.cli.parser import add_dry_run, add_json
@@ -40,7 +40,7 @@ def run(options: Namespace) -> int:
     settings = Settings.from_environment()
     require_head(settings)
     if options.dry_run:
-        steps = planned(settings, keep=options.keep)
+        steps = plan(settings, keep=options.keep)
     else:
         steps = maintain(settings, keep=options.keep, progress=sys.stderr)
     if options.json:

@@ -1,11 +1,5 @@
 """Names the holders of an advisory lock, for the message to a session that waited for it in vain."""
 
-HOLDERS = """
-    string_agg(CASE WHEN l.pid IS NULL THEN 'a prepared transaction (pg_prepared_xacts)'
-                    ELSE format('pid %%s (%%s)', l.pid, concat_ws(', ', nullif(a.application_name, ''),
-                                                                  'role ' || a.usename)) END, '; ')
-"""
-
 
 def holding_sessions(key: str) -> str:
     """SQL from FROM on: the sessions `l`, with their activity `a`, that hold the lock of this 64-bit key."""
@@ -14,4 +8,14 @@ def holding_sessions(key: str) -> str:
      WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
        AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
        AND l.classid = ({key} >> 32 & 4294967295)::oid AND l.objid = ({key} & 4294967295)::oid
+    """
+
+
+def select_holders(key: str) -> str:
+    """SQL for the text that names those sessions; NULL if there are none."""
+    return f"""
+    SELECT string_agg(CASE WHEN l.pid IS NULL THEN 'a prepared transaction (pg_prepared_xacts)'
+                           ELSE format('pid %%s (%%s)', l.pid, concat_ws(', ', nullif(a.application_name, ''),
+                                                                         'role ' || a.usename)) END, '; ')
+    {holding_sessions(key)}
     """

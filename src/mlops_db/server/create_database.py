@@ -17,7 +17,7 @@ from mlops_db.errors import (
     StatementFailedError,
     exit_code_of,
 )
-from mlops_db.server.advisory import HOLDERS, holding_sessions
+from mlops_db.server.advisory import select_holders
 from mlops_db.server.connection import connect, open_cursor
 from mlops_db.server.cursor import SafeCursor
 from mlops_db.server.failures import quoted, translate_statement_failures
@@ -83,17 +83,11 @@ def _print(line: str) -> None:
 def _complete(settings: Settings) -> None:
     """Give the database its time zone if it is incomplete."""
     with open_cursor(settings, autocommit=True) as cursor:
-        if _is_incomplete(cursor):
+        if cursor.value(_IS_INCOMPLETE):
             _wait_for_other_creators(cursor, settings)
-            if _is_incomplete(cursor):
+            if cursor.value(_IS_INCOMPLETE):
                 name = sql.Identifier(settings.database)
                 cursor.execute(sql.SQL("ALTER DATABASE {} SET timezone TO 'UTC'").format(name))
-
-
-def _is_incomplete(cursor: SafeCursor) -> bool:
-    cursor.execute(_IS_INCOMPLETE)
-    (incomplete,) = cursor.fetchone() or (False,)
-    return bool(incomplete)
 
 
 def _create(settings: Settings, missing: ConnectionFailedError) -> bool:
@@ -113,8 +107,7 @@ def _wait_for_other_creators(cursor: SafeCursor, settings: Settings) -> None:
     try:
         cursor.execute("SELECT pg_advisory_lock(%s)", (CREATE_LOCK,))
     except psycopg2.errors.LockNotAvailable:
-        cursor.execute(f"SELECT {HOLDERS} {holding_sessions('%(key)s')}", {"key": CREATE_LOCK})
-        (holders,) = cursor.fetchone() or (None,)
+        holders = cursor.value(select_holders("%(key)s"), {"key": CREATE_LOCK})
         raise StatementFailedError(
             f"another creation of a database has not ended after {settings.lock_wait / 1000:g} s: "
             f"{holders or 'one that has just ended'}; nothing was changed",
@@ -133,8 +126,7 @@ def _create_unless_there(cursor: SafeCursor, settings: Settings) -> bool:
     except (psycopg2.errors.DuplicateDatabase, psycopg2.errors.UniqueViolation):
         return False
     except psycopg2.errors.InsufficientPrivilege:
-        cursor.execute("SELECT current_user")  # a role setting of PGOPTIONS or of the login may be in force
-        (role,) = cursor.fetchone() or (settings.user,)
+        role = cursor.value("SELECT current_user")  # a role setting of PGOPTIONS or of the login may be in force
         raise NotPermittedError(
             f"role {quoted(role)} may not create databases on this server",
             hint=f"Let a superuser run ALTER ROLE {quoted(role)} CREATEDB, or create the database for it.",

@@ -30,6 +30,12 @@ class SafeCursor(Cursor):
             query = f"SET LOCAL search_path = {SAFE_PATH}; {text if isinstance(text, str) else text.decode()}"
         super().execute(query, adapt(vars))
 
+    def value(self, query: str | bytes | sql.Composable, vars: Any = None) -> Any:  # noqa: A002  (the same)
+        """Run a query; returns the first column of its first row, or None if it has no row."""
+        self.execute(query, vars)
+        row = self.fetchone()
+        return row and row[0]
+
     def mogrify(self, query: str | bytes | sql.Composable, vars: Any = None) -> bytes:  # noqa: A002  (the same)
         """The statement with its parameters filled in."""
         return super().mogrify(query, adapt(vars))

@@ -83,8 +83,7 @@ def _is_standby(error: psycopg2.Error) -> bool:
         connection = error.cursor.connection
         connection.rollback()
         with connection.cursor(cursor_factory=SafeCursor) as cursor:
-            cursor.execute(_TAKES_NO_WRITES)
-            return cursor.fetchone() == (True,)
+            return bool(cursor.value(_TAKES_NO_WRITES))
     except (psycopg2.Error, MlopsDbError):
         return False  # so that the refusal itself is raised
 

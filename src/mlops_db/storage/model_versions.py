@@ -486,6 +486,4 @@ def _refuse_rolled_back(cursor: SafeCursor, version: ModelVersion) -> None:
 
 def _next_moment(cursor: SafeCursor, model_name: str) -> datetime:
     """The time by the server's clock, but after the model's latest promotion, even if the clock was set back."""
-    cursor.execute(_NEXT_MOMENT, (model_name,))
-    (moment,) = cursor.fetchone() or (None,)
-    return moment  # type: ignore[no-any-return]
+    return cursor.value(_NEXT_MOMENT, (model_name,))  # type: ignore[no-any-return]

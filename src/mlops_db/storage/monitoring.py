@@ -282,8 +282,7 @@ class Monitoring:
         stream = rows_of(rows)
         replaced = 0
         with self._transactions.safe_cursor() as cursor:
-            cursor.execute("SELECT CURRENT_TIMESTAMP")
-            ((now,),) = cursor.fetchall()
+            now = cursor.value("SELECT CURRENT_TIMESTAMP")
             if only_at is not None:
                 refuse_future(only_at, now, "replace", hint=hint)
             copy = MetricCopy(stream, at=only_at or now, only_at=only_at is not None, skip=skip, map_index=map_index)

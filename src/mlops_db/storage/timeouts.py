@@ -53,8 +53,7 @@ class Timeouts:
         """
         if self._settled or self._in_options:
             return self._settled
-        cursor.execute(_SET_BY_OTHERS, (list(self._ours),))
-        return cursor.fetchone() == (False,)
+        return not cursor.value(_SET_BY_OTHERS, (list(self._ours),))
 
     def settle(self, cursor: SafeCursor) -> None:
         """Compare the timeouts with those in force, and take the shorter ones.

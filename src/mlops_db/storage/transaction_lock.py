@@ -9,7 +9,7 @@ from typing import Any
 import psycopg2.errors
 
 from mlops_db.errors import ContentionError
-from mlops_db.server.advisory import HOLDERS, holding_sessions
+from mlops_db.server.advisory import select_holders
 from mlops_db.server.cursor import SafeCursor
 
 _KEY = "hashtextextended(%(key)s, 0)"
@@ -22,7 +22,6 @@ SELECT greatest(least(nullif(theirs::bigint, 0), %(wait)s), 1), current_setting(
           FROM pg_settings WHERE name = 'lock_timeout') AS patience (theirs)
 """
 _WAIT = f"SAVEPOINT turn; SET LOCAL lock_timeout = %(patience)s; SELECT pg_advisory_xact_lock({_KEY})"
-_HOLDERS = f"SELECT {HOLDERS} {holding_sessions(_KEY)}"
 
 
 def lock_until_commit(cursor: SafeCursor, key: str, what: str, wait_ms: int) -> None:
@@ -38,8 +37,7 @@ def lock_until_commit(cursor: SafeCursor, key: str, what: str, wait_ms: int) -> 
         ContentionError: another session still has the lock; the message names it.
     """
     values: dict[str, Any] = {"key": key, "wait": wait_ms}
-    cursor.execute(_TRY, values)
-    if cursor.fetchone() == (True,):
+    if cursor.value(_TRY, values):
         return
     cursor.execute(_PATIENCE, values)
     patience, before = cursor.fetchone() or (wait_ms, "0")
@@ -47,8 +45,7 @@ def lock_until_commit(cursor: SafeCursor, key: str, what: str, wait_ms: int) -> 
         cursor.execute(_WAIT, values | {"patience": patience})
     except psycopg2.errors.LockNotAvailable:
         cursor.execute("ROLLBACK TO SAVEPOINT turn")
-        cursor.execute(_HOLDERS, values)
-        (holders,) = cursor.fetchone() or (None,)
+        holders = cursor.value(select_holders(_KEY), values)
         raise ContentionError(
             f"{what} is still locked after {patience / 1000:g} s (lock timeout), by "
             f"{holders or 'a session that has just ended'}; nothing was stored",

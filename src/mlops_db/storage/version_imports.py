@@ -147,8 +147,7 @@ def import_versions(
                 reason = f"it is in production in {source}; {objection}, and stays so"
                 conflicts.append(Conflict(stored[candidate].model_version, "stage", reason))
             else:
-                cursor.execute(_MOMENT, {**asdict(stored[candidate]), "changed_at": known[candidate].changed_at})
-                ((moment,),) = cursor.fetchall()
+                moment = cursor.value(_MOMENT, {**asdict(stored[candidate]), "changed_at": known[candidate].changed_at})
                 promoted = put_into_production(cursor, stored[candidate], moment)
                 insert_decision(cursor, decision, moment)
                 stored = _read_versions(cursor, list(stored))  # the version that was in production is archived now

@@ -11,10 +11,10 @@ from sqlalchemy.exc import OperationalError
 from mlops_db.errors import (
     AdapterError,
     InvalidValueError,
-    MissingExtraError,
     MlflowUnavailableError,
     MlopsDbError,
     RunNotFoundError,
+    require_extra,
 )
 from mlops_db.storage.arguments import excerpt
 
@@ -152,10 +152,8 @@ def quote_ids(ids: Iterable[str]) -> Iterator[str]:
 
 
 def _create_client() -> MlflowClient:
-    try:
+    with require_extra("mlflow", "MLflow is not installed"):
         from mlflow import MlflowClient, get_tracking_uri  # noqa: PLC0415  (optional, and seconds to import)
-    except ModuleNotFoundError:
-        raise MissingExtraError("MLflow is not installed", hint="pip install 'mlops-db[mlflow]'") from None
     with _translate_errors(_public(get_tracking_uri()), NOTHING_STORED):
         return MlflowClient()
 

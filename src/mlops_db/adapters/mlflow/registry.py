@@ -17,7 +17,7 @@ from mlops_db.adapters.mlflow.registered_models import (
     read_metrics,
     read_model,
 )
-from mlops_db.adapters.mlflow.synchronize import PRODUCTION_ALIAS, checked_alias
+from mlops_db.adapters.mlflow.synchronize import PRODUCTION_ALIAS, check_alias
 from mlops_db.errors import InvalidValueError
 from mlops_db.migration.progress import Progress
 from mlops_db.storage.arguments import MOMENT_HINT, check_name, check_score, check_text, excerpt
@@ -116,8 +116,8 @@ def import_registry(  # noqa: PLR0913  (all but the first have a default that fi
         InvalidValueError: an argument has a wrong value; the error names it. Nothing was stored.
         ContentionError: others changed a model for too long.
     """
-    names = _checked_names(model_names)
-    alias = checked_alias(alias)
+    names = _check_names(model_names)
+    alias = check_alias(alias)
     metrics = {
         column: check_text(metric, argument)
         for column, argument, metric in (
@@ -169,7 +169,7 @@ def import_registry(  # noqa: PLR0913  (all but the first have a default that fi
     return ImportResult(tuple(registered), tuple(promoted), tuple(present), tuple(left_out))
 
 
-def _checked_names(given: object) -> list[str] | None:
+def _check_names(given: object) -> list[str] | None:
     if given is None:
         return None
     hint = "Give the names of registered models, or None for all of them."

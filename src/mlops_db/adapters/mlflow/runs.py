@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from mlops_db.adapters.mlflow.client import NOTHING_STORED, Mlflow, search_all
-from mlops_db.adapters.mlflow.synchronize import PRODUCTION_ALIAS, checked_alias, synchronize
+from mlops_db.adapters.mlflow.synchronize import PRODUCTION_ALIAS, check_alias, synchronize
 from mlops_db.errors import AdapterError
 from mlops_db.schema.limits import DEFAULT_MODEL
 from mlops_db.storage.arguments import check_text
@@ -56,7 +56,7 @@ def register_run(  # noqa: PLR0913  (all but the first two have a default that f
         RegistrationConflictError: the run is registered with other values.
     """
     run_id = check_text(run_id, "run_id")
-    alias = checked_alias(alias)
+    alias = check_alias(alias)
     mlflow = Mlflow(client)
     run = mlflow.get_run(run_id, NOTHING_STORED)
     version = _version_in_registry(mlflow, run_id, model_name) if model_version is None else model_version
@@ -105,7 +105,7 @@ def promote_run(  # noqa: PLR0913  (what `db.models.promote` takes)
         UnknownModelVersionError: the run is not registered.
         TransitionError: the version was rolled back, or another version than `instead_of` is in production.
     """
-    alias = checked_alias(alias)
+    alias = check_alias(alias)
     mlflow = Mlflow(client)
     promoted = db.models.promote(
         run_id,
@@ -143,7 +143,7 @@ def tag_run(
         MissingExtraError: MLflow is not installed.
         InvalidValueError: an argument has a wrong value.
     """
-    alias = checked_alias(alias)
+    alias = check_alias(alias)
     mlflow = Mlflow(client)
     version = db.models.get(run_id)
     if version is None:

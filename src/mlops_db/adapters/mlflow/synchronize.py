@@ -52,7 +52,7 @@ def synchronize(db: DatabaseManager, mlflow: Mlflow, version: ModelVersion, alia
         raise refusals[0]
 
 
-def checked_alias(alias: str | None) -> str | None:
+def check_alias(alias: str | None) -> str | None:
     """The alias, if the registry can have it.
 
     Raises:

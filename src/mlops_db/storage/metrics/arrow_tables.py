@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, Protocol
 
-from mlops_db.errors import InvalidValueError, MissingExtraError
+from mlops_db.errors import InvalidValueError, require_extra
 from mlops_db.storage.metrics.rows import ROWS_AT_ONCE, check_columns
 
 if TYPE_CHECKING:
@@ -28,13 +28,9 @@ def rows_of_table(table: ArrowTable) -> Iterator[Mapping[str, Any]]:
         InvalidValueError: at once, if a column is missing, not known, or there twice, or of a type that Arrow lacks.
         MissingExtraError: pyarrow is not installed.
     """
-    try:
+    missing = f"pyarrow is not installed, which a {type(table).__name__} needs"
+    with require_extra("arrow", missing, otherwise=", or give its rows as dicts"):
         import pyarrow as pa  # noqa: PLC0415  (optional, and slow to import)
-    except ModuleNotFoundError:
-        raise MissingExtraError(
-            f"pyarrow is not installed, which a {type(table).__name__} needs",
-            hint="pip install 'mlops-db[arrow]', or give its rows as dicts.",
-        ) from None
     try:
         if isinstance(table, pa.RecordBatchReader):
             reader = table  # whose own error stays as it is

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg2.extensions
 
-from mlops_db.errors import InvalidValueError, MissingExtraError, WaitCallbackError
+from mlops_db.errors import InvalidValueError, WaitCallbackError, require_extra
 from mlops_db.server.cursor import SafeCursor
 from mlops_db.storage.arguments import excerpt
 
@@ -99,12 +99,8 @@ def require_pandas() -> None:
     Raises:
         MissingExtraError: pandas is not installed.
     """
-    try:
+    with require_extra("pandas", "pandas is not installed, which a DataFrame needs"):
         import pandas as pd  # noqa: F401, PLC0415  (optional, and slow to import)
-    except ModuleNotFoundError:
-        raise MissingExtraError(
-            "pandas is not installed, which a DataFrame needs", hint="pip install 'mlops-db[pandas]'"
-        ) from None
 
 
 def require_copy() -> None:

@@ -46,13 +46,11 @@ def forget_series(cursor: SafeCursor, names: dict[str, str], *, with_rows: bool)
     if with_rows:
         cursor.execute(f"DELETE FROM public.monitoring_metrics WHERE {of_series}", names)
         rows = cursor.rowcount
-    else:
-        cursor.execute(f"SELECT EXISTS (SELECT FROM public.monitoring_metrics WHERE {of_series})", names)
-        if cursor.fetchone() == (True,):
-            raise SeriesNotEmptyError(
-                f"{series} has rows; nothing was removed",
-                hint="Pass with_rows=True to remove them, too. Or wait until maintenance has dropped them.",
-            )
+    elif cursor.value(f"SELECT EXISTS (SELECT FROM public.monitoring_metrics WHERE {of_series})", names):
+        raise SeriesNotEmptyError(
+            f"{series} has rows; nothing was removed",
+            hint="Pass with_rows=True to remove them, too. Or wait until maintenance has dropped them.",
+        )
     cursor.execute(f"DELETE FROM mlops_internal.metric_series WHERE {of_series}", names)
     if rows == cursor.rowcount == 0:
         raise UnknownSeriesError(
