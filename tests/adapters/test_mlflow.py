@@ -201,8 +201,8 @@ REFUSED = """{"error_code": "%s", "message": "for somebody's reasons"}"""
 @pytest.mark.parametrize(
     ("status", "content", "error", "hint"),
     [
-        (400, REFUSED % "INVALID_PARAMETER_VALUE", RunNotFoundError, "that of the server"),
-        (404, REFUSED % "RESOURCE_DOES_NOT_EXIST", RunNotFoundError, "that of the server"),
+        (400, REFUSED % "INVALID_PARAMETER_VALUE", RunNotFoundError, "to the server that the run was logged to"),
+        (404, REFUSED % "RESOURCE_DOES_NOT_EXIST", RunNotFoundError, "to the server that the run was logged to"),
         (400, REFUSED % "INVALID_STATE", AdapterError, "fix what it names"),
         (401, "<html>Who are you?</html>", AdapterError, "MLFLOW_TRACKING_PASSWORD"),
         (401, REFUSED % "CUSTOMER_UNAUTHORIZED", AdapterError, "MLFLOW_TRACKING_PASSWORD"),
@@ -354,4 +354,4 @@ def test_by_default_the_environment_says_where_mlflow_is(
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     with pytest.raises(RunNotFoundError, match=r"sqlite:///.*mlflow\.db has no active run") as failure:
         register_run(db, run_id, model_version="1")
-    assert "Where it is not set, MLflow makes a store of its own in the working directory" in failure.value.hint
+    assert "Without it, MLflow makes a store of its own in the working directory" in failure.value.hint
