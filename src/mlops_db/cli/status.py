@@ -1,4 +1,4 @@
-"""Show where it connects, the revision, and the six objects."""
+"""Show where it connects, the revision, and the tables and views."""
 
 import sys
 from argparse import ArgumentParser, Namespace
