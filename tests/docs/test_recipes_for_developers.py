@@ -76,13 +76,6 @@ def run(
     return done
 
 
-def check_source(checkout: Path) -> None:
-    run(checkout, "ruff", "check", "--no-cache", ".")
-    run(checkout, "ruff", "format", "--no-cache", "--check", ".")
-    run(checkout, "mypy")
-    run(checkout, "lint-imports", "--no-cache")
-
-
 def run_tests(checkout: Path, *arguments: str) -> None:
     run(checkout, Path(sys.executable).name, "-m", "pytest", "-q", "-n", "0", "-m", "not adapters", *arguments)
 
@@ -132,6 +125,17 @@ def test_the_page_lists_the_files_that_change_and_no_other(recipe: str, changes:
     assert sorted(listed(recipe)) == sorted(changes(recipe).files)
 
 
+def test_the_source_is_clean_after_all_three(tmp_path: Path) -> None:
+    checkout = tmp_path / "checkout"
+    copy_checkout(checkout)
+    for recipe in HEADINGS:
+        follow(recipe, checkout)
+    run(checkout, "ruff", "check", "--no-cache", ".")
+    run(checkout, "ruff", "format", "--no-cache", "--check", ".")
+    run(checkout, "lint-imports", "--no-cache")
+    run(checkout, "mypy")
+
+
 # A new table with its API
 
 
@@ -174,10 +178,6 @@ def test_its_revision_keeps_the_rules(table: Path, empty: Database) -> None:
     assert "no rows for" not in done.stderr
 
 
-def test_the_source_with_the_table_is_clean(table: Path) -> None:
-    check_source(table)
-
-
 def test_the_tests_that_know_all_tables_pass_with_one_more(table: Path) -> None:
     run_tests(
         table,
@@ -196,10 +196,6 @@ def test_the_help_lists_the_command_and_it_runs(command: Path, head: Database) -
     answer = json.loads(run(command, "mlops-db", "size", "--json", environment=head.environment).stdout)
     assert answer["bytes"] > 0
     assert " size" in run(command, "mlops-db", "completion", "bash").stdout
-
-
-def test_the_source_with_the_command_is_clean(command: Path) -> None:
-    check_source(command)
 
 
 def test_the_tests_that_know_all_commands_pass_with_one_more(command: Path) -> None:
@@ -230,10 +226,6 @@ def test_a_revision_that_breaks_the_rule_is_found(
     done = run(rule, "mlops-db", "lint", environment=environment, code=0 if accepted else 1)
 
     assert (f"{file}: cascade: line " in done.stdout) is not accepted
-
-
-def test_the_source_with_the_rule_is_clean(rule: Path) -> None:
-    check_source(rule)
 
 
 def test_the_tests_that_know_all_rules_pass_with_one_more(rule: Path) -> None:
