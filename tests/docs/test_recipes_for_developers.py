@@ -181,9 +181,8 @@ def test_its_revision_keeps_the_rules(table: Path, empty: Database) -> None:
 def test_the_tests_that_know_all_tables_pass_with_one_more(table: Path) -> None:
     run_tests(
         table,
-        "tests/storage/test_model_notes.py", "tests/schema", "tests/admin/test_api_docs.py", "tests/cli/test_status.py",
-        "tests/cli/test_init.py", "tests/cli/test_adopt.py", "tests/drift/test_snapshot.py",
-        "tests/revisions/test_baseline.py", "tests/docs/test_examples.py", "tests/docs/test_operating.py",
+        "tests/storage/test_model_notes.py", "tests/schema", "tests/admin/test_api_docs.py", "tests/cli/test_init.py",
+        "tests/cli/test_status.py", "tests/docs/test_examples.py", "-m", "not slow",
     )  # fmt: skip
 
 
@@ -201,8 +200,8 @@ def test_the_help_lists_the_command_and_it_runs(command: Path, head: Database) -
 def test_the_tests_that_know_all_commands_pass_with_one_more(command: Path) -> None:
     run_tests(
         command,
-        "tests/cli/test_size.py", "tests/cli/test_main.py", "tests/cli/test_json.py", "tests/cli/test_completion.py",
-        "tests/cli/test_terminal.py",
+        "tests/cli/test_size.py", "tests/cli/test_main.py", "tests/cli/test_json.py", "-k",
+        "size or help or readme or every_command",
     )  # fmt: skip
 
 
