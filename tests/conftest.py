@@ -22,6 +22,8 @@ from mlops_db.storage.monitoring import Monitoring
 from support.cluster import chosen_programs, throwaway_cluster
 from support.database import Database
 
+collect_ignore = ["docs/recipes"]  # files for copies of the checkout
+
 
 def pytest_configure(config: pytest.Config) -> None:
     # A script that starts this in the background ignores SIGINT, and so would each process that a test starts.

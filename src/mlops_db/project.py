@@ -12,9 +12,13 @@ BASELINE = "0004"
 # The schemas that the revisions use.
 SCHEMAS = ("public", "mlops_internal")
 
-# The six objects that users of the database rely on, in the specification's order.
-TABLES = ("model_versions", "monitoring_metrics", "retraining_decisions")
-VIEWS = ("v_decision_history", "v_model_timeline", "v_recent_monitoring")
+# The six objects of the specification, in its order.
+BASELINE_TABLES = ("model_versions", "monitoring_metrics", "retraining_decisions")
+BASELINE_VIEWS = ("v_decision_history", "v_model_timeline", "v_recent_monitoring")
+
+# The tables and views that schema public has at head. New ones come last.
+TABLES = (*BASELINE_TABLES,)
+VIEWS = (*BASELINE_VIEWS,)
 
 # The oids of those that exist; to_regclass takes no lock and never fails.
 PRESENT_SQL = f"""

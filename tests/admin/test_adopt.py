@@ -18,7 +18,7 @@ from mlops_db.drift.snapshot import expected_catalogue
 from mlops_db.errors import MlopsDbError, NotPermittedError, RefusedError
 from mlops_db.migration.commands import alembic_config
 from mlops_db.migration.lock import RUN_LOCK
-from mlops_db.project import BASELINE, TABLES, VIEWS
+from mlops_db.project import BASELINE, BASELINE_TABLES, BASELINE_VIEWS
 from mlops_db.settings import Settings
 from support.database import Database, revision_of
 from support.handmade import (
@@ -60,13 +60,13 @@ def insert_into_every_table(database: Database) -> None:
 def test_odd_rows_stay_as_they_are(empty: Database, views: str) -> None:
     make_by_hand(empty, "SET timezone = 'Europe/Berlin';", ODD_ROWS, views)
     empty.query(f"ALTER DATABASE {empty.settings.database} SET timezone = 'Europe/Berlin'")
-    texts = {table: empty.query(f"SELECT t::text FROM {table} AS t ORDER BY id") for table in TABLES}
+    texts = {table: empty.query(f"SELECT t::text FROM {table} AS t ORDER BY id") for table in BASELINE_TABLES}
 
     adopted(empty)
     assert read_drift(empty.settings).differences == []
 
-    assert {table: empty.query(f"SELECT t::text FROM {table} AS t ORDER BY id") for table in TABLES} == texts
-    for view in VIEWS:
+    assert {table: empty.query(f"SELECT t::text FROM {table} AS t ORDER BY id") for table in BASELINE_TABLES} == texts
+    for view in BASELINE_VIEWS:
         assert empty.query(f"SELECT count(*) FROM {view}")
     empty.query("SELECT setval('model_versions_id_seq', 100)")  # rows of the test hold ids that it has not given out
     insert_into_every_table(empty)
@@ -100,7 +100,7 @@ def test_own_views_are_shown_and_replaced(empty: Database) -> None:
 
     lines = adopted(empty).views
 
-    for view in VIEWS:
+    for view in BASELINE_VIEWS:
         assert f"--- {view} as it is" in lines
         assert f"+++ {view} as it will be" in lines
         assert view_oids(empty)[view] not in (None, before[view])
@@ -111,7 +111,7 @@ def test_own_views_are_shown_and_replaced(empty: Database) -> None:
 def test_views_that_are_missing_are_made(empty: Database) -> None:
     make_by_hand(empty)
 
-    assert adopted(empty).views == [f"view {view} is missing and will be created" for view in VIEWS]
+    assert adopted(empty).views == [f"view {view} is missing and will be created" for view in BASELINE_VIEWS]
     assert None not in view_oids(empty).values()
 
 
@@ -167,7 +167,7 @@ def test_comments_and_grants_of_the_tables_are_kept(empty: Database) -> None:
         GRANT USAGE ON SEQUENCE monitoring_metrics_id_seq TO PUBLIC;
         """,
     )
-    tables = [f"--table={table}" for table in (*TABLES, "monitoring_metrics_id_seq")]
+    tables = [f"--table={table}" for table in (*BASELINE_TABLES, "monitoring_metrics_id_seq")]
     before = empty.dump(*tables)
     assert all(text in before for text in ("on the test set", "the key", "GRANT SELECT", "GRANT UPDATE", "GRANT USAGE"))
 
@@ -220,13 +220,13 @@ def test_comments_and_column_grants_are_kept_where_a_replaced_view_has_the_same_
         SELECT attrelid::regclass::text, attname, attacl::text FROM pg_attribute
          WHERE attacl IS NOT NULL AND attrelid = ANY (%s::regclass[]) ORDER BY 1, 2
     """
-    before = empty.query(grants, [list(VIEWS)])
+    before = empty.query(grants, [list(BASELINE_VIEWS)])
 
     adopted(empty)
 
-    assert empty.query(grants, [list(VIEWS)]) == before[:-1]
+    assert empty.query(grants, [list(BASELINE_VIEWS)]) == before[:-1]
     assert {column for _, column, _ in before} == {"latest", "status", "model_version"}
-    views = [f"--table={view}" for view in VIEWS]
+    views = [f"--table={view}" for view in BASELINE_VIEWS]
     kept = [line for line in empty.dump(*views).splitlines() if line.startswith("COMMENT ON")]
     assert len(kept) == len(comments)
     for what, text in comments.items():
@@ -649,7 +649,7 @@ REFUSED = {
     "Airflow's": (AIRFLOW + THEIR_REVISION, "is Airflow's own database", "MLOPS_DB_NAME"),
     "Airflow's without a revision": (AIRFLOW, "is Airflow's own database", "MLOPS_DB_NAME"),
     "another tool's": (SPECIFICATION + THEIR_REVISION, "is at revision 'bf00311e1990'", "another tool"),
-    "empty": ("", f"has none of the tables {', '.join(TABLES)}", "`mlops-db init`"),
+    "empty": ("", f"has none of the tables {', '.join(BASELINE_TABLES)}", "`mlops-db init`"),
     "full of something else": (
         "CREATE TABLE orders (id int); INSERT INTO orders VALUES (1);",
         "has none of the tables",
@@ -864,10 +864,10 @@ def test_while_it_waits_for_a_reader_of_an_old_view_everybody_reads_and_writes_a
         try:
             wait_until(lambda: waiting(empty), "the reader of the view to be waited for")
             empty.query("SET lock_timeout = '5s'")
-            for statement in (*WRITES, *(f"SELECT * FROM {table} LIMIT 0" for table in TABLES)):
+            for statement in (*WRITES, *(f"SELECT * FROM {table} LIMIT 0" for table in BASELINE_TABLES)):
                 empty.query(statement)
             empty.query("SET lock_timeout = '50ms'")
-            for table in TABLES:  # what was compared cannot change before it is recorded
+            for table in BASELINE_TABLES:  # what was compared cannot change before it is recorded
                 with pytest.raises(LockNotAvailable):
                     empty.query(f"CREATE INDEX ON {table} (id)")
         finally:

@@ -4,7 +4,7 @@ import subprocess
 
 import pytest
 
-from mlops_db.project import TABLES, VIEWS
+from mlops_db.project import BASELINE_TABLES, BASELINE_VIEWS
 from mlops_db.revisions.graph import revisions
 from support.database import SCRIPTS, Database, revision_of
 from support.handmade import FINDINGS, ODD_ROWS, OLD_VIEWS, make_by_hand, rows, state, views_of_the_baseline
@@ -37,7 +37,7 @@ def test_the_way_of_a_team_whose_database_was_made_by_schema_sql(empty: Database
     assert (tried.returncode, tried.stderr) == (0, "")
     *lines, verdict, rows_keep_nobody = tried.stdout.splitlines()
     differing, other, to_fix = split_at(lines, "left alone: table public.orders")
-    for view in VIEWS:
+    for view in BASELINE_VIEWS:
         assert f"--- {view} as it is" in differing
         assert f"+++ {view} as it will be" in differing
     output = [line for line in to_fix if line.startswith("to fix: ")]
@@ -149,7 +149,7 @@ def test_a_database_under_alembic_is_refused(head: Database) -> None:
 def test_an_empty_database_is_refused(empty: Database) -> None:
     done = empty.run("mlops-db", "adopt", "--dry-run")
 
-    assert_failed(done, f"has none of the tables {', '.join(TABLES)}", "`mlops-db init`")
+    assert_failed(done, f"has none of the tables {', '.join(BASELINE_TABLES)}", "`mlops-db init`")
     assert (done.returncode, done.stdout) == (1, "")
 
 

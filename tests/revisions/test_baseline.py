@@ -2,7 +2,7 @@ from alembic import command
 
 from mlops_db.migration import history
 from mlops_db.migration.commands import alembic_config
-from mlops_db.project import TABLES
+from mlops_db.project import BASELINE_TABLES
 from support.database import Database
 
 # The specification's statements, letter for letter.
@@ -39,13 +39,13 @@ CREATE TABLE retraining_decisions (
 );
 """
 
-ONLY_THE_TABLES = [f"--table=public.{table}" for table in TABLES]
+ONLY_THE_TABLES = [f"--table=public.{table}" for table in BASELINE_TABLES]
 
 
 def test_the_tables_at_0004_are_those_that_the_specification_s_statements_make(empty: Database) -> None:
     empty.psql(SPECIFICATION)
     by_hand = empty.dump(*ONLY_THE_TABLES)
-    empty.psql(f"DROP TABLE {', '.join(TABLES)}")
+    empty.psql(f"DROP TABLE {', '.join(BASELINE_TABLES)}")
 
     command.upgrade(alembic_config(empty.settings), "0004")
 
@@ -58,7 +58,7 @@ def test_a_database_at_0003_holds_the_three_tables_and_nothing_else(empty: Datab
     empty.psql(history.CREATE)
     empty.psql(SPECIFICATION)
     by_hand = empty.dump()
-    empty.psql(f"DROP TABLE {', '.join(TABLES)}")
+    empty.psql(f"DROP TABLE {', '.join(BASELINE_TABLES)}")
 
     command.upgrade(alembic_config(empty.settings), "0003")
 

@@ -3,7 +3,7 @@
 import pytest
 
 from mlops_db.migration import commands
-from mlops_db.project import BASELINE, TABLES
+from mlops_db.project import BASELINE, BASELINE_TABLES
 from support.database import Database
 from support.handmade import FINDINGS
 from support.stopped import stopped
@@ -36,7 +36,7 @@ def contents(database: Database) -> dict[str, list[tuple[object, ...]]]:
     """The specification's columns of every row; times in UTC."""
     database.query("SET timezone = 'UTC'")
     found = {}
-    for table in TABLES:
+    for table in BASELINE_TABLES:
         columns = database.query(
             "SELECT attname FROM pg_attribute WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped"
             " AND attname <> ALL (%s) ORDER BY attnum",
@@ -48,7 +48,7 @@ def contents(database: Database) -> dict[str, list[tuple[object, ...]]]:
 
 
 def model_names(database: Database) -> set[str]:
-    return {name for table in TABLES for (name,) in database.query(f"SELECT DISTINCT model_name FROM {table}")}
+    return {name for table in BASELINE_TABLES for (name,) in database.query(f"SELECT DISTINCT model_name FROM {table}")}
 
 
 def test_the_specification_s_columns_come_back_from_head_and_ours_do_not(filled: Database) -> None:

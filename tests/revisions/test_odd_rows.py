@@ -4,7 +4,7 @@ import pytest
 
 from mlops_db.admin.adopt import adopt
 from mlops_db.migration import commands
-from mlops_db.project import BASELINE, TABLES, VIEWS
+from mlops_db.project import BASELINE, BASELINE_TABLES, BASELINE_VIEWS
 from support.database import Database, revision_of
 from support.handmade import FINDINGS, ODD_ROWS, OLD_VIEWS, make_by_hand
 from support.stopped import stopped
@@ -37,7 +37,7 @@ Texts = dict[str, dict[int, dict[str, str | None]]]
 def texts(database: Database) -> Texts:
     """Every row, by table and id, each of the specification's columns as text; times in UTC."""
     found: Texts = {}
-    for table in TABLES:
+    for table in BASELINE_TABLES:
         columns = database.query(
             "SELECT attname, atttypid = 'timestamptz'::regtype FROM pg_attribute"
             " WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped"
@@ -77,9 +77,9 @@ def test_every_row_that_can_be_corrected_arrives_at_head(empty: Database, views:
     commands.upgrade(empty.settings)
 
     assert texts(empty) == expected
-    for table in TABLES:
+    for table in BASELINE_TABLES:
         assert empty.query(f"SELECT DISTINCT model_name FROM {table}") == [("default",)]
-    for view in VIEWS:
+    for view in BASELINE_VIEWS:
         assert empty.query(f"SELECT count(*) FROM {view}")
     empty.query("SELECT setval('model_versions_id_seq', 100)")  # rows of the test hold ids that it has not given out
     empty.query("INSERT INTO model_versions (mlflow_run_id, model_version) VALUES ('new', 'new')")

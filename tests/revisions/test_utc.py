@@ -12,7 +12,7 @@ from mlops_db.errors import SettingsError
 from mlops_db.migration import commands
 from mlops_db.migration.commands import alembic_config
 from mlops_db.migration.options import Options
-from mlops_db.project import TABLES
+from mlops_db.project import BASELINE_TABLES
 from mlops_db.server.connection import connect
 from mlops_db.settings import Settings
 from support.database import Database, clean_environment, revision_of, run_command
@@ -92,7 +92,7 @@ def files(database: Database) -> dict[str, int]:
     return dict(
         database.query(
             "SELECT relname, pg_relation_filenode(oid) FROM pg_class WHERE relname = ANY(%s)",
-            [[*TABLES, *(f"{table}_pkey" for table in TABLES), "model_versions_mlflow_run_id_key"]],
+            [[*BASELINE_TABLES, *(f"{table}_pkey" for table in BASELINE_TABLES), "model_versions_mlflow_run_id_key"]],
         )
     )
 
@@ -105,7 +105,7 @@ def run(folder: Path, database: Database, *arguments: str) -> None:
 @pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "Asia/Kolkata"])
 def test_in_utc_no_row_is_touched_whatever_the_server_s_zone_is(old: Database, zone: str) -> None:
     before = files(old)
-    assert len(before) == 2 * len(TABLES) + 1
+    assert len(before) == 2 * len(BASELINE_TABLES) + 1
     old.query(f"ALTER DATABASE {old.settings.database} SET timezone = '{zone}'")
 
     commands.upgrade(old.settings, "0007")
@@ -129,7 +129,7 @@ def test_each_revision_converts_one_table_and_leaves_the_others_alone(old: Datab
     aware = old.query(
         "SELECT DISTINCT attrelid::regclass::text FROM pg_attribute"
         " WHERE attrelid = ANY(%s::regclass[]) AND atttypid = 'timestamptz'::regtype",
-        [list(TABLES)],
+        [list(BASELINE_TABLES)],
     )
     assert {table for (table,) in aware} == {table for number, table in converted.items() if number <= revision}
 

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 
+from mlops_db.project import TABLES
 from mlops_db.schema.limits import (
     ACTIONS,
     DEFAULT_MODEL,
@@ -17,10 +18,9 @@ from mlops_db.schema.limits import (
 )
 from support.database import Database
 
-LENGTHS = """
+LENGTHS = f"""
     SELECT DISTINCT column_name, character_maximum_length FROM information_schema.columns
-     WHERE table_schema IN ('public', 'mlops_internal')
-       AND table_name IN ('model_versions', 'monitoring_metrics', 'retraining_decisions', 'metric_series')
+     WHERE table_schema IN ('public', 'mlops_internal') AND table_name = ANY (ARRAY{[*TABLES, "metric_series"]})
        AND character_maximum_length IS NOT NULL
 """
 DEFAULTS = """

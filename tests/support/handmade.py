@@ -3,7 +3,7 @@
 import importlib.util
 from dataclasses import dataclass
 
-from mlops_db.project import TABLES, VIEWS
+from mlops_db.project import BASELINE_TABLES, BASELINE_VIEWS
 from support.database import ROOT, Database
 
 # The statements of the specification, unchanged.
@@ -165,7 +165,7 @@ def rows(database: Database) -> dict[str, tuple[object, ...]]:
             SELECT count(*), sum(hashtextextended(concat(t.ctid, t.xmin, t), 0)), pg_relation_filenode('{table}')
               FROM {table} AS t
         """)[0]
-        for table in TABLES
+        for table in BASELINE_TABLES
     }
 
 
@@ -178,4 +178,4 @@ def state(database: Database) -> tuple[str, list[str]]:
 
 
 def view_oids(database: Database) -> dict[str, int | None]:
-    return {view: database.value("SELECT to_regclass(%s)::oid", [view]) for view in VIEWS}
+    return {view: database.value("SELECT to_regclass(%s)::oid", [view]) for view in BASELINE_VIEWS}

@@ -28,7 +28,7 @@ from mlops_db.migration.commands import alembic_config, run_command
 from mlops_db.migration.lock import run_lock
 from mlops_db.migration.progress import Progress
 from mlops_db.migration.session import migration_connection
-from mlops_db.project import BASELINE, TABLES, VIEWS
+from mlops_db.project import BASELINE, BASELINE_TABLES, BASELINE_VIEWS
 from mlops_db.revisions.gate import find_head
 from mlops_db.server.connection import open_cursor
 from mlops_db.server.failures import translate_statement_failures
@@ -44,8 +44,8 @@ if TYPE_CHECKING:
     from mlops_db.settings import Settings
 
 BEFORE_VIEWS = "0003"
-OUR_TABLES = [f"public.{name}" for name in TABLES]
-OUR_VIEWS = [f"public.{name}" for name in VIEWS]
+OUR_TABLES = [f"public.{name}" for name in BASELINE_TABLES]
+OUR_VIEWS = [f"public.{name}" for name in BASELINE_VIEWS]
 # Tables by which a tool's own database is recognised: MLflow, too, has a table model_versions.
 TOOLS = {
     "MLflow": {"experiments", "registered_models", "runs"},
@@ -226,7 +226,7 @@ def _refuse_what_is_not_hand_made(cursor: Cursor, settings: Settings) -> None:
         )
     cursor.execute(REFUSE_GUESTS)  # tables of another role may be the ones that are meant
     raise RefusedError(
-        f"{settings.target} has none of the tables {', '.join(TABLES)}",
+        f"{settings.target} has none of the tables {', '.join(BASELINE_TABLES)}",
         hint="Run `mlops-db init`: it creates them.",
     )
 
@@ -256,7 +256,7 @@ def _without_views(catalogue: Catalogue) -> Catalogue:
 
 
 def _view_lines(expected: Catalogue, found: Catalogue) -> Iterator[str]:
-    for view in VIEWS:
+    for view in BASELINE_VIEWS:
         name = Name("view", "", f"public.{view}")
         if name not in found:
             yield f"view {view} is missing and will be created"

@@ -13,12 +13,9 @@ if TYPE_CHECKING:
 
     from griffe import Module
 
-# What is called.
-CLASSES = {
-    "db": "storage.db_manager.DatabaseManager",
-    "db.models": "storage.model_versions.ModelVersions",
-    "db.monitoring": "storage.monitoring.Monitoring",
-    "db.decisions": "storage.decisions.Decisions",
+MANAGER = "storage.db_manager.DatabaseManager"
+# The other classes of the page. The parts of the manager, such as `db.models`, are its cached properties.
+OTHERS = {
     "MappedMoment": "storage.mapped_moment.MappedMoment",
     "Settings": "settings.Settings",
 }
@@ -50,15 +47,22 @@ class _Page:
     # Whether a member is a function or an attribute is known to its labels, not to its type: so they are Any.
     def __init__(self, package: Module) -> None:
         self.package: Any = package
+        self.classes = {"db": MANAGER, **dict(self.parts()), **OTHERS}
+
+    def parts(self) -> Iterator[tuple[str, str]]:
+        """The name of each part of the manager, such as `db.models`, and its class."""
+        for member in self.package[MANAGER].members.values():
+            if "cached" in member.labels:
+                yield f"db.{member.name}", member.annotation.canonical_path.removeprefix("mlops_db.")
 
     def lines(self) -> Iterator[str]:
         adapters = [self.package[f"adapters.{name}"] for name in ADAPTERS]
         yield "# The API\n"
         yield "What jobs call; [storing.md](storing.md) shows how. `mlops-db docs` writes this page out of the code.\n"
-        for title in (*CLASSES, "Errors", *(adapter.path for adapter in adapters)):
+        for title in (*self.classes, "Errors", *(adapter.path for adapter in adapters)):
             yield f"- [{title}](#{title.lower().replace('.', '')})"
         yield ""
-        for name, path in CLASSES.items():
+        for name, path in self.classes.items():
             cls = self.package[path]
             yield f"## {name}\n\nA `{cls.path}`.\n"
             yield from self.docstring(cls)
@@ -84,7 +88,7 @@ class _Page:
     def members(self, cls: Any, prefix: str) -> Iterator[str]:
         for member in cls.members.values():
             name = f"{prefix}.{member.name}"
-            if not member.is_public or member.is_special or name in CLASSES:
+            if not member.is_public or member.is_special or name in self.classes:
                 continue
             if member.is_function:
                 yield from self.function(member, name)

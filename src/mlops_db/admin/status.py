@@ -1,4 +1,4 @@
-"""Reads the status of a database: where it is, its server, its revision, the six objects and their sizes.
+"""Reads the status of a database: where it is, its server, its revision, the tables and views and their sizes.
 
 It uses psycopg2 alone: containers ask for the status at every start, and importing SQLAlchemy and Alembic takes ten
 times as long as answering.
@@ -56,7 +56,7 @@ _OUR_FUNCTIONS = f"""
 
 @dataclass(frozen=True)
 class ObjectStatus:
-    """One of the six objects.
+    """A table or view of ours.
 
     Attributes:
         name: its name in schema public.
@@ -89,7 +89,7 @@ class DatabaseStatus:
         current: the revision that it is at; None before the first one.
         head: the last revision of the package.
         pending: the revisions that an upgrade to head would run, in order.
-        objects: the six objects, in the specification's order.
+        objects: the tables and views, in the specification's order.
         everybody_may_create: whether every role may create objects in schema public, which other sessions could run.
         upkeep: the work that `mlops-db maintain` has for rows that came without triggers. Also empty if finding out
             takes too long, or if this role may not.
@@ -106,7 +106,7 @@ class DatabaseStatus:
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """The names of the six objects that are missing."""
+        """The names of the tables and views that are missing."""
         return tuple(item.name for item in self.objects if not item.present)
 
     @property
@@ -122,7 +122,7 @@ class Remaining(NamedTuple):
 
     Attributes:
         pending: the revisions that an upgrade to head would run, in order.
-        missing: the names of the six objects that are missing.
+        missing: the names of the tables and views that are missing.
         everybody_may_create: as in `DatabaseStatus`.
     """
 
@@ -132,7 +132,7 @@ class Remaining(NamedTuple):
 
 
 def find_remaining(settings: Settings) -> Remaining:
-    """Find what an upgrade of the settings' database would run, and which of the six objects are missing.
+    """Find what an upgrade of the settings' database would run, and which of the tables and views are missing.
 
     Raises:
         ConnectionFailedError: no connection.
@@ -164,7 +164,7 @@ def require_head(settings: Settings) -> None:
         UnknownRevisionError: its revision is not one of ours.
         UnmanagedDatabaseError: its tables are there, made by hand.
         BehindHeadError: it is at an earlier revision.
-        RefusedError: one of the six objects belongs to another role, and the command would run code of that role.
+        RefusedError: a table or view of ours belongs to another role, and the command would run code of that role.
     """
     with _open_reader(settings) as cursor:
         gate.require_head(cursor, settings.target)

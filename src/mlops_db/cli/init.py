@@ -8,12 +8,12 @@ from mlops_db.cli.create import create
 from mlops_db.cli.output import print_json, print_line
 from mlops_db.cli.parser import add_dry_run, add_json
 from mlops_db.errors import RefusedError
-from mlops_db.project import TABLES, VIEWS
+from mlops_db.project import BASELINE_TABLES, BASELINE_VIEWS
 from mlops_db.revisions.graph import Revision, package_graph
 from mlops_db.server.guests import EVERYBODY_NOTE
 from mlops_db.settings import Settings
 
-OBJECTS = (*TABLES, *VIEWS)
+OBJECTS = (*BASELINE_TABLES, *BASELINE_VIEWS)
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -51,7 +51,7 @@ def _upgrade(settings: Settings, *, dry_run: bool) -> tuple[tuple[Revision, ...]
     """Run what is pending; returns it, and what the user should know about the database.
 
     Raises:
-        RefusedError: one of the six objects is missing at head.
+        RefusedError: a table or view of ours is missing at head.
     """
     before = after = find_remaining(settings)
     if before.pending and not dry_run:

@@ -1,4 +1,4 @@
-"""Show the server and database, the revision, and the six objects."""
+"""Show the server and database, the revision, and the tables and views."""
 
 import sys
 from argparse import ArgumentParser, Namespace

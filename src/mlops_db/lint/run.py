@@ -129,7 +129,8 @@ def check_files(project: Project, rules: Iterable[FileRule]) -> Iterator[Finding
     """Every finding of these rules, file by file."""
     for file in project.files:
         for rule in rules:
-            if file.error is None or rule.name == "syntax":
+            accepted = rule.may_be_accepted and file.accepts(rule.name)
+            if rule.name == "syntax" or (file.error is None and not accepted):
                 yield from rule.complete(rule.check(file, project), file.name)
 
 

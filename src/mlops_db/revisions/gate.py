@@ -74,13 +74,13 @@ def find_head(cursor: Cursor, target: str) -> str | None:
 
 
 def require_head(cursor: Cursor, target: str) -> None:
-    """Refuse a database that is not at head, or in which one of the six objects belongs to somebody else.
+    """Refuse a database that is not at head, or in which a table or view of ours belongs to somebody else.
 
     Args and errors are those of `find_heads`, and
 
     Raises:
         BehindHeadError: it is at an earlier revision, or empty.
-        RefusedError: alembic_version, or one of the six objects, is somebody else's: using it would run his code.
+        RefusedError: alembic_version, or a table or view of ours, is somebody else's: using it would run his code.
     """
     heads = find_heads(cursor, target)
     cursor.execute(_OTHERS)

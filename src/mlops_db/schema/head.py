@@ -1,12 +1,19 @@
-"""The whole schema: importing this module adds every table and view to `metadata`."""
+"""The whole schema: importing this module adds every table and view to `metadata`.
 
+Each module of this folder is imported, so a new table needs no entry here.
+"""
+
+from importlib import import_module
+from pkgutil import iter_modules
+
+from mlops_db import schema
 from mlops_db.schema.base import metadata
-from mlops_db.schema.model_versions import model_versions
-from mlops_db.schema.monitoring_metrics import monitoring_metrics
-from mlops_db.schema.retraining_decisions import retraining_decisions
 from mlops_db.schema.views import VIEW_COMMENTS, VIEWS
+
+for _module in iter_modules(schema.__path__):
+    import_module(f"{schema.__name__}.{_module.name}")
 
 metadata.info["views"] = VIEWS
 metadata.info["view_comments"] = VIEW_COMMENTS
 
-__all__ = ["metadata", "model_versions", "monitoring_metrics", "retraining_decisions"]
+__all__ = ["metadata"]

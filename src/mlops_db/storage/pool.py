@@ -290,7 +290,7 @@ def require_known_schema(connection: psycopg2.extensions.connection, settings: S
         UnknownRevisionError: its revision is not one of this package's.
         UnmanagedDatabaseError: its tables were made by hand.
         BehindHeadError: it is at an earlier revision, or empty.
-        RefusedError: alembic_version, or one of the six objects, belongs to another role.
+        RefusedError: alembic_version, or a table or view of ours, belongs to another role.
     """
     with connection.cursor(cursor_factory=SafeCursor) as cursor:
         require_head(cursor, settings.target)
