@@ -3,7 +3,6 @@
 from alembic import context
 
 from mlops_db.migration.run import run
-from mlops_db.schema import load_tables
-from mlops_db.schema.base import metadata
+from mlops_db.schema.head import metadata
 
-run(context, target_metadata=metadata, load_tables=load_tables)
+run(context, target_metadata=metadata)

@@ -59,7 +59,6 @@ class OnlineRun:
         options: those of `-x`.
         progress: shows what happens.
         target_metadata: the schema at head.
-        load_tables: adds the tables and views to `target_metadata`.
     """
 
     context: EnvironmentContext
@@ -69,7 +68,6 @@ class OnlineRun:
     options: Options
     progress: Progress
     target_metadata: MetaData
-    load_tables: Callable[[], object]
 
     current: str = ""  # the revision of the step that runs
     attempted_downgrades: set[str] = field(default_factory=set)
@@ -114,7 +112,6 @@ class OnlineRun:
         """Carry out check, current, history or autogenerate, which must not leave an alembic_version behind."""
         if "revision_context" in migration.opts:
             self.refuse_guests()
-            self.load_tables()
             migration = self.configure(**comparison_options(self.target_metadata, migration.opts["fn"]))
         refuse_wrong_database(migration, self.graph, self.settings.target)
         migration.opts["dont_mutate"] = True

@@ -29,7 +29,6 @@ from mlops_db.server.waiting import wait_interruptibly
 from mlops_db.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from contextlib import AbstractContextManager
 
     from alembic.config import Config
@@ -37,7 +36,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, MetaData
 
 
-def run(context: EnvironmentContext, *, target_metadata: MetaData, load_tables: Callable[[], object]) -> None:
+def run(context: EnvironmentContext, *, target_metadata: MetaData) -> None:
     """Carry out the command that Alembic was given.
 
     By default the environment decides where to connect, and the command line shows progress on standard error.
@@ -50,9 +49,8 @@ def run(context: EnvironmentContext, *, target_metadata: MetaData, load_tables: 
 
     Args:
         context: Alembic's `alembic.context`.
-        target_metadata: the schema at head; its naming convention names the constraints that revisions create.
-        load_tables: adds the tables and views to `target_metadata`; called only before a comparison, so that other
-            commands start without it.
+        target_metadata: the tables and views at head, with which autogenerate compares the database; its naming
+            convention names the constraints that revisions create.
 
     Raises:
         CommandError: what went wrong and what to do about it. Alembic prints it as one line and a hint; the cause is
@@ -76,10 +74,7 @@ def run(context: EnvironmentContext, *, target_metadata: MetaData, load_tables: 
             with _open_connection(config, settings, options) as connection:
                 if config.attributes.get("connection") is not None:
                     settings = settings_of_connection(connection, settings)
-                command = OnlineRun(
-                    context, connection, graph, settings, options, progress, target_metadata, load_tables
-                )
-                command.carry_out()
+                OnlineRun(context, connection, graph, settings, options, progress, target_metadata).carry_out()
     except MlopsDbError as error:
         raise _command_error(error) from error
     except KeyboardInterrupt:

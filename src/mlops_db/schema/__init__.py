@@ -3,8 +3,3 @@
 Each table has a module, the views have one, and `limits` has the lengths, choices and ranges. Nothing is imported here,
 because `mlops_db.project` and `mlops_db.server.guests` serve commands that must not load SQLAlchemy.
 """
-
-
-def load_tables() -> None:
-    """Add every table and view to the metadata; it takes 5 ms, which upgrades do without."""
-    import mlops_db.schema.head  # noqa: F401, PLC0415  (importing it adds them)
