@@ -222,7 +222,7 @@ def test_the_error_names_a_server_of_another_kind(superuser: psycopg.Connection[
     set_password(superuser, SECRET)
     superuser.execute(f"ALTER ROLE {ROLE} SET default_transaction_read_only = on")
     try:
-        with pytest.raises(ConnectionFailedError, match=r"target_session_attrs asks for: .*read-only") as caught:
+        with pytest.raises(ConnectionFailedError, match=r"fits target_session_attrs: .*read-only") as caught:
             connect(Settings.from_environment(elsewhere_first(account, SECRET)))
         assert caught.value.retryable
         connect(Settings.from_environment(elsewhere_first(account, SECRET, "any"))).close()

@@ -28,7 +28,7 @@ def rows_of_table(table: ArrowTable) -> Iterator[Mapping[str, Any]]:
         InvalidValueError: at once, if a column is missing, not known, or there twice, or of a type that Arrow lacks.
         MissingExtraError: pyarrow is not installed.
     """
-    missing = f"pyarrow is not installed, which a {type(table).__name__} needs"
+    missing = f"pyarrow is not installed, and a {type(table).__name__} needs it"
     with require_extra("arrow", missing, otherwise=", or give its rows as dicts"):
         import pyarrow as pa  # noqa: PLC0415  (optional, and slow to import)
     try:

@@ -99,7 +99,7 @@ def require_pandas() -> None:
     Raises:
         MissingExtraError: pandas is not installed.
     """
-    with require_extra("pandas", "pandas is not installed, which a DataFrame needs"):
+    with require_extra("pandas", "pandas is not installed, and a DataFrame needs it"):
         import pandas as pd  # noqa: F401, PLC0415  (optional, and slow to import)
 
 
