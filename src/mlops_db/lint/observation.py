@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  (psycopg2 names its classes like functions)
     from sqlalchemy import Connection
 
-    from mlops_db.lint.revision_file import RevisionFile
+    from mlops_db.lint.revision_source import RevisionSource
     from mlops_db.settings import Settings
 
 Row = dict[str, Any]
@@ -173,7 +173,7 @@ class Run:
         broken_file: the file of that earlier revision.
     """
 
-    file: RevisionFile
+    file: RevisionSource
     script: Script
     parents: tuple[str, ...]
     config: Config

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from mlops_db.lint.observation import Head, Run
-    from mlops_db.lint.revision_file import Project, RevisionFile
+    from mlops_db.lint.revision_source import Project, RevisionSource
 
 # The columns of the table that `mlops-db lint` prints.
 COLUMNS = ("files", "round trip", "--sql", "squawk", "locks", "rows", "names", "copies")
@@ -70,7 +70,7 @@ class FileRule(Rule):
         stops_runs: whether no revision runs after a finding, because the order or the code is wrong.
     """
 
-    check: Callable[[RevisionFile, Project], Findings]
+    check: Callable[[RevisionSource, Project], Findings]
     column: str = field(default="files", kw_only=True)
     stops_runs: bool = field(default=False, kw_only=True)
 

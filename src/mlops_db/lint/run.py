@@ -22,7 +22,7 @@ from mlops_db.drift.scratch import scratch_database
 from mlops_db.errors import SettingsError
 from mlops_db.lint.lineage import Lineage
 from mlops_db.lint.observation import BATCH, Head, Run, Step, Watch, read_moment
-from mlops_db.lint.revision_file import Project, RevisionFile
+from mlops_db.lint.revision_source import Project, RevisionSource
 from mlops_db.lint.rows import Coming, insert_rows
 from mlops_db.lint.rule import FileRule, Finding, first_line
 from mlops_db.lint.rules import ACCEPTABLE, FILE_RULES, HEAD_RULES, RULES, RUN_RULES
@@ -122,7 +122,7 @@ def check_revisions(settings: Settings, ini: Path, *, progress: TextIO | None = 
 
 def read_project(folder: Path, graph: Graph) -> Project:
     """Read the revisions of a folder."""
-    return Project([RevisionFile.read(path) for path in sorted(folder.glob("*.py"))], graph, ACCEPTABLE)
+    return Project([RevisionSource.read(path) for path in sorted(folder.glob("*.py"))], graph, ACCEPTABLE)
 
 
 def check_files(project: Project, rules: Iterable[FileRule]) -> Iterator[Finding]:

@@ -5,7 +5,7 @@ import re
 from functools import partial
 
 from mlops_db.lint.lock_modes import strongest_lock
-from mlops_db.lint.revision_file import Project, RevisionFile
+from mlops_db.lint.revision_source import Project, RevisionSource
 from mlops_db.lint.rule import FileRule, Finding, Findings
 from mlops_db.migration.preview import SECTIONS
 
@@ -14,7 +14,7 @@ _OUTSIDE = {"autocommit_block", "create_index_concurrently"}
 
 
 @partial(FileRule, remedy="Say what changes, why, which locks are taken and for how long, and what downgrade loses.")
-def check(file: RevisionFile, project: Project) -> Findings:
+def check(file: RevisionSource, project: Project) -> Findings:
     """Find a docstring without title, `Why:`, `Locks:` or `Loss on downgrade:`, or with text of the template."""
     sections = file.description.sections
     missing = [] if file.description.title else ["a title"]

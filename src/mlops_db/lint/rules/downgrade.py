@@ -3,12 +3,12 @@
 import ast
 from functools import partial
 
-from mlops_db.lint.revision_file import Project, RevisionFile
+from mlops_db.lint.revision_source import Project, RevisionSource
 from mlops_db.lint.rule import FileRule, Finding, Findings
 
 
 @partial(FileRule, remedy="Revert what upgrade does, or explain in a docstring of downgrade() why that is impossible.")
-def check(file: RevisionFile, _: Project) -> Findings:
+def check(file: RevisionSource, _: Project) -> Findings:
     """Find a revision without `downgrade()`, or with an empty one whose docstring does not say why."""
     downgrade = file.function("downgrade")
     if downgrade is None:

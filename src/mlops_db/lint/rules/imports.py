@@ -4,14 +4,14 @@ import ast
 import sys
 from functools import partial
 
-from mlops_db.lint.revision_file import Project, RevisionFile
+from mlops_db.lint.revision_source import Project, RevisionSource
 from mlops_db.lint.rule import FileRule, Finding, Findings
 
 _STEADY = {"alembic", "sqlalchemy", *sys.stdlib_module_names}
 
 
 @partial(FileRule, remedy="Write into the revision what it needs, as literals.")
-def check(file: RevisionFile, _: Project) -> Findings:
+def check(file: RevisionSource, _: Project) -> Findings:
     """Find an import of something else than alembic, sqlalchemy and the standard library."""
     for node in ast.walk(file.tree):
         modules = []

@@ -2,12 +2,12 @@
 
 from functools import partial
 
-from mlops_db.lint.revision_file import Project, RevisionFile
+from mlops_db.lint.revision_source import Project, RevisionSource
 from mlops_db.lint.rule import FileRule, Finding, Findings
 
 
 @partial(FileRule, remedy="Set down_revision to the revision with the number before.", stops_runs=True)
-def check(file: RevisionFile, project: Project) -> Findings:
+def check(file: RevisionSource, project: Project) -> Findings:
     """Find a revision that follows none of those before it."""
     # Two files that follow the same one are no finding here: they make two heads, or are merged.
     before = [each.revision for each in project.parsed[: project.parsed.index(file)]]

@@ -4,12 +4,12 @@ from functools import partial
 
 from alembic.util import load_python_file
 
-from mlops_db.lint.revision_file import Project, RevisionFile
+from mlops_db.lint.revision_source import Project, RevisionSource
 from mlops_db.lint.rule import FileRule, Finding, Findings, first_line
 
 
 @partial(FileRule, remedy="Fix the error.", stops_runs=True)
-def check(file: RevisionFile, _: Project) -> Findings:
+def check(file: RevisionSource, _: Project) -> Findings:
     """Find a file that cannot be imported."""
     try:
         load_python_file(file.path.parent, file.name)

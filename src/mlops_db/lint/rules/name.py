@@ -3,14 +3,14 @@
 import re
 from functools import partial
 
-from mlops_db.lint.revision_file import Project, RevisionFile
+from mlops_db.lint.revision_source import Project, RevisionSource
 from mlops_db.lint.rule import FileRule, Finding, Findings
 
 _FILE_NAME = re.compile(r"(?P<number>[0-9]{4})_[a-z0-9]+(?:_[a-z0-9]+)*\.py")
 
 
 @partial(FileRule, remedy="Rename it.", stops_runs=True)
-def check(file: RevisionFile, _: Project) -> Findings:
+def check(file: RevisionSource, _: Project) -> Findings:
     """Find a file that is not named `NNNN_lower_case_words.py` after its id."""
     match = _FILE_NAME.fullmatch(file.name)
     if match is None:

@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from mlops_db.lint.revision_file import Project, RevisionFile
+from mlops_db.lint.revision_source import Project, RevisionSource
 from mlops_db.lint.rule import FileRule, Finding, Findings
 
 
@@ -11,7 +11,7 @@ from mlops_db.lint.rule import FileRule, Finding, Findings
     remedy="Let it follow the other one (down_revision and the number), or merge them with `alembic merge`.",
     stops_runs=True,
 )
-def check(file: RevisionFile, project: Project) -> Findings:
+def check(file: RevisionSource, project: Project) -> Findings:
     """Find several heads."""
     parents = {parent for each in project.parsed for parent in each.down_revision}
     heads = list({each.revision: each for each in project.parsed if each.revision not in parents}.values())

@@ -2,12 +2,12 @@
 
 from functools import partial
 
-from mlops_db.lint.revision_file import Project, RevisionFile
+from mlops_db.lint.revision_source import Project, RevisionSource
 from mlops_db.lint.rule import FileRule, Finding, Findings
 
 
 @partial(FileRule, remedy="Renumber one of them.", stops_runs=True)
-def check(file: RevisionFile, project: Project) -> Findings:
+def check(file: RevisionSource, project: Project) -> Findings:
     """Find an id or a label that several files have."""
     for fault in project.graph.shared_ids:
         if fault.files[-1] == file.name:

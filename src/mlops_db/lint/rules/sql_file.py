@@ -2,13 +2,13 @@
 
 from functools import partial
 
-from mlops_db.lint.revision_file import Project, RevisionFile
+from mlops_db.lint.revision_source import Project, RevisionSource
 from mlops_db.lint.rule import FileRule, Finding, Findings
 from mlops_db.revisions.files import sql_folder, sql_names
 
 
 @partial(FileRule, remedy="Restore the file, or correct its name.", stops_runs=True)
-def check(file: RevisionFile, project: Project) -> Findings:
+def check(file: RevisionSource, project: Project) -> Findings:
     """Find an SQL file that is missing, or that no revision names."""
     folder = sql_folder(file.path)
     for name in sql_names(file.tree):

@@ -2,12 +2,12 @@
 
 from functools import partial
 
-from mlops_db.lint.revision_file import Project, RevisionFile
+from mlops_db.lint.revision_source import Project, RevisionSource
 from mlops_db.lint.rule import FileRule, Finding, Findings
 
 
 @partial(FileRule, remedy="Say what changes.", stops_runs=True)
-def check(file: RevisionFile, _: Project) -> Findings:
+def check(file: RevisionSource, _: Project) -> Findings:
     """Find a revision without `upgrade()`."""
     if file.function("upgrade") is None:
         yield Finding("it has no upgrade")

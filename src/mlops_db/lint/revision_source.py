@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class RevisionFile:
+class RevisionSource:
     """A revision, as its source declares it.
 
     Attributes:
@@ -37,7 +37,7 @@ class RevisionFile:
     error: SyntaxError | ValueError | None = None
 
     @classmethod
-    def read(cls, path: Path) -> RevisionFile:
+    def read(cls, path: Path) -> RevisionSource:
         """Parse a file."""
         try:
             tree = ast.parse(path.read_text(encoding="utf-8"), str(path))
@@ -91,12 +91,12 @@ class Project:
         acceptable: the names of the rules that a revision may break on purpose.
     """
 
-    files: Sequence[RevisionFile]
+    files: Sequence[RevisionSource]
     graph: Graph
     acceptable: Sequence[str]
 
     @cached_property
-    def parsed(self) -> list[RevisionFile]:
+    def parsed(self) -> list[RevisionSource]:
         """The files that are Python."""
         return [file for file in self.files if file.error is None]
 
