@@ -1,4 +1,4 @@
-"""Only the run may end a revision's transaction: whatever the revision says to end it is refused before it is sent."""
+"""Only the run may end a revision's transaction: a statement that would end it is refused before it is sent."""
 
 import textwrap
 from pathlib import Path
@@ -96,7 +96,7 @@ def test_a_revision_does_not_end_its_transaction(
         command.upgrade(checkout.config(head.settings), "head")
     target = {"upgrade": "head", "downgrade": "-1"}[direction]
 
-    with pytest.raises(CommandError, match=f"revision {revision} says ") as refused:
+    with pytest.raises(CommandError, match=f"revision {revision} executes ") as refused:
         getattr(command, direction)(checkout.config(head.settings), target)
 
     assert isinstance(refused.value.__cause__, RefusedError)
@@ -120,7 +120,7 @@ def test_not_on_a_connection_that_a_program_brought_either(head: Database, check
         connection.commit()
         config = checkout.config(head.settings)
         config.attributes["connection"] = connection
-        with pytest.raises(CommandError, match="says"):
+        with pytest.raises(CommandError, match="executes"):
             command.upgrade(config, "head")
         assert not connection.in_transaction()
         # And it comes back as it was.
@@ -173,7 +173,7 @@ def test_what_psycopg2_refuses_is_explained(head: Database, checkout: Checkout, 
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("op.get_bind().connection.close()", "says rollback().*nothing of it was applied"),
+        ("op.get_bind().connection.close()", "executes rollback().*nothing of it was applied"),
         ("op.get_bind().connection.dbapi_connection.reset()", "executes COMMIT or ROLLBACK.*may stay"),
         ("op.get_bind().connection.dbapi_connection.set_isolation_level(0)", "executes COMMIT or ROLLBACK.*may stay"),
         ("op.get_bind().connection.cursor().execute(b\"SELECT '\\xe9'\")", "invalid byte sequence"),
