@@ -11,6 +11,7 @@ from mlops_db.revisions.graph import revisions
 from support.database import Database
 from support.process import assert_failed
 from support.projects import Checkout
+from support.sessions import wait_until
 from support.snapshot import everything
 
 pytestmark = [pytest.mark.full_postgresql, pytest.mark.libraries]
@@ -43,6 +44,9 @@ def with_rows(empty: Database) -> Database:
         " SELECT md5(n::text), n::text FROM generate_series(1, %s) AS n",
         [ROWS],
     )
+    # A session sends its statistics up to a second late. Later than VACUUM's, they would count the rows twice.
+    counted = "SELECT n_live_tup FROM pg_stat_user_tables WHERE relname = 'model_versions'"
+    wait_until(lambda: empty.value(counted) == ROWS, "the statistics")
     empty.query("VACUUM ANALYZE model_versions, monitoring_metrics, retraining_decisions")
     return empty
 
