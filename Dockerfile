@@ -27,7 +27,7 @@ COPY --from=build /opt/mlops-db /opt/mlops-db
 ENV PATH=/opt/mlops-db/bin:$PATH
 WORKDIR /app
 # Links to alembic.ini and migrations/ of the package, so that `alembic` and `mlops-db init` run the same files.
-RUN folder="$(python -c 'from mlops_db.revisions.graph import alembic_ini; print(alembic_ini().parent)')" \
+RUN folder="$(python -c 'from mlops_db.project import alembic_ini; print(alembic_ini().parent)')" \
     && ln -s "$folder"/* ./
 ENV ALEMBIC_CONFIG=/app/alembic.ini
 USER 10001

@@ -39,8 +39,9 @@ def test_the_table_of_folders_has_each_part_of_the_package() -> None:
 @pytest.mark.parametrize("page", [PAGE, CONTRIBUTING], ids=["developing", "contributing"])
 def test_the_folders_and_files_that_it_names_exist(page: str) -> None:
     recipes = page.partition("\n## Recipes\n")[2].partition("\n## Names\n")[0]
-    named = re.findall(r"`((?:src|tests|migrations|docs|benchmarks|\.github)/[\w/.-]*)`", page.replace(recipes, ""))
-    assert [path for path in named if not (ROOT / path).exists()] == []
+    paths = r"(?<![\w/])(?:src|tests|migrations|docs|benchmarks|\.github)/[\w/.-]*[\w/]"  # also within a command
+    named = set(re.findall(paths, page.replace(recipes, ""))) - {"benchmarks/NAME.py"}
+    assert [path for path in sorted(named) if not (ROOT / path).exists()] == []
 
 
 def test_each_part_of_the_package_has_tests_of_its_name() -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 import psycopg2
 from psycopg2 import sql
 
-from mlops_db.errors import MissingExtraError
+from mlops_db.errors import require_extra
 from mlops_db.project import SCHEMAS
 
 if TYPE_CHECKING:
@@ -211,13 +211,9 @@ def matching_text(pattern: str, number: int, length: int | None) -> str | None:
     Raises:
         MissingExtraError: rstr is not installed.
     """
-    try:
+    missing = "rows for a CHECK with a regular expression need rstr, which is not installed"
+    with require_extra("check", missing, otherwise=" (in a checkout: `uv sync`)"):
         from rstr import Rstr  # noqa: PLC0415  (comes with the extra, and few tables need it)
-    except ImportError:
-        raise MissingExtraError(
-            "rows for a CHECK with a regular expression need rstr, which is not installed",
-            hint="Run `pip install 'mlops-db[check]'` (in a checkout: `uv sync`).",
-        ) from None
     random = Rstr(Random(number))  # noqa: S311  (no secret)
     try:
         texts = [random.xeger(pattern) for _ in range(TRIES)]
