@@ -4,6 +4,7 @@
 
 CREATE TABLE mlops_internal.monitoring_metrics_changes (
     id bigint GENERATED ALWAYS AS IDENTITY CONSTRAINT monitoring_metrics_changes_pkey PRIMARY KEY,
+    -- squawk-ignore prefer-bigint-over-smallint
     change smallint NOT NULL,  -- 1: the row came, -1: it went
     -- squawk-ignore prefer-text-field
     model_name varchar(255) NOT NULL,

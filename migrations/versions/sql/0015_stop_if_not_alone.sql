@@ -71,7 +71,7 @@ BEGIN
                     WHEN s.type IN ('view', 'materialized view') THEN s.shown
                     ELSE s.type || ' ' || s.shown END,
                s.is_part OR coalesce(s.relkind IN ('r', 'p', 'f') AND s.objsubid = 0, false),
-               CASE WHEN s.pubname IS NOT NULL THEN format('ALTER PUBLICATION %I DROP TABLE monitoring_metrics', s.pubname)
+               CASE WHEN s.pubname IS NOT NULL THEN format('ALTER PUBLICATION %I DROP TABLE %I', s.pubname, 'monitoring_metrics')
                     WHEN s.type LIKE '% constraint'
                         THEN format('ALTER TABLE %I.%I DROP CONSTRAINT %I', s.parts[1], s.parts[2], s.parts[3])
                     WHEN s.type = 'default value'

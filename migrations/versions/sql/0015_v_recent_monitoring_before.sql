@@ -1,4 +1,5 @@
--- The newest value of each series, with its age against the UTC clock: the text of revision 0004, with schemas.
+-- The newest value of each series, with its age against the UTC clock: the view of revision 0004, with schemas
+-- and the table's columns by name.
 -- Revisions: 0015 (downgrade)
 
 CREATE VIEW public.v_recent_monitoring AS
@@ -15,7 +16,13 @@ SELECT
     created_at
 FROM (
     SELECT
-        m.*,
+        m.id,
+        m.timestamp,
+        m.metric_type,
+        m.metric_name,
+        m.metric_value,
+        m.metadata,
+        m.created_at,
         lead(m.metric_value) OVER newest_first AS previous_value,
         row_number() OVER newest_first AS recency
     FROM public.monitoring_metrics AS m
