@@ -60,3 +60,23 @@ def test_resumes_where_it_was_killed(head: Database, checkout: Checkout) -> None
     done = checkout.alembic(head, "upgrade", "head")
     assert done.returncode == 0, done.stdout + done.stderr
     assert head.query("SELECT n, count(*) FROM t GROUP BY n") == [(1, 5000)]
+
+
+# --sql
+
+
+def script(checkout: Checkout, database: Database, revision: str) -> str:
+    done = checkout.alembic(
+        database, "upgrade", f"{checkout.ids[checkout.ids.index(revision) - 1]}:{revision}", "--sql"
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_a_script_does_the_same(head: Database, checkout: Checkout) -> None:
+    make_table(head, 5000)
+    revision = checkout.add(batches())
+    head.psql(script(checkout, head, revision))
+    assert head.query("SELECT n, count(*) FROM t GROUP BY n") == [(1, 5000)]
+    assert revision_of(head) == revision
+    assert head.value("SELECT to_regclass('mlops_internal.batch_positions')") is None

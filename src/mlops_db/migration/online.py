@@ -28,7 +28,7 @@ from mlops_db.migration.operations import OPTIONS, REVISION_FILE
 from mlops_db.migration.plan import plan_lines, stamp_lines, step_name
 from mlops_db.migration.preview import written_sql
 from mlops_db.migration.retry import with_retries
-from mlops_db.migration.step import STEP, RunningStep
+from mlops_db.migration.step import STEP, RunningStep, direction_name
 from mlops_db.migration.transaction import revision_statements, unfinished_refusal
 from mlops_db.server.failures import find_server_error
 from mlops_db.server.guests import REFUSE_GUESTS, SAFE_PATH
@@ -283,9 +283,12 @@ class OnlineRun:
             migration = self.context.get_context()
             migration.opts[REVISION_FILE] = Path(step.revision.path)
             with revision_statements(migration, revision, guard) as transaction:
-                direction = "upgrade" if step.is_upgrade else "downgrade"
                 migration.opts[STEP] = RunningStep(
-                    revision, direction, transaction, self.progress, self.describe_blockers
+                    revision,
+                    direction_name(is_upgrade=step.is_upgrade),
+                    transaction,
+                    self.progress,
+                    self.describe_blockers,
                 )
                 migrate(**options)
 
@@ -295,7 +298,11 @@ class OnlineRun:
         """Alembic's on_version_apply: the last thing in a revision's transaction."""
         if self.grants_saved:
             view_grants.restore(self.connection)
-        self.history.complete(None if step.is_stamp else self.current)
+        if step.is_stamp:
+            purged = self.context.get_context().opts.get("purge")
+            self.history.complete(None, passed=None if purged else self.graph.between(step))
+        else:
+            self.history.complete(self.current, passed=[self.current])
 
     @property
     def has_connection(self) -> bool:

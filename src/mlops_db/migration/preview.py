@@ -12,6 +12,8 @@ from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
 
 from mlops_db.migration.operations import REVISION_FILE  # which registers the operations
+from mlops_db.migration.step import STEP, RunningStep
+from mlops_db.migration.transaction import RevisionTransaction
 
 if TYPE_CHECKING:
     from alembic.script import Script
@@ -56,6 +58,7 @@ def written_sql(revision: Script, direction: str) -> str | None:
             "output_buffer": buffer,
             "literal_binds": True,
             REVISION_FILE: Path(revision.path),
+            STEP: RunningStep(revision.revision, direction, RevisionTransaction(revision.revision, None)),
         },
     )
     try:

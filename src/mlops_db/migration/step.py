@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from mlops_db.migration.progress import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mlops_db.migration.progress import Progress
     from mlops_db.migration.transaction import RevisionTransaction
 
-STEP = "mlops_db_step"  # key of MigrationContext.opts
+STEP = "mlops_db_step"  # key of MigrationContext.opts: the RunningStep
+
+
+def direction_name(*, is_upgrade: bool) -> str:
+    """The direction as the tables of runs have it."""
+    return "upgrade" if is_upgrade else "downgrade"
 
 
 @dataclass(frozen=True)
 class RunningStep:
-    """An upgrade or a downgrade of one revision that runs.
+    """An upgrade or a downgrade of one revision that runs, or is written as a script.
 
     Attributes:
         revision: its id.
@@ -29,5 +35,5 @@ class RunningStep:
     revision: str
     direction: str
     transaction: RevisionTransaction
-    progress: Progress
-    describe_blockers: Callable[[], str]
+    progress: Progress = field(default_factory=lambda: Progress(None))
+    describe_blockers: Callable[[], str] = lambda: "nobody seen"

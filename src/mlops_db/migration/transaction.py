@@ -19,7 +19,7 @@ from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from mlops_db.errors import DataLossError, MlopsDbError, RefusedError, StatementFailedError
-from mlops_db.migration.statements import ends_transaction
+from mlops_db.migration.statements import ends_transaction, sets_only
 from mlops_db.server.guests import REFUSE_GUESTS, SAFE_PATH
 
 if TYPE_CHECKING:
@@ -109,6 +109,8 @@ class RevisionTransaction:
         self.guard = guard
         self.outside = False
         self._refusal: RefusedError | None = None
+        self._sent = False  # a statement other than SET
+        self._alone = ""  # the operation that admits no other statement
 
     def refuse(self, words: str, *, done: str = NOTHING_DONE) -> None:
         """Refuse what ends the transaction, unless there is none.
@@ -164,14 +166,39 @@ class RevisionTransaction:
             self.refuse("COMMIT or ROLLBACK", done=HALF_DONE)
 
     def read(self, statement: str) -> None:
-        """Refuse a statement that ends the transaction, before it is sent.
+        """Refuse a statement that ends the transaction, or that stands beside what has to be alone, before it is sent.
 
         Raises:
-            RefusedError: it ends the transaction.
+            RefusedError: it must not run.
         """
         words = ends_transaction(statement)
         if words is not None:
             self.refuse(words)
+        if not sets_only(statement):
+            if self._alone:
+                self._refuse_company()
+            self._sent = True
+
+    @contextmanager
+    def alone(self, operation: str) -> Iterator[None]:
+        """Run the statements of an operation in the block; none but SET may come before it or after it.
+
+        Raises:
+            RefusedError: one came before it.
+        """
+        if self._sent or self._alone:
+            self._alone = operation
+            self._refuse_company()
+        yield
+        self._alone = operation
+
+    def _refuse_company(self) -> None:
+        self._refusal = RefusedError(
+            f"revision {self.revision} has other statements beside {self._alone}, which commits before its revision is "
+            "done",
+            hint=f"Put {self._alone} into a revision of its own.",
+        )
+        raise self._refusal
 
     def run(
         self, cursor: psycopg2.extensions.cursor, statement: str, send: Callable[[], None], *, only_once: bool = False
@@ -313,8 +340,8 @@ def revision_statements(
 
 
 @contextmanager
-def revision_script(migration: MigrationContext, revision: str) -> Iterator[None]:
-    """Write a revision's statements for `--sql` in the block.
+def revision_script(migration: MigrationContext, revision: str) -> Iterator[RevisionTransaction]:
+    """Write a revision's statements for `--sql` in the block; yields the rules for them.
 
     Args:
         migration: Alembic's context of `--sql`.
@@ -334,7 +361,7 @@ def revision_script(migration: MigrationContext, revision: str) -> Iterator[None
     migration.impl.static_output = read_and_write  # type: ignore[method-assign]  # of this one script
     try:
         with _autocommit_block(migration, transaction, leave=transaction.end, enter=lambda: write(REFUSE_GUESTS)):
-            yield
+            yield transaction
             transaction.end()
     finally:
         migration.impl.static_output = write  # type: ignore[method-assign]  # as before
