@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from alembic.script import Script
 
 SECTIONS = ("Why", "Locks", "Loss on downgrade")
-_SECTION = re.compile(rf"^({'|'.join((*SECTIONS, 'Accepted'))}):", re.MULTILINE)
+GIVING_UP = "Giving up"
+_SECTION = re.compile(rf"^({'|'.join((*SECTIONS, GIVING_UP, 'Accepted'))}):", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,8 @@ class Description:
 
     Attributes:
         title: its first line, without the full stop.
-        sections: the text of `Why`, `Locks`, `Loss on downgrade` and `Accepted`, each on one line, without missing
-            ones.
+        sections: the text of `Why`, `Locks`, `Loss on downgrade`, `Giving up` and `Accepted`, each on one line, without
+            missing ones.
     """
 
     title: str

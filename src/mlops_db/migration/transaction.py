@@ -101,6 +101,7 @@ class RevisionTransaction:
 
     Attributes:
         outside: whether each statement commits by itself, because the revision is in an autocommit_block().
+        in_batches: whether it has committed batches.
     """
 
     def __init__(self, revision: str, guard: RowGuard | None) -> None:
@@ -108,6 +109,7 @@ class RevisionTransaction:
         self.revision = revision
         self.guard = guard
         self.outside = False
+        self.in_batches = False
         self._refusal: RefusedError | None = None
         self._sent = False  # a statement other than SET
         self._alone = ""  # the operation that admits no other statement
@@ -248,6 +250,7 @@ class RevisionTransaction:
             raise
         else:
             control.execute("COMMIT")
+            self.in_batches = True
         finally:
             self.outside = True
 
