@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 SECTIONS = ("Why", "Locks", "Loss on downgrade")
 GIVING_UP = "Giving up"
-_SECTION = re.compile(rf"^({'|'.join((*SECTIONS, GIVING_UP, 'Accepted'))}):", re.MULTILINE)
+_SECTION = re.compile(rf"^({'|'.join((*SECTIONS, 'Disk', GIVING_UP, 'Accepted'))}):", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ class Description:
 
     Attributes:
         title: its first line, without the full stop.
-        sections: the text of `Why`, `Locks`, `Loss on downgrade`, `Giving up` and `Accepted`, each on one line, without
-            missing ones.
+        sections: the text of `Why`, `Locks`, `Disk`, `Loss on downgrade`, `Giving up` and `Accepted`, each on one line,
+            without missing ones.
     """
 
     title: str
