@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from mlops_db.migration.batches.positions import ARE_THERE, POSITIONS_TABLE
 from mlops_db.migration.statements import dollar_quoted, literal
+from mlops_db.server.failures import quoted
 
 if TYPE_CHECKING:
     from mlops_db.migration.batches.statement import BatchStatement
@@ -30,7 +31,7 @@ BEGIN
     IF source IS NULL OR target IS NULL THEN
         RAISE undefined_table USING
             MESSAGE = format('%s: there is no table %s', job,
-                             CASE WHEN source IS NULL THEN {table} ELSE {target} END),
+                             CASE WHEN source IS NULL THEN {shown} ELSE {target} END),
             HINT = 'Name a table or a view, with its schema.';
     END IF;
     SELECT a.atttypid::regtype, a.attnotnull INTO type, required
@@ -38,7 +39,7 @@ BEGIN
      WHERE a.attrelid = source AND a.attname = {name} AND a.attnum > 0 AND NOT a.attisdropped;
     IF type IS NULL OR type NOT IN ('smallint'::regtype, 'integer'::regtype, 'bigint'::regtype) THEN
         RAISE datatype_mismatch USING
-            MESSAGE = format('%s: %s of %s is %s, and not a column of integers', job, {key}, {table},
+            MESSAGE = format('%s: %s of %s is %s, and not a column of integers', job, {name}, {shown},
                              coalesce(type::text, 'missing')),
             HINT = 'Name a column of type smallint, integer or bigint.';
     END IF;
@@ -56,14 +57,14 @@ BEGIN
     IF faulty IS NOT NULL THEN
         RAISE object_not_in_prerequisite_state USING
             MESSAGE = format('%s: no index begins with %s, so each batch would read the whole of %s',
-                             job, {key}, faulty),
+                             job, {name}, faulty),
             HINT = 'Create one in a revision before: op.create_index_concurrently(...).';
     END IF;
     IF NOT required THEN
         EXECUTE {find_null} INTO required;
         IF required THEN
             RAISE not_null_violation USING
-                MESSAGE = format('%s: %s of %s is NULL in some rows, which no batch would reach', job, {key}, {table}),
+                MESSAGE = format('%s: %s of %s is NULL in some rows, which no batch would reach', job, {name}, {shown}),
                 HINT = 'Take another column, or a view without these rows.';
         END IF;
     END IF;
@@ -94,24 +95,32 @@ class Job:
         revision: the id of the step's revision.
         direction: `upgrade` or `downgrade`.
         statement: what to run.
-        table: whose rows are divided into batches, as SQL has it.
+        names: schema and name of the table whose rows are divided into batches, or only its name.
         key: its integer column.
-        quoted_key: the column, as SQL has it.
         target_ms: how long a batch should take, in milliseconds.
     """
 
     revision: str
     direction: str
     statement: BatchStatement
-    table: str
+    names: tuple[str, ...]
     key: str
-    quoted_key: str
     target_ms: int
 
     @property
     def name(self) -> str:
         """The step, for people."""
         return f"run_in_batches of revision {self.revision} ({self.direction})"
+
+    @property
+    def table(self) -> str:
+        """The table, as SQL has it."""
+        return ".".join(map(quoted, self.names))
+
+    @property
+    def quoted_key(self) -> str:
+        """The column, as SQL has it."""
+        return quoted(self.key)
 
     def check(self) -> str:
         """SQL that refuses a job that cannot run, or that has changed, and deletes its position if its table is gone.
@@ -121,9 +130,9 @@ class Job:
         body = _LOOK.format(
             job=literal(self.name),
             table=literal(self.table),
+            shown=literal(".".join(self.names)),
             target=literal(self.statement.target),
             name=literal(self.key),
-            key=literal(self.quoted_key),
             find_null=literal(f"SELECT EXISTS (SELECT FROM {self.table} WHERE {self.quoted_key} IS NULL)"),
             are_there=ARE_THERE,
             positions=POSITIONS_TABLE,

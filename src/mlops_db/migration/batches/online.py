@@ -44,7 +44,7 @@ class OnlineJob:
     options: Options
     job: Job
 
-    size: int = FIRST_SIZE  # rows of the next batch
+    size: int = 0  # rows of the next batch
     first: int = 0  # the position before the first batch
     position: int = 0  # the last key that is done
     last: int = 0  # the greatest key at the beginning
@@ -59,6 +59,7 @@ class OnlineJob:
         """
         if not (self.resume() or self.begin()):
             return
+        self.size = FIRST_SIZE
         self.started = time.monotonic()
         self.started_at, self.changed_before = self.position, self.changed
         with_retries(
@@ -81,7 +82,7 @@ class OnlineJob:
             return False
         self.first, self.position, self.last, self.changed = row
         self.step.progress.note(
-            f"goes on after {self.job.quoted_key} {self.position}: {self.changed:,} rows are changed, {self.share} %"
+            f"goes on after {self.job.key} {self.position}: {self.changed:,} rows are changed, {self.share} %"
         )
         return True
 
@@ -93,7 +94,7 @@ class OnlineJob:
             return False
         if first == LEAST_KEY:
             raise RefusedError(
-                f"{self.job.name}: {self.job.quoted_key} {first} is the least bigint, and no batch begins before it",
+                f"{self.job.name}: {self.job.key} {first} is the least bigint, and no batch begins before it",
                 hint="Give that row another key.",
             )
         self.first = self.position = first - 1

@@ -174,7 +174,7 @@ def run(job: Job, *, retry_for_ms: int) -> str:
         begun=_BEGUN,
         positions=POSITIONS_TABLE,
         mine=job.mine,
-        key=literal(job.quoted_key),
+        key=literal(job.key),
         open_transactions=OPEN_TRANSACTIONS,
         find_keys=literal(job.find_keys()),
         store=job.store("before_first", "greatest_key"),

@@ -76,9 +76,8 @@ class RunInBatches(MigrateOperation):
                 "op.run_in_batches was called outside of a run of revisions",
                 hint="Run the revision with `alembic` and an env.py like that of this project.",
             )
-        quote = migration.dialect.identifier_preparer.quote
-        source = ".".join(quote(name) for name in (schema, table) if name)
-        job = Job(step.revision, step.direction, batched, source, key, quote(key), target_ms)
+        source = tuple(name for name in (schema, table) if name)
+        job = Job(step.revision, step.direction, batched, source, key, target_ms)
         with step.transaction.alone("op.run_in_batches"):
             if migration.as_sql:
                 _write(operations, job)
