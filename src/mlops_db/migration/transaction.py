@@ -19,6 +19,7 @@ from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from mlops_db.errors import DataLossError, MlopsDbError, RefusedError, StatementFailedError
+from mlops_db.migration.guard.row_guard import ALL_ROWS
 from mlops_db.migration.statements import ends_transaction, sets_only
 from mlops_db.server.guests import REFUSE_GUESTS, SAFE_PATH
 
@@ -102,6 +103,7 @@ class RevisionTransaction:
     Attributes:
         outside: whether each statement commits by itself, because the revision is in an autocommit_block().
         in_batches: whether it has committed batches.
+        bounds: of the rows that the next statement changes.
     """
 
     def __init__(self, revision: str, guard: RowGuard | None) -> None:
@@ -110,6 +112,7 @@ class RevisionTransaction:
         self.guard = guard
         self.outside = False
         self.in_batches = False
+        self.bounds = ALL_ROWS
         self._refusal: RefusedError | None = None
         self._sent = False  # a statement other than SET
         self._alone = ""  # the operation that admits no other statement
@@ -225,7 +228,7 @@ class RevisionTransaction:
         elif self.outside:
             self._run_outside(cursor, statement, send, only_once=only_once)
         else:
-            self.guard.run(statement, send, only_once=only_once)
+            self.guard.run(statement, send, only_once=only_once, bounds=self.bounds)
 
     @contextmanager
     def own_transaction(self, connection: Connection) -> Iterator[None]:

@@ -149,6 +149,14 @@ class Job:
         """SQL condition for the job's row `p` of the positions."""
         return f"p.revision = {literal(self.revision)} AND p.direction = {literal(self.direction)}"
 
+    def find_root(self) -> str:
+        """SQL for the oid of the table, or of the root of its partitions, and for the key; no row for a view."""
+        return (
+            f"SELECT coalesce(pg_partition_root(c.oid)::oid, c.oid)::bigint, quote_ident({literal(self.key)})"
+            " FROM pg_class AS c"
+            f" WHERE c.oid = to_regclass({literal(self.table)}) AND c.relkind IN ('r', 'p')"
+        )
+
     def find_keys(self) -> str:
         """SQL for the least and the greatest key."""
         return f"SELECT min({self.quoted_key}), max({self.quoted_key}) FROM {self.table}"

@@ -12,6 +12,8 @@ from mlops_db.errors import RefusedError
 from mlops_db.migration.batches.job import FIRST_SIZE, LARGEST_CHANGE, LEAST_KEY, REST
 from mlops_db.migration.batches.positions import ARE_THERE, CREATE, POSITIONS_TABLE
 from mlops_db.migration.blockers import REPORT_AFTER_S, find_open_transactions
+from mlops_db.migration.guard.row_comparison import Bounds
+from mlops_db.migration.guard.row_guard import ALL_ROWS
 from mlops_db.migration.progress import duration
 from mlops_db.migration.retry import RETRY_LONGER, with_retries
 from mlops_db.server.failures import find_server_error
@@ -50,6 +52,7 @@ class OnlineJob:
     last: int = 0  # the greatest key at the beginning
     changed: int = 0  # rows, also by earlier runs
     batches: int = 0  # by this one
+    guarded: Any = None  # the table and the key, if rows are guarded
 
     def run(self) -> None:
         """Run the batches that are left.
@@ -60,6 +63,8 @@ class OnlineJob:
         if not (self.resume() or self.begin()):
             return
         self.size = FIRST_SIZE
+        if self.step.transaction.guard is not None:
+            self.guarded = self.execute(self.job.find_root()).first()
         self.started = time.monotonic()
         self.started_at, self.changed_before = self.position, self.changed
         with_retries(
@@ -152,7 +157,7 @@ class OnlineJob:
             if upto is None:
                 upto = self.last
             else:
-                changed = max(self.execute(self.job.statement.bind(after, key(upto))).rowcount, 0)
+                changed = self.change(upto)
             if self.execute(self.job.move(after, key(upto), str(changed))).rowcount != 1:
                 raise RefusedError(
                     f"{self.job.name}: another session has moved its position; this batch was rolled back",
@@ -160,6 +165,18 @@ class OnlineJob:
                 )
         self.position = upto
         self.changed += changed
+
+    def change(self, upto: int) -> int:
+        """Send the statement for the rows of a batch; returns how many it has changed."""
+        transaction = self.step.transaction
+        if self.guarded is not None:
+            table, column = self.guarded
+            transaction.bounds = Bounds(table, column, self.position, upto)
+        try:
+            changed: int = self.execute(self.job.statement.bind(key(self.position), key(upto))).rowcount
+            return max(changed, 0)
+        finally:
+            transaction.bounds = ALL_ROWS
 
     def shrink(self, error: Exception | None, took_s: float) -> bool:
         """Take a smaller batch after one that failed; returns whether it can be tried at once."""
