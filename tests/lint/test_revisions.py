@@ -520,18 +520,16 @@ def test_squawk_is_found_on_path_when_it_is_not_beside_the_interpreter(
 # A table that is copied: two revisions each way
 
 
-BEGIN_COPY = (
-    (
-        "CREATE TABLE mlops_internal.table_copies (source oid CONSTRAINT table_copies_pkey PRIMARY KEY, copy oid NOT NULL,"
-        " changes oid NOT NULL, source_rows bigint, copy_rows bigint)"
-    ),
-    "CREATE TABLE mlops_internal.orders_changes (id bigint NOT NULL)",
-    "CREATE TABLE mlops_internal.orders_copy (id bigint NOT NULL, amount {type} CHECK (amount > 5))",
-    (
-        "INSERT INTO mlops_internal.table_copies VALUES ('public.orders'::regclass, 'mlops_internal.orders_copy'::regclass,"
-        " 'mlops_internal.orders_changes'::regclass)"
-    ),
-)
+BEGIN_COPY = """
+    CREATE TABLE mlops_internal.table_copies (
+        source oid CONSTRAINT table_copies_pkey PRIMARY KEY, copy oid NOT NULL, changes oid NOT NULL,
+        source_rows bigint, copy_rows bigint
+    );
+    CREATE TABLE mlops_internal.orders_changes (id bigint NOT NULL);
+    CREATE TABLE mlops_internal.orders_copy (id bigint NOT NULL, amount {type} CHECK (amount > 5));
+    INSERT INTO mlops_internal.table_copies
+    SELECT 'public.orders'::regclass, 'mlops_internal.orders_copy'::regclass, 'mlops_internal.orders_changes'::regclass;
+"""
 END_COPY = """DO $$ BEGIN
     IF (SELECT atttypid <> '{type}'::regtype FROM pg_attribute
          WHERE attrelid = 'mlops_internal.orders_copy'::regclass AND attname = 'amount') THEN
@@ -552,7 +550,7 @@ END $$"""
 @pytest.mark.parametrize("restored", ["bigint", "smallint"])
 def test_of_a_copy_of_a_table_only_its_end_is_compared_with_its_beginning(project: Project, restored: str) -> None:
     def begin(type_: str) -> str:
-        return sql(*(statement.format(type=type_) for statement in BEGIN_COPY))
+        return sql(BEGIN_COPY.format(type=type_))
 
     def end(type_: str) -> str:
         return sql(END_COPY.format(type=type_))
