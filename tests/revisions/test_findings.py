@@ -203,7 +203,10 @@ def test_a_row_that_slipped_in_before_the_rule_stops_its_validation(empty: Datab
     commands.upgrade(empty.settings)
 
 
-@pytest.mark.parametrize(("revision", "table"), [("0007", "model_versions"), ("0009", "retraining_decisions"), ("0013", "monitoring_metrics")])
+@pytest.mark.parametrize(
+    ("revision", "table"),
+    [("0007", "model_versions"), ("0009", "retraining_decisions"), ("0013", "monitoring_metrics")],
+)
 def test_new_rows_are_held_to_the_rules_before_the_old_ones_are_verified(
     empty: Database, revision: str, table: str
 ) -> None:

@@ -309,7 +309,8 @@ def test_changes_around_a_clock_change_arrive(measured: Database, tmp_path: Path
     """02:30 was twice on 26 October and never on 30 March: the log has the moment that the copy has."""
     run(tmp_path, measured, "-x", "legacy-timezone=Europe/Berlin", "upgrade", "0017")
     measured.query("""
-        UPDATE monitoring_metrics SET timestamp = timestamp + interval '1 hour', created_at = created_at + interval '1 hour'
+        UPDATE monitoring_metrics
+           SET timestamp = timestamp + interval '1 hour', created_at = created_at + interval '1 hour'
          WHERE timestamp IN ('2025-03-30 02:30', '2025-10-26 01:59:59');
         DELETE FROM monitoring_metrics WHERE timestamp = '2025-10-26 02:30'
     """)
