@@ -7,7 +7,8 @@ statement back, by its savepoint; measures what it would remove while that is st
 others from writing; and sends the statement once more. Only such a statement costs more than the look.
 
 A row is not lost if its table, or one that this downgrade has filled, holds an equal row afterwards. A value is not
-lost if a column that this downgrade has added to the table holds the same.
+lost if a column that this downgrade has added to the table holds the same. A table that has been copied while others
+used it is compared with its copy by numbers: see `table_copies`.
 """
 
 from __future__ import annotations
@@ -30,12 +31,14 @@ from mlops_db.migration.guard.row_comparison import (
 )
 from mlops_db.migration.guard.row_values import holds_own_value, rows_in_words
 from mlops_db.migration.guard.table_changes import Harm, find_harm, query_value, read_tables
+from mlops_db.migration.guard.table_copies import TABLE_COPIES, find_gap, read_copies
 from mlops_db.migration.statements import is_savepoint, is_update
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
 
     from mlops_db.migration.guard.table_changes import Column, Table, Tables
+    from mlops_db.migration.guard.table_copies import TableCopy
 
 SAVEPOINT = "mlops_db_guard"
 _BATCH = "mlops_db_batch"  # a temporary table
@@ -76,6 +79,8 @@ class RowGuard:
         self._before_downgrade: Tables = {}
         self._before_transaction: Tables = {}
         self._now: Tables = {}
+        self._copies_before: set[TableCopy] = set()  # registered before this downgrade
+        self._copies: set[TableCopy] = set()  # those of them that still are
         self._filled_before: set[int] = set()  # by committed transactions of this downgrade
         self._relied_on: set[int] = set()
         self._relied_on_columns: set[tuple[int, int]] = set()
@@ -93,9 +98,12 @@ class RowGuard:
                 f"downgrade loses rows; revision {self._revision} was not reverted",
                 hint="Let a superuser set track_counts = on. Or take a backup and use -x allow-data-loss=true.",
             )
-        self._now, _ = read_tables(self._cursor)
-        self._before_transaction = self._now
-        self._before_downgrade = self._before_downgrade or self._now
+        now, _ = read_tables(self._cursor)
+        self._before_transaction = now
+        if not self._before_downgrade:
+            self._before_downgrade = now
+            self._copies_before = {copied for copied in read_copies(self._cursor) if copied.copy in now}
+        self._keep(now)
 
     def run(
         self, statement: str, send: Callable[[], None], *, only_once: bool = False, bounds: Bounds = ALL_ROWS
@@ -114,7 +122,8 @@ class RowGuard:
         """
         if is_savepoint(statement):  # the revision's own, which must not end with one around it
             send()
-            self._now, _ = read_tables(self._cursor)  # rows that are back may be removed again
+            now, _ = read_tables(self._cursor)  # rows that are back may be removed again
+            self._keep(now)
             return
         updates = is_update(statement)
         self._cursor.execute(f"SAVEPOINT {SAVEPOINT}")
@@ -133,7 +142,7 @@ class RowGuard:
         self._cursor.execute(f"RELEASE SAVEPOINT {SAVEPOINT}")
         if harm:  # a TRUNCATE resets the counters when its savepoint is released
             after, _ = read_tables(self._cursor)
-        self._now = after
+        self._keep(after)
 
     def finish(self) -> None:
         """Check the effects of the commit itself, and of statements that did not come through `run`.
@@ -154,6 +163,12 @@ class RowGuard:
                 "it, so MLOPS_ENV=production cannot see whether rows are lost; it was not reverted"
             )
         self._filled_before |= self._inserted_into(self._now)
+
+    def _keep(self, tables: Tables) -> None:
+        """Keep the tables as they are before the next statement."""
+        self._now = tables
+        if self._copies_before:
+            self._copies = self._copies_before & read_copies(self._cursor)
 
     def _find_harm(
         self, before: Tables, after: Tables, locked: Collection[int], *, updates: bool = False
@@ -179,7 +194,22 @@ class RowGuard:
             is_partitioned = root in self._now and not self._now[root].file
             if updates and done.deleted and is_partitioned and done.inserted >= done.deleted:
                 done.updated, done.deleted, done.values = done.updated + done.deleted, 0, True
-        return {root: done for root, done in harm.items() if done}
+        harm = {root: done for root, done in harm.items() if done and not self._is_register(root)}
+        # The rows of a copy are also in its source, unless the same statement harms that, too, or this downgrade has
+        # moved rows from there.
+        harmless = {
+            oid
+            for copied in self._copies
+            if copied.source in after and after[copied.source].root not in harm
+            for oid in (copied.copy, copied.changes)
+            if oid not in self._relied_on
+        }
+        return {root: done for root, done in harm.items() if root not in harmless}
+
+    def _is_register(self, root: int) -> bool:
+        """Whether it is the register of copies, also under another name by now."""
+        first = self._before_downgrade.get(root)
+        return first is not None and first.sql == TABLE_COPIES
 
     def _measure_and_repeat(
         self,
@@ -210,6 +240,14 @@ class RowGuard:
             if done.values or done.gone
         }
         removed = {root: tables for root, done in harm.items() if (tables := self._with_rows(before, root, done))}
+        swapped = self._swapped(removed, after_first)
+        for copied in swapped:
+            removed.pop(copied.source, None)
+        self._refuse(
+            f"rows of {self._name(copied.source)}, {gap}"
+            for copied in swapped
+            if (gap := find_gap(self._cursor, copied, before))
+        )
         if not filled:
             self._refuse(f"{self._count(tables)} of {self._name(root)}" for root, tables in removed.items())
         inserts = any(
@@ -280,6 +318,14 @@ class RowGuard:
                 "batch in its downgrade, so MLOPS_ENV=production cannot see whether rows are lost; this batch was "
                 "rolled back"
             )
+
+    def _swapped(self, removed: Collection[int], after: Tables) -> list[TableCopy]:
+        """The copies that stay where the statement drops their source."""
+        return [
+            copied
+            for copied in self._copies
+            if copied.source in removed and copied.source not in after and copied.copy in after
+        ]
 
     def _missing(
         self, root: int, rows: str, table: Table, holders: list[Table], bounds: Bounds = ALL_ROWS
