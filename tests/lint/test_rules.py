@@ -68,7 +68,9 @@ BATCHES = """
 """
 LOST = ("loss", "upgrade loses")
 EMPTIED = ("whole-table", "upgrade deletes every row of orders in one transaction")
-IN_BATCHES = 'op.run_in_batches("{statement} WHERE id > :after AND id <= :upto", table="orders", key="id")'
+IN_BATCHES = (
+    'op.run_in_batches("{statement} WHERE id > :after AND id <= :upto", table="orders", key="id", schema="public")'
+)
 
 CHAIN = {
     # Names
