@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from psycopg2.errors import DeadlockDetected, LockNotAvailable, QueryCanceled
 
 from mlops_db.errors import RefusedError
-from mlops_db.migration.batches.job import FIRST_SIZE, LARGEST_CHANGE, LEAST_KEY, REST
+from mlops_db.migration.batches.job import FIRST_SIZE, LARGEST_CHANGE, LEAST_KEY, LEAST_SIZE, REST
 from mlops_db.migration.batches.positions import ARE_THERE, CREATE, POSITIONS_TABLE
 from mlops_db.migration.blockers import REPORT_AFTER_S, find_open_transactions
 from mlops_db.migration.guard.row_comparison import Bounds
@@ -142,7 +142,8 @@ class OnlineJob:
             took_s = time.monotonic() - began
             self.batches += 1
             wanted = self.size * self.job.target_ms / 1000 / max(took_s, 0.001)
-            self.size = int(min(max(wanted, self.size / LARGEST_CHANGE, 1), self.size * LARGEST_CHANGE))
+            least = min(self.size, max(self.size // LARGEST_CHANGE, LEAST_SIZE))
+            self.size = int(min(max(wanted, least), self.size * LARGEST_CHANGE))
             if self.position < self.last:
                 self.report()
                 time.sleep(took_s * REST)
