@@ -29,7 +29,7 @@ from mlops_db.migration import lock, view_grants
 from mlops_db.migration.transaction import HALF_DONE, REVISION_OF_TRANSACTION, transaction_refusal
 from mlops_db.revisions.tables import HISTORY_TABLE, is_readable
 from mlops_db.server.connection import open_cursor
-from mlops_db.server.guests import REFUSE_GUESTS
+from mlops_db.server.guests import OTHERS_HAVE_OBJECTS, REFUSE_GUESTS
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -69,12 +69,11 @@ _BEGIN = f"""
     RETURNING id, {view_grants.SAVED} <> ''
 """
 _COMPLETE = f"""
-    {REFUSE_GUESTS.replace("%", "%%")}
     WITH ended AS (
         UPDATE mlops_internal.migration_history
            SET outcome = 'applied', finished_at = clock_timestamp() WHERE id = %(id)s
     )
-    SELECT {lock.HELD}, {REVISION_OF_TRANSACTION}
+    SELECT {lock.HELD}, {REVISION_OF_TRANSACTION}, {OTHERS_HAVE_OBJECTS}
 """
 _RECORD_FAILURE = """
     UPDATE mlops_internal.migration_history
@@ -159,7 +158,7 @@ class History:
             RefusedError: this backend has lost the run lock; the transaction must not be committed.
             RefusedError: this is not the transaction that the revision began in.
         """
-        held, in_transaction_of = self._run(_COMPLETE, {"id": self._entry}).one()
+        held, in_transaction_of, others = self._run(_COMPLETE, {"id": self._entry}).one()
         if not held:
             raise RefusedError(
                 "the run lock was lost while a revision ran; the revision was rolled back",
@@ -168,6 +167,8 @@ class History:
             )
         if revision not in (None, in_transaction_of):
             raise transaction_refusal(str(revision), "COMMIT or ROLLBACK", done=HALF_DONE)
+        if others:
+            self._connection.exec_driver_sql(REFUSE_GUESTS, execution_options={"no_parameters": True})
 
     def record_failure(self, error: str) -> None:
         """Record why the step failed, after its transaction was rolled back."""
