@@ -5,7 +5,7 @@ Revisions import nothing of this package. Importing this module registers every 
 """
 
 from mlops_db.migration.operations import constraints, indexes, sql_files, stop_if_broken
-from mlops_db.migration.operations.sql_files import REVISION_FILE
+from mlops_db.migration.operations.sql_files import GUARDED, REVISION_FILE
 from mlops_db.migration.operations.timeouts import OPTIONS
 
-__all__ = ["OPTIONS", "REVISION_FILE", "constraints", "indexes", "sql_files", "stop_if_broken"]
+__all__ = ["GUARDED", "OPTIONS", "REVISION_FILE", "constraints", "indexes", "sql_files", "stop_if_broken"]

@@ -8,7 +8,7 @@ and in a version location of another project, and it comes along when the folder
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from alembic.operations import MigrateOperation, Operations
 from sqlalchemy import DDL
@@ -20,6 +20,9 @@ from mlops_db.revisions.files import missing_sql_file, sql_folder
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from alembic.runtime.migration import MigrationContext
+
+GUARDED = "mlops_db_guarded"  # key of MigrationContext.opts: whether the guard watches the rows
 REVISION_FILE = "mlops_db_revision_file"  # key of MigrationContext.opts: the path of the revision that runs
 # The comment at the top, up to an empty line: it is for readers of the file, not for the server.
 _HEADER = re.compile(r"\A(?:--[^\n]*\n)+\n+")
@@ -31,10 +34,10 @@ class ExecuteFile(MigrateOperation):
 
     @classmethod
     def execute_file(cls, operations: Operations, name: str) -> None:
-        """Execute the statements of a file, each by itself.
+        """Execute the statements of a file.
 
         They are sent as they are written: nothing in them is a parameter. The comment at the top of the file is not
-        sent.
+        sent. In a transaction without a guard of rows they are one message, because each costs a round trip.
 
         Args:
             operations: given by Alembic.
@@ -57,8 +60,21 @@ class ExecuteFile(MigrateOperation):
             raise RefusedError(fault.message, hint=fault.remedy) from None
         except UnicodeDecodeError as error:
             raise RefusedError(f"{path} is not UTF-8: {error.reason}", hint="Save it as UTF-8.") from None
-        for statement in split_statements(_HEADER.sub("", text)):
+        text = _HEADER.sub("", text)
+        statements = split_statements(text)
+        if _may_send_all_at_once(operations.get_context()) and next(statements, None):
+            execute_as_written(operations, text)
+            return
+        for statement in statements:
             execute_as_written(operations, statement)
+
+
+def _may_send_all_at_once(migration: MigrationContext) -> bool:
+    """Whether statements do the same in one message: not if the guard compares the rows after each, or each commits."""
+    if migration.connection is None or migration.opts.get(GUARDED, True):
+        return False
+    driver: Any = migration.connection.connection.dbapi_connection
+    return not driver.autocommit
 
 
 def execute_as_written(operations: Operations, statement: str) -> None:
