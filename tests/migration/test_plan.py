@@ -175,7 +175,7 @@ def add_metrics(database: Database) -> None:
 
 def test_the_plan_says_how_much_disk_a_copy_needs_in_either_direction(head: Database, tmp_path: Path) -> None:
     checkout = Checkout(tmp_path)
-    add_copying(checkout, "monitoring_metrics")
+    added = add_copying(checkout, "monitoring_metrics")
     add_metrics(head)
     head.query("VACUUM ANALYZE monitoring_metrics")
     add_metrics(head)  # which the pages of that VACUUM do not hold
@@ -190,6 +190,10 @@ def test_the_plan_says_how_much_disk_a_copy_needs_in_either_direction(head: Data
     assert needed is not None, up
     assert int(needed[1]) == pytest.approx(head.value(SIZE_MB), rel=0.1, abs=1)
     assert down == up
+    (file,) = checkout.ini.parent.glob(f"migrations/versions/{added}_*.py")
+    file.write_text(file.read_text(encoding="utf-8").replace("Disk: ", "Disk: 10 times "), encoding="utf-8")
+    (ten,) = planned(head, checkout, "disk", "downgrade", "-1")
+    assert int(re.findall(r"about (\d+) MB", ten)[0]) == pytest.approx(10 * int(needed[1]), rel=0.2, abs=10)
     assert tables.startswith(f"tables: monitoring_metrics (about {2 * ROWS:,} rows, ")
 
 

@@ -143,10 +143,12 @@ def _bounds(oid: str) -> str:
           FROM pg_inherits AS i JOIN pg_class AS part ON part.oid = i.inhrelid WHERE i.inhparent = {oid})"""
 
 
-# Which months exist depends on the calendar and on the rows. Columns and constraints of a month are its table's.
+# Which months exist depends on the calendar and on the rows, also in the copy that revisions fill. Columns and
+# constraints of a month are its table's.
 _NO_MONTH = """
     NOT EXISTS (SELECT FROM pg_inherits AS m
-                 WHERE m.inhrelid = c.oid AND m.inhparent = to_regclass('public.monitoring_metrics'))
+                 WHERE m.inhrelid = c.oid AND m.inhparent IN (to_regclass('public.monitoring_metrics'),
+                                                              to_regclass('mlops_internal.monitoring_metrics_copy')))
 """
 # PostgreSQL 14 and later write IN for the arguments of a procedure, earlier versions do not.
 IDENTITY = r"regexp_replace(pg_get_function_identity_arguments(p.oid), '(^|, )IN ', '\1', 'g')"
@@ -306,7 +308,9 @@ _QUERIES: tuple[str, ...] = (
                                            WHEN 'R' THEN 'ENABLE REPLICA' END,
                'comment', obj_description(t.oid, 'pg_trigger')))
       FROM {_CLASS} JOIN pg_trigger AS t ON t.tgrelid = c.oid
-     WHERE {own("c.oid")} AND NOT t.tgisinternal ORDER BY t.oid
+     WHERE {own("c.oid")} AND NOT t.tgisinternal
+       -- The log of a copy has triggers on each month.
+       AND ({_NO_MONTH} OR t.tgname NOT LIKE 'monitoring\\_metrics\\_log\\_%%') ORDER BY t.oid
     """,
     f"""
     SELECT 'rule', {_RELATION}, quote_ident(r.rulename), jsonb_strip_nulls(jsonb_build_object(

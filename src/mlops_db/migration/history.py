@@ -26,6 +26,7 @@ import sqlalchemy
 from mlops_db import __version__
 from mlops_db.errors import RefusedError
 from mlops_db.migration import lock, view_grants
+from mlops_db.migration.batches import positions
 from mlops_db.migration.transaction import HALF_DONE, REVISION_OF_TRANSACTION, transaction_refusal
 from mlops_db.revisions.tables import HISTORY_TABLE, is_readable
 from mlops_db.server.connection import open_cursor
@@ -33,7 +34,7 @@ from mlops_db.server.guests import OTHERS_HAVE_OBJECTS, REFUSE_GUESTS
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from alembic.runtime.migration import MigrationInfo
     from sqlalchemy import Connection
@@ -73,7 +74,7 @@ _COMPLETE = f"""
         UPDATE mlops_internal.migration_history
            SET outcome = 'applied', finished_at = clock_timestamp() WHERE id = %(id)s
     )
-    SELECT {lock.HELD}, {REVISION_OF_TRANSACTION}, {OTHERS_HAVE_OBJECTS}
+    SELECT {lock.HELD}, {REVISION_OF_TRANSACTION}, {OTHERS_HAVE_OBJECTS}, {positions.ARE_THERE}
 """
 _RECORD_FAILURE = """
     UPDATE mlops_internal.migration_history
@@ -151,14 +152,18 @@ class History:
             self._entry, saved = self._run(_BEGIN, values).one()
         return bool(saved)
 
-    def complete(self, revision: str | None) -> None:
-        """Complete the step, in the transaction that `revision` ran in; None for a stamp, which runs no revision.
+    def complete(self, revision: str | None, *, passed: Iterable[str] | None) -> None:
+        """Complete the step, and forget how far the batches of the revisions that it passed are.
+
+        Args:
+            revision: in whose transaction this is; None for a stamp, which runs no revision.
+            passed: the revisions that are applied or reverted now; None for all.
 
         Raises:
             RefusedError: this backend has lost the run lock; the transaction must not be committed.
             RefusedError: this is not the transaction that the revision began in.
         """
-        held, in_transaction_of, others = self._run(_COMPLETE, {"id": self._entry}).one()
+        held, in_transaction_of, others, has_positions = self._run(_COMPLETE, {"id": self._entry}).one()
         if not held:
             raise RefusedError(
                 "the run lock was lost while a revision ran; the revision was rolled back",
@@ -169,6 +174,8 @@ class History:
             raise transaction_refusal(str(revision), "COMMIT or ROLLBACK", done=HALF_DONE)
         if others:
             self._connection.exec_driver_sql(REFUSE_GUESTS, execution_options={"no_parameters": True})
+        if has_positions:
+            self._run(positions.forget(passed))
 
     def record_failure(self, error: str) -> None:
         """Record why the step failed, after its transaction was rolled back."""

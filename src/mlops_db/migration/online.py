@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg2
 from alembic.runtime.migration import RevisionStep
+from psycopg2.errors import DiskFull
 from sqlalchemy.exc import SQLAlchemyError
 
 from mlops_db.errors import MlopsDbError
@@ -22,10 +23,11 @@ from mlops_db.migration.autogenerate import comparison_options
 from mlops_db.migration.blockers import BlockerWatch
 from mlops_db.migration.database_state import check_version_table_owner, refuse_wrong_database
 from mlops_db.migration.history import History
-from mlops_db.migration.operations import GUARDED, OPTIONS, REVISION_FILE
+from mlops_db.migration.operations import OPTIONS, REVISION_FILE
 from mlops_db.migration.plan import plan_lines, stamp_lines, step_name
-from mlops_db.migration.preview import written_sql
+from mlops_db.migration.preview import GIVING_UP, describe, written_sql
 from mlops_db.migration.retry import with_retries
+from mlops_db.migration.step import STEP, RunningStep, direction_name, disk_full
 from mlops_db.migration.transaction import revision_statements, unfinished_refusal
 from mlops_db.server.failures import find_server_error
 from mlops_db.server.guests import REFUSE_GUESTS, SAFE_PATH
@@ -69,6 +71,7 @@ class OnlineRun:
 
     current: str = ""  # the revision of the step that runs
     attempted_downgrades: set[str] = field(default_factory=set)
+    step: RunningStep | None = None  # the last one
     grants_saved: bool = False
     total: int = 0
     done: int = 0
@@ -76,6 +79,7 @@ class OnlineRun:
     def __post_init__(self) -> None:
         """Note whether the caller has begun a transaction: then it is also the caller who ends it."""
         self.callers_transaction = self.connection.in_transaction()
+        self.describe_blockers: Callable[[], str] = lambda: "nobody seen"
         self.history = History(self.connection, callers_transaction=self.callers_transaction)
 
     def carry_out(self) -> None:
@@ -215,6 +219,7 @@ class OnlineRun:
             show_queries=self.options.show_queries,
         )
         # The watch connects by itself, and the password of a caller's connection is not known here.
+        self.describe_blockers = watch.describe_blockers
         callers_connection = self.context.config.attributes.get("connection") is not None
         with nullcontext() if callers_connection else watch.running():
             with_retries(
@@ -240,6 +245,8 @@ class OnlineRun:
                 self.record_failure(error)
             if isinstance(error, NotImplementedError):
                 raise unfinished_refusal(self.current) from error
+            if isinstance(cause := find_server_error(error), DiskFull) and self.step is not None:
+                raise disk_full(self.step, cause) from error
             raise
 
     def create_tables(self, migration: MigrationContext) -> None:
@@ -282,8 +289,15 @@ class OnlineRun:
                 self.attempted_downgrades.add(revision)
             migration = self.context.get_context()
             migration.opts[REVISION_FILE] = Path(step.revision.path)
-            migration.opts[GUARDED] = guard is not None
-            with revision_statements(migration, revision, guard):
+            with revision_statements(migration, revision, guard) as transaction:
+                migration.opts[STEP] = self.step = RunningStep(
+                    revision,
+                    direction_name(is_upgrade=step.is_upgrade),
+                    transaction,
+                    self.progress,
+                    self.describe_blockers,
+                    describe(step.revision.module.__doc__ or "").sections.get(GIVING_UP, ""),
+                )
                 migrate(**options)
 
         return migrate_in_transaction
@@ -292,7 +306,11 @@ class OnlineRun:
         """Alembic's on_version_apply: the last thing in a revision's transaction."""
         if self.grants_saved:
             view_grants.restore(self.connection)
-        self.history.complete(None if step.is_stamp else self.current)
+        if step.is_stamp:
+            purged = self.context.get_context().opts.get("purge")
+            self.history.complete(None, passed=None if purged else self.graph.between(step))
+        else:
+            self.history.complete(self.current, passed=[self.current])
 
     @property
     def has_connection(self) -> bool:

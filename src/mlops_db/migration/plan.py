@@ -45,6 +45,7 @@ _TABLES = text("""
      ORDER BY name
 """)
 _MB = 1024**2
+_TIMES = re.compile(r"(\d+(?:\.\d+)?) times\b")
 
 
 def step_name(step: RevisionStep) -> str:
@@ -67,7 +68,7 @@ def plan_lines(connection: Connection, steps: Sequence[RevisionStep], target: st
         if not step.is_upgrade:
             yield f"      loss: {description.sections.get('Loss on downgrade', 'not declared')}"
         if disk := description.sections.get("Disk"):
-            yield f"      disk: {_total_size(_find_tables(connection, disk))}: {disk}"
+            yield f"      disk: {_needed(disk, _find_tables(connection, disk))}: {disk}"
         sql = written_sql(step.revision, direction)
         if sql is None:
             yield "      tables: not known before it runs"
@@ -82,13 +83,17 @@ def _find_tables(connection: Connection, named_in: str) -> Sequence[Any]:
     return connection.execute(_TABLES, {"words": sorted(set(re.findall(r"[\w$]+", named_in)))}).all()
 
 
-def _total_size(tables: Sequence[Any]) -> str:
-    """The size of the tables with their indexes; not known without statistics, which tell of no rows either."""
+def _needed(text: str, tables: Sequence[Any]) -> str:
+    """The size of the tables with their indexes; not known without statistics, which tell of no rows either.
+
+    A text such as `1.5 times monitoring_metrics` multiplies it.
+    """
     if not tables:
         return "unknown before the table exists"
     if any(table.bytes is None for table in tables) or not any(table.rows for table in tables):
         return "unknown before VACUUM or ANALYZE"
-    return f"about {math.ceil(sum(table.bytes for table in tables) / _MB):,} MB"
+    times = float(found[1]) if (found := _TIMES.match(text)) else 1
+    return f"about {math.ceil(times * sum(table.bytes for table in tables) / _MB):,} MB"
 
 
 def stamp_lines(recorded: Sequence[str], kept: Sequence[str], steps: Iterable[StampStep], target: str) -> Iterator[str]:

@@ -68,7 +68,7 @@ def run(context: EnvironmentContext, *, target_metadata: MetaData) -> None:
         if context.is_offline_mode():
             from mlops_db.migration.offline import write_script  # noqa: PLC0415  (a run starts without it)
 
-            write_script(context, target_metadata, settings, options)
+            write_script(context, graph, target_metadata, settings, options)
         elif only_writes_a_file(context):
             context.run_migrations()
         else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from itertools import islice
+from itertools import count, islice
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -67,6 +67,22 @@ def stored_name(name: str) -> str:
     return name[1:-1].replace('""', '"') if name.startswith('"') else name.lower()
 
 
+def literal(text: str) -> str:
+    """The text as SQL has it; standard_conforming_strings is on."""
+    return "'{}'".format(text.replace("'", "''"))
+
+
+def dollar_quoted(text: str) -> str:
+    """The text between dollars, with a tag that it does not contain."""
+    tag = next(tag for tag in (f"$body{number or ''}$" for number in count()) if tag not in text)
+    return f"{tag}{text}{tag}"
+
+
+def sets_only(sql: str) -> bool:
+    """Whether it only changes settings of the session."""
+    return all(words[0] in ("SET", "RESET") for words in _statements(sql))
+
+
 def without_texts(sql: str) -> str:
     """The SQL without its comments, and with empty literals and function bodies; quoted names stay."""
     kept, place = "", 0
@@ -79,6 +95,17 @@ def without_texts(sql: str) -> str:
             continue
         place = end
     return kept + sql[place:]
+
+
+def mask_texts(sql: str) -> str:
+    """The SQL, as long as it is, with blanks for comments and literals, and a name without quotes for a quoted one."""
+    masked, place = "", 0
+    for match, end in _tokens(sql):
+        if match["comment"] or match["block"] or match["quoted"]:
+            filler = "x" if match[0].startswith('"') else " "
+            masked += sql[place : match.start()] + filler * (end - match.start())
+            place = end
+    return masked + sql[place:]
 
 
 def has_text_on_several_lines(sql: str) -> bool:

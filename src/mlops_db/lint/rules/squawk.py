@@ -19,7 +19,7 @@ OLDEST_SERVER = "13"
 _NOT_VALID = (
     "Here: ADD CONSTRAINT <name> ... NOT VALID, then op.validate_constraint(<name>, <table>) in the next revision."
 )
-_BATCHES = 'Here: op.get_context().autocommit_block() and batches, as under "Fill a column".'
+_BATCHES = "Here: op.run_in_batches(...), alone in its revision."
 _INDEX = "Here: op.create_index_concurrently(<name>, <table>, [...]), alone in its revision."
 _UNIQUE = (
     "Here: op.create_index_concurrently(..., unique=True), alone in its revision, then ADD CONSTRAINT ... USING INDEX"
@@ -29,7 +29,7 @@ _HELPERS = {
     "adding-field-with-default": f"Add the column without the default, then fill it. {_BATCHES}",
     "adding-foreign-key-constraint": _NOT_VALID,
     "adding-not-nullable-field": "Here: ADD CONSTRAINT <name> CHECK (... IS NOT NULL) NOT VALID, then"
-    " op.validate_constraint(<name>, <table>) and SET NOT NULL in the next revision, as 0009 does.",
+    " op.validate_constraint(<name>, <table>) and SET NOT NULL in the next revision, as 0008 does.",
     "adding-primary-key-constraint": _UNIQUE,
     "adding-required-field": "Give it a constant default, or fill it first.",
     "ban-concurrent-index-creation-in-transaction": _INDEX,

@@ -8,13 +8,14 @@ and in a version location of another project, and it comes along when the folder
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from alembic.operations import MigrateOperation, Operations
 from sqlalchemy import DDL
 
 from mlops_db.errors import RefusedError
 from mlops_db.migration.statements import split_statements
+from mlops_db.migration.step import STEP
 from mlops_db.revisions.files import missing_sql_file, sql_folder
 
 if TYPE_CHECKING:
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
 
     from alembic.runtime.migration import MigrationContext
 
-GUARDED = "mlops_db_guarded"  # key of MigrationContext.opts: whether the guard watches the rows
+    from mlops_db.migration.step import RunningStep
+
 REVISION_FILE = "mlops_db_revision_file"  # key of MigrationContext.opts: the path of the revision that runs
 # The comment at the top, up to an empty line: it is for readers of the file, not for the server.
 _HEADER = re.compile(r"\A(?:--[^\n]*\n)+\n+")
@@ -71,10 +73,10 @@ class ExecuteFile(MigrateOperation):
 
 def _may_send_all_at_once(migration: MigrationContext) -> bool:
     """Whether statements do the same in one message: not if the guard compares the rows after each, or each commits."""
-    if migration.connection is None or migration.opts.get(GUARDED, True):
+    step: RunningStep | None = migration.opts.get(STEP)
+    if step is None or migration.as_sql:
         return False
-    driver: Any = migration.connection.connection.dbapi_connection
-    return not driver.autocommit
+    return step.transaction.guard is None and not step.transaction.outside
 
 
 def execute_as_written(operations: Operations, statement: str) -> None:
