@@ -15,8 +15,8 @@ from sqlalchemy import event
 
 from mlops_db.drift.catalogue import Catalogue, read_catalogue
 from mlops_db.migration.transaction import statement_text
-from mlops_db.project import BASELINE, SCHEMAS
-from mlops_db.revisions.tables import VERSION_TABLE
+from mlops_db.project import SCHEMAS
+from mlops_db.revisions.tables import RUN_TABLES, VERSION_TABLE
 from mlops_db.server.connection import open_cursor
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ _RELATIONS = """
            pg_relation_filenode(c.oid)::bigint
       FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
      WHERE n.nspname = ANY (%s) AND c.relkind IN ('r', 'p', 'v', 'm')
-       AND c.relname NOT IN ('alembic_version', 'migration_history')
+       AND n.nspname || '.' || c.relname <> ALL (%s)
 """
 # A partition's constraints and indexes get their names from its table's; the index of a constraint has its name.
 _NAMES = """
@@ -188,7 +188,7 @@ class Run:
     @property
     def is_baseline(self) -> bool:
         """Whether it is one of the baseline, which some rules do not hold for."""
-        return self.script.revision <= BASELINE
+        return self.file.is_baseline
 
 
 @dataclass(frozen=True)
@@ -226,7 +226,7 @@ def read_moment(settings: Settings, since: Moment | None = None) -> Moment:
             catalogue = _read_schema(cursor)
             cursor.execute(_NAMES, {"schemas": list(SCHEMAS)})
             names = {oid: (name, kind, on) for oid, name, kind, on in cursor.fetchall()}
-            cursor.execute(_RELATIONS, (list(SCHEMAS),))
+            cursor.execute(_RELATIONS, (list(SCHEMAS), list(RUN_TABLES)))
             relations = {oid: Relation(*rest) for oid, *rest in cursor.fetchall()}
             moment = Moment(relations, catalogue, names)
         else:

@@ -13,6 +13,7 @@ from psycopg2 import sql
 
 from mlops_db.errors import require_extra
 from mlops_db.project import SCHEMAS
+from mlops_db.revisions.tables import RUN_TABLES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -45,7 +46,7 @@ _TABLES = """
     SELECT c.oid, n.nspname, c.relname
       FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
      WHERE n.nspname = ANY (%s) AND c.relkind IN ('r', 'p') AND NOT c.relispartition
-       AND c.relname NOT IN ('alembic_version', 'migration_history')
+       AND n.nspname || '.' || c.relname <> ALL (%s)
      ORDER BY c.oid
 """
 # The columns that an INSERT has to fill by itself, each with the CHECKs of its table that mention it.
@@ -112,7 +113,7 @@ def inserts(cursor: Cursor, coming: Coming) -> Iterator[tuple[str, str]]:
 
 def _tables(cursor: Cursor, coming: Coming) -> list[tuple[str, str, list[_Column], int]]:
     """Every table of ours, the columns to fill, and how many rows it has."""
-    cursor.execute(_TABLES, (list(SCHEMAS),))
+    cursor.execute(_TABLES, (list(SCHEMAS), list(RUN_TABLES)))
     tables = []
     for oid, schema, table in cursor.fetchall():
         cursor.execute(sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(schema, table)))

@@ -12,7 +12,7 @@ from alembic.util import CommandError
 from sqlalchemy.schema import CreateTable
 
 from mlops_db.errors import MlopsDbError, UsageError
-from mlops_db.migration import history, view_grants
+from mlops_db.migration import history, running_code, view_grants
 from mlops_db.migration.operations import OPTIONS, REVISION_FILE
 from mlops_db.migration.session import run_pins
 from mlops_db.migration.transaction import revision_script, unfinished_refusal
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from sqlalchemy import MetaData
 
     from mlops_db.migration.options import Options
+    from mlops_db.revisions.graph import Graph
     from mlops_db.settings import Settings
 
 # In the step's transaction, so that it changes nothing in a database at another revision, even if psql continues
@@ -59,11 +60,14 @@ DO $pin$ BEGIN
 END $pin$;"""
 
 
-def write_script(context: EnvironmentContext, target_metadata: MetaData, settings: Settings, options: Options) -> None:
+def write_script(
+    context: EnvironmentContext, graph: Graph, target_metadata: MetaData, settings: Settings, options: Options
+) -> None:
     """Write the SQL of the command that Alembic was given.
 
     Args:
         context: Alembic's, of an environment in offline mode.
+        graph: the revisions of the project.
         target_metadata: the schema at head, for its naming convention.
         settings: they and `options` give the settings of the script's session.
         options: those of `-x`.
@@ -99,10 +103,11 @@ def write_script(context: EnvironmentContext, target_metadata: MetaData, setting
 
         return migrate_guarded
 
-    def before_commit(*, step: MigrationInfo, **_: Any) -> None:
+    def before_commit(*, step: MigrationInfo, heads: set[str], **_: Any) -> None:
         write(REFUSE_GUESTS)
         write(view_grants.RESTORE)
         write(history.insert_finished(step))
+        write(running_code.script_of(graph, heads))
 
     further: dict[str, Any] = {OPTIONS: options, "fn": steps, "on_version_apply": before_commit}
     context.configure(

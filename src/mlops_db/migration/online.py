@@ -78,7 +78,7 @@ class OnlineRun:
     def __post_init__(self) -> None:
         """Note whether the caller has begun a transaction: then it is also the caller who ends it."""
         self.callers_transaction = self.connection.in_transaction()
-        self.history = History(self.connection, callers_transaction=self.callers_transaction)
+        self.history = History(self.connection, self.graph, callers_transaction=self.callers_transaction)
 
     def carry_out(self) -> None:
         """Carry out the command."""
@@ -284,11 +284,11 @@ class OnlineRun:
 
         return migrate_in_transaction
 
-    def before_commit(self, *, step: MigrationInfo, **_: Any) -> None:
+    def before_commit(self, *, step: MigrationInfo, heads: set[str], **_: Any) -> None:
         """Alembic's on_version_apply: the last thing in a revision's transaction."""
         if self.grants_saved:
             view_grants.restore(self.connection)
-        self.history.complete(None if step.is_stamp else self.current)
+        self.history.complete(None if step.is_stamp else self.current, heads)
 
     @property
     def has_connection(self) -> bool:

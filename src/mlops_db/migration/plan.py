@@ -44,7 +44,7 @@ def step_name(step: RevisionStep) -> str:
 
 
 def plan_lines(connection: Connection, steps: Sequence[RevisionStep], target: str) -> Iterator[str]:
-    """The lines of the plan: each step with its title, the locks that it declares, and the tables that it names."""
+    """The lines of the plan: each step with its title, what it declares, and the tables that it names."""
     if not steps:
         yield f"{target}: nothing to do"
         return
@@ -54,7 +54,9 @@ def plan_lines(connection: Connection, steps: Sequence[RevisionStep], target: st
         description = describe(step.revision.module.__doc__ or "")
         yield f"[{number}/{len(steps)}] {step_name(step)}: {description.title}"
         yield f"      locks: {description.sections.get('Locks', 'not declared')}"
-        if not step.is_upgrade:
+        if step.is_upgrade:
+            yield f"      running code: {description.sections.get('Running code', 'not declared')}"
+        else:
             yield f"      loss: {description.sections.get('Loss on downgrade', 'not declared')}"
         sql = written_sql(step.revision, direction)
         if sql is None:

@@ -16,7 +16,8 @@ from mlops_db.migration.operations import REVISION_FILE  # which registers the o
 if TYPE_CHECKING:
     from alembic.script import Script
 
-SECTIONS = ("Why", "Locks", "Loss on downgrade")
+RUNNING_CODE = "Running code"
+SECTIONS = ("Why", "Locks", "Loss on downgrade", RUNNING_CODE)
 _SECTION = re.compile(rf"^({'|'.join((*SECTIONS, 'Accepted'))}):", re.MULTILINE)
 
 
@@ -26,8 +27,8 @@ class Description:
 
     Attributes:
         title: its first line, without the full stop.
-        sections: the text of `Why`, `Locks`, `Loss on downgrade` and `Accepted`, each on one line, without missing
-            ones.
+        sections: the text of `Why`, `Locks`, `Loss on downgrade`, `Running code` and `Accepted`, each on one line,
+            without missing ones.
     """
 
     title: str
