@@ -25,7 +25,8 @@ _WIDER = (
 )
 _LIMITED = re.compile(r"(?P<type>character varying|numeric)\((?P<limit>\d+)(?:,(?P<scale>\d+))?\)")
 _KEY = re.compile(
-    r"(?:PRIMARY KEY|UNIQUE(?: NULLS NOT DISTINCT)?) \((?P<columns>[^()]*)\)(?: INCLUDE \([^()]*\))?(?P<where> WHERE .*)?"
+    r"(?:PRIMARY KEY|UNIQUE(?: NULLS NOT DISTINCT)?) \((?P<columns>[^()]*)\)(?: INCLUDE \([^()]*\))?"
+    r"(?P<where> WHERE .*)?"
 )
 _RETURNS = re.compile(r"^ RETURNS (.*)$", re.MULTILINE)
 
@@ -155,7 +156,8 @@ def _is_key_of(rule: str, rules: Iterable[str]) -> bool:
 
 
 def _mentioned(rule: str, words: set[str]) -> frozenset[str]:
-    return frozenset(words & set(re.findall(r"[\w$]+", re.sub(r"'(?:[^']|'')*'", "", rule))))
+    plain = re.sub(r"'(?:[^']|'')*'| REFERENCES .*", "", rule)
+    return frozenset(word for word in words if re.search(rf"(?<![\w$]){re.escape(word)}(?![\w$])", plain))
 
 
 def _of_access(relation: Name, was: Properties, now: Properties) -> Iterator[str]:
