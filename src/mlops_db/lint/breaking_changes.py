@@ -39,7 +39,7 @@ def breaking_changes(before: Catalogue, after: Catalogue) -> Iterator[str]:
         if not there:
             yield f"{_shown(relation)} is gone"
             continue
-        yield from _of_columns(before, after, columns, _columns(after, there[0]))
+        yield from _of_columns(before, after, columns, _columns(after, there[0]), is_view=relation.kind in VIEWS)
         if there[0] == relation:  # a view in place of a table has the rules and the defaults of the table that it reads
             yield from _of_filled(before, after, columns)
             yield from _of_rules(before, after, relation, columns)
@@ -66,15 +66,17 @@ def _shown(name: Name) -> str:
     return str(name).replace("public.", "")
 
 
-def _of_columns(before: Catalogue, after: Catalogue, old: list[Name], new: list[Name]) -> Iterator[str]:
+def _of_columns(
+    before: Catalogue, after: Catalogue, old: list[Name], new: list[Name], *, is_view: bool
+) -> Iterator[str]:
     for column in old:
         if column not in after:
             yield f"{_shown(column)} is gone"
             continue
         was, now = before[column], after[column]
-        if not is_wider(was["type"], now["type"]):
+        if not is_wider(was["type"], now["type"]) and not (is_view and is_wider(now["type"], was["type"])):
             yield f"{_shown(column)} has another type, {now['type']} instead of {was['type']}"
-        if "not null" in now and "not null" not in was:
+        if "not null" in now and "not null" not in was and not _takes_no_null(before, column):
             yield f"{_shown(column)} takes no NULL any more"
         if _takes_no_value(now) and not _takes_no_value(was):
             yield f"{_shown(column)} takes no value any more"
@@ -90,6 +92,13 @@ def _of_filled(before: Catalogue, after: Catalogue, old: list[Name]) -> Iterator
     for column in old:
         if column in after and _is_filled(before[column]) and not _is_filled(after[column]):
             yield f"{_shown(column)} has no default any more"
+
+
+def _takes_no_null(catalogue: Catalogue, column: Name) -> bool:
+    """Whether a CHECK refuses NULL in the column."""
+    rules = (properties.get("definition", "") for name, properties in catalogue.items() if name.within == column.within)
+    refuses = re.compile(rf"^CHECK .*\({re.escape(column.name)} IS NOT NULL\)")
+    return any(refuses.match(rule) and " OR " not in rule for rule in rules)
 
 
 def _is_filled(column: Properties) -> bool:
@@ -126,7 +135,7 @@ def _of_rules(before: Catalogue, after: Catalogue, table: Name, columns: list[Na
     for rule, shown in now.items():
         mentioned = _mentioned(rule, words)
         # A CHECK in place of another one may be wider; the writes tell.
-        is_other = rule.startswith("CHECK") and mentioned in lost
+        is_other = rule.startswith("CHECK") and (mentioned in lost or shown in was.values())
         if mentioned and rule not in was and not is_other and not _is_key_of(rule, was):
             yield f"{shown} is new: {rule}"
     for rule, shown in was.items():

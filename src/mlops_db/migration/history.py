@@ -26,6 +26,7 @@ import sqlalchemy
 from mlops_db import __version__
 from mlops_db.errors import RefusedError
 from mlops_db.migration import lock, running_code, view_grants
+from mlops_db.migration.batches import positions
 from mlops_db.migration.transaction import HALF_DONE, REVISION_OF_TRANSACTION, transaction_refusal
 from mlops_db.revisions.tables import HISTORY_TABLE, RUNNING_CODE_TABLE, is_readable
 from mlops_db.server.connection import open_cursor
@@ -77,7 +78,7 @@ _COMPLETE = f"""
         UPDATE mlops_internal.migration_history
            SET outcome = 'applied', finished_at = clock_timestamp() WHERE id = %(id)s
     )
-    SELECT {lock.HELD}, {REVISION_OF_TRANSACTION}
+    SELECT {lock.HELD}, {REVISION_OF_TRANSACTION}, {positions.ARE_THERE}
 """
 _RECORD_FAILURE = """
     UPDATE mlops_internal.migration_history
@@ -158,6 +159,8 @@ class History:
     def complete(self, revision: str | None, heads: Collection[str]) -> None:
         """Complete the step, and record which code works after it, in the step's transaction.
 
+        The positions of its batches are forgotten.
+
         Args:
             revision: the revision that the transaction has run; None for a stamp, which runs no revision.
             heads: the rows of alembic_version after the step.
@@ -167,7 +170,7 @@ class History:
             RefusedError: this is not the transaction that the revision began in.
         """
         record = running_code.record_of(self._graph, heads)
-        held, in_transaction_of = self._run(_COMPLETE, {"id": self._entry, **record}).one()
+        held, in_transaction_of, has_positions = self._run(_COMPLETE, {"id": self._entry, **record}).one()
         if not held:
             raise RefusedError(
                 "the run lock was lost while a revision ran; the revision was rolled back",
@@ -176,6 +179,8 @@ class History:
             )
         if revision not in (None, in_transaction_of):
             raise transaction_refusal(str(revision), "COMMIT or ROLLBACK", done=HALF_DONE)
+        if has_positions:
+            self._run(positions.FORGET, {"revision": revision})
 
     def record_failure(self, error: str) -> None:
         """Record why the step failed, after its transaction was rolled back."""

@@ -33,8 +33,8 @@ class Options:
         plan: print what would run, and stop.
         allow_data_loss: let a downgrade in production drop rows.
         show_queries: print the queries of blocking sessions, which can contain data.
-        legacy_timezone: the zone in which timestamps without a time zone were written; for revisions 0005 to 0007 and
-            their downgrades.
+        legacy_timezone: the zone in which timestamps without a time zone were written; for revisions 0005, 0006 and
+            0015, and going down 0018, 0006 and 0005.
     """
 
     lock_wait: int

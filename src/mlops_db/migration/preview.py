@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 RUNNING_CODE = "Running code"
 SECTIONS = ("Why", "Locks", "Loss on downgrade", RUNNING_CODE)
-_SECTION = re.compile(rf"^({'|'.join((*SECTIONS, 'Accepted'))}):", re.MULTILINE)
+_SECTION = re.compile(rf"^({'|'.join((*SECTIONS, 'Disk', 'Giving up', 'Accepted'))}):", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class Description:
 
     Attributes:
         title: its first line, without the full stop.
-        sections: the text of `Why`, `Locks`, `Loss on downgrade`, `Running code` and `Accepted`, each on one line,
-            without missing ones.
+        sections: the text of `Why`, `Locks`, `Disk`, `Loss on downgrade`, `Running code`, `Giving up` and `Accepted`,
+            each on one line, without missing ones.
     """
 
     title: str

@@ -7,8 +7,9 @@ from mlops_db.server.guests import MAY_BE_READ, TRUSTED
 
 VERSION_TABLE = "public.alembic_version"
 HISTORY_TABLE = "mlops_internal.migration_history"
+POSITIONS_TABLE = "mlops_internal.batch_positions"
 RUNNING_CODE_TABLE = "mlops_internal.running_code"
-RUN_TABLES = (VERSION_TABLE, HISTORY_TABLE, RUNNING_CODE_TABLE)
+RUN_TABLES = (VERSION_TABLE, HISTORY_TABLE, POSITIONS_TABLE, RUNNING_CODE_TABLE)
 
 # SQL condition on the row `role` of pg_roles, the owner of an object: the object is one of ours.
 OWNS_OURS = f"""
