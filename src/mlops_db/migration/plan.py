@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
-from mlops_db.migration.preview import describe, written_sql
+from mlops_db.migration.preview import RUNNING_CODE, describe, written_sql
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -65,10 +65,10 @@ def plan_lines(connection: Connection, steps: Sequence[RevisionStep], target: st
         description = describe(step.revision.module.__doc__ or "")
         yield f"[{number}/{len(steps)}] {step_name(step)}: {description.title}"
         yield f"      locks: {description.sections.get('Locks', 'not declared')}"
-        if step.is_upgrade:
-            yield f"      running code: {description.sections.get('Running code', 'not declared')}"
-        else:
+        if not step.is_upgrade:
             yield f"      loss: {description.sections.get('Loss on downgrade', 'not declared')}"
+        elif code := description.sections.get(RUNNING_CODE):
+            yield f"      running code: {code}"
         if disk := description.sections.get("Disk"):
             yield f"      disk: {_needed(disk, _find_tables(connection, disk))}: {disk}"
         sql = written_sql(step.revision, direction)

@@ -47,7 +47,8 @@ def check(file: RevisionSource, project: Project) -> Findings:
 
 
 def _check_declaration(file: RevisionSource, project: Project) -> Findings:
-    if not _DECLARATION.match(file.description.sections[RUNNING_CODE]):
+    declared = file.description.sections[RUNNING_CODE]
+    if not declared.startswith("<") and not _DECLARATION.match(declared):
         yield Finding(
             f"its {RUNNING_CODE} says neither that older code is unaffected nor what breaks",
             f"Write `{RUNNING_CODE}: unaffected.`, or `breaks: ` and what fails, or `breaks code before <revision>: `"
