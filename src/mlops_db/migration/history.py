@@ -34,7 +34,7 @@ from mlops_db.server.guests import REFUSE_GUESTS
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
     from alembic.runtime.migration import MigrationInfo
     from sqlalchemy import Connection
@@ -156,14 +156,13 @@ class History:
             self._entry, saved = self._run(_BEGIN, values).one()
         return bool(saved)
 
-    def complete(self, revision: str | None, heads: Collection[str]) -> None:
-        """Complete the step, and record which code works after it, in the step's transaction.
-
-        The positions of its batches are forgotten.
+    def complete(self, revision: str | None, heads: Collection[str], *, passed: Iterable[str] | None) -> None:
+        """Complete the step, record which code works after it, and forget the batches of the revisions that it passed.
 
         Args:
-            revision: the revision that the transaction has run; None for a stamp, which runs no revision.
-            heads: the rows of alembic_version after the step.
+            revision: in whose transaction this is; None for a stamp, which runs no revision.
+            heads: the rows of alembic_version now.
+            passed: the revisions that are applied or reverted now; None for all.
 
         Raises:
             RefusedError: this backend has lost the run lock; the transaction must not be committed.
@@ -180,7 +179,7 @@ class History:
         if revision not in (None, in_transaction_of):
             raise transaction_refusal(str(revision), "COMMIT or ROLLBACK", done=HALF_DONE)
         if has_positions:
-            self._run(positions.FORGET, {"revision": revision})
+            self._run(positions.forget(passed))
 
     def record_failure(self, error: str) -> None:
         """Record why the step failed, after its transaction was rolled back."""

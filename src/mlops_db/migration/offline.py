@@ -13,8 +13,10 @@ from sqlalchemy.schema import CreateTable
 
 from mlops_db.errors import MlopsDbError, UsageError
 from mlops_db.migration import history, running_code, view_grants
+from mlops_db.migration.batches import positions
 from mlops_db.migration.operations import OPTIONS, REVISION_FILE
 from mlops_db.migration.session import run_pins
+from mlops_db.migration.step import STEP, RunningStep, direction_name
 from mlops_db.migration.transaction import revision_script, unfinished_refusal
 from mlops_db.server.guests import REFUSE_GUESTS
 from mlops_db.server.pins import NEWER_PINS
@@ -98,7 +100,8 @@ def write_script(
             migration.opts[REVISION_FILE] = Path(step.revision.path)
             write(REFUSE_GUESTS)  # in each step: psql may continue after an error
             write(_REFUSE_ANOTHER_REVISION.format(revisions=", ".join(map(repr, step.from_revisions_no_deps))))
-            with revision_script(migration, revision), _explain_failures(revision):
+            with revision_script(migration, revision) as transaction, _explain_failures(revision):
+                migration.opts[STEP] = RunningStep(revision, direction_name(is_upgrade=step.is_upgrade), transaction)
                 migrate(**arguments)
 
         return migrate_guarded
@@ -108,6 +111,8 @@ def write_script(
         write(view_grants.RESTORE)
         write(history.insert_finished(step))
         write(running_code.script_of(graph, heads))
+        if step.is_stamp:
+            write(positions.forget(graph.between(step)))
 
     further: dict[str, Any] = {OPTIONS: options, "fn": steps, "on_version_apply": before_commit}
     context.configure(

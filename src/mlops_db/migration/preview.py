@@ -12,13 +12,16 @@ from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
 
 from mlops_db.migration.operations import REVISION_FILE  # which registers the operations
+from mlops_db.migration.step import STEP, RunningStep
+from mlops_db.migration.transaction import RevisionTransaction
 
 if TYPE_CHECKING:
     from alembic.script import Script
 
+GIVING_UP = "Giving up"
 RUNNING_CODE = "Running code"
 SECTIONS = ("Why", "Locks", "Loss on downgrade", RUNNING_CODE)
-_SECTION = re.compile(rf"^({'|'.join((*SECTIONS, 'Disk', 'Giving up', 'Accepted'))}):", re.MULTILINE)
+_SECTION = re.compile(rf"^({'|'.join((*SECTIONS, 'Disk', GIVING_UP, 'Accepted'))}):", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,7 @@ def written_sql(revision: Script, direction: str) -> str | None:
             "output_buffer": buffer,
             "literal_binds": True,
             REVISION_FILE: Path(revision.path),
+            STEP: RunningStep(revision.revision, direction, RevisionTransaction(revision.revision, None)),
         },
     )
     try:

@@ -12,7 +12,7 @@ from mlops_db.migration.preview import RUNNING_CODE, SECTIONS
 _DECLARATION = re.compile(r"unaffected\.|breaks( code before [^\s:]+)?: \S")
 
 # They commit what the revision did so far, and each statement in them by itself: no rule sees their locks.
-_OUTSIDE = {"autocommit_block", "create_index_concurrently"}
+_OUTSIDE = {"autocommit_block", "create_index_concurrently", "run_in_batches"}
 
 
 @partial(
