@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
+from mlops_db.migration.backup import find_tables
+from mlops_db.migration.guard.sql_losses import find_losses
 from mlops_db.migration.preview import describe, written_sql
 
 if TYPE_CHECKING:
@@ -43,8 +45,13 @@ def step_name(step: RevisionStep) -> str:
     return f"{revision} {Path(step.revision.path).stem.removeprefix(f'{revision}_')}"
 
 
-def plan_lines(connection: Connection, steps: Sequence[RevisionStep], target: str) -> Iterator[str]:
-    """The lines of the plan: each step with its title, the locks that it declares, and the tables that it names."""
+def plan_lines(
+    connection: Connection, steps: Sequence[RevisionStep], target: str, *, backup: bool = False
+) -> Iterator[str]:
+    """The lines of the plan: each step with its title, the locks that it declares, and the tables that it names.
+
+    With `backup`, also the tables that a downgrade would back up, as far as its SQL shows them and they exist now.
+    """
     if not steps:
         yield f"{target}: nothing to do"
         return
@@ -57,12 +64,28 @@ def plan_lines(connection: Connection, steps: Sequence[RevisionStep], target: st
         if not step.is_upgrade:
             yield f"      loss: {description.sections.get('Loss on downgrade', 'not declared')}"
         sql = written_sql(step.revision, direction)
+        if backup:
+            yield f"      backup: {_backed_up(connection, step.revision.revision, sql)}"
         if sql is None:
             yield "      tables: not known before it runs"
             continue
         rows = connection.execute(_TABLES, {"words": sorted(set(re.findall(r"[\w$]+", sql)))}).all()
         tables = ", ".join(f"{name} (about {count:,} rows, {size})" for name, count, size in rows)
         yield f"      tables: {tables or 'none that exist yet'}"
+
+
+def _backed_up(connection: Connection, revision: str, sql: str | None) -> str:
+    losses = find_losses(connection, {revision: sql})
+    certain = {loss.table for loss in losses if loss.certain and loss.table is not None}
+    maybe = {loss.table for loss in losses if loss.table is not None} - certain
+    parts = [
+        f"{', '.join(table.shown for table in find_tables(connection, oids) if table.asked)}{condition}"
+        for oids, condition in ((certain, ""), (maybe, " if rows are lost"))
+        if oids
+    ]
+    if any(loss.table is None for loss in losses):
+        parts.append("what it turns out to lose")
+    return "; ".join(parts) or "nothing"
 
 
 def stamp_lines(recorded: Sequence[str], kept: Sequence[str], steps: Iterable[StampStep], target: str) -> Iterator[str]:

@@ -45,8 +45,8 @@ def with_retries(
     while True:
         try:
             attempt()
-        except DBAPIError as error:  # noqa: PERF203  (the loop exists for the retry)
-            if not isinstance(error.orig, (LockNotAvailable, DeadlockDetected)):
+        except (DBAPIError, LockNotAvailable) as error:  # noqa: PERF203  (the loop exists for the retry)
+            if not isinstance(getattr(error, "orig", error), (LockNotAvailable, DeadlockDetected)):
                 raise
             if position() != done:
                 done, begun, pause, tries = position(), time.monotonic(), FIRST_PAUSE_S, 0
