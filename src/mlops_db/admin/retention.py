@@ -1,4 +1,4 @@
-"""Manages the partitions and the series of monitoring_metrics with the functions of revision 0018.
+"""Manages the partitions and the series of monitoring_metrics with the functions of revision 0020.
 
 pg_cron and an Airflow task can call the same functions. This module adds a plan, progress, and retries in place of long
 waits for locks.
@@ -43,7 +43,7 @@ _STEPS = {
     "register": "SELECT 'metric_series', count FROM mlops_internal.register_missing_series() AS count WHERE count > 0",
     "advance": "SELECT unnest(mlops_internal.advance_sequences()), NULL",
 }
-# `create` and `move` repeat the conditions of the functions of revision 0018: those change the table, and a plan must
+# `create` and `move` repeat the conditions of the functions of revision 0020: those change the table, and a plan must
 # not lock it. tests/cli/test_maintain.py holds plans to what a run then does.
 _PLAN = text("""
     WITH early (month, rows) AS (

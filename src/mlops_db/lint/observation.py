@@ -38,7 +38,7 @@ _RELATIONS = """
            pg_relation_filenode(c.oid)::bigint
       FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
      WHERE n.nspname = ANY (%s) AND c.relkind IN ('r', 'p', 'v', 'm')
-       AND c.relname NOT IN ('alembic_version', 'migration_history')
+       AND c.relname NOT IN ('alembic_version', 'migration_history', 'batch_positions')
 """
 # A partition's constraints and indexes get their names from its table's; the index of a constraint has its name.
 _NAMES = """

@@ -45,7 +45,7 @@ _TABLES = """
     SELECT c.oid, n.nspname, c.relname
       FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
      WHERE n.nspname = ANY (%s) AND c.relkind IN ('r', 'p') AND NOT c.relispartition
-       AND c.relname NOT IN ('alembic_version', 'migration_history')
+       AND c.relname NOT IN ('alembic_version', 'migration_history', 'batch_positions')
      ORDER BY c.oid
 """
 # The columns that an INSERT has to fill by itself, each with the CHECKs of its table that mention it.

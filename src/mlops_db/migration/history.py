@@ -26,6 +26,7 @@ import sqlalchemy
 from mlops_db import __version__
 from mlops_db.errors import RefusedError
 from mlops_db.migration import lock, view_grants
+from mlops_db.migration.batches import positions
 from mlops_db.migration.transaction import HALF_DONE, REVISION_OF_TRANSACTION, transaction_refusal
 from mlops_db.revisions.tables import HISTORY_TABLE, is_readable
 from mlops_db.server.connection import open_cursor
@@ -75,7 +76,7 @@ _COMPLETE = f"""
         UPDATE mlops_internal.migration_history
            SET outcome = 'applied', finished_at = clock_timestamp() WHERE id = %(id)s
     )
-    SELECT {lock.HELD}, {REVISION_OF_TRANSACTION}
+    SELECT {lock.HELD}, {REVISION_OF_TRANSACTION}, {positions.ARE_THERE}
 """
 _RECORD_FAILURE = """
     UPDATE mlops_internal.migration_history
@@ -160,11 +161,13 @@ class History:
     def complete(self, revision: str | None) -> None:
         """Complete the step, in the transaction that `revision` ran in; None for a stamp, which runs no revision.
 
+        The positions of its batches are forgotten.
+
         Raises:
             RefusedError: this backend has lost the run lock; the transaction must not be committed.
             RefusedError: this is not the transaction that the revision began in.
         """
-        held, in_transaction_of = self._run(_COMPLETE, {"id": self._entry}).one()
+        held, in_transaction_of, has_positions = self._run(_COMPLETE, {"id": self._entry}).one()
         if not held:
             raise RefusedError(
                 "the run lock was lost while a revision ran; the revision was rolled back",
@@ -173,6 +176,8 @@ class History:
             )
         if revision not in (None, in_transaction_of):
             raise transaction_refusal(str(revision), "COMMIT or ROLLBACK", done=HALF_DONE)
+        if has_positions:
+            self._run(positions.FORGET, {"revision": revision})
 
     def name_backup(self, file: str) -> None:
         """Name the backup of the step, in the first transaction of its revision, so that both are committed or none."""

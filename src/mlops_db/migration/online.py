@@ -29,6 +29,7 @@ from mlops_db.migration.operations import OPTIONS, REVISION_FILE
 from mlops_db.migration.plan import plan_lines, stamp_lines, step_name
 from mlops_db.migration.preview import written_sql
 from mlops_db.migration.retry import with_retries
+from mlops_db.migration.step import STEP, RunningStep
 from mlops_db.migration.transaction import revision_statements, unfinished_refusal
 from mlops_db.server.failures import find_server_error
 from mlops_db.server.guests import REFUSE_GUESTS, SAFE_PATH
@@ -81,6 +82,7 @@ class OnlineRun:
     def __post_init__(self) -> None:
         """Note whether the caller has begun a transaction: then it is also the caller who ends it."""
         self.callers_transaction = self.connection.in_transaction()
+        self.describe_blockers: Callable[[], str] = lambda: "nobody seen"
         self.history = History(self.connection, callers_transaction=self.callers_transaction)
         folder = self.options.backup
         self.backup = None if folder is None else Backup(folder, self.settings, self.options)
@@ -252,6 +254,7 @@ class OnlineRun:
             show_queries=self.options.show_queries,
         )
         # The watch connects by itself, and the password of a caller's connection is not known here.
+        self.describe_blockers = watch.describe_blockers
         callers_connection = self.context.config.attributes.get("connection") is not None
         with nullcontext() if callers_connection else watch.running():
             with_retries(
@@ -337,7 +340,11 @@ class OnlineRun:
                 self.attempted_downgrades.add(revision)
             migration = self.context.get_context()
             migration.opts[REVISION_FILE] = Path(step.revision.path)
-            with revision_statements(migration, revision, self.guard):
+            with revision_statements(migration, revision, self.guard) as transaction:
+                direction = "upgrade" if step.is_upgrade else "downgrade"
+                migration.opts[STEP] = RunningStep(
+                    revision, direction, transaction, self.progress, self.describe_blockers
+                )
                 migrate(**options)
 
         return migrate_in_transaction

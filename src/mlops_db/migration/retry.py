@@ -6,11 +6,13 @@ import random
 import time
 from typing import TYPE_CHECKING
 
+import psycopg2
 from psycopg2.errors import DeadlockDetected, LockNotAvailable
 from sqlalchemy.exc import DBAPIError
 
 from mlops_db.errors import RefusedError
 from mlops_db.migration.progress import duration
+from mlops_db.server.failures import find_server_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,8 +47,8 @@ def with_retries(
     while True:
         try:
             attempt()
-        except (DBAPIError, LockNotAvailable) as error:  # noqa: PERF203  (the loop exists for the retry)
-            if not isinstance(getattr(error, "orig", error), (LockNotAvailable, DeadlockDetected)):
+        except (DBAPIError, psycopg2.Error) as error:  # noqa: PERF203  (the loop exists for the retry)
+            if not isinstance(find_server_error(error), (LockNotAvailable, DeadlockDetected)):
                 raise
             if position() != done:
                 done, begun, pause, tries = position(), time.monotonic(), FIRST_PAUSE_S, 0

@@ -72,6 +72,17 @@ def without_texts(sql: str) -> str:
     return kept + sql[place:]
 
 
+def mask_texts(sql: str) -> str:
+    """The SQL, as long as it is, with blanks for comments and literals, and a name without quotes for a quoted one."""
+    masked, place = "", 0
+    for match, end in _tokens(sql):
+        if match["comment"] or match["block"] or match["quoted"]:
+            filler = "x" if match[0].startswith('"') else " "
+            masked += sql[place : match.start()] + filler * (end - match.start())
+            place = end
+    return masked + sql[place:]
+
+
 def has_text_on_several_lines(sql: str) -> bool:
     """Whether a literal or a quoted name of it spans lines."""
     return any(match["quoted"] and "\n" in match[0] for match, _ in _tokens(sql))

@@ -198,6 +198,32 @@ class RevisionTransaction:
         else:
             self.guard.run(statement, send, only_once=only_once)
 
+    @contextmanager
+    def own_transaction(self, connection: Connection) -> Iterator[None]:
+        """Within an autocommit_block, run what is sent in the block in a transaction, under the rules for one.
+
+        Raises:
+            RefusedError: a statement ends the transaction.
+            DataLossError: rows would be lost.
+        """
+        driver: Any = connection.connection.dbapi_connection
+        control = psycopg2.extensions.cursor(driver)
+        control.execute("BEGIN")
+        self.outside = False
+        try:
+            if self.guard is not None:
+                self.guard.begin()
+            yield
+            self.end(driver)
+        except BaseException:
+            if not driver.closed:
+                control.execute("ROLLBACK")
+            raise
+        else:
+            control.execute("COMMIT")
+        finally:
+            self.outside = True
+
     def _run_outside(
         self, cursor: psycopg2.extensions.cursor, statement: str, send: Callable[[], None], *, only_once: bool
     ) -> None:
@@ -231,8 +257,10 @@ class RevisionTransaction:
 
 
 @contextmanager
-def revision_statements(migration: MigrationContext, revision: str, guard: RowGuard | None) -> Iterator[None]:
-    """Run a revision's statements in the block, in a transaction that has begun.
+def revision_statements(
+    migration: MigrationContext, revision: str, guard: RowGuard | None
+) -> Iterator[RevisionTransaction]:
+    """Run a revision's statements in the block, in a transaction that has begun; yields the rules for them.
 
     Args:
         migration: Alembic's context, on a connection of psycopg2.
@@ -269,7 +297,7 @@ def revision_statements(migration: MigrationContext, revision: str, guard: RowGu
     enter()
     with _enforce(connection, transaction), _autocommit_block(migration, transaction, leave=leave, enter=enter):
         try:
-            yield
+            yield transaction
         except Exception as error:
             if not isinstance(error, MlopsDbError):
                 transaction.explain(error)

@@ -11,8 +11,9 @@ from mlops_db.revisions.graph import Graph
 from mlops_db.revisions.tables import HISTORY_TABLE, VERSION_TABLE, reading_fault
 from mlops_db.server.guests import TRUSTED
 
-# Before the first revision, and after the last one was taken back, mlops_internal holds only the history of runs.
+# Before the first revision, and after the last one was taken back, mlops_internal holds only what runs keep there.
 # Objects of guests are no remains: with them a guest could stop every command. A run refuses them anyway.
+_OF_RUNS = ("migration_history", "migration_history_id_seq", "batch_positions")
 _REMAINS = f"""
     SELECT c.relname, n.nspname,
            CASE c.relkind WHEN 'v' THEN 'VIEW' WHEN 'm' THEN 'MATERIALIZED VIEW' WHEN 'S' THEN 'SEQUENCE'
@@ -23,7 +24,7 @@ _REMAINS = f"""
      WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND {TRUSTED}
        AND CASE n.nspname
                WHEN 'public' THEN c.relname = ANY (ARRAY{[*TABLES, *VIEWS, *(f"{table}_id_seq" for table in TABLES)]})
-               WHEN 'mlops_internal' THEN c.relname NOT IN ('migration_history', 'migration_history_id_seq')
+               WHEN 'mlops_internal' THEN c.relname <> ALL (ARRAY{list(_OF_RUNS)})
            END
      UNION ALL
     SELECT p.proname, n.nspname, 'FUNCTION'

@@ -34,7 +34,7 @@ retraining_decisions = Table(
     ),
     text_column(
         "decided_by",
-        "Who decided: the session's login unless another was named; NULL before revision 0010.",
+        "Who decided: the session's login unless another was named; NULL before revision 0009.",
         nullable=True,
         server_default=text("SESSION_USER"),
     ),

@@ -32,7 +32,7 @@ class Decision:
         reasoning: why, in words.
         decided_at: when it was decided, in UTC.
         created_at: when it was recorded, in UTC.
-        decided_by: who decided; None for decisions from before revision 0010.
+        decided_by: who decided; None for decisions from before revision 0009.
     """
 
     id: int

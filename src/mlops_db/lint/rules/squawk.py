@@ -29,7 +29,7 @@ _HELPERS = {
     "adding-field-with-default": f"Add the column without the default, then fill it. {_BATCHES}",
     "adding-foreign-key-constraint": _NOT_VALID,
     "adding-not-nullable-field": "Here: ADD CONSTRAINT <name> CHECK (... IS NOT NULL) NOT VALID, then"
-    " op.validate_constraint(<name>, <table>) and SET NOT NULL in the next revision, as 0009 does.",
+    " op.validate_constraint(<name>, <table>) and SET NOT NULL in the next revision, as 0008 does.",
     "adding-primary-key-constraint": _UNIQUE,
     "adding-required-field": "Give it a constant default, or fill it first.",
     "ban-concurrent-index-creation-in-transaction": _INDEX,

@@ -30,6 +30,7 @@ _TABLES = f"""
      WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
        AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
        AND c.oid IS DISTINCT FROM to_regclass('public.alembic_version')
+       AND c.oid IS DISTINCT FROM to_regclass('mlops_internal.batch_positions')
 """
 # A statement that drops, empties or rewrites a table takes this lock. Without it, another session made the change.
 _LOCKED = """

@@ -4,8 +4,8 @@ Revisions import nothing of this package. Importing this module registers every 
 `migration.run`. Each operation also writes itself in `--sql` mode.
 """
 
-from mlops_db.migration.operations import constraints, indexes, sql_files, stop_if_broken
+from mlops_db.migration.operations import batches, constraints, indexes, sql_files, stop_if_broken
 from mlops_db.migration.operations.sql_files import REVISION_FILE
 from mlops_db.migration.operations.timeouts import OPTIONS
 
-__all__ = ["OPTIONS", "REVISION_FILE", "constraints", "indexes", "sql_files", "stop_if_broken"]
+__all__ = ["OPTIONS", "REVISION_FILE", "batches", "constraints", "indexes", "sql_files", "stop_if_broken"]

@@ -1,0 +1,37 @@
+"""Copy the rows of monitoring_metrics into the months.
+
+Why: the second part of what revision 0015 begins. Rows that change meanwhile are in its log, so the copy locks no row.
+Locks: none but ACCESS SHARE on monitoring_metrics, in each batch. Downgrade builds the key of the copy that revision
+    0017 fills going down, and replays the log; nobody uses that copy yet.
+Loss on downgrade: nothing. Before the swap of revision 0018, the copied rows, which are in the table, too.
+"""
+
+from alembic import op
+
+revision = "0016"
+down_revision = "0015"
+
+# Every name below says its schema, so that nothing in public is taken for one of ours.
+SAFE_PATH = "SET search_path = pg_catalog, pg_temp"
+
+
+def upgrade() -> None:
+    op.run_in_batches(
+        """
+        INSERT INTO mlops_internal.monitoring_metrics_copy
+               (id, timestamp, metric_type, metric_name, metric_value, metadata, created_at, model_name)
+        SELECT id, timestamp, metric_type, metric_name, metric_value, metadata, created_at, model_name
+          FROM mlops_internal.metrics_for_months
+         WHERE id > :after AND id <= :upto
+        """,
+        table="metrics_for_months",
+        key="id",
+        schema="mlops_internal",
+    )
+
+
+def downgrade() -> None:
+    op.execute(SAFE_PATH)
+    op.execute_file("0013_long_statement_timeout.sql")
+    op.execute_file("0015_default_tablespace.sql")
+    op.execute_file("0016_complete_one_table.sql")

@@ -1,0 +1,22 @@
+-- Drop the table that goes: if the copy is complete the table that everybody used, otherwise the copy, and the log's
+-- triggers with it.
+-- Revisions: 0015 (downgrade), 0018
+
+DROP VIEW mlops_internal.metrics_for_one_table, mlops_internal.metrics_for_months;
+
+DO $drop$
+DECLARE
+    logged regclass;
+BEGIN
+    IF (SELECT copy_rows FROM mlops_internal.table_copies) IS NOT NULL THEN
+        ALTER SEQUENCE public.monitoring_metrics_id_seq OWNED BY NONE;
+        DROP TABLE public.monitoring_metrics;
+        RETURN;
+    END IF;
+    DROP TABLE mlops_internal.monitoring_metrics_copy;
+    DROP TRIGGER monitoring_metrics_log_changes ON public.monitoring_metrics;
+    FOR logged IN SELECT tgrelid FROM pg_trigger WHERE tgname = 'monitoring_metrics_log_truncate' LOOP
+        EXECUTE format('DROP TRIGGER monitoring_metrics_log_truncate ON %s', logged);
+    END LOOP;
+    DROP INDEX IF EXISTS public.monitoring_metrics_id_idx;
+END $drop$;

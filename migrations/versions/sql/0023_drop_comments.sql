@@ -1,0 +1,102 @@
+-- Remove the comments, also those that somebody had set by hand on the same objects before.
+-- Revisions: 0023 (downgrade)
+
+COMMENT ON TABLE public.model_versions IS NULL;
+COMMENT ON COLUMN public.model_versions.id IS NULL;
+COMMENT ON COLUMN public.model_versions.mlflow_run_id IS NULL;
+COMMENT ON COLUMN public.model_versions.model_version IS NULL;
+COMMENT ON COLUMN public.model_versions.status IS NULL;
+COMMENT ON COLUMN public.model_versions.f1_score IS NULL;
+COMMENT ON COLUMN public.model_versions.brier_score IS NULL;
+COMMENT ON COLUMN public.model_versions.created_at IS NULL;
+COMMENT ON COLUMN public.model_versions.promoted_at IS NULL;
+COMMENT ON COLUMN public.model_versions.model_name IS NULL;
+
+COMMENT ON TABLE public.monitoring_metrics IS NULL;
+COMMENT ON COLUMN public.monitoring_metrics.id IS NULL;
+COMMENT ON COLUMN public.monitoring_metrics.timestamp IS NULL;
+COMMENT ON COLUMN public.monitoring_metrics.metric_type IS NULL;
+COMMENT ON COLUMN public.monitoring_metrics.metric_name IS NULL;
+COMMENT ON COLUMN public.monitoring_metrics.metric_value IS NULL;
+COMMENT ON COLUMN public.monitoring_metrics.metadata IS NULL;
+COMMENT ON COLUMN public.monitoring_metrics.created_at IS NULL;
+COMMENT ON COLUMN public.monitoring_metrics.model_name IS NULL;
+
+COMMENT ON TABLE public.retraining_decisions IS NULL;
+COMMENT ON COLUMN public.retraining_decisions.id IS NULL;
+COMMENT ON COLUMN public.retraining_decisions.decision_timestamp IS NULL;
+COMMENT ON COLUMN public.retraining_decisions.action IS NULL;
+COMMENT ON COLUMN public.retraining_decisions.candidate_mlflow_run_id IS NULL;
+COMMENT ON COLUMN public.retraining_decisions.gate_results IS NULL;
+COMMENT ON COLUMN public.retraining_decisions.reasoning IS NULL;
+COMMENT ON COLUMN public.retraining_decisions.created_at IS NULL;
+COMMENT ON COLUMN public.retraining_decisions.model_name IS NULL;
+COMMENT ON COLUMN public.retraining_decisions.is_rollback IS NULL;
+COMMENT ON COLUMN public.retraining_decisions.decided_by IS NULL;
+
+COMMENT ON TABLE mlops_internal.metric_series IS NULL;
+COMMENT ON COLUMN mlops_internal.metric_series.model_name IS NULL;
+COMMENT ON COLUMN mlops_internal.metric_series.metric_type IS NULL;
+COMMENT ON COLUMN mlops_internal.metric_series.metric_name IS NULL;
+COMMENT ON COLUMN mlops_internal.metric_series.expected_interval IS NULL;
+COMMENT ON COLUMN mlops_internal.metric_series.lower_threshold IS NULL;
+COMMENT ON COLUMN mlops_internal.metric_series.upper_threshold IS NULL;
+COMMENT ON COLUMN mlops_internal.metric_series.registered_at IS NULL;
+
+COMMENT ON VIEW public.v_decision_history IS NULL;
+COMMENT ON COLUMN public.v_decision_history.id IS NULL;
+COMMENT ON COLUMN public.v_decision_history.decision_timestamp IS NULL;
+COMMENT ON COLUMN public.v_decision_history.model_name IS NULL;
+COMMENT ON COLUMN public.v_decision_history.action IS NULL;
+COMMENT ON COLUMN public.v_decision_history.is_rollback IS NULL;
+COMMENT ON COLUMN public.v_decision_history.candidate_mlflow_run_id IS NULL;
+COMMENT ON COLUMN public.v_decision_history.model_version IS NULL;
+COMMENT ON COLUMN public.v_decision_history.model_status IS NULL;
+COMMENT ON COLUMN public.v_decision_history.f1_score IS NULL;
+COMMENT ON COLUMN public.v_decision_history.brier_score IS NULL;
+COMMENT ON COLUMN public.v_decision_history.promoted_at IS NULL;
+COMMENT ON COLUMN public.v_decision_history.gates_passed IS NULL;
+COMMENT ON COLUMN public.v_decision_history.gates_failed IS NULL;
+COMMENT ON COLUMN public.v_decision_history.gates_unknown IS NULL;
+COMMENT ON COLUMN public.v_decision_history.gates_not_run IS NULL;
+COMMENT ON COLUMN public.v_decision_history.first_failed_gate IS NULL;
+COMMENT ON COLUMN public.v_decision_history.all_gates_passed IS NULL;
+COMMENT ON COLUMN public.v_decision_history.promoted_with_failed_gate IS NULL;
+COMMENT ON COLUMN public.v_decision_history.gate_results IS NULL;
+COMMENT ON COLUMN public.v_decision_history.reasoning IS NULL;
+COMMENT ON COLUMN public.v_decision_history.created_at IS NULL;
+COMMENT ON COLUMN public.v_decision_history.decided_by IS NULL;
+
+COMMENT ON VIEW public.v_model_timeline IS NULL;
+COMMENT ON COLUMN public.v_model_timeline.id IS NULL;
+COMMENT ON COLUMN public.v_model_timeline.model_name IS NULL;
+COMMENT ON COLUMN public.v_model_timeline.mlflow_run_id IS NULL;
+COMMENT ON COLUMN public.v_model_timeline.model_version IS NULL;
+COMMENT ON COLUMN public.v_model_timeline.status IS NULL;
+COMMENT ON COLUMN public.v_model_timeline.in_production IS NULL;
+COMMENT ON COLUMN public.v_model_timeline.f1_score IS NULL;
+COMMENT ON COLUMN public.v_model_timeline.brier_score IS NULL;
+COMMENT ON COLUMN public.v_model_timeline.created_at IS NULL;
+COMMENT ON COLUMN public.v_model_timeline.promoted_at IS NULL;
+COMMENT ON COLUMN public.v_model_timeline.production_until IS NULL;
+COMMENT ON COLUMN public.v_model_timeline.previous_version IS NULL;
+COMMENT ON COLUMN public.v_model_timeline.f1_delta IS NULL;
+COMMENT ON COLUMN public.v_model_timeline.brier_delta IS NULL;
+
+COMMENT ON VIEW public.v_recent_monitoring IS NULL;
+COMMENT ON COLUMN public.v_recent_monitoring.id IS NULL;
+COMMENT ON COLUMN public.v_recent_monitoring.timestamp IS NULL;
+COMMENT ON COLUMN public.v_recent_monitoring.model_name IS NULL;
+COMMENT ON COLUMN public.v_recent_monitoring.metric_type IS NULL;
+COMMENT ON COLUMN public.v_recent_monitoring.metric_name IS NULL;
+COMMENT ON COLUMN public.v_recent_monitoring.metric_value IS NULL;
+COMMENT ON COLUMN public.v_recent_monitoring.previous_value IS NULL;
+COMMENT ON COLUMN public.v_recent_monitoring.delta IS NULL;
+COMMENT ON COLUMN public.v_recent_monitoring.age IS NULL;
+COMMENT ON COLUMN public.v_recent_monitoring.expected_interval IS NULL;
+COMMENT ON COLUMN public.v_recent_monitoring.stale IS NULL;
+COMMENT ON COLUMN public.v_recent_monitoring.lower_threshold IS NULL;
+COMMENT ON COLUMN public.v_recent_monitoring.upper_threshold IS NULL;
+COMMENT ON COLUMN public.v_recent_monitoring.health IS NULL;
+COMMENT ON COLUMN public.v_recent_monitoring.metadata IS NULL;
+COMMENT ON COLUMN public.v_recent_monitoring.created_at IS NULL;
