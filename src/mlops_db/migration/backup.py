@@ -248,7 +248,7 @@ class Backup:
             said = errors.read().decode(errors="replace")
         if process.returncode == 0:
             return
-        if "canceling statement due to lock timeout" in said:
+        if "LOCK TABLE" in said and "timeout" in said:  # pg_dump waits with a statement_timeout
             raise LockNotAvailable("pg_dump got no lock")
         lines = [line.partition("error: ")[2] for line in said.splitlines() if "error: " in line]
         reason = [*lines, *said.splitlines(), "it gives no reason"][0]
