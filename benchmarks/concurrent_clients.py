@@ -42,6 +42,7 @@ READS = (
     "SELECT * FROM v_model_timeline LIMIT 10",
     "EXPLAIN SELECT * FROM v_recent_monitoring",  # takes the locks of a reader, but not the time
 )
+_PARTITIONED = "SELECT relkind = 'p' FROM pg_class WHERE oid = to_regclass('public.monitoring_metrics')"
 
 
 @dataclass
@@ -50,11 +51,13 @@ class Client:
 
     Attributes:
         statements: the statements, run in turn, each in its own transaction.
+        by_month: those for a monitoring_metrics that is partitioned by month; empty if they are the same.
         waits: when each statement began and ended.
         errors: the errors of the server.
     """
 
     statements: tuple[str, ...]
+    by_month: tuple[str, ...] = ()
     waits: list[tuple[dt.datetime, dt.datetime]] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
 
@@ -66,7 +69,8 @@ class Client:
         def run() -> None:
             with connect(settings) as connection:
                 while not stopped.wait(0.005):
-                    for statement in self.statements:
+                    months = self.by_month and connection.execute(_PARTITIONED).fetchone() == (True,)
+                    for statement in self.by_month if months else self.statements:
                         started = _now()
                         try:
                             connection.execute(statement)

@@ -3,7 +3,9 @@
 Why: the second part of what revision 0015 begins. Rows that change meanwhile are in its log, so the copy locks no row.
 Locks: none but ACCESS SHARE on monitoring_metrics, in each batch. Downgrade builds the key of the copy that revision
     0017 fills going down, and replays the log; nobody uses that copy yet.
+Disk: 1.5 times monitoring_metrics, for the copy and its key; the swap of revision 0018 (going down, of 0015) drops one.
 Loss on downgrade: nothing. Before the swap of revision 0018, the copied rows, which are in the table, too.
+Giving up: alembic downgrade 0014 drops the copy; going down, alembic upgrade 0018.
 """
 
 from alembic import op

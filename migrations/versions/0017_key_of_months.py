@@ -6,7 +6,9 @@ Why: one index serves as key, for the history of a series, and for its newest ro
     lock of revision 0018: the swap compares the numbers.
 Locks: none that anybody waits for: ACCESS SHARE on monitoring_metrics while its rows are counted; nobody uses the copy.
     Downgrade copies the rows in batches, as revision 0016 does going up.
+Disk: 1.5 times monitoring_metrics, for the copy and its key; the swap of revision 0018 (going down, of 0015) drops one.
 Loss on downgrade: nothing.
+Giving up: alembic downgrade 0014 drops the copy; going down, alembic upgrade 0018.
 """
 
 from alembic import op

@@ -9,7 +9,8 @@ Loss on downgrade: nothing.
 
 The swap stops if the copy does not have as many rows as the table, if partitions came or went, or if somebody disabled
 the triggers of the log; then nothing has changed. It stops for what is in its way, too, as revision 0015 does. Grants
-are carried over.
+are carried over. If going down is interrupted while the index is built, run it again; or, to stay, drop the index
+monitoring_metrics_id_idx.
 """
 
 from alembic import op
@@ -38,11 +39,13 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    # For the batches of revision 0017, which go by id.
+    begin()
+    op.execute_file("0015_stop_if_not_alone.sql")
+    # For the batches of revision 0017, which go by id. It ends the transaction.
     op.create_index_concurrently("monitoring_metrics_id_idx", "monitoring_metrics", ["id"], schema="public")
     begin()
-    op.execute_file("0018_stop_if_ids_do_not_fit.sql")
     op.execute_file("0015_stop_if_not_alone.sql")
+    op.execute_file("0018_stop_if_ids_do_not_fit.sql")
     op.execute_file("0018_one_table.sql")
     op.execute_file("0015_wait_for_autovacuum.sql")
     op.execute_file("0015_changes.sql")

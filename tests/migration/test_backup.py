@@ -2,7 +2,6 @@
 
 import datetime as dt
 import json
-import os
 import re
 import shutil
 import signal
@@ -10,7 +9,7 @@ import subprocess
 from argparse import Namespace
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,7 +37,7 @@ from support.database import SCRIPTS, Database, client, history_of, revision_of,
 from support.dump_programs import WAITS, DumpPrograms, dump_programs, rows_of
 from support.process import SECRET, assert_failed, assert_run_failed
 from support.projects import Checkout, sql
-from support.roles import PASSWORD, owner, role, run_as
+from support.roles import owner, run_as
 from support.sessions import another_session, wait_until
 from support.stopped import contents
 

@@ -1,4 +1,4 @@
-"""`op.create_index_concurrently` and `op.validate_constraint`, as revisions use them."""
+"""`op.create_index_concurrently`, `op.validate_constraint` and `op.stop_if_broken`, as revisions use them."""
 
 import io
 import threading
@@ -444,3 +444,16 @@ def in_thread(work: Callable[[], None]) -> Iterator[None]:
         thread.join()
     if failures:
         raise failures[0]
+
+
+def test_rows_that_keep_all_rules_are_read_once(orders: Database, checkout: Checkout) -> None:
+    checkout.add("""
+        broken = {"too little": "amount < 0", "too much": "amount > 1000", "nobody": "customer IS NULL"}
+        op.stop_if_broken("orders", broken, revision=revision)
+        scans = "SELECT pg_stat_get_xact_numscans('public.orders'::regclass)"
+        assert op.get_bind().exec_driver_sql(scans).scalar_one() == 1
+    """)
+
+    command.upgrade(checkout.config(orders.settings), "head")
+
+    assert revision_of(orders) == checkout.head

@@ -13,6 +13,7 @@ from support.process import assert_failed
 from support.projects import Checkout
 from support.sessions import wait_until
 from support.snapshot import everything
+from support.table_rows import insert
 
 pytestmark = [pytest.mark.full_postgresql, pytest.mark.libraries]
 
@@ -128,6 +129,86 @@ def test_the_plan_names_what_a_revision_does_not_declare(head: Database, tmp_pat
         "locks: not declared",
         "loss: not declared",
         "tables: not known before it runs",
+    ]
+
+
+# Disk
+
+COPY = "a copy of {}, until revision 9999 drops the old table."
+SIZE_MB = """
+    SELECT sum(pg_total_relation_size(oid))::float / 1024 ^ 2 FROM pg_class
+     WHERE oid = 'monitoring_metrics'::regclass
+        OR oid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = 'monitoring_metrics'::regclass)
+"""
+
+
+def add_copying(checkout: Checkout, table: str) -> str:
+    """Add a revision that says in two lines of its docstring that it copies the table; returns its id."""
+    added = checkout.add("pass", f"op.execute('LOCK TABLE public.{table}')")
+    (file,) = checkout.ini.parent.glob(f"migrations/versions/{added}_*.py")
+    declared = COPY.format(table).replace("until", "\n    until")
+    text = file.read_text(encoding="utf-8").replace("Test: test.", f"Test: test.\n\nDisk: {declared}\n")
+    file.write_text(text, encoding="utf-8")
+    return added
+
+
+def planned(database: Database, checkout: Checkout, what: str, *arguments: str) -> list[str]:
+    """The lines about `what` of a plan in the project of the checkout."""
+    done = checkout.alembic(database, "-x", "plan=true", *arguments)
+    assert done.returncode == 0, done.stderr
+    return [line.strip() for line in done.stdout.splitlines() if line.startswith(f"      {what}: ")]
+
+
+def add_metrics(database: Database) -> None:
+    live = """
+        SELECT sum(n_live_tup)::int FROM pg_stat_user_tables
+         WHERE schemaname = 'mlops_internal' AND relname LIKE 'monitoring_metrics%'
+    """
+    before = database.value(live) or 0
+    database.query(
+        "INSERT INTO monitoring_metrics (metric_type, metric_name, metric_value)"
+        " SELECT 'drift', 'psi', n FROM generate_series(1, %s) AS n",
+        [ROWS],
+    )
+    wait_until(lambda: database.value(live) == before + ROWS, "the statistics")
+
+
+def test_the_plan_says_how_much_disk_a_copy_needs_in_either_direction(head: Database, tmp_path: Path) -> None:
+    checkout = Checkout(tmp_path)
+    added = add_copying(checkout, "monitoring_metrics")
+    add_metrics(head)
+    head.query("VACUUM ANALYZE monitoring_metrics")
+    add_metrics(head)  # which the pages of that VACUUM do not hold
+    with head.connection.transaction():
+        head.query("LOCK TABLE monitoring_metrics IN ACCESS EXCLUSIVE MODE")
+        (up,) = planned(head, checkout, "disk", "upgrade", "head")
+    command.upgrade(checkout.config(head.settings), "head")
+    (down,) = planned(head, checkout, "disk", "downgrade", "-1")
+    (tables,) = planned(head, checkout, "tables", "downgrade", "-1")
+
+    needed = re.fullmatch(rf"disk: about (\d+) MB: {COPY.format('monitoring_metrics')}", up)
+    assert needed is not None, up
+    assert int(needed[1]) == pytest.approx(head.value(SIZE_MB), rel=0.1, abs=1)
+    assert down == up
+    (file,) = checkout.ini.parent.glob(f"migrations/versions/{added}_*.py")
+    file.write_text(file.read_text(encoding="utf-8").replace("Disk: ", "Disk: 10 times "), encoding="utf-8")
+    (ten,) = planned(head, checkout, "disk", "downgrade", "-1")
+    assert int(re.findall(r"about (\d+) MB", ten)[0]) == pytest.approx(10 * int(needed[1]), rel=0.2, abs=10)
+    assert tables.startswith(f"tables: monitoring_metrics (about {2 * ROWS:,} rows, ")
+
+
+def test_the_disk_is_unknown_without_statistics(head: Database, tmp_path: Path) -> None:
+    checkout = Checkout(tmp_path)
+    for table in ("model_versions", "retraining_decisions", "not_yet"):
+        add_copying(checkout, table)
+    insert(head, "model_versions", {"mlflow_run_id": "a", "model_version": "1", "status": "staging"})
+    live = "SELECT n_live_tup FROM pg_stat_user_tables WHERE relname = 'model_versions'"
+    wait_until(lambda: head.value(live) == 1, "the statistics")
+
+    assert planned(head, checkout, "disk", "upgrade", "head") == [
+        f"disk: unknown before VACUUM or ANALYZE: {COPY.format('model_versions')}",
+        f"disk: unknown before VACUUM or ANALYZE: {COPY.format('retraining_decisions')}",
+        f"disk: unknown before the table exists: {COPY.format('not_yet')}",
     ]
 
 

@@ -1,4 +1,4 @@
-"""Programs that stand in for pg_dump: they write down their arguments, wait, die, or are older; then the real one runs."""
+"""Programs that stand in for pg_dump: they write down their arguments, wait, fail or are older; then it runs itself."""
 
 import os
 import subprocess

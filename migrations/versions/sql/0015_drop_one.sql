@@ -6,14 +6,16 @@ DROP VIEW mlops_internal.metrics_for_one_table, mlops_internal.metrics_for_month
 
 DO $drop$
 DECLARE
+    copied record;
     logged regclass;
 BEGIN
-    IF (SELECT copy_rows FROM mlops_internal.table_copies) IS NOT NULL THEN
+    SELECT * INTO STRICT copied FROM mlops_internal.table_copies;
+    IF copied.copy_rows IS NOT NULL THEN
         ALTER SEQUENCE public.monitoring_metrics_id_seq OWNED BY NONE;
-        DROP TABLE public.monitoring_metrics;
+        EXECUTE format('DROP TABLE %s', copied.source::regclass);
         RETURN;
     END IF;
-    DROP TABLE mlops_internal.monitoring_metrics_copy;
+    EXECUTE format('DROP TABLE %s', copied.copy::regclass);
     DROP TRIGGER monitoring_metrics_log_changes ON public.monitoring_metrics;
     FOR logged IN SELECT tgrelid FROM pg_trigger WHERE tgname = 'monitoring_metrics_log_truncate' LOOP
         EXECUTE format('DROP TRIGGER monitoring_metrics_log_truncate ON %s', logged);

@@ -4,17 +4,20 @@
 
 DO $months$
 DECLARE
+    zone constant text := coalesce(nullif(current_setting('mlops_db.legacy_timezone', true), ''), 'UTC');
     this_month constant timestamptz := date_trunc('month', CURRENT_TIMESTAMP, 'UTC');
     month timestamptz;
     first timestamptz;
     years boolean;
 BEGIN
-    SELECT least(date_trunc('month', min(timestamp) FILTER (WHERE timestamp >= this_month - interval '10 years'), 'UTC'),
-                 this_month),
-           coalesce(timezone('UTC', least(min(timestamp), min(created_at))) >= timestamp '0001-01-01'
-                    AND timezone('UTC', greatest(max(timestamp), max(created_at))) < timestamp '10000-01-01', true)
-      INTO first, years
-      FROM mlops_internal.metrics_for_months;
+    -- EXECUTE may read in parallel.
+    EXECUTE $read$
+        SELECT least(date_trunc('month', timezone($1, min(timestamp) FILTER (WHERE timestamp >= $2)), 'UTC'), $3),
+               coalesce(timezone('UTC', timezone($1, least(min(timestamp), min(created_at)))) >= timestamp '0001-01-01'
+                        AND timezone('UTC', timezone($1, greatest(max(timestamp), max(created_at))))
+                            < timestamp '10000-01-01', true)
+          FROM public.monitoring_metrics
+        $read$ INTO first, years USING zone, timezone('UTC', this_month) - interval '10 years', this_month;
     IF NOT years THEN
         RAISE check_violation USING
             MESSAGE = 'rows of monitoring_metrics are not of the years 1 to 9999 in UTC; nothing was changed',

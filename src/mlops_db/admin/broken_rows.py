@@ -7,6 +7,7 @@ still has the baseline's columns: times without time zone, which are in UTC, and
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,11 +19,15 @@ from mlops_db.project import BASELINE
 from mlops_db.server.failures import first_line
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from alembic.config import Config
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  (psycopg2 names its classes like functions)
 
 
 _IN_UTC = re.compile(r"timezone\('UTC', (\w+)\)")
+# The table has another shape, a policy hides some of it, or it is too large for the statement timeout.
+_CANNOT_CHECK = (psycopg2.ProgrammingError, psycopg2.errors.QueryCanceled)
 
 
 @dataclass(frozen=True)
@@ -65,17 +70,33 @@ def broken_rules(cursor: Cursor, config: Config) -> list[BrokenRule]:
     rules = [
         _check_rule(cursor, module.revision, module.TABLE, what, condition)
         for module in modules
-        for what, condition in getattr(module, "BROKEN", {}).items()
+        if (broken := getattr(module, "BROKEN", {})) and not _all_hold(cursor, module.TABLE, broken.values())
+        for what, condition in broken.items()
     ]
     return [rule for rule in rules if rule.count != 0]
 
 
-def _check_rule(cursor: Cursor, revision: str, table: str, what: str, condition: str) -> BrokenRule:
+def _all_hold(cursor: Cursor, table: str, conditions: Iterable[str]) -> bool:
+    """Whether no row meets any of the conditions, in one pass over the table; False if that could not be found out."""
+    shape, rows = _shape_and_rows(table, " OR ".join(f"({condition})" for condition in conditions))
+    with rolled_back(cursor), suppress(*_CANNOT_CHECK):
+        cursor.execute(f"{shape}SELECT NOT EXISTS (SELECT {rows})")
+        ((hold,),) = cursor.fetchall()
+        return bool(hold)
+    return False
+
+
+def _shape_and_rows(table: str, condition: str) -> tuple[str, str]:
+    """What stands before the SELECT of the rows that meet a condition, and its FROM and WHERE."""
     as_it_is = _IN_UTC.sub(r"\1", condition)
-    rows, shape = f"FROM public.{table} WHERE {as_it_is}", ""
     if "model_name" in condition:
         shape = f"WITH {table} AS (SELECT *, 'default' AS model_name FROM public.{table}) "
-        rows = rows.replace(f"public.{table}", table)
+        return shape, f"FROM {table} WHERE {as_it_is}"
+    return "", f"FROM public.{table} WHERE {as_it_is}"
+
+
+def _check_rule(cursor: Cursor, revision: str, table: str, what: str, condition: str) -> BrokenRule:
+    shape, rows = _shape_and_rows(table, condition)
     select = f"{shape}SELECT * {rows} ORDER BY id;"
     with rolled_back(cursor):
         try:
@@ -84,8 +105,7 @@ def _check_rule(cursor: Cursor, revision: str, table: str, what: str, condition:
                 f" FROM (SELECT id, row_number() OVER (ORDER BY id) AS place {rows}) AS broken"
             )
             ((count, ids),) = cursor.fetchall()
-        # It has another shape, a policy hides some of it, or it is too large for the statement timeout.
-        except (psycopg2.ProgrammingError, psycopg2.errors.QueryCanceled) as error:
+        except _CANNOT_CHECK as error:
             return BrokenRule(revision, table, what, None, first_line(str(error)), select)
     more = ", ..." if count > 10 else ""  # noqa: PLR2004  (as in the statement)
     return BrokenRule(revision, table, what, count, f"{ids}{more}", select)

@@ -143,7 +143,8 @@ def _bounds(oid: str) -> str:
           FROM pg_inherits AS i JOIN pg_class AS part ON part.oid = i.inhrelid WHERE i.inhparent = {oid})"""
 
 
-# Which months exist depends on the calendar and on the rows, also in the copy that revisions fill. Columns and constraints of a month are its table's.
+# Which months exist depends on the calendar and on the rows, also in the copy that revisions fill. Columns and
+# constraints of a month are its table's.
 _NO_MONTH = """
     NOT EXISTS (SELECT FROM pg_inherits AS m
                  WHERE m.inhrelid = c.oid AND m.inhparent IN (to_regclass('public.monitoring_metrics'),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
@@ -18,25 +19,35 @@ if TYPE_CHECKING:
     from alembic.runtime.migration import RevisionStep, StampStep
     from sqlalchemy import Connection
 
-# From the catalogue and the statistics only: pg_total_relation_size would wait for a lock on the table. So sizes are as
-# old as the last VACUUM or ANALYZE of the table; the number of rows is as fresh as the statistics.
+# From the catalogue and the statistics only: pg_total_relation_size would wait for a lock on the table. The number of
+# rows is as fresh as the statistics. The pages are those of the last VACUUM or ANALYZE, in proportion to the rows since
+# then; if there are rows and neither has run, the size is not known.
 _TABLES = text("""
-    SELECT c.relname,
-           sum(greatest(part.reltuples, pg_stat_get_live_tuples(part.oid), 0))::bigint,
-           pg_size_pretty(sum(pages.total)::bigint * current_setting('block_size')::bigint)
-      FROM pg_class AS c
-      JOIN pg_namespace AS n ON n.oid = c.relnamespace
-      JOIN pg_class AS part
-        ON part.oid = c.oid OR part.oid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = c.oid)
-     CROSS JOIN LATERAL (
-         SELECT sum(piece.relpages) AS total FROM pg_class AS piece
-          WHERE piece.oid IN (part.oid, part.reltoastrelid)
-             OR piece.oid IN (SELECT indexrelid FROM pg_index WHERE indrelid IN (part.oid, part.reltoastrelid))
-     ) AS pages
-     WHERE n.nspname IN ('public', 'mlops_internal') AND c.relkind IN ('r', 'p', 'm') AND NOT c.relispartition
-       AND c.relname = ANY(:words)
-     GROUP BY c.relname ORDER BY c.relname
+    SELECT name, rows, bytes, coalesce(pg_size_pretty(bytes), 'size unknown') AS size
+      FROM (SELECT c.relname AS name, coalesce(sum(greatest(part.reltuples, live.rows, 0)), 0)::bigint AS rows,
+                   CASE WHEN NOT coalesce(bool_or(live.rows > 0 AND part.reltuples <= 0), false)
+                        THEN coalesce(sum(ceil(pages.total * greatest(live.rows / nullif(part.reltuples, 0), 1))), 0)
+                             ::bigint * current_setting('block_size')::bigint
+                   END AS bytes
+              FROM pg_class AS c
+              JOIN pg_namespace AS n ON n.oid = c.relnamespace
+              LEFT JOIN pg_class AS part
+                ON part.relkind <> 'p'
+               AND (part.oid = c.oid OR part.oid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = c.oid))
+             CROSS JOIN LATERAL (SELECT pg_stat_get_live_tuples(part.oid) AS rows) AS live
+             CROSS JOIN LATERAL (
+                 SELECT sum(piece.relpages) AS total FROM pg_class AS piece
+                  WHERE piece.oid IN (part.oid, part.reltoastrelid)
+                     OR piece.oid IN (SELECT indexrelid FROM pg_index
+                                       WHERE indrelid IN (part.oid, part.reltoastrelid))
+             ) AS pages
+             WHERE n.nspname IN ('public', 'mlops_internal') AND c.relkind IN ('r', 'p', 'm')
+               AND NOT c.relispartition AND c.relname = ANY(:words)
+             GROUP BY c.relname) AS found
+     ORDER BY name
 """)
+_MB = 1024**2
+_TIMES = re.compile(r"(\d+(?:\.\d+)?) times\b")
 
 
 def step_name(step: RevisionStep) -> str:
@@ -48,7 +59,7 @@ def step_name(step: RevisionStep) -> str:
 def plan_lines(
     connection: Connection, steps: Sequence[RevisionStep], target: str, *, backup: bool = False
 ) -> Iterator[str]:
-    """The lines of the plan: each step with its title, the locks that it declares, and the tables that it names.
+    """The lines of the plan: each step with its title, the locks and the disk that it declares, and its tables.
 
     With `backup`, also the tables that a downgrade would back up, as far as its SQL shows them and they exist now.
     """
@@ -63,14 +74,17 @@ def plan_lines(
         yield f"      locks: {description.sections.get('Locks', 'not declared')}"
         if not step.is_upgrade:
             yield f"      loss: {description.sections.get('Loss on downgrade', 'not declared')}"
+        if disk := description.sections.get("Disk"):
+            yield f"      disk: {_needed(disk, _find_tables(connection, disk))}: {disk}"
         sql = written_sql(step.revision, direction)
         if backup:
             yield f"      backup: {_backed_up(connection, step.revision.revision, sql)}"
         if sql is None:
             yield "      tables: not known before it runs"
             continue
-        rows = connection.execute(_TABLES, {"words": sorted(set(re.findall(r"[\w$]+", sql)))}).all()
-        tables = ", ".join(f"{name} (about {count:,} rows, {size})" for name, count, size in rows)
+        tables = ", ".join(
+            f"{table.name} (about {table.rows:,} rows, {table.size})" for table in _find_tables(connection, sql)
+        )
         yield f"      tables: {tables or 'none that exist yet'}"
 
 
@@ -86,6 +100,23 @@ def _backed_up(connection: Connection, revision: str, sql: str | None) -> str:
     if any(loss.table is None for loss in losses):
         parts.append("what it turns out to lose")
     return "; ".join(parts) or "nothing"
+
+
+def _find_tables(connection: Connection, named_in: str) -> Sequence[Any]:
+    return connection.execute(_TABLES, {"words": sorted(set(re.findall(r"[\w$]+", named_in)))}).all()
+
+
+def _needed(text: str, tables: Sequence[Any]) -> str:
+    """The size of the tables with their indexes; not known without statistics, which tell of no rows either.
+
+    A text such as `1.5 times monitoring_metrics` multiplies it.
+    """
+    if not tables:
+        return "unknown before the table exists"
+    if any(table.bytes is None for table in tables) or not any(table.rows for table in tables):
+        return "unknown before VACUUM or ANALYZE"
+    times = float(found[1]) if (found := _TIMES.match(text)) else 1
+    return f"about {math.ceil(times * sum(table.bytes for table in tables) / _MB):,} MB"
 
 
 def stamp_lines(recorded: Sequence[str], kept: Sequence[str], steps: Iterable[StampStep], target: str) -> Iterator[str]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from alembic.script import Script
 
 SECTIONS = ("Why", "Locks", "Loss on downgrade")
-_SECTION = re.compile(rf"^({'|'.join((*SECTIONS, 'Accepted'))}):", re.MULTILINE)
+_SECTION = re.compile(rf"^({'|'.join((*SECTIONS, 'Disk', 'Accepted'))}):", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,8 @@ class Description:
 
     Attributes:
         title: its first line, without the full stop.
-        sections: the text of `Why`, `Locks`, `Loss on downgrade` and `Accepted`, each on one line, without missing
-            ones.
+        sections: the text of `Why`, `Locks`, `Disk`, `Loss on downgrade` and `Accepted`, each on one line, without
+            missing ones.
     """
 
     title: str
