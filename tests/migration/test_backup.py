@@ -522,7 +522,8 @@ def test_the_owner_role_dumps_and_no_argument_holds_the_password(tmp_path: Path,
         programs = dump_programs(tmp_path / "bin", "env > $here/environment")
         where = replace(superuser, user="airflow", password=SECRET, database="mlops", owner_role="mlops_owner")
         database = Database(psycopg.Connection.__new__(psycopg.Connection), where)
-        assert database.run("mlops-db", "init").returncode == 0
+        assert database.run("mlops-db", "create").returncode == 0
+        commands.upgrade(where, "0004")
         run_as(replace(superuser, database="mlops"), TWO_MODELS)
         done = downgrade(database, folder, PATH=programs.path, MLOPS_ENV="production")
     finally:
