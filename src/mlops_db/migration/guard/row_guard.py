@@ -7,7 +7,8 @@ statement back, by its savepoint; measures what it would remove while that is st
 others from writing; and sends the statement once more. Only such a statement costs more than the look.
 
 A row is not lost if its table, or one that this downgrade has filled, holds an equal row afterwards. A value is not
-lost if a column that this downgrade has added to the table holds the same.
+lost if a column that this downgrade has added to the table holds the same. A table that has been copied while others
+used it is compared with its copy by numbers: see `table_copies`.
 
 With `-x backup` the run backs tables up at the beginning of the downgrade's transaction, and the guard spares these. If
 it finds a loss in others, it says which tables to back up, so that the run can try again.
@@ -27,12 +28,14 @@ from mlops_db.errors import DataLossError
 from mlops_db.migration.guard.row_comparison import comparable, count_missing_rows, count_values, select_rows
 from mlops_db.migration.guard.row_values import holds_own_value, rows_in_words
 from mlops_db.migration.guard.table_changes import Harm, find_harm, query_value, read_tables
+from mlops_db.migration.guard.table_copies import TABLE_COPIES, find_gap, read_copies
 from mlops_db.migration.statements import is_savepoint, is_update
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
 
     from mlops_db.migration.guard.table_changes import Column, Table, Tables
+    from mlops_db.migration.guard.table_copies import TableCopy
 
 SAVEPOINT = "mlops_db_guard"
 _POLL_S = 0.01
@@ -89,6 +92,8 @@ class RowGuard:
         self._before_downgrade: Tables = {}
         self._before_transaction: Tables = {}
         self._now: Tables = {}
+        self._copies_before: set[TableCopy] = set()  # registered before this downgrade
+        self._copies: set[TableCopy] = set()  # those of them that still are
         self._filled_before: set[int] = set()  # by committed transactions of this downgrade
         # The tables that hold rows of others, by their oids, with the roots of those others.
         self._relied_on: dict[int, set[int]] = {}
@@ -111,9 +116,12 @@ class RowGuard:
             )
         if self._transactions:  # the lock on the tables has ended with the transaction before this one
             self._backed_up = frozenset()
-        self._now, _ = read_tables(self._cursor)
-        self._before_transaction = self._now
-        self._before_downgrade = self._before_downgrade or self._now
+        now, _ = read_tables(self._cursor)
+        self._before_transaction = now
+        if not self._before_downgrade:
+            self._before_downgrade = now
+            self._copies_before = {copied for copied in read_copies(self._cursor) if copied.copy in now}
+        self._keep(now)
         self._transactions += 1
 
     def run(self, statement: str, send: Callable[[], None], *, only_once: bool = False) -> None:
@@ -130,7 +138,8 @@ class RowGuard:
         """
         if is_savepoint(statement):  # the revision's own, which must not end with one around it
             send()
-            self._now, _ = read_tables(self._cursor)  # rows that are back may be removed again
+            now, _ = read_tables(self._cursor)  # rows that are back may be removed again
+            self._keep(now)
             return
         updates = is_update(statement)
         self._cursor.execute(f"SAVEPOINT {SAVEPOINT}")
@@ -150,7 +159,7 @@ class RowGuard:
         self._cursor.execute(f"RELEASE SAVEPOINT {SAVEPOINT}")
         if harm:  # a TRUNCATE resets the counters when its savepoint is released
             after, _ = read_tables(self._cursor)
-        self._now = after
+        self._keep(after)
 
     def finish(self) -> None:
         """Check the effects of the commit itself, and of statements that did not come through `run`.
@@ -179,6 +188,12 @@ class RowGuard:
             self._raise(refusal)
         self._filled_before |= self._inserted_into(self._now)
 
+    def _keep(self, tables: Tables) -> None:
+        """Keep the tables as they are before the next statement."""
+        self._now = tables
+        if self._copies_before:
+            self._copies = self._copies_before & read_copies(self._cursor)
+
     def _find_harm(
         self, before: Tables, after: Tables, locked: Collection[int], *, updates: bool = False
     ) -> dict[int, Harm]:
@@ -204,7 +219,22 @@ class RowGuard:
             is_partitioned = root in self._now and not self._now[root].file
             if updates and done.deleted and is_partitioned and done.inserted >= done.deleted:
                 done.deleted, done.values = 0, True
-        return {root: done for root, done in harm.items() if done}
+        harm = {root: done for root, done in harm.items() if done and not self._is_register(root)}
+        # The rows of a copy are also in its source, unless the same statement harms that, too, or this downgrade has
+        # moved rows from there.
+        harmless = {
+            oid
+            for copied in self._copies
+            if copied.source in after and after[copied.source].root not in harm
+            for oid in (copied.copy, copied.changes)
+            if oid not in self._relied_on
+        }
+        return {root: done for root, done in harm.items() if root not in harmless}
+
+    def _is_register(self, root: int) -> bool:
+        """Whether it is the register of copies, also under another name by now."""
+        first = self._before_downgrade.get(root)
+        return first is not None and first.sql == TABLE_COPIES
 
     def _measure_and_repeat(
         self, harm: Mapping[int, Harm], after_first: Tables, send: Callable[[], None], *, updates: bool
@@ -225,6 +255,14 @@ class RowGuard:
             root: self._count_values(before[root], done) for root, done in harm.items() if done.values or done.gone
         }
         removed = {root: tables for root, done in harm.items() if (tables := self._with_rows(before, root, done))}
+        swapped = self._swapped(removed, after_first)
+        for copied in swapped:
+            removed.pop(copied.source, None)
+        self._refuse(
+            (copied.source, f"rows of {self._name(copied.source)}, {gap}")
+            for copied in swapped
+            if (gap := find_gap(self._cursor, copied, before))
+        )
         if not filled:
             self._refuse((root, f"{self._count(tables)} of {self._name(root)}") for root, tables in removed.items())
         inserts = any(
@@ -255,19 +293,34 @@ class RowGuard:
             if harm[root].values:
                 losses += self._missing_values(before, after, root, counts)
         self._refuse(losses)
-        self._rely_on(after, filled if removed else set(), harm, removed)
+        held = dict.fromkeys(filled if removed else (), set(removed))
+        self._rely_on(after, {**held, **{copied.copy: {copied.source} for copied in swapped}}, harm)
 
-    def _rely_on(self, after: Tables, filled: set[int], harm: Mapping[int, Harm], removed: Iterable[int]) -> None:
-        """Note the tables and columns that hold what a statement has removed elsewhere."""
+    def _rely_on(self, after: Tables, held: Mapping[int, set[int]], harm: Mapping[int, Harm]) -> None:
+        """Note the tables and columns that hold what a statement has removed elsewhere.
+
+        Args:
+            after: the tables after the statement.
+            held: the roots that hold rows, each with the roots that they came from.
+            harm: what the statement has done.
+        """
         for oid, table in after.items():
-            if table.root in filled:
-                self._relied_on.setdefault(oid, set()).update(removed)
+            if table.root in held:
+                self._relied_on.setdefault(oid, set()).update(held[table.root])
         self._relied_on_columns |= {
             (root, number)
             for root, done in harm.items()
             if done.gone and root in after
             for number in self._added(after[root])
         }
+
+    def _swapped(self, removed: Collection[int], after: Tables) -> list[TableCopy]:
+        """The copies that stay where the statement drops their source."""
+        return [
+            copied
+            for copied in self._copies
+            if copied.source in removed and copied.source not in after and copied.copy in after
+        ]
 
     def _missing(self, root: int, rows: str, table: Table, holders: list[Table]) -> list[Lost]:
         """The loss of rows that none of the holders has."""
