@@ -293,7 +293,7 @@ class RowGuard:
             if harm[root].values:
                 losses += self._missing_values(before, after, root, counts)
         self._refuse(losses)
-        held = dict.fromkeys(filled if removed else (), set(removed))
+        held = {root: set(removed) for root in filled} if removed else {}
         self._rely_on(after, {**held, **{copied.copy: {copied.source} for copied in swapped}}, harm)
 
     def _rely_on(self, after: Tables, held: Mapping[int, set[int]], harm: Mapping[int, Harm]) -> None:
