@@ -8,7 +8,7 @@ Locks: what is left of the log is replayed first. Then ACCESS EXCLUSIVE on monit
 Loss on downgrade: nothing.
 
 The swap stops if the copy does not have as many rows as the table, if partitions came or went, or if somebody disabled
-the triggers of the log; then nothing has changed. It stops for what is in its way, too, as revision 0015 does. Grants
+or dropped triggers of the log; then nothing has changed. It stops for what is in its way, too, as revision 0015 does. Grants
 are carried over. If going down is interrupted while the index is built, run it again; or, to stay, drop the index
 monitoring_metrics_id_idx.
 """
@@ -25,8 +25,8 @@ SAFE_PATH = "SET search_path = pg_catalog, pg_temp"
 def upgrade() -> None:
     begin()
     op.execute_file("0015_stop_if_not_alone.sql")
-    op.execute_file("0015_replay_most.sql")
     op.execute_file("0015_wait_for_autovacuum.sql")
+    op.execute_file("0015_replay_most.sql")  # after the wait, in which others go on changing rows
     # In the order in which readers of the view lock. In another order, they and the run would wait for each other.
     op.execute("DROP VIEW public.v_recent_monitoring")
     op.execute("LOCK TABLE public.monitoring_metrics IN ACCESS EXCLUSIVE MODE")
@@ -41,11 +41,12 @@ def upgrade() -> None:
 def downgrade() -> None:
     begin()
     op.execute_file("0015_stop_if_not_alone.sql")
+    op.execute_file("0018_stop_if_ids_do_not_fit.sql")
+    op.execute_file("0018_stop_if_ids_repeat.sql")
     # For the batches of revision 0017, which go by id. It ends the transaction.
     op.create_index_concurrently("monitoring_metrics_id_idx", "monitoring_metrics", ["id"], schema="public")
     begin()
     op.execute_file("0015_stop_if_not_alone.sql")
-    op.execute_file("0018_stop_if_ids_do_not_fit.sql")
     op.execute_file("0018_one_table.sql")
     op.execute_file("0015_wait_for_autovacuum.sql")
     op.execute_file("0015_changes.sql")

@@ -86,31 +86,32 @@ def test_a_measurement_without_a_time_is_older_than_any_with_one(baseline: Datab
     ]
 
 
-@pytest.mark.parametrize("revision", ["0004", "0007", "0015"])
+@pytest.mark.parametrize("revision", ["0004", "0018"])
 @pytest.mark.parametrize("zone", ["UTC", "Asia/Tokyo", "America/St_Johns"])
 def test_age_does_not_depend_on_the_session_s_time_zone(empty: Database, revision: str, zone: str) -> None:
     commands.upgrade(empty.settings, revision)
     now = "now() AT TIME ZONE 'UTC'" if revision == "0004" else "now()"
     with empty.connection.transaction():
-        empty.query(f"INSERT INTO monitoring_metrics (timestamp) VALUES (({now}) - interval '90 minutes')")
+        empty.query(f"""
+            INSERT INTO monitoring_metrics (timestamp, metric_type, metric_name)
+            VALUES (({now}) - interval '90 minutes', 'drift', 'share')
+        """)
         empty.query(f"SET LOCAL TIME ZONE '{zone}'")
 
         assert empty.value("SELECT age FROM v_recent_monitoring") == timedelta(minutes=90)
 
 
-@pytest.mark.parametrize("revision", ["0004", "0007", "0015"])
-def test_a_time_that_is_not_finite_does_not_stop_the_view(empty: Database, revision: str) -> None:
+def test_a_time_that_is_not_finite_does_not_stop_the_view(baseline: Database) -> None:
     # Before PostgreSQL 17 an infinite timestamp cannot be subtracted.
-    commands.upgrade(empty.settings, revision)
     measure(
-        empty,
+        baseline,
         (1, "infinity", "drift", "share", 1.0),
         (2, "-infinity", "drift", "another", 1.0),
         (3, "2026-01-01", "drift", "other", 2.0),
     )
 
-    assert empty.query("SELECT id FROM v_recent_monitoring") == [(1,), (3,), (2,)]
-    assert empty.value("SELECT count(age) FROM v_recent_monitoring") >= 1
+    assert baseline.query("SELECT id FROM v_recent_monitoring") == [(1,), (3,), (2,)]
+    assert baseline.value("SELECT count(age) FROM v_recent_monitoring") >= 1
 
 
 def test_a_value_that_is_not_finite_does_not_stop_the_view(baseline: Database) -> None:

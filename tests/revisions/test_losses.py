@@ -76,9 +76,9 @@ def test_what_was_expected_of_the_series_is_lost_with_the_catalogue(filled: Data
     before = filled.query(catalogue)
     assert len(before) == 21
 
-    commands.downgrade(filled.settings, "0014")
+    commands.downgrade(filled.settings, "0019")
     assert filled.query(catalogue) == before
-    commands.downgrade(filled.settings, "0013")
+    commands.downgrade(filled.settings, "0018")
     commands.upgrade(filled.settings)
 
     assert filled.query(catalogue) == [("default", "drift", f"f{number}") for number in range(7)]
@@ -89,10 +89,10 @@ def test_what_was_expected_of_the_series_is_lost_with_the_catalogue(filled: Data
 
 def test_production_versions_of_two_models_are_several_of_one_once_the_names_are_lost(filled: Database) -> None:
     filled.query("UPDATE model_versions SET status = 'production' WHERE id IN (1, 2)")
-    commands.downgrade(filled.settings, "0007")
-    commands.upgrade(filled.settings, "0011")
+    commands.downgrade(filled.settings, "0006")
+    commands.upgrade(filled.settings, "0010")
 
-    assert stopped(filled, at="0011").message == (
+    assert stopped(filled, at="0010").message == (
         "1 model has several production versions: default (2 rows, id 1, 2); nothing was changed"
     )
 
@@ -102,32 +102,32 @@ def test_comments_by_hand_are_lost_on_the_way_up_and_ours_on_the_way_down(empty:
         SELECT obj_description('model_versions'::regclass), col_description('model_versions'::regclass, 1),
                obj_description('v_model_timeline'::regclass)
     """
-    commands.upgrade(empty.settings, "0019")
+    commands.upgrade(empty.settings, "0022")
     empty.query("COMMENT ON TABLE model_versions IS 'by hand'; COMMENT ON COLUMN model_versions.id IS 'by hand'")
 
-    commands.upgrade(empty.settings, "0020")
+    commands.upgrade(empty.settings, "0023")
     ((table, column, view),) = empty.query(comments)
     assert None not in (table, column, view)
     assert "by hand" not in (table, column)
-    commands.downgrade(empty.settings, "0019")
+    commands.downgrade(empty.settings, "0022")
 
     assert empty.query(comments) == [(None, None, None)]
 
 
 def test_months_that_maintenance_made_go_and_their_rows_stay(filled: Database) -> None:
-    """Revision 0018 takes the functions away; 0016 makes one table of all partitions again."""
+    """Revision 0020 takes the functions away; 0015 makes one table of all partitions again."""
     before = contents(filled)
     filled.query("CALL mlops_internal.maintain(NULL, 12)")
     months = "SELECT count(*) FROM pg_inherits WHERE inhparent = 'monitoring_metrics'::regclass"
     made = filled.value(months)
     assert made > 20
 
-    commands.downgrade(filled.settings, "0016")
+    commands.downgrade(filled.settings, "0015")
     assert filled.value(months) == made
     assert contents(filled) == before
-    commands.downgrade(filled.settings, "0015")
+    commands.downgrade(filled.settings, "0014")
 
-    assert filled.query("SELECT relname FROM pg_class WHERE relname ~ 'monitoring_metrics_(2|e|la|le)'") == []
+    assert filled.query("SELECT relname FROM pg_class WHERE relname ~ 'monitoring_metrics_(2|c|e|l)'") == []
     assert contents(filled) == before
 
 
@@ -138,10 +138,10 @@ def test_a_broken_rule_stops_no_downgrade(filled: Database, revision: str) -> No
     commands.downgrade(filled.settings, before)
     filled.query(
         {
-            "0008": "UPDATE model_versions SET status = 'shadow', f1_score = 'NaN', created_at = NULL",
-            "0010": "UPDATE retraining_decisions SET action = NULL, gate_results = '[]'",
-            "0012": "UPDATE model_versions SET status = 'production'",
-            "0016": "UPDATE monitoring_metrics SET metric_type = NULL, timestamp = 'infinity', metric_value = 'NaN'",
+            "0007": "UPDATE model_versions SET status = 'shadow', f1_score = 'NaN', created_at = NULL",
+            "0009": "UPDATE retraining_decisions SET action = NULL, gate_results = '[]'",
+            "0011": "UPDATE model_versions SET status = 'production'",
+            "0013": "UPDATE monitoring_metrics SET metric_type = NULL, timestamp = 'infinity', metric_value = 'NaN'",
         }[revision]
     )
 

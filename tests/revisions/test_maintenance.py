@@ -1,4 +1,4 @@
-"""The functions of revision 0018: months ahead, rows into their months, and nothing dropped that is to be kept."""
+"""The functions of revision 0020: months ahead, rows into their months, and nothing dropped that is to be kept."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor

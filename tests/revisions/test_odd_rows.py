@@ -90,7 +90,7 @@ def test_every_row_that_can_be_corrected_arrives_at_head(empty: Database, views:
 def test_the_series_of_old_rows_are_known_at_head(empty: Database) -> None:
     make_by_hand(empty, ODD_ROWS)
     adopt(empty.settings, dry_run=False)
-    commands.upgrade(empty.settings, "0007")
+    commands.upgrade(empty.settings, "0006")
     for finding in FINDINGS.values():
         empty.query(finding.fix)
     commands.upgrade(empty.settings)

@@ -1,4 +1,4 @@
-"""Revisions 0016 and 0017: monitoring_metrics in months and with its key, with every row, and back."""
+"""Revisions 0015 to 0018: monitoring_metrics in months, with every row, and back; and what is in the way of that."""
 
 import re
 from collections.abc import Iterator
@@ -12,14 +12,14 @@ from alembic import command
 from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
-from mlops_db.errors import RefusedError, StatementFailedError
+from mlops_db.errors import RefusedError
 from mlops_db.migration import commands
 from mlops_db.migration.commands import alembic_config
 from mlops_db.server.connection import connect
 from support.database import Database, revision_of
 from support.partitions import months, partitions
 from support.projects import Checkout
-from support.sessions import another_session, wait_until
+from support.sessions import another_session
 from support.stopped import contents, stopped
 
 LARGEST_INTEGER = 2**31 - 1
@@ -37,9 +37,6 @@ MOMENTS = (
     f"({MONTH} AT TIME ZONE 'UTC' + interval '4 months') AT TIME ZONE 'UTC'",
     "'9999-12-31 23:59:59.999999+00'",
 )
-WAITS_FOR_THE_TABLE = """
-SELECT EXISTS (SELECT FROM pg_locks WHERE relation = 'monitoring_metrics'::regclass AND NOT granted)
-"""
 
 
 def add(database: Database, *moments: str) -> None:
@@ -61,8 +58,8 @@ def metrics(database: Database) -> list[tuple[object, ...]]:
 
 @pytest.fixture
 def plain(empty: Database) -> Database:
-    """A database at 0015."""
-    commands.upgrade(empty.settings, "0015")
+    """A database at 0014."""
+    commands.upgrade(empty.settings, "0014")
     return empty
 
 
@@ -83,7 +80,7 @@ def role(database: Database, attributes: str = "NOLOGIN", name: str = "mlops_tes
 def test_a_table_without_a_past_has_this_month_and_three_ahead(plain: Database, moments: tuple[str, ...]) -> None:
     add(plain, *moments)
 
-    commands.upgrade(plain.settings, "0017")
+    commands.upgrade(plain.settings, "0018")
 
     found = partitions(plain)
     assert sorted(found) == sorted([*months(plain, 0, 3), "monitoring_metrics_earlier", "monitoring_metrics_later"])
@@ -94,153 +91,147 @@ def test_a_table_without_a_past_has_this_month_and_three_ahead(plain: Database, 
 
 @pytest.mark.parametrize(
     "moments",
-    [MOMENTS, MOMENTS[-1:], MOMENTS[6:], MOMENTS[:1], MOMENTS[4:5], MOMENTS[1:4]],
-    ids=["all", "the last moment", "the future", "the first moment", "this month", "the past"],
+    [
+        pytest.param(MOMENTS, id="all"),
+        *(
+            pytest.param(moments, id=name, marks=pytest.mark.slow)
+            for name, moments in {
+                "the last moment": MOMENTS[-1:],
+                "the future": MOMENTS[6:],
+                "the first moment": MOMENTS[:1],
+                "this month": MOMENTS[4:5],
+                "the past": MOMENTS[1:4],
+            }.items()
+        ),
+    ],
 )
 def test_every_row_is_there_whenever_it_was_and_comes_back(plain: Database, moments: tuple[str, ...]) -> None:
     add(plain, *moments)
     before = metrics(plain)
     schema = plain.dump()
 
-    commands.upgrade(plain.settings, "0016")
+    commands.upgrade(plain.settings, "0018")
 
     assert metrics(plain) == before
     found = partitions(plain)
     assert {"monitoring_metrics_earlier", "monitoring_metrics_later", *months(plain, 1, 3)} <= set(found)
     assert sum(rows for _, rows in found.values()) == len(moments)
-    assert found["monitoring_metrics_earlier"][1] == 0, "the first row is where the months begin"
+    of_earlier = sum(moment.startswith(("'0001", "'1969")) for moment in moments)
+    assert found["monitoring_metrics_earlier"][1] == of_earlier, "months begin with the first row of ten years"
     add(plain, *MOMENTS)
     assert plain.value("SELECT count(*) FROM monitoring_metrics") == len(moments) + len(MOMENTS)
     plain.query("DELETE FROM monitoring_metrics WHERE id > %s", [len(moments)])
 
-    commands.downgrade(plain.settings, "0015")
+    commands.downgrade(plain.settings, "0014")
 
     assert metrics(plain) == before
     assert plain.dump() == schema
 
 
-def test_rows_of_months_to_come_are_in_their_months(plain: Database) -> None:
+def test_rows_are_in_their_months(plain: Database) -> None:
     add(plain, *MOMENTS)
-    commands.upgrade(plain.settings, "0016")
+    commands.upgrade(plain.settings, "0018")
 
     found = {name: rows for name, (_, rows) in partitions(plain).items()}
-    next_month, _, third = months(plain, 1, 3)
     assert found == {
-        "monitoring_metrics_earlier": 0,
-        "monitoring_metrics_legacy": 6,
-        next_month: 1,
-        months(plain, 2, 2)[0]: 0,
-        third: 1,
+        "monitoring_metrics_earlier": 3,
+        **dict(zip(months(plain, -1, 3), (1, 2, 1, 0, 1), strict=True)),
         "monitoring_metrics_later": 2,
     }
 
 
-def test_the_old_table_becomes_a_partition_without_another_copy(plain: Database) -> None:
-    """The rewrite to 64-bit ids is the one copy: what is attached is its file."""
-    add(plain, *MOMENTS[:6])
-    table = plain.value("SELECT 'monitoring_metrics'::regclass::oid")
+def test_old_rows_that_are_not_to_be_kept_go_with_their_months_at_once(plain: Database) -> None:
+    add(plain, *(f"now() - interval '{age} days'" for age in (4000, 400, 200, 100, 1)))
+    commands.upgrade(plain.settings)
 
-    with plain.connection.transaction(force_rollback=True):
-        plain.query("DROP VIEW v_recent_monitoring; ALTER TABLE monitoring_metrics ALTER id TYPE bigint")
-        order = plain.query("SELECT ctid::text, id FROM monitoring_metrics")
-    commands.upgrade(plain.settings, "0016")
+    done = plain.run("mlops-db", "maintain", "--keep", "150d")
 
-    assert plain.value("SELECT 'mlops_internal.monitoring_metrics_legacy'::regclass::oid") == table
-    assert plain.query("SELECT ctid::text, id FROM mlops_internal.monitoring_metrics_legacy") == order
-    assert plain.query(
-        "SELECT conname FROM pg_constraint WHERE conrelid = %s AND contype = 'c' ORDER BY 1", [table]
-    ) == [
-        ("monitoring_metrics_created_at_check",),
-        ("monitoring_metrics_metric_value_check",),
-        ("monitoring_metrics_timestamp_check",),
-    ]
-    indexes = "SELECT indexrelid::regclass::text FROM pg_index WHERE indrelid = %s"
-    assert plain.query(indexes, [table]) == []
+    assert done.returncode == 0, done.stderr
+    assert plain.query("SELECT id FROM monitoring_metrics ORDER BY id") == [(4,), (5,)]
 
 
-def test_an_index_that_a_killed_run_built_becomes_the_key_without_another_build(plain: Database) -> None:
-    add(plain, *MOMENTS)
-    commands.upgrade(plain.settings, "0016")
-    plain.query("""
-        CREATE UNIQUE INDEX CONCURRENTLY monitoring_metrics_legacy_pkey
-            ON mlops_internal.monitoring_metrics_legacy (model_name, metric_type, metric_name, timestamp, id)
-            INCLUDE (metric_value)
-    """)
-    index = "SELECT oid, relfilenode FROM pg_class WHERE relname = 'monitoring_metrics_legacy_pkey'"
-    built = plain.query(index)
-
-    commands.upgrade(plain.settings, "0017")
-
-    assert plain.query(index) == built
-    assert plain.value("SELECT count(*) FROM pg_inherits WHERE inhrelid = %s", [built[0][0]]) == 1
-
-
-def test_every_partition_has_the_key_at_0017_and_none_at_0016(plain: Database) -> None:
+def test_the_key_is_there_before_the_swap_and_every_partition_has_it_afterwards(plain: Database) -> None:
     add(plain, *MOMENTS)
     without_key = """
-        SELECT relid::text FROM pg_partition_tree('monitoring_metrics')
+        SELECT relid::text FROM pg_partition_tree(%s)
          WHERE NOT EXISTS (SELECT FROM pg_index WHERE indrelid = relid AND indisprimary AND indisvalid)
     """
     commands.upgrade(plain.settings, "0016")
-    names = {name for (name,) in plain.query(without_key)}
-    assert len(names) == 1 + len(partitions(plain))
-
+    assert len(plain.query(without_key, ["mlops_internal.monitoring_metrics_copy"])) == 8
     commands.upgrade(plain.settings, "0017")
+    assert plain.query(without_key, ["mlops_internal.monitoring_metrics_copy"]) == []
+    index = "SELECT oid, relfilenode FROM pg_class WHERE relname = 'monitoring_metrics_later_pkey'"
+    built = plain.query(index)
 
-    assert plain.query(without_key) == []
+    commands.upgrade(plain.settings, "0018")
+
+    assert plain.query(without_key, ["monitoring_metrics"]) == []
+    assert plain.query(index) == built, "the swap builds nothing"
     with pytest.raises(psycopg.errors.UniqueViolation):
         plain.query("INSERT INTO monitoring_metrics SELECT * FROM monitoring_metrics")
-    commands.downgrade(plain.settings, "0016")
-    assert {name for (name,) in plain.query(without_key)} == names
 
 
-def test_a_writer_that_the_key_waits_for_goes_on(plain: Database, tmp_path: Path) -> None:
-    """It has the table already and comes to the partition; who has the two the other way round ends in a deadlock."""
-    add(plain, "now()")
-    commands.upgrade(plain.settings, "0016")
-    locked = "LOCK TABLE ONLY monitoring_metrics IN ROW EXCLUSIVE MODE; SET LOCAL lock_timeout = '200ms'"
-    with another_session(plain, "writer", locked) as writer:
-        run = Checkout(tmp_path).start(plain, "upgrade", "0017")
-        wait_until(lambda: plain.value(WAITS_FOR_THE_TABLE), "the upgrade to wait")
-        writer.execute("INSERT INTO monitoring_metrics (metric_type, metric_name) VALUES ('drift', 'another')")
+@pytest.mark.parametrize("begun", ["up", "down"])
+def test_the_key_is_built_while_a_writer_and_a_reader_keep_their_transactions_open(
+    plain: Database, tmp_path: Path, begun: str
+) -> None:
+    add(plain, "now()", "now() - interval '1 year'")
+    run = ("upgrade", "0017") if begun == "up" else ("downgrade", "0015")
+    commands.upgrade(plain.settings, "0016" if begun == "up" else "0018")
+    if begun == "down":
+        commands.downgrade(plain.settings, "0016")
+    with (
+        another_session(plain, "reader", "SELECT count(*) FROM v_recent_monitoring"),
+        another_session(plain, "writer", "UPDATE monitoring_metrics SET metric_value = 7") as writer,
+    ):
+        done = Checkout(tmp_path).alembic(plain, *run)
+        assert done.returncode == 0, done
         writer.commit()
 
-    done = run.ended()
-    assert done.returncode == 0, done
-    assert plain.value("SELECT count(*) FROM monitoring_metrics") == 2
+    commands.upgrade(plain.settings, "0018") if begun == "up" else commands.downgrade(plain.settings, "0014")
+    assert plain.query("SELECT metric_value FROM monitoring_metrics") == [(7,), (7,)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moments", [(), MOMENTS], ids=["no rows", "all"])
 @pytest.mark.parametrize("maintain", ["", "CALL mlops_internal.maintain('1 second', 5)"], ids=["", "maintained"])
-def test_the_key_goes_and_comes_back(plain: Database, moments: tuple[str, ...], maintain: str) -> None:
-    """Whatever became of the old rows' partition: another one takes its name for that time."""
+@pytest.mark.parametrize("revision", ["0017", "0016", "0015"])
+def test_a_way_back_that_is_cancelled_changes_nothing(
+    plain: Database, moments: tuple[str, ...], maintain: str, revision: str
+) -> None:
     add(plain, *moments)
     commands.upgrade(plain.settings)
     plain.query(maintain)
     before = partitions(plain), metrics(plain), plain.dump()
 
-    commands.downgrade(plain.settings, "0016")
+    commands.downgrade(plain.settings, revision)
     assert metrics(plain) == before[1]
     commands.upgrade(plain.settings)
 
     assert (partitions(plain), metrics(plain), plain.dump()) == before
 
 
-def test_without_a_month_the_key_stays_and_the_hint_says_what_to_do(head: Database) -> None:
-    for name in months(head, 0, 3):
-        head.query(f"DROP TABLE mlops_internal.{name}")
+@pytest.mark.parametrize("moments", [(), MOMENTS], ids=["no rows", "all"])
+@pytest.mark.parametrize(
+    "revision", [pytest.param("0015", marks=pytest.mark.slow), "0016", pytest.param("0017", marks=pytest.mark.slow)]
+)
+def test_a_copy_that_is_cancelled_changes_nothing(plain: Database, moments: tuple[str, ...], revision: str) -> None:
+    add(plain, *moments)
+    before = metrics(plain), plain.dump()
+    files = "SELECT pg_relation_filenode('monitoring_metrics')"
+    file = plain.value(files)
 
-    with pytest.raises(RefusedError, match="has no month left, and revision 0016 needs one") as refused:
-        commands.downgrade(head.settings, "0016")
+    commands.upgrade(plain.settings, revision)
+    assert metrics(plain) == before[0]
+    commands.downgrade(plain.settings, "0014")
 
-    assert "alembic upgrade head; mlops-db maintain" in refused.value.hint
-    assert revision_of(head) == "0017"
+    assert (metrics(plain), plain.dump(), plain.value(files)) == (*before, file)
 
 
 def test_the_ids_go_on_where_they_were_and_beyond_32_bits(plain: Database) -> None:
     add(plain, *["now()"] * 5)
     plain.query("DELETE FROM monitoring_metrics WHERE id > 3")
-    commands.upgrade(plain.settings, "0016")
+    commands.upgrade(plain.settings, "0018")
 
     assert plain.value("INSERT INTO monitoring_metrics (metric_type, metric_name) VALUES ('a', 'b') RETURNING id") == 6
     plain.query("SELECT setval('monitoring_metrics_id_seq', %s)", [LARGEST_INTEGER])
@@ -254,32 +245,67 @@ def test_the_ids_go_on_where_they_were_and_beyond_32_bits(plain: Database) -> No
 
 
 def test_ids_that_32_bits_do_not_hold_stop_the_downgrade_and_nothing_changes(plain: Database) -> None:
-    commands.upgrade(plain.settings, "0016")
+    commands.upgrade(plain.settings, "0018")
     plain.query("SELECT setval('monitoring_metrics_id_seq', %s)", [LARGEST_INTEGER])
     add(plain, "now()", "now() - interval '1 year'")
     before = contents(plain)
 
     with pytest.raises(RefusedError, match=str(LARGEST_INTEGER + 2)) as refused:
-        commands.downgrade(plain.settings, "0015")
+        commands.downgrade(plain.settings, "0014")
 
     assert "nothing was changed" in str(refused.value)
-    assert (revision_of(plain), contents(plain)) == ("0016", before)
+    assert (revision_of(plain), contents(plain)) == ("0018", before)
 
     plain.query(f"UPDATE monitoring_metrics SET id = {LARGEST_INTEGER} - id % 2 WHERE id > {LARGEST_INTEGER}")
     plain.query("SELECT setval('monitoring_metrics_id_seq', 1)")
-    commands.downgrade(plain.settings, "0015")
+    commands.downgrade(plain.settings, "0014")
     assert [id_ for id_, *_ in metrics(plain)] == [LARGEST_INTEGER - 1, LARGEST_INTEGER]
 
 
+def test_an_id_that_32_bits_do_not_hold_and_that_came_during_the_copy_stops_the_swap(plain: Database) -> None:
+    commands.upgrade(plain.settings, "0018")
+    add(plain, "now()")
+    commands.downgrade(plain.settings, "0015")
+    plain.query(f"UPDATE monitoring_metrics SET id = {LARGEST_INTEGER + 1}")
+    before = contents(plain)
+
+    with pytest.raises(RefusedError, match=str(LARGEST_INTEGER + 1)):
+        commands.downgrade(plain.settings, "0014")
+
+    assert (revision_of(plain), contents(plain)) == ("0015", before)
+    plain.query("UPDATE monitoring_metrics SET id = 3")
+    commands.downgrade(plain.settings, "0014")
+    assert [id_ for id_, *_ in metrics(plain)] == [3]
+
+
 def test_a_sequence_beyond_32_bits_goes_back_to_the_ids_that_are_left(plain: Database) -> None:
-    commands.upgrade(plain.settings, "0016")
+    commands.upgrade(plain.settings, "0018")
     add(plain, "now()", "now()")
     plain.query("SELECT setval('monitoring_metrics_id_seq', %s)", [LARGEST_INTEGER + 10])
 
-    commands.downgrade(plain.settings, "0015")
+    commands.downgrade(plain.settings, "0014")
 
     add(plain, "now()")
     assert [id_ for id_, *_ in metrics(plain)] == [1, 2, 3]
+
+
+def test_ids_that_several_rows_have_stop_the_downgrade_and_nothing_changes(plain: Database) -> None:
+    """The monthly table's key allows it, the plain one's does not."""
+    commands.upgrade(plain.settings, "0018")
+    add(plain, *["now()"] * 5)
+    plain.query("UPDATE monitoring_metrics SET id = 3, metric_name = 'n' || id WHERE id IN (2, 4)")
+    before = contents(plain)
+
+    with pytest.raises(RefusedError, match="monitoring_metrics has ids that several rows have: 3; ") as refused:
+        commands.downgrade(plain.settings, "0014")
+
+    assert "nothing was changed" in str(refused.value)
+    assert (revision_of(plain), contents(plain)) == ("0018", before)
+    plain.query(
+        "UPDATE monitoring_metrics SET id = nextval('monitoring_metrics_id_seq') WHERE metric_name IN ('n2', 'n4')"
+    )
+    commands.downgrade(plain.settings, "0014")
+    assert [id_ for id_, *_ in metrics(plain)] == [1, 3, 5, 6, 7]
 
 
 @pytest.mark.parametrize("moments", [(), MOMENTS], ids=["empty", "with rows"])
@@ -319,14 +345,14 @@ def test_grants_on_the_table_and_on_its_columns_go_along_up_and_down(plain: Data
         before = grants(plain)
         assert len(before) >= 9
 
-        commands.upgrade(plain.settings, "0016")
+        commands.upgrade(plain.settings, "0018")
         assert grants(plain) == before
         with plain.connection.transaction(force_rollback=True):
             plain.query(f"SET LOCAL ROLE {reader}")
             plain.query("INSERT INTO monitoring_metrics (metric_type, metric_name) VALUES ('drift', 'share')")
             assert plain.value("SELECT count(*) FROM monitoring_metrics") == 1
 
-        commands.downgrade(plain.settings, "0015")
+        commands.downgrade(plain.settings, "0014")
         assert grants(plain) == before
 
 
@@ -365,7 +391,7 @@ def test_what_would_go_on_reading_the_old_table_stops_the_upgrade(plain: Databas
     add(plain, "now()")
     plain.query(create)
 
-    finding = stopped(plain, at="0015")
+    finding = stopped(plain, at="0014")
 
     assert "dashboard would still read the old table of monitoring_metrics; nothing was changed" in finding.message
     assert drop in finding.hint
@@ -375,24 +401,25 @@ def test_what_would_go_on_reading_the_old_table_stops_the_upgrade(plain: Databas
 
 
 def test_what_would_go_on_reading_the_months_stops_the_downgrade(plain: Database) -> None:
-    commands.upgrade(plain.settings, "0016")
+    commands.upgrade(plain.settings, "0018")
     plain.query("CREATE VIEW dashboard AS SELECT count(*) FROM monitoring_metrics")
     before = contents(plain)
 
     with pytest.raises(RefusedError, match="dashboard would still read"):
-        commands.downgrade(plain.settings, "0015")
+        commands.downgrade(plain.settings, "0014")
 
-    assert (revision_of(plain), contents(plain)) == ("0016", before)
+    assert (revision_of(plain), contents(plain)) == ("0018", before)
 
 
 def test_a_view_on_our_view_stops_it_too_and_is_named(plain: Database) -> None:
     plain.query("CREATE VIEW dashboard AS SELECT metric_value FROM v_recent_monitoring")
     before = contents(plain)
 
-    with pytest.raises(StatementFailedError, match="dashboard"):
+    with pytest.raises(RefusedError, match="dashboard would still read") as refused:
         commands.upgrade(plain.settings)
 
-    assert (revision_of(plain), contents(plain)) == ("0015", before)
+    assert (revision_of(plain), contents(plain)) == ("0014", before)
+    assert "DROP VIEW dashboard" in refused.value.hint
 
 
 def test_another_role_than_the_owner_is_refused_and_the_owner_named(plain: Database) -> None:
@@ -406,7 +433,7 @@ def test_another_role_than_the_owner_is_refused_and_the_owner_named(plain: Datab
             commands.upgrade(settings)
 
         assert f"POSTGRES_USER={plain.settings.user}" in refused.value.hint
-        assert (revision_of(plain), contents(plain)) == ("0015", before)
+        assert (revision_of(plain), contents(plain)) == ("0014", before)
 
 
 def test_the_owner_stays_the_owner_of_the_table_and_of_the_months(plain: Database) -> None:
@@ -453,7 +480,7 @@ READERS = {
 
 @pytest.fixture
 def with_other(plain: Database) -> Database:
-    """A database at 0015, with what is somebody else's."""
+    """A database at 0014, with what is somebody else's."""
     plain.query("CREATE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'")
     plain.query("CREATE TABLE other (id int)")
     add(plain, "now()")
@@ -461,13 +488,13 @@ def with_other(plain: Database) -> Database:
 
 
 def stops(database: Database, text: str) -> str:
-    """The upgrade stops before it changes or locks anything; returns the statements of its hint."""
+    """The upgrade stops before it copies, changes or locks anything; returns the statements of its hint."""
     before = contents(database)
     with (
         another_session(database, "reader", "SELECT count(*) FROM monitoring_metrics"),
         pytest.raises(RefusedError, match=re.escape(text)) as refused,
     ):
-        commands.upgrade(replace(database.settings, retry_for=0), "0016")
+        commands.upgrade(replace(database.settings, retry_for=0), "0018")
     assert contents(database) == before
     return refused.value.hint.removesuffix("; run it again, and create it again afterwards.")
 
@@ -480,7 +507,7 @@ def test_what_would_stay_with_the_old_table_stops_it(with_other: Database, what:
 
     assert re.search("(^|; )DROP TABLE", remedy) is None
     with_other.query(remedy)
-    commands.upgrade(with_other.settings, "0016")
+    commands.upgrade(with_other.settings, "0018")
     assert with_other.value("SELECT count(*) FROM monitoring_metrics") == 1
 
 
@@ -496,7 +523,7 @@ def test_an_object_that_would_still_read_the_old_table_stops_it(
 
     assert re.search("(^|; )DROP TABLE", remedy) is None
     with_other.query(remedy)
-    commands.upgrade(with_other.settings, "0016")
+    commands.upgrade(with_other.settings, "0018")
     assert (
         with_other.value("SELECT count(*) FROM pg_attribute WHERE attrelid = 'other'::regclass AND attname = 'id'") == 1
     )
@@ -513,4 +540,36 @@ def test_the_error_names_all_obstacles_at_once(with_other: Database) -> None:
     )
 
     with_other.query(remedy)
-    commands.upgrade(with_other.settings, "0016")
+    commands.upgrade(with_other.settings, "0018")
+
+
+@pytest.mark.parametrize(
+    "what", ["trigger told", "policy mine", "publication outside", "index by_time", "column remark", "child table kid"]
+)
+def test_what_came_during_the_copy_and_would_stay_with_the_old_table_stops_the_swap(
+    with_other: Database, what: str
+) -> None:
+    commands.upgrade(with_other.settings, "0017")
+    with_other.query(PARTS[what])
+
+    remedy = stops(with_other, f"the new table of monitoring_metrics would be without {what}; nothing was changed")
+
+    with_other.query(remedy)
+    commands.upgrade(with_other.settings, "0018")
+    assert with_other.value("SELECT count(*) FROM monitoring_metrics") == 1
+
+
+def test_a_reader_that_came_during_the_way_back_stops_the_swap(plain: Database) -> None:
+    add(plain, "now()")
+    commands.upgrade(plain.settings, "0018")
+    commands.downgrade(plain.settings, "0015")
+    plain.query("CREATE VIEW dashboard AS SELECT count(*) FROM monitoring_metrics")
+    before = contents(plain)
+
+    with pytest.raises(RefusedError, match="dashboard would still read"):
+        commands.downgrade(plain.settings, "0014")
+
+    assert (revision_of(plain), contents(plain)) == ("0015", before)
+    plain.query("DROP VIEW dashboard")
+    commands.downgrade(plain.settings, "0014")
+    assert plain.value("SELECT count(*) FROM monitoring_metrics") == 1

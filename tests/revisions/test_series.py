@@ -200,28 +200,28 @@ def test_two_writers_of_the_same_new_series_do_not_fail(head: Database) -> None:
 # The revisions
 
 
-def test_metrics_that_were_there_before_are_registered_by_0015(empty: Database) -> None:
-    commands.upgrade(empty.settings, "0013")
+def test_metrics_that_were_there_before_are_registered_by_0021(empty: Database) -> None:
+    commands.upgrade(empty.settings, "0018")
     empty.query("""
         INSERT INTO monitoring_metrics (metric_type, metric_name)
-        VALUES ('drift', 'old'), ('drift', 'old'), ('drift', 'both'), (NULL, 'x'), ('drift', NULL), (NULL, NULL)
+        VALUES ('drift', 'old'), ('drift', 'old'), ('drift', 'both')
     """)
 
-    commands.upgrade(empty.settings, "0014")
+    commands.upgrade(empty.settings, "0019")
     assert series(empty) == []
     empty.query("""
         INSERT INTO monitoring_metrics (metric_type, metric_name, model_name)
-        VALUES ('drift', 'new', 'm'), ('drift', 'both', 'default'), (NULL, 'y', 'm')
+        VALUES ('drift', 'new', 'm'), ('drift', 'both', 'default')
     """)
     assert series(empty) == [("default", "drift", "both"), ("m", "drift", "new")]
 
-    commands.upgrade(empty.settings, "0015")
+    commands.upgrade(empty.settings, "0021")
     known = [("default", "drift", "both"), ("default", "drift", "old"), ("m", "drift", "new")]
     assert series(empty) == known
 
-    commands.downgrade(empty.settings, "0014")
+    commands.downgrade(empty.settings, "0020")
     assert series(empty) == known
-    commands.upgrade(empty.settings, "0015")
+    commands.upgrade(empty.settings, "0021")
     assert series(empty) == known
 
 

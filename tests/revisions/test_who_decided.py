@@ -1,4 +1,4 @@
-"""Revision 0010: whoever records a decision is told by the server; of older ones nobody knows."""
+"""Revision 0009: whoever records a decision is told by the server; of older ones nobody knows."""
 
 from dataclasses import replace
 
@@ -15,11 +15,11 @@ DECIDED_BY = "SELECT decided_by FROM retraining_decisions ORDER BY id"
 
 def test_old_decisions_stay_as_they_are_and_new_ones_are_of_the_sessions_login(empty: Database) -> None:
     written = "SELECT pg_relation_filenode('retraining_decisions'), xmin FROM retraining_decisions"
-    commands.upgrade(empty.settings, "0009")
+    commands.upgrade(empty.settings, "0008")
     empty.query(INSERT)
     before = empty.query(written)
 
-    commands.upgrade(empty.settings, "0010")
+    commands.upgrade(empty.settings, "0009")
 
     assert empty.query(written) == before
     assert empty.query(DECIDED_BY) == [(None,)]
@@ -47,9 +47,9 @@ def test_production_does_not_lose_who_decided(head: Database) -> None:
     head.query("UPDATE retraining_decisions SET is_rollback = true")
     production = replace(head.settings, environment="production")
     with pytest.raises(DataLossError, match=r"1 row of retraining_decisions\.decided_by"):
-        commands.downgrade(production, "0009")
+        commands.downgrade(production, "0008")
     head.query("UPDATE retraining_decisions SET decided_by = NULL")
     with pytest.raises(DataLossError, match=r"1 row of retraining_decisions\.is_rollback"):
-        commands.downgrade(production, "0009")
+        commands.downgrade(production, "0008")
     head.query("UPDATE retraining_decisions SET is_rollback = false")
-    commands.downgrade(production, "0009")
+    commands.downgrade(production, "0008")

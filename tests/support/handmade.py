@@ -83,8 +83,8 @@ class Finding:
 
 
 FINDINGS = {
-    "0008": Finding(
-        "rows of model_versions break rules of revision 0008: status is not staging, production or archived"
+    "0007": Finding(
+        "rows of model_versions break rules of revision 0007: status is not staging, production or archived"
         " (6 rows, id -7, 3, 4, 5, 6, 2147483647); f1_score is not within 0 and 1 (3 rows, id 3, 4, 5);"
         " brier_score is not within 0 and 1 (2 rows, id 3, 4);"
         " created_at is NULL or not of the years 1 to 9999 (3 rows, id 5, 6, 7);"
@@ -99,8 +99,8 @@ FINDINGS = {
         UPDATE model_versions SET promoted_at = NULL WHERE id IN (5, 7);
         """,
     ),
-    "0010": Finding(
-        "rows of retraining_decisions break rules of revision 0010: action is not promote, reject or pending"
+    "0009": Finding(
+        "rows of retraining_decisions break rules of revision 0009: action is not promote, reject or pending"
         " (2 rows, id 1, 2); gate_results is not an object (1 row, id 2);"
         " decision_timestamp is NULL or not of the years 1 to 9999 (1 row, id 1);"
         " created_at is NULL or not of the years 1 to 9999 (2 rows, id 1, 2); nothing was changed",
@@ -112,13 +112,13 @@ FINDINGS = {
         UPDATE retraining_decisions SET created_at = decision_timestamp WHERE created_at IS NULL;
         """,
     ),
-    "0012": Finding(
+    "0011": Finding(
         "1 model has several production versions: default (3 rows, id 1, 2, 3); nothing was changed",
         [1, 2, 3],
         "UPDATE model_versions SET status = 'archived' WHERE id IN (1, 3);",
     ),
-    "0016": Finding(
-        "rows of monitoring_metrics break rules of revision 0016: metric_type is NULL (2 rows, id 10, 13);"
+    "0013": Finding(
+        "rows of monitoring_metrics break rules of revision 0013: metric_type is NULL (2 rows, id 10, 13);"
         " metric_name is NULL (2 rows, id 10, 13); metric_value is NaN or infinite (2 rows, id 11, 12);"
         " timestamp is NULL or not of the years 1 to 9999 (1 row, id 10);"
         " created_at is NULL or not of the years 1 to 9999 (1 row, id 10); nothing was changed",

@@ -36,53 +36,53 @@ RULES = {
     f"{rule.revision} {rule.what}": rule
     for rule in (
         Rule(
-            "0008", "model_versions", "status is not staging, production or archived", "status",
+            "0007", "model_versions", "status is not staging, production or archived", "status",
             ["NULL", "''", "'Production'", "'staging '", "'shadow'"], "'archived'", EITHER,
         ),
         Rule(
-            "0008", "model_versions", "f1_score is not within 0 and 1", "f1_score",
+            "0007", "model_versions", "f1_score is not within 0 and 1", "f1_score",
             ["'NaN'", "-1e-9", "1.0000001", "'Infinity'", "'-Infinity'", "95"], "NULL",
         ),
         Rule(
-            "0008", "model_versions", "brier_score is not within 0 and 1", "brier_score",
+            "0007", "model_versions", "brier_score is not within 0 and 1", "brier_score",
             ["'NaN'", "-1e-9", "1.0000001", "'Infinity'", "'-Infinity'", "95"], "1",
         ),
         Rule(
-            "0008", "model_versions", "created_at is NULL or not of the years 1 to 9999", "created_at",
+            "0007", "model_versions", "created_at is NULL or not of the years 1 to 9999", "created_at",
             ["NULL", *NOT_OF_PYTHONS_YEARS], "'0001-01-01 00:00+00'", EITHER,
         ),
         Rule(
-            "0008", "model_versions", "promoted_at is not of the years 1 to 9999", "promoted_at",
+            "0007", "model_versions", "promoted_at is not of the years 1 to 9999", "promoted_at",
             NOT_OF_PYTHONS_YEARS, "NULL",
         ),
         Rule(
-            "0010", "retraining_decisions", "action is not promote, reject or pending", "action",
+            "0009", "retraining_decisions", "action is not promote, reject or pending", "action",
             ["NULL", "''", "'Promote'", "'postpone'"], "'pending'", EITHER,
         ),
         Rule(
-            "0010", "retraining_decisions", "gate_results is not an object", "gate_results",
+            "0009", "retraining_decisions", "gate_results is not an object", "gate_results",
             ["'null'", "'[]'", "'[{}]'", "'\"text\"'", "'1'", "'true'"], "'{}'",
         ),
         Rule(
-            "0010", "retraining_decisions", "decision_timestamp is NULL or not of the years 1 to 9999",
+            "0009", "retraining_decisions", "decision_timestamp is NULL or not of the years 1 to 9999",
             "decision_timestamp", ["NULL", *NOT_OF_PYTHONS_YEARS], "now()", EITHER,
         ),
         Rule(
-            "0010", "retraining_decisions", "created_at is NULL or not of the years 1 to 9999", "created_at",
+            "0009", "retraining_decisions", "created_at is NULL or not of the years 1 to 9999", "created_at",
             ["NULL", *NOT_OF_PYTHONS_YEARS], "'9999-12-31 23:59:59.999999+00'", EITHER,
         ),
-        Rule("0016", "monitoring_metrics", "metric_type is NULL", "metric_type", ["NULL"], "''", NULL),
-        Rule("0016", "monitoring_metrics", "metric_name is NULL", "metric_name", ["NULL"], "''", NULL),
+        Rule("0013", "monitoring_metrics", "metric_type is NULL", "metric_type", ["NULL"], "''", NULL),
+        Rule("0013", "monitoring_metrics", "metric_name is NULL", "metric_name", ["NULL"], "''", NULL),
         Rule(
-            "0016", "monitoring_metrics", "metric_value is NaN or infinite", "metric_value",
+            "0013", "monitoring_metrics", "metric_value is NaN or infinite", "metric_value",
             ["'NaN'", "'Infinity'", "'-Infinity'"], "NULL",
         ),
         Rule(
-            "0016", "monitoring_metrics", "timestamp is NULL or not of the years 1 to 9999", "timestamp",
+            "0013", "monitoring_metrics", "timestamp is NULL or not of the years 1 to 9999", "timestamp",
             ["NULL", *NOT_OF_PYTHONS_YEARS], "created_at", EITHER,
         ),
         Rule(
-            "0016", "monitoring_metrics", "created_at is NULL or not of the years 1 to 9999", "created_at",
+            "0013", "monitoring_metrics", "created_at is NULL or not of the years 1 to 9999", "created_at",
             ["NULL", *NOT_OF_PYTHONS_YEARS], "now()", EITHER,
         ),
     )

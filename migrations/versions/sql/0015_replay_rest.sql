@@ -17,9 +17,9 @@ BEGIN
                         counted.copy_rows, counted.source_rows);
     ELSIF counted.parts <> ARRAY(SELECT inhrelid FROM pg_inherits WHERE inhparent = metrics ORDER BY 1) THEN
         wrong := 'partitions of monitoring_metrics came or went while it was copied';
-    ELSIF EXISTS (SELECT FROM pg_trigger WHERE (tgrelid = metrics OR tgrelid = ANY (counted.parts))
-                     AND tgname LIKE 'monitoring\_metrics\_log\_%' AND tgenabled <> 'A') THEN
-        wrong := 'the triggers that log changes of monitoring_metrics were disabled while it was copied';
+    ELSIF counted.triggers <> ARRAY(SELECT oid FROM pg_trigger
+                                     WHERE oid = ANY (counted.triggers) AND tgenabled = 'A' ORDER BY 1) THEN
+        wrong := 'triggers that log changes of monitoring_metrics were disabled or dropped while it was copied';
     END IF;
     IF wrong IS NOT NULL THEN
         RAISE object_not_in_prerequisite_state USING

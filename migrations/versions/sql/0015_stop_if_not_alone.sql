@@ -1,10 +1,12 @@
 -- Stop if another role owns the table, or if pg_depend shows objects of others that depend on it, on its columns or on
--- its row type: readers would still read the old table, and its parts would stay with the old table.
+-- its row type: readers would still read the old table, and its parts would stay with the old table. v_recent_monitoring
+-- goes with the table, so what depends on the view counts, too.
 -- Revisions: 0015, 0018
 
 DO $find$
 DECLARE
     metrics constant regclass := 'public.monitoring_metrics';
+    replaced constant oid[] := ARRAY[metrics, to_regclass('public.v_recent_monitoring')];
     owner text;
     readers text;
     parts text;
@@ -21,10 +23,11 @@ BEGIN
         SELECT d.classid, d.objid, max(d.objsubid) AS objsubid, bool_or(d.deptype = 'a') AS is_part
           FROM pg_depend AS d
          WHERE d.deptype <> 'i'
-           AND (d.refclassid = 'pg_class'::regclass AND d.refobjid = metrics
+           AND (d.refclassid = 'pg_class'::regclass AND d.refobjid = ANY (replaced)
                 OR d.refclassid = 'pg_type'::regclass AND d.refobjid IN (
                        SELECT t.oid FROM pg_type AS t
-                        WHERE t.typrelid = metrics OR t.typelem = (SELECT reltype FROM pg_class WHERE oid = metrics)))
+                        WHERE t.typrelid = ANY (replaced)
+                           OR t.typelem IN (SELECT reltype FROM pg_class WHERE oid = ANY (replaced))))
          GROUP BY 1, 2
     ),
     named AS (

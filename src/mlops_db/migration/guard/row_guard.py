@@ -25,7 +25,13 @@ import psycopg2.errors
 import psycopg2.extensions
 
 from mlops_db.errors import DataLossError
-from mlops_db.migration.guard.row_comparison import comparable, count_missing_rows, count_values, select_rows
+from mlops_db.migration.guard.row_comparison import (
+    Bounds,
+    comparable,
+    count_missing_rows,
+    count_values,
+    select_rows,
+)
 from mlops_db.migration.guard.row_values import holds_own_value, rows_in_words
 from mlops_db.migration.guard.table_changes import Harm, find_harm, query_value, read_tables
 from mlops_db.migration.guard.table_copies import TABLE_COPIES, find_gap, read_copies
@@ -38,6 +44,8 @@ if TYPE_CHECKING:
     from mlops_db.migration.guard.table_copies import TableCopy
 
 SAVEPOINT = "mlops_db_guard"
+_BATCH = "mlops_db_batch"  # a temporary table
+ALL_ROWS = Bounds()
 _POLL_S = 0.01
 _SHORTEST_MS = 1
 # Where a backup of the run's own would not help.
@@ -124,7 +132,9 @@ class RowGuard:
         self._keep(now)
         self._transactions += 1
 
-    def run(self, statement: str, send: Callable[[], None], *, only_once: bool = False) -> None:
+    def run(
+        self, statement: str, send: Callable[[], None], *, only_once: bool = False, bounds: Bounds = ALL_ROWS
+    ) -> None:
         """Run a statement, twice if need be.
 
         Args:
@@ -132,6 +142,7 @@ class RowGuard:
             send: sends it.
             only_once: whether it cannot be sent twice, as COPY, which has read its file by then. It may not remove
                 anything.
+            bounds: of the rows that it removes or changes, if it is a batch.
 
         Raises:
             DataLossError: the statement would lose rows or values, and was taken back.
@@ -151,7 +162,7 @@ class RowGuard:
             try:
                 if only_once:
                     self._refuse_unknown(harm)
-                self._measure_and_repeat(harm, after, send, updates=updates)
+                self._measure_and_repeat(harm, after, send, updates=updates, bounds=bounds)
             except DataLossError:  # nothing of it may be left, in a caller's transaction either
                 self._note_unsaved(harm)
                 self._cursor.execute(f"ROLLBACK TO SAVEPOINT {SAVEPOINT}")
@@ -218,7 +229,7 @@ class RowGuard:
             # An UPDATE that moves rows to another partition counts as DELETE and INSERT there.
             is_partitioned = root in self._now and not self._now[root].file
             if updates and done.deleted and is_partitioned and done.inserted >= done.deleted:
-                done.deleted, done.values = 0, True
+                done.updated, done.deleted, done.values = done.updated + done.deleted, 0, True
         harm = {root: done for root, done in harm.items() if done and not self._is_register(root)}
         # The rows of a copy are also in its source, unless the same statement harms that, too, or this downgrade has
         # moved rows from there.
@@ -237,7 +248,13 @@ class RowGuard:
         return first is not None and first.sql == TABLE_COPIES
 
     def _measure_and_repeat(
-        self, harm: Mapping[int, Harm], after_first: Tables, send: Callable[[], None], *, updates: bool
+        self,
+        harm: Mapping[int, Harm],
+        after_first: Tables,
+        send: Callable[[], None],
+        *,
+        updates: bool,
+        bounds: Bounds,
     ) -> None:
         """Measure what the statement will remove, send it again, and compare."""
         self._refuse_vanished(harm)
@@ -251,8 +268,12 @@ class RowGuard:
         self._lock_out_writers(harm)
         before, _ = read_tables(self._cursor)
         self._refuse_hidden(before, harm)
+        bounds = self._usable(bounds, harm)
+        self._note_batch(before, bounds)
         values = {
-            root: self._count_values(before[root], done) for root, done in harm.items() if done.values or done.gone
+            root: self._count_values(before[root], done, bounds.of(root).where)
+            for root, done in harm.items()
+            if done.values or done.gone
         }
         removed = {root: tables for root, done in harm.items() if (tables := self._with_rows(before, root, done))}
         swapped = self._swapped(removed, after_first)
@@ -271,7 +292,7 @@ class RowGuard:
         losses = self._values_of_dropped_columns(harm, values)
         copies = {}
         for root, tables in removed.items():
-            rows = select_rows(tables)
+            rows = select_rows(tables, bounds.of(root).where)
             if inserts or harm[root].deleted or root in filled:
                 copies[root] = f"pg_temp.mlops_db_rows_{root}"
                 self._cursor.execute(f"CREATE TEMPORARY TABLE mlops_db_rows_{root} ON COMMIT DROP AS {rows}")
@@ -282,16 +303,17 @@ class RowGuard:
         send()
         after, locked = read_tables(self._cursor)
         done_now = self._find_harm(before, after, locked, updates=updates)
+        self._refuse_beyond(after, bounds, done_now)
         losses += self._unforeseen(harm, done_now)
         losses += self._unforeseen(done_now, harm)  # if it did not do this the second time, something unseen did it
         filled = self._filled(after)  # a table that the statement creates has another oid each time
         for root, copy in copies.items():
             holders = [after[oid] for oid in sorted({*filled, root}) if oid in after]
-            losses += self._missing(root, f"SELECT * FROM {copy}", removed[root][0], holders)
+            losses += self._missing(root, f"SELECT * FROM {copy}", removed[root][0], holders, bounds.of(root))
             self._cursor.execute(f"DROP TABLE {copy}")
         for root, counts in values.items():
             if harm[root].values:
-                losses += self._missing_values(before, after, root, counts)
+                losses += self._missing_values(before, after, root, counts, bounds.of(root).where)
         self._refuse(losses)
         held = {root: set(removed) for root in filled} if removed else {}
         self._rely_on(after, {**held, **{copied.copy: {copied.source} for copied in swapped}}, harm)
@@ -322,9 +344,43 @@ class RowGuard:
             if copied.source in removed and copied.source not in after and copied.copy in after
         ]
 
-    def _missing(self, root: int, rows: str, table: Table, holders: list[Table]) -> list[Lost]:
+    @staticmethod
+    def _usable(bounds: Bounds, harm: Mapping[int, Harm]) -> Bounds:
+        """The bounds, if the statement has only deleted or updated rows of their table."""
+        done = harm.get(bounds.table)
+        return ALL_ROWS if done is None or done.whole or done.gone else bounds
+
+    def _note_batch(self, before: Tables, bounds: Bounds) -> None:
+        """Note where the rows of a batch are: those that it updates will be elsewhere."""
+        if bounds.table:
+            table = before[bounds.table]
+            self._cursor.execute(
+                f"CREATE TEMPORARY TABLE {_BATCH} ON COMMIT DROP AS"
+                f" SELECT tableoid AS part, ctid AS place FROM {table.only}{table.sql}{bounds.where}"
+            )
+
+    def _refuse_beyond(self, after: Tables, bounds: Bounds, done: Mapping[int, Harm]) -> None:
+        """Refuse a batch that has changed rows outside of its bounds, which are not measured."""
+        if not bounds.table:
+            return
+        harm, table = done.get(bounds.table, Harm()), after[bounds.table]
+        left = f"SELECT tableoid, ctid FROM {table.only}{table.sql}{bounds.where}"
+        gone = f"SELECT part, place FROM pg_temp.{_BATCH} EXCEPT {left}"
+        moved = query_value(self._cursor, f"SELECT count(*) FROM ({gone}) AS gone")
+        self._cursor.execute(f"DROP TABLE pg_temp.{_BATCH}")
+        if moved != harm.updated + harm.deleted:
+            refusal = DataLossError(
+                f"revision {self._revision} changes rows of {self._name(bounds.table)} outside of the bounds of its "
+                "batch in its downgrade, so the run cannot see whether rows are lost; this batch was rolled back",
+                hint=f"Let its statement change only rows within the bounds. Or {UNSEEN_HINT}",
+            )
+            self._raise(refusal)
+
+    def _missing(
+        self, root: int, rows: str, table: Table, holders: list[Table], bounds: Bounds = ALL_ROWS
+    ) -> list[Lost]:
         """The loss of rows that none of the holders has."""
-        missing = count_missing_rows(self._cursor, rows, table, holders)
+        missing = count_missing_rows(self._cursor, rows, table, holders, bounds)
         return [(root, f"{rows_in_words(missing)} of {self._name(root)}")] if missing else []
 
     def _values_of_dropped_columns(
@@ -512,7 +568,7 @@ class RowGuard:
             )
             return f"about {rows_in_words(estimate)}"
 
-    def _count_values(self, table: Table, done: Harm) -> dict[str, int]:
+    def _count_values(self, table: Table, done: Harm, where: str) -> dict[str, int]:
         """Count the rows, under an empty name, and in each column those that hold a value of their own."""
         added = self._added(table)
         conditions = {}
@@ -525,16 +581,18 @@ class RowGuard:
                     condition += f" AND {here} IS DISTINCT FROM {there}"
             if number in done.gone or done.values:
                 conditions[column.name] = condition
-        return count_values(self._cursor, table, conditions)
+        return count_values(self._cursor, table, conditions, where)
 
-    def _missing_values(self, before: Tables, after: Tables, root: int, counted: Mapping[str, int]) -> list[Lost]:
+    def _missing_values(
+        self, before: Tables, after: Tables, root: int, counted: Mapping[str, int], where: str
+    ) -> list[Lost]:
         """The loss of values: of which there are fewer than were counted."""
         if root not in after:
             return []
         names = {number: column.name for number, column in before[root].columns.items()}
         now = {number: column for number, column in self._protected(after[root]).columns.items() if number in names}
         conditions = {column.name: holds_own_value(column.name, column.default) for column in now.values()}
-        counts = count_values(self._cursor, after[root], conditions)
+        counts = count_values(self._cursor, after[root], conditions, where)
         found = {names[number]: counts[column.name] for number, column in now.items()} | {"": counts[""]}
         return [
             (root, f"{rows_in_words(fewer)} of {self._name(root)}{f'.{name}' if name else ''}")
