@@ -291,15 +291,37 @@ def test_one_partition_is_saved_without_the_others(head: Database, tmp_path: Pat
 
 
 @slow
-def test_what_no_lock_can_cover_is_refused_and_kept(head: Database, tmp_path: Path, folder: Path) -> None:
-    lose = f"with op.get_context().autocommit_block():\n    op.execute({LOST_IN_A_FUNCTION!r})"
+def test_rows_that_move_into_a_table_of_the_backup_are_not_lost_with_it(
+    head: Database, tmp_path: Path, folder: Path
+) -> None:
+    lose = [
+        LOST_IN_A_FUNCTION.replace("'DROP ' || 'TABLE kept'", "'ALTER TABLE other DROP ' || 'COLUMN more'"),
+        "INSERT INTO other SELECT * FROM kept",
+        LOST_IN_A_FUNCTION,
+        LOST_IN_A_FUNCTION.replace("kept", "other"),
+    ]
+    make = sql(KEPT, KEPT.replace("kept", "other"), "ALTER TABLE other ADD COLUMN more int")
+    project = Project(head, tmp_path / "project", make, sql(*lose), THREE, "INSERT INTO other VALUES (9, 'own', 1)")
+
+    done = project.downgrade(folder)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert rows_of(only_file(folder)) == {"public.kept": NOTES, "public.other": ["9\town\t1"]}
+
+
+@slow
+@pytest.mark.parametrize("statement", ["DELETE FROM kept", LOST_IN_A_FUNCTION], ids=["shown", "hidden"])
+def test_what_no_lock_can_cover_is_refused_and_kept(
+    head: Database, tmp_path: Path, folder: Path, statement: str
+) -> None:
+    lose = f"with op.get_context().autocommit_block():\n    op.execute({statement!r})"
     project = Project(head, tmp_path / "project", sql(KEPT), lose, THREE)
 
     done = project.downgrade(folder)
 
     assert_run_failed(done, "3 rows of kept", "-x backup cannot save these")
     assert head.value("SELECT count(*) FROM kept") == 3
-    assert list(folder.iterdir()) == []
+    assert len(list(folder.iterdir())) == (1 if statement == "DELETE FROM kept" else 0)
 
 
 @slow
