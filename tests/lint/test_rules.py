@@ -66,7 +66,11 @@ BATCHES = """
         EXIT WHEN NOT FOUND; {commit}
     END LOOP; END $$
 """
-LOST = "upgrade loses"
+LOST = ("loss", "upgrade loses")
+EMPTIED = ("whole-table", "upgrade deletes every row of orders in one transaction")
+IN_BATCHES = (
+    'op.run_in_batches("{statement} WHERE id > :after AND id <= :upto", table="orders", key="id", schema="public")'
+)
 
 CHAIN = {
     # Names
@@ -154,12 +158,30 @@ CHAIN = {
     "batches that never commit": Revision(sql(BATCHES.format(value="f", commit="")), KEPT, WHOLE),
     "batches": Revision(outside(BATCHES.format(value="g", commit="COMMIT;"))),
     "an UPDATE of one row": Revision(sql("UPDATE orders SET what = 'h' WHERE id = (SELECT min(id) FROM orders)")),
+    "batches of the operation": Revision(IN_BATCHES.format(statement="UPDATE public.orders SET what = 'i'")),
+    "batches beside a SET": Revision(
+        sql("SET search_path = pg_catalog, pg_temp")
+        + "\n" + IN_BATCHES.format(statement="UPDATE public.orders SET what = 'j'"),
+        IN_BATCHES.format(statement="UPDATE public.orders SET what = 'k'"),
+    ),
+    "a copy": Revision(
+        sql("CREATE TABLE copied (id bigint, what text)",
+            "INSERT INTO copied (id, what) SELECT o.id, (SELECT 'x' WHERE true) FROM public.orders AS o"),
+        sql("DROP TABLE copied"),
+        (("whole-table", "upgrade copies every row of orders in one transaction"),),
+    ),
+    "copies of a part, of groups, and of a new table": Revision(
+        sql("CREATE TABLE parts (id bigint, what text)", "INSERT INTO parts SELECT 1, 'a' FROM parts",
+            "INSERT INTO parts SELECT id, what FROM orders WHERE id < 3",
+            "INSERT INTO parts SELECT max(id), what FROM orders GROUP BY what"),
+        sql("DROP TABLE parts"),
+    ),
     # Losses
-    "a DELETE": Revision(sql("DELETE FROM orders"), KEPT, (("loss", LOST),)),
-    "a DELETE outside of a transaction": Revision(outside("DELETE FROM orders"), KEPT, (("loss", LOST),)),
-    "a TRUNCATE": Revision(sql("TRUNCATE orders"), KEPT, (("loss", LOST),)),
+    "a DELETE": Revision(sql("DELETE FROM orders"), KEPT, (LOST, EMPTIED)),
+    "a DELETE outside of a transaction": Revision(outside("DELETE FROM orders"), KEPT, (LOST, EMPTIED)),
+    "a TRUNCATE": Revision(sql("TRUNCATE orders"), KEPT, (LOST,)),
     "a TRUNCATE that no text shows": Revision(
-        sql("DO $$ BEGIN EXECUTE 'TRUNC' || 'ATE orders'; END $$"), KEPT, (("loss", LOST),)
+        sql("DO $$ BEGIN EXECUTE 'TRUNC' || 'ATE orders'; END $$"), KEPT, (LOST,)
     ),
     "a DELETE that meets none of the rows": Revision(
         sql("DELETE FROM public.orders WHERE what = 'never'"), KEPT, (("loss", "upgrade runs DELETE FROM orders"),)
@@ -181,10 +203,11 @@ CHAIN = {
         sql("INSERT INTO orders (what, amount) SELECT what, amount FROM old_orders", "DROP TABLE old_orders"),
     ),
     "a DELETE that is accepted": Revision(
-        sql("DELETE FROM orders"), docstring="\nAccepted: loss, because nobody needs them."
+        sql("DELETE FROM orders"),
+        docstring="\nAccepted: loss, because nobody needs them; whole-table, because nobody uses it.",
     ),
     "a DELETE that is accepted without a reason": Revision(
-        sql("DELETE FROM orders"), KEPT, (("docstring", "its Accepted names no rule with a reason"), ("loss", LOST)),
+        sql("DELETE FROM orders"), KEPT, (("docstring", "its Accepted names no rule with a reason"), LOST, EMPTIED),
         docstring="\nAccepted: loss.",
     ),
     "a downgrade that deletes and says nothing": Revision(
@@ -278,7 +301,7 @@ def test_a_revision_breaks_the_rules_that_it_breaks_and_no_other(chain: dict[str
         ("a CHECK without a name", "op.validate_constraint("),
         ("an index without a name", "op.create_index_concurrently("),
         ("two tables at once", "op.validate_constraint"),
-        ("an UPDATE", "op.get_context().autocommit_block()"),
+        ("an UPDATE", "op.run_in_batches("),
         ("a foreign key that is accepted", "op.validate_constraint("),
     ],
 )

@@ -30,7 +30,7 @@ from mlops_db.migration.batches import positions
 from mlops_db.migration.transaction import HALF_DONE, REVISION_OF_TRANSACTION, transaction_refusal
 from mlops_db.revisions.tables import HISTORY_TABLE, is_readable
 from mlops_db.server.connection import open_cursor
-from mlops_db.server.guests import REFUSE_GUESTS
+from mlops_db.server.guests import OTHERS_HAVE_OBJECTS, REFUSE_GUESTS
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -71,12 +71,11 @@ _BEGIN = f"""
     RETURNING id, {view_grants.SAVED} <> ''
 """
 _COMPLETE = f"""
-    {REFUSE_GUESTS.replace("%", "%%")}
     WITH ended AS (
         UPDATE mlops_internal.migration_history
            SET outcome = 'applied', finished_at = clock_timestamp() WHERE id = %(id)s
     )
-    SELECT {lock.HELD}, {REVISION_OF_TRANSACTION}, {positions.ARE_THERE}
+    SELECT {lock.HELD}, {REVISION_OF_TRANSACTION}, {OTHERS_HAVE_OBJECTS}, {positions.ARE_THERE}
 """
 _RECORD_FAILURE = """
     UPDATE mlops_internal.migration_history
@@ -169,7 +168,7 @@ class History:
             RefusedError: this backend has lost the run lock; the transaction must not be committed.
             RefusedError: this is not the transaction that the revision began in.
         """
-        held, in_transaction_of, has_positions = self._run(_COMPLETE, {"id": self._entry}).one()
+        held, in_transaction_of, others, has_positions = self._run(_COMPLETE, {"id": self._entry}).one()
         if not held:
             raise RefusedError(
                 "the run lock was lost while a revision ran; the revision was rolled back",
@@ -178,6 +177,8 @@ class History:
             )
         if revision not in (None, in_transaction_of):
             raise transaction_refusal(str(revision), "COMMIT or ROLLBACK", done=HALF_DONE)
+        if others:
+            self._connection.exec_driver_sql(REFUSE_GUESTS, execution_options={"no_parameters": True})
         if has_positions:
             self._run(positions.forget(passed))
 

@@ -20,11 +20,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from mlops_db.errors import DataLossError, MlopsDbError, RefusedError, UsageError
 from mlops_db.migration import lock, view_grants
 from mlops_db.migration.autogenerate import comparison_options
-from mlops_db.migration.backup import Backup
 from mlops_db.migration.blockers import BlockerWatch
 from mlops_db.migration.database_state import check_version_table_owner, refuse_wrong_database
-from mlops_db.migration.guard.row_guard import RowGuard
-from mlops_db.migration.guard.sql_losses import find_losses, refuse_losses
 from mlops_db.migration.history import History
 from mlops_db.migration.operations import OPTIONS, REVISION_FILE
 from mlops_db.migration.plan import plan_lines, stamp_lines, step_name
@@ -42,6 +39,8 @@ if TYPE_CHECKING:
     from alembic.runtime.migration import MigrationContext, MigrationInfo
     from sqlalchemy import Connection, MetaData
 
+    from mlops_db.migration.backup import Backup
+    from mlops_db.migration.guard.row_guard import RowGuard
     from mlops_db.migration.options import Options
     from mlops_db.migration.progress import Progress
     from mlops_db.revisions.graph import Graph
@@ -86,8 +85,11 @@ class OnlineRun:
         self.callers_transaction = self.connection.in_transaction()
         self.describe_blockers: Callable[[], str] = lambda: "nobody seen"
         self.history = History(self.connection, callers_transaction=self.callers_transaction)
-        folder = self.options.backup
-        self.backup = None if folder is None else Backup(folder, self.settings, self.options)
+        self.backup: Backup | None = None
+        if self.options.backup is not None:
+            from mlops_db.migration.backup import Backup  # noqa: PLC0415  (other runs start without it)
+
+            self.backup = Backup(self.options.backup, self.settings, self.options)
 
     def carry_out(self) -> None:
         """Carry out the command."""
@@ -186,6 +188,10 @@ class OnlineRun:
         self.downgrades = {
             step.revision.revision: written_sql(step.revision, "downgrade") for step in steps if _is_downgrade(step)
         }
+        if not self.downgrades:
+            return
+        from mlops_db.migration.guard.sql_losses import find_losses, refuse_losses  # noqa: PLC0415  (as below)
+
         losses = find_losses(self.connection, self.downgrades)
         self.end_reading()
         if self.protects_rows and self.backup is None:
@@ -221,6 +227,8 @@ class OnlineRun:
         """Back up what the downgrade of a revision loses, at the beginning of its transaction; returns the tables."""
         if self.backup is None:
             return None
+        from mlops_db.migration.guard.sql_losses import find_losses  # noqa: PLC0415  (upgrades start without it)
+
         losses = find_losses(self.connection, {revision: self.downgrades[revision]})
         self.backup.need(revision, {loss.table for loss in losses if loss.certain and loss.table is not None})
         tables = self.backup.lock(self.connection, revision)
@@ -246,11 +254,10 @@ class OnlineRun:
         if self.callers_transaction:
             self.attempt(steps_left)
             return
-        pid = self.connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
-        self.end_reading()
+        driver: Any = self.connection.connection.dbapi_connection
         watch = BlockerWatch(
             self.settings,
-            pid,
+            driver.info.backend_pid,  # that of the server, as there is no pooler in between
             self.progress,
             lock_timeout_ms=self.options.lock_timeout,
             show_queries=self.options.show_queries,
@@ -334,6 +341,8 @@ class OnlineRun:
         def migrate_in_transaction(**options: Any) -> None:
             self.guard = None
             if self.protects_rows and not step.is_upgrade:
+                from mlops_db.migration.guard.row_guard import RowGuard  # noqa: PLC0415  (upgrades start without it)
+
                 driver = self.connection.connection.dbapi_connection
                 self.guard = RowGuard(
                     driver,

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
-from mlops_db.migration.backup import find_tables
-from mlops_db.migration.guard.sql_losses import find_losses
 from mlops_db.migration.preview import describe, written_sql
 
 if TYPE_CHECKING:
@@ -89,6 +87,9 @@ def plan_lines(
 
 
 def _backed_up(connection: Connection, revision: str, sql: str | None) -> str:
+    from mlops_db.migration.backup import find_tables  # noqa: PLC0415  (other runs start without it)
+    from mlops_db.migration.guard.sql_losses import find_losses  # noqa: PLC0415
+
     losses = find_losses(connection, {revision: sql})
     certain = {loss.table for loss in losses if loss.certain and loss.table is not None}
     maybe = {loss.table for loss in losses if loss.table is not None} - certain

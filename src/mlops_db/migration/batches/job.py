@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mlops_db.migration.batches.statement import BatchStatement
 
 FIRST_SIZE = 1_000  # rows
+LEAST_SIZE = 100  # for a slow batch: what a transaction costs by itself does not shrink with its rows
 LARGEST_CHANGE = 2  # of the size, from one batch to the next
 REST = 0.2  # of the time that a batch took
 LEAST_KEY = -(2**63)  # of a bigint; nothing is before it, so it cannot be after a position

@@ -231,12 +231,11 @@ class RowGuard:
             if updates and done.deleted and is_partitioned and done.inserted >= done.deleted:
                 done.updated, done.deleted, done.values = done.updated + done.deleted, 0, True
         harm = {root: done for root, done in harm.items() if done and not self._is_register(root)}
-        # The rows of a copy are also in its source, unless the same statement harms that, too, or this downgrade has
-        # moved rows from there.
+        # The rows of a copy are also in its source, unless this downgrade has moved rows from there.
         harmless = {
             oid
             for copied in self._copies
-            if copied.source in after and after[copied.source].root not in harm
+            if copied.source in after
             for oid in (copied.copy, copied.changes)
             if oid not in self._relied_on
         }
