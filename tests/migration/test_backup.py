@@ -354,6 +354,23 @@ def test_a_backup_of_a_step_that_was_rolled_back_goes(head: Database, tmp_path: 
     assert list(folder.iterdir()) == []
 
 
+@slow
+def test_all_rows_of_head_are_saved_on_the_way_to_base(head: Database, folder: Path) -> None:
+    assert head.run("mlops-db", "demo", "--days", "90").returncode == 0
+    tables = ("model_versions", "retraining_decisions", "monitoring_metrics")
+    rows = {f"public.{table}": head.value(f"SELECT count(*) FROM {table}") for table in tables}
+    rows["mlops_internal.metric_series"] = head.value("SELECT count(*) FROM mlops_internal.metric_series")
+
+    done = downgrade(head, folder, MLOPS_ENV="production")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    saved: dict[str, int] = {}
+    for file in sorted(folder.iterdir()):
+        for table, lines in rows_of(file).items():
+            saved[table] = max(saved.get(table, 0), len(lines))
+    assert saved == rows
+
+
 def stored_names() -> st.SearchStrategy[str]:
     odd = [
         "a.b",
