@@ -84,7 +84,7 @@ class OnlineRun:
         """Note whether the caller has begun a transaction: then it is also the caller who ends it."""
         self.callers_transaction = self.connection.in_transaction()
         self.describe_blockers: Callable[[], str] = lambda: "nobody seen"
-        self.history = History(self.connection, callers_transaction=self.callers_transaction)
+        self.history = History(self.connection, self.graph, callers_transaction=self.callers_transaction)
         self.backup: Backup | None = None
         if self.options.backup is not None:
             from mlops_db.migration.backup import Backup  # noqa: PLC0415  (other runs start without it)
@@ -366,15 +366,15 @@ class OnlineRun:
 
         return migrate_in_transaction
 
-    def before_commit(self, *, step: MigrationInfo, **_: Any) -> None:
+    def before_commit(self, *, step: MigrationInfo, heads: set[str], **_: Any) -> None:
         """Alembic's on_version_apply: the last thing in a revision's transaction."""
         if self.grants_saved:
             view_grants.restore(self.connection)
         if step.is_stamp:
             purged = self.context.get_context().opts.get("purge")
-            self.history.complete(None, passed=None if purged else self.graph.between(step))
+            self.history.complete(None, heads, passed=None if purged else self.graph.between(step))
         else:
-            self.history.complete(self.current, passed=[self.current])
+            self.history.complete(self.current, heads, passed=[self.current])
 
     @property
     def has_connection(self) -> bool:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mlops_db.migration.batches.positions import ARE_THERE, POSITIONS_TABLE
+from mlops_db.migration.batches.positions import ARE_THERE
 from mlops_db.migration.statements import dollar_quoted, literal
+from mlops_db.revisions.tables import POSITIONS_TABLE
 from mlops_db.server.failures import quoted
 
 if TYPE_CHECKING:

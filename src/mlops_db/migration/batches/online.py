@@ -10,12 +10,13 @@ from psycopg2.errors import DeadlockDetected, LockNotAvailable, QueryCanceled
 
 from mlops_db.errors import RefusedError
 from mlops_db.migration.batches.job import FIRST_SIZE, LARGEST_CHANGE, LEAST_KEY, LEAST_SIZE, REST
-from mlops_db.migration.batches.positions import ARE_THERE, CREATE, POSITIONS_TABLE
+from mlops_db.migration.batches.positions import ARE_THERE, CREATE
 from mlops_db.migration.blockers import REPORT_AFTER_S, find_open_transactions
 from mlops_db.migration.guard.row_comparison import Bounds
 from mlops_db.migration.guard.row_guard import ALL_ROWS
 from mlops_db.migration.progress import duration
 from mlops_db.migration.retry import RETRY_LONGER, with_retries
+from mlops_db.revisions.tables import POSITIONS_TABLE
 from mlops_db.server.failures import find_server_error
 from mlops_db.server.guests import REFUSE_GUESTS
 

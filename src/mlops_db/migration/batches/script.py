@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mlops_db.migration.batches.job import FIRST_SIZE, LARGEST_CHANGE, LEAST_KEY, LEAST_SIZE, REST
-from mlops_db.migration.batches.positions import POSITIONS_TABLE, forget
+from mlops_db.migration.batches.positions import forget
 from mlops_db.migration.blockers import OPEN_TRANSACTIONS
 from mlops_db.migration.progress import LOG_EVERY_S
 from mlops_db.migration.retry import FIRST_PAUSE_S, LAST_PAUSE_S
 from mlops_db.migration.statements import dollar_quoted, literal
+from mlops_db.revisions.tables import POSITIONS_TABLE
 from mlops_db.server.guests import REFUSE_GUESTS
 
 if TYPE_CHECKING:
