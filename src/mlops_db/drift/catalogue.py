@@ -309,9 +309,8 @@ _QUERIES: tuple[str, ...] = (
                'comment', obj_description(t.oid, 'pg_trigger')))
       FROM {_CLASS} JOIN pg_trigger AS t ON t.tgrelid = c.oid
      WHERE {own("c.oid")} AND NOT t.tgisinternal
-       -- A month has the same triggers of the log as the others.
-       AND ({_NO_MONTH} OR t.tgname NOT IN ('monitoring_metrics_log_changes', 'monitoring_metrics_log_truncate'))
-     ORDER BY t.oid
+       -- The log of a copy has triggers on each month.
+       AND ({_NO_MONTH} OR t.tgname NOT LIKE 'monitoring\\_metrics\\_log\\_%%') ORDER BY t.oid
     """,
     f"""
     SELECT 'rule', {_RELATION}, quote_ident(r.rulename), jsonb_strip_nulls(jsonb_build_object(
