@@ -41,8 +41,8 @@ def test_the_way_of_a_team_whose_database_was_made_by_schema_sql(empty: Database
         assert f"--- {view} as it is" in differing
         assert f"+++ {view} as it will be" in differing
     output = [line for line in to_fix if line.startswith("to fix: ")]
-    assert f"to fix: model_versions: {NOT_A_STAGE} (revision 0008)" in output
-    assert f"to fix: monitoring_metrics: {NO_NUMBER} (revision 0016)" in output
+    assert f"to fix: model_versions: {NOT_A_STAGE} (revision 0007)" in output
+    assert f"to fix: monitoring_metrics: {NO_NUMBER} (revision 0013)" in output
     assert [line.startswith("    ") and line.endswith(" ORDER BY id;") for line in to_fix] == [False, True] * len(
         output
     )
@@ -65,8 +65,8 @@ def test_the_way_of_a_team_whose_database_was_made_by_schema_sql(empty: Database
     ]
     assert rows(empty) == before
     stopped = empty.run("alembic", "upgrade", "head")
-    assert_run_failed(stopped, FINDINGS["0008"].message, "SELECT * FROM model_versions WHERE")
-    assert revision_of(empty) == "0007"
+    assert_run_failed(stopped, FINDINGS["0007"].message, "SELECT * FROM model_versions WHERE")
+    assert revision_of(empty) == "0006"
     for finding in FINDINGS.values():
         empty.query(finding.fix)
     assert empty.run("alembic", "upgrade", "head").returncode == 0

@@ -77,7 +77,7 @@ def test_development_does_not_call_a_loss_what_may_have_been_copied(head: Databa
     head.query(A_METRIC)
     progress = StringIO()
 
-    commands.downgrade(head.settings, "0015", progress=progress)
+    commands.downgrade(head.settings, "0014", progress=progress)
 
     warning, *_ = progress.getvalue().splitlines()
     assert warning == "warning: this downgrade may lose 1 row of monitoring_metrics"

@@ -71,14 +71,14 @@ def test_a_stream_gets_everything_and_standard_error_nothing(
 # Long commands, in a log
 
 
-def test_a_log_gets_a_line_of_its_own_for_what_the_server_reports(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_log_gets_a_line_of_its_own_for_what_the_report(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "LOG_EVERY_S", 0.0)
     log = io.StringIO()
     shown = Progress(log)
 
     shown.begin("[1/1] 0005 index")
-    shown.server_reports("CREATE INDEX i: building index", 0, 0)
-    shown.server_reports("CREATE INDEX i: building index", 1, 3)
+    shown.report("CREATE INDEX i: building index", 0, 0)
+    shown.report("CREATE INDEX i: building index", 1, 3)
     shown.done()
 
     assert re.fullmatch(
@@ -95,7 +95,7 @@ def test_a_log_is_not_flooded() -> None:
     shown = Progress(log)
     shown.begin("[1/1] 0005 index")
     for done in range(100):
-        shown.server_reports("CREATE INDEX i: building index", done, 100)
+        shown.report("CREATE INDEX i: building index", done, 100)
     assert log.getvalue() == "[1/1] 0005 index ... "
 
 

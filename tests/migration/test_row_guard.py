@@ -730,7 +730,7 @@ def test_what_a_policy_hides_counts_as_a_loss(owned: Database, policy: str, *, f
     owned.query(f"ALTER TABLE model_versions ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY; {policy}")
     named = "policy mine" if policy else "row level security, which has no policy"
 
-    for target in ("base", "0007"):
+    for target in ("base", "0006"):
         done = owned.run("alembic", "downgrade", target, MLOPS_ENV="production")
         assert_failed(done, "model_versions", named, "nothing was changed")
         assert revision_of(owned) == HEAD
@@ -767,20 +767,20 @@ def test_what_a_policy_hides_is_found_by_what_happens_too(
 
 def test_a_table_that_the_downgrade_leaves_alone_may_have_policies(owned: Database) -> None:
     owned.query("ALTER TABLE retraining_decisions ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY")
-    commands.downgrade(replace(owned.settings, environment="production"), "0018")
-    assert revision_of(owned) == "0018"
+    commands.downgrade(replace(owned.settings, environment="production"), "0014")
+    assert revision_of(owned) == "0014"
 
 
 def test_what_reads_all_rows_of_a_table_fails_where_a_policy_hides_some(owned: Database) -> None:
-    """The findings of revisions 0008 to 0016 would pass, and rows that break a rule would stay."""
-    commands.downgrade(owned.settings, "0007")
+    """The findings of revisions 0007 to 0013 would pass, and rows that break a rule would stay."""
+    commands.downgrade(owned.settings, "0006")
     owned.query("INSERT INTO model_versions (mlflow_run_id, model_version, status) VALUES ('r', '1', 'nonsense')")
     owned.query("ALTER TABLE model_versions ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY")
 
     done = owned.run("alembic", "upgrade", "head")
 
     assert_failed(done, 'row-level security policy for table "model_versions"', "NO FORCE ROW LEVEL SECURITY")
-    assert revision_of(owned) == "0007"
+    assert revision_of(owned) == "0006"
 
 
 def test_status_and_demo_do_not_take_hidden_rows_for_none(owned: Database) -> None:

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.libraries
 
 HEAD = revisions()[-1].id
 # The last revision before one that builds an index concurrently, which no transaction of a caller's can.
-BEFORE_CONCURRENTLY = "0011"
+BEFORE_CONCURRENTLY = "0010"
 
 
 def revision_of(database: Database) -> list[tuple[str]]:
@@ -321,7 +321,7 @@ def test_a_downgrade_that_fails_leaves_the_ones_before_it_undone(empty: Database
     with pytest.raises(CommandError, match="monitoring_metrics"):
         command.downgrade(one_bad_revision, "base")
 
-    assert revision_of(empty) == [("0016",)]
+    assert revision_of(empty) == [("0018",)]
     assert empty.query("SELECT to_regclass('half_done'), to_regproc('mlops_internal.metric_partitions')") == [
         (None, None)
     ]

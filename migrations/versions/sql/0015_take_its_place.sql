@@ -13,10 +13,14 @@ BEGIN
     END IF;
 END $swap$;
 
+-- squawk-ignore ban-drop-table
 DROP TABLE mlops_internal.table_copies, mlops_internal.monitoring_metrics_changes;
 
+-- squawk-ignore ban-drop-function
 DROP FUNCTION mlops_internal.replay_metric_changes();
 
+-- squawk-ignore ban-drop-function
 DROP FUNCTION mlops_internal.log_metric_changes();
 
+-- squawk-ignore ban-drop-function
 DROP FUNCTION mlops_internal.log_metric_truncate();

@@ -77,7 +77,7 @@ def _fill(settings: Settings, *, days: int, seed: int) -> Filled:
         nonlocal writing
         writing = True
         if done:
-            progress.server_reports("days", done, total)
+            progress.report("days", done, total)
         else:
             progress.begin(f"Writing {total} days")
 

@@ -14,6 +14,7 @@ from psycopg2 import sql
 from sqlalchemy import event
 
 from mlops_db.drift.catalogue import Catalogue, read_catalogue
+from mlops_db.lint.judged import IS_JUDGED, read_unjudged
 from mlops_db.migration.transaction import statement_text
 from mlops_db.project import BASELINE, SCHEMAS
 from mlops_db.revisions.tables import VERSION_TABLE
@@ -33,12 +34,11 @@ Named = dict[int, tuple[str, str, str]]  # by oid: name, kind, and the table or 
 # No batch of an upgrade should have more rows.
 BATCH = 10_000
 
-_RELATIONS = """
+_RELATIONS = f"""
     SELECT c.oid::bigint, coalesce(pg_partition_root(c.oid)::oid, c.oid)::bigint, n.nspname, c.relname, c.relkind::text,
            pg_relation_filenode(c.oid)::bigint
       FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
-     WHERE n.nspname = ANY (%s) AND c.relkind IN ('r', 'p', 'v', 'm')
-       AND c.relname NOT IN ('alembic_version', 'migration_history', 'batch_positions')
+     WHERE n.nspname = ANY (%(schemas)s) AND c.relkind IN ('r', 'p', 'v', 'm') AND {IS_JUDGED}
 """
 # A partition's constraints and indexes get their names from its table's; the index of a constraint has its name.
 _NAMES = """
@@ -101,9 +101,10 @@ class Moment:
     """A database at one moment.
 
     Attributes:
-        relations: its tables and views, by oid.
+        relations: its tables and views that the rules judge, by oid.
         catalogue: what the revisions have made.
         names: its constraints and indexes.
+        copies: whether a table is copied by several revisions, of which some have still to run.
         rows: the rows of each table, by the table's oid.
         writers: how many rows of each table each transaction has written, as PostgreSQL keeps it with the row (xmin).
     """
@@ -111,6 +112,7 @@ class Moment:
     relations: dict[int, Relation]
     catalogue: Catalogue
     names: Named
+    copies: bool
     rows: dict[int, list[Row]] = field(default_factory=dict)
     writers: dict[int, Counter[str]] = field(default_factory=dict)
 
@@ -166,6 +168,8 @@ class Run:
         config: Alembic's configuration, which leads to the database of the online runs.
         scripted: the database where the scripts of `--sql` run.
         steps: upgrade, downgrade, and upgrade again; fewer if one failed.
+        whole_way: if it ends a copy of a table, what was there before the first revision of the copy, and after a
+            downgrade to there.
         refused: the writes that worked before the upgrade and not after it, each with the server's error.
         made: what all revisions up to this one make.
         error: why it does not run.
@@ -179,6 +183,7 @@ class Run:
     config: Config
     scripted: Settings
     steps: list[Step] = field(default_factory=list)
+    whole_way: tuple[Catalogue, Catalogue] | None = None
     refused: dict[str, psycopg2.Error] = field(default_factory=dict)
     made: Catalogue = field(default_factory=dict)
     error: Exception | None = None
@@ -226,9 +231,10 @@ def read_moment(settings: Settings, since: Moment | None = None) -> Moment:
             catalogue = _read_schema(cursor)
             cursor.execute(_NAMES, {"schemas": list(SCHEMAS)})
             names = {oid: (name, kind, on) for oid, name, kind, on in cursor.fetchall()}
-            cursor.execute(_RELATIONS, (list(SCHEMAS),))
+            unjudged = read_unjudged(cursor)
+            cursor.execute(_RELATIONS, {"schemas": list(SCHEMAS), "unjudged": unjudged})
             relations = {oid: Relation(*rest) for oid, *rest in cursor.fetchall()}
-            moment = Moment(relations, catalogue, names)
+            moment = Moment(relations, catalogue, names, copies=bool(unjudged))
         else:
             moment = replace(since, rows={}, writers={})
         for oid, table in moment.tables.items():

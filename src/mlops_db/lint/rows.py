@@ -12,6 +12,7 @@ import psycopg2
 from psycopg2 import sql
 
 from mlops_db.errors import require_extra
+from mlops_db.lint.judged import IS_JUDGED, read_unjudged
 from mlops_db.project import SCHEMAS
 
 if TYPE_CHECKING:
@@ -41,11 +42,10 @@ class _Column(NamedTuple):
     checks: str
 
 
-_TABLES = """
+_TABLES = f"""
     SELECT c.oid, n.nspname, c.relname
       FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
-     WHERE n.nspname = ANY (%s) AND c.relkind IN ('r', 'p') AND NOT c.relispartition
-       AND c.relname NOT IN ('alembic_version', 'migration_history', 'batch_positions')
+     WHERE n.nspname = ANY (%(schemas)s) AND c.relkind IN ('r', 'p') AND NOT c.relispartition AND {IS_JUDGED}
      ORDER BY c.oid
 """
 # The columns that an INSERT has to fill by itself, each with the CHECKs of its table that mention it.
@@ -64,7 +64,7 @@ _COLUMNS = """
 
 
 def insert_rows(cursor: Cursor, coming: Coming | None = None, *, rows: int = ROWS) -> dict[str, psycopg2.Error]:
-    """Insert rows into every table of ours.
+    """Insert rows into every table of ours that the rules judge.
 
     Values fit the types, and the CHECKs of one column: a list of texts, a regular expression, bounds of numbers, a
     least interval. They need not fit other CHECKs: of the length of a text, of several columns, of functions, of LIKE.
@@ -112,7 +112,7 @@ def inserts(cursor: Cursor, coming: Coming) -> Iterator[tuple[str, str]]:
 
 def _tables(cursor: Cursor, coming: Coming) -> list[tuple[str, str, list[_Column], int]]:
     """Every table of ours, the columns to fill, and how many rows it has."""
-    cursor.execute(_TABLES, (list(SCHEMAS),))
+    cursor.execute(_TABLES, {"schemas": list(SCHEMAS), "unjudged": read_unjudged(cursor)})
     tables = []
     for oid, schema, table in cursor.fetchall():
         cursor.execute(sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(schema, table)))

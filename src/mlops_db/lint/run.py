@@ -21,7 +21,7 @@ from sqlalchemy import event
 from mlops_db.drift.scratch import scratch_database
 from mlops_db.errors import SettingsError
 from mlops_db.lint.lineage import Lineage
-from mlops_db.lint.observation import BATCH, Head, Run, Step, Watch, read_moment
+from mlops_db.lint.observation import BATCH, Head, Moment, Run, Step, Watch, read_moment
 from mlops_db.lint.revision_source import Project, RevisionSource
 from mlops_db.lint.rows import Coming, insert_rows
 from mlops_db.lint.rule import FileRule, Finding, first_line
@@ -146,6 +146,7 @@ class _Runs:
         self.runs: list[Run] = []
         self.branched = False
         self.without_rows: set[str] = set()
+        self.before_copy: tuple[str, Moment] | None = None
         self.database: Settings
         self.watch: Watch
 
@@ -231,10 +232,24 @@ class _Runs:
                 insert_rows(cursor, coming, rows=BATCH + 1)
         again = self.migrate(run, command.upgrade, revision)
         run.made = again.after.catalogue
+        self.go_back_before_copy(run, back)
         if changed_whole:
             tables = sql.SQL(", ").join(table.sql for table in again.after.tables.values())
             with open_cursor(self.database) as cursor:
                 cursor.execute(sql.SQL("TRUNCATE {} RESTART IDENTITY").format(tables))
+
+    def go_back_before_copy(self, run: Run, back: str) -> None:
+        """If the revision ends a copy of a table, take back the whole copy, and do it again."""
+        if run.file.is_one_way:
+            self.before_copy = None
+        elif run.steps[-1].after.copies:
+            self.before_copy = self.before_copy or (back, run.steps[0].before)
+        elif self.before_copy:
+            (target, before), self.before_copy = self.before_copy, None
+            self.watch.step = None
+            run_command(command.downgrade, self.config, target)
+            run.whole_way = before.catalogue, read_moment(self.database).catalogue
+            run_command(command.upgrade, self.config, run.script.revision)
 
     def fill(self, coming: Coming) -> None:
         """Insert rows into every table; a note names each table that takes none."""

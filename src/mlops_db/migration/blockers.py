@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  (psycopg2 names its classes like functions)
+    from sqlalchemy import Connection
 
     from mlops_db.migration.progress import Progress
     from mlops_db.settings import Settings
@@ -47,6 +48,21 @@ _BLOCKERS = f"""
      WHERE me.pid = %(pid)s AND me.wait_event_type = 'Lock'
 """
 
+# Every transaction holds a lock on its virtual id until it ends (manual, "pg_locks"), and autovacuum has no user. Only
+# its pid and its application_name are visible to every role.
+OPEN_TRANSACTIONS = """
+    SELECT l.virtualtransaction AS transaction, a.pid,
+           coalesce(nullif(a.application_name, ''), 'no application name') AS application, a.state,
+           extract(epoch FROM clock_timestamp() - a.xact_start)::float AS age_s, a.query,
+           format('pid %s (%s)', a.pid, a.application_name) AS name
+      FROM pg_locks AS l JOIN pg_stat_activity AS a ON a.pid = l.pid
+     WHERE l.locktype = 'virtualxid' AND l.mode = 'ExclusiveLock' AND l.granted AND l.pid <> pg_backend_pid()
+       AND a.datname = current_database() AND a.usesysid IS NOT NULL
+     UNION ALL
+    SELECT x.gid, 0, x.gid, NULL, NULL, NULL, format('the prepared transaction %L', x.gid)
+      FROM pg_prepared_xacts AS x WHERE x.database = current_database()
+"""
+
 # The views of the manual's chapter "Progress Reporting" that show the commands of revisions.
 _REPORTS = f"""
     SELECT 'CREATE INDEX ' || coalesce({_name("index_relid")}, ''), phase,
@@ -71,10 +87,10 @@ class Blocker:
 
     Attributes:
         pid: its process id on the server; 0 for a prepared transaction.
-        application: its application_name.
+        application: its application_name; the name of a prepared transaction, if it is known.
         state: such as `idle in transaction`; None if this role may not see it.
         transaction_age_s: seconds since its transaction began; None if this role may not see it.
-        relation: what the revision wants to lock.
+        relation: what the revision wants to lock; None if it waits for the end of the transaction.
         query: the last query of the blocker.
     """
 
@@ -87,13 +103,23 @@ class Blocker:
 
     def describe(self, *, with_query: bool) -> str:
         """The blocker in one line; its query only on request, because a query can hold data."""
+        place = "" if self.relation is None else f" on {self.relation}"
+        if self.pid == 0 and self.relation is None:
+            return f"the prepared transaction {self.application!r}"
         if self.pid == 0:
             return f"a prepared transaction holds {self.relation} (see pg_prepared_xacts)"
         age = "" if self.transaction_age_s is None else f", in a transaction for {duration(self.transaction_age_s)}"
         query = f": {' '.join((self.query or '').split())}" if with_query else ""
-        return (
-            f"pid {self.pid} ({self.application}, {self.state or 'state not visible'}{age}) on {self.relation}{query}"
-        )
+        return f"pid {self.pid} ({self.application}, {self.state or 'state not visible'}{age}){place}{query}"
+
+
+def find_open_transactions(connection: Connection) -> dict[str, Blocker]:
+    """The transactions of others that are open in this database, by an id that no later one has."""
+    rows = connection.exec_driver_sql(OPEN_TRANSACTIONS, execution_options={"no_parameters": True})
+    return {
+        transaction: Blocker(pid, application, state, age_s, None, query)
+        for transaction, pid, application, state, age_s, query, _ in rows
+    }
 
 
 class BlockerWatch:
@@ -173,4 +199,4 @@ class BlockerWatch:
         row = cursor.fetchone()
         if row is not None:
             command, phase, done, total = row
-            self._progress.server_reports(f"{command}: {phase}", done or 0, total or 0)
+            self._progress.report(f"{command}: {phase}", done or 0, total or 0)

@@ -34,7 +34,7 @@ from mlops_db.server.guests import REFUSE_GUESTS
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from alembic.runtime.migration import MigrationInfo
     from sqlalchemy import Connection
@@ -153,10 +153,12 @@ class History:
             self._entry, saved = self._run(_BEGIN, values).one()
         return bool(saved)
 
-    def complete(self, revision: str | None) -> None:
-        """Complete the step, in the transaction that `revision` ran in; None for a stamp, which runs no revision.
+    def complete(self, revision: str | None, *, passed: Iterable[str] | None) -> None:
+        """Complete the step, and forget how far the batches of the revisions that it passed are.
 
-        The positions of its batches are forgotten.
+        Args:
+            revision: in whose transaction this is; None for a stamp, which runs no revision.
+            passed: the revisions that are applied or reverted now; None for all.
 
         Raises:
             RefusedError: this backend has lost the run lock; the transaction must not be committed.
@@ -172,7 +174,7 @@ class History:
         if revision not in (None, in_transaction_of):
             raise transaction_refusal(str(revision), "COMMIT or ROLLBACK", done=HALF_DONE)
         if has_positions:
-            self._run(positions.FORGET, {"revision": revision})
+            self._run(positions.forget(passed))
 
     def record_failure(self, error: str) -> None:
         """Record why the step failed, after its transaction was rolled back."""

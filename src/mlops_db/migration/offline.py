@@ -13,8 +13,10 @@ from sqlalchemy.schema import CreateTable
 
 from mlops_db.errors import MlopsDbError, UsageError
 from mlops_db.migration import history, view_grants
+from mlops_db.migration.batches import positions
 from mlops_db.migration.operations import OPTIONS, REVISION_FILE
 from mlops_db.migration.session import run_pins
+from mlops_db.migration.step import STEP, RunningStep, direction_name
 from mlops_db.migration.transaction import revision_script, unfinished_refusal
 from mlops_db.server.guests import REFUSE_GUESTS
 from mlops_db.server.pins import NEWER_PINS
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from sqlalchemy import MetaData
 
     from mlops_db.migration.options import Options
+    from mlops_db.revisions.graph import Graph
     from mlops_db.settings import Settings
 
 # In the step's transaction, so that it changes nothing in a database at another revision, even if psql continues
@@ -59,11 +62,14 @@ DO $pin$ BEGIN
 END $pin$;"""
 
 
-def write_script(context: EnvironmentContext, target_metadata: MetaData, settings: Settings, options: Options) -> None:
+def write_script(
+    context: EnvironmentContext, graph: Graph, target_metadata: MetaData, settings: Settings, options: Options
+) -> None:
     """Write the SQL of the command that Alembic was given.
 
     Args:
         context: Alembic's, of an environment in offline mode.
+        graph: the revisions of the project.
         target_metadata: the schema at head, for its naming convention.
         settings: they and `options` give the settings of the script's session.
         options: those of `-x`.
@@ -94,7 +100,8 @@ def write_script(context: EnvironmentContext, target_metadata: MetaData, setting
             migration.opts[REVISION_FILE] = Path(step.revision.path)
             write(REFUSE_GUESTS)  # in each step: psql may continue after an error
             write(_REFUSE_ANOTHER_REVISION.format(revisions=", ".join(map(repr, step.from_revisions_no_deps))))
-            with revision_script(migration, revision), _explain_failures(revision):
+            with revision_script(migration, revision) as transaction, _explain_failures(revision):
+                migration.opts[STEP] = RunningStep(revision, direction_name(is_upgrade=step.is_upgrade), transaction)
                 migrate(**arguments)
 
         return migrate_guarded
@@ -103,6 +110,8 @@ def write_script(context: EnvironmentContext, target_metadata: MetaData, setting
         write(REFUSE_GUESTS)
         write(view_grants.RESTORE)
         write(history.insert_finished(step))
+        if step.is_stamp:
+            write(positions.forget(graph.between(step)))
 
     further: dict[str, Any] = {OPTIONS: options, "fn": steps, "on_version_apply": before_commit}
     context.configure(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg2
 from alembic.runtime.migration import RevisionStep
+from psycopg2.errors import DiskFull
 from sqlalchemy.exc import SQLAlchemyError
 
 from mlops_db.errors import MlopsDbError
@@ -26,9 +27,9 @@ from mlops_db.migration.guard.sql_losses import find_losses, refuse_losses
 from mlops_db.migration.history import History
 from mlops_db.migration.operations import OPTIONS, REVISION_FILE
 from mlops_db.migration.plan import plan_lines, stamp_lines, step_name
-from mlops_db.migration.preview import written_sql
+from mlops_db.migration.preview import GIVING_UP, describe, written_sql
 from mlops_db.migration.retry import with_retries
-from mlops_db.migration.step import STEP, RunningStep
+from mlops_db.migration.step import STEP, RunningStep, direction_name, disk_full
 from mlops_db.migration.transaction import revision_statements, unfinished_refusal
 from mlops_db.server.failures import find_server_error
 from mlops_db.server.guests import REFUSE_GUESTS, SAFE_PATH
@@ -72,6 +73,7 @@ class OnlineRun:
 
     current: str = ""  # the revision of the step that runs
     attempted_downgrades: set[str] = field(default_factory=set)
+    step: RunningStep | None = None  # the last one
     grants_saved: bool = False
     total: int = 0
     done: int = 0
@@ -242,6 +244,8 @@ class OnlineRun:
                 self.record_failure(error)
             if isinstance(error, NotImplementedError):
                 raise unfinished_refusal(self.current) from error
+            if isinstance(cause := find_server_error(error), DiskFull) and self.step is not None:
+                raise disk_full(self.step, cause) from error
             raise
 
     def create_tables(self, migration: MigrationContext) -> None:
@@ -283,9 +287,13 @@ class OnlineRun:
             migration = self.context.get_context()
             migration.opts[REVISION_FILE] = Path(step.revision.path)
             with revision_statements(migration, revision, guard) as transaction:
-                direction = "upgrade" if step.is_upgrade else "downgrade"
-                migration.opts[STEP] = RunningStep(
-                    revision, direction, transaction, self.progress, self.describe_blockers
+                migration.opts[STEP] = self.step = RunningStep(
+                    revision,
+                    direction_name(is_upgrade=step.is_upgrade),
+                    transaction,
+                    self.progress,
+                    self.describe_blockers,
+                    describe(step.revision.module.__doc__ or "").sections.get(GIVING_UP, ""),
                 )
                 migrate(**options)
 
@@ -295,7 +303,11 @@ class OnlineRun:
         """Alembic's on_version_apply: the last thing in a revision's transaction."""
         if self.grants_saved:
             view_grants.restore(self.connection)
-        self.history.complete(None if step.is_stamp else self.current)
+        if step.is_stamp:
+            purged = self.context.get_context().opts.get("purge")
+            self.history.complete(None, passed=None if purged else self.graph.between(step))
+        else:
+            self.history.complete(self.current, passed=[self.current])
 
     @property
     def has_connection(self) -> bool:

@@ -12,12 +12,15 @@ from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
 
 from mlops_db.migration.operations import REVISION_FILE  # which registers the operations
+from mlops_db.migration.step import STEP, RunningStep
+from mlops_db.migration.transaction import RevisionTransaction
 
 if TYPE_CHECKING:
     from alembic.script import Script
 
 SECTIONS = ("Why", "Locks", "Loss on downgrade")
-_SECTION = re.compile(rf"^({'|'.join((*SECTIONS, 'Disk', 'Accepted'))}):", re.MULTILINE)
+GIVING_UP = "Giving up"
+_SECTION = re.compile(rf"^({'|'.join((*SECTIONS, 'Disk', GIVING_UP, 'Accepted'))}):", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -26,8 +29,8 @@ class Description:
 
     Attributes:
         title: its first line, without the full stop.
-        sections: the text of `Why`, `Locks`, `Disk`, `Loss on downgrade` and `Accepted`, each on one line, without
-            missing ones.
+        sections: the text of `Why`, `Locks`, `Disk`, `Loss on downgrade`, `Giving up` and `Accepted`, each on one line,
+            without missing ones.
     """
 
     title: str
@@ -56,6 +59,7 @@ def written_sql(revision: Script, direction: str) -> str | None:
             "output_buffer": buffer,
             "literal_binds": True,
             REVISION_FILE: Path(revision.path),
+            STEP: RunningStep(revision.revision, direction, RevisionTransaction(revision.revision, None)),
         },
     )
     try:

@@ -63,15 +63,22 @@ class Progress:
         with self._lock:
             self._end_line()
 
-    def server_reports(self, what: str, done: int, total: int) -> None:
-        """Show the progress of the running command: a bar on a terminal, a line every ten seconds in a log."""
+    def report(self, what: str, done: int, total: int, *, left: str = "") -> None:
+        """Show how far the current step is: a bar on a terminal, a line every ten seconds in a log.
+
+        Args:
+            what: what runs.
+            done: how much of it is done.
+            total: how much there is; 0 if that is not known.
+            left: how long the rest takes, for the log; the bar estimates it.
+        """
         with self._lock:
             if self._terminal:
                 self._draw(what, done, total)
             elif time.monotonic() >= self._next_log:
                 self._next_log = time.monotonic() + LOG_EVERY_S
                 share = f"{100 * done // total} %" if total else "started"
-                self.note(f"{self._label}: {what}, {share}")
+                self.note(", ".join(filter(None, (f"{self._label}: {what}", share, left))))
 
     def _draw(self, what: str, done: int, total: int) -> None:
         if self._bar is None:
@@ -80,7 +87,7 @@ class Progress:
 
             self._end_line()
             self._bar = Bar(console=Console(file=self._stream), transient=True)
-            self._bar.add_task(what, total=total or None)
+            self._bar.add_task(what, total=total or None, completed=done)
             self._bar.start()
         self._bar.update(self._bar.task_ids[0], description=what, completed=done, total=total or None)
 

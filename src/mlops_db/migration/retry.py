@@ -1,4 +1,7 @@
-"""Retries a revision that got no lock. A longer wait would be worse: a waiting ALTER TABLE blocks all later queries."""
+"""Retries a revision, or a batch, that got no lock.
+
+A longer wait would be worse: a waiting ALTER TABLE blocks all later queries.
+"""
 
 from __future__ import annotations
 
@@ -19,26 +22,29 @@ if TYPE_CHECKING:
 
     from mlops_db.migration.progress import Progress
 
+RETRY_LONGER = "To retry for longer: MLOPS_RETRY_FOR=10min, for alembic also -x retry-for=10min."
 FIRST_PAUSE_S = 1.0
 LAST_PAUSE_S = 30.0
 
 
-def with_retries(
+def with_retries(  # noqa: PLR0913  (what to retry, how long, and how to show it)
     attempt: Callable[[], None],
     *,
     position: Callable[[], int],
     blockers: Callable[[], str],
     retry_for_ms: int,
     progress: Progress,
+    unit: str = "step",
 ) -> None:
-    """Call `attempt` until it gets its locks, or until the time for one revision is over.
+    """Call `attempt` until it gets its locks, or until the time for one revision or batch is over.
 
     Args:
-        attempt: runs the revisions that are left; it resumes after the last one that was committed.
-        position: how many revisions are done; each revision gets the whole time.
+        attempt: runs the revisions, or the batches, that are left; it resumes after the last one that was committed.
+        position: how many of them are done; each gets the whole time.
         blockers: describes the sessions that blocked the last attempt.
-        retry_for_ms: how long one revision is tried, in milliseconds.
+        retry_for_ms: how long one of them is tried, in milliseconds.
         progress: shows each failed attempt.
+        unit: what they are.
 
     Raises:
         RefusedError: the time is over; the message names the blockers.
@@ -58,9 +64,9 @@ def with_retries(
             if left <= 0:
                 raise RefusedError(
                     f"no lock after {tries} {'try' if tries == 1 else 'tries'}, blocked by {blocked_by}; "
-                    "the step was rolled back, those before it are done",
+                    f"the {unit} was rolled back, those before it are done",
                     hint="End that session or let it finish, then run the same command: it resumes where it stopped. "
-                    "To retry for longer: MLOPS_RETRY_FOR=10min, for alembic also -x retry-for=10min.",
+                    + RETRY_LONGER,
                 ) from error
             pause_s = min(left, pause * random.uniform(0.5, 1))  # noqa: S311  (jitter, not a secret)
             progress.note(f"no lock, blocked by {blocked_by}; next try in {duration(pause_s)}")

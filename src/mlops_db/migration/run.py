@@ -67,7 +67,7 @@ def run(context: EnvironmentContext, *, target_metadata: MetaData) -> None:
         settings = config.attributes.get("settings") or Settings.from_environment()
         options = Options.parse(context.get_x_argument(as_dictionary=False), settings)
         if context.is_offline_mode():
-            write_script(context, target_metadata, settings, options)
+            write_script(context, graph, target_metadata, settings, options)
         elif only_writes_a_file(context):
             context.run_migrations()
         else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from itertools import islice
+from itertools import count, islice
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -56,6 +56,22 @@ def is_update(sql: str) -> bool:
 def stored_name(name: str) -> str:
     """A name as the catalogue has it: without quotes, or in lower case."""
     return name[1:-1].replace('""', '"') if name.startswith('"') else name.lower()
+
+
+def literal(text: str) -> str:
+    """The text as SQL has it; standard_conforming_strings is on."""
+    return "'{}'".format(text.replace("'", "''"))
+
+
+def dollar_quoted(text: str) -> str:
+    """The text between dollars, with a tag that it does not contain."""
+    tag = next(tag for tag in (f"$body{number or ''}$" for number in count()) if tag not in text)
+    return f"{tag}{text}{tag}"
+
+
+def sets_only(sql: str) -> bool:
+    """Whether it only changes settings of the session."""
+    return all(words[0] in ("SET", "RESET") for words in _statements(sql))
 
 
 def without_texts(sql: str) -> str:

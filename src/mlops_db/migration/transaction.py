@@ -19,7 +19,8 @@ from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from mlops_db.errors import DataLossError, MlopsDbError, RefusedError, StatementFailedError
-from mlops_db.migration.statements import ends_transaction
+from mlops_db.migration.guard.row_guard import ALL_ROWS
+from mlops_db.migration.statements import ends_transaction, sets_only
 from mlops_db.server.guests import REFUSE_GUESTS, SAFE_PATH
 
 if TYPE_CHECKING:
@@ -101,6 +102,8 @@ class RevisionTransaction:
 
     Attributes:
         outside: whether each statement commits by itself, because the revision is in an autocommit_block().
+        in_batches: whether it has committed batches.
+        bounds: of the rows that the next statement changes.
     """
 
     def __init__(self, revision: str, guard: RowGuard | None) -> None:
@@ -108,7 +111,11 @@ class RevisionTransaction:
         self.revision = revision
         self.guard = guard
         self.outside = False
+        self.in_batches = False
+        self.bounds = ALL_ROWS
         self._refusal: RefusedError | None = None
+        self._sent = False  # a statement other than SET
+        self._alone = ""  # the operation that admits no other statement
 
     def refuse(self, words: str, *, done: str = NOTHING_DONE) -> None:
         """Refuse what ends the transaction, unless there is none.
@@ -164,14 +171,39 @@ class RevisionTransaction:
             self.refuse("COMMIT or ROLLBACK", done=HALF_DONE)
 
     def read(self, statement: str) -> None:
-        """Refuse a statement that ends the transaction, before it is sent.
+        """Refuse a statement that ends the transaction, or that stands beside what has to be alone, before it is sent.
 
         Raises:
-            RefusedError: it ends the transaction.
+            RefusedError: it must not run.
         """
         words = ends_transaction(statement)
         if words is not None:
             self.refuse(words)
+        if not sets_only(statement):
+            if self._alone:
+                self._refuse_company()
+            self._sent = True
+
+    @contextmanager
+    def alone(self, operation: str) -> Iterator[None]:
+        """Run the statements of an operation in the block; none but SET may come before it or after it.
+
+        Raises:
+            RefusedError: one came before it.
+        """
+        if self._sent or self._alone:
+            self._alone = operation
+            self._refuse_company()
+        yield
+        self._alone = operation
+
+    def _refuse_company(self) -> None:
+        self._refusal = RefusedError(
+            f"revision {self.revision} has other statements beside {self._alone}, which commits before its revision is "
+            "done",
+            hint=f"Put {self._alone} into a revision of its own.",
+        )
+        raise self._refusal
 
     def run(
         self, cursor: psycopg2.extensions.cursor, statement: str, send: Callable[[], None], *, only_once: bool = False
@@ -196,7 +228,7 @@ class RevisionTransaction:
         elif self.outside:
             self._run_outside(cursor, statement, send, only_once=only_once)
         else:
-            self.guard.run(statement, send, only_once=only_once)
+            self.guard.run(statement, send, only_once=only_once, bounds=self.bounds)
 
     @contextmanager
     def own_transaction(self, connection: Connection) -> Iterator[None]:
@@ -221,6 +253,7 @@ class RevisionTransaction:
             raise
         else:
             control.execute("COMMIT")
+            self.in_batches = True
         finally:
             self.outside = True
 
@@ -313,8 +346,8 @@ def revision_statements(
 
 
 @contextmanager
-def revision_script(migration: MigrationContext, revision: str) -> Iterator[None]:
-    """Write a revision's statements for `--sql` in the block.
+def revision_script(migration: MigrationContext, revision: str) -> Iterator[RevisionTransaction]:
+    """Write a revision's statements for `--sql` in the block; yields the rules for them.
 
     Args:
         migration: Alembic's context of `--sql`.
@@ -334,7 +367,7 @@ def revision_script(migration: MigrationContext, revision: str) -> Iterator[None
     migration.impl.static_output = read_and_write  # type: ignore[method-assign]  # of this one script
     try:
         with _autocommit_block(migration, transaction, leave=transaction.end, enter=lambda: write(REFUSE_GUESTS)):
-            yield
+            yield transaction
             transaction.end()
     finally:
         migration.impl.static_output = write  # type: ignore[method-assign]  # as before

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
+    from alembic.runtime.migration import MigrationInfo
+
 
 @dataclass(frozen=True)
 class Revision:
@@ -85,6 +87,10 @@ class Graph:
                 found.add(revision)
                 left.extend(self._before[revision])
         return found
+
+    def between(self, step: MigrationInfo) -> set[str]:
+        """The revisions that a step of Alembic's applies or reverts, or that a stamp says are applied or reverted."""
+        return self.ancestors(*step.source_revision_ids) ^ self.ancestors(*step.destination_revision_ids)
 
     def pending(self, *recorded: str) -> tuple[Revision, ...]:
         """Our revisions that an upgrade to head runs in a database at these; without any it is at base."""

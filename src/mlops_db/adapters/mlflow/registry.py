@@ -136,7 +136,7 @@ def import_registry(  # noqa: PLR0913  (all but the first have a default that fi
         names = names_of_models(mlflow) if names is None else names
         models = []
         for read, name in enumerate(names):
-            shown.server_reports("models read", read, len(names))
+            shown.report("models read", read, len(names))
             models.append(read_model(mlflow, name, alias))
         candidates, left_out = _candidates(models)
         chosen = _choose_one_per_run(db, candidates, left_out)
@@ -144,7 +144,7 @@ def import_registry(  # noqa: PLR0913  (all but the first have a default that fi
         def read_scores() -> Iterator[tuple[str, KnownVersion]]:
             for start in range(0, len(chosen), PER_SEARCH):
                 some = chosen[start : start + PER_SEARCH]
-                shown.server_reports("versions", start, len(chosen))
+                shown.report("versions", start, len(chosen))
                 outcome = f"{len(registered)} versions are registered" if registered else NOTHING_STORED
                 found = read_metrics(mlflow, [each.entity for each in some], outcome) if metrics else {}
                 for each in some:

@@ -1,4 +1,4 @@
-"""The batches of a run: each one is a transaction that changes some rows and moves the position past them."""
+"""The batches of a run: each is a transaction that changes some rows and moves the position past them."""
 
 from __future__ import annotations
 
@@ -6,171 +6,211 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import text
+from psycopg2.errors import DeadlockDetected, LockNotAvailable, QueryCanceled
 
 from mlops_db.errors import RefusedError
+from mlops_db.migration.batches.job import FIRST_SIZE, LARGEST_CHANGE, LEAST_KEY, REST
 from mlops_db.migration.batches.positions import ARE_THERE, CREATE, POSITIONS_TABLE
-from mlops_db.migration.retry import with_retries
+from mlops_db.migration.blockers import REPORT_AFTER_S, find_open_transactions
+from mlops_db.migration.guard.row_comparison import Bounds
+from mlops_db.migration.guard.row_guard import ALL_ROWS
+from mlops_db.migration.progress import duration
+from mlops_db.migration.retry import RETRY_LONGER, with_retries
+from mlops_db.server.failures import find_server_error
+from mlops_db.server.guests import REFUSE_GUESTS
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from mlops_db.migration.batches.statement import BatchStatement
+    from mlops_db.migration.batches.job import Job
+    from mlops_db.migration.options import Options
     from mlops_db.migration.step import RunningStep
 
-FIRST_SIZE = 1_000
-LARGEST_CHANGE = 2.0
-REST = 0.2  # of the time that a batch took
 FIRST_LOOK_S = 0.01
 LAST_LOOK_S = 0.5
 
-# Manual, "pg_locks": every transaction holds its virtual transaction id until it ends. Autovacuum has no user.
-_OPEN_TRANSACTIONS = """
-    SELECT l.virtualtransaction, a.pid
-      FROM pg_catalog.pg_locks AS l JOIN pg_catalog.pg_stat_activity AS a ON a.pid = l.pid
-     WHERE l.locktype = 'virtualxid' AND l.mode = 'ExclusiveLock' AND l.granted AND l.pid <> pg_catalog.pg_backend_pid()
-       AND a.datname = pg_catalog.current_database() AND a.usesysid IS NOT NULL
-     UNION ALL
-    SELECT gid, 0 FROM pg_catalog.pg_prepared_xacts WHERE database = pg_catalog.current_database()
-"""
-
 
 @dataclass
-class BatchRun:
-    """A statement that runs in batches.
+class OnlineJob:
+    """A job that runs.
 
     Attributes:
-        connection: in autocommit mode.
-        step: the step that it is part of.
-        statement: what to run.
-        table: whose rows are divided into batches, as SQL has it.
-        key: its integer column, as SQL has it.
-        target_s: how long a batch should take, in seconds.
-        retry_for_ms: how long a batch is retried that gets no lock, in milliseconds.
+        connection: of the run, in autocommit mode.
+        step: the step that it is a part of.
+        options: those of the run.
+        job: what to do.
     """
 
     connection: Connection
     step: RunningStep
-    statement: BatchStatement
-    table: str
-    key: str
-    target_s: float
-    retry_for_ms: int
+    options: Options
+    job: Job
 
-    size: int = FIRST_SIZE
-    position: int = 0
-    last: int = 0
-    batches: int = 0
+    size: int = 0  # rows of the next batch
+    first: int = 0  # the position before the first batch
+    position: int = 0  # the last key that is done
+    last: int = 0  # the greatest key at the beginning
+    changed: int = 0  # rows, also by earlier runs
+    batches: int = 0  # by this one
+    guarded: Any = None  # the table and the key, if rows are guarded
 
     def run(self) -> None:
-        """Run the batches that are left."""
-        if self.resume() or self.begin():
-            with_retries(
-                self.run_batches,
-                position=lambda: self.batches,
-                blockers=self.step.describe_blockers,
-                retry_for_ms=self.retry_for_ms,
-                progress=self.step.progress,
-            )
+        """Run the batches that are left.
+
+        Raises:
+            RefusedError: transactions that were open at the beginning do not end, or a batch gets no lock.
+        """
+        if not (self.resume() or self.begin()):
+            return
+        self.size = FIRST_SIZE
+        if self.step.transaction.guard is not None:
+            self.guarded = self.execute(self.job.find_root()).first()
+        self.started = time.monotonic()
+        self.started_at, self.changed_before = self.position, self.changed
+        with_retries(
+            self.run_batches,
+            position=lambda: self.batches,
+            blockers=self.step.describe_blockers,
+            retry_for_ms=self.options.retry_for,
+            progress=self.step.progress,
+            unit="batch",
+        )
 
     def resume(self) -> bool:
         """Take the position of an earlier run; False if there is none."""
         if not self.execute(f"SELECT {ARE_THERE}").scalar_one():
             return False
-        same_tables = f"source = {self.oid(self.table)} AND target = {self.oid(self.statement.target)}"
         row = self.execute(
-            f"SELECT position, last, statement, {same_tables} FROM {POSITIONS_TABLE} WHERE {self.mine}"
+            f"SELECT p.first, p.position, p.last, p.changed_rows FROM {POSITIONS_TABLE} AS p WHERE {self.job.mine}"
         ).first()
         if row is None:
             return False
-        self.position, self.last, statement, same = row
-        if not same:
-            self.execute(f"DELETE FROM {POSITIONS_TABLE} WHERE {self.mine}")
-            return False
-        if statement != self.statement.text:
-            raise RefusedError(
-                f"revision {self.step.revision} was changed after a run of it had begun: its statement is another one",
-                hint="Restore the statement.",
-            )
-        return True
-
-    def begin(self) -> bool:
-        """Wait for open transactions, and store the last key; False if there is no row."""
-        self.wait_for_open_transactions()
-        first, last = self.execute(f"SELECT min({self.key}), max({self.key}) FROM {self.table}").one()
-        if first is None:
-            return False
-        self.position, self.last = first - 1, last
-        self.execute(CREATE)
-        self.connection.execute(
-            text(f"""
-            INSERT INTO {POSITIONS_TABLE} (revision, direction, statement, source, target, before_first, position, last)
-            VALUES (:revision, :direction, :statement, {self.oid(self.table)}, {self.oid(self.statement.target)},
-                    :position, :position, :last)
-            """),
-            {
-                "revision": self.step.revision,
-                "direction": self.step.direction,
-                "statement": self.statement.text,
-                "position": self.position,
-                "last": self.last,
-            },
+        self.first, self.position, self.last, self.changed = row
+        self.step.progress.note(
+            f"goes on after {self.job.key} {self.position}: {self.changed:,} rows are changed, {self.share} %"
         )
         return True
 
+    def begin(self) -> bool:
+        """Wait for open transactions, then store the last key; False if there is no row."""
+        self.wait_for_open_transactions()
+        first, last = self.execute(self.job.find_keys()).one()
+        if first is None:
+            return False
+        if first == LEAST_KEY:
+            raise RefusedError(
+                f"{self.job.name}: {self.job.key} {first} is the least bigint, and no batch begins before it",
+                hint="Give that row another key.",
+            )
+        self.first = self.position = first - 1
+        self.last = last
+        self.execute(f"{CREATE}; {self.job.store(key(self.first), key(last))}")
+        return True
+
     def wait_for_open_transactions(self) -> None:
-        """Wait until every transaction has ended that was open at the beginning."""
-        waiting = set(self.execute(_OPEN_TRANSACTIONS).all())
-        until, pause = time.monotonic() + self.retry_for_ms / 1000, FIRST_LOOK_S
+        """Wait until every transaction has ended that is open now: it may have written rows that are not seen yet."""
+        waiting = find_open_transactions(self.connection)
+        began, pause = time.monotonic(), FIRST_LOOK_S
+        reported = began
         while waiting:
-            if time.monotonic() > until:
+            names = "; ".join(one.describe(with_query=self.options.show_queries) for one in waiting.values())
+            now = time.monotonic()
+            if now - began > self.options.retry_for / 1000:
                 raise RefusedError(
-                    f"transactions were open: {waiting}", hint="End them, then run the same command: it begins anew."
+                    f"{self.job.name} waits for transactions that were open when it began, because rows of theirs "
+                    f"may be still to come: {names}; nothing was changed",
+                    hint=f"Let them end, or end those sessions, then run the same command. {RETRY_LONGER}",
                 )
+            if now - reported > REPORT_AFTER_S:
+                reported = now
+                self.step.progress.note(f"still waiting for {names}")
             time.sleep(pause)
             pause = min(2 * pause, LAST_LOOK_S)
-            waiting &= set(self.execute(_OPEN_TRANSACTIONS).all())
+            still = find_open_transactions(self.connection)
+            waiting = {transaction: still[transaction] for transaction in waiting.keys() & still.keys()}
 
     def run_batches(self) -> None:
-        """Run one batch after the other."""
+        """Run one batch after the other, each as large as fits into the time."""
         while self.position < self.last:
             began = time.monotonic()
-            with self.step.transaction.own_transaction(self.connection):
-                upto = self.execute(
-                    f"SELECT max(k) FROM (SELECT {self.key} AS k FROM {self.table}"
-                    f" WHERE {self.key} > {literal(self.position)} AND {self.key} <= {literal(self.last)}"
-                    f" ORDER BY {self.key} LIMIT {self.size}) AS batch"
-                ).scalar_one()
-                if upto is None:
-                    upto, changed = self.last, 0
-                else:
-                    changed = self.execute(self.statement.bind(literal(self.position), literal(upto))).rowcount
-                self.execute(
-                    f"UPDATE {POSITIONS_TABLE} SET position = {upto}, changed_rows = changed_rows + {changed},"
-                    f" moved_at = pg_catalog.clock_timestamp() WHERE {self.mine}"
-                )
-            self.position = upto
+            try:
+                self.run_batch()
+            except Exception as error:
+                if not self.shrink(find_server_error(error), time.monotonic() - began):
+                    raise
+                continue
+            took_s = time.monotonic() - began
             self.batches += 1
-            took = time.monotonic() - began
-            change = self.target_s / max(took, 0.001)
-            self.size = max(1, int(self.size * min(max(change, 1 / LARGEST_CHANGE), LARGEST_CHANGE)))
+            wanted = self.size * self.job.target_ms / 1000 / max(took_s, 0.001)
+            self.size = int(min(max(wanted, self.size / LARGEST_CHANGE, 1), self.size * LARGEST_CHANGE))
             if self.position < self.last:
-                time.sleep(took * REST)
+                self.report()
+                time.sleep(took_s * REST)
+
+    def run_batch(self) -> None:
+        """Run one batch."""
+        after, last = key(self.position), key(self.last)
+        with self.step.transaction.own_transaction(self.connection):
+            self.execute(REFUSE_GUESTS)  # a guest may have created something since the step began
+            upto = self.execute(self.job.find_end(after, last, str(self.size))).scalar_one()
+            changed = 0
+            if upto is None:
+                upto = self.last
+            else:
+                changed = self.change(upto)
+            if self.execute(self.job.move(after, key(upto), str(changed))).rowcount != 1:
+                raise RefusedError(
+                    f"{self.job.name}: another session has moved its position; this batch was rolled back",
+                    hint="Find out who else migrates this database, such as a script of --sql. Then run it again.",
+                )
+        self.position = upto
+        self.changed += changed
+
+    def change(self, upto: int) -> int:
+        """Send the statement for the rows of a batch; returns how many it has changed."""
+        transaction = self.step.transaction
+        if self.guarded is not None:
+            table, column = self.guarded
+            transaction.bounds = Bounds(table, column, self.position, upto)
+        try:
+            changed: int = self.execute(self.job.statement.bind(key(self.position), key(upto))).rowcount
+            return max(changed, 0)
+        finally:
+            transaction.bounds = ALL_ROWS
+
+    def shrink(self, error: Exception | None, took_s: float) -> bool:
+        """Take a smaller batch after one that failed; returns whether it can be tried at once."""
+        if isinstance(error, (LockNotAvailable, DeadlockDetected)):
+            self.size = max(self.size // LARGEST_CHANGE, 1)
+            return False
+        if isinstance(error, QueryCanceled) and 1000 * took_s >= self.options.statement_timeout and self.size > 1:
+            self.size //= LARGEST_CHANGE
+            return True
+        return False
 
     @property
-    def mine(self) -> str:
-        """SQL: the position of this revision and direction."""
-        return f"revision = '{self.step.revision}' AND direction = '{self.step.direction}'"
+    def share(self) -> int:
+        """How many per cent of the keys are done."""
+        return 100 * (self.position - self.first) // max(self.last - self.first, 1)
 
-    def oid(self, name: str) -> str:
-        """SQL: the oid of a table."""
-        return "pg_catalog.to_regclass('{}')::oid".format(name.replace("'", "''"))
+    def report(self) -> None:
+        """Show how many rows are changed, how many a second, and how long the rest takes, by the keys that are left."""
+        elapsed_s = max(time.monotonic() - self.started, 0.001)
+        rate = (self.changed - self.changed_before) / elapsed_s
+        keys_done = max(self.position - self.started_at, 1)
+        left_s = elapsed_s * (self.last - self.position) / keys_done
+        self.step.progress.report(
+            f"{self.changed:,} rows, {rate:,.0f} a second",
+            self.position - self.first,
+            self.last - self.first,
+            left=f"about {duration(left_s)} left",
+        )
 
     def execute(self, statement: str) -> Any:
         """Execute SQL as it is written."""
         return self.connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
 
 
-def literal(key: int) -> str:
+def key(value: int) -> str:
     """A key in SQL; in quotes, because a minus could become a part of an operator before it."""
-    return f"'{key}'::bigint"
+    return f"'{value}'::bigint"

@@ -1,21 +1,28 @@
-"""`mlops_internal.batch_positions`: how far the runs in batches are that are not finished.
+"""`mlops_internal.batch_positions`: how far the jobs are that are not finished.
 
-A row belongs to one direction of one revision. It is written in the transaction of each batch, and deleted in the one
-that moves alembic_version.
+A job is one direction of one revision. Its row is written in the transaction of each batch, and deleted in the one that
+moves alembic_version. The history has created the schema by then.
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from mlops_db.migration.statements import literal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 POSITIONS_TABLE = "mlops_internal.batch_positions"
 CREATE = f"""
-CREATE SCHEMA IF NOT EXISTS mlops_internal;
 CREATE TABLE IF NOT EXISTS {POSITIONS_TABLE} (
     revision text NOT NULL,
     direction text NOT NULL CHECK (direction IN ('upgrade', 'downgrade')),
     statement text NOT NULL,
+    key text NOT NULL,
     source oid NOT NULL,
     target oid NOT NULL,
-    before_first bigint NOT NULL,
+    first bigint NOT NULL,
     position bigint NOT NULL,
     last bigint NOT NULL,
     changed_rows bigint NOT NULL DEFAULT 0,
@@ -24,13 +31,18 @@ CREATE TABLE IF NOT EXISTS {POSITIONS_TABLE} (
     PRIMARY KEY (revision, direction)
 );
 COMMENT ON TABLE {POSITIONS_TABLE} IS
-    'How far revisions are that change rows in batches; a row goes when its revision is done.';
+    'How far revisions are that change rows in batches; the row of a revision goes when it is done.';
 """
 ARE_THERE = f"to_regclass('{POSITIONS_TABLE}') IS NOT NULL"
-# For a stamp, the revision is NULL: it says that the database is at that revision, and so no run is half done.
-FORGET = f"""
-    DELETE FROM {POSITIONS_TABLE} WHERE revision = %(revision)s OR %(revision)s IS NULL;
-    DO $drop$ BEGIN
+
+
+def forget(revisions: Iterable[str] | None) -> str:
+    """SQL that deletes the positions of revisions, None for all, and drops the table if no other is left."""
+    condition = "" if revisions is None else f" WHERE revision IN ({', '.join(map(literal, revisions))})"
+    return f"""\
+DO $forget$ BEGIN
+    IF {ARE_THERE} THEN
+        DELETE FROM {POSITIONS_TABLE}{condition};
         IF NOT EXISTS (SELECT FROM {POSITIONS_TABLE}) THEN DROP TABLE {POSITIONS_TABLE}; END IF;
-    END $drop$
-"""
+    END IF;
+END $forget$;"""

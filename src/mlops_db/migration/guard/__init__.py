@@ -5,4 +5,5 @@ while the downgrade runs, and refuses one that would lose rows before it commits
 
 - `table_changes`: the tables at one moment, and what a statement did to them
 - `row_values`, `row_comparison`: counts rows and values, and finds out whether they are still somewhere else
+- `table_copies`: tables that are copied while others use them, of which the numbers of rows are compared
 """

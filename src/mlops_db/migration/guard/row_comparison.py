@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mlops_db.migration.guard.row_values import holds_own_value
@@ -15,21 +16,55 @@ if TYPE_CHECKING:
     from mlops_db.migration.guard.table_changes import Table
 
 _FLOATS = {"real", "double precision"}
-_NUMBERS = {"smallint", "integer", "bigint", "numeric", "boolean"}
+_INTEGERS = {"smallint", "integer", "bigint"}
+_NUMBERS = _INTEGERS | {"numeric", "boolean"}
 _TIMES = {"date", "timestamp without time zone", "timestamp with time zone"}
 _JSON = {"json", "jsonb"}
 # All others are compared as text.
 _COMPARED_AS_THEY_ARE = ({"boolean"}, {"date"}, {"uuid"}, {"jsonb"}, {"bytea"}, _FLOATS, _NUMBERS - {"boolean"})
 
 
-def select_rows(tables: Iterable[Table]) -> str:
-    """A query for all rows of tables of one root, with the columns of the first one."""
+@dataclass(frozen=True)
+class Bounds:
+    """The rows of a batch, which is one statement of a downgrade: so only they need to be measured.
+
+    Attributes:
+        table: oid of the table, or of the root of its partitions; 0 if the statement is no batch.
+        key: the column, as SQL has it.
+        after: the greatest key before the batch.
+        upto: the greatest key of the batch.
+    """
+
+    table: int = 0
+    key: str = ""
+    after: int = 0
+    upto: int = 0
+
+    def of(self, table: int) -> Bounds:
+        """The bounds of the rows of a table, or of the root of its partitions: all rows, unless it is their table."""
+        return self if table == self.table else Bounds()
+
+    @property
+    def where(self) -> str:
+        """SQL that limits a query to these rows."""
+        if not self.table:
+            return ""
+        return f" WHERE {self.key} > '{self.after}'::bigint AND {self.key} <= '{self.upto}'::bigint"
+
+    def limit(self, table: Table) -> str:
+        """SQL that limits a query of another table to rows with these keys, if it has such a column."""
+        column = next((column for column in table.columns.values() if column.name == self.key), None)
+        return self.where if column is not None and column.kind in _INTEGERS else ""
+
+
+def select_rows(tables: Iterable[Table], where: str = "") -> str:
+    """A query for the rows of tables of one root, with the columns of the first one."""
     first, *_ = tables = list(tables)
     columns = ", ".join(column.name for column in first.columns.values())
-    return " UNION ALL ".join(f"SELECT {columns} FROM ONLY {table.sql}" for table in tables)
+    return " UNION ALL ".join(f"SELECT {columns} FROM ONLY {table.sql}{where}" for table in tables)
 
 
-def count_missing_rows(cursor: Cursor, rows: str, table: Table, holders: list[Table]) -> int:
+def count_missing_rows(cursor: Cursor, rows: str, table: Table, holders: list[Table], bounds: Bounds) -> int:
     """Count the rows that have no equal row in the holders.
 
     A table that lacks a column can hold the rows only if all of them have its default there. The columns that all
@@ -40,6 +75,7 @@ def count_missing_rows(cursor: Cursor, rows: str, table: Table, holders: list[Ta
         rows: a query for the rows.
         table: the table that they come from.
         holders: the tables that may hold their equals.
+        bounds: those of the rows.
     """
     names = {column.name: column.kind for column in table.columns.values()}
     usable: list[dict[str, str]] = []
@@ -54,7 +90,7 @@ def count_missing_rows(cursor: Cursor, rows: str, table: Table, holders: list[Ta
         ):
             continue
         usable.append(has)
-        sources.append(f"{holder.only}{holder.sql}")
+        sources.append(f"{holder.only}{holder.sql}{bounds.limit(holder)}")
     common = [name for name in names if all(name in has for has in usable)]
     if not usable or not common:
         return int(query_value(cursor, f"SELECT count(*) FROM ({rows}) AS taken"))
@@ -69,11 +105,11 @@ def count_missing_rows(cursor: Cursor, rows: str, table: Table, holders: list[Ta
     return int(query_value(cursor, f"SELECT count(*) FROM ({taken} EXCEPT ALL ({kept})) AS missing"))
 
 
-def count_values(cursor: Cursor, table: Table, conditions: Mapping[str, str]) -> dict[str, int]:
+def count_values(cursor: Cursor, table: Table, conditions: Mapping[str, str], where: str = "") -> dict[str, int]:
     """Count the rows of a table, under an empty name, and those that meet each condition, under its name."""
     filters = "".join(f", count(*) FILTER (WHERE {condition})" for condition in conditions.values())
     with on_safe_path(cursor):
-        cursor.execute(f"SELECT count(*){filters} FROM {table.only}{table.sql}")
+        cursor.execute(f"SELECT count(*){filters} FROM {table.only}{table.sql}{where}")
         return dict(zip(("", *conditions), cursor.fetchone() or (), strict=True))
 
 

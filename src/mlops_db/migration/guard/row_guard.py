@@ -7,7 +7,8 @@ statement back, by its savepoint; measures what it would remove while that is st
 others from writing; and sends the statement once more. Only such a statement costs more than the look.
 
 A row is not lost if its table, or one that this downgrade has filled, holds an equal row afterwards. A value is not
-lost if a column that this downgrade has added to the table holds the same.
+lost if a column that this downgrade has added to the table holds the same. A table that has been copied while others
+used it is compared with its copy by numbers: see `table_copies`.
 """
 
 from __future__ import annotations
@@ -21,17 +22,27 @@ import psycopg2.errors
 import psycopg2.extensions
 
 from mlops_db.errors import DataLossError
-from mlops_db.migration.guard.row_comparison import comparable, count_missing_rows, count_values, select_rows
+from mlops_db.migration.guard.row_comparison import (
+    Bounds,
+    comparable,
+    count_missing_rows,
+    count_values,
+    select_rows,
+)
 from mlops_db.migration.guard.row_values import holds_own_value, rows_in_words
 from mlops_db.migration.guard.table_changes import Harm, find_harm, query_value, read_tables
+from mlops_db.migration.guard.table_copies import TABLE_COPIES, find_gap, read_copies
 from mlops_db.migration.statements import is_savepoint, is_update
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
 
     from mlops_db.migration.guard.table_changes import Column, Table, Tables
+    from mlops_db.migration.guard.table_copies import TableCopy
 
 SAVEPOINT = "mlops_db_guard"
+_BATCH = "mlops_db_batch"  # a temporary table
+ALL_ROWS = Bounds()
 _POLL_S = 0.01
 _SHORTEST_MS = 1
 # How long the rows may be counted for a refusal, under the lock that the downgrade has by then.
@@ -68,6 +79,8 @@ class RowGuard:
         self._before_downgrade: Tables = {}
         self._before_transaction: Tables = {}
         self._now: Tables = {}
+        self._copies_before: set[TableCopy] = set()  # registered before this downgrade
+        self._copies: set[TableCopy] = set()  # those of them that still are
         self._filled_before: set[int] = set()  # by committed transactions of this downgrade
         self._relied_on: set[int] = set()
         self._relied_on_columns: set[tuple[int, int]] = set()
@@ -85,11 +98,16 @@ class RowGuard:
                 f"downgrade loses rows; revision {self._revision} was not reverted",
                 hint="Let a superuser set track_counts = on. Or take a backup and use -x allow-data-loss=true.",
             )
-        self._now, _ = read_tables(self._cursor)
-        self._before_transaction = self._now
-        self._before_downgrade = self._before_downgrade or self._now
+        now, _ = read_tables(self._cursor)
+        self._before_transaction = now
+        if not self._before_downgrade:
+            self._before_downgrade = now
+            self._copies_before = {copied for copied in read_copies(self._cursor) if copied.copy in now}
+        self._keep(now)
 
-    def run(self, statement: str, send: Callable[[], None], *, only_once: bool = False) -> None:
+    def run(
+        self, statement: str, send: Callable[[], None], *, only_once: bool = False, bounds: Bounds = ALL_ROWS
+    ) -> None:
         """Run a statement, twice if need be.
 
         Args:
@@ -97,13 +115,15 @@ class RowGuard:
             send: sends it.
             only_once: whether it cannot be sent twice, as COPY, which has read its file by then. It may not remove
                 anything.
+            bounds: of the rows that it removes or changes, if it is a batch.
 
         Raises:
             DataLossError: the statement would lose rows or values, and was taken back.
         """
         if is_savepoint(statement):  # the revision's own, which must not end with one around it
             send()
-            self._now, _ = read_tables(self._cursor)  # rows that are back may be removed again
+            now, _ = read_tables(self._cursor)  # rows that are back may be removed again
+            self._keep(now)
             return
         updates = is_update(statement)
         self._cursor.execute(f"SAVEPOINT {SAVEPOINT}")
@@ -115,14 +135,14 @@ class RowGuard:
             try:
                 if only_once:
                     self._refuse_unknown(harm)
-                self._measure_and_repeat(harm, after, send, updates=updates)
+                self._measure_and_repeat(harm, after, send, updates=updates, bounds=bounds)
             except DataLossError:  # nothing of it may be left, in a caller's transaction either
                 self._cursor.execute(f"ROLLBACK TO SAVEPOINT {SAVEPOINT}")
                 raise
         self._cursor.execute(f"RELEASE SAVEPOINT {SAVEPOINT}")
         if harm:  # a TRUNCATE resets the counters when its savepoint is released
             after, _ = read_tables(self._cursor)
-        self._now = after
+        self._keep(after)
 
     def finish(self) -> None:
         """Check the effects of the commit itself, and of statements that did not come through `run`.
@@ -143,6 +163,12 @@ class RowGuard:
                 "it, so MLOPS_ENV=production cannot see whether rows are lost; it was not reverted"
             )
         self._filled_before |= self._inserted_into(self._now)
+
+    def _keep(self, tables: Tables) -> None:
+        """Keep the tables as they are before the next statement."""
+        self._now = tables
+        if self._copies_before:
+            self._copies = self._copies_before & read_copies(self._cursor)
 
     def _find_harm(
         self, before: Tables, after: Tables, locked: Collection[int], *, updates: bool = False
@@ -167,11 +193,31 @@ class RowGuard:
             # An UPDATE that moves rows to another partition counts as DELETE and INSERT there.
             is_partitioned = root in self._now and not self._now[root].file
             if updates and done.deleted and is_partitioned and done.inserted >= done.deleted:
-                done.deleted, done.values = 0, True
-        return {root: done for root, done in harm.items() if done}
+                done.updated, done.deleted, done.values = done.updated + done.deleted, 0, True
+        harm = {root: done for root, done in harm.items() if done and not self._is_register(root)}
+        # The rows of a copy are also in its source, unless this downgrade has moved rows from there.
+        harmless = {
+            oid
+            for copied in self._copies
+            if copied.source in after
+            for oid in (copied.copy, copied.changes)
+            if oid not in self._relied_on
+        }
+        return {root: done for root, done in harm.items() if root not in harmless}
+
+    def _is_register(self, root: int) -> bool:
+        """Whether it is the register of copies, also under another name by now."""
+        first = self._before_downgrade.get(root)
+        return first is not None and first.sql == TABLE_COPIES
 
     def _measure_and_repeat(
-        self, harm: Mapping[int, Harm], after_first: Tables, send: Callable[[], None], *, updates: bool
+        self,
+        harm: Mapping[int, Harm],
+        after_first: Tables,
+        send: Callable[[], None],
+        *,
+        updates: bool,
+        bounds: Bounds,
     ) -> None:
         """Measure what the statement will remove, send it again, and compare."""
         self._refuse_vanished(harm)
@@ -185,10 +231,22 @@ class RowGuard:
         self._lock_out_writers(harm)
         before, _ = read_tables(self._cursor)
         self._refuse_hidden(before, harm)
+        bounds = self._usable(bounds, harm)
+        self._note_batch(before, bounds)
         values = {
-            root: self._count_values(before[root], done) for root, done in harm.items() if done.values or done.gone
+            root: self._count_values(before[root], done, bounds.of(root).where)
+            for root, done in harm.items()
+            if done.values or done.gone
         }
         removed = {root: tables for root, done in harm.items() if (tables := self._with_rows(before, root, done))}
+        swapped = self._swapped(removed, after_first)
+        for copied in swapped:
+            removed.pop(copied.source, None)
+        self._refuse(
+            f"rows of {self._name(copied.source)}, {gap}"
+            for copied in swapped
+            if (gap := find_gap(self._cursor, copied, before))
+        )
         if not filled:
             self._refuse(f"{self._count(tables)} of {self._name(root)}" for root, tables in removed.items())
         inserts = any(
@@ -197,7 +255,7 @@ class RowGuard:
         losses = self._values_of_dropped_columns(harm, values)
         copies = {}
         for root, tables in removed.items():
-            rows = select_rows(tables)
+            rows = select_rows(tables, bounds.of(root).where)
             if inserts or harm[root].deleted or root in filled:
                 copies[root] = f"pg_temp.mlops_db_rows_{root}"
                 self._cursor.execute(f"CREATE TEMPORARY TABLE mlops_db_rows_{root} ON COMMIT DROP AS {rows}")
@@ -208,16 +266,17 @@ class RowGuard:
         send()
         after, locked = read_tables(self._cursor)
         done_now = self._find_harm(before, after, locked, updates=updates)
+        self._refuse_beyond(after, bounds, done_now)
         losses += self._unforeseen(harm, done_now)
         losses += self._unforeseen(done_now, harm)  # if it did not do this the second time, something unseen did it
         filled = self._filled(after)  # a table that the statement creates has another oid each time
         for root, copy in copies.items():
             holders = [after[oid] for oid in sorted({*filled, root}) if oid in after]
-            losses += self._missing(root, f"SELECT * FROM {copy}", removed[root][0], holders)
+            losses += self._missing(root, f"SELECT * FROM {copy}", removed[root][0], holders, bounds.of(root))
             self._cursor.execute(f"DROP TABLE {copy}")
         for root, counts in values.items():
             if harm[root].values:
-                losses += self._missing_values(before, after, root, counts)
+                losses += self._missing_values(before, after, root, counts, bounds.of(root).where)
         self._refuse(losses)
         if removed:
             self._relied_on |= {oid for oid, table in after.items() if table.root in filled}
@@ -228,9 +287,50 @@ class RowGuard:
             for number in self._added(after[root])
         }
 
-    def _missing(self, root: int, rows: str, table: Table, holders: list[Table]) -> list[str]:
+    def _swapped(self, removed: Collection[int], after: Tables) -> list[TableCopy]:
+        """The copies that stay where the statement drops their source."""
+        return [
+            copied
+            for copied in self._copies
+            if copied.source in removed and copied.source not in after and copied.copy in after
+        ]
+
+    @staticmethod
+    def _usable(bounds: Bounds, harm: Mapping[int, Harm]) -> Bounds:
+        """The bounds, if the statement has only deleted or updated rows of their table."""
+        done = harm.get(bounds.table)
+        return ALL_ROWS if done is None or done.whole or done.gone else bounds
+
+    def _note_batch(self, before: Tables, bounds: Bounds) -> None:
+        """Note where the rows of a batch are: those that it updates will be elsewhere."""
+        if bounds.table:
+            table = before[bounds.table]
+            self._cursor.execute(
+                f"CREATE TEMPORARY TABLE {_BATCH} ON COMMIT DROP AS"
+                f" SELECT tableoid AS part, ctid AS place FROM {table.only}{table.sql}{bounds.where}"
+            )
+
+    def _refuse_beyond(self, after: Tables, bounds: Bounds, done: Mapping[int, Harm]) -> None:
+        """Refuse a batch that has changed rows outside of its bounds, which are not measured."""
+        if not bounds.table:
+            return
+        harm, table = done.get(bounds.table, Harm()), after[bounds.table]
+        left = f"SELECT tableoid, ctid FROM {table.only}{table.sql}{bounds.where}"
+        gone = f"SELECT part, place FROM pg_temp.{_BATCH} EXCEPT {left}"
+        moved = query_value(self._cursor, f"SELECT count(*) FROM ({gone}) AS gone")
+        self._cursor.execute(f"DROP TABLE pg_temp.{_BATCH}")
+        if moved != harm.updated + harm.deleted:
+            self._raise(
+                f"revision {self._revision} changes rows of {self._name(bounds.table)} outside of the bounds of its "
+                "batch in its downgrade, so MLOPS_ENV=production cannot see whether rows are lost; this batch was "
+                "rolled back"
+            )
+
+    def _missing(
+        self, root: int, rows: str, table: Table, holders: list[Table], bounds: Bounds = ALL_ROWS
+    ) -> list[str]:
         """The loss of rows that none of the holders has."""
-        missing = count_missing_rows(self._cursor, rows, table, holders)
+        missing = count_missing_rows(self._cursor, rows, table, holders, bounds)
         return [f"{rows_in_words(missing)} of {self._name(root)}"] if missing else []
 
     def _values_of_dropped_columns(
@@ -390,7 +490,7 @@ class RowGuard:
             )
             return f"about {rows_in_words(estimate)}"
 
-    def _count_values(self, table: Table, done: Harm) -> dict[str, int]:
+    def _count_values(self, table: Table, done: Harm, where: str) -> dict[str, int]:
         """Count the rows, under an empty name, and in each column those that hold a value of their own."""
         added = self._added(table)
         conditions = {}
@@ -403,16 +503,18 @@ class RowGuard:
                     condition += f" AND {here} IS DISTINCT FROM {there}"
             if number in done.gone or done.values:
                 conditions[column.name] = condition
-        return count_values(self._cursor, table, conditions)
+        return count_values(self._cursor, table, conditions, where)
 
-    def _missing_values(self, before: Tables, after: Tables, root: int, counted: Mapping[str, int]) -> list[str]:
+    def _missing_values(
+        self, before: Tables, after: Tables, root: int, counted: Mapping[str, int], where: str
+    ) -> list[str]:
         """The loss of values: of which there are fewer than were counted."""
         if root not in after:
             return []
         names = {number: column.name for number, column in before[root].columns.items()}
         now = {number: column for number, column in self._protected(after[root]).columns.items() if number in names}
         conditions = {column.name: holds_own_value(column.name, column.default) for column in now.values()}
-        counts = count_values(self._cursor, after[root], conditions)
+        counts = count_values(self._cursor, after[root], conditions, where)
         found = {names[number]: counts[column.name] for number, column in now.items()} | {"": counts[""]}
         return [
             f"{rows_in_words(fewer)} of {self._name(root)}{f'.{name}' if name else ''}"

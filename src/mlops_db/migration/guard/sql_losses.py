@@ -15,10 +15,11 @@ from sqlalchemy.exc import DBAPIError
 
 from mlops_db.errors import DataLossError
 from mlops_db.migration.guard.row_values import HIDDEN_BY, constant_default, holds_own_value, rows_in_words
+from mlops_db.migration.guard.table_copies import MAY_BE_READ, READ, TABLE_COPIES
 from mlops_db.migration.statements import NAME, PART, stored_name, without_texts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from sqlalchemy import Connection
 
@@ -53,16 +54,19 @@ _COLUMN_GOES = re.compile(
 )
 _RENAMED = re.compile(rf"\s+RENAME\s+TO\s+({PART})", re.IGNORECASE)
 _SCHEMA_GOES = re.compile(r"\bDROP\s+SCHEMA\b", re.IGNORECASE)
-# These may copy rows or values elsewhere before they go; a rule or a function does something at another time.
+# These may copy rows or values elsewhere before they go; a rule or a function does something at another time; what uses
+# the register of copies may swap a table for its copy.
 _MAY_KEEP = re.compile(
-    r"\b(?:(?:INSERT|MERGE|SELECT\b[^;]*)\s+INTO|UPDATE\b[^;]*\sSET|COPY\b[^;]*\sFROM|CREATE\s+(?:\w+\s+)?TABLE\b[^;]*\sAS"
+    rf"\b(?:{re.escape(TABLE_COPIES)}"
+    r"|(?:INSERT|MERGE|SELECT\b[^;]*)\s+INTO|UPDATE\b[^;]*\sSET|COPY\b[^;]*\sFROM|CREATE\s+(?:\w+\s+)?TABLE\b[^;]*\sAS"
     r"|CREATE\s+(?:OR\s+REPLACE\s+)?(?:RULE|FUNCTION|PROCEDURE))\b",
     re.IGNORECASE,
 )
 _QUALIFIED = re.compile(rf"{PART}\.{PART}")
 # The table as the revision finds it, and the column, if one is asked for.
 _FIND = text(f"""
-    SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname), {HIDDEN_BY.format(table="c.oid")},
+    SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname),
+           coalesce(pg_partition_root(c.oid)::oid, c.oid)::bigint, {HIDDEN_BY.format(table="c.oid")},
            greatest(c.reltuples, pg_stat_get_live_tuples(c.oid), 1)::bigint,
            quote_ident(a.attname), a.attgenerated <> '', pg_get_expr(d.adbin, d.adrelid),
            format_type(a.atttypid, a.atttypmod)
@@ -83,7 +87,8 @@ def find_losses(connection: Connection, downgrades: Mapping[str, str | None]) ->
         connection: where the rows are.
         downgrades: the SQL of each revision's downgrade; None if it is not known before it runs.
     """
-    return [loss for revision, sql in downgrades.items() for loss in _losses_of(connection, revision, sql)]
+    beside = _tables_beside_others(connection)
+    return [loss for revision, sql in downgrades.items() for loss in _losses_of(connection, revision, sql, beside)]
 
 
 def refuse_losses(losses: Sequence[Loss]) -> None:
@@ -96,7 +101,16 @@ def refuse_losses(losses: Sequence[Loss]) -> None:
         raise DataLossError(f"MLOPS_ENV is production and this downgrade would lose {certain}; nothing was changed")
 
 
-def _losses_of(connection: Connection, revision: str, sql: str | None) -> Iterator[Loss]:
+def _tables_beside_others(connection: Connection) -> set[int]:
+    """The oids of the registered copies and logs, whose rows are nothing that can be lost."""
+    as_written = {"no_parameters": True}  # they hold a %
+    if not connection.exec_driver_sql(MAY_BE_READ, execution_options=as_written).scalar_one():
+        return set()
+    copies = connection.exec_driver_sql(READ, execution_options=as_written).all()
+    return {oid for _, *beside in copies for oid in beside}
+
+
+def _losses_of(connection: Connection, revision: str, sql: str | None, beside: Collection[int]) -> Iterator[Loss]:
     plain = without_texts(sql or "")
     if sql is None or _SCHEMA_GOES.search(plain):
         yield Loss(f"what revision {revision} takes away", certain=False)
@@ -105,7 +119,7 @@ def _losses_of(connection: Connection, revision: str, sql: str | None) -> Iterat
     may_keep = _MAY_KEEP.search(sql) is not None
     # A literal or a function's body may be run, too: DO does.
     for table, column in {**certain, **dict(_removed(sql))}:
-        what = _count(connection, table, column)
+        what = _count(connection, table, column, beside)
         if what is not None:
             yield Loss(what, certain=certain.get((table, column), False) and not may_keep)
 
@@ -123,14 +137,16 @@ def _removed(sql: str) -> Iterator[tuple[tuple[str, str | None], bool]]:
             yield (renamed.get(table, table), column), True
 
 
-def _count(connection: Connection, written: str, column: str | None) -> str | None:
+def _count(connection: Connection, written: str, column: str | None, beside: Collection[int]) -> str | None:
     """Count what goes with the table, or with the column; None if nothing does."""
     table = written if _QUALIFIED.fullmatch(written) else f"public.{written}"  # where a revision's statements look
     name = None if column is None else stored_name(column)
     found = connection.execute(_FIND, {"table": table, "column": name}).first()
     if found is None:
         return None
-    qualified, hidden_by, estimate, name, generated, default, type_ = found
+    qualified, root, hidden_by, estimate, name, generated, default, type_ = found
+    if root in beside or qualified == TABLE_COPIES:
+        return None
     if column is not None and (generated or name is None):
         return None
     place = written.removeprefix("public.") + ("" if column is None else f".{column}")

@@ -95,6 +95,7 @@ class Harm:
     Attributes:
         whole: tables that it has dropped or emptied.
         inserted: how many rows it has inserted.
+        updated: how many rows it has updated.
         deleted: how many rows it has deleted.
         gone: numbers of the root's columns that it has dropped.
         values: whether it may have changed values in others.
@@ -103,6 +104,7 @@ class Harm:
 
     whole: list[Table] = field(default_factory=list)
     inserted: int = 0
+    updated: int = 0
     deleted: int = 0
     gone: set[int] = field(default_factory=set)
     values: bool = False
@@ -116,6 +118,7 @@ class Harm:
         """Add what happened to another table of the same root."""
         self.whole += other.whole
         self.inserted += other.inserted
+        self.updated += other.updated
         self.deleted += other.deleted
         self.gone |= other.gone
         self.values |= other.values
@@ -157,6 +160,7 @@ def find_harm(cursor: Cursor, before: Table, after: Table | None, locked: Collec
         return Harm(whole=[before], locks=True) if before.oid in locked and before.file else Harm()
     harm = Harm(
         inserted=max(after.inserted - before.inserted, 0),
+        updated=max(after.updated - before.updated, 0),
         deleted=max(after.deleted - before.deleted, 0),
         values=after.updated > before.updated,
         locks=before.oid in locked,
