@@ -308,7 +308,9 @@ _QUERIES: tuple[str, ...] = (
                                            WHEN 'R' THEN 'ENABLE REPLICA' END,
                'comment', obj_description(t.oid, 'pg_trigger')))
       FROM {_CLASS} JOIN pg_trigger AS t ON t.tgrelid = c.oid
-     WHERE {own("c.oid")} AND NOT t.tgisinternal ORDER BY t.oid
+     WHERE {own("c.oid")} AND NOT t.tgisinternal
+       -- The log of a copy has triggers on each month.
+       AND ({_NO_MONTH} OR t.tgname NOT LIKE 'monitoring\\_metrics\\_log\\_%%') ORDER BY t.oid
     """,
     f"""
     SELECT 'rule', {_RELATION}, quote_ident(r.rulename), jsonb_strip_nulls(jsonb_build_object(

@@ -10,7 +10,7 @@ from mlops_db.lint.rule import FileRule, Finding, Findings
 from mlops_db.migration.preview import SECTIONS
 
 # They commit what the revision did so far, and each statement in them by itself: no rule sees their locks.
-_OUTSIDE = {"autocommit_block", "create_index_concurrently"}
+_OUTSIDE = {"autocommit_block", "create_index_concurrently", "run_in_batches"}
 
 
 @partial(FileRule, remedy="Say what changes, why, which locks are taken and for how long, and what downgrade loses.")

@@ -19,7 +19,7 @@ OLDEST_SERVER = "13"
 _NOT_VALID = (
     "Here: ADD CONSTRAINT <name> ... NOT VALID, then op.validate_constraint(<name>, <table>) in the next revision."
 )
-_BATCHES = 'Here: op.get_context().autocommit_block() and batches, as under "Fill a column".'
+_BATCHES = "Here: op.run_in_batches(...), alone in its revision."
 _INDEX = "Here: op.create_index_concurrently(<name>, <table>, [...]), alone in its revision."
 _UNIQUE = (
     "Here: op.create_index_concurrently(..., unique=True), alone in its revision, then ADD CONSTRAINT ... USING INDEX"

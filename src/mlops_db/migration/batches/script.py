@@ -94,7 +94,9 @@ BEGIN
         began := clock_timestamp();
         BEGIN
             EXECUTE {refuse_guests};
+            SET LOCAL enable_sort = off; -- without statistics, each batch would sort all rows that are left
             EXECUTE {find_end} INTO upto USING done, greatest_key, size;
+            SET LOCAL enable_sort TO DEFAULT;
             changed := 0;
             IF upto IS NULL THEN
                 upto := greatest_key;
