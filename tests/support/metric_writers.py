@@ -204,8 +204,10 @@ def truncate(writer: Writer) -> None:
 
 def is_month(writer: Writer, table: str) -> bool:
     """Whether a table is a partition of the table that everybody uses, and not of a copy."""
-    parent = "SELECT inhparent = 'public.monitoring_metrics'::regclass FROM pg_inherits WHERE inhrelid = to_regclass(%s)"
-    return (True,) == writer.session.execute(parent, [table]).fetchone()
+    parent = (
+        "SELECT inhparent = 'public.monitoring_metrics'::regclass FROM pg_inherits WHERE inhrelid = to_regclass(%s)"
+    )
+    return writer.session.execute(parent, [table]).fetchone() == (True,)
 
 
 def write_into_month(writer: Writer) -> None:
@@ -217,7 +219,9 @@ def write_into_month(writer: Writer) -> None:
         f"INSERT INTO {month} (timestamp, metric_type, metric_name, model_name)"
         " VALUES ('2026-05-02', 'drift', 'direct', %s)", writer.name,
     )  # fmt: skip
-    writer.write(f"UPDATE {month} SET metric_value = 3 WHERE model_name = %s AND id = ANY(%s)", writer.name, writer.some())
+    writer.write(
+        f"UPDATE {month} SET metric_value = 3 WHERE model_name = %s AND id = ANY(%s)", writer.name, writer.some()
+    )
     gone = writer.session.execute(
         f"DELETE FROM {month} WHERE model_name = %s AND id = ANY(%s) RETURNING id", [writer.name, writer.some(1)]
     ).fetchall()
@@ -291,6 +295,7 @@ def writers(database: Database, seed: int, *, truncates: float = 0.0, count: int
         for number in range(count):
             session = sessions.enter_context(another_session(database, f"writer {number}"))
             session.autocommit = True
+            session.prepare_threshold = None  # the plan of a prepared SELECT or RETURNING does not survive new types
             session.execute("SET lock_timeout = '100ms'; SET timezone = 'UTC'")
             made.append(Writer(f"w{number}", session, chance, committed))
         yield Writers(made, chance, truncates)
@@ -299,7 +304,8 @@ def writers(database: Database, seed: int, *, truncates: float = 0.0, count: int
 def rows_of(database: Database) -> dict[int, Row]:
     """What the table has."""
     database.query("SET timezone = 'UTC'")
-    found = database.query(f"SELECT id, {COLUMNS} FROM monitoring_metrics")
+    # Not prepared: the plan of a prepared SELECT does not survive new types.
+    found = database.connection.execute(f"SELECT id, {COLUMNS} FROM monitoring_metrics", prepare=False).fetchall()
     rows = {id_: tuple(row) for id_, *row in found}
     assert len(rows) == len(found), "ids repeat"
     return rows
