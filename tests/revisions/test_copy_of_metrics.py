@@ -122,7 +122,7 @@ def test_a_role_that_may_only_write_goes_on_writing(plain: Database, way: str, r
 
 
 @both_ways
-def test_an_owner_that_is_no_superuser_carries_it_out_and_may_create_no_temporary_table(
+def test_an_owner_that_is_no_superuser_and_may_create_no_temporary_table_swaps_the_tables(
     plain: Database, way: str
 ) -> None:
     with roles.owner(plain) as owned:
@@ -134,8 +134,8 @@ def test_an_owner_that_is_no_superuser_carries_it_out_and_may_create_no_temporar
         tables = "SELECT oid::regclass::text FROM pg_class WHERE relkind = 'r' AND relnamespace = to_regnamespace(%s)"
         for (name,) in plain.query(tables, ["mlops_internal"]):
             plain.query(f"ALTER TABLE {name} OWNER TO {owned.settings.user}")
-        plain.query(f"REVOKE TEMPORARY ON DATABASE {plain.settings.database} FROM PUBLIC, {owned.settings.user}")
         begin(owned, way)
+        plain.query(f"REVOKE TEMPORARY ON DATABASE {plain.settings.database} FROM PUBLIC, {owned.settings.user}")
         roles.run_as(owned.settings, "UPDATE monitoring_metrics SET metric_value = 0.5 WHERE id < 9")
         expected = rows_of(plain)
 
