@@ -118,6 +118,13 @@ class StopIfBroken(MigrateOperation):
             raise SystemExit(f"rows of {table} break rules of revision {revision}")
 
 
+@Operations.register_operation("run_in_batches")
+class RunInBatches(MigrateOperation):
+    @classmethod
+    def run_in_batches(cls, operations, statement, *, table, key, schema=None, target=None):
+        operations.get_bind().execute(text(statement), {"after": -1, "upto": 2**31})
+
+
 config = context.config
 fileConfig(config.config_file_name)
 config.set_main_option("sqlalchemy.url", os.environ["PLAIN_URL"])

@@ -19,6 +19,7 @@ ${opening(message)}
 Why: ${" and ".join(down_revision)} came from different branches. This revision joins them, and changes nothing.
 Locks: none.
 Loss on downgrade: nothing.
+Running code: unaffected.
 """
 
 revision = "${up_revision}"
@@ -39,6 +40,7 @@ def downgrade() -> None:
 Why: <the reason for this change, in a sentence or two>
 Locks: <which lock on which table, and for how long>
 Loss on downgrade: <what downgrade cannot bring back, or "nothing">
+Running code: <unaffected. or breaks: what then fails in code that knows only earlier revisions>
 """
 
 % if "sa." in (upgrades or "") + (downgrades or ""):

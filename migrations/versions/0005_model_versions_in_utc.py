@@ -8,9 +8,11 @@ Locks: ACCESS EXCLUSIVE on model_versions, v_decision_history and v_model_timeli
     With `-x legacy-timezone=Europe/Berlin` the table is rewritten under that lock, some 2 seconds per million rows.
 Loss on downgrade: the time zone, which is UTC then; nothing else. With -x legacy-timezone, an hour that a clock change
     had twice comes back as it was, one that it skipped does not.
+Running code: breaks: clients that compare created_at or promoted_at with a moment without time zone, such as Python's
+    datetime.utcnow(), also where the views show them.
 
-If the server wrote local time, give its zone with `-x legacy-timezone=Europe/Berlin`, in the run of this revision and
-of the next two. PostgreSQL decides what the times of a clock change mean: the offset before the change for a time that
+If the server wrote local time, give its zone with `-x legacy-timezone=Europe/Berlin`, in the run of this revision, of
+0006 and of 0015. PostgreSQL decides what the times of a clock change mean: the offset before the change for a time that
 was skipped, standard time for one that was there twice.
 
 The views read the columns. So they are dropped, and created again with the text of revision 0004.

@@ -5,6 +5,7 @@ Why: as in revision 0005. Each revision changes one table: the users of one tabl
 Locks: ACCESS EXCLUSIVE on retraining_decisions and v_decision_history, for a moment; with -x legacy-timezone for the
     time of a rewrite, some 2 seconds per million rows.
 Loss on downgrade: the time zone, as in revision 0005.
+Running code: breaks: clients that compare the timestamps with moments without time zone, as in revision 0005.
 """
 
 from alembic import op

@@ -7,6 +7,8 @@ Why: the specification lists three stages, and scores are shares. A misspelled s
 Locks: ACCESS SHARE on model_versions while its rows are read for the findings, then ACCESS EXCLUSIVE for a moment: the
     column's default is a constant, and the rules are NOT VALID, so no row is read or written under that lock.
 Loss on downgrade: the model names.
+Running code: breaks: writes of another status, of a score that is no share, of a year before 1 or after 9999, and of
+    NULL in status or created_at.
 
 If rows break a rule, the revision stops before it changes anything. Its message names the rules, the first ten rows of
 each, and the query that finds all of them. Revision 0008 has PostgreSQL verify the old rows.

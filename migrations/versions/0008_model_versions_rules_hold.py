@@ -6,6 +6,7 @@ Locks: SHARE UPDATE EXCLUSIVE on model_versions while its rows are read, which k
     then ACCESS EXCLUSIVE for a moment: the constraint has shown that no row is NULL, so no row is read again (manual,
     "ALTER TABLE", SET NOT NULL).
 Loss on downgrade: nothing. The rules stay for new rows; PostgreSQL forgets that it has verified the old ones.
+Running code: unaffected. Revision 0007 refuses such rows already.
 """
 
 from alembic import op

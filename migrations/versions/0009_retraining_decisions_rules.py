@@ -6,7 +6,8 @@ Why: the specification lists three actions, and gate results are one JSON object
 Locks: ACCESS SHARE on retraining_decisions while its rows are read for the findings, then ACCESS EXCLUSIVE for a
     moment, in which no row is read or written.
 Loss on downgrade: the model names, which decisions were rollbacks, and who decided.
-Accepted: running-code, because a decision without an action has no meaning, and no code of this package wrote one.
+Running code: breaks: decisions with another action or none, with gate results that are no JSON object, or without a
+    moment in the years 1 to 9999.
 
 A row that breaks a rule stops the revision, as in revision 0007. Nobody knows who made the old decisions. So decided_by
 is added without a default: with one, all of them would get the login that runs the revision.

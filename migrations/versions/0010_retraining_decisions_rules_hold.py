@@ -4,6 +4,7 @@ Why: as in revision 0008. A decision without action or moment is none. NULL keep
     (the decision is about no candidate), gate_results (a first deployment passes no gates) and reasoning.
 Locks: SHARE UPDATE EXCLUSIVE on retraining_decisions while its rows are read, then ACCESS EXCLUSIVE for a moment.
 Loss on downgrade: nothing. The rules stay for new rows; PostgreSQL forgets that it has verified the old ones.
+Running code: unaffected. Revision 0009 refuses such rows already.
 """
 
 from alembic import op

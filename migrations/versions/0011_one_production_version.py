@@ -6,6 +6,7 @@ Why: if two rows have the status 'production', nobody knows which one serves. Pr
 Locks: ACCESS SHARE on model_versions while its rows are read, then SHARE UPDATE EXCLUSIVE while each index is built,
     which keeps nobody from reading or writing. Downgrade takes ACCESS EXCLUSIVE for a moment.
 Loss on downgrade: nothing.
+Running code: breaks: promotions that leave the previous version in production.
 
 If a model has several production versions, the revision stops and names them: a migration cannot decide which one
 serves. If it is interrupted while an index is built, run it again: it drops the invalid index and builds a new one.

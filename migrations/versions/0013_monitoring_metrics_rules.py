@@ -5,7 +5,8 @@ Why: a value that is NaN or infinite spoils every average; a row without series 
 Locks: ACCESS SHARE on monitoring_metrics while its rows are read for the findings, then ACCESS EXCLUSIVE for a moment,
     in which no row is read or written.
 Loss on downgrade: the model names.
-Accepted: running-code, because a row without a series answers no question, and no code of this package wrote one.
+Running code: breaks: metrics without a series or a moment, with a value that is NaN or infinite, or with a year before
+    1 or after 9999.
 
 A row that breaks a rule stops the revision, as in revision 0007. The timestamps get their time zone in revision 0018.
 """

@@ -4,6 +4,7 @@ Why: as in revision 0008. The copy of the next revisions takes no row that break
 Locks: SHARE UPDATE EXCLUSIVE on monitoring_metrics while its rows are read, which keeps nobody from reading or writing.
     Downgrade takes ACCESS EXCLUSIVE for a moment.
 Loss on downgrade: nothing. The rules stay for new rows; PostgreSQL forgets that it has verified the old ones.
+Running code: unaffected.
 """
 
 from alembic import op

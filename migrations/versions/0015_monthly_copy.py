@@ -8,6 +8,7 @@ Locks: ACCESS SHARE on monitoring_metrics while its moments are read; SHARE ROW 
     triggers. Downgrade replays what is left of the log before it takes ACCESS EXCLUSIVE on monitoring_metrics and
     v_recent_monitoring; under it, it replays the changes of the last moment and swaps the names.
 Loss on downgrade: nothing. Before the swap of revision 0018, the half-filled copy; the rows are in the table.
+Running code: unaffected. The triggers only log, and need no grant.
 
 The months are in mlops_internal: one for each from the oldest row to three months ahead, and two without an end,
 monitoring_metrics_earlier and _later, for older and newer rows, so that no insert fails because a partition is missing.

@@ -5,6 +5,7 @@ Locks: none but ACCESS SHARE on monitoring_metrics, in each batch. Downgrade bui
     0017 fills going down, and replays the log; nobody uses that copy yet.
 Disk: 1.5 times monitoring_metrics, for the copy and its key; the swap of revision 0018 (going down, of 0015) drops one.
 Loss on downgrade: nothing. Before the swap of revision 0018, the copied rows, which are in the table, too.
+Running code: unaffected.
 Giving up: alembic downgrade 0014 drops the copy; going down, alembic upgrade 0018.
 """
 

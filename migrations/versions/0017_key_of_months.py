@@ -8,6 +8,7 @@ Locks: none that anybody waits for: ACCESS SHARE on monitoring_metrics while its
     Downgrade copies the rows in batches, as revision 0016 does going up.
 Disk: 1.5 times monitoring_metrics, for the copy and its key; the swap of revision 0018 (going down, of 0015) drops one.
 Loss on downgrade: nothing.
+Running code: unaffected.
 Giving up: alembic downgrade 0014 drops the copy; going down, alembic upgrade 0018.
 """
 

@@ -6,6 +6,8 @@ Locks: what is left of the log is replayed first. Then ACCESS EXCLUSIVE on monit
     back: SHARE UPDATE EXCLUSIVE on monitoring_metrics while an index on the ids is built, and SHARE ROW EXCLUSIVE for a
     moment, to create the triggers of the log.
 Loss on downgrade: nothing.
+Running code: breaks: clients that compare the timestamps with moments without time zone, as in revision 0005, or that
+    rely on a key on id alone (ON CONFLICT).
 
 The swap stops if the copy does not have as many rows as the table, if partitions came or went, or if somebody disabled
 or dropped triggers of the log; then nothing has changed. It stops for what is in its way, too, as revision 0015 does. Grants

@@ -7,6 +7,7 @@ Why: v_recent_monitoring asks for the newest row of every series. Over millions 
 Locks: SHARE ROW EXCLUSIVE on monitoring_metrics for a moment, for the triggers. Downgrade takes ACCESS EXCLUSIVE for a
     moment.
 Loss on downgrade: expected intervals and thresholds.
+Running code: unaffected.
 
 The triggers look at the rows of a statement together, so that no row of the catalogue is hot, and touch no series that
 is there already. Their query is planned each time: EXECUTE costs a tenth of a millisecond, a cached plan made COPY

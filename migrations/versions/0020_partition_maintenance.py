@@ -10,6 +10,7 @@ Locks: none. When they are called, the functions take SHARE UPDATE EXCLUSIVE on 
     seconds per 100,000 (docs/scaling.md). Rows that stay in monitoring_metrics_earlier are read once for each month
     that is moved out of it.
 Loss on downgrade: nothing but the functions.
+Running code: unaffected.
 
 Each function takes one step in the transaction of its caller, and returns what it did; NULL means that nothing is left
 to do. Only one maintenance runs at a time. The next one waits for it, whatever lock_timeout is: for a minute, or as

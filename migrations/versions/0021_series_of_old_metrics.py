@@ -5,6 +5,7 @@ Why: the triggers of revision 0019 see new rows only. This is a revision after i
 Locks: ACCESS SHARE on monitoring_metrics, and ROW EXCLUSIVE on metric_series: only a session that registers one of the
     same series waits.
 Loss on downgrade: nothing; the catalogue stays as it is, and goes with revision 0019.
+Running code: unaffected.
 """
 
 from alembic import op

@@ -7,6 +7,7 @@ Why: several models live side by side now, so each view names the model, and the
     failed, or beyond its thresholds.
 Locks: ACCESS EXCLUSIVE on the views, and ACCESS SHARE on the tables, for a moment.
 Loss on downgrade: nothing, views hold no rows.
+Running code: breaks: clients that read the columns of a view by position.
 """
 
 from alembic import op

@@ -3,6 +3,7 @@
 Why: BI tools, psql and docs/schema.md show comments: readers of a table need no other page.
 Locks: SHARE UPDATE EXCLUSIVE on the tables and ACCESS EXCLUSIVE on none: COMMENT keeps nobody from reading or writing.
 Loss on downgrade: the comments, those included that somebody had set by hand on the same objects before.
+Running code: unaffected.
 """
 
 from alembic import op

@@ -178,6 +178,20 @@ class UnknownRevisionError(MlopsDbError):
         )
 
 
+class OutdatedCodeError(UnknownRevisionError):
+    """The database is at a newer revision, and the revisions since then say that this code fails there."""
+
+    def __init__(self, at: Sequence[str], works_from: Sequence[str], known: Sequence[str], target: str) -> None:
+        """Take the revisions of the database, those that code must know, the heads of this code, and the database."""
+        first, here = " and ".join(works_from), " and ".join(known)
+        MlopsDbError.__init__(
+            self,
+            f"{target} is at revision {' and '.join(at)}, which works with code of revision {first} and later, and "
+            f"this code is of revision {here}; nothing was changed",
+            hint=f"Update this code to a version that has revision {first}.",
+        )
+
+
 class RecordedRevisionError(MlopsDbError):
     """No run leaves `alembic_version` so: its rows overlap, or it has no row while objects of revisions remain."""
 

@@ -20,6 +20,22 @@ BASELINE_VIEWS = ("v_decision_history", "v_model_timeline", "v_recent_monitoring
 TABLES = (*BASELINE_TABLES,)
 VIEWS = (*BASELINE_VIEWS,)
 
+# What code calls and reads of mlops_internal. The rest serves the revisions themselves, which may change it.
+USED_INTERNALS = (
+    "metric_series",
+    "advance_sequences",
+    "create_next_partition",
+    "drop_partitions",
+    "late_sequences",
+    "maintain",
+    "metric_partitions",
+    "missing_series",
+    "move_earlier_month",
+    "partitions_older_than",
+    "register_missing_series",
+    "register_series",
+)
+
 # The oids of those that exist; to_regclass takes no lock and never fails.
 PRESENT_SQL = f"""
     SELECT name, to_regclass('public.' || name)::oid

@@ -137,6 +137,7 @@ def by_data_only(source: Settings, target: Settings, _: Path) -> None:
     script = run_client(
         "pg_dump", source, "--data-only", "--load-via-partition-root",
         "--exclude-table=alembic_version", "--exclude-table=mlops_internal.migration_history",
+        "--exclude-table=mlops_internal.running_code",
     )  # fmt: skip
     psql(target, script)
 

@@ -216,7 +216,8 @@ class Boundaries:
         # Tables that runs themselves write to are in one database and not in another, whatever the revision.
         return rows, database.dump(
             "--exclude-table=alembic_version", "--exclude-table=mlops_internal.migration_history*",
-            "--exclude-table=mlops_internal.batch_positions", "--exclude-schema=test",
+            "--exclude-table=mlops_internal.batch_positions", "--exclude-table=mlops_internal.running_code",
+            "--exclude-schema=test",
         )  # fmt: skip
 
 

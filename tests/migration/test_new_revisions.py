@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.full_postgresql, pytest.mark.libraries]
 
 HEAD = revisions()[-1].id
 NEXT = f"{int(HEAD) + 1:04}"
-SECTIONS = ("Why", "Locks", "Loss on downgrade")
+SECTIONS = ("Why", "Locks", "Loss on downgrade", "Running code")
 
 
 @pytest.fixture

@@ -73,6 +73,16 @@ def test_the_plan_of_an_upgrade_lists_each_step_and_changes_nothing(empty: Datab
     assert everything(empty) == before
 
 
+def test_the_plan_of_an_upgrade_says_what_it_does_to_running_code(head: Database) -> None:
+    commands.downgrade(head.settings, "0021")
+    lines = plan(head, "upgrade", "head")
+    assert [line for line in lines if line.startswith("running code: ")] == [
+        "running code: breaks: clients that read the columns of a view by position.",
+        "running code: unaffected.",
+    ]
+    assert not any(line.startswith("running code: ") for line in plan(head, "downgrade", "0020"))
+
+
 def test_the_plan_of_a_downgrade_lists_its_losses_even_if_the_run_would_refuse_it(with_rows: Database) -> None:
     before = everything(with_rows)
 

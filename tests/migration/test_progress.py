@@ -15,6 +15,7 @@ import pytest
 
 from mlops_db.migration import commands, progress
 from mlops_db.migration.progress import Progress
+from support.batches import GO_ON, HOLD, batches, make_table
 from support.database import SCRIPTS, Database
 from support.projects import Checkout, sql
 
@@ -186,3 +187,18 @@ def test_on_a_terminal_a_bar_shows_how_far_the_server_is(head: Database, tmp_pat
     assert "building index" in during
     assert re.search(rf"{re.escape(label)}\d+(\.\d)? s\r\n$", after), after
     assert "\x1b[?25h" in after, "the cursor is hidden while the bar is there"
+
+
+def test_on_a_terminal_a_bar_shows_how_far_batches_are(head: Database, tmp_path: Path) -> None:
+    checkout = Checkout(tmp_path)
+    revision = checkout.add(batches())
+    make_table(head)
+    head.query(HOLD)
+    with on_a_terminal(head, tmp_path, "-x", "lock-timeout=20s", "upgrade", "head") as (process, terminal):
+        during = read_until(terminal, "━")
+        head.query(GO_ON)
+        after = read_until(terminal, None)
+        assert process.wait() == 0
+
+    assert re.search(r"1,000 rows, [\d,]+ a second", during), during
+    assert re.search(rf"\[1/1\] {revision} test ... \d+(\.\d)? s\r\n$", after), after

@@ -111,6 +111,20 @@ def test_what_a_file_drops_is_known_before_a_downgrade_runs(empty: Database, che
     assert_run_failed(refused, "this downgrade would lose 1 row of odd; nothing was changed")
 
 
+def test_a_file_is_one_message_unless_a_guard_watches_the_rows(empty: Database, checkout: Checkout) -> None:
+    text = "CREATE TABLE first (n int);\nCREATE TABLE {} AS SELECT current_query() AS sent;\n"
+    write(checkout, "9020_up.sql", text.format("going_up"))
+    write(checkout, "9020_down.sql", f"DROP TABLE first;\n{text.format('going_down')}")
+    checkout.add('op.execute_file("9020_up.sql")', 'op.execute_file("9020_down.sql")')
+
+    assert checkout.alembic(empty, "upgrade", "head").returncode == 0
+    done = empty.run("alembic", "-c", str(checkout.ini), "downgrade", "-1", MLOPS_ENV="production")
+
+    assert done.returncode == 0, done.stderr
+    assert empty.value("SELECT sent FROM going_up") == text.format("going_up")
+    assert empty.value("SELECT sent FROM going_down").strip() == text.format("going_down").splitlines()[1].rstrip(";")
+
+
 # Files that cannot be executed
 
 

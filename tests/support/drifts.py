@@ -959,6 +959,7 @@ TABLES = {
             "schema mlops_internal: missing",
             "sequence mlops_internal.migration_history_id_seq: missing",
             "table mlops_internal.migration_history: missing",
+            "table mlops_internal.running_code: missing",
         ),
     ),
 }

@@ -33,6 +33,7 @@ DOCSTRING = """\
 Why: a test asks for it.
 Locks: {locks}
 Loss on downgrade: nothing.
+Running code: {running_code}
 """
 _processes = multiprocessing.get_context("forkserver")
 _processes.set_forkserver_preload(
@@ -76,10 +77,12 @@ def versions(ini: Path) -> Path:
 def source(
     revision: str, before: str | tuple[str, ...] | None, upgrade: str, downgrade: str, *,
     locks: str = "ACCESS EXCLUSIVE, for a moment.", title: str = "Change something", docstring: str = DOCSTRING,
+    running_code: str = "unaffected.",
 ) -> str:  # fmt: skip
     """Write the source of a revision in which the checks find nothing. `upgrade` and `downgrade` are Python."""
+    text = docstring.format(title=title, locks=locks, running_code=running_code)
     head = (
-        f'"""{docstring.format(title=title, locks=locks)}"""\n\nimport sqlalchemy as sa\nfrom alembic import op\n\n'
+        f'"""{text}"""\n\nimport sqlalchemy as sa\nfrom alembic import op\n\n'
         f'revision = "{revision}"\ndown_revision = {before!r}\n'
     )
     return head + "".join(
@@ -118,11 +121,14 @@ class Checkout:
     def head(self) -> str:
         return self.ids[-1]
 
-    def add(self, upgrade: str, downgrade: str = "pass", *, title: str = "test") -> str:
+    def add(self, upgrade: str, downgrade: str = "pass", *, title: str = "test", running_code: str = "") -> str:
         """Add a revision after head. `upgrade` and `downgrade` are Python; returns its id."""
         revision = f"9{len(self.ids):03}"
         file = versions(self.ini) / f"{revision}_{title}.py"
-        text = source(revision, self.head, upgrade, downgrade, title=title, docstring="Test: {title}.")
+        docstring = "Test: {title}.\n\nRunning code: {running_code}"
+        text = source(
+            revision, self.head, upgrade, downgrade, title=title, docstring=docstring, running_code=running_code
+        )
         file.write_text(text, encoding="utf-8")
         self.ids.append(revision)
         return revision

@@ -16,7 +16,8 @@ from psycopg2 import sql
 from mlops_db.errors import printable
 from mlops_db.project import PRESENT_SQL, TABLES, VIEWS
 from mlops_db.revisions import gate
-from mlops_db.revisions.graph import Revision, package_graph, revisions
+from mlops_db.revisions.graph import Revision, revisions
+from mlops_db.revisions.tables import OWNS_OURS
 from mlops_db.server.connection import open_cursor
 from mlops_db.server.cursor import SafeCursor
 from mlops_db.server.failures import first_line
@@ -43,14 +44,14 @@ _ESTIMATE = """
 # Counting a view runs its code as the reader, so a view that another role made under a name of ours is not counted.
 _OURS = f"""
     SELECT c.oid FROM pg_class AS c JOIN pg_roles AS role ON role.oid = c.relowner
-     WHERE c.oid = ANY(%s::oid[]) AND {gate.OWNS_OURS}
+     WHERE c.oid = ANY(%s::oid[]) AND {OWNS_OURS}
 """
 
 # The same holds for functions.
 _OUR_FUNCTIONS = f"""
     SELECT count(*) FROM pg_proc AS p JOIN pg_roles AS role ON role.oid = p.proowner
      WHERE p.oid IN (to_regprocedure('mlops_internal.missing_series(integer)'),
-                     to_regprocedure('mlops_internal.late_sequences()')) AND {gate.OWNS_OURS}
+                     to_regprocedure('mlops_internal.late_sequences()')) AND {OWNS_OURS}
 """
 
 
@@ -88,6 +89,7 @@ class DatabaseStatus:
         server: PostgreSQL's version, such as `16.4`.
         current: the revision that it is at; None before the first one.
         head: the last revision of the package.
+        is_newer: whether that is a newer revision than head, with which this code works.
         pending: the revisions that an upgrade to head would run, in order.
         objects: the tables and views, in the specification's order.
         everybody_may_create: whether every role may create objects in schema public, which other sessions could run.
@@ -99,6 +101,7 @@ class DatabaseStatus:
     server: str
     current: str | None
     head: str
+    is_newer: bool
     pending: tuple[Revision, ...]
     objects: tuple[ObjectStatus, ...]
     everybody_may_create: bool
@@ -111,22 +114,24 @@ class DatabaseStatus:
 
     @property
     def state(self) -> str:
-        """`head`, `behind`, or `drifted`, which is at head with an object missing."""
+        """`head`, `behind`, `drifted`, which is at head with an object missing, or `newer`."""
         if self.pending:
             return "behind"
-        return "drifted" if self.missing else "head"
+        if self.missing:
+            return "drifted"
+        return "newer" if self.is_newer else "head"
 
 
 class Remaining(NamedTuple):
     """The part of the status that `mlops-db init` needs.
 
     Attributes:
-        pending: the revisions that an upgrade to head would run, in order.
+        position: where the database is.
         missing: the names of the tables and views that are missing.
         everybody_may_create: as in `DatabaseStatus`.
     """
 
-    pending: tuple[Revision, ...]
+    position: gate.Position
     missing: tuple[str, ...]
     everybody_may_create: bool
 
@@ -137,13 +142,14 @@ def find_remaining(settings: Settings) -> Remaining:
     Raises:
         ConnectionFailedError: no connection.
         UnknownRevisionError: its revision is not one of ours.
+        OutdatedCodeError: it is at a newer revision, where this code does not work.
         UnmanagedDatabaseError: its tables are there, made by hand.
     """
     with _open_reader(settings) as cursor:
-        pending = package_graph().pending(*gate.find_heads(cursor, settings.target))
+        position = gate.find_position(cursor, settings.target)
         oids = _read_oids(cursor)
         missing = tuple(name for name in (*TABLES, *VIEWS) if name not in oids)
-        return Remaining(pending, missing, cursor.value(f"SELECT {EVERYBODY_MAY_CREATE}"))
+        return Remaining(position, missing, cursor.value(f"SELECT {EVERYBODY_MAY_CREATE}"))
 
 
 def everybody_may_create(settings: Settings) -> bool:
@@ -156,18 +162,19 @@ def everybody_may_create(settings: Settings) -> bool:
         return bool(cursor.value(f"SELECT {EVERYBODY_MAY_CREATE}"))
 
 
-def require_head(settings: Settings) -> None:
-    """Refuse a database that is not at head.
+def require_usable(settings: Settings) -> None:
+    """Refuse a database that this code does not work with: at head it does, and at some newer revisions.
 
     Raises:
         ConnectionFailedError: no connection.
         UnknownRevisionError: its revision is not one of ours.
+        OutdatedCodeError: it is at a newer revision, where this code does not work.
         UnmanagedDatabaseError: its tables are there, made by hand.
         BehindHeadError: it is at an earlier revision.
         RefusedError: a table or view of ours belongs to another role, and the command would run code of that role.
     """
     with _open_reader(settings) as cursor:
-        gate.require_head(cursor, settings.target)
+        gate.require_usable(cursor, settings.target)
 
 
 def read_status(settings: Settings) -> DatabaseStatus:
@@ -178,11 +185,12 @@ def read_status(settings: Settings) -> DatabaseStatus:
     Raises:
         ConnectionFailedError: no connection.
         UnknownRevisionError: its revision is not one of ours.
+        OutdatedCodeError: it is at a newer revision, where this code does not work.
         UnmanagedDatabaseError: its tables are there, made by hand.
     """
     with _open_reader(settings) as cursor:
-        current = gate.find_heads(cursor, settings.target)
-        pending = package_graph().pending(*current)
+        position = gate.find_position(cursor, settings.target)
+        pending = position.pending
         oids = _read_oids(cursor)
         cursor.execute(_OURS, (list(oids.values()),))
         ours = {oid for (oid,) in cursor.fetchall()}
@@ -190,8 +198,9 @@ def read_status(settings: Settings) -> DatabaseStatus:
         return DatabaseStatus(
             target=settings.target,
             server=cursor.value("SHOW server_version"),
-            current=" and ".join(current) or None,
+            current=" and ".join(position.heads) or None,
             head=revisions()[-1].id,
+            is_newer=position.is_newer,
             pending=pending,
             everybody_may_create=cursor.value(f"SELECT {EVERYBODY_MAY_CREATE}"),
             objects=tuple(_object_status(counter, name, oids.get(name), ours) for name in (*TABLES, *VIEWS)),

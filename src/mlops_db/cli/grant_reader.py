@@ -4,7 +4,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 
 from mlops_db.admin.roles import grant_reader
-from mlops_db.admin.status import require_head
+from mlops_db.admin.status import require_usable
 from mlops_db.cli.output import print_json, print_line
 from mlops_db.cli.parser import add_dry_run, add_json
 from mlops_db.project import VIEWS
@@ -22,7 +22,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(options: Namespace) -> int:
     """Grant and report."""
     settings = Settings.from_environment()
-    require_head(settings)
+    require_usable(settings)
     everybody_may_create = grant_reader(settings, options.role, dry_run=options.dry_run)
     if options.json:
         print_json(

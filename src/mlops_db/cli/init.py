@@ -2,13 +2,15 @@
 
 import sys
 from argparse import ArgumentParser, Namespace
+from contextlib import suppress
 
 from mlops_db.admin.status import find_remaining
 from mlops_db.cli.create import create
 from mlops_db.cli.output import print_json, print_line
 from mlops_db.cli.parser import add_dry_run, add_json
-from mlops_db.errors import RefusedError
+from mlops_db.errors import RefusedError, UnknownRevisionError
 from mlops_db.project import BASELINE_TABLES, BASELINE_VIEWS
+from mlops_db.revisions.gate import newer_note
 from mlops_db.revisions.graph import Revision, package_graph
 from mlops_db.server.guests import EVERYBODY_NOTE
 from mlops_db.settings import Settings
@@ -54,15 +56,19 @@ def _upgrade(settings: Settings, *, dry_run: bool) -> tuple[tuple[Revision, ...]
         RefusedError: a table or view of ours is missing at head.
     """
     before = after = find_remaining(settings)
-    if before.pending and not dry_run:
+    pending = before.position.pending
+    if pending and not dry_run:
         # Alembic takes most of a second to import; a container that restarts at head does without.
         from mlops_db.migration.commands import upgrade  # noqa: PLC0415
 
-        upgrade(settings, progress=sys.stderr)
+        with suppress(UnknownRevisionError):  # a newer container was quicker; whether this code works there comes next
+            upgrade(settings, progress=sys.stderr)
         after = find_remaining(settings)
-    if after.missing and not after.pending:
+    if after.missing and not after.position.pending:
         raise RefusedError(
             f"{settings.target} is at head, but somebody dropped {', '.join(after.missing)}",
             hint="`mlops-db check --sql` prints the statements that create them again. Restore rows from a backup.",
         )
-    return before.pending, EVERYBODY_NOTE if after.everybody_may_create else ""
+    notes = [newer_note(after.position, settings.target)] if after.position.is_newer else []
+    notes += [EVERYBODY_NOTE] if after.everybody_may_create else []
+    return pending, "\n".join(notes)

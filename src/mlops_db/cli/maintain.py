@@ -8,7 +8,7 @@ from argparse import ArgumentParser, Namespace
 from collections import Counter
 
 from mlops_db.admin.retention import Step, maintain, plan, read_interval
-from mlops_db.admin.status import require_head
+from mlops_db.admin.status import require_usable
 from mlops_db.cli.output import print_json, print_line, print_table
 from mlops_db.cli.parser import add_dry_run, add_json
 from mlops_db.settings import Settings
@@ -38,7 +38,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(options: Namespace) -> int:
     """Maintain and report, or plan and report."""
     settings = Settings.from_environment()
-    require_head(settings)
+    require_usable(settings)
     if options.dry_run:
         steps = plan(settings, keep=options.keep)
     else:

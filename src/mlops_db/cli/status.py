@@ -20,7 +20,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(options: Namespace) -> int:
-    """Print the status; 0 at head, 1 behind or drifted, 2 if the database cannot be reached."""
+    """Print the status; 0 at head or newer, 1 behind or drifted, 2 if the database cannot be reached."""
     settings = Settings.from_environment()
     status = read_status(settings)
     if options.json:
@@ -35,7 +35,7 @@ def run(options: Namespace) -> int:
                 print_line(f"{item.name} was not counted: {item.uncounted}")
         if status.everybody_may_create:
             print_line(EVERYBODY_NOTE, file=sys.stderr)
-    return 0 if status.state == "head" else 1
+    return 0 if status.state in ("head", "newer") else 1
 
 
 def _summary(status: DatabaseStatus, settings: Settings) -> list[tuple[str, str]]:
@@ -43,7 +43,7 @@ def _summary(status: DatabaseStatus, settings: Settings) -> list[tuple[str, str]
         ("database", status.target),
         *_embedded(settings),
         ("server", f"PostgreSQL {status.server}"),
-        ("revision", f"{status.current or 'base'}{' (head)' if not status.pending else ''}"),
+        ("revision", f"{status.current or 'base'}{_beside_head(status)}"),
     ]
     if status.pending:
         lines.append(("head", status.head))
@@ -55,6 +55,12 @@ def _summary(status: DatabaseStatus, settings: Settings) -> list[tuple[str, str]
     if status.upkeep:
         lines.append(("upkeep", f"`mlops-db maintain` would {', and '.join(status.upkeep)}"))
     return lines
+
+
+def _beside_head(status: DatabaseStatus) -> str:
+    if status.is_newer:
+        return f" (newer than {status.head} of this code, which works with it)"
+    return "" if status.pending else " (head)"
 
 
 def _embedded(settings: Settings) -> list[tuple[str, str]]:

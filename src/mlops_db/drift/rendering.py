@@ -14,7 +14,7 @@ import psycopg2
 
 from mlops_db.drift.catalogue import VIEWS, restored
 from mlops_db.project import SCHEMAS
-from mlops_db.revisions.gate import OWNS_OURS
+from mlops_db.revisions.tables import OWNS_OURS
 from mlops_db.server.connection import open_cursor
 
 if TYPE_CHECKING:

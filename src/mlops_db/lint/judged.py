@@ -8,13 +8,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mlops_db.migration.guard.table_copies import read_copies
+from mlops_db.revisions.tables import RUN_TABLES
 
 if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  (psycopg2 names its classes like functions)
 
-# A condition for pg_class AS c, with the result of `read_unjudged` as %(unjudged)s.
-IS_JUDGED = """
-    c.relname NOT IN ('alembic_version', 'migration_history', 'batch_positions', 'table_copies')
+# A condition for pg_class AS c and pg_namespace AS n, with the result of `read_unjudged` as %(unjudged)s.
+IS_JUDGED = f"""
+    n.nspname || '.' || c.relname <> ALL (ARRAY{[*RUN_TABLES, "mlops_internal.table_copies"]})
        AND coalesce(pg_partition_root(c.oid)::oid, c.oid) <> ALL (%(unjudged)s::oid[])
 """
 

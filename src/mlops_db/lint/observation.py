@@ -16,7 +16,7 @@ from sqlalchemy import event
 from mlops_db.drift.catalogue import Catalogue, read_catalogue
 from mlops_db.lint.judged import IS_JUDGED, read_unjudged
 from mlops_db.migration.transaction import statement_text
-from mlops_db.project import BASELINE, SCHEMAS
+from mlops_db.project import SCHEMAS
 from mlops_db.revisions.tables import VERSION_TABLE
 from mlops_db.server.connection import open_cursor
 
@@ -193,7 +193,7 @@ class Run:
     @property
     def is_baseline(self) -> bool:
         """Whether it is one of the baseline, which some rules do not hold for."""
-        return self.script.revision <= BASELINE
+        return self.file.is_baseline
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from mlops_db.migration.preview import Description, describe
-from mlops_db.revisions.files import UnusableFileError, read_revision_file
+from mlops_db.project import BASELINE
+from mlops_db.revisions.files import UnusableFileError, read_revision_file, read_running_code
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,6 +64,16 @@ class RevisionSource:
     def description(self) -> Description:
         """Its docstring, taken apart."""
         return describe(self.docstring)
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether it is one of the baseline, which some rules do not hold for."""
+        return self.revision is not None and self.revision <= BASELINE
+
+    @property
+    def works_from(self) -> str | None:
+        """The revision that code must know to work after this one, by its docstring; None if all code works."""
+        return read_running_code(self.docstring, self.revision or "")
 
     def accepts(self, rule: str) -> bool:
         """Whether its docstring accepts to break this rule: `Accepted: loss, because ...; two-tables, because ...`."""

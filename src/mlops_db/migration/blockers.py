@@ -1,7 +1,7 @@
 """Shows who blocks a run, and the server's progress with a long command.
 
-A thread with a connection of its own looks at the run's backend a few times a second. It connects only after a moment,
-so a quick run never opens that connection.
+A thread with a connection of its own looks at the run's backend a few times a second. It connects only once a step
+takes longer than that, so a run of quick steps never opens that connection.
 """
 
 from __future__ import annotations
@@ -164,8 +164,10 @@ class BlockerWatch:
         return "; ".join(blocker.describe(with_query=self._show_queries) for blocker in blockers) or "nobody seen"
 
     def _run(self) -> None:
-        if self._stopped.wait(self._pause_s):
-            return
+        begun = time.monotonic()
+        while (left := max(begun, self._progress.step_begun) + self._pause_s - time.monotonic()) > 0:
+            if self._stopped.wait(left):
+                return
         try:
             with open_cursor(self._settings, application_name="mlops-db watch", autocommit=True) as cursor:
                 # A session's activity is visible to the role that it logged in as, not to the owner role.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 from typing import TYPE_CHECKING, cast
 
-from mlops_db.revisions.gate import refuse_behind_head, refuse_wrong_rows
+from mlops_db.revisions.gate import Position, refuse_behind_head, refuse_wrong_rows
 from mlops_db.revisions.remains import refuse_remains
 from mlops_db.revisions.tables import VERSION_TABLE, reading_fault, refuse_to_read
 
@@ -65,4 +65,4 @@ def refuse_wrong_database(migration: MigrationContext, graph: Graph, target: str
         with closing(connection.connection.cursor()) as cursor:
             refuse_remains(cast("Cursor", cursor), graph, target)
     if "revision_context" in migration.opts:
-        refuse_behind_head(current, graph, target)
+        refuse_behind_head(Position(current, graph.pending(*current)), target)

@@ -25,23 +25,24 @@ import sqlalchemy
 
 from mlops_db import __version__
 from mlops_db.errors import RefusedError
-from mlops_db.migration import lock, view_grants
+from mlops_db.migration import lock, running_code, view_grants
 from mlops_db.migration.batches import positions
 from mlops_db.migration.transaction import HALF_DONE, REVISION_OF_TRANSACTION, transaction_refusal
-from mlops_db.revisions.tables import HISTORY_TABLE, is_readable
+from mlops_db.revisions.tables import HISTORY_TABLE, RUNNING_CODE_TABLE, is_readable
 from mlops_db.server.connection import open_cursor
-from mlops_db.server.guests import REFUSE_GUESTS
+from mlops_db.server.guests import OTHERS_HAVE_OBJECTS, REFUSE_GUESTS
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
     from alembic.runtime.migration import MigrationInfo
     from sqlalchemy import Connection
 
+    from mlops_db.revisions.graph import Graph
     from mlops_db.settings import Settings
 
-CREATE = """
+CREATE = f"""
 CREATE SCHEMA IF NOT EXISTS mlops_internal;
 CREATE TABLE IF NOT EXISTS mlops_internal.migration_history (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -58,6 +59,7 @@ CREATE TABLE IF NOT EXISTS mlops_internal.migration_history (
 );
 COMMENT ON TABLE mlops_internal.migration_history IS
     'Every step of a migration run and how it ended; kept when the schema is downgraded to base.';
+{running_code.CREATE.strip()}
 """
 
 # One statement before and one after every revision, the first without BEGIN and COMMIT: round trips are a good part of
@@ -70,12 +72,12 @@ _BEGIN = f"""
     RETURNING id, {view_grants.SAVED} <> ''
 """
 _COMPLETE = f"""
-    {REFUSE_GUESTS.replace("%", "%%")}
-    WITH ended AS (
+    WITH recorded AS ({running_code.RECORD}), ended AS (
         UPDATE mlops_internal.migration_history
            SET outcome = 'applied', finished_at = clock_timestamp() WHERE id = %(id)s
     )
-    SELECT {lock.HELD}, {REVISION_OF_TRANSACTION}, {positions.ARE_THERE}
+    SELECT {lock.HELD}, {REVISION_OF_TRANSACTION}, {OTHERS_HAVE_OBJECTS}, {running_code.IS_UNSHARED},
+           {positions.ARE_THERE}
 """
 _RECORD_FAILURE = """
     UPDATE mlops_internal.migration_history
@@ -119,16 +121,17 @@ class Entry:
 class History:
     """Writes the entries of one run, on the run's connection."""
 
-    def __init__(self, connection: Connection, *, callers_transaction: bool) -> None:
-        """Take the run's connection; if its caller has begun a transaction, nothing is committed here."""
+    def __init__(self, connection: Connection, graph: Graph, *, callers_transaction: bool) -> None:
+        """Take the run's connection and graph; if its caller has begun a transaction, nothing is committed here."""
         self._connection = connection
+        self._graph = graph
         self._callers_transaction = callers_transaction
         self._entry: int | None = None
 
     def create(self) -> None:
-        """Create the table if this is the first run."""
+        """Create the table, and the one of the running code, if this is the first run."""
         self._entry = None  # if this fails, no step did
-        if not self._is_there():
+        if not (self._is_there() and self._is_there(RUNNING_CODE_TABLE)):
             self._run(CREATE)
 
     def close_interrupted(self) -> None:
@@ -139,9 +142,8 @@ class History:
             self._run("UPDATE mlops_internal.migration_history SET outcome = 'interrupted' WHERE outcome = 'running'")
         self._commit()
 
-    def _is_there(self) -> bool:
-        found = self._run("SELECT to_regclass('mlops_internal.migration_history')").scalar()
-        return found is not None
+    def _is_there(self, table: str = HISTORY_TABLE) -> bool:
+        return self._run(f"SELECT to_regclass('{table}')").scalar() is not None
 
     def begin_step(self, revision: str, direction: str) -> bool:
         """Insert a step that is about to run, and save the grants on views; returns whether there are any."""
@@ -153,18 +155,22 @@ class History:
             self._entry, saved = self._run(_BEGIN, values).one()
         return bool(saved)
 
-    def complete(self, revision: str | None, *, passed: Iterable[str] | None) -> None:
-        """Complete the step, and forget how far the batches of the revisions that it passed are.
+    def complete(self, revision: str | None, heads: Collection[str], *, passed: Iterable[str] | None) -> None:
+        """Complete the step, record which code works after it, and forget the batches of the revisions that it passed.
 
         Args:
             revision: in whose transaction this is; None for a stamp, which runs no revision.
+            heads: the rows of alembic_version now.
             passed: the revisions that are applied or reverted now; None for all.
 
         Raises:
             RefusedError: this backend has lost the run lock; the transaction must not be committed.
             RefusedError: this is not the transaction that the revision began in.
         """
-        held, in_transaction_of, has_positions = self._run(_COMPLETE, {"id": self._entry}).one()
+        record = running_code.record_of(self._graph, heads)
+        held, in_transaction_of, others, unshared, has_positions = self._run(
+            _COMPLETE, {"id": self._entry, **record}
+        ).one()
         if not held:
             raise RefusedError(
                 "the run lock was lost while a revision ran; the revision was rolled back",
@@ -173,6 +179,10 @@ class History:
             )
         if revision not in (None, in_transaction_of):
             raise transaction_refusal(str(revision), "COMMIT or ROLLBACK", done=HALF_DONE)
+        if others:
+            self._connection.exec_driver_sql(REFUSE_GUESTS, execution_options={"no_parameters": True})
+        if unshared:
+            self._connection.exec_driver_sql(running_code.SHARE, execution_options={"no_parameters": True})
         if has_positions:
             self._run(positions.forget(passed))
 

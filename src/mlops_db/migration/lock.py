@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.exc import SQLAlchemyError
 
 from mlops_db.errors import MlopsDbError, PoolerError, RefusedError
-from mlops_db.server.advisory import holding_sessions
+from mlops_db.server.advisory import holding_sessions, holds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,7 +30,7 @@ FIRST_POLL_S = 0.025
 LAST_POLL_S = 1.0
 
 # SQL: whether this backend still holds the lock; asked before its transaction commits a revision.
-HELD = f"EXISTS (SELECT {holding_sessions(str(RUN_LOCK))} AND l.pid = pg_backend_pid())"
+HELD = f"EXISTS (SELECT FROM pg_locks AS l WHERE l.pid = pg_backend_pid() AND {holds(str(RUN_LOCK))})"
 
 
 def require_direct_connection(connection: Connection) -> None:

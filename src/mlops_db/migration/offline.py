@@ -12,7 +12,7 @@ from alembic.util import CommandError
 from sqlalchemy.schema import CreateTable
 
 from mlops_db.errors import MlopsDbError, UsageError
-from mlops_db.migration import history, view_grants
+from mlops_db.migration import history, running_code, view_grants
 from mlops_db.migration.batches import positions
 from mlops_db.migration.operations import OPTIONS, REVISION_FILE
 from mlops_db.migration.session import run_pins
@@ -106,10 +106,11 @@ def write_script(
 
         return migrate_guarded
 
-    def before_commit(*, step: MigrationInfo, **_: Any) -> None:
+    def before_commit(*, step: MigrationInfo, heads: set[str], **_: Any) -> None:
         write(REFUSE_GUESTS)
         write(view_grants.RESTORE)
         write(history.insert_finished(step))
+        write(running_code.script_of(graph, heads))
         if step.is_stamp:
             write(positions.forget(graph.between(step)))
 

@@ -22,8 +22,6 @@ from mlops_db.migration import lock, view_grants
 from mlops_db.migration.autogenerate import comparison_options
 from mlops_db.migration.blockers import BlockerWatch
 from mlops_db.migration.database_state import check_version_table_owner, refuse_wrong_database
-from mlops_db.migration.guard.row_guard import RowGuard
-from mlops_db.migration.guard.sql_losses import find_losses, refuse_losses
 from mlops_db.migration.history import History
 from mlops_db.migration.operations import OPTIONS, REVISION_FILE
 from mlops_db.migration.plan import plan_lines, stamp_lines, step_name
@@ -82,7 +80,7 @@ class OnlineRun:
         """Note whether the caller has begun a transaction: then it is also the caller who ends it."""
         self.callers_transaction = self.connection.in_transaction()
         self.describe_blockers: Callable[[], str] = lambda: "nobody seen"
-        self.history = History(self.connection, callers_transaction=self.callers_transaction)
+        self.history = History(self.connection, self.graph, callers_transaction=self.callers_transaction)
 
     def carry_out(self) -> None:
         """Carry out the command."""
@@ -181,6 +179,10 @@ class OnlineRun:
             for step in steps
             if isinstance(step, RevisionStep) and not step.is_upgrade
         }
+        if not downgrades:
+            return
+        from mlops_db.migration.guard.sql_losses import find_losses, refuse_losses  # noqa: PLC0415  (as below)
+
         losses = find_losses(self.connection, downgrades)
         self.end_reading()
         if self.protects_rows:
@@ -208,11 +210,10 @@ class OnlineRun:
         if self.callers_transaction:
             self.attempt(steps_left)
             return
-        pid = self.connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
-        self.end_reading()
+        driver: Any = self.connection.connection.dbapi_connection
         watch = BlockerWatch(
             self.settings,
-            pid,
+            driver.info.backend_pid,  # that of the server, as there is no pooler in between
             self.progress,
             lock_timeout_ms=self.options.lock_timeout,
             show_queries=self.options.show_queries,
@@ -281,6 +282,8 @@ class OnlineRun:
         def migrate_in_transaction(**options: Any) -> None:
             guard = None
             if self.protects_rows and not step.is_upgrade:
+                from mlops_db.migration.guard.row_guard import RowGuard  # noqa: PLC0415  (upgrades start without it)
+
                 driver = self.connection.connection.dbapi_connection
                 guard = RowGuard(driver, revision, keep_readers_out=revision in self.attempted_downgrades)
                 self.attempted_downgrades.add(revision)
@@ -299,15 +302,15 @@ class OnlineRun:
 
         return migrate_in_transaction
 
-    def before_commit(self, *, step: MigrationInfo, **_: Any) -> None:
+    def before_commit(self, *, step: MigrationInfo, heads: set[str], **_: Any) -> None:
         """Alembic's on_version_apply: the last thing in a revision's transaction."""
         if self.grants_saved:
             view_grants.restore(self.connection)
         if step.is_stamp:
             purged = self.context.get_context().opts.get("purge")
-            self.history.complete(None, passed=None if purged else self.graph.between(step))
+            self.history.complete(None, heads, passed=None if purged else self.graph.between(step))
         else:
-            self.history.complete(self.current, passed=[self.current])
+            self.history.complete(self.current, heads, passed=[self.current])
 
     @property
     def has_connection(self) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
-from mlops_db.migration.preview import describe, written_sql
+from mlops_db.migration.preview import RUNNING_CODE, describe, written_sql
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -55,7 +55,7 @@ def step_name(step: RevisionStep) -> str:
 
 
 def plan_lines(connection: Connection, steps: Sequence[RevisionStep], target: str) -> Iterator[str]:
-    """The lines of the plan: each step with its title, the locks and the disk that it declares, and its tables."""
+    """The lines of the plan: each step with its title, what it declares, and the tables that it names."""
     if not steps:
         yield f"{target}: nothing to do"
         return
@@ -67,6 +67,8 @@ def plan_lines(connection: Connection, steps: Sequence[RevisionStep], target: st
         yield f"      locks: {description.sections.get('Locks', 'not declared')}"
         if not step.is_upgrade:
             yield f"      loss: {description.sections.get('Loss on downgrade', 'not declared')}"
+        elif code := description.sections.get(RUNNING_CODE):
+            yield f"      running code: {code}"
         if disk := description.sections.get("Disk"):
             yield f"      disk: {_needed(disk, _find_tables(connection, disk))}: {disk}"
         sql = written_sql(step.revision, direction)

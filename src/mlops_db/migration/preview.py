@@ -18,8 +18,9 @@ from mlops_db.migration.transaction import RevisionTransaction
 if TYPE_CHECKING:
     from alembic.script import Script
 
-SECTIONS = ("Why", "Locks", "Loss on downgrade")
 GIVING_UP = "Giving up"
+RUNNING_CODE = "Running code"
+SECTIONS = ("Why", "Locks", "Loss on downgrade", RUNNING_CODE)
 _SECTION = re.compile(rf"^({'|'.join((*SECTIONS, 'Disk', GIVING_UP, 'Accepted'))}):", re.MULTILINE)
 
 
@@ -29,8 +30,8 @@ class Description:
 
     Attributes:
         title: its first line, without the full stop.
-        sections: the text of `Why`, `Locks`, `Disk`, `Loss on downgrade`, `Giving up` and `Accepted`, each on one line,
-            without missing ones.
+        sections: the text of `Why`, `Locks`, `Disk`, `Loss on downgrade`, `Running code`, `Giving up` and `Accepted`,
+            each on one line, without missing ones.
     """
 
     title: str

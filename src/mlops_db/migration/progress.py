@@ -31,7 +31,7 @@ class Progress:
         self._label = ""
         self._line_open = False
         self._bar: Bar | None = None
-        self._begun = 0.0
+        self.step_begun = time.monotonic()  # or this object's beginning, before the first step
         self._next_log = 0.0
 
     def note(self, text: str) -> None:
@@ -44,8 +44,8 @@ class Progress:
         """Show that a step runs."""
         with self._lock:
             self._label = label
-            self._begun = time.monotonic()
-            self._next_log = self._begun + LOG_EVERY_S
+            self.step_begun = time.monotonic()
+            self._next_log = self.step_begun + LOG_EVERY_S
             self._end_line()
             self._write(f"{label} ... ")
             self._line_open = True
@@ -54,7 +54,7 @@ class Progress:
         """Show how long the current step took. A step that fails is not shown: its error is."""
         with self._lock:
             self._end_bar()
-            took = duration(time.monotonic() - self._begun)
+            took = duration(time.monotonic() - self.step_begun)
             self._write(f"{took}\n" if self._line_open else f"{self._label} ... {took}\n")
             self._line_open = False
 

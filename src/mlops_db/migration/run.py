@@ -18,7 +18,6 @@ from sqlalchemy.exc import SQLAlchemyError
 from mlops_db.errors import InterruptedRunError, MlopsDbError
 from mlops_db.migration.autogenerate import only_writes_a_file
 from mlops_db.migration.callers_connection import settings_of_connection, use_callers_connection
-from mlops_db.migration.offline import write_script
 from mlops_db.migration.online import OnlineRun
 from mlops_db.migration.options import Options
 from mlops_db.migration.progress import Progress
@@ -67,6 +66,8 @@ def run(context: EnvironmentContext, *, target_metadata: MetaData) -> None:
         settings = config.attributes.get("settings") or Settings.from_environment()
         options = Options.parse(context.get_x_argument(as_dictionary=False), settings)
         if context.is_offline_mode():
+            from mlops_db.migration.offline import write_script  # noqa: PLC0415  (a run starts without it)
+
             write_script(context, graph, target_metadata, settings, options)
         elif only_writes_a_file(context):
             context.run_migrations()

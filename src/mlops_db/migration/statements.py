@@ -26,6 +26,13 @@ NAME = rf"(?:{PART}\.)?{PART}"
 _BLOCK_EDGE = re.compile(r"/\*|\*/")
 _FIRST_WORDS = 4
 _ENDS = {("COMMIT",), ("END",), ("ABORT",), ("ROLLBACK",), ("PREPARE", "TRANSACTION")}
+# Without block comments: what can have no words of a statement, and the words that are looked for. Mostly none is left,
+# and no token need be read.
+_NOT_WORDS = re.compile(
+    r"""--[^\n]* | '(?:[^']|'')*' | "(?:[^"]|"")*" | (?<![\w$])\$(?P<tag>(?:[^\W\d]\w*)?)\$.*?\$(?P=tag)\$""",
+    re.VERBOSE | re.DOTALL,
+)
+_ENDING = re.compile(rf"(?<![^\W\d])(?:{'|'.join(words[0] for words in sorted(_ENDS))})\b", re.IGNORECASE)
 _KEEPS = re.compile(r"ROLLBACK (?:WORK |TRANSACTION )?TO\b")
 _MARKS = ("SAVEPOINT", "RELEASE", "ROLLBACK")
 
@@ -35,6 +42,8 @@ def ends_transaction(sql: str) -> str | None:
 
     A COMMIT in a function or a DO block is not found: in a transaction, PostgreSQL itself refuses it.
     """
+    if not ("/*" in sql or "\\" in sql or _ENDING.search(_NOT_WORDS.sub(" ", sql))):
+        return None
     for words in _statements(sql):
         for end in _ENDS:
             if words[: len(end)] == end and not _KEEPS.match(" ".join(words)):

@@ -9,6 +9,7 @@ autocommit_block().
 from __future__ import annotations
 
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import psycopg2
@@ -307,26 +308,27 @@ def revision_statements(
     assert connection is not None
     driver: Any = connection.connection.dbapi_connection
 
-    begun = None
+    mark = (
+        f"SELECT pg_catalog.set_config('{_MARK}', %(mark)s, true), pg_catalog.transaction_timestamp(),"
+        " pg_catalog.current_setting('role')"
+    )
+    transaction = RevisionTransaction(revision, guard)
+    path = f"SET search_path = {REVISION_PATH}"
+    _, begun, role = connection.exec_driver_sql(f"{path}; {mark}", {"mark": revision}).one()
+    if guard is not None:
+        guard.begin()
 
     def enter() -> None:
         nonlocal begun
         with psycopg2.extensions.cursor(driver) as cursor:  # psycopg2's own class, which checks nothing
-            cursor.execute(
-                f"SELECT pg_catalog.set_config('{_MARK}', %(mark)s, true), pg_catalog.transaction_timestamp()",
-                {"mark": revision},
-            )
-            _, begun = cursor.fetchone() or (None, None)
+            cursor.execute(mark, {"mark": revision})
+            _, begun, _ = cursor.fetchone() or (None, None, None)
         if guard is not None and not transaction.outside:
             guard.begin()
 
     def leave() -> None:
         transaction.end(driver)
 
-    transaction = RevisionTransaction(revision, guard)
-    path = f"SET search_path = {REVISION_PATH}"
-    role = connection.exec_driver_sql(f"{path}; SELECT pg_catalog.current_setting('role')").scalar_one()
-    enter()
     with _enforce(connection, transaction), _autocommit_block(migration, transaction, leave=leave, enter=enter):
         try:
             yield transaction
@@ -441,6 +443,7 @@ def _enforce(connection: Connection, transaction: RevisionTransaction) -> Iterat
         connection.execution_options(stream_results=streams)  # the run's own statements return no rows to stream
 
 
+@lru_cache(maxsize=1)  # SQLAlchemy makes a cursor for each statement
 def _checked_cursor(wanted: Any, transaction: RevisionTransaction) -> type[psycopg2.extensions.cursor]:
     """A subclass of the wanted cursor class, None for psycopg2's own, that checks each statement before it sends it."""
     base: Any = wanted or psycopg2.extensions.cursor

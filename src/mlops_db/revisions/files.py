@@ -17,6 +17,11 @@ _NOT_IN_AN_ID = frozenset("@:+-")
 _WORDS = ("head", "heads", "base", "current")
 # alembic_version.version_num is a varchar(32).
 _LONGEST_ID = 32
+# What the docstring of a revision declares about code that knows only earlier ones.
+_RUNNING_CODE = re.compile(
+    r"^Running code:\s+(?:(?P<unaffected>unaffected)\.|breaks(?:\s+code\s+before\s+(?P<since>[^\s:]+))?:\s*\S)",
+    re.MULTILINE,
+)
 _SQL_NAME = re.compile(r"[a-zA-Z0-9][\w.-]*\.sql")  # "_rules.sql" is the end of a name that the revision puts together
 
 
@@ -54,6 +59,7 @@ class RevisionFile:
         parents: the ids of `down_revision`: none at base, several where branches are merged.
         depends_on: ids or labels of other revisions that must have run before.
         labels: names of the branch that begins here.
+        works_from: the revision that code must know to work after this one; None if all code works.
     """
 
     path: Path
@@ -61,6 +67,7 @@ class RevisionFile:
     parents: tuple[str, ...]
     depends_on: tuple[str, ...]
     labels: tuple[str, ...]
+    works_from: str | None
 
     @property
     def title(self) -> str:
@@ -139,7 +146,20 @@ def read_revision_file(path: Path) -> RevisionFile:
         for name in sql_names(tree):
             if not (sql_folder(path) / name).is_file():
                 raise UnusableFileError(missing_sql_file(path, name))
-    return RevisionFile(path, ids[0], parents, depends_on, labels)
+    works_from = read_running_code(ast.get_docstring(tree) or "", ids[0])
+    return RevisionFile(path, ids[0], parents, depends_on, labels, works_from)
+
+
+def read_running_code(docstring: str, revision: str) -> str | None:
+    """The revision from which on code works after this one, as its docstring declares under `Running code`.
+
+    None for `unaffected.`. It is the revision itself for `breaks: ...`, and for a docstring that declares nothing;
+    another one for `breaks code before 0021: ...`.
+    """
+    declared = _RUNNING_CODE.search(docstring)
+    if declared is None:
+        return revision
+    return None if declared["unaffected"] else declared["since"] or revision
 
 
 def _unusable(path: Path, what: str, remedy: str) -> UnusableFileError:

@@ -1,34 +1,55 @@
 """The gate: reads the revision of a database and refuses a database that is not ours to work on.
 
-Migration runs, jobs and commands all ask here. `find_heads` reads the revisions, `require_head` also refuses a database
-that is not at head. Alembic reads its table itself in a run, which then calls `refuse_wrong_rows`.
+Migration runs, jobs and commands all ask here. `find_heads` is for commands that compare or change the schema. The
+others also work with newer revisions that leave running code unaffected: `find_position` accepts these, and
+`require_usable` refuses a database that is behind head. Alembic reads its table itself in a run, which then calls
+`refuse_wrong_rows`.
 """
 
+import logging
+import os
+import threading
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from psycopg2.extensions import cursor as Cursor  # noqa: N812  (psycopg2 names its classes like functions)
 
 from mlops_db.errors import (
     BehindHeadError,
+    OutdatedCodeError,
     RecordedRevisionError,
     UnknownRevisionError,
     UnmanagedDatabaseError,
     alembic,
 )
 from mlops_db.project import TABLES, VIEWS
-from mlops_db.revisions.graph import Graph, package_graph
+from mlops_db.revisions.graph import Graph, Revision, package_graph
 from mlops_db.revisions.remains import refuse_remains
-from mlops_db.revisions.tables import VERSION_TABLE, is_readable, refuse_to_read
-from mlops_db.server.guests import TRUSTED
+from mlops_db.revisions.running_code import read_running_code
+from mlops_db.revisions.tables import OWNS_OURS, VERSION_TABLE, is_readable, refuse_to_read
 
-# SQL condition on the row `role` of pg_roles, the owner of an object: the object is one of ours.
-OWNS_OURS = f"""
-    ({TRUSTED} OR role.oid = (SELECT relowner FROM pg_class WHERE oid = to_regclass('{VERSION_TABLE}')))
-"""
+_log = logging.getLogger(__name__)
+# The databases whose newer revision was logged, by process: a forked one has a log of its own.
+_logged: set[tuple[int, str]] = set()
+_logging = threading.Lock()
 _OTHERS = f"""
     SELECT c.relname, role.rolname FROM pg_class AS c JOIN pg_roles AS role ON role.oid = c.relowner
      WHERE c.relnamespace = 'public'::regnamespace AND c.relname = ANY (ARRAY{[*TABLES, *VIEWS]}) AND NOT {OWNS_OURS}
 """
+
+
+class Position(NamedTuple):
+    """Where a database is, seen from this code.
+
+    Attributes:
+        heads: the revisions that it is at: none before the first one, several where branches are not merged yet.
+        pending: the revisions of this code that an upgrade to head would run, in order.
+        is_newer: whether it is at a revision that this code does not have, but works with.
+    """
+
+    heads: tuple[str, ...]
+    pending: tuple[Revision, ...]
+    is_newer: bool = False
 
 
 def find_heads(cursor: Cursor, target: str) -> tuple[str, ...]:
@@ -45,18 +66,33 @@ def find_heads(cursor: Cursor, target: str) -> tuple[str, ...]:
         UnmanagedDatabaseError: our tables are there, made by hand.
         RefusedError: alembic_version is not to be read.
     """
-    graph = package_graph()
-    heads = _read_rows(cursor, target)
-    if not heads:
-        try:
-            refuse_remains(cursor, graph, target)
-        except (UnmanagedDatabaseError, RecordedRevisionError):
-            # The first run may have committed between the two questions.
-            heads = _read_rows(cursor, target)
-            if not heads:
-                raise
-    refuse_wrong_rows(heads, graph, target)
+    heads = _find_rows(cursor, target)
+    refuse_wrong_rows(heads, package_graph(), target)
     return heads
+
+
+def find_position(cursor: Cursor, target: str) -> Position:
+    """Find where a database is. Unlike for `find_heads`, it may be at newer revisions, if this code works with them.
+
+    Args and errors are those of `find_heads`, and
+
+    Raises:
+        OutdatedCodeError: it is at newer revisions, and this code does not work with one of them.
+        NotPermittedError: the role may not read whether it does.
+    """
+    graph = package_graph()
+    heads = _find_rows(cursor, target)
+    record = None
+    if any(head not in graph for head in heads):
+        record = read_running_code(cursor, target)
+        heads = heads if record is None else record.at  # a run may have committed between the two questions
+    if record is None or not record.is_about(graph):
+        refuse_wrong_rows(heads, graph, target)
+        return Position(heads, graph.pending(*heads))
+    missing = [revision for revision in record.works_from if revision not in graph]
+    if missing:
+        raise OutdatedCodeError(heads, missing, graph.heads, target)
+    return Position(heads, (), is_newer=True)
 
 
 def find_head(cursor: Cursor, target: str) -> str | None:
@@ -73,30 +109,47 @@ def find_head(cursor: Cursor, target: str) -> str | None:
     return heads[0] if heads else None
 
 
-def require_head(cursor: Cursor, target: str) -> None:
-    """Refuse a database that is not at head, or in which a table or view of ours belongs to somebody else.
+def require_usable(cursor: Cursor, target: str) -> None:
+    """Refuse a database that this code does not work with, or in which a table or view of ours is somebody else's.
 
-    Args and errors are those of `find_heads`, and
+    If it is at a newer revision, that is logged: once for each process and database.
+
+    Args and errors are those of `find_position`, and
 
     Raises:
         BehindHeadError: it is at an earlier revision, or empty.
         RefusedError: alembic_version, or a table or view of ours, is somebody else's: using it would run his code.
     """
-    heads = find_heads(cursor, target)
+    position = find_position(cursor, target)
     cursor.execute(_OTHERS)
     for name, owner in cursor.fetchall():
         refuse_to_read(f"public.{name}", f"belongs to {owner}, and {VERSION_TABLE} does not", target)
-    refuse_behind_head(heads, package_graph(), target)
+    refuse_behind_head(position, target)
+    if position.is_newer and (os.getpid(), target) not in _logged:
+        with _logging:
+            first = (os.getpid(), target) not in _logged
+            _logged.add((os.getpid(), target))
+        if first:
+            _log.warning("%s", newer_note(position, target))
 
 
-def refuse_behind_head(heads: Sequence[str], graph: Graph, target: str) -> None:
-    """Refuse a database that has revisions of the graph still to run.
+def newer_note(position: Position, target: str) -> str:
+    """The line that tells people that the database is at a newer revision than this code, which works with it."""
+    here = " and ".join(package_graph().heads)
+    return (
+        f"{target} is at revision {' and '.join(position.heads)}, newer than revision {here} of this code, which still "
+        "works with it"
+    )
+
+
+def refuse_behind_head(position: Position, target: str) -> None:
+    """Refuse a database that has revisions still to run.
 
     Raises:
         BehindHeadError: it has.
     """
-    if graph.pending(*heads):
-        raise BehindHeadError(" and ".join(heads) or None, target)
+    if position.pending:
+        raise BehindHeadError(" and ".join(position.heads) or None, target)
 
 
 def refuse_wrong_rows(heads: Sequence[str], graph: Graph, target: str, *, overlap: bool = True) -> None:
@@ -124,6 +177,20 @@ def refuse_wrong_rows(heads: Sequence[str], graph: Graph, target: str, *, overla
             hint=f"If that is what ran there last, run `{alembic('stamp --purge')} {' '.join(last)}`; then "
             "`mlops-db check` shows whether it is.",
         )
+
+
+def _find_rows(cursor: Cursor, target: str) -> tuple[str, ...]:
+    """Read the rows of alembic_version; if there are none, refuse a database that should have some."""
+    heads = _read_rows(cursor, target)
+    if not heads:
+        try:
+            refuse_remains(cursor, package_graph(), target)
+        except (UnmanagedDatabaseError, RecordedRevisionError):
+            # The first run may have committed between the two questions.
+            heads = _read_rows(cursor, target)
+            if not heads:
+                raise
+    return heads
 
 
 def _read_rows(cursor: Cursor, target: str) -> tuple[str, ...]:

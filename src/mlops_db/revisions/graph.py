@@ -56,6 +56,7 @@ class Graph:
         for file in self._files:
             depends_on = (self._ids_of_labels.get(name, name) for name in file.depends_on)
             self._before[file.id] = (*self._before.get(file.id, ()), *file.parents, *depends_on)
+        self._works_from = {file.id: file.works_from for file in self._files if file.works_from is not None}
         followed = {parent for file in ours for parent in file.parents}
         self.heads = tuple(file.id for file in ours if file.id not in followed)
         by_id = {file.id: file for file in ours}
@@ -87,6 +88,19 @@ class Graph:
                 found.add(revision)
                 left.extend(self._before[revision])
         return found
+
+    def works_from(self, *revisions: str) -> tuple[str, ...]:
+        """The revisions that code must know to work in a database at these: the latest ones that break older code.
+
+        Usually it is one. There are several where branches are not merged, and none if no revision breaks code. A
+        revision may declare that an earlier one is enough.
+        """
+        needed = set()
+        for revision in self.ancestors(*revisions) & self._works_from.keys():
+            since = self._works_from[revision]
+            needed.add(since if since in self.ancestors(revision) else revision)
+        followed = {before for one in needed for before in self.ancestors(*self._before[one])}
+        return tuple(sorted(needed - followed))
 
     def between(self, step: MigrationInfo) -> set[str]:
         """The revisions that a step of Alembic's applies or reverts, or that a stamp says are applied or reverted."""

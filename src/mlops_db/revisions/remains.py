@@ -8,12 +8,12 @@ from psycopg2.extensions import cursor as Cursor  # noqa: N812  (psycopg2 names 
 from mlops_db.errors import LostRecordError, RecordedRevisionError, UnmanagedDatabaseError
 from mlops_db.project import BASELINE, TABLES, VIEWS
 from mlops_db.revisions.graph import Graph
-from mlops_db.revisions.tables import HISTORY_TABLE, VERSION_TABLE, reading_fault
+from mlops_db.revisions.tables import HISTORY_TABLE, RUN_TABLES, VERSION_TABLE, reading_fault
 from mlops_db.server.guests import TRUSTED
 
 # Before the first revision, and after the last one was taken back, mlops_internal holds only what runs keep there.
 # Objects of guests are no remains: with them a guest could stop every command. A run refuses them anyway.
-_OF_RUNS = ("migration_history", "migration_history_id_seq", "batch_positions")
+_OF_RUNS = (*RUN_TABLES, f"{HISTORY_TABLE}_id_seq")
 _REMAINS = f"""
     SELECT c.relname, n.nspname,
            CASE c.relkind WHEN 'v' THEN 'VIEW' WHEN 'm' THEN 'MATERIALIZED VIEW' WHEN 'S' THEN 'SEQUENCE'
@@ -24,7 +24,7 @@ _REMAINS = f"""
      WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND {TRUSTED}
        AND CASE n.nspname
                WHEN 'public' THEN c.relname = ANY (ARRAY{[*TABLES, *VIEWS, *(f"{table}_id_seq" for table in TABLES)]})
-               WHEN 'mlops_internal' THEN c.relname <> ALL (ARRAY{list(_OF_RUNS)})
+               WHEN 'mlops_internal' THEN n.nspname || '.' || c.relname <> ALL (ARRAY{list(_OF_RUNS)})
            END
      UNION ALL
     SELECT p.proname, n.nspname, 'FUNCTION'

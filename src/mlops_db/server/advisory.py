@@ -1,14 +1,18 @@
 """Names the holders of an advisory lock, for the error of a session that did not get it."""
 
 
-def holding_sessions(key: str) -> str:
-    """SQL from FROM on: the sessions `l`, with their activity `a`, that hold the lock of this 64-bit key."""
+def holds(key: str) -> str:
+    """SQL condition on a row `l` of pg_locks: it holds the lock of this 64-bit key."""
     return f"""
-      FROM pg_locks AS l LEFT JOIN pg_stat_activity AS a ON a.pid = l.pid
-     WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
+           l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
        AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
        AND l.classid = ({key} >> 32 & 4294967295)::oid AND l.objid = ({key} & 4294967295)::oid
     """
+
+
+def holding_sessions(key: str) -> str:
+    """SQL from FROM on: the sessions `l`, with their activity `a`, that hold the lock of this 64-bit key."""
+    return f" FROM pg_locks AS l LEFT JOIN pg_stat_activity AS a ON a.pid = l.pid WHERE {holds(key)}"
 
 
 def select_holders(key: str) -> str:

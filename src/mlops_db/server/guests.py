@@ -51,12 +51,15 @@ MAY_BE_READ = f"""
 # What the revisions create, and what PostgreSQL creates for them. A guest may already use these names.
 _NAMES = [*TABLES, *VIEWS, *(f"{table}_id_seq" for table in TABLES), "alembic_version"]
 
+_TRUSTED_ROLES = f"ARRAY(SELECT role.oid FROM pg_roles AS role WHERE {TRUSTED})"
 # The objects of others in this database.
 _THEIRS = """
     SELECT d.classid AS class, d.objid AS oid, d.refobjid AS owner
       FROM pg_shdepend AS d JOIN pg_database AS here ON here.oid = d.dbid AND here.datname = current_database()
-     WHERE d.deptype = 'o' AND d.refobjid <> ALL (trusted)
+     WHERE d.deptype = 'o' AND d.refobjid <> ALL ({trusted})
 """
+# SQL condition: others have objects in this database. Mostly nobody has, and REFUSE_GUESTS need not be asked.
+OTHERS_HAVE_OBJECTS = f"EXISTS ({_THEIRS.format(trusted=_TRUSTED_ROLES)})"
 
 # A cast has no owner; the owner of one of its types has made it. An extension of a guest may hold objects, too. An
 # object of ours may use an object that a guest has moved out of public since.
@@ -71,13 +74,12 @@ DECLARE
     found text[];
 BEGIN
     PERFORM pg_catalog.set_config('search_path', '{SAFE_PATH}', true); -- a script may be within a revision
-    trusted := ARRAY(SELECT role.oid FROM pg_roles AS role WHERE {TRUSTED});
+    trusted := {_TRUSTED_ROLES};
     open := to_regnamespace('public');
     mine := to_regnamespace('mlops_internal');
-    -- Runs before each step; mostly nobody else has anything in this database, and this query is enough.
-    IF EXISTS ({_THEIRS}) THEN
+    IF EXISTS ({_THEIRS.format(trusted="trusted")}) THEN
         found := ARRAY(
-            WITH theirs AS ({_THEIRS})
+            WITH theirs AS ({_THEIRS.format(trusted="trusted")})
             SELECT DISTINCT format('%s %s of %s', named.type, named.identity, pg_get_userbyid(things.owner))
               FROM (
                   SELECT t.class, t.oid, t.owner

@@ -68,7 +68,8 @@ class DatabaseManager:
     Raises:
         ConnectionFailedError: there is no connection (subclasses say why), or it broke (`ConnectionLostError`).
         PoolExhaustedError: all connections are in use, and none came back within MLOPS_POOL_TIMEOUT.
-        UnknownRevisionError, UnmanagedDatabaseError, BehindHeadError: the database is not at this code's revision.
+        UnknownRevisionError, UnmanagedDatabaseError, BehindHeadError: this code does not work at the database's
+            revision; `OutdatedCodeError` is a subclass of the first.
         StatementFailedError, NotPermittedError, RefusedError: the server refused; subclasses of the first are
             `StatementTimeoutError` (MLOPS_POOL_STATEMENT_TIMEOUT), `ContentionError` (MLOPS_POOL_LOCK_TIMEOUT, a
             deadlock) and `StandbyError`.

@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
 from mlops_db.errors import PoolerError, PoolExhaustedError, StandbyError
-from mlops_db.revisions.gate import require_head
+from mlops_db.revisions.gate import require_usable
 from mlops_db.server.bounded import no_answer, open_bounded
 from mlops_db.server.connection import open_connection
 from mlops_db.server.cursor import SafeCursor
@@ -284,16 +284,17 @@ def probe(settings: Settings, *, timeout: float, check_schema: bool) -> None:
 
 
 def require_known_schema(connection: psycopg2.extensions.connection, settings: Settings) -> None:
-    """Refuse a database that is not at this code's head; ends the transaction that it reads in.
+    """Refuse a database that this code does not work with; ends the transaction that it reads in.
 
     Raises:
         UnknownRevisionError: its revision is not one of this package's.
+        OutdatedCodeError: it is at a newer revision, where this code does not work.
         UnmanagedDatabaseError: its tables were made by hand.
         BehindHeadError: it is at an earlier revision, or empty.
         RefusedError: alembic_version, or a table or view of ours, belongs to another role.
     """
     with connection.cursor(cursor_factory=SafeCursor) as cursor:
-        require_head(cursor, settings.target)
+        require_usable(cursor, settings.target)
     connection.rollback()
 
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mlops_db.migration.batches.positions import ARE_THERE, POSITIONS_TABLE
+from mlops_db.migration.batches.positions import ARE_THERE
 from mlops_db.migration.statements import dollar_quoted, literal
+from mlops_db.revisions.tables import POSITIONS_TABLE
 from mlops_db.server.failures import quoted
 
 if TYPE_CHECKING:
     from mlops_db.migration.batches.statement import BatchStatement
 
 FIRST_SIZE = 1_000  # rows
+LEAST_SIZE = 100  # for a slow batch: what a transaction costs by itself does not shrink with its rows
 LARGEST_CHANGE = 2  # of the size, from one batch to the next
 REST = 0.2  # of the time that a batch took
 LEAST_KEY = -(2**63)  # of a bigint; nothing is before it, so it cannot be after a position

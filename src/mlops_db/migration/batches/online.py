@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 from psycopg2.errors import DeadlockDetected, LockNotAvailable, QueryCanceled
 
 from mlops_db.errors import RefusedError
-from mlops_db.migration.batches.job import FIRST_SIZE, LARGEST_CHANGE, LEAST_KEY, REST
-from mlops_db.migration.batches.positions import ARE_THERE, CREATE, POSITIONS_TABLE
+from mlops_db.migration.batches.job import FIRST_SIZE, LARGEST_CHANGE, LEAST_KEY, LEAST_SIZE, REST
+from mlops_db.migration.batches.positions import ARE_THERE, CREATE
 from mlops_db.migration.blockers import REPORT_AFTER_S, find_open_transactions
 from mlops_db.migration.guard.row_comparison import Bounds
 from mlops_db.migration.guard.row_guard import ALL_ROWS
 from mlops_db.migration.progress import duration
 from mlops_db.migration.retry import RETRY_LONGER, with_retries
+from mlops_db.revisions.tables import POSITIONS_TABLE
 from mlops_db.server.failures import find_server_error
 from mlops_db.server.guests import REFUSE_GUESTS
 
@@ -142,7 +143,8 @@ class OnlineJob:
             took_s = time.monotonic() - began
             self.batches += 1
             wanted = self.size * self.job.target_ms / 1000 / max(took_s, 0.001)
-            self.size = int(min(max(wanted, self.size / LARGEST_CHANGE, 1), self.size * LARGEST_CHANGE))
+            least = min(self.size, max(self.size // LARGEST_CHANGE, LEAST_SIZE))
+            self.size = int(min(max(wanted, least), self.size * LARGEST_CHANGE))
             if self.position < self.last:
                 self.report()
                 time.sleep(took_s * REST)

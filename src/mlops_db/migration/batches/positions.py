@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mlops_db.migration.statements import literal
+from mlops_db.revisions.tables import POSITIONS_TABLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-POSITIONS_TABLE = "mlops_internal.batch_positions"
 CREATE = f"""
 CREATE TABLE IF NOT EXISTS {POSITIONS_TABLE} (
     revision text NOT NULL,

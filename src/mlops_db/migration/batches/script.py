@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mlops_db.migration.batches.job import FIRST_SIZE, LARGEST_CHANGE, LEAST_KEY, REST
-from mlops_db.migration.batches.positions import POSITIONS_TABLE, forget
+from mlops_db.migration.batches.job import FIRST_SIZE, LARGEST_CHANGE, LEAST_KEY, LEAST_SIZE, REST
+from mlops_db.migration.batches.positions import forget
 from mlops_db.migration.blockers import OPEN_TRANSACTIONS
 from mlops_db.migration.progress import LOG_EVERY_S
 from mlops_db.migration.retry import FIRST_PAUSE_S, LAST_PAUSE_S
 from mlops_db.migration.statements import dollar_quoted, literal
+from mlops_db.revisions.tables import POSITIONS_TABLE
 from mlops_db.server.guests import REFUSE_GUESTS
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ BEGIN
         changed_rows := changed_rows + changed;
         took_s := greatest(extract(epoch FROM clock_timestamp() - began), 0.001);
         size := greatest(least(size * target_s / took_s, size * {largest_change}),
-                         size / {largest_change}, 1)::bigint;
+                         least(size, greatest(size / {largest_change}, {least_size})))::bigint;
         IF clock_timestamp() - reported > interval '{log_every_s} s' AND done < greatest_key THEN
             reported := clock_timestamp();
             took_s := extract(epoch FROM reported - started);
@@ -168,6 +169,7 @@ def run(job: Job, *, retry_for_ms: int) -> str:
         retry_for_s=retry_for_ms / 1000,
         first_size=FIRST_SIZE,
         least_key=LEAST_KEY,
+        least_size=LEAST_SIZE,
         largest_change=LARGEST_CHANGE,
         rest=REST,
         first_pause_s=FIRST_PAUSE_S,

@@ -15,10 +15,15 @@ from sqlalchemy import DDL
 
 from mlops_db.errors import RefusedError
 from mlops_db.migration.statements import split_statements
+from mlops_db.migration.step import STEP
 from mlops_db.revisions.files import missing_sql_file, sql_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from alembic.runtime.migration import MigrationContext
+
+    from mlops_db.migration.step import RunningStep
 
 REVISION_FILE = "mlops_db_revision_file"  # key of MigrationContext.opts: the path of the revision that runs
 # The comment at the top, up to an empty line: it is for readers of the file, not for the server.
@@ -31,10 +36,10 @@ class ExecuteFile(MigrateOperation):
 
     @classmethod
     def execute_file(cls, operations: Operations, name: str) -> None:
-        """Execute the statements of a file, each by itself.
+        """Execute the statements of a file.
 
         They are sent as they are written: nothing in them is a parameter. The comment at the top of the file is not
-        sent.
+        sent. In a transaction without a guard of rows they are one message, because each costs a round trip.
 
         Args:
             operations: given by Alembic.
@@ -57,8 +62,21 @@ class ExecuteFile(MigrateOperation):
             raise RefusedError(fault.message, hint=fault.remedy) from None
         except UnicodeDecodeError as error:
             raise RefusedError(f"{path} is not UTF-8: {error.reason}", hint="Save it as UTF-8.") from None
-        for statement in split_statements(_HEADER.sub("", text)):
+        text = _HEADER.sub("", text)
+        statements = split_statements(text)
+        if _may_send_all_at_once(operations.get_context()) and next(statements, None):
+            execute_as_written(operations, text)
+            return
+        for statement in statements:
             execute_as_written(operations, statement)
+
+
+def _may_send_all_at_once(migration: MigrationContext) -> bool:
+    """Whether statements do the same in one message: not if the guard compares the rows after each, or each commits."""
+    step: RunningStep | None = migration.opts.get(STEP)
+    if step is None or migration.as_sql:
+        return False
+    return step.transaction.guard is None and not step.transaction.outside
 
 
 def execute_as_written(operations: Operations, statement: str) -> None:

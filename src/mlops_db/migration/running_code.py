@@ -1,0 +1,86 @@
+"""Records in `mlops_internal.running_code` which code works with the database: jobs of older code read it.
+
+The revisions declare it (`Running code:` in their docstrings), and older code does not have those of a newer database.
+So each step records it in its transaction, downgrades and stamps, too. `mlops_db.revisions.running_code` reads it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mlops_db.revisions.tables import RUNNING_CODE_TABLE, VERSION_TABLE
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from mlops_db.revisions.graph import Graph
+
+CREATE = f"""
+CREATE TABLE IF NOT EXISTS {RUNNING_CODE_TABLE} (
+    id boolean PRIMARY KEY DEFAULT true CHECK (id), -- so there is one row
+    heads text[] NOT NULL,
+    revisions text[] NOT NULL,
+    works_from text[] NOT NULL
+);
+COMMENT ON TABLE {RUNNING_CODE_TABLE} IS
+    'Which code works with the database: one row, which each step of a migration run replaces.';
+COMMENT ON COLUMN {RUNNING_CODE_TABLE}.heads IS 'The rows of alembic_version after that step.';
+COMMENT ON COLUMN {RUNNING_CODE_TABLE}.revisions IS 'All revisions that are applied then.';
+COMMENT ON COLUMN {RUNNING_CODE_TABLE}.works_from IS
+    'The revisions that code must know to work: the latest ones that break the code before them.';
+"""
+
+RECORD = f"""
+        INSERT INTO {RUNNING_CODE_TABLE} (heads, revisions, works_from)
+        VALUES (%(heads)s::text[], %(revisions)s::text[], %(works_from)s::text[])
+        ON CONFLICT (id) DO UPDATE
+           SET (heads, revisions, works_from) = (excluded.heads, excluded.revisions, excluded.works_from)
+"""
+
+# A role that may read alembic_version, such as one for jobs, needs the record as soon as a newer run has written it.
+# Then it is too late to ask somebody for a grant. PUBLIC gets none.
+_SCHEMA = RUNNING_CODE_TABLE.partition(".")[0]
+_READERS = f"""
+        SELECT role.rolname
+          FROM pg_class AS version
+         CROSS JOIN LATERAL aclexplode(version.relacl) AS acl
+          JOIN pg_roles AS role ON role.oid = acl.grantee
+          JOIN pg_class AS record ON record.oid = '{RUNNING_CODE_TABLE}'::regclass
+          JOIN pg_namespace AS n ON n.oid = record.relnamespace
+         WHERE version.oid = '{VERSION_TABLE}'::regclass AND acl.privilege_type = 'SELECT'
+           AND pg_has_role(record.relowner, 'USAGE') AND pg_has_role(n.nspowner, 'USAGE')
+           AND NOT (has_table_privilege(role.oid, record.oid, 'SELECT')
+                    AND has_schema_privilege(role.oid, n.oid, 'USAGE'))"""
+IS_UNSHARED = f"EXISTS ({_READERS})"
+SHARE = f"""\
+DO $share$
+DECLARE
+    reader name;
+BEGIN
+    FOR reader IN {_READERS}
+    LOOP
+        EXECUTE format('GRANT USAGE ON SCHEMA {_SCHEMA} TO %I', reader);
+        EXECUTE format('GRANT SELECT ON {RUNNING_CODE_TABLE} TO %I', reader);
+    END LOOP;
+END $share$;"""
+
+
+def record_of(graph: Graph, heads: Collection[str]) -> dict[str, list[str]]:
+    """The parameters of `RECORD` for a database at these revisions."""
+    return {
+        "heads": sorted(heads),
+        "revisions": sorted(graph.ancestors(*heads)),
+        "works_from": list(graph.works_from(*heads)),
+    }
+
+
+def script_of(graph: Graph, heads: Collection[str]) -> str:
+    """The same as SQL of a script."""
+    literals = {name: f"'{{{','.join(map(_quoted, ids))}}}'" for name, ids in record_of(graph, heads).items()}
+    return f"{RECORD.strip() % literals};\n{SHARE}"
+
+
+def _quoted(revision: str) -> str:
+    """An id within an array's text, within a literal."""
+    escaped = revision.replace("\\", "\\\\").replace('"', '\\"').replace("'", "''")
+    return f'"{escaped}"'

@@ -1,0 +1,76 @@
+"""Reads which code works with a newer database: `mlops_internal.running_code`, where runs record it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from mlops_db.errors import NotPermittedError
+from mlops_db.revisions.tables import OWNS_OURS, RUNNING_CODE_TABLE, VERSION_TABLE, is_readable
+
+if TYPE_CHECKING:
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812  (psycopg2 names its classes like functions)
+
+    from mlops_db.revisions.graph import Graph
+
+_MAY_READ = f"""
+    SELECT has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT'), quote_ident(current_user)
+      FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+     WHERE n.nspname || '.' || c.relname = '{RUNNING_CODE_TABLE}'
+"""
+# One statement sees one moment, even if a run commits meanwhile.
+_RECORD = f"""
+    SELECT ARRAY(SELECT version_num::text FROM {VERSION_TABLE}), heads, revisions, works_from
+      FROM {RUNNING_CODE_TABLE}
+"""
+
+
+class RunningCode(NamedTuple):
+    """What the latest step of a run has recorded.
+
+    Attributes:
+        at: the rows of alembic_version, read together with the record.
+        heads: the rows of alembic_version after that step; if they differ, something else has changed them since.
+        revisions: all revisions that were applied then.
+        works_from: those that code must know: the latest ones that break the code before them.
+    """
+
+    at: tuple[str, ...]
+    heads: frozenset[str]
+    revisions: frozenset[str]
+    works_from: tuple[str, ...]
+
+    def is_about(self, graph: Graph) -> bool:
+        """Whether it is about a database where all revisions of this graph have run, and others after them."""
+        is_current = self.heads == {*self.at}
+        return is_current and self.revisions >= {*graph.heads} and any(revision not in graph for revision in self.at)
+
+
+def read_running_code(cursor: Cursor, target: str) -> RunningCode | None:
+    """Read the record; None if there is none.
+
+    Args:
+        cursor: of a connection to the database.
+        target: how errors name the database.
+
+    Raises:
+        RefusedError: the table is not to be trusted, because it belongs to another role than alembic_version.
+        NotPermittedError: this role may not read it.
+    """
+    if not is_readable(cursor, RUNNING_CODE_TABLE, target, owners=OWNS_OURS):
+        return None
+    cursor.execute(_MAY_READ)
+    for may_read, role in cursor.fetchall():
+        if not may_read:
+            schema = RUNNING_CODE_TABLE.partition(".")[0]
+            raise NotPermittedError(
+                f"{target} is at a revision that this code does not have, and the role {role} may not read "
+                f"{RUNNING_CODE_TABLE}, which says whether this code works there; nothing was changed",
+                hint=f"Run GRANT USAGE ON SCHEMA {schema} TO {role}; GRANT SELECT ON {RUNNING_CODE_TABLE} TO {role}; "
+                "or update this code.",
+            )
+    cursor.execute(_RECORD)
+    row = cursor.fetchone()
+    if row is None:
+        return None
+    at, heads, revisions, works_from = row
+    return RunningCode(tuple(sorted(at)), frozenset(heads), frozenset(revisions), tuple(works_from))
