@@ -407,3 +407,23 @@ def test_batches_begin_anew_after_a_half_filled_copy_was_dropped(plain: Database
 
     assert rows_of(plain) == expected
     assert plain.value("SELECT to_regclass('mlops_internal.batch_positions')") is None
+
+
+def script(database: Database, *arguments: str) -> str:
+    done = database.run("alembic", *arguments, "--sql")
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_script_copies_up_and_down_as_the_online_run_does(plain: Database) -> None:
+    zone = ("-x", "legacy-timezone=Europe/Berlin")
+    expected = rows_of(plain)
+
+    plain.psql(script(plain, *zone, "upgrade", "0014:0018"))
+    assert revision_of(plain) == "0018"
+    assert rows_of(plain).keys() == expected.keys()
+    assert rows_of(plain)[1][0] == "2026-05-18 22:00:00"
+    plain.psql(script(plain, *zone, "downgrade", "0018:0014"))
+
+    assert rows_of(plain) == expected
+    assert revision_of(plain) == "0014"

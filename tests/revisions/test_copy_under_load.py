@@ -5,6 +5,7 @@ MLOPS_DB_SOAK_RUNS (default 100) is the number of round trips under the mark `so
 """
 
 import os
+import random
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from mlops_db.migration import commands
+from support.cluster import chosen_programs, connect_superuser, settings_of, start, stop, throwaway_cluster
 from support.database import Database, revision_of
 from support.metric_writers import Writers, rows_of, writers
 from support.projects import Checkout
@@ -129,3 +131,42 @@ def test_whatever_writers_do_and_whenever_runs_end(plain: Database, tmp_path: Pa
         round_trip(checkout, plain, plan)
 
     come_back()
+
+
+@pytest.mark.slow
+@pytest.mark.full_postgresql
+@pytest.mark.parametrize("rounds", [1, pytest.param(SOAK_RUNS // 5, marks=pytest.mark.soak)])
+def test_after_a_crash_of_the_server_the_copy_goes_on(
+    request: pytest.FixtureRequest, tmp_path: Path, rounds: int
+) -> None:
+    checkout, chance = Checkout(tmp_path), random.Random(21)  # noqa: S311  (moments, not secrets)
+    programs = chosen_programs(request.config)
+    with throwaway_cluster(programs) as folder:
+        commands.upgrade(settings_of(folder), PLAIN)
+        database = Database.of(connect_superuser(folder))
+        database.query(OLD_ROWS.replace("%s", "3000"))
+        for direction in rounds * list(WAYS):
+            target, crashes = WAYS[direction][-1], 2
+            while revision_of(database) != target:
+                with writers(database, chance.randrange(2**32)) as load:
+                    run = checkout.start(database, direction, target)
+                    left = chance.randint(5, 200) if crashes else 1_000_000
+                    while run.process.is_alive() and left:
+                        load.turn()
+                        left -= 1
+                    if crashes:
+                        for writer in load.all:
+                            writer.session.close()
+                        committed = load.all[0].committed
+                        stop(programs, folder)
+                        start(programs, folder)
+                        database.connection.close()
+                        database = Database.of(connect_superuser(folder))
+                        run.ended()
+                        crashes -= 1
+                    else:
+                        done = run.ended()
+                        assert done.returncode == 0, done
+                        committed = load.finish()
+                assert rows_of(database) == committed
+        database.connection.close()
