@@ -9,9 +9,9 @@ from mlops_db.revisions.graph import revisions
 from support.database import Database
 
 # Revisions that leave the schema alone.
-ONLY_ROWS = {"0016", "0021"}
+ONLY_ROWS = {"0017", "0021"}
 # Revisions that a copy of monitoring_metrics takes after its first one: going down, it is another copy.
-COPYING = {"0017", "0018"}
+COPYING = {"0018", "0019"}
 
 # --create shows the settings of the database itself too; alembic_version stays behind after the last downgrade.
 WITHOUT_VERSION = ("--create", "--exclude-table=alembic_version")
@@ -89,15 +89,15 @@ def test_a_revision_goes_up_and_down_and_up_with_rows_in_every_table(empty: Data
 def test_a_copy_of_metrics_goes_up_and_down_and_up_with_rows(empty: Database) -> None:
     empty.psql(history.CREATE)
     config = alembic_config(empty.settings)
-    command.upgrade(config, "0014")
+    command.upgrade(config, "0015")
     fill(empty)
     schema_before, rows_before = empty.dump(*WITHOUT_VERSION), contents(empty)
-    command.upgrade(config, "0018")
+    command.upgrade(config, "0019")
     schema_after, rows_after = empty.dump(*WITHOUT_VERSION), contents(empty)
 
-    command.downgrade(config, "0014")
+    command.downgrade(config, "0015")
     assert (empty.dump(*WITHOUT_VERSION), contents(empty)) == (schema_before, rows_before)
-    command.upgrade(config, "0018")
+    command.upgrade(config, "0019")
     assert (empty.dump(*WITHOUT_VERSION), contents(empty)) == (schema_after, rows_after)
 
 

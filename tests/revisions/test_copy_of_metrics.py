@@ -1,4 +1,4 @@
-"""While revisions 0015 to 0018 copy monitoring_metrics: who writes, what stops the swap, and that its hint helps."""
+"""While revisions 0016 to 0019 copy monitoring_metrics: who writes, what stops the swap, and that its hint helps."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -15,17 +15,17 @@ from support.projects import Checkout
 from support.sessions import another_session, wait_until
 from support.stopped import contents
 
-UP, DOWN = ("0015", "0016", "0017"), ("0017", "0016", "0015")
+UP, DOWN = ("0016", "0017", "0018"), ("0018", "0017", "0016")
 HALFWAY = [*(("up", revision) for revision in UP), *(("down", revision) for revision in DOWN)]
 every_step = pytest.mark.parametrize(
     ("way", "revision"),
     [
-        pytest.param(way, number, id=f"{way} {number}", marks=() if number == "0016" else pytest.mark.slow)
+        pytest.param(way, number, id=f"{way} {number}", marks=() if number == "0017" else pytest.mark.slow)
         for way, number in HALFWAY
     ],
 )
 both_ways = pytest.mark.parametrize("way", ["up", "down"])
-LAST = {"up": "0017", "down": "0015"}
+LAST = {"up": "0018", "down": "0016"}
 MONTH = "mlops_internal.monitoring_metrics_2026_05"
 ROWS = """
 INSERT INTO monitoring_metrics (timestamp, metric_type, metric_name, metric_value)
@@ -35,8 +35,8 @@ SELECT timestamp '2026-05-20 00:00' - n * interval '1 day', 'drift', 'n' || n % 
 
 @pytest.fixture
 def plain(empty: Database) -> Database:
-    """A database at 0014 with rows of three months."""
-    commands.upgrade(empty.settings, "0014")
+    """A database at 0015 with rows of three months."""
+    commands.upgrade(empty.settings, "0015")
     empty.query(ROWS)
     return empty
 
@@ -44,7 +44,7 @@ def plain(empty: Database) -> Database:
 def begin(database: Database, way: str, revision: str | None = None) -> None:
     """Go to a revision on the way up or down; by default to the last one before the swap."""
     if way == "down":
-        commands.upgrade(database.settings, "0018")
+        commands.upgrade(database.settings, "0019")
         commands.downgrade(database.settings, revision or LAST[way])
     else:
         commands.upgrade(database.settings, revision or LAST[way])
@@ -52,18 +52,18 @@ def begin(database: Database, way: str, revision: str | None = None) -> None:
 
 def end(database: Database, way: str) -> None:
     if way == "down":
-        commands.downgrade(database.settings, "0014")
+        commands.downgrade(database.settings, "0015")
     else:
-        commands.upgrade(database.settings, "0018")
+        commands.upgrade(database.settings, "0019")
 
 
 def cancel(database: Database, way: str) -> None:
     """Do what the hint of the swap says."""
     if way == "down":
-        commands.upgrade(database.settings, "0018")
-        commands.downgrade(database.settings, "0014")
+        commands.upgrade(database.settings, "0019")
+        commands.downgrade(database.settings, "0015")
     else:
-        commands.downgrade(database.settings, "0014")
+        commands.downgrade(database.settings, "0015")
         commands.upgrade(database.settings, "head")
 
 
@@ -79,8 +79,8 @@ def assert_refused(database: Database, way: str, message: str) -> None:
     assert (
         refused.value.hint
         == {
-            "up": "Begin anew: alembic downgrade 0014, then alembic upgrade head.",
-            "down": "Begin anew: alembic upgrade 0018, then the downgrade again.",
+            "up": "Begin anew: alembic downgrade 0015, then alembic upgrade head.",
+            "down": "Begin anew: alembic upgrade 0019, then the downgrade again.",
         }[way]
     )
     assert (revision_of(database), contents(database)) == (LAST[way], before)
@@ -152,7 +152,7 @@ def test_the_owner_role_owns_the_copy_and_its_functions(empty: Database, way: st
     with roles.owner(empty, "mlops_test_owner") as owned, roles.role(empty, "deployer") as deployer:
         empty.query("GRANT mlops_test_owner TO deployer")
         database = replace(empty, settings=replace(deployer, owner_role=owned.settings.user))
-        commands.upgrade(database.settings, "0014")
+        commands.upgrade(database.settings, "0015")
         empty.query(ROWS)
         begin(database, way)
         owners = """
@@ -330,12 +330,12 @@ def test_a_month_that_came_or_went_stops_the_swap(plain: Database, message: str,
 
 @both_ways
 def test_a_row_that_went_during_the_copy_stops_the_swap(plain: Database, way: str) -> None:
-    begin(plain, way, "0016")
+    begin(plain, way, "0017")
     plain.query("DELETE FROM mlops_internal.monitoring_metrics_copy WHERE id = 7")
     if way == "up":
-        commands.upgrade(plain.settings, "0017")
+        commands.upgrade(plain.settings, "0018")
     else:
-        commands.downgrade(plain.settings, "0015")
+        commands.downgrade(plain.settings, "0016")
 
     assert_refused(plain, way, "the copy of monitoring_metrics has 49 rows, and the table 50")
 
@@ -365,7 +365,7 @@ def test_changes_are_not_replayed_in_a_transaction_that_does_not_see_the_last_on
     ids=["no row", "one row", "gaps and negative ids"],
 )
 def test_a_table_of_few_rows_goes_up_and_down(empty: Database, rows: str) -> None:
-    commands.upgrade(empty.settings, "0014")
+    commands.upgrade(empty.settings, "0015")
     empty.query(rows)
     expected = rows_of(empty)
 
@@ -379,7 +379,7 @@ def test_a_table_of_few_rows_goes_up_and_down(empty: Database, rows: str) -> Non
 def test_batches_begin_anew_after_a_half_filled_copy_was_dropped(plain: Database, tmp_path: Path, way: str) -> None:
     """A position is of one copy: the next copy is another table."""
     plain.query(ROWS.replace("50", "3000"))
-    begin(plain, way, "0015" if way == "up" else "0017")
+    begin(plain, way, "0016" if way == "up" else "0018")
     plain.query("""
         CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS $$
         BEGIN
@@ -391,7 +391,7 @@ def test_batches_begin_anew_after_a_half_filled_copy_was_dropped(plain: Database
         SELECT pg_advisory_lock(1);
     """)
     checkout = Checkout(tmp_path)
-    run = checkout.start(plain, *(("upgrade", "0016") if way == "up" else ("downgrade", "0016")))
+    run = checkout.start(plain, *(("upgrade", "0017") if way == "up" else ("downgrade", "0017")))
     pid = run.backend(plain, "INSERT INTO mlops_internal.monitoring_metrics_copy%")
     wait_until(lambda: plain.value("SELECT count(*) FROM mlops_internal.monitoring_metrics_copy"), "the first batch")
     wait_until(lambda: plain.value("SELECT count(*) FROM pg_locks WHERE NOT granted AND pid = %s", [pid]), "the second")
@@ -419,11 +419,11 @@ def test_a_script_copies_up_and_down_as_the_online_run_does(plain: Database) -> 
     zone = ("-x", "legacy-timezone=Europe/Berlin")
     expected = rows_of(plain)
 
-    plain.psql(script(plain, *zone, "upgrade", "0014:0018"))
-    assert revision_of(plain) == "0018"
+    plain.psql(script(plain, *zone, "upgrade", "0015:0018"))
+    assert revision_of(plain) == "0019"
     assert rows_of(plain).keys() == expected.keys()
     assert rows_of(plain)[1][0] == "2026-05-18 22:00:00"
-    plain.psql(script(plain, *zone, "downgrade", "0018:0014"))
+    plain.psql(script(plain, *zone, "downgrade", "0019:0015"))
 
     assert rows_of(plain) == expected
-    assert revision_of(plain) == "0014"
+    assert revision_of(plain) == "0015"

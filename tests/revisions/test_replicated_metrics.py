@@ -21,14 +21,14 @@ CREATE SUBSCRIPTION metrics CONNECTION 'dbname=publisher user=postgres host={hos
 
 @pytest.fixture(scope="module")
 def pair(request: pytest.FixtureRequest) -> Iterator[tuple[Database, Database]]:
-    """A publisher and its subscriber, two databases of one server, both at 0014."""
+    """A publisher and its subscriber, two databases of one server, both at 0015."""
     with throwaway_cluster(chosen_programs(request.config), wal_level="logical") as folder:
         with connect_superuser(folder) as server:
             for name in ("publisher", "subscriber"):
                 server.execute(f"CREATE DATABASE {name}")
         made = []
         for name in ("publisher", "subscriber"):
-            commands.upgrade(settings_of(folder, name), "0014")
+            commands.upgrade(settings_of(folder, name), "0015")
             made.append(Database.of(psycopg.connect(host=str(folder), user="postgres", dbname=name)))
         publisher, subscriber = made
         # The keys of the two tables differ after the swap: with FULL, PostgreSQL finds rows by all columns.
@@ -67,14 +67,14 @@ def wait_until_equal(publisher: Database, subscriber: Database) -> None:
 
 @pytest.mark.parametrize(
     ("run", "revisions"),
-    [(commands.upgrade, ("0015", "0016", "0017", "0018")), (commands.downgrade, ("0017", "0016", "0015", "0014"))],
+    [(commands.upgrade, ("0016", "0017", "0018", "0019")), (commands.downgrade, ("0018", "0017", "0016", "0015"))],
     ids=["up", "down"],
 )
 def test_what_is_applied_during_the_copy_arrives(
     pair: tuple[Database, Database], run: Callable[[Settings, str], None], revisions: Sequence[str]
 ) -> None:
     publisher, subscriber = pair
-    commands.upgrade(subscriber.settings, {"0018": "0014", "0014": "0018"}[revisions[-1]])
+    commands.upgrade(subscriber.settings, {"0019": "0015", "0015": "0019"}[revisions[-1]])
     for number, revision in enumerate(revisions):
         change(publisher, number)
         wait_until_equal(publisher, subscriber)

@@ -34,7 +34,7 @@ COMMANDS = (
     ("mlops-db", "alembic", "stamp", "head"),
     ("mlops-db", "alembic", "current"),
     ("mlops-db", "alembic", "heads"),
-    ("mlops-db", "alembic", "history", "-r", "0018:"),
+    ("mlops-db", "alembic", "history", "-r", "0019:"),
     ("mlops-db", "alembic", "show", "0004"),
     ("mlops-db", "alembic", "branches"),
     ("mlops-db", "alembic", "merge", "0004", "-m", "x"),

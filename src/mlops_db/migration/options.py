@@ -37,7 +37,7 @@ class Options:
         backup: the folder to write to what a downgrade loses; then a downgrade loses nothing else, in development
             neither.
         legacy_timezone: the zone in which timestamps without a time zone were written; for revisions 0005, 0006 and
-            0015, and going down 0018, 0006 and 0005.
+            0016, and going down 0019, 0006 and 0005.
     """
 
     lock_wait: int
