@@ -3,7 +3,8 @@
 Why: the second part of what revision 0016 begins. Rows that change meanwhile are in its log, so the copy locks no row.
 Locks: none but ACCESS SHARE on monitoring_metrics, in each batch. Downgrade builds the key of the copy that revision
     0018 fills going down, and replays the log; nobody uses that copy yet.
-Disk: 1.5 times monitoring_metrics, for the copy and its key; the swap of revision 0019 (going down, of 0016) drops one.
+Disk: 0.9 times monitoring_metrics, for the copy; going down, 0.2 times, for its key. The changes that revision 0016
+    logs meanwhile come on top. The swap of revision 0019 (going down, of 0016) drops one table.
 Loss on downgrade: nothing. Before the swap of revision 0019, the copied rows, which are in the table, too.
 Running code: unaffected.
 Giving up: alembic downgrade 0015 drops the copy; going down, alembic upgrade 0019.

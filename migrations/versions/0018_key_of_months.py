@@ -6,7 +6,8 @@ Why: one index serves as key, for the history of a series, and for its newest ro
     lock of revision 0019: the swap compares the numbers.
 Locks: none that anybody waits for: ACCESS SHARE on monitoring_metrics while its rows are counted; nobody uses the copy.
     Downgrade copies the rows in batches, as revision 0017 does going up.
-Disk: 1.5 times monitoring_metrics, for the copy and its key; the swap of revision 0019 (going down, of 0016) drops one.
+Disk: 0.8 times monitoring_metrics, for the key, with the temporary files of the largest month; 1.1 times if the names of
+    the series are long; going down, 0.8 times, for the copy.
 Loss on downgrade: nothing.
 Running code: unaffected.
 Giving up: alembic downgrade 0015 drops the copy; going down, alembic upgrade 0019.

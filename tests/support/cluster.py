@@ -67,7 +67,7 @@ def embedded_server(folder: Path) -> Iterator[Settings]:
 
 def embedded_programs() -> Path:
     """The programs of the embedded server, or a copy that the owner of throwaway servers can run."""
-    return server_programs(_owner())
+    return server_programs(server_owner())
 
 
 def chosen_programs(config: pytest.Config) -> Path:
@@ -77,9 +77,9 @@ def chosen_programs(config: pytest.Config) -> Path:
 
 
 @contextmanager
-def throwaway_cluster(programs: Path, *, in_memory: bool = True, **settings: str) -> Iterator[Path]:
+def throwaway_cluster(programs: Path, *options: str, in_memory: bool = True, **settings: str) -> Iterator[Path]:
     """Run a server during the block; gives the folder of its socket. Its port is 5432, its superuser postgres."""
-    folder = new_cluster(programs, in_memory=in_memory, **settings)
+    folder = new_cluster(programs, *options, in_memory=in_memory, **settings)
     try:
         start(programs, folder)
         try:
@@ -92,7 +92,7 @@ def throwaway_cluster(programs: Path, *, in_memory: bool = True, **settings: str
 
 def new_cluster(programs: Path, *options: str, in_memory: bool = True, **settings: str) -> Path:
     """Create a server without starting it; returns its folder, with the data in `data`. `options` go to initdb."""
-    owner = _owner()
+    owner = server_owner()
     folder = server_folder("cluster", in_memory=in_memory)
     if owner is not None:
         folder.chmod(0o700)
@@ -174,7 +174,7 @@ def freeze(*pids: int) -> Iterator[None]:
 
 
 def _run(programs: Path, folder: Path, program: str, *options: str) -> None:
-    owner = _owner()
+    owner = server_owner()
     data = [] if program == "pg_upgrade" else [f"--pgdata={folder / 'data'}"]
     done = subprocess.run(
         [str(programs / program), *data, *options],
@@ -190,7 +190,7 @@ def _run(programs: Path, folder: Path, program: str, *options: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def _owner() -> Account | None:
+def server_owner() -> Account | None:
     """The user that runs the server if root runs the tests: PostgreSQL refuses to run as root."""
     if os.geteuid() != 0:
         return None

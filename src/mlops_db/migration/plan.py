@@ -45,7 +45,10 @@ _TABLES = text("""
      ORDER BY name
 """)
 _MB = 1024**2
-_TIMES = re.compile(r"(\d+(?:\.\d+)?) times\b")
+_TIMES = {
+    "upgrade": re.compile(r"(\d+(?:\.\d+)?) times\b"),
+    "downgrade": re.compile(r"(?:.*\bgoing down, )?(\d+(?:\.\d+)?) times\b"),
+}
 
 
 def step_name(step: RevisionStep) -> str:
@@ -75,7 +78,7 @@ def plan_lines(
         elif code := description.sections.get(RUNNING_CODE):
             yield f"      running code: {code}"
         if disk := description.sections.get("Disk"):
-            yield f"      disk: {_needed(disk, _find_tables(connection, disk))}: {disk}"
+            yield f"      disk: {_needed(disk, direction, _find_tables(connection, disk))}: {disk}"
         sql = written_sql(step.revision, direction)
         if backup:
             yield f"      backup: {_backed_up(connection, step.revision.revision, sql)}"
@@ -109,16 +112,16 @@ def _find_tables(connection: Connection, named_in: str) -> Sequence[Any]:
     return connection.execute(_TABLES, {"words": sorted(set(re.findall(r"[\w$]+", named_in)))}).all()
 
 
-def _needed(text: str, tables: Sequence[Any]) -> str:
+def _needed(text: str, direction: str, tables: Sequence[Any]) -> str:
     """The size of the tables with their indexes; not known without statistics, which tell of no rows either.
 
-    A text such as `1.5 times monitoring_metrics` multiplies it.
+    A text such as `1.5 times monitoring_metrics; going down, 0.8 times` multiplies it.
     """
     if not tables:
         return "unknown before the table exists"
     if any(table.bytes is None for table in tables) or not any(table.rows for table in tables):
         return "unknown before VACUUM or ANALYZE"
-    times = float(found[1]) if (found := _TIMES.match(text)) else 1
+    times = float(found[1]) if (found := _TIMES[direction].match(text)) else 1
     return f"about {math.ceil(times * sum(table.bytes for table in tables) / _MB):,} MB"
 
 

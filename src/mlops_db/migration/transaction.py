@@ -103,7 +103,7 @@ class RevisionTransaction:
 
     Attributes:
         outside: whether each statement commits by itself, because the revision is in an autocommit_block().
-        in_batches: whether it has committed batches.
+        in_batches: whether batches of it are committed, also by an earlier run.
         bounds: of the rows that the next statement changes.
     """
 

@@ -54,13 +54,16 @@ def translate_statement_failures(settings: Settings) -> Iterator[None]:
 
 
 def find_server_error(error: BaseException | None) -> psycopg2.Error | None:
-    """The driver's error behind an exception; where a connection broke, SQLAlchemy's own errors come after it."""
+    """The driver's error behind an exception; where a connection broke, errors of its use come after it."""
+    found = None
     while error is not None:
         cause = getattr(error, "orig", error)
-        if isinstance(cause, psycopg2.Error):
+        if isinstance(cause, psycopg2.InterfaceError):
+            found = found or cause
+        elif isinstance(cause, psycopg2.Error):
             return cause
         error = error.__context__
-    return None
+    return found
 
 
 def translate_statement_failure(error: psycopg2.Error, settings: Settings) -> MlopsDbError:

@@ -11,6 +11,7 @@ from psycopg2.errors import DeadlockDetected, LockNotAvailable, QueryCanceled
 from mlops_db.errors import RefusedError
 from mlops_db.migration.batches.job import FIRST_SIZE, LARGEST_CHANGE, LEAST_KEY, LEAST_SIZE, REST
 from mlops_db.migration.batches.positions import ARE_THERE, CREATE
+from mlops_db.migration.batches.reserve import disk_reserve
 from mlops_db.migration.blockers import REPORT_AFTER_S, find_open_transactions
 from mlops_db.migration.guard.row_comparison import Bounds
 from mlops_db.migration.guard.row_guard import ALL_ROWS
@@ -68,14 +69,15 @@ class OnlineJob:
             self.guarded = self.execute(self.job.find_root()).first()
         self.started = time.monotonic()
         self.started_at, self.changed_before = self.position, self.changed
-        with_retries(
-            self.run_batches,
-            position=lambda: self.batches,
-            blockers=self.step.describe_blockers,
-            retry_for_ms=self.options.retry_for,
-            progress=self.step.progress,
-            unit="batch",
-        )
+        with disk_reserve(self.connection, self.last - self.first):
+            with_retries(
+                self.run_batches,
+                position=lambda: self.batches,
+                blockers=self.step.describe_blockers,
+                retry_for_ms=self.options.retry_for,
+                progress=self.step.progress,
+                unit="batch",
+            )
 
     def resume(self) -> bool:
         """Take the position of an earlier run; False if there is none."""
@@ -87,6 +89,7 @@ class OnlineJob:
         if row is None:
             return False
         self.first, self.position, self.last, self.changed = row
+        self.step.transaction.in_batches = True
         self.step.progress.note(
             f"goes on after {self.job.key} {self.position}: {self.changed:,} rows are changed, {self.share} %"
         )
