@@ -51,7 +51,7 @@ END
 $function$;
 CREATE TRIGGER register_row AFTER INSERT ON monitoring_metrics FOR EACH ROW EXECUTE FUNCTION register_row()
 """
-# The statement of revision 0019. PL/pgSQL plans it once a session: for one row, if the first insert has one row.
+# The statement of revision 0015. PL/pgSQL plans it once a session: for one row, if the first insert has one row.
 CACHED_PLAN = """
 CREATE OR REPLACE FUNCTION mlops_internal.register_new_series() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $function$

@@ -1,9 +1,9 @@
 """What does the guard of downgrades in production cost: how long does it take, and how long do other clients wait?
 
-`alembic downgrade 0014` with many metrics, with and without MLOPS_ENV=production. Two of its steps remove something
+`alembic downgrade 0015` with many metrics, with and without MLOPS_ENV=production. Two of its steps remove something
 from the metrics. A revision of this script drops a column that has its default in every row, by dynamic SQL that the
-guard cannot read beforehand. Revision 0016 copies the rows into another table and drops the first one. Production
-refuses two more downgrades: of the column, if one row has another value, and of everything. Meanwhile a writer inserts
+guard cannot read beforehand. Revision 0016 puts a copy in the place of the table, and drops that. Production refuses two
+more downgrades: of the column, if one row has another value, and of everything. Meanwhile a writer inserts
 single rows into the three tables, and a reader queries them and their views. Exit code 0 if production allowed what
 loses nothing, refused the other two downgrades, and no client got an error.
 
@@ -26,7 +26,7 @@ from mlops_db.revisions.graph import revisions
 from mlops_db.settings import Settings
 from throwaway_server import connect, parser, print_table, recreate_database, throwaway_server, version
 
-TARGET = "0014"
+TARGET = "0015"
 COLUMN = "9001"
 ADD_COLUMN = '''"""Add a column to the metrics."""
 
@@ -46,7 +46,7 @@ def downgrade():
 OTHER_VALUE = """
 INSERT INTO monitoring_metrics (metric_type, metric_name, metric_value, unit) VALUES ('drift', 'psi', 1, 'percent')
 """
-SHOWN = {COLUMN: "the column with its default", "0016": "0016, the rows into another table"}
+SHOWN = {COLUMN: "the column with its default", "0016": "0016, the swap"}
 
 
 @dataclass(frozen=True)

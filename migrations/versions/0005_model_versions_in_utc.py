@@ -12,7 +12,7 @@ Running code: breaks: clients that compare created_at or promoted_at with a mome
     datetime.utcnow(), also where the views show them.
 
 If the server wrote local time, give its zone with `-x legacy-timezone=Europe/Berlin`, in the run of this revision, of
-0006 and of 0015. PostgreSQL decides what the times of a clock change mean: the offset before the change for a time that
+0006 and of 0016. PostgreSQL decides what the times of a clock change mean: the offset before the change for a time that
 was skipped, standard time for one that was there twice.
 
 The views read the columns. So they are dropped, and created again with the text of revision 0004.

@@ -8,7 +8,7 @@ Loss on downgrade: the model names.
 Running code: breaks: metrics without a series or a moment, with a value that is NaN or infinite, or with a year before
     1 or after 9999.
 
-A row that breaks a rule stops the revision, as in revision 0007. The timestamps get their time zone in revision 0018.
+A row that breaks a rule stops the revision, as in revision 0007. The timestamps get their time zone in revision 0019.
 """
 
 from alembic import op
@@ -47,6 +47,6 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.execute(SAFE_PATH)
-    op.execute_file("0015_wait_for_autovacuum.sql")
+    op.execute_file("0016_wait_for_autovacuum.sql")
     op.execute("ALTER TABLE public.monitoring_metrics DROP CONSTRAINT monitoring_metrics_rules_check")
     op.drop_column("monitoring_metrics", "model_name", schema="public")

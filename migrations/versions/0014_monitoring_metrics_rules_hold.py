@@ -23,5 +23,5 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.execute(SAFE_PATH)
-    op.execute_file("0015_wait_for_autovacuum.sql")
+    op.execute_file("0016_wait_for_autovacuum.sql")
     op.execute_file("0014_rules_not_valid.sql")

@@ -1,11 +1,12 @@
 """Register the series of the metrics that are there already.
 
-Why: the triggers of revision 0019 see new rows only. This is a revision after it because it asks the key once for each
-    series, and creating the triggers keeps writers out until its transaction ends.
+Why: the triggers of revision 0015 see new rows only. Here the key of the months finds each series with one look, however
+    many rows it has.
 Locks: ACCESS SHARE on monitoring_metrics, and ROW EXCLUSIVE on metric_series: only a session that registers one of the
     same series waits.
-Loss on downgrade: nothing; the catalogue stays as it is, and goes with revision 0019.
-Running code: unaffected.
+Loss on downgrade: nothing; the catalogue stays as it is, and goes with revision 0015.
+Running code: breaks code before 0015: an INSERT of a series that the upgrade has registered. Code that knows the
+    catalogue expects that the triggers have filled it.
 """
 
 from alembic import op

@@ -24,7 +24,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    replace_views("0005_v_decision_history.sql", "0005_v_model_timeline.sql", "0018_v_recent_monitoring.sql")
+    replace_views("0005_v_decision_history.sql", "0005_v_model_timeline.sql", "0019_v_recent_monitoring.sql")
 
 
 def replace_views(*files: str) -> None:

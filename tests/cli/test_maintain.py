@@ -151,8 +151,8 @@ def test_a_time_that_is_none_is_refused(head: Database, keep: str) -> None:
 
 def test_a_database_behind_head_is_refused(empty: Database) -> None:
     assert_failed(empty.run("mlops-db", "maintain"), "has no tables yet", "alembic upgrade head")
-    empty.run("alembic", "upgrade", "0018")
-    assert_failed(empty.run("mlops-db", "maintain"), "is at revision 0018", "alembic upgrade head")
+    empty.run("alembic", "upgrade", "0019")
+    assert_failed(empty.run("mlops-db", "maintain"), "is at revision 0019", "alembic upgrade head")
 
 
 def test_a_role_that_does_not_own_the_table_is_refused(head: Database) -> None:

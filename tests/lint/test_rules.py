@@ -250,7 +250,7 @@ CHAIN = {
     "a CHECK that does not": Revision(
         sql("ALTER TABLE orders ADD CONSTRAINT orders_t CHECK (what = ANY ('{a,b}'::text[])) NOT VALID"),
         sql("ALTER TABLE orders DROP CONSTRAINT orders_t"),
-        running_code="breaks code before 0004: rows that nobody wrote.",
+        running_code="breaks code before 0005: rows that nobody wrote.",
     ),
     "another name for the table of both": Revision(
         sql("-- squawk-ignore renaming-table\nALTER TABLE orders RENAME TO purchases"),
@@ -329,16 +329,16 @@ ON_TOP = {
         sql("ALTER TABLE model_versions DROP CONSTRAINT f1_known"),
         (("running-code", "constraint f1_known on model_versions is new: CHECK"),),
     ),
-    "a trigger that refuses a job's row without scores": Revision(
+    "a trigger that refuses a job's row": Revision(
         sql("""
             CREATE FUNCTION mlops_internal.refuse_row() RETURNS trigger LANGUAGE plpgsql
                 SET search_path = pg_catalog, pg_temp AS 'BEGIN RAISE check_violation; END';
             REVOKE EXECUTE ON FUNCTION mlops_internal.refuse_row FROM PUBLIC;
-            CREATE TRIGGER refuse BEFORE INSERT ON model_versions FOR EACH ROW WHEN (NEW.f1_score IS NULL)
+            CREATE TRIGGER refuse BEFORE INSERT ON model_versions FOR EACH ROW WHEN (NEW.model_name = 'played')
                 EXECUTE FUNCTION mlops_internal.refuse_row();
         """),
         sql("DROP TRIGGER refuse ON model_versions; DROP FUNCTION mlops_internal.refuse_row"),
-        (("running-code", "db.models.register() without scores worked before the upgrade"),),
+        (("running-code", "db.models.register() with scores worked before the upgrade"),),
     ),
     "the trigger goes again": Revision(
         sql("ALTER TABLE model_versions DISABLE TRIGGER refuse"),
@@ -363,7 +363,8 @@ ON_TOP = {
     "another name for a column": Revision(
         sql("-- squawk-ignore renaming-column\nALTER TABLE decisions RENAME action TO what"),
         sql("ALTER TABLE decisions RENAME what TO action"),
-        (("running-code", "column decisions.action is gone"),),
+        (("running-code", "column decisions.action is gone"),
+         ("running-code", "column decisions.what is new, and needs a value")),
     ),
     "a CHECK that goes": Revision(
         sql("-- squawk-ignore ban-drop-constraint\n"

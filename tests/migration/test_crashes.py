@@ -55,14 +55,14 @@ AHEAD = (
     ),
     "CREATE INDEX soak_n ON public.soak USING btree (public.soak_slow(n));",
 )
-# The same of a downgrade of 0018: the index on ids, and on those of each month.
+# The same of a downgrade of 0019: the index on ids, and on those of each month.
 AHEAD_OF_COPY = re.compile(
     r"CREATE INDEX monitoring_metrics_\w*id_idx ON [^;]+;"
     r"|ALTER INDEX public\.monitoring_metrics_id_idx ATTACH PARTITION [^;]+;"
 )
 # Within these, the schema depends on the way: the table that is copied is the plain one, or the monthly one.
-COPYING = ("0015", "0016", "0017")
-BEFORE_COPY, AFTER_COPY = "0014", "0018"
+COPYING = ("0016", "0017", "0018")
+BEFORE_COPY, AFTER_COPY = "0015", "0019"
 METRICS = """
     INSERT INTO monitoring_metrics (timestamp, metric_type, metric_name, metric_value, created_at, metadata)
     SELECT now() - n * interval '10 minutes', 'soak', 'series ' || n % 7, n, now(), jsonb_build_object('n', n)
@@ -246,7 +246,7 @@ def crash(
         ended_at.add(revision_of(database()))
 
         if chance.random() < 0.25:  # turn back
-            # Revision 0018 does not know of the index that its downgrade began with.
+            # Revision 0019 does not know of the index that its downgrade began with.
             stays = stays or revision_of(database()) == AFTER_COPY
             target = boundaries.other(target)
         stays = stays and target == boundaries.upper

@@ -321,7 +321,7 @@ def test_a_downgrade_that_fails_leaves_the_ones_before_it_undone(empty: Database
     with pytest.raises(CommandError, match="monitoring_metrics"):
         command.downgrade(one_bad_revision, "base")
 
-    assert revision_of(empty) == [("0018",)]
+    assert revision_of(empty) == [("0019",)]
     assert empty.query("SELECT to_regclass('half_done'), to_regproc('mlops_internal.metric_partitions')") == [
         (None, None)
     ]

@@ -288,7 +288,7 @@ WITHOUT_KEY = f"""
     ("statement", "naming"),
     [
         ("INSERT INTO alembic_version VALUES ('0010')", ("0010", HEAD, f"alembic stamp --purge {HEAD}`")),
-        ("INSERT INTO alembic_version VALUES ('0010'), ('0015')", ("0010", "0015", f"--purge {HEAD}`")),
+        ("INSERT INTO alembic_version VALUES ('0010'), ('0016')", ("0010", "0016", f"--purge {HEAD}`")),
         # As in a restored copy that has lost its keys.
         (WITHOUT_KEY, (f"{HEAD} and {HEAD}", f"--purge {HEAD}`")),
     ],
@@ -297,7 +297,7 @@ def test_rows_that_overlap(run: Run, head: Database, statement: str, naming: tup
     head.query(statement)
     before = head.query("TABLE alembic_version")
     every = [command for command in COMMANDS if command not in FILES_ONLY]
-    for command in every if "0015" in naming else EVERYDAY:
+    for command in every if "0016" in naming else EVERYDAY:
         assert_failed(run(*command), *naming)
     assert head.query("TABLE alembic_version") == before
 

@@ -86,7 +86,7 @@ def test_a_measurement_without_a_time_is_older_than_any_with_one(baseline: Datab
     ]
 
 
-@pytest.mark.parametrize("revision", ["0004", "0018"])
+@pytest.mark.parametrize("revision", ["0004", "0019"])
 @pytest.mark.parametrize("zone", ["UTC", "Asia/Tokyo", "America/St_Johns"])
 def test_age_does_not_depend_on_the_session_s_time_zone(empty: Database, revision: str, zone: str) -> None:
     commands.upgrade(empty.settings, revision)

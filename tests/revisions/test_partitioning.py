@@ -1,4 +1,4 @@
-"""Revisions 0015 to 0018: monitoring_metrics in months, with every row, and back; and what is in the way of that."""
+"""Revisions 0016 to 0019: monitoring_metrics in months, with every row, and back; and what is in the way of that."""
 
 import re
 from collections.abc import Iterator
@@ -51,15 +51,16 @@ def metrics(database: Database) -> list[tuple[object, ...]]:
     """Every row, times as text in UTC, in the order of the ids."""
     database.query("SET timezone = 'UTC'")
     return database.query("""
-        SELECT id, timestamp::text, metric_type, metric_name, metric_value, metadata::text, created_at::text, model_name
+        SELECT id, timestamp::timestamp::text, metric_type, metric_name, metric_value, metadata::text,
+               created_at::timestamp::text, model_name
           FROM monitoring_metrics ORDER BY id, timestamp
     """)
 
 
 @pytest.fixture
 def plain(empty: Database) -> Database:
-    """A database at 0014."""
-    commands.upgrade(empty.settings, "0014")
+    """A database at 0015."""
+    commands.upgrade(empty.settings, "0015")
     return empty
 
 
@@ -80,7 +81,7 @@ def role(database: Database, attributes: str = "NOLOGIN", name: str = "mlops_tes
 def test_a_table_without_a_past_has_this_month_and_three_ahead(plain: Database, moments: tuple[str, ...]) -> None:
     add(plain, *moments)
 
-    commands.upgrade(plain.settings, "0018")
+    commands.upgrade(plain.settings, "0019")
 
     found = partitions(plain)
     assert sorted(found) == sorted([*months(plain, 0, 3), "monitoring_metrics_earlier", "monitoring_metrics_later"])
@@ -110,7 +111,7 @@ def test_every_row_is_there_whenever_it_was_and_comes_back(plain: Database, mome
     before = metrics(plain)
     schema = plain.dump()
 
-    commands.upgrade(plain.settings, "0018")
+    commands.upgrade(plain.settings, "0019")
 
     assert metrics(plain) == before
     found = partitions(plain)
@@ -122,7 +123,7 @@ def test_every_row_is_there_whenever_it_was_and_comes_back(plain: Database, mome
     assert plain.value("SELECT count(*) FROM monitoring_metrics") == len(moments) + len(MOMENTS)
     plain.query("DELETE FROM monitoring_metrics WHERE id > %s", [len(moments)])
 
-    commands.downgrade(plain.settings, "0014")
+    commands.downgrade(plain.settings, "0015")
 
     assert metrics(plain) == before
     assert plain.dump() == schema
@@ -130,7 +131,7 @@ def test_every_row_is_there_whenever_it_was_and_comes_back(plain: Database, mome
 
 def test_rows_are_in_their_months(plain: Database) -> None:
     add(plain, *MOMENTS)
-    commands.upgrade(plain.settings, "0018")
+    commands.upgrade(plain.settings, "0019")
 
     found = {name: rows for name, (_, rows) in partitions(plain).items()}
     assert found == {
@@ -156,14 +157,14 @@ def test_the_key_is_there_before_the_swap_and_every_partition_has_it_afterwards(
         SELECT relid::text FROM pg_partition_tree(%s)
          WHERE NOT EXISTS (SELECT FROM pg_index WHERE indrelid = relid AND indisprimary AND indisvalid)
     """
-    commands.upgrade(plain.settings, "0016")
-    assert len(plain.query(without_key, ["mlops_internal.monitoring_metrics_copy"])) == 8
     commands.upgrade(plain.settings, "0017")
+    assert len(plain.query(without_key, ["mlops_internal.monitoring_metrics_copy"])) == 8
+    commands.upgrade(plain.settings, "0018")
     assert plain.query(without_key, ["mlops_internal.monitoring_metrics_copy"]) == []
     index = "SELECT oid, relfilenode FROM pg_class WHERE relname = 'monitoring_metrics_later_pkey'"
     built = plain.query(index)
 
-    commands.upgrade(plain.settings, "0018")
+    commands.upgrade(plain.settings, "0019")
 
     assert plain.query(without_key, ["monitoring_metrics"]) == []
     assert plain.query(index) == built, "the swap builds nothing"
@@ -176,10 +177,10 @@ def test_the_key_is_built_while_a_writer_and_a_reader_keep_their_transactions_op
     plain: Database, tmp_path: Path, begun: str
 ) -> None:
     add(plain, "now()", "now() - interval '1 year'")
-    run = ("upgrade", "0017") if begun == "up" else ("downgrade", "0015")
-    commands.upgrade(plain.settings, "0016" if begun == "up" else "0018")
+    run = ("upgrade", "0018") if begun == "up" else ("downgrade", "0016")
+    commands.upgrade(plain.settings, "0017" if begun == "up" else "0019")
     if begun == "down":
-        commands.downgrade(plain.settings, "0016")
+        commands.downgrade(plain.settings, "0017")
     with (
         another_session(plain, "reader", "SELECT count(*) FROM v_recent_monitoring"),
         another_session(plain, "writer", "UPDATE monitoring_metrics SET metric_value = 7") as writer,
@@ -188,14 +189,14 @@ def test_the_key_is_built_while_a_writer_and_a_reader_keep_their_transactions_op
         assert done.returncode == 0, done
         writer.commit()
 
-    commands.upgrade(plain.settings, "0018") if begun == "up" else commands.downgrade(plain.settings, "0014")
+    commands.upgrade(plain.settings, "0019") if begun == "up" else commands.downgrade(plain.settings, "0015")
     assert plain.query("SELECT metric_value FROM monitoring_metrics") == [(7,), (7,)]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("moments", [(), MOMENTS], ids=["no rows", "all"])
 @pytest.mark.parametrize("maintain", ["", "CALL mlops_internal.maintain('1 second', 5)"], ids=["", "maintained"])
-@pytest.mark.parametrize("revision", ["0017", "0016", "0015"])
+@pytest.mark.parametrize("revision", ["0018", "0017", "0016"])
 def test_a_way_back_that_is_cancelled_changes_nothing(
     plain: Database, moments: tuple[str, ...], maintain: str, revision: str
 ) -> None:
@@ -213,7 +214,7 @@ def test_a_way_back_that_is_cancelled_changes_nothing(
 
 @pytest.mark.parametrize("moments", [(), MOMENTS], ids=["no rows", "all"])
 @pytest.mark.parametrize(
-    "revision", [pytest.param("0015", marks=pytest.mark.slow), "0016", pytest.param("0017", marks=pytest.mark.slow)]
+    "revision", [pytest.param("0016", marks=pytest.mark.slow), "0017", pytest.param("0018", marks=pytest.mark.slow)]
 )
 def test_a_copy_that_is_cancelled_changes_nothing(plain: Database, moments: tuple[str, ...], revision: str) -> None:
     add(plain, *moments)
@@ -223,7 +224,7 @@ def test_a_copy_that_is_cancelled_changes_nothing(plain: Database, moments: tupl
 
     commands.upgrade(plain.settings, revision)
     assert metrics(plain) == before[0]
-    commands.downgrade(plain.settings, "0014")
+    commands.downgrade(plain.settings, "0015")
 
     assert (metrics(plain), plain.dump(), plain.value(files)) == (*before, file)
 
@@ -231,7 +232,7 @@ def test_a_copy_that_is_cancelled_changes_nothing(plain: Database, moments: tupl
 def test_the_ids_go_on_where_they_were_and_beyond_32_bits(plain: Database) -> None:
     add(plain, *["now()"] * 5)
     plain.query("DELETE FROM monitoring_metrics WHERE id > 3")
-    commands.upgrade(plain.settings, "0018")
+    commands.upgrade(plain.settings, "0019")
 
     assert plain.value("INSERT INTO monitoring_metrics (metric_type, metric_name) VALUES ('a', 'b') RETURNING id") == 6
     plain.query("SELECT setval('monitoring_metrics_id_seq', %s)", [LARGEST_INTEGER])
@@ -245,45 +246,45 @@ def test_the_ids_go_on_where_they_were_and_beyond_32_bits(plain: Database) -> No
 
 
 def test_ids_that_32_bits_do_not_hold_stop_the_downgrade_and_nothing_changes(plain: Database) -> None:
-    commands.upgrade(plain.settings, "0018")
+    commands.upgrade(plain.settings, "0019")
     plain.query("SELECT setval('monitoring_metrics_id_seq', %s)", [LARGEST_INTEGER])
     add(plain, "now()", "now() - interval '1 year'")
     before = contents(plain)
 
     with pytest.raises(RefusedError, match=str(LARGEST_INTEGER + 2)) as refused:
-        commands.downgrade(plain.settings, "0014")
+        commands.downgrade(plain.settings, "0015")
 
     assert "nothing was changed" in str(refused.value)
-    assert (revision_of(plain), contents(plain)) == ("0018", before)
+    assert (revision_of(plain), contents(plain)) == ("0019", before)
 
     plain.query(f"UPDATE monitoring_metrics SET id = {LARGEST_INTEGER} - id % 2 WHERE id > {LARGEST_INTEGER}")
     plain.query("SELECT setval('monitoring_metrics_id_seq', 1)")
-    commands.downgrade(plain.settings, "0014")
+    commands.downgrade(plain.settings, "0015")
     assert [id_ for id_, *_ in metrics(plain)] == [LARGEST_INTEGER - 1, LARGEST_INTEGER]
 
 
 def test_an_id_that_32_bits_do_not_hold_and_that_came_during_the_copy_stops_the_swap(plain: Database) -> None:
-    commands.upgrade(plain.settings, "0018")
+    commands.upgrade(plain.settings, "0019")
     add(plain, "now()")
-    commands.downgrade(plain.settings, "0015")
+    commands.downgrade(plain.settings, "0016")
     plain.query(f"UPDATE monitoring_metrics SET id = {LARGEST_INTEGER + 1}")
     before = contents(plain)
 
     with pytest.raises(RefusedError, match=str(LARGEST_INTEGER + 1)):
-        commands.downgrade(plain.settings, "0014")
+        commands.downgrade(plain.settings, "0015")
 
-    assert (revision_of(plain), contents(plain)) == ("0015", before)
+    assert (revision_of(plain), contents(plain)) == ("0016", before)
     plain.query("UPDATE monitoring_metrics SET id = 3")
-    commands.downgrade(plain.settings, "0014")
+    commands.downgrade(plain.settings, "0015")
     assert [id_ for id_, *_ in metrics(plain)] == [3]
 
 
 def test_a_sequence_beyond_32_bits_goes_back_to_the_ids_that_are_left(plain: Database) -> None:
-    commands.upgrade(plain.settings, "0018")
+    commands.upgrade(plain.settings, "0019")
     add(plain, "now()", "now()")
     plain.query("SELECT setval('monitoring_metrics_id_seq', %s)", [LARGEST_INTEGER + 10])
 
-    commands.downgrade(plain.settings, "0014")
+    commands.downgrade(plain.settings, "0015")
 
     add(plain, "now()")
     assert [id_ for id_, *_ in metrics(plain)] == [1, 2, 3]
@@ -291,20 +292,20 @@ def test_a_sequence_beyond_32_bits_goes_back_to_the_ids_that_are_left(plain: Dat
 
 def test_ids_that_several_rows_have_stop_the_downgrade_and_nothing_changes(plain: Database) -> None:
     """The monthly table's key allows it, the plain one's does not."""
-    commands.upgrade(plain.settings, "0018")
+    commands.upgrade(plain.settings, "0019")
     add(plain, *["now()"] * 5)
     plain.query("UPDATE monitoring_metrics SET id = 3, metric_name = 'n' || id WHERE id IN (2, 4)")
     before = contents(plain)
 
     with pytest.raises(RefusedError, match="monitoring_metrics has ids that several rows have: 3; ") as refused:
-        commands.downgrade(plain.settings, "0014")
+        commands.downgrade(plain.settings, "0015")
 
     assert "nothing was changed" in str(refused.value)
-    assert (revision_of(plain), contents(plain)) == ("0018", before)
+    assert (revision_of(plain), contents(plain)) == ("0019", before)
     plain.query(
         "UPDATE monitoring_metrics SET id = nextval('monitoring_metrics_id_seq') WHERE metric_name IN ('n2', 'n4')"
     )
-    commands.downgrade(plain.settings, "0014")
+    commands.downgrade(plain.settings, "0015")
     assert [id_ for id_, *_ in metrics(plain)] == [1, 3, 5, 6, 7]
 
 
@@ -345,14 +346,14 @@ def test_grants_on_the_table_and_on_its_columns_go_along_up_and_down(plain: Data
         before = grants(plain)
         assert len(before) >= 9
 
-        commands.upgrade(plain.settings, "0018")
+        commands.upgrade(plain.settings, "0019")
         assert grants(plain) == before
         with plain.connection.transaction(force_rollback=True):
             plain.query(f"SET LOCAL ROLE {reader}")
             plain.query("INSERT INTO monitoring_metrics (metric_type, metric_name) VALUES ('drift', 'share')")
             assert plain.value("SELECT count(*) FROM monitoring_metrics") == 1
 
-        commands.downgrade(plain.settings, "0014")
+        commands.downgrade(plain.settings, "0015")
         assert grants(plain) == before
 
 
@@ -391,7 +392,7 @@ def test_what_would_go_on_reading_the_old_table_stops_the_upgrade(plain: Databas
     add(plain, "now()")
     plain.query(create)
 
-    finding = stopped(plain, at="0014")
+    finding = stopped(plain, at="0015")
 
     assert "dashboard would still read the old table of monitoring_metrics; nothing was changed" in finding.message
     assert drop in finding.hint
@@ -401,14 +402,14 @@ def test_what_would_go_on_reading_the_old_table_stops_the_upgrade(plain: Databas
 
 
 def test_what_would_go_on_reading_the_months_stops_the_downgrade(plain: Database) -> None:
-    commands.upgrade(plain.settings, "0018")
+    commands.upgrade(plain.settings, "0019")
     plain.query("CREATE VIEW dashboard AS SELECT count(*) FROM monitoring_metrics")
     before = contents(plain)
 
     with pytest.raises(RefusedError, match="dashboard would still read"):
-        commands.downgrade(plain.settings, "0014")
+        commands.downgrade(plain.settings, "0015")
 
-    assert (revision_of(plain), contents(plain)) == ("0018", before)
+    assert (revision_of(plain), contents(plain)) == ("0019", before)
 
 
 def test_a_view_on_our_view_stops_it_too_and_is_named(plain: Database) -> None:
@@ -418,7 +419,7 @@ def test_a_view_on_our_view_stops_it_too_and_is_named(plain: Database) -> None:
     with pytest.raises(RefusedError, match="dashboard would still read") as refused:
         commands.upgrade(plain.settings)
 
-    assert (revision_of(plain), contents(plain)) == ("0014", before)
+    assert (revision_of(plain), contents(plain)) == ("0015", before)
     assert "DROP VIEW dashboard" in refused.value.hint
 
 
@@ -433,7 +434,7 @@ def test_another_role_than_the_owner_is_refused_and_the_owner_named(plain: Datab
             commands.upgrade(settings)
 
         assert f"POSTGRES_USER={plain.settings.user}" in refused.value.hint
-        assert (revision_of(plain), contents(plain)) == ("0014", before)
+        assert (revision_of(plain), contents(plain)) == ("0015", before)
 
 
 def test_the_owner_stays_the_owner_of_the_table_and_of_the_months(plain: Database) -> None:
@@ -480,7 +481,7 @@ READERS = {
 
 @pytest.fixture
 def with_other(plain: Database) -> Database:
-    """A database at 0014, with what is somebody else's."""
+    """A database at 0015, with what is somebody else's."""
     plain.query("CREATE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'")
     plain.query("CREATE TABLE other (id int)")
     add(plain, "now()")
@@ -494,7 +495,7 @@ def stops(database: Database, text: str) -> str:
         another_session(database, "reader", "SELECT count(*) FROM monitoring_metrics"),
         pytest.raises(RefusedError, match=re.escape(text)) as refused,
     ):
-        commands.upgrade(replace(database.settings, retry_for=0), "0018")
+        commands.upgrade(replace(database.settings, retry_for=0), "0019")
     assert contents(database) == before
     return refused.value.hint.removesuffix("; run it again, and create it again afterwards.")
 
@@ -507,7 +508,7 @@ def test_what_would_stay_with_the_old_table_stops_it(with_other: Database, what:
 
     assert re.search("(^|; )DROP TABLE", remedy) is None
     with_other.query(remedy)
-    commands.upgrade(with_other.settings, "0018")
+    commands.upgrade(with_other.settings, "0019")
     assert with_other.value("SELECT count(*) FROM monitoring_metrics") == 1
 
 
@@ -523,7 +524,7 @@ def test_an_object_that_would_still_read_the_old_table_stops_it(
 
     assert re.search("(^|; )DROP TABLE", remedy) is None
     with_other.query(remedy)
-    commands.upgrade(with_other.settings, "0018")
+    commands.upgrade(with_other.settings, "0019")
     assert (
         with_other.value("SELECT count(*) FROM pg_attribute WHERE attrelid = 'other'::regclass AND attname = 'id'") == 1
     )
@@ -540,7 +541,7 @@ def test_the_error_names_all_obstacles_at_once(with_other: Database) -> None:
     )
 
     with_other.query(remedy)
-    commands.upgrade(with_other.settings, "0018")
+    commands.upgrade(with_other.settings, "0019")
 
 
 @pytest.mark.parametrize(
@@ -549,27 +550,27 @@ def test_the_error_names_all_obstacles_at_once(with_other: Database) -> None:
 def test_what_came_during_the_copy_and_would_stay_with_the_old_table_stops_the_swap(
     with_other: Database, what: str
 ) -> None:
-    commands.upgrade(with_other.settings, "0017")
+    commands.upgrade(with_other.settings, "0018")
     with_other.query(PARTS[what])
 
     remedy = stops(with_other, f"the new table of monitoring_metrics would be without {what}; nothing was changed")
 
     with_other.query(remedy)
-    commands.upgrade(with_other.settings, "0018")
+    commands.upgrade(with_other.settings, "0019")
     assert with_other.value("SELECT count(*) FROM monitoring_metrics") == 1
 
 
 def test_a_reader_that_came_during_the_way_back_stops_the_swap(plain: Database) -> None:
     add(plain, "now()")
-    commands.upgrade(plain.settings, "0018")
-    commands.downgrade(plain.settings, "0015")
+    commands.upgrade(plain.settings, "0019")
+    commands.downgrade(plain.settings, "0016")
     plain.query("CREATE VIEW dashboard AS SELECT count(*) FROM monitoring_metrics")
     before = contents(plain)
 
     with pytest.raises(RefusedError, match="dashboard would still read"):
-        commands.downgrade(plain.settings, "0014")
+        commands.downgrade(plain.settings, "0015")
 
-    assert (revision_of(plain), contents(plain)) == ("0015", before)
+    assert (revision_of(plain), contents(plain)) == ("0016", before)
     plain.query("DROP VIEW dashboard")
-    commands.downgrade(plain.settings, "0014")
+    commands.downgrade(plain.settings, "0015")
     assert plain.value("SELECT count(*) FROM monitoring_metrics") == 1

@@ -1,5 +1,5 @@
 """Timestamps get a time zone: in revisions 0005 and 0006 in place for a server in UTC, rewritten for others; metrics in
-their copy, revisions 0015 to 0018."""
+their copy, revisions 0016 to 0019."""
 
 from datetime import datetime, timezone
 from pathlib import Path
@@ -228,8 +228,8 @@ FINITE = {clock: moment for clock, moment in BERLIN.items() if "infinity" not in
 
 @pytest.fixture
 def measured(empty: Database) -> Database:
-    """A database at 0014 with a metric for each of the times."""
-    commands.upgrade(empty.settings, "0014")
+    """A database at 0015 with a metric for each of the times."""
+    commands.upgrade(empty.settings, "0015")
     empty.query(
         "INSERT INTO monitoring_metrics (metric_type, metric_name, timestamp, created_at)"
         " SELECT 'drift', 'share', at, at FROM unnest(%s::timestamp[]) AS at",
@@ -252,9 +252,9 @@ def metric_times(database: Database, column: str = "timestamp") -> list[str]:
 def test_metrics_in_utc_keep_their_times_whatever_the_server_s_zone_is(measured: Database, server: str) -> None:
     measured.query(f"ALTER DATABASE {measured.settings.database} SET timezone = '{server}'")
 
-    commands.upgrade(measured.settings, "0018")
+    commands.upgrade(measured.settings, "0019")
     assert metric_times(measured) == list(FINITE)
-    commands.downgrade(measured.settings, "0014")
+    commands.downgrade(measured.settings, "0015")
 
     assert metric_times(measured) == list(FINITE)
 
@@ -262,10 +262,10 @@ def test_metrics_in_utc_keep_their_times_whatever_the_server_s_zone_is(measured:
 def test_local_times_of_metrics_become_moments_and_come_back_but_for_those_that_never_were(
     measured: Database, tmp_path: Path
 ) -> None:
-    run(tmp_path, measured, "-x", "legacy-timezone=Europe/Berlin", "upgrade", "0018")
+    run(tmp_path, measured, "-x", "legacy-timezone=Europe/Berlin", "upgrade", "0019")
     assert metric_times(measured) == list(FINITE.values())
 
-    run(tmp_path / "again", measured, "-x", "legacy-timezone=Europe/Berlin", "downgrade", "0014")
+    run(tmp_path / "again", measured, "-x", "legacy-timezone=Europe/Berlin", "downgrade", "0015")
 
     assert metric_times(measured) == [SKIPPED.get(time, time) for time in FINITE]
 
@@ -273,13 +273,13 @@ def test_local_times_of_metrics_become_moments_and_come_back_but_for_those_that_
 def test_moments_of_metrics_come_back_as_utc_if_the_downgrade_has_no_legacy_timezone(
     measured: Database, tmp_path: Path
 ) -> None:
-    run(tmp_path, measured, "-x", "legacy-timezone=Europe/Berlin", "upgrade", "0018")
-    commands.downgrade(measured.settings, "0014")
+    run(tmp_path, measured, "-x", "legacy-timezone=Europe/Berlin", "upgrade", "0019")
+    commands.downgrade(measured.settings, "0015")
 
     assert metric_times(measured) == list(FINITE.values())
 
 
-@pytest.mark.parametrize("revision", ["0015", "0016", "0017"])
+@pytest.mark.parametrize("revision", ["0016", "0017", "0018"])
 def test_a_copy_that_was_begun_goes_on_in_the_zone_of_the_run_that_began_it(
     measured: Database, tmp_path: Path, revision: str
 ) -> None:
@@ -287,27 +287,27 @@ def test_a_copy_that_was_begun_goes_on_in_the_zone_of_the_run_that_began_it(
     run(tmp_path, measured, "-x", "legacy-timezone=Europe/Berlin", "upgrade", revision)
     measured.query("UPDATE monitoring_metrics SET metric_value = 1 WHERE id % 2 = 0")
 
-    run(tmp_path / "again", measured, "-x", "legacy-timezone=Asia/Kolkata", "upgrade", "0018")
+    run(tmp_path / "again", measured, "-x", "legacy-timezone=Asia/Kolkata", "upgrade", "0019")
 
     assert metric_times(measured) == list(FINITE.values())
 
 
-@pytest.mark.parametrize("revision", ["0017", "0016", "0015"])
+@pytest.mark.parametrize("revision", ["0018", "0017", "0016"])
 def test_a_way_back_that_was_begun_goes_on_in_the_zone_of_the_run_that_began_it(
     measured: Database, tmp_path: Path, revision: str
 ) -> None:
-    run(tmp_path, measured, "-x", "legacy-timezone=Europe/Berlin", "upgrade", "0018")
+    run(tmp_path, measured, "-x", "legacy-timezone=Europe/Berlin", "upgrade", "0019")
     run(tmp_path / "down", measured, "-x", "legacy-timezone=Europe/Berlin", "downgrade", revision)
     measured.query("UPDATE monitoring_metrics SET metric_value = 1 WHERE id % 2 = 0")
 
-    run(tmp_path / "again", measured, "-x", "legacy-timezone=Asia/Kolkata", "downgrade", "0014")
+    run(tmp_path / "again", measured, "-x", "legacy-timezone=Asia/Kolkata", "downgrade", "0015")
 
     assert metric_times(measured) == [SKIPPED.get(time, time) for time in FINITE]
 
 
 def test_changes_around_a_clock_change_arrive(measured: Database, tmp_path: Path) -> None:
     """02:30 was twice on 26 October and never on 30 March: the log has the moment that the copy has."""
-    run(tmp_path, measured, "-x", "legacy-timezone=Europe/Berlin", "upgrade", "0017")
+    run(tmp_path, measured, "-x", "legacy-timezone=Europe/Berlin", "upgrade", "0018")
     measured.query("""
         UPDATE monitoring_metrics
            SET timestamp = timestamp + interval '1 hour', created_at = created_at + interval '1 hour'
@@ -316,7 +316,7 @@ def test_changes_around_a_clock_change_arrive(measured: Database, tmp_path: Path
     """)
     naive = metric_times(measured)
 
-    run(tmp_path / "again", measured, "upgrade", "0018")
+    run(tmp_path / "again", measured, "upgrade", "0019")
 
     moments = FINITE | {"2025-03-30 03:30:00": "2025-03-30 01:30:00", "2025-10-26 02:59:59": "2025-10-26 01:59:59"}
     assert metric_times(measured) == [moments[time] for time in naive]
@@ -331,7 +331,7 @@ def test_a_first_moment_that_is_before_the_year_1_in_utc_stops_it_before_anythin
 
     assert done.returncode != 0
     assert "rows of monitoring_metrics are not of the years 1 to 9999 in UTC; nothing was changed" in done.stdout
-    assert revision_of(measured) == "0014"
+    assert revision_of(measured) == "0015"
     measured.query("UPDATE monitoring_metrics SET timestamp = created_at WHERE id = 1")
     run(tmp_path / "again", measured, "-x", "legacy-timezone=Europe/Berlin", "upgrade", "head")
 

@@ -163,7 +163,7 @@ FUNCTIONS = """
            EXISTS (SELECT FROM aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) AS acl WHERE acl.grantee = 0)
       FROM pg_proc AS p WHERE p.pronamespace = 'mlops_internal'::regnamespace ORDER BY 1
 """
-# They run as the owner, so that a writer of metrics needs no rights on the catalogue of series: see revision 0019.
+# They run as the owner, so that a writer of metrics needs no rights on the catalogue of series: see revision 0015.
 RUN_AS_OWNER = {"register_series", "register_new_series"}
 # It commits, which no procedure with a search path of its own may.
 WITHOUT_PATH = {"maintain"}
@@ -642,14 +642,14 @@ def test_no_statement_of_ours_takes_an_operator_or_a_function_of_publics(empty: 
         ("mlops-db", "maintain", "--keep", "1y", "--dry-run"),
         ("alembic", "current"),
         ("alembic", "check"),
-        ("alembic", "-x", "plan=true", "downgrade", "0014"),
+        ("alembic", "-x", "plan=true", "downgrade", "0015"),
     ):
         done = empty.run(*arguments)
         assert TAKEN not in done.stdout + done.stderr, done.stdout + done.stderr
         # Among the superuser's operators it cannot create the views.
         expected = {("alembic", "check"): 255}.get(arguments[:2], 0)
         assert done.returncode == expected, done.stdout + done.stderr
-    commands.downgrade(replace(public, environment="production"), "0014")
+    commands.downgrade(replace(public, environment="production"), "0015")
     commands.downgrade(public, BASELINE)
     command.upgrade(Checkout(tmp_path).config(public), "head")
     empty.query("SET search_path = pg_catalog")

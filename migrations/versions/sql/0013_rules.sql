@@ -1,5 +1,5 @@
 -- The rules of monitoring_metrics for new rows, in one constraint; revision 0014 has the old rows verified in one pass.
--- The table of revision 0018 has a constraint for each rule.
+-- The table of revision 0019 has a constraint for each rule.
 -- Revisions: 0013
 
 ALTER TABLE public.monitoring_metrics ADD CONSTRAINT monitoring_metrics_rules_check CHECK (

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from mlops_db.settings import Settings
 
-# Revisions 0005, 0006, 0015 and 0018 read `-x legacy-timezone` here.
+# Revisions 0005, 0006, 0016 and 0019 read `-x legacy-timezone` here.
 LEGACY_TIMEZONE = "mlops_db.legacy_timezone"
 # Revisions that read or rewrite all rows read `-x statement-timeout` here; without it they allow hours.
 LONG_TIMEOUT = "mlops_db.long_statement_timeout"

@@ -19,7 +19,7 @@ _IDENTITY = "428C9"  # this one is about a value that a column does not take
     column="rows",
     remedy="Keep it as it was until no code needs it so; or declare it in the docstring: `Running code: breaks: ...`,"
     " or `breaks code before <revision>: ...`, which names the first revision whose code works.",
-    needs=lambda run: bool(run.steps),
+    needs=lambda run: run.error is None,
 )
 def check(run: Run) -> Findings:
     """Find `Running code: unaffected.` although something that code uses is gone, narrower, or refuses its writes."""

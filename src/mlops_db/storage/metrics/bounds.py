@@ -9,7 +9,7 @@ from mlops_db.server.cursor import SafeCursor
 from mlops_db.storage.arguments import excerpt
 from mlops_db.storage.metrics.rows import check_bounds, check_series
 
-# In the order in which the trigger registers series (revision 0019), by the same collation, so that two jobs with the
+# In the order in which the trigger registers series (revision 0015), by the same collation, so that two jobs with the
 # same series cannot deadlock. They can if each has bounds for a new series that only the other one measures; then
 # PostgreSQL ends one of them, with an error that is retryable. Bounds that do not change are not written.
 _SET_BOUNDS = """

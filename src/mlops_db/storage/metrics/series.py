@@ -1,6 +1,6 @@
 """The catalogue of series, mlops_internal.metric_series: what is expected of a series, and how a series is removed.
 
-A writer registers the series of its rows only if the catalogue does not have them (revision 0019). It may look before
+A writer registers the series of its rows only if the catalogue does not have them (revision 0015). It may look before
 an entry is removed and commit afterwards; then its rows would have no entry. So a removal waits for the writers and
 blocks new ones meanwhile. It does not see a program that took its snapshot before, at REPEATABLE READ, and writes
 afterwards; maintenance registers the series of such rows.

@@ -1,0 +1,41 @@
+"""Copy the rows of monitoring_metrics into the months.
+
+Why: the second part of what revision 0016 begins. Rows that change meanwhile are in its log, so the copy locks no row.
+Locks: none but ACCESS SHARE on monitoring_metrics, in each batch. Downgrade builds the key of the copy that revision
+    0018 fills going down, and replays the log; nobody uses that copy yet.
+Disk: 1.5 times monitoring_metrics, for the copy and its key; the swap of revision 0019 (going down, of 0016) drops one.
+Loss on downgrade: nothing. Before the swap of revision 0019, the copied rows, which are in the table, too.
+Running code: unaffected.
+Giving up: alembic downgrade 0015 drops the copy; going down, alembic upgrade 0019.
+"""
+
+from alembic import op
+
+revision = "0017"
+down_revision = "0016"
+
+# Every name below says its schema, so that nothing in public is taken for one of ours.
+SAFE_PATH = "SET search_path = pg_catalog, pg_temp"
+
+
+def upgrade() -> None:
+    op.run_in_batches(
+        """
+        INSERT INTO mlops_internal.monitoring_metrics_copy
+               (id, timestamp, metric_type, metric_name, metric_value, metadata, created_at, model_name)
+        SELECT id, timestamp, metric_type, metric_name, metric_value, metadata, created_at, model_name
+          FROM mlops_internal.metrics_for_months
+         WHERE id > :after AND id <= :upto
+        """,
+        table="metrics_for_months",
+        key="id",
+        schema="mlops_internal",
+    )
+
+
+def downgrade() -> None:
+    op.execute(SAFE_PATH)
+    op.execute_file("0013_long_statement_timeout.sql")
+    op.execute_file("0016_default_tablespace.sql")
+    op.execute_file("0019_stop_if_ids_do_not_fit.sql")
+    op.execute_file("0017_complete_one_table.sql")
