@@ -46,6 +46,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     begin()
     op.execute_file("0015_stop_if_not_alone.sql")
+    op.execute_file("0018_stop_if_ids_do_not_fit.sql")
     op.execute_file("0015_wait_for_autovacuum.sql")
     op.execute_file("0015_replay_most.sql")  # after the wait, in which others go on changing rows
     # In the order in which readers of the view lock. In another order, they and the run would wait for each other.

@@ -37,4 +37,5 @@ def downgrade() -> None:
     op.execute(SAFE_PATH)
     op.execute_file("0013_long_statement_timeout.sql")
     op.execute_file("0015_default_tablespace.sql")
+    op.execute_file("0018_stop_if_ids_do_not_fit.sql")
     op.execute_file("0016_complete_one_table.sql")

@@ -250,7 +250,8 @@ class DataLossError(MlopsDbError):
     def __init__(
         self,
         message: str,
-        hint: str = "Take a backup (pg_dump). To allow the loss, add -x allow-data-loss=true.",
+        hint: str = "Add -x backup=FOLDER to save what would be lost in a file first, or -x allow-data-loss=true to "
+        "lose it.",
     ) -> None:
         """Take what would be lost."""
         super().__init__(message, hint=hint)

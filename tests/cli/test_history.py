@@ -12,7 +12,7 @@ from support.process import SECRET, assert_failed
 pytestmark = pytest.mark.full_postgresql
 
 FIELDS = [
-    "id", "revision", "direction", "started_at", "finished_at", "role", "client", "tools", "outcome", "error",
+    "id", "revision", "direction", "started_at", "finished_at", "role", "client", "tools", "outcome", "error", "backup",
 ]  # fmt: skip
 
 

@@ -59,6 +59,52 @@ def test_rows_go_into_a_new_database(server: Path, backup: Path) -> None:
     assert run("MLOPS_DB_NAME=mlops_rows mlops-db check", server, backup).endswith(": no difference\n")
 
 
+@pytest.fixture
+def another_server() -> Iterator[Path]:
+    """A server for a database mlops that is not at head."""
+    with throwaway_cluster(embedded_programs()) as socket:
+        with connect_superuser(socket) as connection:
+            connection.execute("CREATE ROLE airflow LOGIN CREATEDB")
+        yield socket
+
+
+def test_a_table_that_a_downgrade_dropped_comes_back(another_server: Path, tmp_path: Path) -> None:
+    decisions = """
+        INSERT INTO retraining_decisions (action, reasoning)
+        SELECT 'promote', 'better' FROM generate_series(1, 3)
+    """
+    run("mlops-db create; alembic upgrade 0003", another_server, tmp_path)
+    execute(another_server, decisions)
+    before = execute(another_server, "SELECT t::text FROM retraining_decisions AS t ORDER BY id")
+
+    run(block("lost-table"), another_server, tmp_path)
+    assert execute(another_server, "SELECT to_regclass('retraining_decisions')") == [(None,)]
+    run(block("table-back"), another_server, tmp_path)
+
+    assert execute(another_server, "SELECT t::text FROM retraining_decisions AS t ORDER BY id") == before
+    execute(another_server, decisions)  # the sequence goes on
+    assert execute(another_server, "SELECT max(id) FROM retraining_decisions") == [(6,)]
+
+
+def test_values_of_a_column_that_a_downgrade_dropped_come_back(another_server: Path, tmp_path: Path) -> None:
+    run("mlops-db create; alembic upgrade 0007; mkdir backups", another_server, tmp_path)
+    execute(
+        another_server,
+        "INSERT INTO model_versions (mlflow_run_id, model_version, model_name)"
+        " VALUES ('a', '1', 'churn'), ('b', '1', 'default'), ('c', '2', E'odd\\\\name\\t')",
+    )
+    before = execute(another_server, "SELECT t::text FROM model_versions AS t ORDER BY id")
+
+    run("alembic -x backup=backups downgrade 0006", another_server, tmp_path)
+    execute(another_server, "UPDATE model_versions SET f1_score = 0.5 WHERE mlflow_run_id = 'b'")
+    run(block("column-back"), another_server, tmp_path)
+
+    changed = [(row[0].replace("b,1,staging,,", "b,1,staging,0.5,"),) for row in before]
+    found = execute(another_server, "SELECT t::text FROM model_versions AS t ORDER BY id")
+    assert found == changed
+    assert execute(another_server, "SELECT count(*) FROM pg_database WHERE datname = 'mlops_saved'") == [(0,)]
+
+
 def block(name: str) -> str:
     found = re.search(rf"^```bash {name}\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
     assert found is not None
@@ -93,3 +139,9 @@ def rows(server: Path, database: str) -> list[tuple[object, ...]]:
             " (SELECT count(*) FROM retraining_decisions), (SELECT count(*) FROM v_recent_monitoring),"
             " (SELECT max(id) FROM monitoring_metrics)"
         ).fetchall()
+
+
+def execute(server: Path, statement: str) -> list[tuple[object, ...]]:
+    with psycopg.connect(host=str(server), user="airflow", dbname="mlops", autocommit=True) as connection:
+        cursor = connection.execute(statement)
+        return cursor.fetchall() if cursor.description else []

@@ -73,10 +73,9 @@ def test_each_row_is_changed_once_and_nothing_is_left_behind(head: Database, che
 
     assert changes(head) == [(1, 5000)]
     assert (revision_of(head), positions(head)) == (revision, [])
-    assert head.run("mlops-db", "check").returncode == 1  # only the table of this test is too much
-    assert "batch_positions" not in head.run("mlops-db", "check").stdout
 
 
+@pytest.mark.slow
 @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     keys=st.lists(st.integers(-(2**63) + 1, 2**63 - 1) | st.integers(-30, 30), unique=True, max_size=40),
@@ -122,6 +121,7 @@ STATEMENTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STATEMENTS)
 @pytest.mark.parametrize("way", ["online", "--sql"])
 def test_a_statement_is_sent_as_it_is_written(head: Database, checkout: Checkout, name: str, way: str) -> None:
@@ -139,6 +139,7 @@ def test_a_statement_is_sent_as_it_is_written(head: Database, checkout: Checkout
     assert revision_of(head) == checkout.head
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["partitioned", "view", "smallint", "downgrade", "quoted"])
 def test_rows_of_any_kind_of_table(head: Database, checkout: Checkout, kind: str) -> None:
     table, key, statement, down = "t", "id", ADD_ONE, "pass"
@@ -182,11 +183,21 @@ def test_rows_of_any_kind_of_table(head: Database, checkout: Checkout, kind: str
     assert (revision_of(head) == revision) is (kind != "downgrade")
 
 
+@pytest.mark.slow
 def test_a_revision_may_set_its_search_path_first(head: Database, checkout: Checkout) -> None:
     make_table(head)
     checkout.add(sql("SET search_path = pg_catalog, pg_temp") + "\n" + batches(schema="public"))
     upgrade(head, checkout)
     assert changes(head) == [(1, 5000)]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("stopped")
+def test_positions_are_no_drift(head: Database) -> None:
+    head.query("DROP TRIGGER hold ON t; DROP FUNCTION hold; DROP TABLE t")
+    assert positions(head)
+    done = head.run("mlops-db", "check")
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 # Which rows
@@ -219,6 +230,7 @@ def test_rows_of_open_transactions_are_changed_and_later_rows_are_left_alone(
     assert changes(head) == [(0, 1), (1, 5002)]
 
 
+@pytest.mark.slow
 def test_it_names_who_keeps_it_waiting_and_gives_up(head: Database, checkout: Checkout) -> None:
     make_table(head)
     checkout.add(batches())
@@ -279,6 +291,7 @@ def edit(checkout: Checkout, old: str, new: str) -> None:
     file.write_text(text.replace(old, new), encoding="utf-8")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["online", "--sql"])
 def test_a_changed_statement_is_refused_until_it_is_restored(head: Database, stopped: Checkout, way: str) -> None:
     edit(stopped, "n = n + 1", "n = n + 2")
@@ -298,6 +311,7 @@ def test_a_table_that_was_made_anew_begins_anew(head: Database, stopped: Checkou
     assert changes(head) == [(1, 3000)]
 
 
+@pytest.mark.slow
 def test_a_table_that_was_renamed_is_not_taken_for_another(head: Database, stopped: Checkout) -> None:
     head.query("ALTER TABLE t RENAME TO old_t")
     make_table(head, 3000)
@@ -305,6 +319,7 @@ def test_a_table_that_was_renamed_is_not_taken_for_another(head: Database, stopp
     assert changes(head) == [(0, 3000)]
 
 
+@pytest.mark.slow
 def test_a_half_done_upgrade_outlives_a_downgrade_of_others(head: Database, stopped: Checkout) -> None:
     command.downgrade(stopped.config(head.settings), stopped.ids[-3])
     half_done(head, stopped.head)
@@ -312,6 +327,7 @@ def test_a_half_done_upgrade_outlives_a_downgrade_of_others(head: Database, stop
     assert changes(head) == [(1, 5000)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["online", "purge", "--sql"])
 def test_a_stamp_of_the_revision_forgets_the_position(head: Database, stopped: Checkout, way: str) -> None:
     command.stamp(stopped.config(head.settings), stopped.ids[-3])
@@ -324,6 +340,7 @@ def test_a_stamp_of_the_revision_forgets_the_position(head: Database, stopped: C
     assert positions(head) == []
 
 
+@pytest.mark.slow
 def test_the_table_of_positions_stays_for_others(head: Database, stopped: Checkout) -> None:
     head.query("INSERT INTO mlops_internal.batch_positions SELECT 'other', direction, statement, key, source, target,"
                " first, position, last FROM mlops_internal.batch_positions")  # fmt: skip
@@ -331,6 +348,7 @@ def test_the_table_of_positions_stays_for_others(head: Database, stopped: Checko
     assert [revision for revision, *_ in positions(head)] == ["other"]
 
 
+@pytest.mark.slow
 def test_batches_that_are_done_are_not_done_again_if_only_the_end_failed(head: Database, checkout: Checkout) -> None:
     make_table(head)
     checkout.add(batches() + "\n" + sql("SELECT 1"))
@@ -343,6 +361,7 @@ def test_batches_that_are_done_are_not_done_again_if_only_the_end_failed(head: D
 # Locks
 
 
+@pytest.mark.slow
 def test_a_batch_that_gets_no_lock_is_tried_again(head: Database, checkout: Checkout) -> None:
     make_table(head)
     head.query(HOLD)
@@ -356,6 +375,7 @@ def test_a_batch_that_gets_no_lock_is_tried_again(head: Database, checkout: Chec
     assert changes(head) == [(1, 5000)]
 
 
+@pytest.mark.slow
 def test_a_batch_that_never_gets_its_lock_names_who_has_it(head: Database, checkout: Checkout) -> None:
     make_table(head)
     head.query(HOLD)
@@ -368,6 +388,7 @@ def test_a_batch_that_never_gets_its_lock_names_who_has_it(head: Database, check
     assert changes(head) == [(1, 5000)]
 
 
+@pytest.mark.slow
 def test_a_batch_that_takes_too_long_is_made_smaller(head: Database, checkout: Checkout) -> None:
     make_table(head, 300)
     statement = "UPDATE t SET n = n + 1 + length(pg_sleep(0.002)::text) WHERE id > :after AND id <= :upto"
@@ -376,6 +397,7 @@ def test_a_batch_that_takes_too_long_is_made_smaller(head: Database, checkout: C
     assert changes(head) == [(1, 300)]
 
 
+@pytest.mark.slow
 def test_a_statement_that_is_cancelled_ends_the_run(head: Database, checkout: Checkout) -> None:
     make_table(head)
     head.query(HOLD)
@@ -423,6 +445,7 @@ REFUSED = {
 CHANGED_THEN = {"a statement after", "a statement after, caught", "twice"}  # the batches came first
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_cannot_run_in_batches_is_refused(head: Database, checkout: Checkout, name: str) -> None:
     make_table(head, 3)
@@ -457,6 +480,7 @@ def test_it_is_refused_in_the_transaction_of_a_caller(head: Database, checkout: 
     assert changes(head) == [(1, 5000)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("giving_up", ["", "alembic downgrade base."])
 def test_a_full_disk_says_what_stays_and_how_to_go_on(head: Database, checkout: Checkout, giving_up: str) -> None:
     make_table(head)
@@ -487,6 +511,7 @@ def test_a_full_disk_in_another_revision(head: Database, checkout: Checkout) -> 
 # Who runs it
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("owned_by", ["the login", "MLOPS_OWNER_ROLE"])
 def test_a_role_that_is_no_superuser_runs_it(empty: Database, checkout: Checkout, owned_by: str) -> None:
     with role(empty, "mlops_test_login") as login, owner(empty) as owning:
@@ -509,6 +534,7 @@ def test_a_role_that_is_no_superuser_runs_it(empty: Database, checkout: Checkout
         assert changes(empty) == [(2, 5000)]
 
 
+@pytest.mark.slow
 def test_a_revision_of_another_branch_runs_in_batches(head: Database, checkout: Checkout) -> None:
     make_table(head)
     file = checkout.ini.parent / "migrations" / "versions" / "9500_apart.py"

@@ -28,6 +28,7 @@ UNITS = {"ms": 1, "s": 1000, "min": 60_000, "h": 3_600_000}
 LONGEST_MS = 2**31 - 1
 KEYS = [
     "allow-data-loss",
+    "backup",
     "legacy-timezone",
     "lock-timeout",
     "lock-wait",
@@ -113,6 +114,24 @@ def test_what_is_no_time_zone_is_refused_in_one_line_that_names_the_key(value: s
     with pytest.raises(SettingsError, match=r"(?m)^-x legacy-timezone: .* is not a time zone$") as refused:
         parsed(f"legacy-timezone={value}")
     assert "legacy-timezone=Europe/Berlin" in refused.value.hint
+
+
+def test_a_folder_is_an_absolute_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert parsed("backup=dumps of today").backup == tmp_path / "dumps of today"
+    assert parsed("backup=/var/backups").backup == Path("/var/backups")
+
+
+@pytest.mark.parametrize("value", ["", "a\nb", "\udcff", "\0"])
+def test_what_is_no_folder_is_refused_in_one_line_that_names_the_key(value: str) -> None:
+    with pytest.raises(SettingsError, match=r"(?m)^-x backup: .* is not a folder$"):
+        parsed(f"backup={value}")
+
+
+def test_to_keep_and_to_lose_rows_contradict_each_other() -> None:
+    with pytest.raises(SettingsError, match="lets it go"):
+        parsed("backup=/tmp", "allow-data-loss=true")
+    assert parsed("backup=/tmp", "allow-data-loss=false").backup is not None
 
 
 @pytest.mark.parametrize("key", ["", "lock_wait", "LOCK-WAIT", "lock-waits", "revision", "from_environment"])

@@ -211,9 +211,9 @@ def test_what_a_table_holds_in_its_copy_or_the_other_way_round_is_not_lost(
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_a_registered_copy_hides_no_loss(head: Database, tmp_path: Path, copied: str, name: str) -> None:
+def test_a_registered_copy_hides_no_loss(head: Database, tmp_path: Path, name: str) -> None:
     before, downgrade, lost = LOSSES[name]
-    config = prepared(head, tmp_path, copied, before, downgrade)
+    config = prepared(head, tmp_path, TABLES["partitioned"], before, downgrade)
     state = contents(head)
 
     message = refused(config)
@@ -261,9 +261,9 @@ def test_an_owner_that_is_no_superuser_swaps_the_names(owned: Database, tmp_path
     assert owned.value("SELECT count(*) FROM t") == 5
 
 
-def test_a_guest_s_register_hides_no_loss(head: Database, tmp_path: Path, copied: str) -> None:
+def test_a_guest_s_register_hides_no_loss(head: Database, tmp_path: Path) -> None:
     """Not even if the guest could create it."""
-    config = prepared(head, tmp_path, copied, "DROP TABLE mlops_internal.table_copies", CANCEL)
+    config = prepared(head, tmp_path, TABLES["plain"], "DROP TABLE mlops_internal.table_copies", CANCEL)
     with role(head, "mlops_test_guest") as guest:
         head.query(f"GRANT ALL ON SCHEMA mlops_internal TO {guest.user}")
         with session(guest) as connection:

@@ -51,7 +51,8 @@ def metrics(database: Database) -> list[tuple[object, ...]]:
     """Every row, times as text in UTC, in the order of the ids."""
     database.query("SET timezone = 'UTC'")
     return database.query("""
-        SELECT id, timestamp::text, metric_type, metric_name, metric_value, metadata::text, created_at::text, model_name
+        SELECT id, timestamp::timestamp::text, metric_type, metric_name, metric_value, metadata::text,
+               created_at::timestamp::text, model_name
           FROM monitoring_metrics ORDER BY id, timestamp
     """)
 

@@ -57,7 +57,7 @@ VARIABLES = (
 )  # fmt: skip
 OPTIONS = (
     "plan", "allow-data-loss", "legacy-timezone", "lock-timeout", "lock-wait", "retry-for", "show-queries",
-    "statement-timeout", "tenant",
+    "backup", "statement-timeout", "tenant",
 )  # fmt: skip
 JUNK = (
     "", " ", "\t", "a b", "x" * 300, "0", "-1", "+1", "1", "90", "1.5", "1e9", "9" * 30, "٣", "½", "0x10", "1_0",

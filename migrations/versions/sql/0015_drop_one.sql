@@ -16,7 +16,7 @@ BEGIN
         RETURN;
     END IF;
     EXECUTE format('DROP TABLE %s', copied.copy::regclass);
-    DROP TRIGGER monitoring_metrics_log_changes ON public.monitoring_metrics;
+    DROP TRIGGER IF EXISTS monitoring_metrics_log_changes ON public.monitoring_metrics;
     FOR logged IN SELECT tgrelid FROM pg_trigger WHERE tgname = 'monitoring_metrics_log_truncate' LOOP
         EXECUTE format('DROP TRIGGER monitoring_metrics_log_truncate ON %s', logged);
     END LOOP;

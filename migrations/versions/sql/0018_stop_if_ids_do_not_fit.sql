@@ -1,5 +1,5 @@
 -- Stop if rows have ids beyond 32 bits. If only the sequence is beyond, set it back.
--- Revisions: 0015 (downgrade), 0018 (downgrade)
+-- Revisions: 0015 (downgrade), 0016 (downgrade), 0018 (downgrade)
 
 DO $find$
 DECLARE

@@ -30,6 +30,8 @@ def run(options: Namespace) -> int:
         for entry in entries:
             if entry.error:
                 print_line(f"\n{entry.direction} {entry.revision} at {_utc(entry)}: {entry.error}")
+            if entry.backup:
+                print_line(f"\n{entry.direction} {entry.revision} at {_utc(entry)}: backup {entry.backup}")
     return 0
 
 

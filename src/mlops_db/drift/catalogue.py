@@ -1,7 +1,7 @@
 """Reads the objects of our schemas from the system catalogue, with their properties.
 
-It leaves out what the revisions do not decide: owners, tablespaces, oids, statistics, and the owner's own privileges.
-Expressions have one form: PostgreSQL returns some in another form after a dump was restored, or
+It leaves out what the revisions do not decide: owners, tablespaces, oids, statistics, the owner's own privileges, and
+how far batches are. Expressions have one form: PostgreSQL returns some in another form after a dump was restored, or
 if an earlier version made them.
 """
 
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mlops_db.project import SCHEMAS
+from mlops_db.revisions.tables import POSITIONS_TABLE
 from mlops_db.server.acl import TO_GRANTEE
 from mlops_db.server.connection import open_cursor
 from mlops_db.server.guests import SAFE_PATH
@@ -84,9 +85,10 @@ def read_catalogue(cursor: Cursor) -> Catalogue:
     for query in _QUERIES:
         cursor.execute(query, {"schemas": list(SCHEMAS)})
         for kind, within, name, properties in cursor.fetchall():
-            found[Name(kind, within, name)] = {
-                key: restored(value) if key in _EXPRESSIONS else value for key, value in properties.items()
-            }
+            if POSITIONS_TABLE not in (within, name):
+                found[Name(kind, within, name)] = {
+                    key: restored(value) if key in _EXPRESSIONS else value for key, value in properties.items()
+                }
     return found
 
 

@@ -55,7 +55,8 @@ CREATE TABLE IF NOT EXISTS mlops_internal.migration_history (
     client text NOT NULL,
     tools text NOT NULL,
     outcome text NOT NULL CHECK (outcome IN ('running', 'applied', 'failed', 'interrupted')),
-    error text
+    error text,
+    backup text
 );
 COMMENT ON TABLE mlops_internal.migration_history IS
     'Every step of a migration run and how it ended; kept when the schema is downgraded to base.';
@@ -81,8 +82,9 @@ _COMPLETE = f"""
 """
 _RECORD_FAILURE = """
     UPDATE mlops_internal.migration_history
-       SET outcome = 'failed', error = %(error)s, finished_at = clock_timestamp() WHERE id = %(id)s
+       SET outcome = 'failed', error = %(error)s, finished_at = clock_timestamp() WHERE id = %(id)s RETURNING backup
 """
+_NAME_BACKUP = "UPDATE mlops_internal.migration_history SET backup = %(backup)s WHERE id = %(id)s"
 # For `--sql`: the script inserts a step when it is done, in its transaction; who runs the script is not known.
 _INSERT_FINISHED = """\
 INSERT INTO mlops_internal.migration_history (revision, direction, finished_at, client, tools, outcome)
@@ -104,6 +106,8 @@ class Entry:
         tools: the versions that ran it.
         outcome: `running`, `applied`, `failed` or `interrupted`.
         error: the server's message of a failed step.
+        backup: the file that `-x backup` wrote before the step, as an absolute path on the host of `client`; None if
+            the step needed none.
     """
 
     id: int
@@ -116,6 +120,7 @@ class Entry:
     tools: str
     outcome: str
     error: str | None
+    backup: str | None
 
 
 class History:
@@ -186,11 +191,20 @@ class History:
         if has_positions:
             self._run(positions.forget(passed))
 
-    def record_failure(self, error: str) -> None:
-        """Record why the step failed, after its transaction was rolled back."""
-        if self._entry is not None:
-            self._run(_RECORD_FAILURE, {"id": self._entry, "error": error})
-            self._commit()
+    def name_backup(self, file: str) -> None:
+        """Name the backup of the step, in the first transaction of its revision, so that both are committed or none."""
+        self._run(_NAME_BACKUP, {"id": self._entry, "backup": file})
+
+    def record_failure(self, error: str) -> bool:
+        """Record why the step failed, after its transaction was rolled back; returns whether its backup is still named.
+
+        It is if the revision had committed in between.
+        """
+        if self._entry is None:
+            return False
+        backup = self._run(_RECORD_FAILURE, {"id": self._entry, "error": error}).scalar()
+        self._commit()
+        return backup is not None
 
     @contextmanager
     def _own_transaction(self) -> Iterator[None]:
@@ -254,7 +268,7 @@ def read_history(settings: Settings, *, limit: int) -> list[Entry]:
         NotPermittedError: the role may not read it.
         RefusedError: the table belongs to another role.
     """
-    columns = "id, revision, direction, started_at, finished_at, role, client, tools, outcome, error"
+    columns = "id, revision, direction, started_at, finished_at, role, client, tools, outcome, error, backup"
     with open_cursor(settings) as cursor:
         cursor.execute("SET LOCAL timezone = 'UTC'")  # behind a pooler the session is not pinned
         if not is_readable(cursor, HISTORY_TABLE, settings.target):

@@ -78,8 +78,9 @@ def write_script(
         UsageError: an option, or a revision, needs the database.
         RefusedError: a revision ends its transaction, or has no statements yet.
     """
-    if options.plan:
-        raise UsageError("-x plan=true reads the database, and --sql must not", hint="Leave one of them out.")
+    for key, given in (("plan=true", options.plan), ("backup", options.backup)):
+        if given:
+            raise UsageError(f"-x {key} reads the database, and --sql must not", hint="Leave one of them out.")
     context.configure(dialect_name="postgresql")  # makes Alembic's steps available
     alembics_steps = context.get_context().opts["fn"]
 

@@ -17,7 +17,7 @@ from alembic.runtime.migration import RevisionStep
 from psycopg2.errors import DiskFull
 from sqlalchemy.exc import SQLAlchemyError
 
-from mlops_db.errors import MlopsDbError
+from mlops_db.errors import DataLossError, MlopsDbError, RefusedError, UsageError
 from mlops_db.migration import lock, view_grants
 from mlops_db.migration.autogenerate import comparison_options
 from mlops_db.migration.blockers import BlockerWatch
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from alembic.runtime.migration import MigrationContext, MigrationInfo
     from sqlalchemy import Connection, MetaData
 
+    from mlops_db.migration.backup import Backup
+    from mlops_db.migration.guard.row_guard import RowGuard
     from mlops_db.migration.options import Options
     from mlops_db.migration.progress import Progress
     from mlops_db.revisions.graph import Graph
@@ -70,7 +72,9 @@ class OnlineRun:
     target_metadata: MetaData
 
     current: str = ""  # the revision of the step that runs
+    guard: RowGuard | None = None  # of that step
     attempted_downgrades: set[str] = field(default_factory=set)
+    downgrades: dict[str, str | None] = field(default_factory=dict)  # their SQL by revision; None if it is not known
     step: RunningStep | None = None  # the last one
     grants_saved: bool = False
     total: int = 0
@@ -81,6 +85,11 @@ class OnlineRun:
         self.callers_transaction = self.connection.in_transaction()
         self.describe_blockers: Callable[[], str] = lambda: "nobody seen"
         self.history = History(self.connection, self.graph, callers_transaction=self.callers_transaction)
+        self.backup: Backup | None = None
+        if self.options.backup is not None:
+            from mlops_db.migration.backup import Backup  # noqa: PLC0415  (other runs start without it)
+
+            self.backup = Backup(self.options.backup, self.settings, self.options)
 
     def carry_out(self) -> None:
         """Carry out the command."""
@@ -101,6 +110,7 @@ class OnlineRun:
         with lock.run_lock(self.connection, wait_ms=self.options.lock_wait, progress=self.progress):
             self.refuse_guests()
             steps = self.find_steps(migration, alembics_steps)
+            self.prepare_backup(steps)
             if migration.opts.get("purge"):  # of stamp; Alembic empties its table before it asks for the steps
                 self.attempt(alembics_steps)
             elif steps:
@@ -162,30 +172,29 @@ class OnlineRun:
     def print_plan(self, migration: MigrationContext, alembics_steps: Steps) -> None:
         """Print what the run would do."""
         steps = self.find_steps(migration, alembics_steps)
+        self.prepare_backup(steps)
         if "purge" in migration.opts:  # of stamp, which with --purge asks for the steps from an empty table
             recorded, purge = migration.get_current_heads(), migration.opts["purge"]
             kept = () if purge else recorded
             lines = stamp_lines(recorded, kept, alembics_steps(kept, migration), self.settings.target)
         else:
-            lines = plan_lines(self.connection, steps, self.settings.target)
+            lines = plan_lines(self.connection, steps, self.settings.target, backup=self.backup is not None)
         for line in lines:
             self.context.config.print_stdout(line)
         self.end_reading()
 
     def guard_rows(self, steps: list[Any]) -> None:
         """Read from the SQL of downgrades which rows they lose: refuse that in production, else warn."""
-        downgrades = {
-            step.revision.revision: written_sql(step.revision, "downgrade")
-            for step in steps
-            if isinstance(step, RevisionStep) and not step.is_upgrade
+        self.downgrades = {
+            step.revision.revision: written_sql(step.revision, "downgrade") for step in steps if _is_downgrade(step)
         }
-        if not downgrades:
+        if not self.downgrades:
             return
         from mlops_db.migration.guard.sql_losses import find_losses, refuse_losses  # noqa: PLC0415  (as below)
 
-        losses = find_losses(self.connection, downgrades)
+        losses = find_losses(self.connection, self.downgrades)
         self.end_reading()
-        if self.protects_rows:
+        if self.protects_rows and self.backup is None:
             refuse_losses(losses)
         for verb, certain in (("loses", True), ("may lose", False)):
             if lost := ", ".join(loss.what for loss in losses if loss.certain == certain):
@@ -193,8 +202,43 @@ class OnlineRun:
 
     @property
     def protects_rows(self) -> bool:
-        """Whether a downgrade must not lose rows."""
-        return self.settings.environment == "production" and not self.options.allow_data_loss
+        """Whether a downgrade must not lose rows, or none that are not in a backup."""
+        return self.backup is not None or (
+            self.settings.environment == "production" and not self.options.allow_data_loss
+        )
+
+    def prepare_backup(self, steps: list[Any]) -> None:
+        """Find what the backups of `-x backup` need, and refuse it where there can be none."""
+        if self.backup is None:
+            return
+        if not all(map(_is_downgrade, steps)):
+            raise UsageError(
+                "-x backup is for downgrades; nothing was changed",
+                hint="Leave it out: only a downgrade loses rows. A backup of the whole database is made with pg_dump.",
+            )
+        if self.context.config.attributes.get("connection") is not None:
+            raise RefusedError(
+                "-x backup needs a connection of the run's own, and was given one; nothing was changed",
+                hint="Run it without config.attributes['connection'].",
+            )
+        self.backup.prepare(self.connection)
+
+    def back_up(self, revision: str) -> list[int] | None:
+        """Back up what the downgrade of a revision loses, at the beginning of its transaction; returns the tables."""
+        if self.backup is None:
+            return None
+        from mlops_db.migration.guard.sql_losses import find_losses  # noqa: PLC0415  (upgrades start without it)
+
+        losses = find_losses(self.connection, {revision: self.downgrades[revision]})
+        self.backup.need(revision, {loss.table for loss in losses if loss.certain and loss.table is not None})
+        tables = self.backup.lock(self.connection, revision)
+        if tables:
+            names = ", ".join(table.shown for table in tables if table.asked)
+            self.progress.note(f"backup of {names} begins; sessions that write wait until revision {revision} is done")
+            file = self.backup.write(self.connection, revision, tables)
+            self.history.name_backup(str(file))
+            self.progress.note(f"backup of {names}: {file}")
+        return [table.oid for table in tables]
 
     def run_steps(self, steps: list[Any]) -> None:
         """Run the steps; retry one that gets no lock, unless the caller's transaction would fail with it."""
@@ -223,12 +267,25 @@ class OnlineRun:
         callers_connection = self.context.config.attributes.get("connection") is not None
         with nullcontext() if callers_connection else watch.running():
             with_retries(
-                lambda: self.attempt(steps_left),
+                lambda: self.attempt_with_backups(steps_left),
                 position=lambda: self.done,
                 blockers=watch.describe_blockers,
                 retry_for_ms=self.options.retry_for,
                 progress=self.progress,
             )
+
+    def attempt_with_backups(self, steps: Steps) -> None:
+        """Run the steps; if the guard finds a loss and there are backups, run that step again with one of it."""
+        while True:
+            try:
+                self.attempt(steps)
+            except DataLossError as error:  # noqa: PERF203  (the loop exists for the retry)
+                unsaved = self.guard.unsaved if self.guard else set()
+                if self.backup is None or not self.backup.need(self.current, unsaved):
+                    raise
+                self.progress.note(f"{error}; next try with a backup")
+            else:
+                return
 
     def attempt(self, steps: Steps) -> None:
         """Run the steps, and record them in the history."""
@@ -271,6 +328,8 @@ class OnlineRun:
             label = label if direction == "upgrade" else f"{direction} {label}"
             self.progress.begin(f"[{self.done + 1}/{max(self.total, self.done + 1)}] {label}")
             yield step
+            if self.backup is not None:
+                self.backup.file = None  # it belongs to a step that is done, and stays
             self.progress.done()
             self.done += 1
 
@@ -280,16 +339,21 @@ class OnlineRun:
 
         @wraps(migrate)
         def migrate_in_transaction(**options: Any) -> None:
-            guard = None
+            self.guard = None
             if self.protects_rows and not step.is_upgrade:
                 from mlops_db.migration.guard.row_guard import RowGuard  # noqa: PLC0415  (upgrades start without it)
 
                 driver = self.connection.connection.dbapi_connection
-                guard = RowGuard(driver, revision, keep_readers_out=revision in self.attempted_downgrades)
+                self.guard = RowGuard(
+                    driver,
+                    revision,
+                    keep_readers_out=revision in self.attempted_downgrades,
+                    backed_up=self.back_up(revision),
+                )
                 self.attempted_downgrades.add(revision)
             migration = self.context.get_context()
             migration.opts[REVISION_FILE] = Path(step.revision.path)
-            with revision_statements(migration, revision, guard) as transaction:
+            with revision_statements(migration, revision, self.guard) as transaction:
                 migration.opts[STEP] = self.step = RunningStep(
                     revision,
                     direction_name(is_upgrade=step.is_upgrade),
@@ -333,4 +397,9 @@ class OnlineRun:
         reason = str(find_server_error(error) or error).strip() or type(error).__name__
         with suppress(SQLAlchemyError, MlopsDbError):  # the connection broke
             self.connection.rollback()
-            self.history.record_failure(reason)
+            if not self.history.record_failure(reason) and self.backup is not None:
+                self.backup.discard()
+
+
+def _is_downgrade(step: Any) -> bool:
+    return isinstance(step, RevisionStep) and not step.is_upgrade

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -33,6 +34,8 @@ class Options:
         plan: print what would run, and stop.
         allow_data_loss: let a downgrade in production drop rows.
         show_queries: print the queries of blocking sessions, which can contain data.
+        backup: the folder to write to what a downgrade loses; then a downgrade loses nothing else, in development
+            neither.
         legacy_timezone: the zone in which timestamps without a time zone were written; for revisions 0005, 0006 and
             0015, and going down 0018, 0006 and 0005.
     """
@@ -44,6 +47,7 @@ class Options:
     plan: bool = False
     allow_data_loss: bool = False
     show_queries: bool = False
+    backup: Path | None = None
     legacy_timezone: str = "UTC"
     long_timeout: int | None = None
 
@@ -57,7 +61,7 @@ class Options:
         """Parse the values of `-x`, each `key=value`.
 
         Raises:
-            UsageError: an unknown key, or a value that does not fit its key.
+            UsageError: an unknown key, a value that does not fit its key, or two keys that contradict each other.
             SettingsError: the timeouts of the settings do not fit together.
         """
         values: dict[str, Any] = {}
@@ -79,6 +83,11 @@ class Options:
                 "lock-timeout has to be above 0 and below statement-timeout",
                 hint="Raise statement-timeout, or lower lock-timeout: others wait behind a revision that waits.",
             )
+        if options.backup is not None and options.allow_data_loss:
+            raise UsageError(
+                "-x backup keeps what a downgrade loses, and -x allow-data-loss=true lets it go",
+                hint="Leave one of them out.",
+            )
         return options
 
 
@@ -86,6 +95,12 @@ def _boolean(value: str, name: str) -> bool:
     if value.lower() not in _BOOLEANS:
         raise SettingsError(f"{name}: {value!r} is not a boolean", hint=f"Write {name}=true or {name}=false.")
     return _BOOLEANS[value.lower()]
+
+
+def _folder(value: str, name: str) -> Path:
+    if not value or not value.isprintable():  # the history holds the name, and UTF-8 cannot hold every one
+        raise SettingsError(f"{name}: {value!r} is not a folder", hint=f"Write {name}=FOLDER, a folder that exists.")
+    return Path(value).absolute()
 
 
 def _timezone(value: str, name: str) -> str:
@@ -100,5 +115,6 @@ def _timezone(value: str, name: str) -> str:
 _PARSERS: dict[str, Callable[[str, str], Any]] = {
     **dict.fromkeys(("lock-wait", "lock-timeout", "statement-timeout", "retry-for"), duration_ms),
     **dict.fromkeys(("plan", "allow-data-loss", "show-queries"), _boolean),
+    "backup": _folder,
     "legacy-timezone": _timezone,
 }

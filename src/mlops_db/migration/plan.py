@@ -54,8 +54,13 @@ def step_name(step: RevisionStep) -> str:
     return f"{revision} {Path(step.revision.path).stem.removeprefix(f'{revision}_')}"
 
 
-def plan_lines(connection: Connection, steps: Sequence[RevisionStep], target: str) -> Iterator[str]:
-    """The lines of the plan: each step with its title, what it declares, and the tables that it names."""
+def plan_lines(
+    connection: Connection, steps: Sequence[RevisionStep], target: str, *, backup: bool = False
+) -> Iterator[str]:
+    """The lines of the plan: each step with its title, what it declares, and the tables that it names.
+
+    With `backup`, also the tables that a downgrade would back up, as far as its SQL shows them and they exist now.
+    """
     if not steps:
         yield f"{target}: nothing to do"
         return
@@ -72,6 +77,8 @@ def plan_lines(connection: Connection, steps: Sequence[RevisionStep], target: st
         if disk := description.sections.get("Disk"):
             yield f"      disk: {_needed(disk, _find_tables(connection, disk))}: {disk}"
         sql = written_sql(step.revision, direction)
+        if backup:
+            yield f"      backup: {_backed_up(connection, step.revision.revision, sql)}"
         if sql is None:
             yield "      tables: not known before it runs"
             continue
@@ -79,6 +86,23 @@ def plan_lines(connection: Connection, steps: Sequence[RevisionStep], target: st
             f"{table.name} (about {table.rows:,} rows, {table.size})" for table in _find_tables(connection, sql)
         )
         yield f"      tables: {tables or 'none that exist yet'}"
+
+
+def _backed_up(connection: Connection, revision: str, sql: str | None) -> str:
+    from mlops_db.migration.backup import find_tables  # noqa: PLC0415  (other runs start without it)
+    from mlops_db.migration.guard.sql_losses import find_losses  # noqa: PLC0415
+
+    losses = find_losses(connection, {revision: sql})
+    certain = {loss.table for loss in losses if loss.certain and loss.table is not None}
+    maybe = {loss.table for loss in losses if loss.table is not None} - certain
+    parts = [
+        f"{', '.join(table.shown for table in find_tables(connection, oids) if table.asked)}{condition}"
+        for oids, condition in ((certain, ""), (maybe, " if rows are lost"))
+        if oids
+    ]
+    if any(loss.table is None for loss in losses):
+        parts.append("what it turns out to lose")
+    return "; ".join(parts) or "nothing"
 
 
 def _find_tables(connection: Connection, named_in: str) -> Sequence[Any]:

@@ -20,7 +20,7 @@ from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from mlops_db.errors import DataLossError, MlopsDbError, RefusedError, StatementFailedError
-from mlops_db.migration.guard.row_guard import ALL_ROWS
+from mlops_db.migration.guard.row_guard import ALL_ROWS, UNSEEN_HINT
 from mlops_db.migration.statements import ends_transaction, sets_only
 from mlops_db.server.guests import REFUSE_GUESTS, SAFE_PATH
 
@@ -221,10 +221,9 @@ class RevisionTransaction:
             send()
         elif cursor.name is not None:
             raise DataLossError(
-                f"revision {self.revision} reads from a cursor on the server in its downgrade, so "
-                "MLOPS_ENV=production cannot see what each fetch does; it was not opened",
-                hint="Read without stream_results and without a name for the cursor. Or take a backup (pg_dump) and "
-                "use -x allow-data-loss=true.",
+                f"revision {self.revision} reads from a cursor on the server in its downgrade, so the run cannot see "
+                "what each fetch does; it was not opened",
+                hint=f"Read without stream_results and without a name for the cursor. Or {UNSEEN_HINT}",
             )
         elif self.outside:
             self._run_outside(cursor, statement, send, only_once=only_once)
@@ -265,8 +264,9 @@ class RevisionTransaction:
         assert self.guard is not None
         control = psycopg2.extensions.cursor(cursor.connection)
         commits = DataLossError(
-            f"revision {self.revision} commits within a statement of its downgrade, so MLOPS_ENV=production cannot "
-            "see whether rows are lost; that statement was not run"
+            f"revision {self.revision} commits within a statement of its downgrade, so the run cannot see whether rows "
+            "are lost; that statement was not run",
+            hint=f"Write its statements one by one. Or {UNSEEN_HINT}",
         )
         if ends_transaction(statement):
             raise commits

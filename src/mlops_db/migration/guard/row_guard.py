@@ -9,6 +9,9 @@ others from writing; and sends the statement once more. Only such a statement co
 A row is not lost if its table, or one that this downgrade has filled, holds an equal row afterwards. A value is not
 lost if a column that this downgrade has added to the table holds the same. A table that has been copied while others
 used it is compared with its copy by numbers: see `table_copies`.
+
+With `-x backup` the run backs tables up at the beginning of the downgrade's transaction, and the guard spares these. If
+it finds a loss in others, it says which tables to back up, so that the run can try again.
 """
 
 from __future__ import annotations
@@ -45,6 +48,8 @@ _BATCH = "mlops_db_batch"  # a temporary table
 ALL_ROWS = Bounds()
 _POLL_S = 0.01
 _SHORTEST_MS = 1
+# Where a backup of the run's own would not help.
+UNSEEN_HINT = "take a backup with pg_dump while nobody writes, and use -x allow-data-loss=true."
 # How long the rows may be counted for a refusal, under the lock that the downgrade has by then.
 COUNT_TIMEOUT = "2s"
 
@@ -61,10 +66,21 @@ _READ_BY_COMMIT = "SELECT EXISTS (SELECT FROM pg_cursors WHERE is_holdable AND c
 _LOCK_TIMEOUT_MS = "SELECT setting::int FROM pg_settings WHERE name = 'lock_timeout'"
 
 
-class RowGuard:
-    """Runs the statements of one downgrade, and refuses those that would lose rows."""
+# The root of the tables that lose it, and what it is in the words of a message.
+Lost = tuple[int, str]
 
-    def __init__(self, driver: Any, revision: str, *, keep_readers_out: bool) -> None:
+
+class RowGuard:
+    """Runs the statements of one downgrade, and refuses those that would lose rows.
+
+    Attributes:
+        unsaved: after a refusal, the oids of the tables whose backup would allow the downgrade; empty if none would,
+            because the transaction that locks out their writers is over.
+    """
+
+    def __init__(
+        self, driver: Any, revision: str, *, keep_readers_out: bool, backed_up: Collection[int] | None = None
+    ) -> None:
         """Prepare to guard a downgrade.
 
         Args:
@@ -72,7 +88,12 @@ class RowGuard:
             revision: the id of the revision that is taken back.
             keep_readers_out: whether to keep readers, too, from a table while it is measured: on a second attempt,
                 after the first one did not get its lock.
+            backed_up: the oids of the tables that are in a backup, and locked against writers until this transaction
+                ends; None if the run makes no backups.
         """
+        self.unsaved: set[int] = set()
+        self._makes_backups = backed_up is not None
+        self._backed_up = frozenset(backed_up or ())
         self._cursor = psycopg2.extensions.cursor(driver)
         self._revision = revision
         self._keeps_readers_out = keep_readers_out
@@ -82,8 +103,11 @@ class RowGuard:
         self._copies_before: set[TableCopy] = set()  # registered before this downgrade
         self._copies: set[TableCopy] = set()  # those of them that still are
         self._filled_before: set[int] = set()  # by committed transactions of this downgrade
-        self._relied_on: set[int] = set()
+        # The tables that hold rows of others, by their oids, with the roots of those others.
+        self._relied_on: dict[int, set[int]] = {}
         self._relied_on_columns: set[tuple[int, int]] = set()
+        self._transactions = 0
+        self._lost: set[int] = set()  # roots
         self._refusal: DataLossError | None = None
 
     def begin(self) -> None:
@@ -94,16 +118,19 @@ class RowGuard:
         """
         if query_value(self._cursor, "SHOW track_counts") != "on":
             raise DataLossError(
-                "MLOPS_ENV is production and track_counts is off on this server, so the run cannot see whether this "
-                f"downgrade loses rows; revision {self._revision} was not reverted",
-                hint="Let a superuser set track_counts = on. Or take a backup and use -x allow-data-loss=true.",
+                "track_counts is off on this server, so the run cannot see whether this downgrade loses rows; revision "
+                f"{self._revision} was not reverted",
+                hint=f"Let a superuser set track_counts = on. Or {UNSEEN_HINT}",
             )
+        if self._transactions:  # the lock on the tables has ended with the transaction before this one
+            self._backed_up = frozenset()
         now, _ = read_tables(self._cursor)
         self._before_transaction = now
         if not self._before_downgrade:
             self._before_downgrade = now
             self._copies_before = {copied for copied in read_copies(self._cursor) if copied.copy in now}
         self._keep(now)
+        self._transactions += 1
 
     def run(
         self, statement: str, send: Callable[[], None], *, only_once: bool = False, bounds: Bounds = ALL_ROWS
@@ -137,6 +164,7 @@ class RowGuard:
                     self._refuse_unknown(harm)
                 self._measure_and_repeat(harm, after, send, updates=updates, bounds=bounds)
             except DataLossError:  # nothing of it may be left, in a caller's transaction either
+                self._note_unsaved(harm)
                 self._cursor.execute(f"ROLLBACK TO SAVEPOINT {SAVEPOINT}")
                 raise
         self._cursor.execute(f"RELEASE SAVEPOINT {SAVEPOINT}")
@@ -154,14 +182,21 @@ class RowGuard:
         if self._refusal is not None:
             raise self._refusal
         after, locked = read_tables(self._cursor)
-        self._refuse_unknown(self._find_harm(self._now, after, locked))
+        harm = self._find_harm(self._now, after, locked)
+        try:
+            self._refuse_unknown(harm)
+        except DataLossError:
+            self._note_unsaved(harm)
+            raise
         everything_now = "SET CONSTRAINTS ALL IMMEDIATE"  # a deferred trigger may delete, too
         self.run(everything_now, lambda: self._cursor.execute(everything_now))
         if query_value(self._cursor, _READ_BY_COMMIT):
-            self._raise(
+            refusal = DataLossError(
                 f"revision {self._revision} leaves a cursor WITH HOLD open in its downgrade, and the commit would read "
-                "it, so MLOPS_ENV=production cannot see whether rows are lost; it was not reverted"
+                "it, so the run cannot see whether rows are lost; it was not reverted",
+                hint=f"Close the cursor in downgrade(). Or {UNSEEN_HINT}",
             )
+            self._raise(refusal)
         self._filled_before |= self._inserted_into(self._now)
 
     def _keep(self, tables: Tables) -> None:
@@ -181,11 +216,12 @@ class RowGuard:
             locked: which of them this transaction has locked exclusively.
             updates: whether the statement was an UPDATE.
         """
-        guarded = self._before_downgrade.keys() | self._relied_on
+        guarded = self._before_downgrade.keys() | self._relied_on.keys()
         guarded |= {table.root for table in before.values() if table.oid in guarded}
+        spared = self._backed_up - self._relied_on.keys()
         harm: dict[int, Harm] = {}
         for table in before.values():
-            if not guarded.isdisjoint((table.oid, table.root)):
+            if table.oid not in spared and not guarded.isdisjoint((table.oid, table.root)):
                 harm.setdefault(table.root, Harm()).add(
                     find_harm(self._cursor, self._protected(table), after.get(table.oid), locked)
                 )
@@ -224,7 +260,7 @@ class RowGuard:
         filled = self._filled(after_first)
         if not filled:  # then the rows cannot be anywhere else, and those that were deleted have been counted
             self._refuse(
-                f"{rows_in_words(done.deleted)} of {self._name(root)}"
+                (root, f"{rows_in_words(done.deleted)} of {self._name(root)}")
                 for root, done in harm.items()
                 if done.deleted and not done.whole
             )
@@ -243,12 +279,12 @@ class RowGuard:
         for copied in swapped:
             removed.pop(copied.source, None)
         self._refuse(
-            f"rows of {self._name(copied.source)}, {gap}"
+            (copied.source, f"rows of {self._name(copied.source)}, {gap}")
             for copied in swapped
             if (gap := find_gap(self._cursor, copied, before))
         )
         if not filled:
-            self._refuse(f"{self._count(tables)} of {self._name(root)}" for root, tables in removed.items())
+            self._refuse((root, f"{self._count(tables)} of {self._name(root)}") for root, tables in removed.items())
         inserts = any(
             oid not in self._now or table.inserted > self._now[oid].inserted for oid, table in after_first.items()
         )
@@ -278,8 +314,20 @@ class RowGuard:
             if harm[root].values:
                 losses += self._missing_values(before, after, root, counts, bounds.of(root).where)
         self._refuse(losses)
-        if removed:
-            self._relied_on |= {oid for oid, table in after.items() if table.root in filled}
+        held = {root: set(removed) for root in filled} if removed else {}
+        self._rely_on(after, {**held, **{copied.copy: {copied.source} for copied in swapped}}, harm)
+
+    def _rely_on(self, after: Tables, held: Mapping[int, set[int]], harm: Mapping[int, Harm]) -> None:
+        """Note the tables and columns that hold what a statement has removed elsewhere.
+
+        Args:
+            after: the tables after the statement.
+            held: the roots that hold rows, each with the roots that they came from.
+            harm: what the statement has done.
+        """
+        for oid, table in after.items():
+            if table.root in held:
+                self._relied_on.setdefault(oid, set()).update(held[table.root])
         self._relied_on_columns |= {
             (root, number)
             for root, done in harm.items()
@@ -320,55 +368,84 @@ class RowGuard:
         moved = query_value(self._cursor, f"SELECT count(*) FROM ({gone}) AS gone")
         self._cursor.execute(f"DROP TABLE pg_temp.{_BATCH}")
         if moved != harm.updated + harm.deleted:
-            self._raise(
+            refusal = DataLossError(
                 f"revision {self._revision} changes rows of {self._name(bounds.table)} outside of the bounds of its "
-                "batch in its downgrade, so MLOPS_ENV=production cannot see whether rows are lost; this batch was "
-                "rolled back"
+                "batch in its downgrade, so the run cannot see whether rows are lost; this batch was rolled back",
+                hint=f"Let its statement change only rows within the bounds. Or {UNSEEN_HINT}",
             )
+            self._raise(refusal)
 
     def _missing(
         self, root: int, rows: str, table: Table, holders: list[Table], bounds: Bounds = ALL_ROWS
-    ) -> list[str]:
+    ) -> list[Lost]:
         """The loss of rows that none of the holders has."""
         missing = count_missing_rows(self._cursor, rows, table, holders, bounds)
-        return [f"{rows_in_words(missing)} of {self._name(root)}"] if missing else []
+        return [(root, f"{rows_in_words(missing)} of {self._name(root)}")] if missing else []
 
     def _values_of_dropped_columns(
         self, harm: Mapping[int, Harm], values: Mapping[int, Mapping[str, int]]
-    ) -> list[str]:
+    ) -> list[Lost]:
         """The loss of values with their columns; known beforehand, unless the statement changes values, too."""
         return [
-            f"{rows_in_words(count)} of {self._name(root)}.{column}"
+            (root, f"{rows_in_words(count)} of {self._name(root)}.{column}")
             for root, counts in values.items()
             if not harm[root].values
             for column, count in counts.items()
             if column and count
         ]
 
-    def _unforeseen(self, measured: Mapping[int, Harm], done: Mapping[int, Harm]) -> list[str]:
+    def _unforeseen(self, measured: Mapping[int, Harm], done: Mapping[int, Harm]) -> list[Lost]:
         """What a statement has done that it did not do the first time."""
         return [
-            f"an unknown part of {self._name(root)}"
+            (root, f"an unknown part of {self._name(root)}")
             for root, harm in done.items()
             if root not in measured or not measured[root].covers(harm)
         ]
 
-    def _raise(self, message: str) -> None:
+    def _raise(self, refusal: DataLossError) -> None:
         """Refuse the downgrade; `finish` does it again if the revision catches the error."""
-        self._refusal = DataLossError(message)
-        raise self._refusal
+        self._refusal = refusal
+        raise refusal
 
-    def _refuse(self, losses: Iterable[str]) -> None:
+    def _refuse(self, losses: Iterable[Lost]) -> None:
         """Refuse the downgrade if it has losses."""
-        if lost := ", ".join(losses):
-            self._raise(
-                f"MLOPS_ENV is production and this downgrade would lose {lost}; revision {self._revision} was not "
+        if lost := list(losses):
+            self._lost |= {root for root, _ in lost}
+            words = (
+                f"this downgrade would lose {', '.join(what for _, what in lost)}; revision {self._revision} was not "
                 "reverted"
             )
+            if self._makes_backups:
+                self._raise(DataLossError(words, hint=f"-x backup cannot save these: {UNSEEN_HINT}"))
+            self._raise(DataLossError(f"MLOPS_ENV is production and {words}"))
+
+    def _note_unsaved(self, harm: Mapping[int, Harm]) -> None:
+        """Note which tables hold what was lost, as they are at the beginning of the downgrade."""
+        if self._transactions > 1:
+            return
+        found: set[int] = set()
+        for root in self._lost:
+            done = harm.get(root, Harm(values=True))
+            found |= (
+                self._tables_of(root)
+                if done.deleted or done.gone or done.values
+                else {table.oid for table in done.whole}
+            )
+        holders = found
+        while holders:  # their own rows may be safe: the rows of others, that they hold, are not
+            held = set().union(*(self._relied_on.get(oid, set()) for oid in holders))
+            holders = set().union(*map(self._tables_of, held)) - found
+            found |= holders
+        self.unsaved = found & self._before_downgrade.keys()
+
+    def _tables_of(self, root: int) -> set[int]:
+        """The oids of the table and its partitions, from before this downgrade and now."""
+        tables = [*self._before_downgrade.values(), *self._now.values()]
+        return {root} | {table.oid for table in tables if table.root == root}
 
     def _refuse_unknown(self, roots: Iterable[int]) -> None:
         """Refuse what cannot be measured any more."""
-        self._refuse(f"an unknown part of {self._name(root)}" for root in roots)
+        self._refuse((root, f"an unknown part of {self._name(root)}") for root in roots)
 
     def _refuse_vanished(self, harm: Mapping[int, Harm]) -> None:
         """Refuse if a table is still gone after the statement was taken back: then something unseen dropped it."""
@@ -381,7 +458,7 @@ class RowGuard:
         """Refuse if row level security hides rows of a table that has to be read whole."""
         read_whole = {oid for root, done in harm.items() for oid in (root, *(table.oid for table in done.whole))}
         self._refuse(
-            f"rows of {self._name(table.root)}, which cannot be counted behind {table.hidden_by}"
+            (table.root, f"rows of {self._name(table.root)}, which cannot be counted behind {table.hidden_by}")
             for oid in sorted(read_whole)
             if (table := before.get(oid)) is not None and table.hidden_by
         )
@@ -507,7 +584,7 @@ class RowGuard:
 
     def _missing_values(
         self, before: Tables, after: Tables, root: int, counted: Mapping[str, int], where: str
-    ) -> list[str]:
+    ) -> list[Lost]:
         """The loss of values: of which there are fewer than were counted."""
         if root not in after:
             return []
@@ -517,7 +594,7 @@ class RowGuard:
         counts = count_values(self._cursor, after[root], conditions, where)
         found = {names[number]: counts[column.name] for number, column in now.items()} | {"": counts[""]}
         return [
-            f"{rows_in_words(fewer)} of {self._name(root)}{f'.{name}' if name else ''}"
+            (root, f"{rows_in_words(fewer)} of {self._name(root)}{f'.{name}' if name else ''}")
             for name, count in counted.items()
             if (fewer := count - found.get(name, 0)) > 0
         ]

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from psycopg2.errors import LockNotAvailable, QueryCanceled
@@ -32,10 +32,12 @@ class Loss:
         what: in the words of a message: `12 rows of model_versions`.
         certain: false if the downgrade may save the rows, because it also writes elsewhere; if its SQL is not known
             before it runs; or if the SQL may never be run.
+        table: the oid of the table that it takes them from; None if that is not known.
     """
 
     what: str
     certain: bool = True
+    table: int | None = None
 
 
 _IF_EXISTS = r"(?:IF\s+EXISTS\s+)?"
@@ -65,7 +67,7 @@ _MAY_KEEP = re.compile(
 _QUALIFIED = re.compile(rf"{PART}\.{PART}")
 # The table as the revision finds it, and the column, if one is asked for.
 _FIND = text(f"""
-    SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname),
+    SELECT c.oid::bigint, quote_ident(n.nspname) || '.' || quote_ident(c.relname),
            coalesce(pg_partition_root(c.oid)::oid, c.oid)::bigint, {HIDDEN_BY.format(table="c.oid")},
            greatest(c.reltuples, pg_stat_get_live_tuples(c.oid), 1)::bigint,
            quote_ident(a.attname), a.attgenerated <> '', pg_get_expr(d.adbin, d.adrelid),
@@ -119,9 +121,9 @@ def _losses_of(connection: Connection, revision: str, sql: str | None, beside: C
     may_keep = _MAY_KEEP.search(sql) is not None
     # A literal or a function's body may be run, too: DO does.
     for table, column in {**certain, **dict(_removed(sql))}:
-        what = _count(connection, table, column, beside)
-        if what is not None:
-            yield Loss(what, certain=certain.get((table, column), False) and not may_keep)
+        loss = _count(connection, table, column, beside)
+        if loss is not None:
+            yield replace(loss, certain=certain.get((table, column), False) and not may_keep)
 
 
 def _removed(sql: str) -> Iterator[tuple[tuple[str, str | None], bool]]:
@@ -137,21 +139,21 @@ def _removed(sql: str) -> Iterator[tuple[tuple[str, str | None], bool]]:
             yield (renamed.get(table, table), column), True
 
 
-def _count(connection: Connection, written: str, column: str | None, beside: Collection[int]) -> str | None:
+def _count(connection: Connection, written: str, column: str | None, beside: Collection[int]) -> Loss | None:
     """Count what goes with the table, or with the column; None if nothing does."""
     table = written if _QUALIFIED.fullmatch(written) else f"public.{written}"  # where a revision's statements look
     name = None if column is None else stored_name(column)
     found = connection.execute(_FIND, {"table": table, "column": name}).first()
     if found is None:
         return None
-    qualified, root, hidden_by, estimate, name, generated, default, type_ = found
+    oid, qualified, root, hidden_by, estimate, name, generated, default, type_ = found
     if root in beside or qualified == TABLE_COPIES:
         return None
     if column is not None and (generated or name is None):
         return None
     place = written.removeprefix("public.") + ("" if column is None else f".{column}")
     if hidden_by is not None:
-        return f"rows of {place}, which cannot be counted behind {hidden_by}"
+        return Loss(f"rows of {place}, which cannot be counted behind {hidden_by}", table=oid)
     condition = "true" if column is None else holds_own_value(name, constant_default(default, type_))
     about = ""
     try:
@@ -163,4 +165,4 @@ def _count(connection: Connection, written: str, column: str | None, beside: Col
         if not isinstance(error.orig, (QueryCanceled, LockNotAvailable)):
             raise
         about, rows = "about ", estimate
-    return f"{about}{rows_in_words(rows)} of {place}" if rows else None
+    return Loss(f"{about}{rows_in_words(rows)} of {place}", table=oid) if rows else None

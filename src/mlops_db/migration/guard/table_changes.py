@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mlops_db.migration.guard.row_values import HIDDEN_BY, constant_default
+from mlops_db.revisions.tables import POSITIONS_TABLE
 from mlops_db.server.guests import SAFE_PATH
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ _TABLES = f"""
      WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
        AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
        AND c.oid IS DISTINCT FROM to_regclass('public.alembic_version')
-       AND c.oid IS DISTINCT FROM to_regclass('mlops_internal.batch_positions')
+       AND c.oid IS DISTINCT FROM to_regclass('{POSITIONS_TABLE}')
 """
 # A statement that drops, empties or rewrites a table takes this lock. Without it, another session made the change.
 _LOCKED = """

@@ -130,8 +130,6 @@ class PartitionIndexes:
     step: RunningStep | None
     retry_for_ms: int
 
-    attached: int = 0
-
     @property
     def are_needed(self) -> bool:
         """Whether the table is partitioned."""
@@ -153,23 +151,10 @@ class PartitionIndexes:
         Raises:
             RefusedError: one gets no lock in time; those before it stay attached.
         """
-        if self.step is None:
-            self._build_rest()
-        else:
-            with_retries(
-                self._build_rest,
-                position=lambda: self.attached,
-                blockers=self.step.describe_blockers,
-                retry_for_ms=self.retry_for_ms,
-                progress=self.step.progress,
-            )
-
-    def _build_rest(self) -> None:
         while following := self._query(f"{_STATEMENTS.format(index=self.index)} LIMIT 1"):
             ((statement, attaches),) = following
             if attaches:
-                self._execute(statement)
-                self.attached += 1
+                self._attach(statement)
                 continue
             with self.long():
                 try:
@@ -179,6 +164,19 @@ class PartitionIndexes:
                     with suppress(SQLAlchemyError):
                         self._drop_invalid()
                     raise
+
+    def _attach(self, statement: str) -> None:
+        if self.step is None:
+            self._execute(statement)
+            return
+        with_retries(
+            lambda: self._execute(statement),
+            position=lambda: 0,
+            blockers=self.step.describe_blockers,
+            retry_for_ms=self.retry_for_ms,
+            progress=self.step.progress,
+            unit="index",
+        )
 
     def _drop_invalid(self) -> None:
         for statement, _ in self._query(_STATEMENTS.format(index=self.index)):
