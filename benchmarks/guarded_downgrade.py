@@ -2,8 +2,8 @@
 
 `alembic downgrade 0015` with many metrics, with and without MLOPS_ENV=production. Two of its steps remove something
 from the metrics. A revision of this script drops a column that has its default in every row, by dynamic SQL that the
-guard cannot read beforehand. Revision 0016 puts a copy in the place of the table, and drops that. Production refuses two
-more downgrades: of the column, if one row has another value, and of everything. Meanwhile a writer inserts
+guard cannot read beforehand. Revision 0016 puts a copy in the place of the table, and drops that. Production refuses
+two more downgrades: of the column, if one row has another value, and of everything. Meanwhile a writer inserts
 single rows into the three tables, and a reader queries them and their views. Exit code 0 if production allowed what
 loses nothing, refused the other two downgrades, and no client got an error.
 

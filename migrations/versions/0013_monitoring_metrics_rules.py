@@ -47,6 +47,6 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.execute(SAFE_PATH)
-    op.execute_file("0016_wait_for_autovacuum.sql")
+    op.execute_file("0013_wait_for_autovacuum.sql")
     op.execute("ALTER TABLE public.monitoring_metrics DROP CONSTRAINT monitoring_metrics_rules_check")
     op.drop_column("monitoring_metrics", "model_name", schema="public")

@@ -23,5 +23,6 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.execute(SAFE_PATH)
-    op.execute_file("0016_wait_for_autovacuum.sql")
-    op.execute_file("0014_rules_not_valid.sql")
+    op.execute_file("0013_wait_for_autovacuum.sql")
+    op.execute("ALTER TABLE public.monitoring_metrics DROP CONSTRAINT monitoring_metrics_rules_check")
+    op.execute_file("0013_rules.sql")

@@ -39,21 +39,22 @@ def upgrade() -> None:
     op.execute_file("0016_rows_to_copy.sql")
     op.execute_file("0016_months.sql")
     op.execute_file("0016_replay_changes.sql")
-    op.execute_file("0016_wait_for_autovacuum.sql")
+    op.execute_file("0013_wait_for_autovacuum.sql")
     op.execute_file("0016_log_changes.sql")
+    op.execute_file("0016_remember_triggers.sql")
 
 
 def downgrade() -> None:
     begin()
     op.execute_file("0016_stop_if_not_alone.sql")
-    op.execute_file("0019_stop_if_ids_do_not_fit.sql")
-    op.execute_file("0016_wait_for_autovacuum.sql")
+    op.execute_file("0016_stop_if_ids_do_not_fit.sql")
+    op.execute_file("0013_wait_for_autovacuum.sql")
     op.execute_file("0016_replay_most.sql")  # after the wait, in which others go on changing rows
     # In the order in which readers of the view lock. In another order, they and the run would wait for each other.
     op.execute("DROP VIEW public.v_recent_monitoring")
     op.execute("LOCK TABLE public.monitoring_metrics IN ACCESS EXCLUSIVE MODE")
     op.execute_file("0016_stop_if_not_alone.sql")  # again, for what came in between
-    op.execute_file("0019_stop_if_ids_do_not_fit.sql")
+    op.execute_file("0016_stop_if_ids_do_not_fit.sql")
     op.execute_file("0016_replay_rest.sql")
     op.execute_file("0016_carry_grants_over.sql")
     op.execute_file("0016_drop_one.sql")

@@ -31,6 +31,7 @@ def upgrade() -> None:
         table="metrics_for_months",
         key="id",
         schema="mlops_internal",
+        target="1s",  # no row is locked meanwhile
     )
 
 
@@ -38,5 +39,5 @@ def downgrade() -> None:
     op.execute(SAFE_PATH)
     op.execute_file("0013_long_statement_timeout.sql")
     op.execute_file("0016_default_tablespace.sql")
-    op.execute_file("0019_stop_if_ids_do_not_fit.sql")
+    op.execute_file("0016_stop_if_ids_do_not_fit.sql")
     op.execute_file("0017_complete_one_table.sql")

@@ -27,7 +27,7 @@ SAFE_PATH = "SET search_path = pg_catalog, pg_temp"
 def upgrade() -> None:
     begin()
     op.execute_file("0016_stop_if_not_alone.sql")
-    op.execute_file("0016_wait_for_autovacuum.sql")
+    op.execute_file("0013_wait_for_autovacuum.sql")
     op.execute_file("0016_replay_most.sql")  # after the wait, in which others go on changing rows
     # In the order in which readers of the view lock. In another order, they and the run would wait for each other.
     op.execute("DROP VIEW public.v_recent_monitoring")
@@ -44,18 +44,19 @@ def upgrade() -> None:
 def downgrade() -> None:
     begin()
     op.execute_file("0016_stop_if_not_alone.sql")
-    op.execute_file("0019_stop_if_ids_do_not_fit.sql")
+    op.execute_file("0016_stop_if_ids_do_not_fit.sql")
     op.execute_file("0019_stop_if_ids_repeat.sql")
     # For the batches of revision 0018, which go by id. It ends the transaction.
     op.create_index_concurrently("monitoring_metrics_id_idx", "monitoring_metrics", ["id"], schema="public")
     begin()
     op.execute_file("0016_stop_if_not_alone.sql")
     op.execute_file("0019_one_table.sql")
-    op.execute_file("0016_wait_for_autovacuum.sql")
+    op.execute_file("0013_wait_for_autovacuum.sql")
     op.execute_file("0016_changes.sql")
     op.execute_file("0019_rows_to_copy.sql")
     op.execute_file("0019_replay_changes.sql")
     op.execute_file("0019_log_changes.sql")
+    op.execute_file("0016_remember_triggers.sql")
 
 
 def begin() -> None:

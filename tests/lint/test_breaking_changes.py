@@ -271,4 +271,5 @@ def test_the_internals_that_code_uses_are_those_that_it_names() -> None:
     """In SQL of the package; those of runs are a matter of their own, and partitions belong to their table."""
     source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "src").rglob("*.py"))
     named = set(re.findall(r"\bmlops_internal\.(\w+)", source)) - {table.partition(".")[2] for table in RUN_TABLES}
-    assert named - {"monitoring_metrics_earlier", "monitoring_metrics_copy"} <= {*project.USED_INTERNALS}
+    of_revisions = {"monitoring_metrics_earlier", "monitoring_metrics_copy", "table_copies"}
+    assert named - of_revisions <= {*project.USED_INTERNALS}

@@ -2,6 +2,7 @@
 
 import os
 import random
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from support.batches import GO_ON, HOLD, batches, changes, half_done, make_table, positions, wait_until_held
 from support.database import Database, clean_environment, client, revision_of
+from support.process import assert_run_failed
 from support.projects import Checkout
 from support.sessions import PATIENCE_S, another_session, wait_until
 
@@ -183,3 +185,30 @@ def test_a_script_waits_for_open_transactions(head: Database, checkout: Checkout
         process.communicate(timeout=PATIENCE_S)
     assert changes(head) == [(1, 5001)]
     assert revision_of(head) == checkout.head
+
+
+# How it ends
+
+
+@pytest.mark.parametrize("way", ["SIGINT", "SIGTERM", "pg_terminate_backend"])
+def test_it_ends_with_one_line_and_goes_on(head: Database, checkout: Checkout, way: str) -> None:
+    make_table(head)
+    head.query(HOLD)
+    checkout.add(batches())
+    running = checkout.start(head, "-x", "lock-timeout=20s", "upgrade", "head")
+    pid = wait_until_held(head)
+    if way == "pg_terminate_backend":
+        head.query("SELECT pg_terminate_backend(%s)", [pid])
+    else:
+        assert running.process.pid is not None
+        os.kill(running.process.pid, getattr(signal, way))
+    done = running.ended()
+    if way == "pg_terminate_backend":
+        assert_run_failed(done, "terminating connection due to administrator command")
+    assert "Traceback" not in done.stdout + done.stderr
+    assert done.returncode != 0
+    wait_until(lambda: not head.query("SELECT FROM pg_stat_activity WHERE pid = %s", [pid]), "the backend's end")
+    half_done(head, checkout.head)
+    head.query(GO_ON)
+    assert checkout.alembic(head, "upgrade", "head").returncode == 0
+    assert changes(head) == [(1, 5000)]

@@ -36,6 +36,8 @@ from support.process import assert_failed
 from support.projects import Checkout, source, sql, versions
 from support.sessions import another_session
 
+pytestmark = pytest.mark.full_postgresql
+
 HEAD = revisions()[-1].id
 RECORD = "SELECT heads, revisions, works_from FROM mlops_internal.running_code"
 COLUMN = sql("ALTER TABLE model_versions ADD COLUMN owner text"), sql("ALTER TABLE model_versions DROP COLUMN owner")

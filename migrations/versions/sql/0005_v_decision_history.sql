@@ -1,5 +1,5 @@
 -- The decisions, newest first, with their gates counted: the text of revision 0004, with schemas.
--- Revisions: 0005, 0006, 0015 (downgrade)
+-- Revisions: 0005, 0006, 0022 (downgrade)
 
 CREATE VIEW public.v_decision_history AS
 SELECT

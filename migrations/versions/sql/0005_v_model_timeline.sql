@@ -1,5 +1,5 @@
 -- The model versions, newest first, and since when each was in production: the text of revision 0004, with schemas.
--- Revisions: 0005, 0015 (downgrade)
+-- Revisions: 0005, 0022 (downgrade)
 
 CREATE VIEW public.v_model_timeline AS
 SELECT

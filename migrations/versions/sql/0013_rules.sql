@@ -1,6 +1,6 @@
 -- The rules of monitoring_metrics for new rows, in one constraint; revision 0014 has the old rows verified in one pass.
 -- The table of revision 0019 has a constraint for each rule.
--- Revisions: 0013
+-- Revisions: 0013, 0014 (downgrade)
 
 ALTER TABLE public.monitoring_metrics ADD CONSTRAINT monitoring_metrics_rules_check CHECK (
     metric_type IS NOT NULL

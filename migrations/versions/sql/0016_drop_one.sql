@@ -4,9 +4,9 @@
 
 DROP VIEW mlops_internal.metrics_for_one_table, mlops_internal.metrics_for_months;
 
-DROP TRIGGER monitoring_metrics_register_updated_series ON public.monitoring_metrics;
+DROP TRIGGER IF EXISTS monitoring_metrics_register_updated_series ON public.monitoring_metrics;
 
-DROP TRIGGER monitoring_metrics_register_series ON public.monitoring_metrics;
+DROP TRIGGER IF EXISTS monitoring_metrics_register_series ON public.monitoring_metrics;
 
 DO $drop$
 DECLARE

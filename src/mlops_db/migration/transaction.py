@@ -391,10 +391,17 @@ def _autocommit_block(
     def autocommit_block() -> Iterator[None]:
         leave()
         before, transaction.outside = transaction.outside, True
+        interrupt: KeyboardInterrupt | None = None
         try:
             with original():
-                yield
+                try:
+                    yield
+                except KeyboardInterrupt as error:
+                    interrupt = error
+                    raise
         except Exception:
+            if interrupt is not None:  # it broke the connection, so that the block could not be left
+                raise interrupt from None
             transaction.outside = before
             with suppress(SQLAlchemyError, psycopg2.Error):  # the revision may continue, unless the connection broke
                 enter()
