@@ -156,6 +156,25 @@ def test_a_batch_finds_no_space(filled: Database, disk: SmallDisk, way: str, way
     assert rows_of(filled) == expected
 
 
+def test_jobs_fill_what_is_left(filled: Database, disk: SmallDisk) -> None:
+    """Then only readers go on, until there is room for the way out: less than the reserve is enough."""
+    before = begin(filled, "0015")
+    disk.fill(4 * MB)
+    fail(filled, "upgrade", "0019", says=("0017 (upgrade)",))
+    expected = go_on(filled)
+    disk.fill(0)
+
+    with another_session(filled, "jobs") as session, pytest.raises(psycopg.errors.DiskFull):
+        session.execute(METRICS)
+    assert rows_of(filled) == expected
+    disk.fill(RESERVE // 2)
+    run(filled, "downgrade", "0015")
+
+    assert objects(filled) == before
+    assert rows_of(filled) == expected
+    filled.query("INSERT INTO monitoring_metrics (metric_type, metric_name) VALUES ('drift', 'after')")
+
+
 @pytest.mark.parametrize(
     ("memory", "file", "way_out"), [("1MB", "/pgsql_tmp/", "give up"), ("64MB", "could not extend file", "resume")]
 )

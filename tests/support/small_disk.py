@@ -54,7 +54,7 @@ def small_disk(size: int) -> Iterator[SmallDisk]:
             check=False,
         )
         if done.returncode != 0:
-            pytest.skip(f"root may not mount a small disk here: {done.stderr.strip()}")
+            pytest.skip(f"root may not mount a small disk here: {done.stderr.splitlines()[0]}")
         try:
             yield SmallDisk(folder)
         finally:
