@@ -40,6 +40,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.execute(SAFE_PATH)
+    op.execute_file("0013_wait_for_autovacuum.sql")
     op.execute("DROP TRIGGER monitoring_metrics_register_updated_series ON public.monitoring_metrics")
     op.execute("DROP TRIGGER monitoring_metrics_register_series ON public.monitoring_metrics")
     op.execute("DROP FUNCTION mlops_internal.register_new_series()")

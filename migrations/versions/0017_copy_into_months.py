@@ -30,6 +30,7 @@ def upgrade() -> None:
         table="metrics_for_months",
         key="id",
         schema="mlops_internal",
+        target="1s",  # no row is locked meanwhile
     )
 
 

@@ -40,4 +40,5 @@ def downgrade() -> None:
         table="metrics_for_one_table",
         key="id",
         schema="mlops_internal",
+        target="1s",  # no row is locked meanwhile
     )

@@ -82,4 +82,4 @@ def test_status_and_history_answer_through_a_pooler(head: Database, through: Thr
     assert (status.returncode, status.stderr) == (0, "")
     assert "(head)" in status.stdout
     assert (history.returncode, history.stderr) == (0, "")
-    assert "0001" in history.stdout
+    assert "0004" in history.stdout

@@ -136,13 +136,13 @@ def test_a_file_is_one_message_unless_a_guard_watches_the_rows(empty: Database, 
 def test_a_missing_file_is_an_error_before_anything_runs(
     empty: Database, checkout: Checkout, arguments: tuple[str, ...]
 ) -> None:
-    (checkout.ini.parent / "migrations" / "versions" / "sql" / "0015_v_model_timeline.sql").unlink()
+    (checkout.ini.parent / "migrations" / "versions" / "sql" / "0022_v_model_timeline.sql").unlink()
 
     done = checkout.alembic(empty, *arguments)
 
     assert_run_failed(
         done,
-        "0015_views_by_model.py executes sql/0015_v_model_timeline.sql, which is not there",
+        "0022_views_by_model.py executes sql/0022_v_model_timeline.sql, which is not there",
         "git checkout -- migrations",
     )
     assert revision_of(empty) is None
@@ -198,15 +198,15 @@ def test_a_revision_of_another_folder_has_its_files_beside_it(
 
 def test_the_checks_of_the_revisions_find_missing_and_unused_files(empty: Database, checkout: Checkout) -> None:
     (checkout.ini.parent / "migrations" / "versions" / "sql" / "0020_comments.sql").unlink()
-    write(checkout, "0015_v_nobody.sql", "SELECT 1;\n")
+    write(checkout, "0022_v_nobody.sql", "SELECT 1;\n")
 
     done = empty.run("mlops-db", "check", "--revisions", ALEMBIC_CONFIG=str(checkout.ini))
 
     assert done.returncode == 1
     unused, missing = [line for line in done.stdout.splitlines() if ": sql-file: " in line]
     assert unused == (
-        "0015_views_by_model.py: sql-file: no revision names sql/0015_v_nobody.sql."
-        ' Write op.execute_file("0015_v_nobody.sql") in the revision, or delete the file.'
+        "0022_views_by_model.py: sql-file: no revision names sql/0022_v_nobody.sql."
+        ' Write op.execute_file("0022_v_nobody.sql") in the revision, or delete the file.'
     )
     assert missing == (
         "0020_comments.py: sql-file: it names sql/0020_comments.sql, which does not exist."
@@ -248,4 +248,4 @@ def test_a_call_outside_of_a_run_is_refused() -> None:
     operations = Operations(MigrationContext.configure(dialect_name="postgresql", opts={"as_sql": True}))
 
     with pytest.raises(RefusedError, match="outside of a run"):
-        operations.execute_file("0015_v_model_timeline.sql")  # type: ignore[attr-defined]
+        operations.execute_file("0022_v_model_timeline.sql")  # type: ignore[attr-defined]

@@ -134,6 +134,9 @@ def test_an_owner_that_is_no_superuser_and_may_create_no_temporary_table_swaps_t
         tables = "SELECT oid::regclass::text FROM pg_class WHERE relkind = 'r' AND relnamespace = to_regnamespace(%s)"
         for (name,) in plain.query(tables, ["mlops_internal"]):
             plain.query(f"ALTER TABLE {name} OWNER TO {owned.settings.user}")
+        functions = "SELECT oid::regprocedure::text FROM pg_proc WHERE pronamespace = to_regnamespace(%s)"
+        for (name,) in plain.query(functions, ["mlops_internal"]):
+            plain.query(f"ALTER FUNCTION {name} OWNER TO {owned.settings.user}")
         begin(owned, way)
         plain.query(f"REVOKE TEMPORARY ON DATABASE {plain.settings.database} FROM PUBLIC, {owned.settings.user}")
         roles.run_as(owned.settings, "UPDATE monitoring_metrics SET metric_value = 0.5 WHERE id < 9")
@@ -419,7 +422,7 @@ def test_a_script_copies_up_and_down_as_the_online_run_does(plain: Database) -> 
     zone = ("-x", "legacy-timezone=Europe/Berlin")
     expected = rows_of(plain)
 
-    plain.psql(script(plain, *zone, "upgrade", "0015:0018"))
+    plain.psql(script(plain, *zone, "upgrade", "0015:0019"))
     assert revision_of(plain) == "0019"
     assert rows_of(plain).keys() == expected.keys()
     assert rows_of(plain)[1][0] == "2026-05-18 22:00:00"

@@ -78,7 +78,7 @@ def test_what_was_expected_of_the_series_is_lost_with_the_catalogue(filled: Data
 
     commands.downgrade(filled.settings, "0015")
     assert filled.query(catalogue) == before
-    commands.downgrade(filled.settings, "0019")
+    commands.downgrade(filled.settings, "0014")
     commands.upgrade(filled.settings)
 
     assert filled.query(catalogue) == before

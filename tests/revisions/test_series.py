@@ -201,7 +201,7 @@ def test_two_writers_of_the_same_new_series_do_not_fail(head: Database) -> None:
 
 
 def test_metrics_that_were_there_before_are_registered_by_0021(empty: Database) -> None:
-    commands.upgrade(empty.settings, "0019")
+    commands.upgrade(empty.settings, "0014")
     empty.query("""
         INSERT INTO monitoring_metrics (metric_type, metric_name)
         VALUES ('drift', 'old'), ('drift', 'old'), ('drift', 'both')

@@ -81,6 +81,15 @@ class Writer:
             self.session.execute("BEGIN")
             self.is_open = True
 
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Several statements together: in the open transaction, or in one of their own."""
+        was_open = self.is_open
+        self.begin()
+        yield
+        if not was_open:
+            self.commit()
+
     def commit(self) -> None:
         if self.is_open:
             self.session.execute("COMMIT")
@@ -144,14 +153,17 @@ def update_series(writer: Writer) -> None:
 
 def update_id(writer: Writer) -> None:
     """The new id may be before or after the place where the copy is; it is one that nobody uses."""
-    for old in writer.some(2):
-        new = writer.session.execute("SELECT nextval('monitoring_metrics_id_seq')").fetchone()[0]  # type: ignore[index]
-        if writer.chance.random() < 0.5:
-            new = -new
-        before = set(writer.pending)
-        writer.write("UPDATE monitoring_metrics SET id = %s WHERE model_name = %s AND id = %s", new, writer.name, old)
-        if set(writer.pending) - before:
-            writer.pending[old] = None
+    with writer.transaction():
+        for old in writer.some(2):
+            new = writer.session.execute("SELECT nextval('monitoring_metrics_id_seq')").fetchone()[0]  # type: ignore[index]
+            if writer.chance.random() < 0.5:
+                new = -new
+            before = set(writer.pending)
+            writer.write(
+                "UPDATE monitoring_metrics SET id = %s WHERE model_name = %s AND id = %s", new, writer.name, old
+            )
+            if set(writer.pending) - before:
+                writer.pending[old] = None
 
 
 def delete(writer: Writer) -> None:
@@ -176,16 +188,14 @@ def upsert(writer: Writer) -> None:
 
 def give_up(writer: Writer) -> None:
     """A savepoint that is rolled back, within a transaction that goes on."""
-    was_open, kept = writer.is_open, dict(writer.pending)
-    writer.begin()
-    writer.session.execute("SAVEPOINT here")
-    insert(writer)
-    update_id(writer)
-    delete(writer)
-    writer.session.execute("ROLLBACK TO here")
-    writer.pending = kept
-    if not was_open:
-        writer.commit()
+    with writer.transaction():
+        kept = dict(writer.pending)
+        writer.session.execute("SAVEPOINT here")
+        insert(writer)
+        update_id(writer)
+        delete(writer)
+        writer.session.execute("ROLLBACK TO here")
+        writer.pending = kept
 
 
 def truncate(writer: Writer) -> None:
@@ -213,19 +223,20 @@ def is_month(writer: Writer, table: str) -> bool:
 def write_into_month(writer: Writer) -> None:
     """Rows of a month directly: inserted, changed and deleted."""
     month = "mlops_internal.monitoring_metrics_2026_05"
-    if not is_month(writer, month):
-        return
-    writer.write(
-        f"INSERT INTO {month} (timestamp, metric_type, metric_name, model_name)"
-        " VALUES ('2026-05-02', 'drift', 'direct', %s)", writer.name,
-    )  # fmt: skip
-    writer.write(
-        f"UPDATE {month} SET metric_value = 3 WHERE model_name = %s AND id = ANY(%s)", writer.name, writer.some()
-    )
-    gone = writer.session.execute(
-        f"DELETE FROM {month} WHERE model_name = %s AND id = ANY(%s) RETURNING id", [writer.name, writer.some(1)]
-    ).fetchall()
-    writer.pending |= {id_: None for (id_,) in gone}
+    with writer.transaction():
+        if not is_month(writer, month):
+            return
+        writer.write(
+            f"INSERT INTO {month} (timestamp, metric_type, metric_name, model_name)"
+            " VALUES ('2026-05-02', 'drift', 'direct', %s)", writer.name,
+        )  # fmt: skip
+        writer.write(
+            f"UPDATE {month} SET metric_value = 3 WHERE model_name = %s AND id = ANY(%s)", writer.name, writer.some()
+        )
+        gone = writer.session.execute(
+            f"DELETE FROM {month} WHERE model_name = %s AND id = ANY(%s) RETURNING id", [writer.name, writer.some(1)]
+        ).fetchall()
+        writer.pending |= {id_: None for (id_,) in gone}
 
 
 def truncate_month(writer: Writer) -> None:

@@ -94,7 +94,7 @@ def sql_folder(revision: Path) -> Path:
 
 
 def sql_names(tree: ast.Module) -> list[str]:
-    """The SQL files that a revision executes: texts such as "0015_v_model_timeline.sql" where it says execute_file."""
+    """The SQL files that a revision executes: texts such as "0022_v_model_timeline.sql" where it says execute_file."""
     nodes = list(ast.walk(tree))
     if not any(isinstance(node, ast.Attribute) and node.attr == "execute_file" for node in nodes):
         return []

@@ -43,7 +43,7 @@ class ExecuteFile(MigrateOperation):
 
         Args:
             operations: given by Alembic.
-            name: the file in the folder `sql` beside the revision, such as `0015_v_model_timeline.sql`.
+            name: the file in the folder `sql` beside the revision, such as `0022_v_model_timeline.sql`.
 
         Raises:
             RefusedError: the file is not there, or is not UTF-8; or no run of this package calls the revision.

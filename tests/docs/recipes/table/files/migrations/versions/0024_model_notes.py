@@ -3,6 +3,7 @@
 Why: people want to know later what was odd about a model, and no other table has a place for it.
 Locks: none that anybody waits for: the table is new. Downgrade takes ACCESS EXCLUSIVE on it, for a moment.
 Loss on downgrade: all notes.
+Running code: unaffected.
 """
 
 import sqlalchemy as sa
