@@ -197,7 +197,7 @@ def test_a_revision_of_another_folder_has_its_files_beside_it(
 
 
 def test_the_checks_of_the_revisions_find_missing_and_unused_files(empty: Database, checkout: Checkout) -> None:
-    (checkout.ini.parent / "migrations" / "versions" / "sql" / "0020_comments.sql").unlink()
+    (checkout.ini.parent / "migrations" / "versions" / "sql" / "0023_comments.sql").unlink()
     write(checkout, "0022_v_nobody.sql", "SELECT 1;\n")
 
     done = empty.run("mlops-db", "check", "--revisions", ALEMBIC_CONFIG=str(checkout.ini))
@@ -209,7 +209,7 @@ def test_the_checks_of_the_revisions_find_missing_and_unused_files(empty: Databa
         ' Write op.execute_file("0022_v_nobody.sql") in the revision, or delete the file.'
     )
     assert missing == (
-        "0020_comments.py: sql-file: it names sql/0020_comments.sql, which does not exist."
+        "0023_comments.py: sql-file: it names sql/0023_comments.sql, which does not exist."
         " Restore the file, or correct its name."
     )
 

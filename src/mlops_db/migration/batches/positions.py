@@ -37,7 +37,7 @@ COMMENT ON TABLE {POSITIONS_TABLE} IS
 ARE_THERE = f"to_regclass('{POSITIONS_TABLE}') IS NOT NULL"
 
 
-UNFINISHED = f"SELECT revision, direction, changed_rows FROM {POSITIONS_TABLE} ORDER BY revision, direction"
+UNFINISHED = f"SELECT revision, direction, changed_rows FROM {POSITIONS_TABLE} WHERE position > first ORDER BY 1, 2"
 # On a row `p`: one of its tables was dropped, so it would begin anew.
 TABLE_IS_GONE = """
     EXISTS (SELECT FROM unnest(ARRAY[p.source, p.target]) AS was (oid)
