@@ -20,6 +20,7 @@ from support.batches import (
     ADD_ONE,
     GO_ON,
     HOLD,
+    POSITIONS,
     TABLE,
     batches,
     changes,
@@ -44,12 +45,12 @@ def checkout(tmp_path: Path) -> Checkout:
     return Checkout(tmp_path)
 
 
-def upgrade(database: Database, checkout: Checkout, **options: object) -> str:
-    """Upgrade to head in this process; returns what a log would get."""
+def upgrade(database: Database, checkout: Checkout, *, to: str = "head", **options: object) -> str:
+    """Upgrade in this process; returns what a log would get."""
     log = io.StringIO()
     config = checkout.config(replace(database.settings, **options))  # type: ignore[arg-type]  # of the dataclass
     config.attributes["progress"] = log
-    command.upgrade(config, "head")
+    command.upgrade(config, to)
     return log.getvalue()
 
 
@@ -296,7 +297,7 @@ def edit(checkout: Checkout, old: str, new: str) -> None:
 def test_a_changed_statement_is_refused_until_it_is_restored(head: Database, stopped: Checkout, way: str) -> None:
     edit(stopped, "n = n + 1", "n = n + 2")
     message = refusal(head, stopped) if way == "online" else head.psql(script(stopped, head), stops=False)
-    assert "its statement, key or table is another one than when it began; it has changed" in message
+    assert "its statement, key, table or a column is another one than when it began; it has changed" in message
     assert f"DELETE FROM mlops_internal.batch_positions WHERE revision = '{stopped.head}'" in message
     half_done(head, stopped.head)
     edit(stopped, "n = n + 2", "n = n + 1")
@@ -315,8 +316,52 @@ def test_a_table_that_was_made_anew_begins_anew(head: Database, stopped: Checkou
 def test_a_table_that_was_renamed_is_not_taken_for_another(head: Database, stopped: Checkout) -> None:
     head.query("ALTER TABLE t RENAME TO old_t")
     make_table(head, 3000)
-    assert "its statement, key or table is another one" in refusal(head, stopped)
+    assert "its statement, key, table or a column is another one" in refusal(head, stopped)
     assert changes(head) == [(0, 3000)]
+
+
+@pytest.mark.slow
+def test_a_statement_that_has_changed_nothing_may_be_corrected(head: Database, checkout: Checkout) -> None:
+    make_table(head)
+    checkout.add(batches("UPDATE public.t SET nothing = 1 WHERE id > :after AND id <= :upto"))
+    assert "nothing" in refusal(head, checkout)
+    edit(checkout, "nothing = 1", "n = n + 1")
+    upgrade(head, checkout)
+    assert changes(head) == [(1, 5000)]
+
+
+def test_a_column_that_was_made_anew_is_not_half_filled(head: Database, stopped: Checkout) -> None:
+    head.query("ALTER TABLE t DROP COLUMN n, ADD COLUMN n int NOT NULL DEFAULT 0")
+    assert "its statement, key, table or a column is another one" in refusal(head, stopped)
+    assert changes(head) == [(0, 5000)]
+    head.query(f"DELETE FROM {POSITIONS} WHERE revision = '{stopped.head}'")
+    upgrade(head, stopped)
+    assert changes(head) == [(1, 5000)]
+
+
+def test_a_run_that_does_not_finish_it_says_so(head: Database, stopped: Checkout) -> None:
+    done = half_done(head, stopped.head)
+    log = upgrade(head, stopped, to=stopped.ids[-2])
+    warning = (
+        f"warning: revision {stopped.head} (upgrade) was stopped when it had changed {done:,} rows; the same upgrade"
+    )
+    assert "nothing to do" in log
+    assert warning in log
+    assert "warning" not in upgrade(head, stopped)
+
+
+@pytest.mark.slow
+def test_a_position_goes_with_its_table(head: Database, stopped: Checkout) -> None:
+    head.query("DROP TABLE t")
+    command.downgrade(stopped.config(head.settings), stopped.ids[-3])
+    assert positions(head) == []
+
+
+@pytest.mark.slow
+def test_columns_may_come_meanwhile(head: Database, stopped: Checkout) -> None:
+    head.query('ALTER TABLE t ADD COLUMN other int, ADD COLUMN "UPDATE" int')
+    upgrade(head, stopped)
+    assert changes(head) == [(1, 5000)]
 
 
 @pytest.mark.slow
@@ -343,7 +388,7 @@ def test_a_stamp_of_the_revision_forgets_the_position(head: Database, stopped: C
 @pytest.mark.slow
 def test_the_table_of_positions_stays_for_others(head: Database, stopped: Checkout) -> None:
     head.query("INSERT INTO mlops_internal.batch_positions SELECT 'other', direction, statement, key, source, target,"
-               " first, position, last FROM mlops_internal.batch_positions")  # fmt: skip
+               " columns, first, position, last FROM mlops_internal.batch_positions")  # fmt: skip
     upgrade(head, stopped)
     assert [revision for revision, *_ in positions(head)] == ["other"]
 

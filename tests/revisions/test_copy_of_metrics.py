@@ -262,6 +262,8 @@ DISABLED = {
     "disabled": "ALTER TABLE monitoring_metrics DISABLE TRIGGER ALL",
     "disabled for a while": "ALTER TABLE monitoring_metrics DISABLE TRIGGER ALL; ALTER TABLE monitoring_metrics"
     " ENABLE TRIGGER ALL",
+    "disabled and restored": "ALTER TABLE monitoring_metrics DISABLE TRIGGER monitoring_metrics_log_changes;"
+    " ALTER TABLE monitoring_metrics ENABLE ALWAYS TRIGGER monitoring_metrics_log_changes",
     "dropped": "DROP TRIGGER monitoring_metrics_log_changes ON monitoring_metrics",
     "made anew": """
         DROP TRIGGER monitoring_metrics_log_changes ON monitoring_metrics;

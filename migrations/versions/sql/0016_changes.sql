@@ -21,7 +21,7 @@ CREATE TABLE mlops_internal.table_copies (
     copy oid NOT NULL,
     changes oid NOT NULL,
     parts oid[] NOT NULL,  -- the partitions of the source when the log began
-    triggers oid[],        -- of the source and its partitions, which write the log
+    triggers text[],       -- of the source and its partitions, which write the log: oid and xmin of each
     source_rows bigint,    -- of the source, without the changes that are not replayed; NULL until they are counted
     copy_rows bigint       -- of the copy, in the same way
 );

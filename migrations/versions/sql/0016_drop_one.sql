@@ -21,7 +21,10 @@ BEGIN
     END IF;
     EXECUTE format('DROP TABLE %s', copied.copy::regclass);
     DROP TRIGGER IF EXISTS monitoring_metrics_log_changes ON public.monitoring_metrics;
-    FOR logged IN SELECT tgrelid FROM pg_trigger WHERE tgname = 'monitoring_metrics_log_truncate' LOOP
+    -- Of months that were detached, too, but not of tables of others that have a trigger of this name.
+    FOR logged IN SELECT tgrelid FROM pg_trigger
+                   WHERE tgname = 'monitoring_metrics_log_truncate'
+                     AND tgfoid = 'mlops_internal.log_metric_truncate()'::regprocedure LOOP
         EXECUTE format('DROP TRIGGER monitoring_metrics_log_truncate ON %s', logged);
     END LOOP;
     DROP INDEX IF EXISTS public.monitoring_metrics_id_idx;

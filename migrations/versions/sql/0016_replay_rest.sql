@@ -17,8 +17,8 @@ BEGIN
                         counted.copy_rows, counted.source_rows);
     ELSIF counted.parts <> ARRAY(SELECT inhrelid FROM pg_inherits WHERE inhparent = metrics ORDER BY 1) THEN
         wrong := 'partitions of monitoring_metrics came or went while it was copied';
-    ELSIF counted.triggers <> ARRAY(SELECT oid FROM pg_trigger
-                                     WHERE oid = ANY (counted.triggers) AND tgenabled = 'A' ORDER BY 1) THEN
+    ELSIF counted.triggers <> ARRAY(SELECT format('%s %s', oid, xmin) FROM pg_trigger
+                                     WHERE format('%s %s', oid, xmin) = ANY (counted.triggers) ORDER BY 1) THEN
         wrong := 'triggers that log changes of monitoring_metrics were disabled or dropped while it was copied';
     END IF;
     IF wrong IS NOT NULL THEN

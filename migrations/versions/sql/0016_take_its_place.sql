@@ -4,9 +4,10 @@
 DO $swap$
 BEGIN
     IF to_regclass('public.monitoring_metrics') IS NULL THEN
+        -- Renamed first: others may have a public.monitoring_metrics_copy.
+        ALTER TABLE mlops_internal.monitoring_metrics_copy RENAME TO monitoring_metrics;
         -- squawk-ignore ban-set-schema
-        ALTER TABLE mlops_internal.monitoring_metrics_copy SET SCHEMA public;
-        ALTER TABLE public.monitoring_metrics_copy RENAME TO monitoring_metrics;
+        ALTER TABLE mlops_internal.monitoring_metrics SET SCHEMA public;
         EXECUTE format('ALTER SEQUENCE public.monitoring_metrics_id_seq AS %s OWNED BY public.monitoring_metrics.id',
                        (SELECT format_type(atttypid, NULL) FROM pg_attribute
                          WHERE attrelid = 'public.monitoring_metrics'::regclass AND attname = 'id'));

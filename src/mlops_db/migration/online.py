@@ -20,6 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from mlops_db.errors import DataLossError, MlopsDbError, RefusedError, UsageError
 from mlops_db.migration import lock, view_grants
 from mlops_db.migration.autogenerate import comparison_options
+from mlops_db.migration.batches import positions
 from mlops_db.migration.blockers import BlockerWatch
 from mlops_db.migration.database_state import check_version_table_owner, refuse_wrong_database
 from mlops_db.migration.history import History
@@ -119,6 +120,17 @@ class OnlineRun:
             else:
                 self.history.close_interrupted()
                 self.progress.note(f"{self.settings.target}: nothing to do")
+            self.note_unfinished_batches()
+
+    def note_unfinished_batches(self) -> None:
+        """Warn of revisions that were stopped between their batches, and that this run has not finished."""
+        if self.connection.exec_driver_sql(f"SELECT {positions.ARE_THERE}").scalar_one():
+            for revision, direction, rows in self.connection.exec_driver_sql(positions.UNFINISHED):
+                self.progress.note(
+                    f"warning: revision {revision} ({direction}) was stopped when it had changed {rows:,} rows; "
+                    f"the same {direction} finishes it"
+                )
+        self.end_reading()
 
     def read(self, migration: MigrationContext) -> None:
         """Carry out check, current, history or autogenerate, which must not leave an alembic_version behind."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mlops_db.migration.batches.positions import ARE_THERE
+from mlops_db.migration.batches.positions import ARE_THERE, TABLE_IS_GONE
 from mlops_db.migration.statements import dollar_quoted, literal
 from mlops_db.revisions.tables import POSITIONS_TABLE
 from mlops_db.server.failures import quoted
@@ -29,6 +30,7 @@ DECLARE
     required boolean;
     faulty text;
     stored record;
+    changed boolean;
 BEGIN
     IF source IS NULL OR target IS NULL THEN
         RAISE undefined_table USING
@@ -71,17 +73,17 @@ BEGIN
         END IF;
     END IF;
     IF {are_there} THEN
-        SELECT p.* INTO stored FROM {positions} AS p WHERE {mine};
+        SELECT p.*, {table_is_gone} AS is_gone INTO stored FROM {positions} AS p WHERE {mine};
+        changed := (stored.statement, stored.key, stored.source, stored.target)
+                   <> ({statement}, {place}, {source}, {target_table}) OR NOT stored.columns <@ {columns};
         IF NOT FOUND THEN
             NULL;
-        ELSIF EXISTS (SELECT FROM unnest(ARRAY[stored.source, stored.target]) AS was (oid)
-                       WHERE was.oid <> 0 AND NOT EXISTS (SELECT FROM pg_class AS c WHERE c.oid = was.oid)) THEN
+        ELSIF stored.is_gone OR changed AND stored.position = stored.first THEN
             DELETE FROM {positions} AS p WHERE {mine};
-        ELSIF (stored.statement, stored.key, stored.source, stored.target)
-              <> ({statement}, {place}, {source}, {target_table}) THEN
+        ELSIF changed THEN
             RAISE object_not_in_prerequisite_state USING
-                MESSAGE = format('%s: its statement, key or table is another one than when it began; it has changed %s'
-                                 ' rows', job, stored.changed_rows),
+                MESSAGE = format('%s: its statement, key, table or a column is another one than when it began; it has'
+                                 ' changed %s rows', job, stored.changed_rows),
                 HINT = 'Restore it. Only if it may change these rows once more: '
                        'DELETE FROM {positions} WHERE revision = ' || quote_literal(stored.revision) || ';';
         END IF;
@@ -125,7 +127,7 @@ class Job:
         return quoted(self.key)
 
     def check(self) -> str:
-        """SQL that refuses a job that cannot run, or that has changed, and deletes its position if its table is gone.
+        """SQL that refuses a job that cannot run, or that has changed since its first batch.
 
         It runs in the revision's transaction.
         """
@@ -138,11 +140,13 @@ class Job:
             find_null=literal(f"SELECT EXISTS (SELECT FROM {self.table} WHERE {self.quoted_key} IS NULL)"),
             are_there=ARE_THERE,
             positions=POSITIONS_TABLE,
+            table_is_gone=TABLE_IS_GONE,
             mine=self.mine,
             statement=literal(self.statement.text),
             place=literal(self._place),
             source=_stored_oid("source"),
             target_table=_stored_oid("target"),
+            columns=self._columns("source", "target"),
         )
         return f"DO {dollar_quoted(body)};"
 
@@ -172,9 +176,11 @@ class Job:
         """
         source, target = f"to_regclass({literal(self.table)})", f"to_regclass({literal(self.statement.target)})"
         return f"""
-            INSERT INTO {POSITIONS_TABLE} (revision, direction, statement, key, source, target, first, position, last)
+            INSERT INTO {POSITIONS_TABLE}
+                   (revision, direction, statement, key, source, target, columns, first, position, last)
             VALUES ({literal(self.revision)}, {literal(self.direction)}, {literal(self.statement.text)},
-                    {literal(self._place)}, {_stored_oid(source)}, {_stored_oid(target)}, {first}, {first}, {last})"""
+                    {literal(self._place)}, {_stored_oid(source)}, {_stored_oid(target)},
+                    {self._columns(source, target)}, {first}, {first}, {last})"""
 
     def find_end(self, after: str, last: str, size: str) -> str:
         """SQL for the key at which a batch ends; NULL if no row is left.
@@ -198,6 +204,17 @@ class Job:
     def _place(self) -> str:
         """The column, as it is written in the revision."""
         return f"{self.table}.{self.quoted_key}"
+
+    def _columns(self, *relations: str) -> str:
+        """SQL for the columns of these tables that the statement names, with their numbers."""
+        words = re.findall(r"[\w$]+", self.statement.text)
+        names = ", ".join(map(literal, sorted({*words, *map(str.lower, words)})))
+        oids = ", ".join(map(_stored_oid, relations))
+        return (
+            "ARRAY(SELECT DISTINCT format('%s.%s %s', a.attrelid::bigint, a.attnum, a.attname) FROM pg_attribute AS a"
+            f" WHERE a.attrelid IN ({oids}) AND a.attnum > 0 AND NOT a.attisdropped AND a.attname IN ({names})"
+            " ORDER BY 1)"
+        )
 
 
 def _stored_oid(relation: str) -> str:

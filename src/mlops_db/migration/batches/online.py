@@ -6,7 +6,9 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import psycopg2
 from psycopg2.errors import DeadlockDetected, LockNotAvailable, QueryCanceled
+from sqlalchemy.exc import DBAPIError
 
 from mlops_db.errors import RefusedError
 from mlops_db.migration.batches.job import FIRST_SIZE, LARGEST_CHANGE, LEAST_KEY, LEAST_SIZE, REST
@@ -139,7 +141,7 @@ class OnlineJob:
             began = time.monotonic()
             try:
                 self.run_batch()
-            except Exception as error:
+            except (DBAPIError, psycopg2.Error) as error:
                 if not self.shrink(find_server_error(error), time.monotonic() - began):
                     raise
                 continue

@@ -22,6 +22,7 @@ CREATE TABLE IF NOT EXISTS {POSITIONS_TABLE} (
     key text NOT NULL,
     source oid NOT NULL,
     target oid NOT NULL,
+    columns text[] NOT NULL, -- those that the statement names, with their numbers: one that is made anew has another
     first bigint NOT NULL,
     position bigint NOT NULL,
     last bigint NOT NULL,
@@ -36,9 +37,22 @@ COMMENT ON TABLE {POSITIONS_TABLE} IS
 ARE_THERE = f"to_regclass('{POSITIONS_TABLE}') IS NOT NULL"
 
 
+UNFINISHED = f"SELECT revision, direction, changed_rows FROM {POSITIONS_TABLE} WHERE position > first ORDER BY 1, 2"
+# On a row `p`: one of its tables was dropped, so it would begin anew.
+TABLE_IS_GONE = """
+    EXISTS (SELECT FROM unnest(ARRAY[p.source, p.target]) AS was (oid)
+             WHERE was.oid <> 0 AND NOT EXISTS (SELECT FROM pg_class AS c WHERE c.oid = was.oid))"""
+
+
 def forget(revisions: Iterable[str] | None) -> str:
-    """SQL that deletes the positions of revisions, None for all, and drops the table if no other is left."""
-    condition = "" if revisions is None else f" WHERE revision IN ({', '.join(map(literal, revisions))})"
+    """SQL that deletes the positions of revisions, None for all, and drops the table if no other is left.
+
+    Those whose table is gone go with them.
+    """
+    condition = ""
+    if revisions is not None:
+        ids = ", ".join(map(literal, revisions)) or "NULL"
+        condition = f" AS p WHERE p.revision IN ({ids}) OR {TABLE_IS_GONE}"
     return f"""\
 DO $forget$ BEGIN
     IF {ARE_THERE} THEN

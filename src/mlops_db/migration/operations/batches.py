@@ -90,12 +90,14 @@ class RunInBatches(MigrateOperation):
 def _write(operations: Operations, job: Job) -> None:
     """Write the job for `--sql`."""
     migration = operations.get_context()
-    options: Options | None = migration.opts.get(OPTIONS)  # None for a look at what a revision would do
-    retry_for_ms = 0 if options is None else options.retry_for
+    options: Options | None = migration.opts.get(OPTIONS)
     write = migration.impl.static_output  # as it is written: Alembic would replace tabs
+    if options is None:  # a look at what a revision would do, of which our own tables are no part
+        write(f"{job.statement.bind('0', '0')};")
+        return
     for statement in (CREATE.strip(), job.check(), script.begin_in_transaction(job)):
         write(statement)
     # The limit would be that of the whole block.
     with migration.autocommit_block(), session_timeout(operations, "statement_timeout", 0):
-        write(script.run(job, retry_for_ms=retry_for_ms))
+        write(script.run(job, retry_for_ms=options.retry_for))
     write(script.end_in_transaction(job))

@@ -20,6 +20,7 @@ from mlops_db.migration.operations.partition_indexes import (
     index_script,
 )
 from mlops_db.migration.operations.timeouts import LONG, OPTIONS, long_timeout, own_timeout, session_timeout
+from mlops_db.migration.statements import literal
 from mlops_db.migration.step import STEP
 from mlops_db.server.guests import SAFE_PATH
 from mlops_db.settings import duration_ms
@@ -120,8 +121,8 @@ def _create(operations: Operations, index: Index, model: Index, timeout_ms: int)
         options: Options | None = migration.opts.get(OPTIONS)
         partitions = PartitionIndexes(
             connection,
-            _literal(_quoted_table(connection.dialect, index)),
-            _literal(_quoted_name(connection.dialect, index)),
+            literal(_quoted_table(connection.dialect, index)),
+            literal(_quoted_name(connection.dialect, index)),
             patient,
             migration.opts.get(STEP),
             0 if options is None else options.retry_for,
@@ -141,9 +142,9 @@ def _write(operations: Operations, index: Index, timeouts: Mapping[str, int]) ->
         operations.execute(create)
         return
     script = index_script(
-        _literal(_quoted_table(dialect, index)),
-        _literal(_quoted_name(dialect, index)),
-        (str(create.compile(dialect=dialect)), _literal(str(CreateIndexOnOnly(index).compile(dialect=dialect)))),
+        literal(_quoted_table(dialect, index)),
+        literal(_quoted_name(dialect, index)),
+        (str(create.compile(dialect=dialect)), literal(str(CreateIndexOnOnly(index).compile(dialect=dialect)))),
         patient="\n".join(f"SET {name} = {value};" for name, value in timeouts.items()),
         impatient="\n".join(f"SET {name} = {own_timeout(operations, name)};" for name in timeouts),
     )
@@ -194,10 +195,6 @@ def _require(connection: Connection, index: Index, found: _Found | None, wanted:
         f"index {index.name} should be {wanted} on {table}, and is {description}",
         hint=f"Find out who uses it. If nobody does: DROP INDEX {index.name}. Then run again.",
     )
-
-
-def _literal(text: str) -> str:
-    return "'{}'".format(text.replace("'", "''"))
 
 
 def _drop_invalid(connection: Connection, index: Index) -> _Found | None:
