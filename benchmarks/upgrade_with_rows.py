@@ -40,7 +40,8 @@ ONE = f"""
     WITH one AS (SELECT model_name, metric_type, metric_name, timestamp, id FROM monitoring_metrics
                   WHERE {KIND} = 'p' AND model_name = 'default' AND metric_type = 'drift'
                     AND metric_name = (SELECT 'metric_' || floor(random() * 100))
-                    AND timestamp >= (SELECT now() - random() * interval '{{months}} months') ORDER BY timestamp LIMIT 1)
+                    AND timestamp >= (SELECT now() - random() * interval '{{months}} months')
+                  ORDER BY timestamp LIMIT 1)
 """
 IS_ONE = """
     m.model_name = one.model_name AND m.metric_type = one.metric_type AND m.metric_name = one.metric_name
