@@ -32,9 +32,13 @@ def upgrade_by(database: Database, how: str, options: Sequence[str]) -> None:
 @pytest.mark.parametrize(
     ("options", "seen"),
     [
-        ((), {("30s", "1s"), ("6h", "1s"), ("6h", "0")}),
-        # An index that is built concurrently has to wait for older transactions.
-        (("-x", "statement-timeout=77s", "-x", "lock-timeout=7s"), {("77s", "7s"), ("77s", "0")}),
+        ((), {("30s", "1s"), ("6h", "1s"), ("6h", "0"), ("6h", "10min")}),
+        # An index that is built concurrently has to wait for older transactions, the key of a copy that nobody uses for
+        # autovacuum.
+        (
+            ("-x", "statement-timeout=77s", "-x", "lock-timeout=7s"),
+            {("77s", "7s"), ("77s", "0"), ("77s", "10min")},
+        ),
     ],
     ids=["default", "given"],
 )
@@ -44,6 +48,7 @@ def test_each_statement_may_take_the_timeout_of_the_option(
     empty.query(SEE)
     upgrade_by(empty, how, options)
     assert set(empty.query("SELECT statement, lock FROM public.seen")) == seen
+    assert empty.query("SELECT DISTINCT tag FROM public.seen WHERE lock = '10min'") == [("ALTER TABLE",)]
 
 
 def test_no_revision_says_a_time_that_nobody_can_change() -> None:

@@ -54,12 +54,12 @@ OPEN_TRANSACTIONS = """
     SELECT l.virtualtransaction AS transaction, a.pid,
            coalesce(nullif(a.application_name, ''), 'no application name') AS application, a.state,
            extract(epoch FROM clock_timestamp() - a.xact_start)::float AS age_s, a.query,
-           format('pid %s (%s)', a.pid, a.application_name) AS name
+           'pid ' || a.pid::text || ' (' || coalesce(a.application_name, '') || ')' AS name
       FROM pg_locks AS l JOIN pg_stat_activity AS a ON a.pid = l.pid
      WHERE l.locktype = 'virtualxid' AND l.mode = 'ExclusiveLock' AND l.granted AND l.pid <> pg_backend_pid()
        AND a.datname = current_database() AND a.usesysid IS NOT NULL
      UNION ALL
-    SELECT x.gid, 0, x.gid, NULL, NULL, NULL, format('the prepared transaction %L', x.gid)
+    SELECT x.gid, 0, x.gid, NULL, NULL, NULL, 'the prepared transaction ' || quote_literal(x.gid)
       FROM pg_prepared_xacts AS x WHERE x.database = current_database()
 """
 

@@ -1,4 +1,8 @@
-"""The job of one step: its statement, its rows, and the SQL that a run and a script share."""
+"""The job of one step: its statement, its rows, and the SQL that a run and a script share.
+
+The SQL runs with the search path of the revision, which has public: without a cast to the types that PostgreSQL's own
+operators and functions take, one of public's would fit better.
+"""
 
 from __future__ import annotations
 
@@ -75,7 +79,8 @@ BEGIN
     IF {are_there} THEN
         SELECT p.*, {table_is_gone} AS is_gone INTO stored FROM {positions} AS p WHERE {mine};
         changed := (stored.statement, stored.key, stored.source, stored.target)
-                   <> ({statement}, {place}, {source}, {target_table}) OR NOT stored.columns <@ {columns};
+                   <> ({statement}, {place}, {source}, {target_table})
+                   OR NOT stored.columns OPERATOR(pg_catalog.<@) {columns};
         IF NOT FOUND THEN
             NULL;
         ELSIF stored.is_gone OR changed AND stored.position = stored.first THEN
@@ -158,9 +163,9 @@ class Job:
     def find_root(self) -> str:
         """SQL for the oid of the table, or of the root of its partitions, and for the key; no row for a view."""
         return (
-            f"SELECT coalesce(pg_partition_root(c.oid)::oid, c.oid)::bigint, quote_ident({literal(self.key)})"
+            f"SELECT coalesce(pg_partition_root(c.oid::regclass)::oid, c.oid)::bigint, quote_ident({literal(self.key)})"
             " FROM pg_class AS c"
-            f" WHERE c.oid = to_regclass({literal(self.table)}) AND c.relkind IN ('r', 'p')"
+            f" WHERE c.oid = to_regclass({literal(self.table)})::oid AND c.relkind IN ('r', 'p')"
         )
 
     def find_keys(self) -> str:
@@ -174,7 +179,7 @@ class Job:
             first: SQL for the position before the first row.
             last: SQL for the greatest key.
         """
-        source, target = f"to_regclass({literal(self.table)})", f"to_regclass({literal(self.statement.target)})"
+        source, target = (f"to_regclass({literal(name)})::oid" for name in (self.table, self.statement.target))
         return f"""
             INSERT INTO {POSITIONS_TABLE}
                    (revision, direction, statement, key, source, target, columns, first, position, last)
@@ -211,7 +216,8 @@ class Job:
         names = ", ".join(map(literal, sorted({*words, *map(str.lower, words)})))
         oids = ", ".join(map(_stored_oid, relations))
         return (
-            "ARRAY(SELECT DISTINCT format('%s.%s %s', a.attrelid::bigint, a.attnum, a.attname) FROM pg_attribute AS a"
+            "ARRAY(SELECT DISTINCT a.attrelid::text || '.' || a.attnum::text || ' ' || a.attname::text"
+            " FROM pg_attribute AS a"
             f" WHERE a.attrelid IN ({oids}) AND a.attnum > 0 AND NOT a.attisdropped AND a.attname IN ({names})"
             " ORDER BY 1)"
         )

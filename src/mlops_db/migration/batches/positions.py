@@ -41,7 +41,7 @@ UNFINISHED = f"SELECT revision, direction, changed_rows FROM {POSITIONS_TABLE} W
 # On a row `p`: one of its tables was dropped, so it would begin anew.
 TABLE_IS_GONE = """
     EXISTS (SELECT FROM unnest(ARRAY[p.source, p.target]) AS was (oid)
-             WHERE was.oid <> 0 AND NOT EXISTS (SELECT FROM pg_class AS c WHERE c.oid = was.oid))"""
+             WHERE was.oid <> 0::oid AND NOT EXISTS (SELECT FROM pg_class AS c WHERE c.oid = was.oid))"""
 
 
 def forget(revisions: Iterable[str] | None) -> str:

@@ -70,6 +70,18 @@ _STATEMENTS = f"""
 """
 
 
+# PostgreSQL refuses an index of a partitioned table if default_tablespace names the database's own. The setting is
+# cleared with the statement, because outside of a transaction it would not be kept.
+_CLEAR_TABLESPACE = """\
+DO $own$ BEGIN
+    IF EXISTS (SELECT FROM pg_catalog.pg_database AS d JOIN pg_catalog.pg_tablespace AS t ON t.oid = d.dattablespace
+                WHERE d.datname = pg_catalog.current_database()
+                  AND t.spcname = pg_catalog.current_setting('default_tablespace')) THEN
+        PERFORM pg_catalog.set_config('default_tablespace', '', true);
+    END IF;
+END $own$;"""
+
+
 class CreateIndexOnOnly(CreateIndex):
     """CREATE INDEX for a partitioned table without its partitions."""
 
@@ -79,7 +91,7 @@ def _compile(create: CreateIndexOnOnly, compiler: Any, **options: Any) -> str:
     on = f" ON {compiler.preparer.format_table(create.element.table)} "
     statement: str = compiler.visit_create_index(create, **options)
     only = on.replace(" ON ", " ON ONLY ", 1)
-    return statement.replace("INDEX CONCURRENTLY ", "INDEX ", 1).replace(on, only, 1)
+    return f"{_CLEAR_TABLESPACE} {statement.replace('INDEX CONCURRENTLY ', 'INDEX ', 1).replace(on, only, 1)}"
 
 
 # For psql. The statements are asked for twice: one that drops an invalid index is followed by one that builds it.
