@@ -39,6 +39,7 @@ EVERY_DAY: dict[str, tuple[int, str]] = {
     "mlops-db demo": (0, "versions"),
     "mlops-db completion bash": (1, "pip install 'mlops-db[completion]'"),
     "mlops-db docs": (0, "written: docs/schema.md"),
+    "alembic -x backup=FOLDER downgrade base": (0, "backup of model_versions: "),
     "alembic downgrade base": (0, "downgrade 0001 model_versions"),
 }
 INI = """
@@ -108,9 +109,10 @@ def test_each_row_of_every_day_is_played() -> None:
 
 def test_every_day_in_an_empty_folder(installed: Installed) -> None:
     before = installed.files()
+    (installed.folder / "backups").mkdir()
     for row, (code, message) in EVERY_DAY.items():
         command = row if row.startswith("mlops-db") else f"mlops-db {row}"
-        command = command.removesuffix(" ...").replace("ROLE", "dashboards")
+        command = command.removesuffix(" ...").replace("ROLE", "dashboards").replace("FOLDER", "backups")
         if row == "mlops-db psql":  # whose superuser is the embedded server's
             command = "env POSTGRES_USER=postgres mlops-db psql -e -c 'CREATE ROLE dashboards NOLOGIN'"
         if row == "mlops-db demo":
@@ -120,8 +122,11 @@ def test_every_day_in_an_empty_folder(installed: Installed) -> None:
         assert message in ended.stdout + ended.stderr, (command, ended.stdout, ended.stderr)
         if code:
             assert_failed(ended)
+        if row == "alembic -x backup=FOLDER downgrade base":  # the next downgrade has to have something to revert
+            assert list((installed.folder / "backups").glob("*.dump"))
+            assert installed.run("mlops-db alembic upgrade head").returncode == 0
     assert installed.files() == before
-    assert {path.name for path in installed.folder.iterdir()} == {".mlops-db", "docs"}
+    assert {path.name for path in installed.folder.iterdir()} == {".mlops-db", "backups", "docs"}
     assert (installed.folder / "docs" / "schema.md").read_bytes() == (ROOT / "docs" / "schema.md").read_bytes()
 
 

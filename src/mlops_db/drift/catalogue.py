@@ -146,11 +146,12 @@ def _bounds(oid: str) -> str:
 
 
 # Which months exist depends on the calendar and on the rows, also in the copy that revisions fill. Columns and
-# constraints of a month are its table's.
+# constraints of a month are its table's. to_regclass() would fail for a role that may not use mlops_internal.
 _NO_MONTH = """
     NOT EXISTS (SELECT FROM pg_inherits AS m
-                 WHERE m.inhrelid = c.oid AND m.inhparent IN (to_regclass('public.monitoring_metrics'),
-                                                              to_regclass('mlops_internal.monitoring_metrics_copy')))
+                  JOIN pg_class AS t ON t.oid = m.inhparent JOIN pg_namespace AS s ON s.oid = t.relnamespace
+                 WHERE m.inhrelid = c.oid AND (s.nspname, t.relname) IN (
+                           ('public', 'monitoring_metrics'), ('mlops_internal', 'monitoring_metrics_copy')))
 """
 # PostgreSQL 14 and later write IN for the arguments of a procedure, earlier versions do not.
 IDENTITY = r"regexp_replace(pg_get_function_identity_arguments(p.oid), '(^|, )IN ', '\1', 'g')"
