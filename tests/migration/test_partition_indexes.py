@@ -178,6 +178,23 @@ def test_the_index_of_a_constraint_is_not_taken(orders: Database, checkout: Chec
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("how", ["online", "script"])
+def test_the_default_tablespace_may_be_the_database_s_own(orders: Database, checkout: Checkout, how: str) -> None:
+    """PostgreSQL itself refuses it for what is partitioned."""
+    orders.query(f'ALTER DATABASE "{orders.settings.database}" SET default_tablespace = pg_default')
+    checkout.add(INDEX)
+
+    if how == "online":
+        command.upgrade(checkout.config(orders.settings), "head")
+    else:
+        orders.psql(script(checkout, orders))
+
+    assert valid(orders) is True
+    assert attached(orders).keys() == ALL
+    orders.query(f'ALTER DATABASE "{orders.settings.database}" RESET default_tablespace')
+
+
+@pytest.mark.slow
 def test_a_table_without_partitions_has_its_index_at_once(orders: Database, checkout: Checkout) -> None:
     orders.query('DROP TABLE month_1, "The Months"."Month 2", month_3')
     checkout.add(INDEX)
