@@ -12,6 +12,8 @@ from mlops_db.storage.model_versions import ModelVersions
 from mlops_db.storage.monitoring import Monitoring
 from support.database import ROOT
 
+pytestmark = pytest.mark.full_postgresql
+
 
 @pytest.fixture(scope="module")
 def page() -> str:

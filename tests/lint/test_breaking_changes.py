@@ -1,5 +1,7 @@
 """What breaks code that was written for the schema before: each kind of change, and what comes near it.
 
+import pytest
+
 Every statement runs on the same small schema and is rolled back.
 """
 
@@ -16,6 +18,8 @@ from mlops_db.lint.breaking_changes import breaking_changes, is_wider
 from mlops_db.revisions.tables import RUN_TABLES
 from mlops_db.server.connection import open_cursor
 from support.database import ROOT, Database
+
+pytestmark = pytest.mark.full_postgresql
 
 SCHEMA = """
 CREATE SCHEMA mlops_internal;

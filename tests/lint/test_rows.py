@@ -14,6 +14,8 @@ from mlops_db.server.connection import open_connection
 from mlops_db.settings import Settings
 from support.database import Database
 
+pytestmark = pytest.mark.full_postgresql
+
 TIMES = 4
 
 

@@ -18,7 +18,7 @@ from support.database import Database, revision_of
 from support.process import assert_run_failed
 from support.projects import Checkout
 
-pytestmark = pytest.mark.libraries
+pytestmark = [pytest.mark.libraries, pytest.mark.full_postgresql]
 
 # What SQLAlchemy and psycopg2 could take for parameters, and what ends a statement only elsewhere.
 ODD = r"""-- Odd texts; a semicolon; a colon: and a per cent sign %s.

@@ -19,7 +19,7 @@ from support.database import Database, revision_of
 from support.projects import Checkout, sql
 from support.stopped import contents
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.full_postgresql]
 
 HALF = 'op.execute("CREATE TABLE half (id int)")'
 REST = 'op.execute("CREATE TABLE rest (id int)")'

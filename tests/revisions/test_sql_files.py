@@ -11,6 +11,8 @@ from mlops_db.project import BASELINE
 from mlops_db.revisions.files import sql_names
 from support.database import ROOT
 
+pytestmark = pytest.mark.full_postgresql
+
 FOLDER = ROOT / "migrations" / "versions"
 REVISIONS = {path.name[:4]: path for path in sorted(FOLDER.glob("*.py"))}
 AFTER_BASELINE = [path for revision, path in REVISIONS.items() if revision > BASELINE]

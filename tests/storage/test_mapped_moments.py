@@ -29,7 +29,7 @@ from mlops_db.storage.monitoring import Monitoring
 from support.database import TIMEOUT_S, Database
 from support.forks import exit_code, forked
 
-pytestmark = [pytest.mark.slow, pytest.mark.libraries]
+pytestmark = [pytest.mark.slow, pytest.mark.libraries, pytest.mark.full_postgresql]
 
 UTC = timezone.utc
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)

@@ -12,7 +12,7 @@ from mlops_db.errors import InvalidValueError, TransitionError
 from mlops_db.storage.db_manager import DatabaseManager
 from mlops_db.storage.version_imports import ImportedVersions, KnownVersion, import_versions
 
-pytestmark = pytest.mark.libraries
+pytestmark = [pytest.mark.libraries, pytest.mark.full_postgresql]
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)
 RUNS = ("a", "b", "c")
