@@ -1,7 +1,5 @@
 """What breaks code that was written for the schema before: each kind of change, and what comes near it.
 
-import pytest
-
 Every statement runs on the same small schema and is rolled back.
 """
 
@@ -9,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
