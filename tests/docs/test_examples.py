@@ -13,6 +13,7 @@ pytestmark = pytest.mark.one_postgresql
 PAGES = ("README.md", "docs/storing.md", "docs/operating.md")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES)
 def test_the_examples_are_typed(page: str, tmp_path: Path) -> None:
     source = example(page, PLAIN, *TOOLS)

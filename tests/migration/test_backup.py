@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+import logging
 import re
 import shutil
 import signal
@@ -22,6 +23,7 @@ from alembic.util import CommandError
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from psycopg import sql as names
+from psycopg2.extensions import get_wait_callback, set_wait_callback
 from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
@@ -582,10 +584,16 @@ def test_a_connection_of_the_caller_is_refused(baseline: Database, folder: Path)
     engine = create_engine(
         f"postgresql+psycopg2://{where.user}@/{where.database}?host={where.host}&port={where.port}", poolclass=NullPool
     )
-    with engine.connect() as connection:
-        config.attributes["connection"] = connection
-        with pytest.raises(CommandError, match="-x backup needs a connection of the run's own"):
-            command.downgrade(_with_x(config, f"backup={folder}"), "base")
+    wait_callback, handlers, level = get_wait_callback(), logging.root.handlers[:], logging.root.level
+    try:
+        with engine.connect() as connection:
+            config.attributes["connection"] = connection
+            with pytest.raises(CommandError, match="-x backup needs a connection of the run's own"):
+                command.downgrade(_with_x(config, f"backup={folder}"), "base")
+    finally:  # a run of the command line sets these for its process
+        set_wait_callback(wait_callback)
+        logging.root.handlers[:] = handlers
+        logging.root.setLevel(level)
     assert revision_of(baseline) == "0004"
 
 

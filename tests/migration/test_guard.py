@@ -73,6 +73,7 @@ def test_production_loses_rows_with_the_option(baseline: Database) -> None:
     assert tables(baseline) == [("alembic_version",)]
 
 
+@pytest.mark.slow
 def test_development_does_not_call_a_loss_what_may_have_been_copied(head: Database, tmp_path: Path) -> None:
     checkout = Checkout(tmp_path)
     checkout.add(

@@ -142,6 +142,7 @@ def test_rows_are_in_their_months(plain: Database) -> None:
     }
 
 
+@pytest.mark.slow
 def test_old_rows_that_are_not_to_be_kept_go_with_their_months_at_once(plain: Database) -> None:
     add(plain, *(f"now() - interval '{age} days'" for age in (4000, 400, 200, 100, 1)))
     commands.upgrade(plain.settings)
