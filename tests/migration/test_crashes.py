@@ -303,14 +303,14 @@ def runs_on(database: Database) -> list[tuple[object, ...]]:
     )
 
 
-@pytest.mark.parametrize("rounds", soak(6, SOAK_RUNS))
+@pytest.mark.parametrize("rounds", soak(4, SOAK_RUNS))
 def test_after_sigkill_the_database_is_at_a_revision_and_the_next_run_completes(
     empty: Database, checkout: Checkout, rounds: int
 ) -> None:
     crash(Boundaries(checkout, empty), lambda: empty, lambda run: run.process.kill(), rounds=rounds, seed=9)
 
 
-@pytest.mark.parametrize("rounds", soak(3, SOAK_RUNS // 5))
+@pytest.mark.parametrize("rounds", soak(2, SOAK_RUNS // 5))
 def test_after_pg_terminate_backend_the_database_is_at_a_revision_and_the_next_run_completes(
     empty: Database, checkout: Checkout, rounds: int
 ) -> None:
@@ -324,7 +324,7 @@ def terminate(database: Database) -> None:
     )
 
 
-@pytest.mark.parametrize("rounds", soak(3, SOAK_RUNS))
+@pytest.mark.parametrize("rounds", soak(2, SOAK_RUNS))
 def test_after_sigkill_a_table_that_is_copied_has_every_row_once(empty: Database, tmp_path: Path, rounds: int) -> None:
     boundaries = boundaries_of_copy(empty, tmp_path)
     with writing(empty):

@@ -116,7 +116,7 @@ def test_what_writers_committed_meanwhile_is_there_at_the_end(plain: Database, t
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [6, pytest.param(SOAK_RUNS, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("number", [4, pytest.param(SOAK_RUNS, marks=pytest.mark.soak)])
 def test_whatever_writers_do_and_whenever_runs_end(plain: Database, tmp_path: Path, number: int) -> None:
     checkout = Checkout(tmp_path)
 
