@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.one_postgresql, pytest.mark.libraries]
 
 # Any commit that looks at `Running code:` will do, as long as no revision since then breaks its code. After one that
 # does, take a commit that has it.
-COMMIT = "2166602aeb8206a58ee62cb28854caacded04cfe"
+COMMIT = "d0e11d56147939323486894e9eb7f64bb4641e18"
 JOB = """
 import json, logging, sys
 from datetime import datetime, timezone
