@@ -146,6 +146,10 @@ class NoAnswerError(ServerUnreachableError):
     """A server did not answer in time: it may be frozen, even if it accepts connections."""
 
 
+class TooManyConnectionsError(ConnectionFailedError):
+    """The server, the database or the role has as many connections as its limit allows."""
+
+
 class AuthenticationFailedError(ConnectionFailedError):
     """The server does not accept the role or its password."""
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from types import TracebackType
@@ -17,6 +18,7 @@ from mlops_db.errors import (
     PoolerError,
     ServerUnreachableError,
     SettingsError,
+    TooManyConnectionsError,
 )
 from mlops_db.server.cursor import SafeCursor
 from mlops_db.server.failures import quoted, translate_connection_failures, translate_statement_failures
@@ -24,6 +26,9 @@ from mlops_db.server.pins import MARK, NEWER_PINS, PINS, find_options, startup_o
 from mlops_db.settings import EMBEDDED, Settings, read_password_file
 
 CONNECT_TIMEOUT_S = 10
+# The server counts a session until its process has ended, a little after the client closed the connection. So a role
+# with a single connection may be refused the next one for a moment.
+LIMIT_PATIENCE_S = 2
 # Since PostgreSQL 16 a member can have the rights of a role without being allowed to become it.
 SET_OPTION_SINCE = 160000
 
@@ -93,12 +98,12 @@ def connect(
     """
     role = {"role": settings.owner_role} if settings.owner_role else {}
     try:
-        connection = open_connection(settings, options=startup_options({**pins, **role, MARK: "on"}), **parameters)
+        connection = _open_below_limits(settings, options=startup_options({**pins, **role, MARK: "on"}), **parameters)
     except PoolerError:
         if role or not through_pooler:
             raise
         return open_connection(settings, **parameters)
-    except (AuthenticationFailedError, ServerUnreachableError):
+    except (AuthenticationFailedError, ServerUnreachableError, TooManyConnectionsError):
         raise  # the role is not the reason, and a second attempt could wait once more or lock the account
     except (ConnectionFailedError, NotPermittedError):
         if role:
@@ -121,6 +126,18 @@ def connect(
         connection.close()
         raise PoolerError
     return connection
+
+
+def _open_below_limits(settings: Settings, **parameters: Any) -> Connection:
+    """Open a connection; while a limit of connections is reached, try again for two seconds."""
+    until = time.monotonic() + LIMIT_PATIENCE_S
+    while True:
+        try:
+            return open_connection(settings, **parameters)
+        except TooManyConnectionsError:
+            if time.monotonic() > until:
+                raise
+        time.sleep(0.05)
 
 
 def _refuse_owner_role(settings: Settings, parameters: Mapping[str, Any]) -> None:

@@ -15,6 +15,7 @@ from mlops_db.errors import (
     RefusedError,
     ServerUnreachableError,
     StatementFailedError,
+    TooManyConnectionsError,
     alembic,
 )
 from mlops_db.settings import Settings
@@ -125,6 +126,9 @@ _LIBPQ_REFUSES = (
     "syntax error in service file",
 )
 
+# The server's texts when a role, a database or the server itself has all the connections that it may have.
+_LIMITS = ("too many connections for ", "too many clients already", "remaining connection slots are reserved")
+
 # libpq's text about a server that target_session_attrs does not accept.
 _ANOTHER_KIND = (
     "session is read-only",
@@ -177,6 +181,17 @@ def _translate(error: psycopg2.OperationalError, settings: Settings, database: s
         )
     if "FATAL" not in text:
         return _translate_unreached(text, line, settings)
+    return _translate_refused(line, settings)
+
+
+def _translate_refused(line: str, settings: Settings) -> ConnectionFailedError:
+    """Translate a refusal that is neither about the login nor about names."""
+    if any(mark in line for mark in _LIMITS):
+        return TooManyConnectionsError(
+            f"{settings.target}: {line}",
+            hint="Try again when other sessions have ended, or raise the limit: max_connections, or the CONNECTION "
+            "LIMIT of the role or the database.",
+        )
     hint = "The server refused the connection; see its log. If it is just starting, try again."
     if any(mark in line for mark in ("parameter", "requires a value", "command-line argument")):
         hint = "The server does not accept this setting of PGOPTIONS, PGTZ, the URL or a service file."
