@@ -19,7 +19,7 @@ TESTS = Path(__file__).resolve().parent.parent
 ROOT = TESTS.parent
 TIMEOUT_S = 120
 # Python and the C library read all other variables only when a process starts.
-READ_BY_COMMANDS = ("POSTGRES_", "MLOPS_", "PG", "ALEMBIC_", "PYTEST_")
+READ_BY_COMMANDS = ("POSTGRES_", "MLOPS_", "PG", "ALEMBIC_", "PYTEST_", "COLUMNS")
 
 
 class Commands:
