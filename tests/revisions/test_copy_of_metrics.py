@@ -1,5 +1,6 @@
 """While revisions 0016 to 0019 copy monitoring_metrics: who writes, what stops the swap, and that its hint helps."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -343,6 +344,44 @@ def test_a_row_that_went_during_the_copy_stops_the_swap(plain: Database, way: st
         commands.downgrade(plain.settings, "0016")
 
     assert_refused(plain, way, "the copy of monitoring_metrics has 49 rows, and the table 50")
+
+
+@both_ways
+def test_a_row_that_gets_another_key_during_the_replay_arrives_once(plain: Database, way: str) -> None:
+    """The replay takes some changes of a row, and then sees what the row's later changes have made of it."""
+    begin(plain, way)
+    plain.query("UPDATE monitoring_metrics SET metric_value = 100 WHERE id = 7")
+    with another_session(plain, "changes the key") as writer, another_session(plain, "holds the replay") as holder:
+        writer.execute("UPDATE monitoring_metrics SET metric_value = 101 WHERE id = 7")
+        plain.query("UPDATE monitoring_metrics SET metric_value = 100 WHERE id = 8")
+        writer.execute("UPDATE monitoring_metrics SET metric_name = 'other' WHERE id = 7")
+        holder.execute("LOCK TABLE mlops_internal.monitoring_metrics_copy IN ACCESS EXCLUSIVE MODE")
+        with ThreadPoolExecutor() as pool:
+            replay = pool.submit(plain.query, "SELECT mlops_internal.replay_metric_changes()")
+            wait_until(lambda: holder.execute("SELECT FROM pg_locks WHERE NOT granted").rowcount, "the replay to wait")
+            writer.commit()
+            holder.commit()
+            replay.result()
+    expected = rows_of(plain)
+
+    end(plain, way)
+
+    assert rows_of(plain) == expected
+
+
+@pytest.mark.slow
+@both_ways
+def test_changes_of_a_row_that_the_replay_takes_apart_arrive(plain: Database, way: str) -> None:
+    """It takes 50,000 at a time."""
+    plain.query(ROWS.replace("50", "20000").replace("interval '1 day'", "interval '1 minute'"))
+    begin(plain, way, "0017")
+    for change in ("metric_value = metric_value + 1", "metric_value = metric_value + 1", "metric_name = 'other'"):
+        plain.query(f"UPDATE monitoring_metrics SET {change}")
+    expected = rows_of(plain)
+
+    end(plain, way)
+
+    assert rows_of(plain) == expected
 
 
 @both_ways

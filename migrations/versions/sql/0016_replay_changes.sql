@@ -1,5 +1,6 @@
--- Give the copy the changes that are logged: remove each row that was touched, and copy it as it is now, if it is still
--- there. Returns how many changes it took. It takes them in the order in which a row was changed, so many at a time that
+-- Give the copy the changes that are logged: remove what stands at each key that was touched, and copy the row that has
+-- this key now, if there is one. A row whose key has changed since comes with the entry of its new key: copied before
+-- that, it would stand there twice. Returns how many changes it took. It takes them in the order in which a row was changed, so many at a time that
 -- they fit into memory. OFFSET 0 keeps the lookups by key, one for each change, whatever PostgreSQL knows about the
 -- tables; rows go by their place, because before PostgreSQL 14 a DELETE with a join looks into every partition.
 -- Revisions: 0016
@@ -52,9 +53,13 @@ BEGIN
         INSERT INTO mlops_internal.monitoring_metrics_copy
                (id, timestamp, metric_type, metric_name, metric_value, metadata, created_at, model_name)
         SELECT m.id, m.timestamp, m.metric_type, m.metric_name, m.metric_value, m.metadata, m.created_at, m.model_name
-          FROM (SELECT DISTINCT log.metric_id::integer AS id FROM unnest(taken) AS log) AS touched
+          FROM (SELECT DISTINCT log.model_name, log.metric_type, log.metric_name, log.timestamp, log.metric_id::integer AS id
+                  FROM unnest(taken) AS log) AS touched
          CROSS JOIN LATERAL (
-                   SELECT * FROM mlops_internal.metrics_for_months AS one WHERE one.id = touched.id OFFSET 0
+                   SELECT * FROM mlops_internal.metrics_for_months AS one
+                    WHERE one.id = touched.id AND one.model_name = touched.model_name
+                      AND one.metric_type = touched.metric_type AND one.metric_name = touched.metric_name
+                      AND one.timestamp = touched.timestamp OFFSET 0
                ) AS m;
         GET DIAGNOSTICS added = ROW_COUNT;
         UPDATE mlops_internal.table_copies
