@@ -17,7 +17,7 @@ from mlops_db.settings import Settings
 from support.database import Database
 from support.process import SECRET
 from support.projects import edited_package
-from support.sessions import PATIENCE_S
+from support.sessions import PATIENCE_S, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.full_postgresql]
 
@@ -71,6 +71,8 @@ def test_scratch_databases_that_were_left_behind_go_after_an_hour(empty: Databas
         ):
             pass
         assert scratch_databases(empty) == sorted([used, young, foreign])
+        in_use = f"SELECT FROM pg_stat_activity WHERE datname = '{used}'"
+        wait_until(lambda: not empty.query(in_use), "the end of the session in it")
         with scratch_database(empty.settings):
             pass
         assert scratch_databases(empty) == sorted([young, foreign])

@@ -486,7 +486,7 @@ def test_a_row_that_is_not_committed_yet_comes_into_the_backup(head: Database, t
         another_session(head, "writer", "INSERT INTO kept VALUES (4, 'late')") as writer,
         ThreadPoolExecutor(1) as run,
     ):
-        done = run.submit(project.downgrade, folder, MLOPS_LOCK_TIMEOUT="50ms")
+        done = run.submit(project.downgrade, folder, MLOPS_LOCK_TIMEOUT="2s")
         failed = "SELECT count(*) FROM mlops_internal.migration_history WHERE outcome = 'failed'"
         wait_until(lambda: done.done() or head.value(failed), "the first try to fail")
         writer.commit()

@@ -92,9 +92,8 @@ def test_a_blocker_s_query_is_shown_on_request(orders: Database, checkout: Check
     with another_session(orders, "the nightly report", *HELD) as other:
         with_query = BLOCKED.format(pid=other.info.backend_pid, query=f": {HELD[0]}")
         done = checkout.alembic(
-            orders, "-x", "show-queries=true", "-x", "retry-for=1s", "-x", f"lock-timeout={LOCK_TIMEOUT_S * 1000:g}ms",
-            "upgrade", "head",
-        )  # fmt: skip
+            orders, "-x", "show-queries=true", "-x", "retry-for=3s", "-x", "lock-timeout=1500ms", "upgrade", "head"
+        )
 
     assert re.search(f"no lock, {with_query}; next try", done.stderr), done
     assert re.search(with_query, done.stdout), done
@@ -133,9 +132,7 @@ def test_a_revision_that_is_blocked_for_too_long_fails_with_the_name_of_its_bloc
 
     with another_session(orders, "the nightly report", *HELD) as other:
         pid = other.info.backend_pid
-        done = checkout.alembic(
-            orders, "-x", "retry-for=3s", "-x", f"lock-timeout={LOCK_TIMEOUT_S * 1000:g}ms", "upgrade", "head"
-        )
+        done = checkout.alembic(orders, "-x", "retry-for=3s", "-x", "lock-timeout=1s", "upgrade", "head")
 
     assert_run_failed(done, "no lock after", "the step was rolled back, those before it are done", "retry-for")
     assert re.search(BLOCKED.format(pid=pid, query=""), done.stdout), done
@@ -159,10 +156,10 @@ def test_a_revision_that_is_blocked_for_too_long_fails_with_the_name_of_its_bloc
 def test_others_wait_no_longer_than_lock_timeout_for_a_revision_that_is_blocked(
     orders: Database, checkout: Checkout, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A promise of the run's; three measurements, because a busy machine can add to one."""
+    """A promise of the run's; up to ten measurements, because a busy machine can add to one, or nobody queues."""
     checkout.add(sql("ALTER TABLE orders ADD COLUMN note text"))
     stalls = []
-    for _ in range(3):
+    for _ in range(10):
         with (
             another_session(orders, "the nightly report", *HELD),
             longest_wait(orders, "SELECT count(*) FROM orders") as reading,
@@ -172,12 +169,14 @@ def test_others_wait_no_longer_than_lock_timeout_for_a_revision_that_is_blocked(
                 orders, "-x", "retry-for=2s", "-x", f"lock-timeout={LOCK_TIMEOUT_S * 1000:g}ms", "upgrade", "head"
             )
         assert_run_failed(done, "no lock after")
-        assert min(reading[0], writing[0]) > LOCK_TIMEOUT_S / 2, "nobody queued behind the revision: nothing measured"
+        if min(reading[0], writing[0]) <= LOCK_TIMEOUT_S / 2:
+            continue
         stalls.append(max(reading[0], writing[0]))
         with capsys.disabled():
             print(f"\nlongest stall of a read {reading[0] * 1000:.0f} ms, of a write {writing[0] * 1000:.0f} ms")  # noqa: T201  (the figure is wanted)
         if stalls[-1] <= LOCK_TIMEOUT_S + 0.2:
             break
+    assert stalls, "nobody queued behind the revision: nothing measured"
     assert min(stalls) <= LOCK_TIMEOUT_S + 0.2
 
 

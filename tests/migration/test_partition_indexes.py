@@ -256,7 +256,7 @@ def test_a_reader_of_a_partition_only_delays_it(orders: Database, checkout: Chec
         another_session(orders, "a report", "SELECT FROM month_1 WHERE amount = 7") as report,
     ):
         run = thread.submit(command.upgrade, config, "head")
-        wait_until(lambda: run.done() or "next try" in progress.getvalue(), "the revision to give up once")
+        wait_until(lambda: run.done() or "blocked by pid" in progress.getvalue(), "the revision to name the report")
         report.rollback()
         run.result()
 

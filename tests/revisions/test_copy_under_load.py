@@ -95,11 +95,12 @@ def go(checkout: Checkout, database: Database, load: Writers, direction: str, pl
                     else:
                         database.query(END_OF_RUN)
             done = run.ended()
-            assert killed or done.returncode == 0, done
+            assert killed or (done.returncode == 0 and revision_of(database) == target), done
         load.turns(20)
 
 
 def round_trip(checkout: Checkout, database: Database, plan: Plan) -> None:
+    commands.downgrade(database.settings, PLAIN)  # from where a round trip failed that Hypothesis repeats
     database.query("TRUNCATE monitoring_metrics")
     database.query(OLD_ROWS.replace("%s", str(plan.rows)))
     with writers(database, plan.seed, truncates=plan.truncates) as load:
@@ -123,6 +124,7 @@ def test_whatever_writers_do_and_whenever_runs_end(plain: Database, tmp_path: Pa
     @settings(
         max_examples=number,
         deadline=None,
+        derandomize=False,  # the profile for CI would draw the same plans each time
         phases=[Phase.explicit, Phase.generate],  # another time, the run is at another place
         suppress_health_check=[HealthCheck.too_slow],
     )

@@ -63,8 +63,8 @@ VALUES: dict[str, tuple[str, ...]] = {
     "enable_mergejoin": ("on",),
     "default_tablespace": ("pg_default", OTHER_TABLESPACE),
     "default_text_search_config": ("pg_catalog.simple",),
-    "idle_in_transaction_session_timeout": ("2s",),
-    "idle_session_timeout": ("2s",),
+    "idle_in_transaction_session_timeout": ("20s",),
+    "idle_session_timeout": ("20s",),
     "jit_above_cost": ("-1",),  # everything compiled takes minutes
     "lc_monetary": ("POSIX",),
     "lc_numeric": ("POSIX",),

@@ -34,7 +34,10 @@ COPY = "mlops_internal.monitoring_metrics_copy"
 @pytest.fixture(scope="module")
 def server(request: pytest.FixtureRequest) -> Iterator[tuple[Path, SmallDisk]]:
     """A server, and a small disk with a tablespace; the database `filled` has rows at 0004."""
-    with small_disk(128 * MB) as disk, throwaway_cluster(chosen_programs(request.config)) as folder:
+    with (
+        small_disk(128 * MB) as disk,
+        throwaway_cluster(chosen_programs(request.config), autovacuum="off") as folder,  # it would take space, too
+    ):
         with connect_superuser(folder) as session:
             session.execute(f"CREATE TABLESPACE small LOCATION '{disk.folder}'")
             session.execute("CREATE DATABASE filled TABLESPACE small")
@@ -106,6 +109,16 @@ def begin(database: Database, revision: str) -> str:
     filled = objects(database)
     database.query("CHECKPOINT")  # which removes the files of tables that were dropped
     return filled
+
+
+@pytest.fixture
+def empty(request: pytest.FixtureRequest) -> Iterator[Database]:
+    """An empty database whose rows autovacuum does not count meanwhile."""
+    with (
+        throwaway_cluster(chosen_programs(request.config), autovacuum="off") as folder,
+        connect_superuser(folder) as session,
+    ):
+        yield Database.of(session)
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -45,7 +45,7 @@ def test_one_connection_after_the_other_is_enough(limited: Settings) -> None:
 
 def test_a_command_waits_for_a_session_that_ends(limited: Settings) -> None:
     holder = hold_connection(limited)
-    ending = threading.Timer(1, holder.close)
+    ending = threading.Timer(0.2, holder.close)
     ending.start()
     with closing(connect(limited)):
         assert holder.closed

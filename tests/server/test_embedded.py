@@ -2,6 +2,7 @@
 
 import os
 import pwd
+import select
 import shutil
 import signal
 import subprocess
@@ -9,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -17,7 +18,7 @@ import pytest
 
 from mlops_db.server.embedded import client_program
 from mlops_db.server.embedded.place import ELSEWHERE
-from support.cluster import embedded_programs, server_folder
+from support.cluster import embedded_programs, freeze, server_folder
 from support.database import ROOT, SCRIPTS, TIMEOUT_S, clean_environment, run_command
 from support.process import SECRET, assert_failed
 
@@ -41,8 +42,8 @@ print(*cursor.fetchone(), flush=True)
 sys.stdin.read()
 """
 
-# Another user, who tries every server's socket again and again until standard input ends, and tells which there were
-# and which let him in.
+# Another user, who tries every server's socket again and again until standard input ends, and tells which there are
+# and, at the end, which let him in.
 INTRUDER = """
 import os, select, socket, sys
 os.setgroups([])
@@ -63,9 +64,11 @@ before, seen, entered = sockets(), set(), set()
 print("ready", flush=True)
 while not select.select([sys.stdin], [], [], 0)[0]:
     found = sockets() - before
+    if found - seen:
+        print(sorted(found - seen), flush=True)
     seen |= found
     entered |= {path for path in found if lets_in(path)}
-print(sorted(seen), sorted(entered), sep="\\n")
+print(sorted(entered))
 """
 
 # A process that forks. The one that ends first says so on its standard output; the other one ends with standard input.
@@ -99,7 +102,14 @@ if sys.argv[1] == "killed":
     while psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
         pass
 else:
+    server = psutil.Process(pid)
+    server.suspend()  # it would create files meanwhile
+    children = server.children()
+    for child in children:
+        child.suspend()
     shutil.rmtree(data)
+    for process in [*children, server]:
+        process.resume()
 connect(settings, dbname="postgres")
 print(pid, int((data / "postmaster.pid").read_text().split()[0]))
 """
@@ -284,23 +294,42 @@ def test_of_a_process_and_its_fork_the_later_one_stops_the_server(used: Path, or
 
 
 @contextmanager
-def first_command(folder: Path) -> Iterator["subprocess.Popen[bytes]"]:
-    """A command that is just making the data."""
-    folder.mkdir()
+def first_command(folder: Path) -> Iterator[tuple["subprocess.Popen[bytes]", psutil.Process]]:
+    """A command that is just making the data, and its initdb, which is suspended."""
     command = [SCRIPTS / "mlops-db", "init"]
-    with subprocess.Popen(
-        command, env=ENVIRONMENT, cwd=folder, start_new_session=True, stdout=subprocess.DEVNULL
-    ) as it:
-        try:
-            wait_until((folder / ".mlops-db" / ".new" / "PG_VERSION").exists)
-            yield it
-        finally:
-            it.kill()
+    for _ in range(10):
+        folder.mkdir()
+        with subprocess.Popen(
+            command, env=ENVIRONMENT, cwd=folder, start_new_session=True, stdout=subprocess.DEVNULL
+        ) as it:
+            try:
+                initdb = suspended_initdb(it, folder)
+                if initdb is not None:
+                    yield it, initdb
+                    return
+                it.wait(TIMEOUT_S)
+            finally:
+                it.kill()
+        shutil.rmtree(folder)
+    raise AssertionError("each initdb ended too soon")
+
+
+def suspended_initdb(command: "subprocess.Popen[bytes]", folder: Path) -> psutil.Process | None:
+    """Suspend it in the middle; None if it has ended."""
+    made = folder / ".mlops-db" / ".new" / "PG_VERSION"
+    wait_until(lambda: made.exists() or command.poll() is not None)
+    with suppress(psutil.NoSuchProcess, StopIteration):
+        initdb = next(child for child in psutil.Process(command.pid).children() if child.name() == "initdb")
+        initdb.suspend()
+        wait_until(lambda: initdb.status() in {psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE})
+        if initdb.status() == psutil.STATUS_STOPPED:
+            return initdb
+    return None
 
 
 def test_a_first_command_that_is_killed_leaves_nothing_in_the_way(folders: Path) -> None:
     folder = folders / "killed first"
-    with first_command(folder) as first:
+    with first_command(folder) as (first, _):
         os.killpg(first.pid, signal.SIGKILL)
 
     assert "created successfully" in succeeded("mlops-db", "create", cwd=folder)
@@ -308,9 +337,7 @@ def test_a_first_command_that_is_killed_leaves_nothing_in_the_way(folders: Path)
 
 def test_while_the_initdb_of_a_killed_command_goes_on_the_next_one_waits(folders: Path) -> None:
     folder = folders / "waiting"
-    with first_command(folder) as first:
-        (initdb,) = psutil.Process(first.pid).children()
-        initdb.suspend()
+    with first_command(folder) as (_, initdb):
         begun = (folder / ".mlops-db" / ".new" / "PG_VERSION").stat()
 
     with subprocess.Popen([SCRIPTS / "mlops-db", "create"], env=ENVIRONMENT, cwd=folder) as second:
@@ -327,7 +354,8 @@ def test_the_server_of_removed_data_leaves_the_next_one_its_socket(folders: Path
     folder.mkdir()
     with holding(folder) as (first, _):
         old = psutil.Process(process_of(folder))
-        shutil.rmtree(folder / ".mlops-db")
+        with freeze(old.pid), freeze(*(child.pid for child in old.children())):
+            shutil.rmtree(folder / ".mlops-db")
         with holding(folder) as (second, _):
             new = process_of(folder)
             assert old.pid != new
@@ -461,12 +489,17 @@ def test_no_other_user_gets_in_at_any_moment(folders: Path, used: Path) -> None:
     try:
         with python(folder, INTRUDER) as intruder:
             assert line_of(intruder) == "ready"
-            for _ in range(5):
-                succeeded("mlops-db", "status", cwd=folder)
-            seen, entered = intruder.communicate("\n", timeout=TIMEOUT_S)[0].splitlines()
+
+            def has_seen_one_of_five() -> bool:
+                for _ in range(5):
+                    succeeded("mlops-db", "status", cwd=folder)
+                return bool(select.select([intruder.stdout], [], [], 0)[0])
+
+            wait_until(has_seen_one_of_five)
+            *seen, entered = intruder.communicate("\n", timeout=TIMEOUT_S)[0].splitlines()
     finally:
         folder.rename(used)
-    assert "/.s.PGSQL.5432" in seen
+    assert "/.s.PGSQL.5432" in seen[0]
     assert entered == "[]"
 
 
