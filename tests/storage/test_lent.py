@@ -454,7 +454,7 @@ def expected(db: DatabaseManager) -> None:
 
 
 @pytest.mark.usefixtures("other_role", "expected")
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(BLOCKS)
 def test_no_call_depends_on_what_others_did(db: DatabaseManager, blocks: list[list[tuple[Any, list[str]]]]) -> None:
     changed_by_threads(db, blocks)
@@ -462,7 +462,7 @@ def test_no_call_depends_on_what_others_did(db: DatabaseManager, blocks: list[li
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("other_role", "expected")
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(BLOCKS)
 def test_no_call_depends_on_what_many_others_did(
     db: DatabaseManager, blocks: list[list[tuple[Any, list[str]]]]

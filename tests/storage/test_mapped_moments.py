@@ -382,7 +382,7 @@ RUNS = st.recursive(
 )
 
 
-@settings(deadline=None, database=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(RUNS, min_size=1, max_size=5))
 def test_the_run_that_ends_last_has_replaced_what_is_its_own(
     head: Database, monitoring: Monitoring, runs: list[Run]
