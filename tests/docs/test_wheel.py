@@ -11,7 +11,7 @@ import pytest
 
 from mlops_db.revisions.graph import revisions
 from support.cluster import server_folder
-from support.database import ROOT, clean_environment, run_command
+from support.database import LONG_TIMEOUT_S, ROOT, clean_environment, run_command
 from support.process import assert_failed
 from support.projects import copy_checkout
 
@@ -94,7 +94,7 @@ def installed() -> Iterator[Installed]:
 
 
 def done(*command: str) -> None:
-    ended = run_command(*command, environment=clean_environment(), cwd=Path("/"))
+    ended = run_command(*command, environment=clean_environment(), cwd=Path("/"), timeout=LONG_TIMEOUT_S)
     assert ended.returncode == 0, ended.stderr
 
 
