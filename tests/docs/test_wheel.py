@@ -85,7 +85,12 @@ def installed() -> Iterator[Installed]:
     done("uv", "build", "--quiet", "--wheel", f"--out-dir={top}", str(top / "checkout"))
     (wheel,) = top.glob("*.whl")
     done("uv", "venv", "--quiet", "--no-project", str(top / "venv"))
-    done("uv", "pip", "install", "--quiet", f"--python={top / 'venv'}", f"{wheel}[check]")
+    versions = top / "versions"
+    versions.touch()
+    if (ROOT / "uv.lock").exists():  # an unpacked sdist has none
+        done("uv", "export", "--quiet", "--frozen", f"--project={ROOT}", f"--output-file={versions}",
+             "--extra=check", "--no-dev", "--no-hashes", "--no-emit-project")  # fmt: skip
+    done("uv", "pip", "install", "--quiet", f"--python={top / 'venv'}", f"--constraints={versions}", f"{wheel}[check]")
     shutil.rmtree(top / "checkout")
     folder = top / "an empty folder"
     folder.mkdir()
