@@ -13,6 +13,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from hypothesis import settings
 from pytest_postgresql import factories
 
 from mlops_db.migration.commands import upgrade
@@ -23,6 +24,10 @@ from support.cluster import chosen_programs, throwaway_cluster
 from support.database import Database
 
 collect_ignore = ["docs/recipes"]  # files for copies of the checkout
+
+# A slow machine is no failure, and a checkout may be another user's.
+settings.register_profile("mlops-db", settings.default, deadline=None, database=None)
+settings.load_profile("mlops-db")
 
 
 def pytest_configure(config: pytest.Config) -> None:

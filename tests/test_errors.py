@@ -87,7 +87,7 @@ def by_celery(error: MlopsDbError) -> MlopsDbError:
 
 @pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
 @given(data=st.data())
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=4)
 def test_an_error_arrives_as_it_was(cls: type[MlopsDbError], data: st.DataObject) -> None:
     error = made(cls, data)
     expected = state(error)
@@ -157,7 +157,7 @@ def arrived(call: Callable[[], object]) -> BaseException:
 @pytest.mark.parametrize("method", ["spawn", "fork"])
 @pytest.mark.parametrize("way", [by_pool, by_executor])
 @given(data=st.data())
-@settings(max_examples=1, deadline=None)
+@settings(max_examples=1)
 def test_an_error_comes_out_of_a_pool_of_processes(
     way: Callable[[list[MlopsDbError], str], Iterator[BaseException]], method: str, data: st.DataObject
 ) -> None:

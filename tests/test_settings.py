@@ -23,10 +23,6 @@ pytestmark = [pytest.mark.one_postgresql, pytest.mark.libraries]
 NO_FILE = Path("there-is-no-such.env")
 SECRET = "tr0ub4dor&3"  # noqa: S105  (the password that no message may show)
 
-# A slow machine is no failure, and a checkout may be another user's.
-settings.register_profile("mlops-db", deadline=None, database=None)
-settings.load_profile("mlops-db")
-
 # What an environment variable can hold: text without NUL and without the halves of surrogate pairs.
 TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1)
 AWKWARD = st.text("@:/%#?'\" \\&=+[],éßд漢🔑ab1\n", min_size=1, max_size=12)

@@ -13,7 +13,7 @@ import pytest
 from mlops_db.adapters.airflow import logical_date
 from mlops_db.errors import AdapterError
 from mlops_db.storage.mapped_moment import MappedMoment
-from support.database import ROOT, Database, clean_environment, run_command
+from support.database import LONG_TIMEOUT_S, ROOT, Database, clean_environment, run_command
 from support.examples import example
 
 pytestmark = pytest.mark.adapters
@@ -131,7 +131,7 @@ def airflow_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with Airflow's database, and a place for DAGs."""
     home = tmp_path_factory.mktemp("airflow")
     (home / "dags").mkdir()
-    done = run_command("airflow", "db", "migrate", environment=environment_of(home), cwd=home)
+    done = run_command("airflow", "db", "migrate", environment=environment_of(home), cwd=home, timeout=LONG_TIMEOUT_S)
     assert done.returncode == 0, done.stdout + done.stderr
     return home
 
@@ -151,7 +151,7 @@ def run_airflow(head: Database, airflow_home: Path) -> Callable[..., str]:
     environment = head.environment | environment_of(airflow_home)
 
     def run(*command: str) -> str:
-        done = run_command(*command, environment=environment, cwd=airflow_home)
+        done = run_command(*command, environment=environment, cwd=airflow_home, timeout=LONG_TIMEOUT_S)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout + done.stderr
 
@@ -230,7 +230,7 @@ def test_jobs_in_an_environment_of_their_own(
         ["venv", "--quiet", "--no-project", jobs],
         ["pip", "install", "--quiet", f"--python={python}", f"--editable={ROOT}"],
     ):
-        done = run_command("uv", *command, environment=clean_environment(), cwd=tmp_path)
+        done = run_command("uv", *command, environment=clean_environment(), cwd=tmp_path, timeout=LONG_TIMEOUT_S)
         assert done.returncode == 0, done.stderr
     apart = example("docs/storing.md", "external_python").replace("/opt/jobs/bin/python", python)
     printed = run_dags({"monitoring_apart": apart, "as_text": AS_TEXT.replace("PYTHON", python)})

@@ -305,7 +305,7 @@ def test_what_is_no_report_is_refused(wrong: dict[str, Any]) -> None:
         list(read_legacy({"version": "0.6.7", **wrong}))
 
 
-PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no failure
+PATIENT = settings(suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no failure
 numbers = st.one_of(
     st.integers(), st.floats(), st.booleans(), st.sampled_from([10**400, -(10**400), math.nan, -0.0, 1e308])
 )

@@ -22,7 +22,7 @@ import pytest
 from mlops_db.adapters.mlflow import promote_run, register_run, tag_run
 from mlops_db.errors import AdapterError, InvalidValueError, MlflowUnavailableError, RunNotFoundError, TransitionError
 from mlops_db.storage.db_manager import DatabaseManager
-from support.database import Database
+from support.database import LONG_TIMEOUT_S, Database
 from support.mlflow_server import MlflowServer
 from support.refusing_proxy import refusing_proxy
 
@@ -294,7 +294,7 @@ class Turns:
         with self.changed:
             self.waiting.add(thread)
             self._give()
-            assert self.changed.wait_for(lambda: self.turn == thread, 60)
+            assert self.changed.wait_for(lambda: self.turn == thread, LONG_TIMEOUT_S)
             self.turn = -1
             self.waiting.remove(thread)
 
@@ -374,7 +374,7 @@ def test_processes_that_promote_at_once_leave_one_in_production(
     jobs = [
         subprocess.Popen([sys.executable, "-c", PROMOTING, *part], env=environment) for part in (runs[::2], runs[1::2])
     ]
-    assert [job.wait(120) for job in jobs] == [0, 0]
+    assert [job.wait(LONG_TIMEOUT_S) for job in jobs] == [0, 0]
     require_agreement(db, client, name)
     assert len(db.decisions.history(name, action="promote")) == len(runs)
 

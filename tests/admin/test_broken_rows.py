@@ -37,7 +37,7 @@ def add(database: Database, table: str, number: int, **values: object) -> None:
 
 
 @given(broken=BROKEN, production=st.integers(0, 3))
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_the_list_is_complete(empty: Database, broken: list[tuple[str, str]], production: int) -> None:
     """Once what it lists is mended, the upgrade passes in one go."""
     empty.query("DROP SCHEMA IF EXISTS mlops_internal CASCADE; DROP SCHEMA public CASCADE; CREATE SCHEMA public")

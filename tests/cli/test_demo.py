@@ -167,7 +167,7 @@ def test_drift_ends_with_a_retraining_and_the_gates_stop_at_the_first_failure() 
 
 def test_an_interrupted_demo_says_that_the_database_is_filled_in_part(head: Database) -> None:
     process = subprocess.Popen(
-        [SCRIPTS / "mlops-db", "demo"],
+        [SCRIPTS / "mlops-db", "demo", "--days", "730"],
         env=head.environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -34,15 +34,18 @@ def test_it_lists_the_latest_first_and_then_what_failed(with_history: Database) 
     heading, *lines = done.stdout.splitlines()
     assert heading.split("  ")[0] == "started (UTC)"
     table, failures = lines[:3], lines[3:]
-    today = with_history.value("SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD')")
+    days = with_history.query(
+        "SELECT to_char(started_at AT TIME ZONE 'UTC', 'YYYY-MM-DD') FROM mlops_internal.migration_history"
+        " ORDER BY id DESC"
+    )
     shown = [line.split() for line in table]
     assert [columns[2:5] for columns in shown] == [
         ["downgrade", "0001", "applied"],
         ["upgrade", "0002", "failed"],
         ["upgrade", "0001", "applied"],
     ]
+    assert [(columns[0],) for columns in shown] == days
     for columns in shown:
-        assert columns[0] == today
         assert columns[6:8] == ["s", with_history.settings.user]
     assert failures[0] == ""
     assert failures[1].startswith("upgrade 0002 at ")

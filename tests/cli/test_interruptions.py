@@ -2,10 +2,11 @@
 
 import signal
 import subprocess
+import sys
 
 import pytest
 
-from support.database import ROOT, SCRIPTS, TIMEOUT_S, Database
+from support.database import ROOT, TIMEOUT_S, Database
 from support.sessions import another_session, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.full_postgresql]
@@ -19,6 +20,14 @@ COMMANDS = {
     "maintain": ["maintain"],
     "status": ["status"],
 }
+# Some commands wait for 200 ms only.
+PATIENT = """
+import sys
+from mlops_db.admin import status
+from mlops_db.cli.main import main
+status.LOCK_TIMEOUT = status.STATEMENT_TIMEOUT = "60s"
+sys.exit(main())
+"""
 LOCKED = "LOCK TABLE alembic_version, monitoring_metrics, mlops_internal.migration_history IN ACCESS EXCLUSIVE MODE"
 
 
@@ -30,7 +39,7 @@ def test_a_command_that_waits_can_be_interrupted(
     waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = %s"
     with another_session(head, "a writer", LOCKED):
         process = subprocess.Popen(
-            [SCRIPTS / "mlops-db", *command],
+            [sys.executable, "-c", PATIENT, *command],
             env=head.environment,
             cwd=ROOT,
             stdout=subprocess.PIPE,

@@ -5,14 +5,16 @@ import pytest
 
 from support.database import Database
 from support.process import assert_failed
-from support.sessions import another_session
+from support.sessions import another_session, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.full_postgresql]
 
 PARTITIONS = "SELECT partition FROM mlops_internal.metric_partitions() ORDER BY lower"
+SESSIONS = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'mlops-db %'"
 A_YEAR = """
     INSERT INTO monitoring_metrics (timestamp, metric_type, metric_name, metric_value)
-    SELECT date_trunc('month', now(), 'UTC') - month * interval '1 month' + interval '3 d', 'drift', 'psi', month / 99.0
+    SELECT (date_trunc('month', now() AT TIME ZONE 'UTC') - month * interval '1 month' + interval '3 d')
+               AT TIME ZONE 'UTC', 'drift', 'psi', month / 99.0
       FROM generate_series(0, 11) AS month
 """
 # As if nobody had been here for three months.
@@ -23,7 +25,8 @@ NOTHING_AHEAD = """
             EXECUTE format('DROP TABLE mlops_internal.%I', month);
         END LOOP;
         EXECUTE format('ALTER TABLE monitoring_metrics ATTACH PARTITION mlops_internal.monitoring_metrics_later'
-                       ' FOR VALUES FROM (%L) TO (MAXVALUE)', date_trunc('month', now(), 'UTC') + interval '1 month');
+                       ' FOR VALUES FROM (%L) TO (MAXVALUE)',
+                       (date_trunc('month', now() AT TIME ZONE 'UTC') + interval '1 month') AT TIME ZONE 'UTC');
     END $$
 """
 
@@ -94,6 +97,7 @@ def test_a_dry_run_lists_the_steps_of_the_next_run_and_changes_nothing(head: Dat
 def test_a_dry_run_counts_the_rows_of_a_partition_to_drop(head: Database) -> None:
     head.query(A_YEAR)
     head.run("mlops-db", "maintain")
+    wait_until(lambda: not head.query(SESSIONS), "the sessions of the command to end")
     head.query("ANALYZE")
 
     dry = head.run("mlops-db", "maintain", "--dry-run", "--keep", "10mo")

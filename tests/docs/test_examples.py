@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from support.database import ROOT, Database, clean_environment, run_command
+from support.database import LONG_TIMEOUT_S, ROOT, Database, clean_environment, run_command
 from support.examples import PLAIN, TOOLS, example
 
 pytestmark = pytest.mark.one_postgresql
@@ -27,6 +27,7 @@ def test_the_examples_are_typed(page: str, tmp_path: Path) -> None:
         f"--config-file={ROOT / 'pyproject.toml'}",
         str(file),
         environment=clean_environment(MYPYPATH=str(ROOT / "src")),
+        timeout=LONG_TIMEOUT_S,
     )
     assert done.returncode == 0, done.stdout + done.stderr
 

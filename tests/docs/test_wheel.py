@@ -11,7 +11,7 @@ import pytest
 
 from mlops_db.revisions.graph import revisions
 from support.cluster import server_folder
-from support.database import ROOT, clean_environment, run_command
+from support.database import LONG_TIMEOUT_S, ROOT, clean_environment, run_command
 from support.process import assert_failed
 from support.projects import copy_checkout
 
@@ -85,7 +85,12 @@ def installed() -> Iterator[Installed]:
     done("uv", "build", "--quiet", "--wheel", f"--out-dir={top}", str(top / "checkout"))
     (wheel,) = top.glob("*.whl")
     done("uv", "venv", "--quiet", "--no-project", str(top / "venv"))
-    done("uv", "pip", "install", "--quiet", f"--python={top / 'venv'}", f"{wheel}[check]")
+    versions = top / "versions"
+    versions.touch()
+    if (ROOT / "uv.lock").exists():  # an unpacked sdist has none
+        done("uv", "export", "--quiet", "--frozen", f"--project={ROOT}", f"--output-file={versions}",
+             "--extra=check", "--no-dev", "--no-hashes", "--no-emit-project")  # fmt: skip
+    done("uv", "pip", "install", "--quiet", f"--python={top / 'venv'}", f"--constraints={versions}", f"{wheel}[check]")
     shutil.rmtree(top / "checkout")
     folder = top / "an empty folder"
     folder.mkdir()
@@ -94,7 +99,7 @@ def installed() -> Iterator[Installed]:
 
 
 def done(*command: str) -> None:
-    ended = run_command(*command, environment=clean_environment(), cwd=Path("/"))
+    ended = run_command(*command, environment=clean_environment(), cwd=Path("/"), timeout=LONG_TIMEOUT_S)
     assert ended.returncode == 0, ended.stderr
 
 

@@ -44,7 +44,7 @@ def holders_of_data(workshop: Workshop) -> set[str]:
         st.sampled_from([case for case in CASES.values() if not case.given and not case.theirs]), min_size=2, max_size=6
     )
 )
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_several_drifts_at_once_are_repaired_together(workshop: Workshop, cases: list[Case]) -> None:
     with workshop.drifted():
         for case in cases:

@@ -138,7 +138,7 @@ def test_the_answer_is_that_of_a_scratch_database(
 
 
 @given(drifts=st.lists(st.sampled_from(list(DRIFTS.values())), min_size=2, max_size=8, unique=True))
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_so_it_is_with_several_drifts_at_once(
     by_hand: psycopg2.extensions.cursor, made: dict[str, Catalogue], drifts: list[str]
 ) -> None:
@@ -307,7 +307,7 @@ PROPERTIES = st.dictionaries(st.sampled_from(["definition", "type", "comment", "
 
 
 @given(data=st.data())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_the_objects_of_all_revisions_are_read_as_they_were_written(
     data: st.DataObject, tmp_path_factory: object
 ) -> None:

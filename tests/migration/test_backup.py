@@ -399,7 +399,7 @@ def stored_names() -> st.SearchStrategy[str]:
 
 
 @slow
-@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(schema=stored_names(), table=stored_names())
 @example(schema="public", table="*")
 @example(schema="public", table="b*")

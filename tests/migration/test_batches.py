@@ -77,7 +77,7 @@ def test_each_row_is_changed_once_and_nothing_is_left_behind(head: Database, che
 
 
 @pytest.mark.slow
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     keys=st.lists(st.integers(-(2**63) + 1, 2**63 - 1) | st.integers(-30, 30), unique=True, max_size=40),
     size=st.integers(1, 12),

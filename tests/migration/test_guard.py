@@ -362,9 +362,7 @@ def execute(connection: Connection, statement: str) -> None:
     driver.execute(statement)
 
 
-@settings(
-    max_examples=200, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=200, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     form=st.sampled_from([*DROPS, *COLUMN_DROPS]),
     schema=st.none() | names,

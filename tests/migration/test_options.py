@@ -53,7 +53,7 @@ def test_without_x_the_settings_count() -> None:
     )  # fmt: skip
 
 
-@settings(deadline=None, derandomize=True)
+@settings(derandomize=True)
 @given(unit=st.sampled_from(sorted(UNITS)), data=st.data())
 def test_every_duration_is_read_to_the_millisecond(unit: str, data: st.DataObject) -> None:
     number = data.draw(st.integers(0, LONGEST_MS // UNITS[unit]))
@@ -71,7 +71,7 @@ junk = st.one_of(
 ).filter(lambda text: not DURATION.fullmatch(text))
 
 
-@settings(deadline=None, derandomize=True)
+@settings(derandomize=True)
 @given(value=junk)
 def test_what_is_no_duration_is_refused_in_one_line_that_names_the_key(value: str) -> None:
     with pytest.raises(SettingsError) as refused:

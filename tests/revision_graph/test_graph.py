@@ -23,7 +23,7 @@ depends_on = {depends_on!r}
 branch_labels = {labels!r}
 upgrade = downgrade = print
 """
-few = settings(max_examples=25, deadline=None)
+few = settings(max_examples=25)
 
 
 @dataclass(frozen=True)

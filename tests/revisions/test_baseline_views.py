@@ -129,7 +129,6 @@ def test_a_value_that_is_not_finite_does_not_stop_the_view(baseline: Database) -
 
 some_settings = settings(
     max_examples=100,
-    deadline=None,
     derandomize=True,
     # Each example's rows are rolled back, so that one database serves all of them.
     suppress_health_check=[HealthCheck.function_scoped_fixture],

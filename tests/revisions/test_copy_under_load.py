@@ -123,7 +123,6 @@ def test_whatever_writers_do_and_whenever_runs_end(plain: Database, tmp_path: Pa
 
     @settings(
         max_examples=number,
-        deadline=None,
         derandomize=False,  # the profile for CI would draw the same plans each time
         phases=[Phase.explicit, Phase.generate],  # another time, the run is at another place
         suppress_health_check=[HealthCheck.too_slow],

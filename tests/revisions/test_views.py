@@ -522,7 +522,6 @@ def test_a_series_without_measurements_is_missing_and_stale_if_some_were_expecte
 
 some_settings = settings(
     max_examples=150,
-    deadline=None,
     derandomize=True,
     # Each example's rows are rolled back, so that one database serves all of them.
     suppress_health_check=[HealthCheck.function_scoped_fixture],

@@ -152,7 +152,7 @@ def test_what_numpy_holds_is_stored_as_what_it_is(decisions: Decisions) -> None:
 @given(gates=st.dictionaries(TEXT, JSON, max_size=4))
 @example(gates={})
 @example(gates={"": {"": [1e16, 1e22, 1e23, 1.7976931348623157e308, 5e-324, -0.0, 10**4299, "\x7f\\u0000\U0001f600"]}})
-@settings(deadline=None, database=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_gates_come_back_as_they_were(decisions: Decisions, gates: dict[str, Any]) -> None:
     recorded = decisions.record("pending", candidate="run", gates=gates)
     assert types_of(recorded.gates) == types_of(gates)

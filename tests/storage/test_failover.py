@@ -1,7 +1,6 @@
 """Another server becomes the primary: jobs find it, and write to no standby for long."""
 
 import shutil
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from mlops_db.migration.commands import upgrade
 from mlops_db.settings import Settings
 from support.cluster import connect_superuser, embedded_programs, new_cluster, promote, standby_of, start, stop
 from support.database import clean_environment, run_command
+from support.sessions import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.libraries]
 
@@ -121,12 +121,13 @@ def test_a_primary_that_was_set_to_take_no_writes_is_reported_as_a_standby(serve
     with DatabaseManager(settings_of(servers.primary)) as db:
         pid = db.execute_query("SELECT pg_backend_pid()")
         set_to("on")
-        while db.execute_query("SHOW default_transaction_read_only") == [("off",)]:
-            time.sleep(0.01)  # until the reload has arrived
-        with pytest.raises(StandbyError) as caught:
-            db.models.register("read only", "1")
-        assert caught.value.retryable
-        set_to("off")
+        try:
+            wait_until(lambda: db.execute_query("SHOW default_transaction_read_only") == [("on",)], "the reload")
+            with pytest.raises(StandbyError) as caught:
+                db.models.register("read only", "1")
+            assert caught.value.retryable
+        finally:
+            set_to("off")
         assert db.execute_query("SELECT pg_backend_pid()") != pid
 
 

@@ -34,7 +34,13 @@ LENT = ("connection", "session", "get_connection", "cursor")
 WAIT_S = 60
 INSERT = "INSERT INTO model_versions (mlflow_run_id, model_version) VALUES ('a', '1')"
 LOCKED = "DO $$ BEGIN RAISE 'locked' USING ERRCODE = '55P03'; END $$"
-OTHER_SESSIONS = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+OTHER_SESSIONS = """
+SELECT pid FROM pg_stat_activity
+ WHERE datname = current_database() AND pid <> pg_backend_pid() AND usesysid IS NOT NULL
+"""
+GIVEN_UP = """
+SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle in transaction (aborted)'
+"""
 LATE = """
 CREATE FUNCTION late() RETURNS trigger LANGUAGE plpgsql
     AS $$ BEGIN RAISE 'late' USING ERRCODE = '40001'; END $$;
@@ -297,7 +303,7 @@ def breaks_off() -> None:
 
 
 def until_given_up(head: Database) -> None:
-    until(lambda: head.query("SELECT 1 FROM pg_stat_activity WHERE state = 'idle in transaction (aborted)'") != [])
+    until(lambda: head.query(GIVEN_UP) != [])
 
 
 @pytest.mark.parametrize(

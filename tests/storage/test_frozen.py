@@ -11,7 +11,7 @@ import pytest
 from mlops_db import DatabaseManager
 from mlops_db.errors import ContentionError, NoAnswerError
 from mlops_db.migration.commands import upgrade
-from support.cluster import embedded_programs, freeze, processes_of, settings_of, throwaway_cluster
+from support.cluster import embedded_programs, freeze, freeze_server, postmaster_of, settings_of, throwaway_cluster
 
 pytestmark = [pytest.mark.slow, pytest.mark.full_postgresql, pytest.mark.libraries]
 
@@ -29,7 +29,7 @@ def folder() -> Iterator[Path]:
 def test_a_frozen_server_is_given_up_and_taken_up_again(folder: Path) -> None:
     with DatabaseManager(settings_of(folder)) as db:
         db.models.production()
-        with freeze(*processes_of(folder)):
+        with freeze_server(folder):
             with pytest.raises(NoAnswerError, match=r"within 0\.3 s"):
                 db.ping(0.3)
             with pytest.raises(NoAnswerError):
@@ -41,7 +41,7 @@ def test_a_frozen_server_is_given_up_and_taken_up_again(folder: Path) -> None:
 
 def test_a_server_that_starts_no_more_sessions_is_given_up(folder: Path) -> None:
     with DatabaseManager(settings_of(folder)) as db:
-        with freeze(processes_of(folder)[0]), pytest.raises(NoAnswerError):
+        with freeze(postmaster_of(folder)), pytest.raises(NoAnswerError):
             db.ping(0.3)
         db.ping()
 

@@ -31,7 +31,7 @@ WIDTHS = {
     "1h": timedelta(hours=1), "1d": timedelta(days=1), "1w": timedelta(weeks=1), "400d": timedelta(days=400),
 }  # fmt: skip
 SERIES = [("anomalies", "drift", "age"), ("churn", "drift", "age"), ("churn", "quality", "age")]
-each_example = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+each_example = settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture

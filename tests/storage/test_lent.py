@@ -27,11 +27,16 @@ from mlops_db.migration.commands import upgrade
 from mlops_db.server.connection import connect
 from support.cluster import connect_superuser, embedded_programs, settings_of, throwaway_cluster
 from support.database import Database
+from support.sessions import wait_until
 
 pytestmark = pytest.mark.libraries
 
 AT = datetime(2026, 3, 1, 12, 30, 15, 123456, tzinfo=timezone.utc)
 OTHER_ROLE = "mlops_test_lent"
+OTHER_SESSIONS = """
+SELECT pid FROM pg_stat_activity
+ WHERE datname = current_database() AND pid <> pg_backend_pid() AND usesysid IS NOT NULL
+"""
 WORDS = 'it\'s 20 °C, "ε" \\ \n %s'
 SHOUTED = extensions.new_type(extensions.UNICODE.values, "SHOUTED", lambda value, _: value and value.upper())
 COARSE = extensions.new_type(
@@ -310,6 +315,8 @@ def other_role(head: Database) -> Iterator[None]:
     head.query(f"DROP ROLE IF EXISTS {OTHER_ROLE}")
     head.query(f"CREATE ROLE {OTHER_ROLE}")
     yield
+    # A session that ends drops its temporary tables. DROP OWNED must not meet them at that moment.
+    wait_until(lambda: not head.query(OTHER_SESSIONS), "the sessions of the pool to end")
     head.query(f"DROP OWNED BY {OTHER_ROLE}")
     head.query(f"DROP ROLE {OTHER_ROLE}")
 
@@ -447,7 +454,7 @@ def expected(db: DatabaseManager) -> None:
 
 
 @pytest.mark.usefixtures("other_role", "expected")
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(BLOCKS)
 def test_no_call_depends_on_what_others_did(db: DatabaseManager, blocks: list[list[tuple[Any, list[str]]]]) -> None:
     changed_by_threads(db, blocks)
@@ -455,7 +462,7 @@ def test_no_call_depends_on_what_others_did(db: DatabaseManager, blocks: list[li
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("other_role", "expected")
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(BLOCKS)
 def test_no_call_depends_on_what_many_others_did(
     db: DatabaseManager, blocks: list[list[tuple[Any, list[str]]]]

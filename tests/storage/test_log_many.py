@@ -135,10 +135,10 @@ def test_a_statement_timeout_leaves_nothing(head: Database) -> None:
 
     def rows() -> Iterator[dict[str, Any]]:
         yield from (row(n) for n in range(MANY))
-        asleep.wait(0.5)
+        asleep.wait(2)
         yield from (row(n) for n in range(MANY))
 
-    settings = changed(head.settings, parameters={"options": "-c statement_timeout=300ms"})
+    settings = changed(head.settings, parameters={"options": "-c statement_timeout=1500ms"})
     with DatabaseManager(settings) as db:
         with pytest.raises(StatementTimeoutError, match="statement timeout") as caught:
             db.monitoring.log_many(rows())

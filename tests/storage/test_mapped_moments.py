@@ -382,7 +382,7 @@ RUNS = st.recursive(
 )
 
 
-@settings(deadline=None, database=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(RUNS, min_size=1, max_size=5))
 def test_the_run_that_ends_last_has_replaced_what_is_its_own(
     head: Database, monitoring: Monitoring, runs: list[Run]
@@ -429,7 +429,7 @@ def test_of_two_runs_at_once_the_one_that_ends_last_sees_the_other(
 ) -> None:
     # Between the end of a run's work and its commit there is time for the other one's.
     head.query("""
-        CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.2); RETURN NULL; END';
+        CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(1); RETURN NULL; END';
         CREATE TRIGGER dawdle AFTER DELETE ON monitoring_metrics FOR EACH STATEMENT EXECUTE FUNCTION dawdle()
     """)
     monitoring.log_many([row()])  # the series is known, so that nobody waits for its being made known

@@ -160,7 +160,7 @@ def fitting(after: float, until: float, interval: float) -> int:
     asked=st.tuples(minutes, minutes, minutes).map(sorted),
     interval=st.sampled_from([0.25, 1, 1.25, 6, 100]),
 )
-@settings(deadline=None, database=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_gaps_are_what_the_model_says_and_those_of_two_times_are_those_of_both(
     head: Database,
     monitoring: Monitoring,

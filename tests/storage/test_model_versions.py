@@ -848,7 +848,7 @@ calls = st.one_of(
 
 
 @given(calls=st.lists(calls, min_size=5, max_size=12))
-@settings(deadline=None, database=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_calls_in_any_order_do_what_the_model_says(
     db: DatabaseManager, calls: list[tuple[str, str | None, dict[str, Any]]]
 ) -> None:

@@ -126,7 +126,7 @@ def test_the_reason_of_a_failure_does_not_replace_anothers() -> None:
         nowhere.log_failure("drift", "share", "why", metadata={"error": 0.1})
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(NAMES, NAMES, NAMES, st.floats(allow_nan=False, allow_infinity=False), JSON), max_size=20))
 def test_what_was_logged_comes_back(head: Database, rows: list[tuple[str, str, str, float, Any]]) -> None:
     keys = ("metric_type", "metric_name", "model_name", "metric_value", "metadata")

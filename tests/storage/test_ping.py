@@ -22,7 +22,7 @@ from mlops_db.errors import (
 )
 from mlops_db.settings import Settings
 from support.database import Database
-from support.sessions import another_session
+from support.sessions import another_session, wait_until
 
 pytestmark = pytest.mark.libraries
 
@@ -91,8 +91,10 @@ def test_a_ping_leaves_no_session_behind(head: Database) -> None:
     with DatabaseManager(head.settings) as db:
         for _ in range(3):
             db.ping()
-        (sessions,) = db.execute_query("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'mlops-db'")  # type: ignore[misc]
-    assert sessions == (1,)
+        sessions = (
+            "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'mlops-db' AND datname = current_database()"
+        )
+        wait_until(lambda: db.execute_query(sessions) == [(1,)], "the sessions of the pings to end")
 
 
 @pytest.mark.slow

@@ -115,7 +115,7 @@ def test_they_hold_behind_a_transaction_pooler(head: Database, ignored: str) -> 
 
 
 def test_a_statement_that_takes_too_long_ends_and_names_the_variable(head: Database) -> None:
-    with manager_of(head.settings, 60_000, 100) as db:
+    with manager_of(head.settings, 60_000, 500) as db:
         with pytest.raises(StatementTimeoutError) as caught:
             db.execute_query("SELECT pg_sleep(60)")
         assert "MLOPS_POOL_STATEMENT_TIMEOUT" in caught.value.hint

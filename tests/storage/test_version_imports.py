@@ -113,7 +113,7 @@ def test_what_was_done_by_hand_stays(db: DatabaseManager, by_hand: str, reason: 
 ACTIONS = ("import", "promote", "reject", "archive", "rollback", "record")
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_nothing_that_was_decided_here_is_undone(db: DatabaseManager, data: st.DataObject) -> None:
     db.execute_query("TRUNCATE model_versions, retraining_decisions")

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -153,10 +153,9 @@ def connect_superuser(folder: Path, database: str = "postgres") -> psycopg.Conne
     return psycopg.connect(host=str(folder), user="postgres", dbname=database, autocommit=True)
 
 
-def processes_of(folder: Path) -> list[int]:
-    """All processes of a server, the postmaster first."""
-    postmaster = int((folder / "data" / "postmaster.pid").read_text(encoding="utf-8").splitlines()[0])
-    return [postmaster, *(child.pid for child in psutil.Process(postmaster).children(recursive=True))]
+def postmaster_of(folder: Path) -> int:
+    """The process that starts all others of a server."""
+    return int((folder / "data" / "postmaster.pid").read_text(encoding="utf-8").splitlines()[0])
 
 
 @contextmanager
@@ -171,6 +170,17 @@ def freeze(*pids: int) -> Iterator[None]:
         for process in processes:
             with suppress(psutil.NoSuchProcess):
                 process.send_signal(signal.SIGCONT)
+
+
+@contextmanager
+def freeze_server(folder: Path) -> Iterator[None]:
+    """Stop all processes of a server during the block: first the postmaster, so that no others come."""
+    postmaster = postmaster_of(folder)
+    with freeze(postmaster), ExitStack() as frozen:
+        for child in psutil.Process(postmaster).children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                frozen.enter_context(freeze(child.pid))
+        yield
 
 
 def _run(programs: Path, folder: Path, program: str, *options: str) -> None:

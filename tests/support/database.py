@@ -17,6 +17,7 @@ from support.forked_commands import run_forked
 ROOT = Path(__file__).parents[2]
 SCRIPTS = Path(sys.executable).parent
 TIMEOUT_S = 120
+LONG_TIMEOUT_S = 600  # of other people's programs, which may take a minute even alone on the machine
 
 
 def clean_environment(**variables: str) -> dict[str, str]:
@@ -26,9 +27,13 @@ def clean_environment(**variables: str) -> dict[str, str]:
 
 
 def run_command(
-    *command: str, environment: Mapping[str, str], cwd: Path = ROOT, stdin: str | None = None
+    *command: str,
+    environment: Mapping[str, str],
+    cwd: Path = ROOT,
+    stdin: str | None = None,
+    timeout: int | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """Run a console script of ours (`alembic`, `mlops-db`) or another program to its end."""
+    """Run a console script of ours (`alembic`, `mlops-db`) or another program to its end, for TIMEOUT_S at most."""
     if cwd == ROOT and stdin is None and (done := run_forked(*command, environment=environment)) is not None:
         return done
     script = SCRIPTS / command[0]
@@ -40,7 +45,7 @@ def run_command(
         input=stdin,
         capture_output=True,
         encoding="utf-8",
-        timeout=TIMEOUT_S,
+        timeout=timeout or TIMEOUT_S,
         check=False,
     )
 

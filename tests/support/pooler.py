@@ -17,7 +17,7 @@ from support.database import Database
 PGBOUNCER = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin:/usr/local/sbin")
 PORT = 6432
 NOBODY = 65534
-START_TIMEOUT_S = 10
+START_TIMEOUT_S = 60
 
 
 @contextmanager

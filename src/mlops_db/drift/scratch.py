@@ -113,7 +113,7 @@ def _drop(cursor: SafeCursor, name: str) -> None:
 def _drop_stale(cursor: SafeCursor) -> None:
     cursor.execute(
         "SELECT datname FROM pg_database AS d WHERE starts_with(datname, %s) AND pg_has_role(datdba, 'USAGE')"
-        " AND NOT EXISTS (SELECT FROM pg_stat_activity AS a WHERE a.datid = d.oid)",
+        " AND NOT EXISTS (SELECT FROM pg_stat_activity AS a WHERE a.datid = d.oid AND a.usesysid IS NOT NULL)",
         (SCRATCH_PREFIX,),
     )
     for (name,) in cursor.fetchall():

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from support.projects import source
@@ -12,14 +12,11 @@ from support.revision_files import DOWN, UP, changed, findings, of_first
 pytestmark = pytest.mark.one_postgresql
 
 
-# Without a deadline: files are written, and the machine may be busy.
-@settings(deadline=None)
 @given(st.from_regex(r"[0-9]{4}(_[a-z0-9]{1,8}){1,8}", fullmatch=True))
 def test_a_name_of_the_scheme_is_no_finding(stem: str) -> None:
     assert findings({f"{stem}.py": source(stem[:4], None, UP, DOWN)}) == []
 
 
-@settings(deadline=None)
 @given(st.one_of(
     st.from_regex(r"[0-9]{0,6}_?[A-Za-z0-9_ -]{0,12}", fullmatch=True),
     st.from_regex(r"\d{4}_\w{1,8}", fullmatch=True),
