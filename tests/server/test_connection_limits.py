@@ -1,13 +1,14 @@
 """Limits of connections: a session that was closed may count for a moment, and one that stays is an error."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 
 import psycopg
 import pytest
 
+from mlops_db import DatabaseManager
 from mlops_db.errors import TooManyConnectionsError
 from mlops_db.server.connection import connect, open_cursor
 from mlops_db.settings import Settings
@@ -20,11 +21,13 @@ ROLE = "mlops_test_limited"
 
 
 @pytest.fixture
-def limited(empty: Database) -> Iterator[Settings]:
+def limited(head: Database) -> Iterator[Settings]:
     """A role that may have one connection."""
-    empty.query(f"CREATE ROLE {ROLE} LOGIN PASSWORD '{SECRET}' CONNECTION LIMIT 1")
-    yield replace(empty.settings, user=ROLE, password=SECRET)
-    empty.query(f"DROP ROLE {ROLE}")
+    head.query(f"CREATE ROLE {ROLE} LOGIN PASSWORD '{SECRET}' CONNECTION LIMIT 1")
+    head.query(f"GRANT SELECT ON alembic_version TO {ROLE}")
+    yield replace(head.settings, user=ROLE, password=SECRET)
+    head.query(f"DROP OWNED BY {ROLE}")
+    head.query(f"DROP ROLE {ROLE}")
 
 
 def hold_connection(settings: Settings) -> psycopg.Connection:
@@ -37,43 +40,55 @@ def hold_connection(settings: Settings) -> psycopg.Connection:
     )
 
 
+def ask(settings: Settings) -> None:
+    with DatabaseManager(settings) as db:
+        db.execute_query("SELECT 1")
+
+
+def ping(settings: Settings) -> None:
+    with DatabaseManager(settings) as db:
+        db.ping(10)
+
+
 def test_one_connection_after_the_other_is_enough(limited: Settings) -> None:
     for _ in range(50):
         with open_cursor(limited) as cursor:
             cursor.execute("SELECT 1")
 
 
-def test_a_command_waits_for_a_session_that_ends(limited: Settings) -> None:
+@pytest.mark.parametrize("use", [lambda settings: connect(settings).close(), ask, ping], ids=["command", "job", "ping"])
+def test_it_waits_for_a_session_that_ends(limited: Settings, use: Callable[[Settings], None]) -> None:
     holder = hold_connection(limited)
-    ending = threading.Timer(0.2, holder.close)
+    ending = threading.Timer(0.5, holder.close)
     ending.start()
-    with closing(connect(limited)):
-        assert holder.closed
+    use(limited)
+    assert holder.closed
     ending.join()
 
 
-def assert_refused(empty: Database, limited: Settings, limit: str) -> None:
-    result = empty.run("mlops-db", "status", POSTGRES_USER=limited.user, POSTGRES_PASSWORD=SECRET)
+def assert_refused(head: Database, limited: Settings, limit: str) -> None:
+    result = head.run("mlops-db", "status", POSTGRES_USER=limited.user, POSTGRES_PASSWORD=SECRET)
     assert result.returncode == 2
     assert_failed(result, f'too many connections for {limit} "', "CONNECTION LIMIT")
 
 
-def test_the_limit_of_a_role_that_stays_reached_is_one_line(empty: Database, limited: Settings) -> None:
+def test_the_limit_of_a_role_that_stays_reached_is_one_line(head: Database, limited: Settings) -> None:
     with closing(hold_connection(limited)):
-        assert_refused(empty, limited, "role")
+        assert_refused(head, limited, "role")
 
 
 @pytest.mark.slow
-def test_the_limit_of_a_database_that_stays_reached_is_one_line(empty: Database, limited: Settings) -> None:
-    empty.query(f'ALTER DATABASE "{limited.database}" CONNECTION LIMIT 0')
+def test_the_limit_of_a_database_that_stays_reached_is_one_line(head: Database, limited: Settings) -> None:
+    head.query(f'ALTER DATABASE "{limited.database}" CONNECTION LIMIT 0')
     try:
-        assert_refused(empty, limited, "database")
+        assert_refused(head, limited, "database")
     finally:
-        empty.query(f'ALTER DATABASE "{limited.database}" CONNECTION LIMIT -1')
+        head.query(f'ALTER DATABASE "{limited.database}" CONNECTION LIMIT -1')
 
 
 @pytest.mark.slow
-def test_the_error_of_a_limit_may_be_retried(limited: Settings) -> None:
+@pytest.mark.parametrize("use", [connect, ask, ping])
+def test_the_error_of_a_limit_may_be_retried(limited: Settings, use: Callable[[Settings], object]) -> None:
     with closing(hold_connection(limited)), pytest.raises(TooManyConnectionsError) as refused:
-        connect(limited)
+        use(limited)
     assert refused.value.retryable

@@ -31,9 +31,9 @@ def run_command(
     environment: Mapping[str, str],
     cwd: Path = ROOT,
     stdin: str | None = None,
-    timeout: int | None = None,
+    timeout: int = TIMEOUT_S,
 ) -> subprocess.CompletedProcess[str]:
-    """Run a console script of ours (`alembic`, `mlops-db`) or another program to its end, for TIMEOUT_S at most."""
+    """Run a console script of ours (`alembic`, `mlops-db`) or another program to its end, within `timeout` seconds."""
     if cwd == ROOT and stdin is None and (done := run_forked(*command, environment=environment)) is not None:
         return done
     script = SCRIPTS / command[0]
@@ -45,7 +45,7 @@ def run_command(
         input=stdin,
         capture_output=True,
         encoding="utf-8",
-        timeout=timeout or TIMEOUT_S,
+        timeout=timeout,
         check=False,
     )
 

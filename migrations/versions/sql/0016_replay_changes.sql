@@ -1,8 +1,9 @@
 -- Give the copy the changes that are logged: remove what stands at each key that was touched, and copy the row that has
--- this key now, if there is one. A row whose key has changed since comes with the entry of its new key: copied before
--- that, it would stand there twice. Returns how many changes it took. It takes them in the order in which a row was changed, so many at a time that
--- they fit into memory. OFFSET 0 keeps the lookups by key, one for each change, whatever PostgreSQL knows about the
--- tables; rows go by their place, because before PostgreSQL 14 a DELETE with a join looks into every partition.
+-- this key now, if there is one. A row whose key has changed since comes with the change to its new key: copied before
+-- that, it would stand there twice. Returns how many changes it took. It takes them in the order in which a row was
+-- changed, so many at a time that they fit into memory. OFFSET 0 keeps the lookups by key, one for each change, whatever
+-- PostgreSQL knows about the tables; rows go by their place, because before PostgreSQL 14 a DELETE with a join looks into
+-- every partition.
 -- Revisions: 0016
 
 CREATE FUNCTION mlops_internal.replay_metric_changes() RETURNS bigint

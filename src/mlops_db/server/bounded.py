@@ -11,6 +11,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import psycopg2
@@ -18,7 +19,7 @@ from psycopg2.extensions import POLL_OK, POLL_READ
 from psycopg2.extensions import connection as Connection  # noqa: N812  (psycopg2 names its classes like functions)
 
 from mlops_db.errors import NoAnswerError
-from mlops_db.server.connection import connection_parameters
+from mlops_db.server.connection import LIMIT_PATIENCE_S, connection_parameters, open_below_limits
 from mlops_db.server.cursor import SafeCursor
 from mlops_db.server.failures import translate_connection_failures
 from mlops_db.settings import Settings
@@ -87,7 +88,8 @@ def open_bounded(settings: Settings, timeout: float) -> BoundedConnection:
     with translate_connection_failures(settings, given["dbname"]):
         for place, until_then in _addresses(given, until, refusals):
             try:
-                connection = _open(given | place, until_then)
+                patience = min(until_then, time.monotonic() + LIMIT_PATIENCE_S)
+                connection = open_below_limits(partial(_open, given | place, until_then), patience)
             except TimeoutError:  # noqa: PERF203  (the next one may answer)
                 in_vain = True
             except psycopg2.OperationalError as error:

@@ -3,10 +3,11 @@
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
+from functools import partial
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg2
 from psycopg2.extensions import connection as Connection  # noqa: N812  (psycopg2 names its classes like functions)
@@ -21,13 +22,15 @@ from mlops_db.errors import (
     TooManyConnectionsError,
 )
 from mlops_db.server.cursor import SafeCursor
-from mlops_db.server.failures import quoted, translate_connection_failures, translate_statement_failures
+from mlops_db.server.failures import is_limit, quoted, translate_connection_failures, translate_statement_failures
 from mlops_db.server.pins import MARK, NEWER_PINS, PINS, find_options, startup_options
 from mlops_db.settings import EMBEDDED, Settings, read_password_file
 
+_Connected = TypeVar("_Connected", bound=Connection)
+
 CONNECT_TIMEOUT_S = 10
-# The server counts a session until its process has ended, a little after the client closed the connection. So a role
-# with a single connection may be refused the next one for a moment.
+# The server counts a session until its process has ended, a little after the client closed the connection. So whoever
+# closes the last connection that a limit allows may be refused the next one for a moment.
 LIMIT_PATIENCE_S = 2
 # Since PostgreSQL 16 a member can have the rights of a role without being allowed to become it.
 SET_OPTION_SINCE = 160000
@@ -98,7 +101,7 @@ def connect(
     """
     role = {"role": settings.owner_role} if settings.owner_role else {}
     try:
-        connection = _open_below_limits(settings, options=startup_options({**pins, **role, MARK: "on"}), **parameters)
+        connection = open_connection(settings, options=startup_options({**pins, **role, MARK: "on"}), **parameters)
     except PoolerError:
         if role or not through_pooler:
             raise
@@ -126,18 +129,6 @@ def connect(
         connection.close()
         raise PoolerError
     return connection
-
-
-def _open_below_limits(settings: Settings, **parameters: Any) -> Connection:
-    """Open a connection; while a limit of connections is reached, try again for two seconds."""
-    until = time.monotonic() + LIMIT_PATIENCE_S
-    while True:
-        try:
-            return open_connection(settings, **parameters)
-        except TooManyConnectionsError:
-            if time.monotonic() > until:
-                raise
-        time.sleep(0.05)
 
 
 def _refuse_owner_role(settings: Settings, parameters: Mapping[str, Any]) -> None:
@@ -174,7 +165,7 @@ def open_connection(settings: Settings, *, options: str = "", **parameters: Any)
 
     `parameters` are libpq's connection parameters (manual, 34.1.2) and win over the settings'; `options` come after
     those of the URL, the service file or PGOPTIONS. An address that does not answer is given up after 10 seconds, or
-    after PGCONNECT_TIMEOUT or the URL's timeout.
+    after PGCONNECT_TIMEOUT or the URL's timeout; a limit of connections that stays reached, after two seconds.
 
     Raises:
         ConnectionFailedError: no connection; the subclass says why.
@@ -185,7 +176,18 @@ def open_connection(settings: Settings, *, options: str = "", **parameters: Any)
     if "PGCONNECT_TIMEOUT" not in os.environ:
         given.setdefault("connect_timeout", CONNECT_TIMEOUT_S)
     with translate_connection_failures(settings, given["dbname"]):
-        return psycopg2.connect(**given)  # type: ignore[no-any-return]
+        return open_below_limits(partial(psycopg2.connect, **given), time.monotonic() + LIMIT_PATIENCE_S)  # type: ignore[no-any-return]
+
+
+def open_below_limits(connect: Callable[[], _Connected], until: float) -> _Connected:
+    """Open a connection; while a limit of connections is reached, try again until then, by the monotonic clock."""
+    while True:
+        try:
+            return connect()
+        except psycopg2.OperationalError as error:
+            if not is_limit(str(error)) or time.monotonic() > until:
+                raise
+        time.sleep(0.05)
 
 
 def connection_parameters(settings: Settings, *, options: str = "", **parameters: Any) -> dict[str, Any]:

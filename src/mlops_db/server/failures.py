@@ -126,7 +126,6 @@ _LIBPQ_REFUSES = (
     "syntax error in service file",
 )
 
-# The server's texts when a role, a database or the server itself has all the connections that it may have.
 _LIMITS = ("too many connections for ", "too many clients already", "remaining connection slots are reserved")
 
 # libpq's text about a server that target_session_attrs does not accept.
@@ -186,7 +185,7 @@ def _translate(error: psycopg2.OperationalError, settings: Settings, database: s
 
 def _translate_refused(line: str, settings: Settings) -> ConnectionFailedError:
     """Translate a refusal that is neither about the login nor about names."""
-    if any(mark in line for mark in _LIMITS):
+    if is_limit(line):
         return TooManyConnectionsError(
             f"{settings.target}: {line}",
             hint="Try again when other sessions have ended, or raise the limit: max_connections, or the CONNECTION "
@@ -196,6 +195,11 @@ def _translate_refused(line: str, settings: Settings) -> ConnectionFailedError:
     if any(mark in line for mark in ("parameter", "requires a value", "command-line argument")):
         hint = "The server does not accept this setting of PGOPTIONS, PGTZ, the URL or a service file."
     return ConnectionFailedError(f"{settings.target}: {line}", hint=hint)
+
+
+def is_limit(text: str) -> bool:
+    """Whether the server refuses a connection because it, the database or the role has all that it may have."""
+    return any(mark in text for mark in _LIMITS)
 
 
 def _translate_unreached(text: str, line: str, settings: Settings) -> ConnectionFailedError:
