@@ -83,13 +83,13 @@ _PERIODS = f"""
      ORDER BY since DESC
 """
 _DECISIONS = """
-    SELECT decision_timestamp AS time, model_name AS model, model_version AS version, action, {gates},
+    SELECT decision_timestamp AS decided, model_name AS model, model_version AS version, action, {gates},
            string_agg(concat(gate, ': ', result), ', ' ORDER BY position) FILTER (WHERE position > {known})
                AS "other gates"
       FROM reporting.decision_gates
      WHERE $__timeFilter(decision_timestamp) AND {chosen}
      GROUP BY id, decision_timestamp, model_name, model_version, action
-     ORDER BY time DESC
+     ORDER BY decided DESC
      LIMIT 1000
 """.format(
     gates=", ".join(
@@ -225,7 +225,7 @@ def _decisions() -> table.Panel:
             "✔ passed, ✖ failed, – not run: the evaluation stops at the first gate that fails. "  # noqa: RUF001
             "? has a result that says neither."
         )
-        .override_by_name("time", looks.properties(unit="dateTimeAsIso", custom_width=170))
+        .override_by_name("decided", looks.properties(unit="dateTimeAsIso", custom_width=170))
         .override_by_name("action", looks.coloured_text(looks.word_mappings(_ACTIONS), custom_width=110))
     )
     for gate in GATES:
