@@ -61,7 +61,7 @@ def print_line(*parts: str, file: TextIO | None = None) -> None:
     file = file or sys.stdout
     console = console_of(file)
     if console is None:
-        print(*parts, sep="", file=file)
+        print(*parts, sep="", file=file, flush=True)
         return
     for line in styled_lines(parts, console):
         console.print(line, no_wrap=True, overflow="ignore", crop=False)
