@@ -5,7 +5,7 @@ from argparse import ArgumentParser, Namespace
 from dataclasses import asdict
 
 from mlops_db.admin.status import DatabaseStatus, ObjectStatus, read_status
-from mlops_db.cli.output import print_json, print_line, print_table
+from mlops_db.cli.output import Styled, print_json, print_line, print_table, state
 from mlops_db.cli.parser import add_json
 from mlops_db.errors import alembic
 from mlops_db.server.guests import EVERYBODY_NOTE
@@ -27,7 +27,7 @@ def run(options: Namespace) -> int:
         print_json(asdict(status) | {"state": status.state})
     else:
         for label, value in _summary(status, settings):
-            print_line(f"{label:<9} {value}")
+            print_line(f"{label:<9} ", value)
         print_line()
         print_table(COLUMNS, [_row(item) for item in status.objects], right=("rows", "size"))
         for item in status.objects:
@@ -43,14 +43,17 @@ def _summary(status: DatabaseStatus, settings: Settings) -> list[tuple[str, str]
         ("database", status.target),
         *_embedded(settings),
         ("server", f"PostgreSQL {status.server}"),
-        ("revision", f"{status.current or 'base'}{_beside_head(status)}"),
+        (
+            "revision",
+            Styled(f"{status.current or 'base'}{_beside_head(status)}", "yellow" if status.pending else "green"),
+        ),
     ]
     if status.pending:
         lines.append(("head", status.head))
         lines.append(("pending", ", ".join(f"{revision.id} {revision.title}" for revision in status.pending)))
         lines.append(("next", alembic("upgrade head")))
     elif status.missing:
-        lines.append(("missing", ", ".join(status.missing)))
+        lines.append(("missing", Styled(", ".join(status.missing), "bold red")))
         lines.append(("next", "`mlops-db check --sql` prints the repair; restore the rows of tables from a backup"))
     if status.upkeep:
         lines.append(("upkeep", f"`mlops-db maintain` would {', and '.join(status.upkeep)}"))
@@ -74,6 +77,6 @@ def _embedded(settings: Settings) -> list[tuple[str, str]]:
 
 def _row(item: ObjectStatus) -> tuple[str, str, str, str]:
     if not item.present:
-        return item.name, item.kind, "missing", ""
+        return item.name, item.kind, state("missing"), ""
     rows = "not counted" if item.rows is None else f"{'' if item.exact else '~'}{item.rows:,}"
     return item.name, item.kind, rows, item.size or ""
