@@ -146,7 +146,7 @@ def test_what_reader_runs_makes_a_login_that_reads(head: Database) -> None:
     reader = services()["reader"]
     _, role, _ = command = reader["command"]
     try:
-        done = head.run("mlops-db", *command, **{"MLOPS_READER_PASSWORD": "changed"})
+        done = head.run("mlops-db", *command, MLOPS_READER_PASSWORD="changed")  # noqa: S106  (not secret)
         assert done.returncode == 0, done.stderr
         with session(replace(head.settings, user=role, password="changed")) as connection:  # noqa: S106  (not secret)
             assert connection.execute("SELECT * FROM public.v_recent_monitoring").fetchall() == []
