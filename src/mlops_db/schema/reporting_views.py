@@ -10,7 +10,7 @@ from mlops_db.schema.limits import GATES
 from mlops_db.schema.views import KNOWN_GATES, PERIODS
 
 # A row's own threshold is what its writer kept in the metadata; what a double cannot hold is none. For p-values low
-# means drift: what the writer decided tells which side of the threshold that is.
+# means drift: what the writer decided tells which side of the threshold that is. Only a JSON boolean is a decision.
 METRIC_HISTORY = """
 SELECT
     m.timestamp,
@@ -34,7 +34,7 @@ SELECT
 FROM (
     SELECT
         *,
-        metadata -> 'drift_detected' = 'true' AS drifted,
+        CASE metadata -> 'drift_detected' WHEN 'true' THEN true WHEN 'false' THEN false END AS drifted,
         CASE
             WHEN jsonb_typeof(metadata -> 'threshold') = 'number'
                 AND abs((metadata -> 'threshold')::numeric) < 1e308

@@ -67,22 +67,22 @@ ORDER BY d.decision_timestamp DESC, d.id DESC
 """
 
 # A version was in production from its promotion to the next one of its model. model_versions keeps the latest promotion
-# of each; earlier ones, of versions that were rolled back to, are in the decisions. What was put into production by
-# hand has no promotion in model_versions, and perhaps a decision. To promote the version that is in production changes
-# nothing. Versions are text ('10' sorts before '9'): time orders them.
+# of each; earlier ones, of versions that were rolled back to, are in the decisions. The version in production is the
+# last one, whatever the moments say: one that was put there by hand may have none, or an old one, and perhaps a
+# decision. To promote the version that is in production changes nothing. Versions are text ('10' sorts before '9'):
+# time orders them.
 # Each step keeps model_name, and partitions or joins by it: so WHERE model_name = ... reaches the tables and their
 # indexes, instead of computing the periods of all models first.
 PERIODS = """
 WITH promotions AS (
-    SELECT model_name, id AS version_id, promoted_at
-    FROM model_versions
-    WHERE promoted_at IS NOT NULL OR status = 'production'
+    SELECT model_name, id AS version_id, promoted_at FROM model_versions WHERE promoted_at IS NOT NULL
     UNION
     SELECT d.model_name, v.id, d.decision_timestamp
     FROM retraining_decisions AS d
     JOIN model_versions AS v ON v.mlflow_run_id = d.candidate_mlflow_run_id AND v.model_name = d.model_name
-    WHERE d.action = 'promote'
-        AND (d.decision_timestamp < v.promoted_at OR v.promoted_at IS NULL AND v.status = 'production')
+    WHERE d.action = 'promote' AND (d.decision_timestamp < v.promoted_at OR v.status = 'production')
+    UNION
+    SELECT model_name, id, NULL FROM model_versions WHERE status = 'production'
 ),
 changes AS (
     SELECT p.*, lag(p.version_id) OVER in_order AS before_id
