@@ -122,7 +122,7 @@ SELECT
     v.brier_score - before.brier_score AS brier_delta
 FROM model_versions AS v
 LEFT JOIN latest ON latest.model_name = v.model_name AND latest.version_id = v.id
-LEFT JOIN model_versions AS before ON before.id = latest.before_id
+LEFT JOIN model_versions AS before ON before.model_name = v.model_name AND before.id = latest.before_id
 ORDER BY v.created_at DESC, v.id DESC
 """
 
