@@ -19,6 +19,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 
+from mlops_db.terminal import print_line
+
 _Constructor = TypeVar("_Constructor", bound=Callable[..., None])
 
 
@@ -442,7 +444,7 @@ def exit_code_of(command: Callable[[], int]) -> int:
         if sys.stdout is not None:  # it is None if the caller has closed it
             sys.stdout.flush()
     except MlopsDbError as error:
-        print(f"error: {error}\nhint: {error.hint}", file=sys.stderr)  # noqa: T201  (of what runs without the cli)
+        print_line(f"error: {error}\nhint: {error.hint}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         return 130

@@ -38,15 +38,16 @@ def test_it_lists_the_latest_first_and_then_what_failed(with_history: Database) 
         "SELECT to_char(started_at AT TIME ZONE 'UTC', 'YYYY-MM-DD') FROM mlops_internal.migration_history"
         " ORDER BY id DESC"
     )
-    shown = [line.split() for line in table]
-    assert [columns[2:5] for columns in shown] == [
-        ["downgrade", "0001", "applied"],
-        ["upgrade", "0002", "failed"],
-        ["upgrade", "0001", "applied"],
+    shown = [re.split(r" {2,}", line) for line in table]
+    assert [columns[1:4] for columns in shown] == [
+        ["downgrade", "0001 model versions", "applied"],
+        ["upgrade", "0002 monitoring metrics", "failed"],
+        ["upgrade", "0001 model versions", "applied"],
     ]
-    assert [(columns[0],) for columns in shown] == days
+    assert [(columns[0].split()[0],) for columns in shown] == days
     for columns in shown:
-        assert columns[6:8] == ["s", with_history.settings.user]
+        assert re.fullmatch(r"[\d.]+ s", columns[4])
+        assert columns[5] == with_history.settings.user
     assert failures[0] == ""
     assert failures[1].startswith("upgrade 0002 at ")
     assert "monitoring_metrics" in failures[1]

@@ -19,7 +19,7 @@ HEAD = revisions()[-1].id
 # They run another program, or print a script.
 WITHOUT_JSON = {"alembic", "psql", "completion"}
 # They only read, or say in their help why a dry run is not needed: `docs --check` is one.
-WITHOUT_DRY_RUN = {*WITHOUT_JSON, "check", "lint", "demo", "docs", "history", "status"}
+WITHOUT_DRY_RUN = {*WITHOUT_JSON, "check", "lint", "demo", "docs", "health", "history", "status"}
 NOWHERE = "mlops_test_nowhere"
 
 
@@ -97,7 +97,7 @@ def test_grant_reader(head: Database) -> None:
         assert report(head, "grant-reader", "mlops_test_reader", "--dry-run")["granted"] is False
         assert head.value(may_read) is False
         answer = report(head, "grant-reader", "mlops_test_reader")
-        assert (answer["granted"], answer["role"], len(answer["views"])) == (True, "mlops_test_reader", 3)
+        assert (answer["granted"], answer["role"], len(answer["views"])) == (True, "mlops_test_reader", 6)
         assert head.value(may_read) is True
         head.query("GRANT SELECT ON model_versions TO mlops_test_reader")
         refused = report(head, "grant-reader", "mlops_test_reader", "--dry-run", code=1)

@@ -174,7 +174,7 @@ def read_until(terminal: int, wanted: str | None) -> str:
 
 def test_on_a_terminal_a_bar_shows_how_far_the_server_is(head: Database, tmp_path: Path) -> None:
     checkout = Checkout(tmp_path)
-    label = f"[1/1] {checkout.add(SLOW_INDEX)} test ... "
+    label = f"[1/1] {checkout.add(SLOW_INDEX)} test ..."
     head.query("SELECT pg_advisory_lock(1)")
     with on_a_terminal(head, tmp_path, "upgrade", "head") as (process, terminal):
         during = read_until(terminal, "━")
@@ -182,10 +182,11 @@ def test_on_a_terminal_a_bar_shows_how_far_the_server_is(head: Database, tmp_pat
         after = read_until(terminal, None)
         assert process.wait() == 0
 
-    assert during.startswith(label)
+    assert during.startswith(f"{label}\r\x1b[2K"), "the line would stand above the bar, too"
+    assert during.count(label) == 2
     assert "CREATE INDEX" in during
     assert "building index" in during
-    assert re.search(rf"{re.escape(label)}\d+(\.\d)? s\r\n$", after), after
+    assert re.search(rf"{re.escape(label)} \d+(\.\d)? s\r\n$", after), after
     assert "\x1b[?25h" in after, "the cursor is hidden while the bar is there"
 
 

@@ -7,7 +7,7 @@ replaces the three views. If they differ, it prints the statements that make the
 from argparse import ArgumentParser, Namespace
 
 from mlops_db.admin.adopt import Judgement, adopt
-from mlops_db.cli.output import difference_for_json, print_details, print_json, print_line
+from mlops_db.cli.output import Styled, difference_for_json, print_details, print_json, print_line
 from mlops_db.cli.parser import add_dry_run, add_json
 from mlops_db.errors import alembic, printable
 from mlops_db.project import BASELINE
@@ -40,11 +40,11 @@ def _print_findings(judgement: Judgement) -> None:
     for name in judgement.left_alone:
         print_line(f"left alone: {printable(name)}")
     for obstacle in judgement.obstacles:
-        print_line(f"in the way: {obstacle}")
+        print_line(Styled("in the way:", "bold red"), f" {obstacle}")
         print_details(obstacle)
     for rule in judgement.broken:
         if rule.count is not None or not judgement.obstacles:
-            print_line(f"to fix: {rule}")
+            print_line(Styled("to fix:", "yellow"), f" {rule}")
             print(f"    {rule.select}")  # SQL is for copying, and not wrapped
 
 

@@ -5,7 +5,7 @@ from argparse import ArgumentParser, Namespace
 
 from mlops_db.admin.status import everybody_may_create
 from mlops_db.cli import lint
-from mlops_db.cli.output import difference_for_json, print_details, print_json, print_line
+from mlops_db.cli.output import Styled, difference_for_json, print_details, print_json, print_line, state
 from mlops_db.cli.parser import add_json
 from mlops_db.drift.compare import read_drift
 from mlops_db.drift.repair import repair_statements
@@ -53,9 +53,13 @@ def run(options: Namespace) -> int:
         print_line(line, file=report)
     for statement in statements:
         print(statement)  # SQL is for copying, and not wrapped
-    count = f"{len(found)} {'difference' if len(found) == 1 else 'differences'}" if found else "no difference"
+    count = (
+        Styled(f"{len(found)} {'difference' if len(found) == 1 else 'differences'}", "bold red")
+        if found
+        else state("no difference")
+    )
     behind = "" if drift.revision == head else f" (head is {head}: {alembic('upgrade head')})"
-    print_line(f"{settings.target} at revision {drift.revision}{behind}: {count}", file=report)
+    print_line(f"{settings.target} at revision {drift.revision}{behind}: ", count, file=report)
     if everybody_may_create(settings):
         print_line(EVERYBODY_NOTE, file=sys.stderr)
     return 1 if found else 0

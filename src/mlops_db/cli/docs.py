@@ -7,7 +7,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from mlops_db.admin import api_docs, schema_docs
-from mlops_db.cli.output import print_json, print_line
+from mlops_db.cli.output import print_json, print_line, state
 from mlops_db.cli.parser import add_json
 from mlops_db.drift.snapshot import SNAPSHOT, read_catalogues, snapshot_text
 from mlops_db.errors import RefusedError
@@ -30,13 +30,13 @@ def run(options: Namespace) -> int:
     if not options.check:
         for path, text in stale.items():
             _write(path, text)
-    state = "stale" if options.check else "written"
+    outcome = "stale" if options.check else "written"
     names = [str(path.relative_to(folder)) for path in stale]
     if options.json:
-        print_json({state: names})
+        print_json({outcome: names})
     else:
         for name in names:
-            print_line(f"{state}: {name}")
+            print_line(state(outcome), f": {name}")
         if options.check and stale:
             print_line("Run `mlops-db docs` and commit what it writes.")
     return 1 if options.check and stale else 0

@@ -1,49 +1,57 @@
-"""Print results: drawn, coloured and wrapped at words on a terminal; plain text in a pipe; JSON for machines.
-
-Rich respects NO_COLOR, FORCE_COLOR and COLUMNS. With FORCE_COLOR, a pipe gets what a terminal gets.
-"""
+"""Print the results of commands: tables, states in their colours, and JSON for machines."""
 
 from __future__ import annotations
 
 import json
-import os
 import sys
 from dataclasses import asdict, is_dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, TextIO
 
+from mlops_db.terminal import Styled, console_of, print_line, style_of
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from rich.console import Console
-
     from mlops_db.drift.compare import Difference
 
-COLOURS = {"-": "red", "+": "green"}
-UNLIMITED = 10_000
+__all__ = [
+    "Styled", "difference_for_json", "number", "print_details", "print_json", "print_line", "print_table", "state",
+]  # fmt: skip
+
+# What changed in a diff.
+_DIFF = {"-": "red", "+": "green"}
+_GOOD, _ODD, _BAD = "green", "yellow", "bold red"
+_STATES = {
+    **dict.fromkeys(("applied", "head", "no difference", "nothing found", "ok", "passed", "succeeded"), _GOOD),
+    **dict.fromkeys(("interrupted", "pending", "running", "stale"), _ODD),
+    **dict.fromkeys(("drifted", "failed", "high", "low", "missing"), _BAD),
+}
+_BESIDE_CELLS = 3  # two blanks and a line
+_THOUSAND = 1000
+
+
+def state(word: str) -> Styled:
+    """A state, such as `failed`, in its colour; a word that is no state has none."""
+    return Styled(word, _STATES.get(word, ""))
+
+
+def number(value: float) -> str:
+    """A measured value for people: four digits, and whole from a thousand on."""
+    return f"{value:,.0f}" if abs(value) >= _THOUSAND else f"{value:.4g}"
 
 
 def print_json(value: object) -> None:
     """Print an object as JSON; dataclasses become objects, and times are in UTC."""
-    print(json.dumps(value, default=_json_value, ensure_ascii=False, indent=2))
-
-
-def print_line(text: str = "", *, file: TextIO | None = None, style: str = "") -> None:
-    """Print text; on a terminal it is wrapped between words."""
-    file = file or sys.stdout
-    console = _console(file)
-    if console is None:
-        print(text, file=file)
-    else:
-        from rich.text import Text  # noqa: PLC0415  (only a terminal needs it)
-
-        console.print(Text(text, style))
+    text = json.dumps(value, default=_json_value, ensure_ascii=False, indent=2)
+    # What could steer a terminal is inside of strings, where JSON can escape it.
+    print("".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text))
 
 
 def print_details(difference: Difference, *, file: TextIO | None = None) -> None:
     """Print the diff of a difference that one line does not hold, indented below it."""
     for line in difference.details():
-        print_line(f"    {line}", file=file, style=COLOURS.get(line[:1], ""))
+        print_line(Styled(f"    {line}", _DIFF.get(line[:1], "")), file=file)
 
 
 def difference_for_json(difference: Difference) -> dict[str, str | None]:
@@ -51,29 +59,61 @@ def difference_for_json(difference: Difference) -> dict[str, str | None]:
     return {**vars(difference), "name": str(difference.name)}
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Collection[str] = ()) -> None:
-    """Print rows of text under their columns; those named in `right` are aligned to the right.
+def print_table(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    right: Collection[str] = (),
+    wrapped: Collection[str] = (),
+) -> None:
+    """Print rows of text, which may be `Styled`, under their columns; those named in `right` are aligned to the right.
 
-    On a terminal that is too narrow for the table, each cell has a line of its own.
+    On a terminal that is too narrow for the table, the columns named in `wrapped` are wrapped between words. If that is
+    not enough, each cell has a line of its own.
     """
-    console = _console(sys.stdout)
+    console = console_of(sys.stdout)
     if console is None:
         _print_plain_table(columns, rows, right)
+        return
+    widths = _fitting_widths(columns, rows, wrapped, console.width)
+    if widths is None:
+        for row in rows:
+            for column, cell in zip(columns, row, strict=True):
+                if cell:
+                    print_line(f"{column}: ", cell)
+            print_line()
         return
     from rich.table import Table  # noqa: PLC0415  (only a terminal needs it)
     from rich.text import Text  # noqa: PLC0415
 
     table = Table()
-    for column in columns:
-        table.add_column(column, justify="right" if column in right else "left")
+    for column, width in zip(columns, widths, strict=True):
+        table.add_column(column, justify="right" if column in right else "left", width=width)
     for row in rows:
-        table.add_row(*map(Text, row))
-    unwrapped = console.measure(table, options=console.options.update(max_width=UNLIMITED))
-    if unwrapped.maximum <= console.width:
-        console.print(table)
-        return
-    for row in rows:
-        print_line("\n".join(f"{column}: {cell}" for column, cell in zip(columns, row, strict=True) if cell) + "\n")
+        table.add_row(*(Text(cell, style_of(cell)) for cell in row))
+    console.print(table)
+
+
+def _fitting_widths(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], wrapped: Collection[str], limit: int
+) -> list[int] | None:
+    """The widths of the columns of a table that fits; None if there is none that breaks no word."""
+    from rich.cells import cell_len  # noqa: PLC0415  (only a terminal needs it)
+
+    cells = list(zip(columns, *rows, strict=True))
+    widths = [max(map(cell_len, column)) for column in cells]
+    least = [
+        max(cell_len(word) for cell in column for word in cell.split()) if column[0] in wrapped else width
+        for column, width in zip(cells, widths, strict=True)
+    ]
+    excess = sum(widths) + _BESIDE_CELLS * len(columns) + 1 - limit
+    while excess > 0:
+        place = max(range(len(columns)), key=lambda place: widths[place] - least[place])
+        if widths[place] == least[place]:
+            return None
+        widths[place] -= 1
+        excess -= 1
+    return widths
 
 
 def _print_plain_table(columns: Sequence[str], rows: Sequence[Sequence[str]], right: Collection[str]) -> None:
@@ -84,15 +124,6 @@ def _print_plain_table(columns: Sequence[str], rows: Sequence[Sequence[str]], ri
             for cell, width, column in zip(row, widths, columns, strict=True)
         ]
         print("  ".join(cells).rstrip())
-
-
-def _console(file: TextIO | None) -> Console | None:
-    """Rich's console of a terminal; None for a pipe, and where the caller has closed the stream."""
-    if file is None or not (file.isatty() or os.environ.get("FORCE_COLOR")):
-        return None
-    from rich.console import Console  # noqa: PLC0415  (only a terminal needs it)
-
-    return Console(file=file)
 
 
 def _json_value(value: Any) -> object:

@@ -17,6 +17,7 @@ from mlops_db.errors import ConnectionFailedError, NotPermittedError, printable
 from mlops_db.migration.commands import upgrade
 from mlops_db.server.connection import open_cursor
 from mlops_db.server.failures import first_line, quoted
+from mlops_db.terminal import print_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -125,4 +126,4 @@ def _drop_stale(cursor: SafeCursor) -> None:
 def _warn(name: str, reason: str) -> None:
     if sys.stderr is not None:  # it is None where the caller has closed it
         warning = f"warning: scratch database {name} stays: {reason}; the first one made after an hour drops it"
-        sys.stderr.write(f"{printable(warning)}\n")
+        print_line(printable(warning), file=sys.stderr)

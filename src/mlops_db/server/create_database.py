@@ -22,6 +22,7 @@ from mlops_db.server.connection import connect, open_cursor
 from mlops_db.server.cursor import SafeCursor
 from mlops_db.server.failures import quoted, translate_statement_failures
 from mlops_db.settings import Settings, check_database_name
+from mlops_db.terminal import print_line
 
 MAINTENANCE_DATABASES = ("postgres", "template1")
 # Only one process creates at a time. Advisory locks are per database, so a lock of this number in another one does not
@@ -77,7 +78,7 @@ def create_database(settings: Settings) -> bool:
 
 def _print(line: str) -> None:
     with suppress(BrokenPipeError):  # the reader has gone, but the work continues
-        print(line, flush=True)
+        print_line(line)
 
 
 def _complete(settings: Settings) -> None:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from mlops_db.errors import EmbeddedServerError
 from mlops_db.server.embedded.account import Account, ensure_server_account, run_as
+from mlops_db.terminal import print_line
 
 DATA_DIRECTORY = Path(".mlops-db")
 ELSEWHERE = Path("/var/lib/mlops-db")
@@ -65,7 +66,7 @@ def note_new_data(here: Path) -> None:
 def note(text: str) -> None:
     """Write a note to standard error."""
     if sys.stderr is not None:  # it is None where the caller has closed it
-        sys.stderr.write(f"note: {text}\n")
+        print_line(f"note: {text}", file=sys.stderr)
 
 
 def holds_data(folder: Path) -> bool:

@@ -1,0 +1,94 @@
+"""Write lines for people: coloured, and broken between words only, on a terminal; as they are in a pipe.
+
+Rich respects NO_COLOR, FORCE_COLOR and COLUMNS. With FORCE_COLOR, a pipe gets what a terminal gets.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from rich.console import Console
+    from rich.text import Text
+    from typing_extensions import Self
+
+# The style of the word that a line begins with.
+_KINDS = {"error": "bold red", "warning": "bold yellow", "note": "bold yellow", "hint": "bold cyan"}
+
+
+class Styled(str):
+    """Text in a style of Rich's, such as `bold red`, which a terminal shows.
+
+    Attributes:
+        style: the style.
+    """
+
+    __slots__ = ("style",)
+    style: str
+
+    def __new__(cls, text: str, style: str) -> Self:  # noqa: D102  (the class says it)
+        styled = super().__new__(cls, text)
+        styled.style = style
+        return styled
+
+
+def style_of(text: str) -> str:
+    """The style of a `Styled` text; of other texts, none."""
+    return text.style if isinstance(text, Styled) else ""
+
+
+def console_of(stream: TextIO | None) -> Console | None:
+    """Rich's console of a terminal; None for a pipe, and where the caller has closed the stream."""
+    if stream is None or not (stream.isatty() or os.environ.get("FORCE_COLOR")):
+        return None
+    from rich.console import Console  # noqa: PLC0415  (only a terminal needs it)
+
+    return Console(file=stream, highlight=False)
+
+
+def print_line(*parts: str, file: TextIO | None = None) -> None:
+    """Print a line, such as `error: ...`, or several ones, to standard output or another stream.
+
+    Args:
+        parts: the text; parts of it may be `Styled`.
+        file: the stream.
+    """
+    file = file or sys.stdout
+    console = console_of(file)
+    if console is None:
+        print(*parts, sep="", file=file, flush=True)
+        return
+    for line in styled_lines(parts, console):
+        console.print(line, no_wrap=True, overflow="ignore", crop=False)
+
+
+def styled_lines(parts: Iterable[str], console: Console) -> list[Text]:
+    """The text as lines of the terminal. A word that no line holds, such as a path, stays whole, to be copied."""
+    from rich.text import Text  # noqa: PLC0415  (only a terminal needs it)
+
+    text = Text.assemble(*((part, style_of(part)) for part in parts))
+    for kind, style in _KINDS.items():
+        text.highlight_regex(rf"(?m)^{kind}:", style)
+    lines: list[Text] = []
+    for line in text.split(allow_blank=True):
+        broken = line.divide(_breaks(line.plain, console.width))
+        for part in broken:
+            part.rstrip()
+        lines += broken
+    return lines
+
+
+def _breaks(line: str, width: int) -> Iterator[int]:
+    """The places where words begin that do not fit on the line before."""
+    from rich.cells import cell_len  # noqa: PLC0415  (only a terminal needs it)
+
+    begin = 0
+    for word in re.finditer(r"\S+", line):
+        if cell_len(line[begin : word.end()]) > width and line[begin : word.start()].strip():
+            begin = word.start()
+            yield begin
