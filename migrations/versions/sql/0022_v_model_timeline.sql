@@ -1,8 +1,8 @@
 -- The model versions, newest first, each beside the version of its model that was in production before it.
 -- After a rollback a version has several promotions. The decisions have the earlier ones.
--- Revisions: 0022
+-- Revisions: 0022, 0025 (downgrade)
 
-CREATE VIEW public.v_model_timeline AS
+CREATE OR REPLACE VIEW public.v_model_timeline AS
 WITH promotions AS (
     SELECT model_name, id AS version_id, promoted_at FROM public.model_versions WHERE promoted_at IS NOT NULL
     UNION

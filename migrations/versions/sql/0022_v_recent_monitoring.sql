@@ -1,8 +1,8 @@
 -- The newest value of each series of the catalogue, with its age and health.
 -- Of each series the primary key gives the two newest rows; no other row is read.
--- Revisions: 0022
+-- Revisions: 0022, 0025 (downgrade)
 
-CREATE VIEW public.v_recent_monitoring AS
+CREATE OR REPLACE VIEW public.v_recent_monitoring AS
 SELECT
     newest.id,
     newest.timestamp,

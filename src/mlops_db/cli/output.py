@@ -27,7 +27,7 @@ _STATES = {
     **dict.fromkeys(("interrupted", "pending", "running", "stale"), _ODD),
     **dict.fromkeys(("drifted", "failed", "high", "low", "missing"), _BAD),
 }
-UNLIMITED = 10_000
+_BESIDE_CELLS = 3  # two blanks and a line
 _THOUSAND = 1000
 
 
@@ -43,7 +43,9 @@ def number(value: float) -> str:
 
 def print_json(value: object) -> None:
     """Print an object as JSON; dataclasses become objects, and times are in UTC."""
-    print(json.dumps(value, default=_json_value, ensure_ascii=False, indent=2))
+    text = json.dumps(value, default=_json_value, ensure_ascii=False, indent=2)
+    # What could steer a terminal is inside of strings, where JSON can escape it.
+    print("".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text))
 
 
 def print_details(difference: Difference, *, file: TextIO | None = None) -> None:
@@ -57,32 +59,61 @@ def difference_for_json(difference: Difference) -> dict[str, str | None]:
     return {**vars(difference), "name": str(difference.name)}
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Collection[str] = ()) -> None:
+def print_table(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    right: Collection[str] = (),
+    wrapped: Collection[str] = (),
+) -> None:
     """Print rows of text, which may be `Styled`, under their columns; those named in `right` are aligned to the right.
 
-    On a terminal that is too narrow for the table, each cell has a line of its own.
+    On a terminal that is too narrow for the table, the columns named in `wrapped` are wrapped between words. If that is
+    not enough, each cell has a line of its own.
     """
     console = console_of(sys.stdout)
     if console is None:
         _print_plain_table(columns, rows, right)
         return
+    widths = _fitting_widths(columns, rows, wrapped, console.width)
+    if widths is None:
+        for row in rows:
+            for column, cell in zip(columns, row, strict=True):
+                if cell:
+                    print_line(f"{column}: ", cell)
+            print_line()
+        return
     from rich.table import Table  # noqa: PLC0415  (only a terminal needs it)
     from rich.text import Text  # noqa: PLC0415
 
     table = Table()
-    for column in columns:
-        table.add_column(column, justify="right" if column in right else "left")
+    for column, width in zip(columns, widths, strict=True):
+        table.add_column(column, justify="right" if column in right else "left", width=width)
     for row in rows:
         table.add_row(*(Text(cell, style_of(cell)) for cell in row))
-    unwrapped = console.measure(table, options=console.options.update(max_width=UNLIMITED))
-    if unwrapped.maximum <= console.width:
-        console.print(table)
-        return
-    for row in rows:
-        for column, cell in zip(columns, row, strict=True):
-            if cell:
-                print_line(f"{column}: ", cell)
-        print_line()
+    console.print(table)
+
+
+def _fitting_widths(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], wrapped: Collection[str], limit: int
+) -> list[int] | None:
+    """The widths of the columns of a table that fits; None if there is none that breaks no word."""
+    from rich.cells import cell_len  # noqa: PLC0415  (only a terminal needs it)
+
+    cells = list(zip(columns, *rows, strict=True))
+    widths = [max(map(cell_len, column)) for column in cells]
+    least = [
+        max(cell_len(word) for cell in column for word in cell.split()) if column[0] in wrapped else width
+        for column, width in zip(cells, widths, strict=True)
+    ]
+    excess = sum(widths) + _BESIDE_CELLS * len(columns) + 1 - limit
+    while excess > 0:
+        place = max(range(len(columns)), key=lambda place: widths[place] - least[place])
+        if widths[place] == least[place]:
+            return None
+        widths[place] -= 1
+        excess -= 1
+    return widths
 
 
 def _print_plain_table(columns: Sequence[str], rows: Sequence[Sequence[str]], right: Collection[str]) -> None:

@@ -1,0 +1,54 @@
+-- The model versions, newest first, each with its latest period in production, and beside the version before it.
+-- After a rollback a version has several promotions. The decisions have the earlier ones.
+-- Revisions: 0025
+
+CREATE OR REPLACE VIEW public.v_model_timeline AS
+WITH promotions AS (
+    SELECT model_name, id AS version_id, promoted_at FROM public.model_versions WHERE promoted_at IS NOT NULL
+    UNION
+    SELECT d.model_name, v.id, d.decision_timestamp
+    FROM public.retraining_decisions AS d
+    JOIN public.model_versions AS v ON v.mlflow_run_id = d.candidate_mlflow_run_id AND v.model_name = d.model_name
+    WHERE d.action = 'promote' AND (d.decision_timestamp < v.promoted_at OR v.status = 'production')
+    UNION
+    -- The last one, whatever the moments say: a version that was put into production by hand may have none, or an old one.
+    SELECT model_name, id, NULL FROM public.model_versions WHERE status = 'production'
+),
+changes AS (
+    SELECT p.*, lag(p.version_id) OVER in_order AS before_id
+    FROM promotions AS p
+    WINDOW in_order AS (PARTITION BY p.model_name ORDER BY p.promoted_at, p.version_id)
+),
+periods AS (
+    SELECT
+        c.model_name,
+        c.version_id,
+        c.promoted_at AS since,
+        lead(c.promoted_at) OVER in_order AS until,
+        c.before_id
+    FROM changes AS c
+    WHERE c.before_id IS DISTINCT FROM c.version_id
+    WINDOW in_order AS (PARTITION BY c.model_name ORDER BY c.promoted_at, c.version_id)
+),
+latest AS (
+    SELECT DISTINCT ON (model_name, version_id) * FROM periods ORDER BY model_name, version_id, since DESC
+)
+SELECT
+    v.id,
+    v.model_name,
+    v.mlflow_run_id,
+    v.model_version,
+    v.status,
+    v.status = 'production' AS in_production,
+    v.f1_score,
+    v.brier_score,
+    v.created_at,
+    latest.since AS promoted_at,
+    latest.until AS production_until,
+    before.model_version AS previous_version,
+    v.f1_score - before.f1_score AS f1_delta,
+    v.brier_score - before.brier_score AS brier_delta
+FROM public.model_versions AS v
+LEFT JOIN latest ON latest.model_name = v.model_name AND latest.version_id = v.id
+LEFT JOIN public.model_versions AS before ON before.id = latest.before_id
+ORDER BY v.created_at DESC, v.id DESC;
