@@ -25,6 +25,7 @@ REPORTS = [
     ("adopt", "--dry-run"),
     ("demo", "--days", "1"),
     ("completion", "nope"),
+    ("alembic", "-x", "plan=true", "downgrade", "0021"),
 ]
 BOX = re.compile("[─-╿]")
 # A word, or options that exclude each other, which argparse keeps together.
