@@ -135,11 +135,17 @@ def _database(server: Settings, name: str, rows: int, models: int) -> tuple[Sett
 
 
 def _panels(reader: psycopg.Connection[Any]) -> Iterator[tuple[str, str]]:
-    """Each statement of Grafana's dashboards and alert rules, over 90 days, with everything chosen that can be."""
+    """Each statement of Grafana's dashboards and alert rules, over 90 days, with everything chosen that can be.
+
+    Panels that Grafana repeats for each metric show one.
+    """
     until = datetime.now(timezone.utc)
-    choice = Choice(until=until, since=until - timedelta(days=90))
-    for statement in statements(_choose_all(reader, choice)):
-        yield f"{statement.dashboard}: {statement.place}", statement.sql
+    everything = _choose_all(reader, Choice(until=until, since=until - timedelta(days=90)))
+    metric = everything.variables["metric"][0]
+    one = replace(everything, variables={**everything.variables, "metric": [metric]})
+    for of_all, of_one in zip(statements(everything), statements(one), strict=True):
+        repeated = "${metric}" in of_all.place
+        yield f"{of_all.dashboard}: {of_all.place}", of_one.sql if repeated else of_all.sql
 
 
 def _choose_all(reader: psycopg.Connection[Any], choice: Choice) -> Choice:
