@@ -87,10 +87,15 @@ def statements(choice: Choice) -> Iterator[Statement]:
 
 def expand(sql: str, choice: Choice, interval: str = "1m") -> str:
     """A statement with its variables and macros replaced."""
-    replaced = re.sub(r"\$\{(\w+):sqlstring\}", lambda match: sqlstring(choice.variables[match[1]]), sql)
+    replaced = replace_variables(sql, choice.variables)
     milliseconds = int(interval[:-1]) * _UNITS[interval[-1]] * 1000
     replaced = replaced.replace("$__interval_ms", str(milliseconds)).replace("$__interval", interval)
     return re.sub(r"\$([_a-zA-Z0-9]+)\(([^)]*)\)", lambda match: _macro(match, replaced, choice), replaced)
+
+
+def replace_variables(sql: str, variables: Mapping[str, str | Sequence[str]]) -> str:
+    """A statement with its variables replaced, which Grafana's browser code does."""
+    return re.sub(r"\$\{(\w+):sqlstring\}", lambda match: sqlstring(variables[match[1]]), sql)
 
 
 def sqlstring(value: str | Sequence[str]) -> str:
@@ -100,14 +105,19 @@ def sqlstring(value: str | Sequence[str]) -> str:
 
 
 def interval(choice: Choice, panel: Mapping[str, Any]) -> str:
+    """$__interval as text, such as `2h`."""
+    seconds = interval_s(choice, panel)
+    unit = next(unit for unit in ("d", "h", "m", "s") if seconds % _UNITS[unit] == 0)
+    return f"{seconds // _UNITS[unit]}{unit}"
+
+
+def interval_s(choice: Choice, panel: Mapping[str, Any]) -> int:
     """$__interval: the time range through the panel's number of points, rounded, but at least the panel's minimum."""
     points = panel.get("maxDataPoints") or _PANEL_WIDTH
     length = (choice.until - choice.since) / timedelta(seconds=1) / points
     least = panel.get("interval") or "1m"  # the data source's minimum is one minute
     rounded = next((step for step, limit in _ROUND if length < limit), 31_536_000)
-    seconds = max(rounded, int(least[:-1]) * _UNITS[least[-1]])
-    unit = next(unit for unit in ("d", "h", "m", "s") if seconds % _UNITS[unit] == 0)
-    return f"{seconds // _UNITS[unit]}{unit}"
+    return max(rounded, int(least[:-1]) * _UNITS[least[-1]])
 
 
 def _macro(match: re.Match[str], sql: str, choice: Choice) -> str:

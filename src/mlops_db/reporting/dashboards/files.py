@@ -15,16 +15,19 @@ if TYPE_CHECKING:
 
 def files() -> dict[str, str]:
     """The path of each generated file below grafana/, and its text."""
-    made = {f"dashboards/{module.UID}.json": _numbered(module.dashboard()) for module in (health, metrics, versions)}
+    made = {f"dashboards/{module.UID}.json": _completed(module.dashboard()) for module in (health, metrics, versions)}
     made["provisioning/alerting/mlops.json"] = alert_rules.provisioning()
     return {path: _text(content) for path, content in made.items()}
 
 
-def _numbered(dashboard: Dashboard) -> object:
-    """The dashboard, with the numbers of its panels, which links and alert rules name."""
+def _completed(dashboard: Dashboard) -> object:
+    """The dashboard, with the numbers of its panels, which alert rules name."""
     built = dashboard.build()
     for number, panel in enumerate(built.panels or [], start=1):
         panel.id_val = number
+    for variable in built.templating.list_val or []:
+        # The SDK writes these for each variable; Grafana has them for those of intervals only.
+        variable.auto = variable.auto_min = variable.auto_count = None
     return built
 
 
