@@ -63,7 +63,7 @@ def compile_kinds(window: Window) -> dict[str, Any]:
     """
     with require_extra("report", "the report needs the package vl-convert-python, which is not installed"):
         import vl_convert  # noqa: PLC0415  (optional)
-    since, until, _ = window.seconds
+    since, until, step = window.seconds
     shared = {
         "autosize": {"type": "fit-x", "contains": "padding"},
         "width": "container",
@@ -81,7 +81,11 @@ def compile_kinds(window: Window) -> dict[str, Any]:
         "live": _LIVE,
         "stops": _STOPS,
     }
-    window_of = [{"name": "since", "value": milliseconds(since)}, {"name": "until", "value": milliseconds(until)}]
+    window_of = [
+        {"name": "since", "value": milliseconds(since)},
+        {"name": "until", "value": milliseconds(until)},
+        {"name": "step_length", "value": milliseconds(step)},
+    ]
     return {
         name: vl_convert.vegalite_to_vega({**shared, **kind, "params": [*window_of, *kind.get("params", ())]})
         for name, kind in kinds.items()
@@ -124,6 +128,13 @@ _VALUE_AXIS = {"title": None, "labelExpr": "format(datum.value, numbers)"}
 _VALUES = [{"name": "least", "value": 0}, {"name": "greatest", "value": 1}, {"name": "numbers", "value": ".3~f"}]
 _TIP = {"field": "tip", "type": "nominal"}
 _AT = "utcFormat(datum.{}, '%Y-%m-%d %H:%M')"
+
+
+# A step has a number instead of its times.
+_STEP_TIMES: list[Specification] = [
+    {"calculate": "datum.step * step_length", "as": "start"},
+    {"calculate": "min(datum.start + step_length, until)", "as": "end"},
+]
 
 
 def _tip(*parts: str) -> list[Specification]:
@@ -207,12 +218,15 @@ def _metric(time: Specification) -> Specification:
             },
             {
                 "data": {"name": "points"},
-                "transform": _tip(
-                    f"{_AT.format('start')} + ' UTC'",
-                    "(datum.values ? datum.values + (datum.values == 1 ? ' value' : ' values') + ': ' + datum.text "
-                    ": 'no value')",
-                    "(datum.failed ? datum.failed + ' failed' : '')",
-                ),
+                "transform": [
+                    *_STEP_TIMES,
+                    *_tip(
+                        f"{_AT.format('start')} + ' UTC'",
+                        "(datum.values ? datum.values + (datum.values == 1 ? ' value' : ' values') + ': ' + datum.text "
+                        ": 'no value')",
+                        "(datum.failed ? datum.failed + ' failed' : '')",
+                    ),
+                ],
                 "mark": {"type": "rect", "opacity": 0, "clip": True},
                 "encoding": {
                     "x": {**time, "field": "start"},
@@ -235,11 +249,14 @@ def _beats(time: Specification) -> Specification:
     return {
         "height": {"step": 18},
         "data": {"name": "steps"},
-        "transform": _tip("datum.row", _AT.format("t"), "datum.reported + ' of ' + datum.all + ' series had a row'"),
+        "transform": [
+            *_STEP_TIMES,
+            *_tip("datum.row", _AT.format("start"), "datum.reported + ' of ' + datum.all + ' series had a row'"),
+        ],
         "mark": {"type": "rect", "clip": True, "height": {"band": 0.72}},
         "encoding": {
-            "x": time,
-            "x2": {"field": "t2"},
+            "x": {**time, "field": "start"},
+            "x2": {"field": "end"},
             "y": _ROWS,
             "tooltip": _TIP,
             "color": {
@@ -255,15 +272,23 @@ def _heat(time: Specification) -> Specification:
     return {
         "height": {"step": 16},
         "data": {"name": "steps"},
-        "transform": _tip(
-            "datum.row",
-            _AT.format("t"),
-            "(datum.share < 0 ? 'could not be computed' : format(datum.share, '.3~r') + ' times its threshold')",
-        ),
-        "mark": {"type": "rect", "clip": True, "stroke": "var(--card)", "strokeWidth": 0.5},
+        "transform": [
+            *_STEP_TIMES,
+            *_tip(
+                "datum.row",
+                _AT.format("start"),
+                "(datum.share < 0 ? 'could not be computed' : format(datum.share, '.3~r') + ' times its threshold')",
+            ),
+        ],
+        "mark": {
+            "type": "rect",
+            "clip": True,
+            "stroke": "var(--card)",
+            "strokeWidth": {"expr": "width < 400 ? 0 : 0.5"},
+        },
         "encoding": {
-            "x": time,
-            "x2": {"field": "t2"},
+            "x": {**time, "field": "start"},
+            "x2": {"field": "end"},
             "y": _ROWS,
             "tooltip": _TIP,
             "color": {

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from mlops_db.reporting.report.charts import Chart, columns
-from mlops_db.reporting.report.labels import apart, milliseconds
+from mlops_db.reporting.report.labels import apart
 from mlops_db.reporting.report.series import Key, Series
 from mlops_db.reporting.report.window import Window
 from mlops_db.server.cursor import SafeCursor
@@ -128,7 +128,6 @@ def draw_drift(
 def _heat_map(
     model_name: str, group: list[tuple[Series, dict[float, float]]], window: Window, *, is_open: bool
 ) -> HeatMap:
-    _, until, step = window.seconds
     labels = list(
         apart(
             one.health.metric_name
@@ -138,7 +137,7 @@ def _heat_map(
         )
     )
     cells = [
-        (place, milliseconds(start), milliseconds(min(start + step, until)), float(f"{share:.3g}"))
+        (place, window.place(start), float(f"{share:.3g}"))
         for place, (_, shares) in enumerate(group)
         for start, share in sorted(shares.items())
     ]
@@ -146,7 +145,7 @@ def _heat_map(
     label = f"{model_name}: {beyond} of {len(group)} series reached their threshold; most: " + ", ".join(
         f"{name} {max(shares.values()):.3g} times" for name, (_, shares) in list(zip(labels, group, strict=True))[:3]
     )
-    chart = Chart("heat", label, {"steps": columns("row t t2 share", cells)}, {"row": labels})
+    chart = Chart("heat", label, {"steps": columns("row step share", cells)}, {"row": labels})
     return HeatMap(model_name, chart, len(group), beyond, is_open)
 
 

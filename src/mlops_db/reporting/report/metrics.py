@@ -85,7 +85,7 @@ def _multiple(series: Series, production: Production, window: Window) -> Multipl
         and period.since is not None
         and since <= period.since.timestamp() <= until
     ]
-    names = "t start end low mean high values failed part alone text"
+    names = "t step low mean high values failed part alone text"
     chart = Chart(
         "metric",
         label,
@@ -103,7 +103,6 @@ def _multiple(series: Series, production: Production, window: Window) -> Multipl
 
 def _points(series: Series, window: Window) -> Iterator[tuple[object, ...]]:
     """A point for each step. A part ends before a gap, and where no value could be computed."""
-    _, until, step = window.seconds
     before_gaps = {last for last, _ in series.gaps(window)}
     parts: list[int] = []
     part = 0
@@ -117,8 +116,7 @@ def _points(series: Series, window: Window) -> Iterator[tuple[object, ...]]:
     for span, part in zip(series.spans, parts, strict=True):
         yield (
             milliseconds(span.middle),
-            milliseconds(span.start),
-            milliseconds(min(span.start + step, until)),
+            window.place(span.start),
             ValueScale.drawn(span.least),
             _rounded(ValueScale.drawn(span.mean if span.mean is not None else span.greatest)),
             ValueScale.drawn(span.greatest),

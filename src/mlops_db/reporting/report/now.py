@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from mlops_db.reporting.health import SeriesHealth
 from mlops_db.reporting.report.charts import Chart, columns
-from mlops_db.reporting.report.labels import apart, milliseconds, moment
+from mlops_db.reporting.report.labels import apart, moment
 from mlops_db.reporting.report.production import Period, Production
 from mlops_db.reporting.report.scale import ValueScale
 from mlops_db.reporting.report.series import Series, Span
@@ -133,7 +133,7 @@ def draw_freshness(series: Collection[Series], window: Window) -> tuple[list[Fre
         "beats",
         f"When rows came, for {len(rows)} models and types: "
         + "; ".join(f"{row.model_name} {row.metric_type} newest {row.newest or 'never'}" for row in rows),
-        {"steps": columns("row t t2 reported all", steps)},
+        {"steps": columns("row step reported all", steps)},
         {"row": list(apart(f"{row.model_name} · {row.metric_type}" for row in rows))},
     )
     return rows, chart if steps else None, max(0, len(groups) - MOST_ROWS)
@@ -164,13 +164,9 @@ def _freshness(model_name: str, metric_type: str, group: list[SeriesHealth], win
     )
 
 
-def _steps(place: int, group: list[Series], window: Window) -> list[tuple[int, int, int, int, int]]:
-    _, until, step = window.seconds
+def _steps(place: int, group: list[Series], window: Window) -> list[tuple[int, int, int, int]]:
     reported = Counter(span.start for one in group for span in one.spans)
-    return [
-        (place, milliseconds(start), milliseconds(min(start + step, until)), count, len(group))
-        for start, count in sorted(reported.items())
-    ]
+    return [(place, window.place(start), count, len(group)) for start, count in sorted(reported.items())]
 
 
 def _sparkline(series: Series, window: Window) -> Sparkline | None:

@@ -39,6 +39,10 @@ class Window:
         """Its beginning, its end, and its step, in seconds."""
         return self.since.timestamp(), self.until.timestamp(), self.step.total_seconds()
 
+    def place(self, start: float) -> int:
+        """The number of the step that begins at `start`, in seconds: short, where a chart has thousands of them."""
+        return round(start / self.step.total_seconds())
+
     @property
     def step_in_words(self) -> str:
         """The step, as it stands after `each`: `day`, `4 hours`."""
