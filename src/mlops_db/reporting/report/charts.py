@@ -158,7 +158,7 @@ def _time_axis(window: Window) -> Specification:
             "format": text,
             "tickCount": {"expr": "ceil(width / 90)"},
             "labelFlush": True,
-            "labelOverlap": "greedy",
+            "labelOverlap": "parity",
             "labelSeparation": 8,
         },
     }

@@ -9,7 +9,7 @@ _LARGEST = 8e307
 _MARGIN = 0.06
 _THOUSANDS_FROM, _EXPONENT_FROM, _EXPONENT_BELOW = 1e4, 1e15, 1e-3
 # A bound that is further away would press the values into a line.
-_REACH = 4
+_REACH = 6
 
 
 @dataclass(frozen=True)
