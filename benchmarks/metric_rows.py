@@ -22,8 +22,16 @@ COLUMNS = """
 MODEL = "'model_' || mod(i, 10) AS model_name"
 
 
-def fill(connection: psycopg.Connection[Any], *, rows: int, months: int) -> None:
-    """Replace the partitions: that many months up to this one, three more, and the two open-ended ones."""
+def fill(connection: psycopg.Connection[Any], *, rows: int, months: int, columns: str = f"{MODEL}, {COLUMNS}") -> None:
+    """Replace the partitions: that many months up to this one, three more, and the two open-ended ones.
+
+    Args:
+        connection: with autocommit, to a database at head.
+        rows: how many metrics.
+        months: how many months they cover.
+        columns: SQL of the columns model_name, metric_type, metric_name, metric_value and metadata of row `i` at
+            `moment`. The series are those of the first 300 rows.
+    """
     _drop_partitions(connection)
     now = dt.datetime.now(dt.timezone.utc)
     this_month = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
@@ -38,7 +46,7 @@ def fill(connection: psycopg.Connection[Any], *, rows: int, months: int) -> None
             f"generate_series({first}, {after_last - 1}) AS i CROSS JOIN LATERAL"
             f" (SELECT '{start}'::timestamptz + i * interval '{step // MICROSECOND} microseconds' AS moment) AS at"
         )
-        _load_partition(connection, month, end, moments)
+        _load_partition(connection, month, end, moments, columns)
     for number in range(1, 4):
         month = _months_later(this_month, number)
         _add_partition(connection, f"{month:%Y_%m}", month, _months_later(month, 1))
@@ -47,8 +55,9 @@ def fill(connection: psycopg.Connection[Any], *, rows: int, months: int) -> None
     connection.execute(
         f"""
         INSERT INTO mlops_internal.metric_series (model_name, metric_type, metric_name)
-        SELECT model_name, metric_type, metric_name FROM (SELECT {MODEL}, {COLUMNS} FROM generate_series(0, %s) AS i)
-            AS series ON CONFLICT DO NOTHING
+        SELECT DISTINCT model_name, metric_type, metric_name FROM (
+            SELECT {columns} FROM generate_series(0, %s) AS i CROSS JOIN (SELECT now() AS moment) AS at
+        ) AS series ON CONFLICT DO NOTHING
         """,
         [SERIES - 1],
     )
@@ -94,13 +103,15 @@ def _add_partition(
     )
 
 
-def _load_partition(connection: psycopg.Connection[Any], month: dt.datetime, end: dt.datetime, moments: str) -> None:
+def _load_partition(
+    connection: psycopg.Connection[Any], month: dt.datetime, end: dt.datetime, moments: str, columns: str
+) -> None:
     name = f"mlops_internal.monitoring_metrics_{month:%Y_%m}"
     connection.execute(f"CREATE TABLE {name} (LIKE monitoring_metrics INCLUDING DEFAULTS INCLUDING CONSTRAINTS)")
     connection.execute(
         f"""
         INSERT INTO {name} (id, timestamp, created_at, model_name, metric_type, metric_name, metric_value, metadata)
-        SELECT i, moment, moment, {MODEL}, {COLUMNS} FROM {moments}
+        SELECT i, moment, moment, {columns} FROM {moments}
         """
     )
     key = "(model_name, metric_type, metric_name, timestamp, id) INCLUDE (metric_value)"

@@ -3,7 +3,7 @@
 Why: the three views of schema public know the newest value only, one period of each version, and gates as a document.
     Dashboards need the history: each value with its bounds and state, each period in production, each gate, and series
     by day. They are in a schema of their own, so that public keeps the six objects of the specification.
-Locks: ACCESS SHARE on the tables for a moment.
+Locks: ACCESS SHARE on the tables, and for the downgrade ACCESS EXCLUSIVE on the views, for a moment.
 Loss on downgrade: nothing, views hold no rows; but grants on these objects go with them.
 Running code: unaffected.
 """
@@ -20,8 +20,11 @@ SAFE_PATH = "SET search_path = pg_catalog, pg_temp"
 def upgrade() -> None:
     op.execute(SAFE_PATH)
     op.execute("CREATE SCHEMA reporting")
-    for name in ("metric_history", "production_periods", "decision_gates", "metric_daily"):
-        op.execute_file(f"0024_{name}.sql")
+    op.execute_file("0024_metric_history.sql")
+    op.execute_file("0024_production_periods.sql")
+    op.execute_file("0024_decision_gates.sql")
+    op.execute_file("0024_metric_daily.sql")
+    op.execute_file("0024_comments.sql")
 
 
 def downgrade() -> None:

@@ -10,7 +10,7 @@ _INSTALLED = _PACKAGE / "_alembic"
 BASELINE = "0004"
 
 # The schemas that the revisions use.
-SCHEMAS = ("public", "mlops_internal")
+SCHEMAS = ("public", "mlops_internal", "reporting")
 
 # The six objects of the specification, in its order.
 BASELINE_TABLES = ("model_versions", "monitoring_metrics", "retraining_decisions")
@@ -19,6 +19,10 @@ BASELINE_VIEWS = ("v_decision_history", "v_model_timeline", "v_recent_monitoring
 # The tables and views that schema public has at head. New ones come last.
 TABLES = (*BASELINE_TABLES,)
 VIEWS = (*BASELINE_VIEWS,)
+
+# The views and the function that schema reporting has at head.
+REPORTING_VIEWS = ("metric_history", "production_periods", "decision_gates")
+REPORTING_FUNCTIONS = ("metric_daily(timestamptz, timestamptz)",)
 
 # What code calls and reads of mlops_internal. The rest serves the revisions themselves, which may change it.
 USED_INTERNALS = (

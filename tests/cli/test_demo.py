@@ -1,16 +1,20 @@
 import json
+import math
+import os
 import re
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
+from operator import itemgetter
 from typing import Any
 
 import psycopg
 import pytest
 from psycopg import sql
 
-from mlops_db.demo.measurements import measurements
+from mlops_db.adapters.evidently import report_rows
+from mlops_db.demo.measurements import bounds, measurements
 from mlops_db.demo.story import MODELS, Candidate, Story
 from support.database import SCRIPTS, TIMEOUT_S, Database
 from support.process import assert_failed
@@ -35,19 +39,34 @@ def demo(_head_template: Any) -> Iterator[Database]:
                 database = Database.of(connection)
                 done = database.run("mlops-db", "demo", "--days", str(DAYS))
                 assert done.returncode == 0, done.stderr
-                database.query("CREATE TABLE said (text) AS SELECT %s::text", [done.stdout])
+                database.query(
+                    "CREATE TABLE said AS SELECT %s::text AS text, %s::text AS progress", [done.stdout, done.stderr]
+                )
                 yield database
         finally:
             server.execute(sql.SQL("DROP DATABASE {} (FORCE)").format(sql.Identifier(name)))
 
 
-def test_it_says_what_to_look_at_and_each_query_has_something_to_show(demo: Database) -> None:
+def test_it_says_what_to_look_at_and_each_query_works_as_it_is_printed(demo: Database) -> None:
     (output,) = demo.query("SELECT text FROM said")[0]
-    assert re.search(rf"{DAYS} days of 3 models, in .+: 36 versions, 38 decisions, 3\d,\d{{3}} metrics", output)
-    queries = [query for query in output.split("psql:")[1].split(";") if query.strip()]
-    assert len(queries) == 3
-    for query in queries:
-        assert demo.query(query), query
+    summary, *commands = re.findall(r"^[^#\n].*", output, re.MULTILINE)
+    assert re.search(rf"{DAYS} days of 3 models, in .+: 36 versions, 38 decisions, 3\d,\d{{3}} metrics", summary)
+    assert commands[:2] == ["mlops-db health", "mlops-db report"]
+    queries = commands[2:]
+    assert len(queries) == 2
+    done = demo.run("bash", "-c", "\n".join(queries), PATH=f"{SCRIPTS}:{os.environ['PATH']}")
+    assert (done.returncode, done.stderr) == (0, "")
+    rows = [int(count) for count in re.findall(r"^\((\d+) rows\)$", done.stdout, re.MULTILINE)]
+    assert len(rows) == 2
+    assert min(rows) > 10
+    assert max(len(digits) for digits in re.findall(r"\.(\d+)", done.stdout)) == 4
+
+
+def test_progress_is_two_lines(demo: Database) -> None:
+    (progress,) = demo.query("SELECT progress FROM said")[0]
+    assert re.fullmatch(
+        rf"Writing {DAYS} days \.\.\. [\d.]+ s\nMoving .* partitions of their months \.\.\. [\d.]+ s\n", progress
+    )
 
 
 def test_every_model_has_one_version_in_production_and_one_promotion_was_rolled_back(demo: Database) -> None:
@@ -92,16 +111,51 @@ def test_monitoring_shows_what_is_wrong(demo: Database) -> None:
     }
     assert len(health) == 75
     assert health["lead_scoring/coverage_rate"] == "stale"
-    assert health["churn/drift_score.days_since_login"] == "failed"
-    assert health["churn/drift_score.tenure"] == "ok"
+    assert health["churn/drift_score.days_since_login[method=psi]"] == "failed"
+    assert health["churn/drift_score.tenure[method=psi]"] == "ok"
+    assert health["lead_scoring/drift_score.source[method=chisquare]"] == "low"
+    assert health["lead_scoring/dataset_drift_detected[cat_method=chisquare,num_method=ks]"] == "high"
     assert demo.value(
-        "SELECT metadata ->> 'error' FROM v_recent_monitoring WHERE metric_name = 'drift_score.days_since_login'"
-    ).startswith("ValueError")
+        "SELECT metadata ->> 'error' FROM v_recent_monitoring WHERE metric_name ~ '^drift_score.days_since_login'"
+    ).startswith("Evidently")
     incident = demo.query(
         "SELECT max(metric_value) FROM monitoring_metrics WHERE model_name = 'fraud' AND"
-        " metric_name = 'dataset_drift_detected'"
+        " metric_name = 'dataset_drift_detected[method=psi]'"
     )
     assert incident == [(1.0,)]
+
+
+def evidently_report(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The report of Evidently 0.7 that has the values of these rows."""
+    metrics: list[dict[str, Any]] = []
+    for row in rows:
+        details, value = row["metadata"], row["metric_value"]
+        config = {
+            {"feature": "column", "stat_test": "method"}.get(key, key): detail
+            for key, detail in details.items()
+            if key not in ("drift_detected", "error", "at_least")
+        }
+        if "column" in config:
+            kind, value = "ValueDrift", math.nan if value is None else value
+        elif row["metric_name"].startswith("number_of_drifted_columns"):
+            kind, value = "DriftedColumnsCount", details.get("at_least") or {"count": value, "share": value / 5}
+        else:
+            continue
+        metrics.append({"config": {"type": f"evidently:metric_v2:{kind}", **config}, "value": value})
+    return {"metrics": metrics}
+
+
+def test_drift_is_stored_as_the_adapter_of_evidently_stores_it() -> None:
+    reports: dict[tuple[str, datetime], list[dict[str, Any]]] = {}
+    for row in measurements(Story(now=NOW, days=DAYS, seed=1)):
+        if row["metric_type"] == "drift":
+            reports.setdefault((row["model_name"], row["timestamp"]), []).append(row)
+    found = set()
+    for (model, at), rows in reports.items():
+        converted = report_rows(evidently_report(rows), model_name=model, timestamp=at)
+        assert sorted(rows, key=itemgetter("metric_name")) == sorted(converted, key=itemgetter("metric_name"))
+        found.update(converted.bounds)
+    assert found == {each for model in MODELS for each in bounds(model) if each.metric_type == "drift"}
 
 
 def test_the_rows_of_each_month_lie_in_its_partition(demo: Database) -> None:
@@ -149,7 +203,9 @@ def test_drift_ends_with_a_retraining_and_the_gates_stop_at_the_first_failure() 
     detected = [
         row["timestamp"]
         for row in measurements(story)
-        if row["model_name"] == "fraud" and row["metric_name"] == "dataset_drift_detected" and row["metric_value"] == 1
+        if row["model_name"] == "fraud"
+        and row["metric_name"].startswith("dataset_drift_detected")
+        and row["metric_value"] == 1
     ]
     (retraining,) = [
         event for event in story.events if isinstance(event, Candidate) and event.reasoning.startswith("Retrained")

@@ -19,7 +19,7 @@ HEAD = revisions()[-1].id
 # They run another program, or print a script.
 WITHOUT_JSON = {"alembic", "psql", "completion"}
 # They only read, or say in their help why a dry run is not needed: `docs --check` is one.
-WITHOUT_DRY_RUN = {*WITHOUT_JSON, "check", "lint", "demo", "docs", "history", "status"}
+WITHOUT_DRY_RUN = {*WITHOUT_JSON, "check", "lint", "demo", "docs", "health", "history", "status"}
 NOWHERE = "mlops_test_nowhere"
 
 

@@ -1,7 +1,9 @@
 """What the README says of exit codes, of the order of output and of `mlops-db alembic`, as processes."""
 
+import os
 import re
 import signal
+import socket
 import subprocess
 from pathlib import Path
 
@@ -145,3 +147,22 @@ def test_psql_is_given_the_database_and_no_password_on_its_command_line(head: Da
     refused = head.run("mlops-db", "psql", "-c", "SELECT 1", POSTGRES_PASSWORD=SECRET, POSTGRES_HOST="/no/such/folder")
     assert refused.returncode == 2
     assert SECRET not in refused.stderr
+
+
+def test_control_c_ends_psql_while_it_connects(head: Database) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        process = subprocess.Popen(
+            [SCRIPTS / "mlops-db", "psql"],
+            env=head.environment | {"POSTGRES_HOST": "127.0.0.1", "POSTGRES_PORT": str(silent.getsockname()[1])},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+            start_new_session=True,
+        )
+        silent.settimeout(TIMEOUT_S)
+        connection, _ = silent.accept()
+        with connection:
+            os.killpg(process.pid, signal.SIGINT)
+            out, err = process.communicate(timeout=TIMEOUT_S)
+    assert (process.returncode, out, err) == (130, "", "")

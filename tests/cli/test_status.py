@@ -1,5 +1,6 @@
 import json
 import re
+from datetime import timezone
 
 import pytest
 from alembic import command
@@ -61,6 +62,9 @@ def test_json_at_head_holds_the_same_for_machines(head: Database) -> None:
         "state": "head",
         "everybody_may_create": head.value("SELECT has_schema_privilege('public', 'public', 'CREATE')"),
         "upkeep": [],
+        "production": [],
+        "newest_metric": None,
+        "newest_metric_age_s": None,
     }
     assert list(objects) == [*TABLES, *VIEWS]
     assert {name: item["kind"] for name, item in objects.items()} == dict.fromkeys(TABLES, "table") | dict.fromkeys(
@@ -190,6 +194,67 @@ def test_a_name_that_looks_like_markup_is_shown_as_it_is(empty: Database, name: 
         empty.connection.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(name)))
     assert code == 1
     assert f"/{name}" in shown
+
+
+# Models in production, and the newest metric
+
+
+def put_into_production(database: Database, *models: str, since: str | None) -> None:
+    database.query(
+        """
+        INSERT INTO model_versions (mlflow_run_id, model_version, model_name, status, promoted_at)
+        SELECT 'run of ' || name, '7', name, 'production', %s FROM unnest(%s::text[]) AS name
+        """,
+        [since, list(models)],
+    )
+
+
+def test_models_in_production_and_the_newest_metric_are_named(head: Database) -> None:
+    head.query(REVOKE_CREATE)
+    since = "2026-03-01 06:30:00+00:00"
+    put_into_production(head, "churn", since=since)
+    put_into_production(head, "by\x1b[2Jhand", since=None)
+    head.query("INSERT INTO model_versions (mlflow_run_id, model_version) VALUES ('not in production', '1')")
+    head.query("""
+        INSERT INTO monitoring_metrics (timestamp, metric_type, metric_name) VALUES
+        (now() - interval '36 hours 30 seconds', 'drift', 'psi'), (now() - interval '90 days', 'drift', 'share')
+    """)
+    newest = head.value("SELECT max(timestamp) FROM monitoring_metrics")
+
+    text = head.run("mlops-db", "status")
+    code, status = status_json(head)
+
+    assert (code, text.returncode, text.stderr) == (0, 0, "")
+    assert (
+        f"""
+models    by\\x1b[2Jhand 7 in production since an unknown time
+          churn 7 in production since 2026-03-01 06:30 UTC
+metrics   the newest is of {newest:%Y-%m-%d %H:%M} UTC, 1 day 12 hours ago
+"""
+        in text.stdout
+    )
+    assert status["production"] == [
+        {"model_name": "by\x1b[2Jhand", "model_version": "7", "since": None},
+        {"model_name": "churn", "model_version": "7", "since": "2026-03-01T06:30:00+00:00"},
+    ]
+    assert status["newest_metric"] == newest.astimezone(timezone.utc).isoformat()
+    assert 36 * 3600 < float(str(status["newest_metric_age_s"])) < 37 * 3600
+
+
+def test_many_models_are_counted(head: Database) -> None:
+    put_into_production(head, *(f"m{number:02}" for number in range(12)), since="2026-03-01")
+    done = head.run("mlops-db", "status")
+    assert "          m09 7 in production since 2026-03-01 00:00 UTC\n          and 2 more\n" in done.stdout
+
+
+def test_before_the_reporting_views_they_are_left_out(head: Database) -> None:
+    put_into_production(head, "churn", since=None)
+    head.query("INSERT INTO monitoring_metrics (metric_type, metric_name) VALUES ('drift', 'psi')")
+    command.downgrade(alembic_config(head.settings), "0023")
+    code, status = status_json(head)
+    assert code == 1
+    assert (status["production"], status["newest_metric"]) == (None, None)
+    assert "models" not in head.run("mlops-db", "status").stdout.partition("object")[0]
 
 
 # What cannot be counted

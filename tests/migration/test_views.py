@@ -302,6 +302,50 @@ def test_a_revision_carries_the_views_up_and_down_and_up_again(
     project.check(after)
 
 
+# Views that read each other in both directions, and what only looks as if it did.
+ACROSS = {
+    "passed": PASSED,
+    "reporting.Runs per name": "SELECT name, count(*) AS total FROM passed GROUP BY name",
+    "reporting.top": """SELECT name, 'reporting.top' AS "reporting.top" FROM Reporting . "Runs per name" AS names""",
+    "named": "SELECT reporting.top.name, top FROM reporting.top -- not reporting.top",
+}
+
+
+def test_views_of_several_schemas_go_up_and_down_and_up_again(project: Project) -> None:
+    project.database.query("CREATE SCHEMA reporting")
+    comments = {"reporting.top": {"": "The best.", "name": "Whose."}}
+    before = schema(ACROSS, comments=comments)
+    written = project.move_to(before)
+    assert statements(written, "upgrade") == [
+        "create_table", "CREATE VIEW passed", 'CREATE VIEW reporting."Runs', "CREATE VIEW reporting.top",
+        "COMMENT ON VIEW", "COMMENT ON COLUMN", "CREATE VIEW named",
+    ]  # fmt: skip
+    assert "op.execute(\"COMMENT ON COLUMN reporting.top.name IS 'Whose.'\")" in written
+    old = project.tables_and_views()
+
+    after = schema(ACROSS | {"passed": PASSED.replace("5", "6")}, comments=comments, score=BigInteger())
+    written = project.move_to(after)
+    new = project.tables_and_views()
+    dropped = ["DROP VIEW named", "DROP VIEW reporting.top", 'DROP VIEW reporting."Runs', "DROP VIEW passed"]
+    assert statements(written, "upgrade")[:5] == [*dropped, "alter_column"]
+
+    project.run(command.downgrade, before, "-1")
+    assert project.tables_and_views() == old
+    assert project.differences(before) == []
+    project.run(command.upgrade, after, "head")
+    assert project.tables_and_views() == new
+
+    del after.info["views"]["named"], after.info["views"]["reporting.top"]
+    assert project.differences(after) == [("remove_view", "named"), ("remove_view", "reporting.top")]
+
+
+def test_views_of_others_in_our_schemas_are_left_alone(project: Project) -> None:
+    project.database.query("CREATE SCHEMA reporting")
+    project.move_to(schema({"passed": PASSED, "reporting.names": NAMES}))
+    project.database.query("CREATE VIEW reporting.passed AS SELECT * FROM reporting.names")
+    project.check(schema({"passed": PASSED, "reporting.names": NAMES}))
+
+
 def test_the_authors_sql_stays_as_it_was_written(project: Project) -> None:
     written = project.move_to(schema({"passed": PASSED}))
     assert '''
@@ -554,6 +598,8 @@ def test_a_broken_view_of_this_project_is_one_line_and_a_hint(head: Database, mo
         (["DROP VIEW v_recent_monitoring"], "v_recent_monitoring"),
         (["ALTER VIEW v_decision_history RENAME COLUMN id TO number"], "v_decision_history"),
         (["COMMENT ON COLUMN v_decision_history.id IS 'by hand'"], "v_decision_history"),
+        (["DROP VIEW reporting.decision_gates"], "reporting.decision_gates"),
+        (["COMMENT ON VIEW reporting.production_periods IS NULL"], "reporting.production_periods"),
     ],
 )
 def test_this_projects_check_names_the_view_that_differs(head: Database, change: Sequence[str], named: str) -> None:
@@ -570,9 +616,9 @@ def test_this_projects_check_names_the_view_that_differs(head: Database, change:
 
 
 def head_views() -> Sequence[str]:
-    from mlops_db.schema.views import VIEWS  # noqa: PLC0415  (beside the metadata above)
+    from mlops_db.schema.head import metadata  # noqa: PLC0415  (as above)
 
-    return tuple(VIEWS)
+    return tuple(metadata.info["views"])
 
 
 def test_check_as_a_command_names_the_view_and_fails(head: Database) -> None:

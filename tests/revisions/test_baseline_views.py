@@ -204,7 +204,8 @@ def test_v_model_timeline_is_what_the_model_says(baseline: Database, versions: l
     with baseline.connection.transaction(force_rollback=True):
         insert(baseline, "model_versions", *versions)
 
-        agree(rows(baseline, "SELECT * FROM v_model_timeline"), views_model.model_timeline(versions))
+        expected = views_model.model_timeline_of_the_baseline(versions)
+        agree(rows(baseline, "SELECT * FROM v_model_timeline"), expected)
 
 
 @some_settings

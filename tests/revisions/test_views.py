@@ -2,19 +2,29 @@
 
 import json
 from collections.abc import Sequence
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import given
 from psycopg.errors import CheckViolation, NotNullViolation
-from psycopg.types.json import Jsonb
+from psycopg.types.json import Jsonb, set_json_loads
 
 from support import views_model
 from support.database import Database
-from support.gate_documents import gate_documents
+from support.reporting_model import production_periods
 from support.table_rows import insert, rows, storable
+from support.view_rows import (
+    at,
+    catalogue_of,
+    decision_rows,
+    expectations,
+    loads,
+    measurement_rows,
+    model_rows,
+    parsed,
+    rolled_back,
+)
 from support.views_model import GATES, Row
 
 # The specification's "Common Queries", letter for letter.
@@ -35,10 +45,6 @@ PROMOTION_TIMELINE = """
 SELECT * FROM v_model_timeline 
 ORDER BY created_at DESC;
 """  # noqa: W291
-
-
-def at(text: str) -> datetime:
-    return datetime.fromisoformat(text).replace(tzinfo=timezone.utc)
 
 
 PASSED, FAILED = {"passed": True}, {"passed": False}
@@ -520,113 +526,8 @@ def test_a_series_without_measurements_is_missing_and_stale_if_some_were_expecte
 
 # Any rows at all: the views agree with a model of them in plain Python.
 
-some_settings = settings(
-    max_examples=150,
-    derandomize=True,
-    # Each example's rows are rolled back, so that one database serves all of them.
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
 
-# Few values, so that ties, shared series and repeated candidates are frequent.
-THIS_MONTH = datetime.now(timezone.utc).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-times = st.sampled_from([at(f"2026-01-0{day} {hour}:00") for day in (1, 2) for hour in ("00", "12")])
-# In one partition and in several, the ones without an end among them.
-moments = times | st.sampled_from(
-    [
-        at("0001-01-01"),
-        THIS_MONTH,
-        THIS_MONTH - timedelta(microseconds=1),
-        THIS_MONTH + timedelta(days=40),
-        at("9999-12-31 23:59:59.999999"),
-    ]
-)
-models = st.sampled_from(["default", "fraud"])
-shares = st.none() | st.sampled_from([0.0, 0.1, 0.7, 1.0])
-runs = st.sampled_from(["run-1", "run-2", "run-3", "run-4"])
-
-
-def one_in_production(versions: list[Row]) -> list[Row]:
-    """The versions, with all production versions of a model but its first one archived."""
-    serving: set[str] = set()
-    kept = []
-    for version in versions:
-        second = version["status"] == "production" and version["model_name"] in serving
-        kept.append(version | {"status": "archived"} if second else version)
-        serving |= {version["model_name"]} if version["status"] == "production" else set()
-    return kept
-
-
-# Ids do not follow the order of insertion.
-model_rows = st.lists(
-    st.fixed_dictionaries(
-        {
-            "id": st.integers(1, 1000),
-            "mlflow_run_id": st.text("abc", min_size=1, max_size=3) | runs,
-            "model_version": st.sampled_from(["9", "10", "v1"]),
-            "status": st.sampled_from(["staging", "production", "archived"]),
-            "f1_score": shares,
-            "brier_score": shares,
-            "created_at": times,
-            "promoted_at": st.none() | times,
-            "model_name": models,
-        }
-    ),
-    max_size=12,
-    unique_by=(lambda row: row["id"], lambda row: row["mlflow_run_id"]),
-).map(one_in_production)
-decision_rows = st.lists(
-    st.fixed_dictionaries(
-        {
-            "id": st.integers(1, 1000),
-            "decision_timestamp": times,
-            "action": st.sampled_from(["promote", "reject", "pending"]),
-            "candidate_mlflow_run_id": st.none() | runs,
-            "gate_results": st.none() | gate_documents,
-            "reasoning": st.none() | st.just("why"),
-            "created_at": times,
-            "model_name": models,
-            "is_rollback": st.booleans(),
-            "decided_by": st.none() | st.just("ada"),
-        }
-    ),
-    max_size=12,
-    unique_by=lambda row: row["id"],
-)
-names = {
-    "model_name": models,
-    "metric_type": st.sampled_from(["drift", "coverage"]),
-    "metric_name": st.sampled_from(["a", "b"]),
-}
-# Two series may have rows of one moment and one id.
-measurement_rows = st.lists(
-    st.fixed_dictionaries(
-        {
-            **names,
-            "id": st.integers(1, 5) | st.integers(2**31, 2**31 + 1000),
-            "timestamp": moments,
-            "metric_value": st.none() | st.sampled_from([0.0, 0.1, 0.7, -1.0, 7.9e307, 1.7e308, -1.7e308]),
-            "metadata": st.none(),
-            "created_at": times,
-        }
-    ),
-    max_size=12,
-    unique_by=lambda row: (*(row[name] for name in names), row["timestamp"], row["id"]),
-)
-expectations = st.lists(
-    st.fixed_dictionaries(
-        {
-            **names,
-            "expected_interval": st.none() | st.sampled_from([timedelta(microseconds=1), timedelta(days=30)]),
-            "lower_threshold": st.none() | st.sampled_from([-2.0, 0.0, 0.1]),
-            "upper_threshold": st.none() | st.sampled_from([0.1, 0.5, 1e308]),
-        }
-    ),
-    max_size=4,
-    unique_by=lambda row: tuple(row[name] for name in names),
-)
-
-
-@some_settings
+@rolled_back(150)
 @given(versions=model_rows, decisions=decision_rows)
 def test_v_decision_history_is_what_the_model_says(head: Database, versions: list[Row], decisions: list[Row]) -> None:
     with head.connection.transaction(force_rollback=True):
@@ -638,7 +539,7 @@ def test_v_decision_history_is_what_the_model_says(head: Database, versions: lis
     assert answer == views_model.decision_history(decisions, versions)
 
 
-@some_settings
+@rolled_back(150)
 @given(versions=model_rows, decisions=decision_rows)
 def test_v_model_timeline_is_what_the_model_says(head: Database, versions: list[Row], decisions: list[Row]) -> None:
     with head.connection.transaction(force_rollback=True):
@@ -647,7 +548,7 @@ def test_v_model_timeline_is_what_the_model_says(head: Database, versions: list[
 
         answer = rows(head, "SELECT * FROM v_model_timeline")
 
-    assert answer == views_model.model_timeline(versions, decisions)
+    assert answer == views_model.model_timeline(versions, production_periods(versions, decisions))
 
 
 def test_a_version_that_came_back_was_promoted_more_than_once(head: Database) -> None:
@@ -667,15 +568,12 @@ def test_a_version_that_came_back_was_promoted_more_than_once(head: Database) ->
     }
 
 
-@some_settings
+@rolled_back(150)
 @given(measurements=measurement_rows, expected=expectations)
 def test_v_recent_monitoring_is_what_the_model_says(
     head: Database, measurements: list[Row], expected: list[Row]
 ) -> None:
-    unexpected = dict.fromkeys(("expected_interval", "lower_threshold", "upper_threshold"))
-    catalogue = {tuple(row[name] for name in names): {name: row[name] for name in names} | unexpected
-                 for row in measurements}  # fmt: skip
-    catalogue |= {tuple(row[name] for name in names): row for row in expected}
+    set_json_loads(loads, head.connection)
     with head.connection.transaction(force_rollback=True):
         insert(head, "mlops_internal.metric_series", *expected)
         insert(head, "monitoring_metrics", *measurements)
@@ -683,4 +581,5 @@ def test_v_recent_monitoring_is_what_the_model_says(
         answer = rows(head, "SELECT * FROM v_recent_monitoring")
         now = head.value("SELECT CURRENT_TIMESTAMP")
 
-    assert answer == views_model.recent_monitoring(measurements, catalogue.values(), now)
+    catalogue = catalogue_of(measurements, expected)
+    assert answer == views_model.recent_monitoring(parsed(measurements), catalogue, now)

@@ -455,6 +455,53 @@ def test_psql_reaches_the_server_which_stops_after_it(used: Path) -> None:
     assert not postmaster(used).exists()
 
 
+@contextmanager
+def running_psql(folder: Path) -> Iterator["subprocess.Popen[str]"]:
+    """`mlops-db psql` in a process group of its own, which is connected and answers what is written to it."""
+    with subprocess.Popen(
+        [SCRIPTS / "mlops-db", "psql", "-At"],
+        env=ENVIRONMENT,
+        cwd=folder,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        encoding="utf-8",
+        start_new_session=True,
+    ) as process:
+        assert ask(process, "SELECT 'connected'") == "connected"
+        yield process
+
+
+def ask(process: "subprocess.Popen[str]", query: str) -> str:
+    assert process.stdin is not None
+    process.stdin.write(f"{query};\n")
+    process.stdin.flush()
+    return line_of(process)
+
+
+def test_the_server_stays_as_long_as_psql_even_if_its_parent_is_killed(used: Path) -> None:
+    with running_psql(used) as process:
+        succeeded("mlops-db", "status", cwd=used)
+        process.kill()
+        process.wait()
+        succeeded("mlops-db", "status", cwd=used)
+        assert ask(process, "SELECT 'still here'") == "still here"
+    # Nobody waits for this psql, so the server stops with the first command that ends after it.
+    wait_until(lambda: bool(succeeded("mlops-db", "status", cwd=used)) and not postmaster(used).exists())
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 128 + signal.SIGTERM), (signal.SIGHUP, 128 + signal.SIGHUP)]
+)
+def test_a_closed_terminal_and_sigterm_end_psql_and_then_the_server(
+    used: Path, number: signal.Signals, code: int
+) -> None:
+    with running_psql(used) as process:
+        os.killpg(process.pid, number)
+        assert process.wait(TIMEOUT_S) == code
+    assert not postmaster(used).exists()
+
+
 def test_by_a_link_to_the_folder_it_is_the_same_server(folders: Path, used: Path) -> None:
     link = folders / "link"
     link.symlink_to(used)

@@ -68,23 +68,35 @@ def decision_history(decisions: Sequence[Row], models: Sequence[Row]) -> list[Ro
     return answer
 
 
-def model_timeline(models: Sequence[Row], decisions: Iterable[Row] = ()) -> list[Row]:
-    """The timeline; at head, `decisions` add the promotions that they record."""
-    neighbours: dict[int, tuple[Row, Row]] = {}
-    for name in {model.get("model_name") for model in models}:
-        mine = {m["mlflow_run_id"]: m for m in models if m.get("model_name") == name and m["promoted_at"] is not None}
-        moments = {(model["promoted_at"], model["id"], run) for run, model in mine.items()}
-        for decision in decisions:
-            run, moment = decision["candidate_mlflow_run_id"], decision["decision_timestamp"]
-            promoted = run in mine and decision["action"] == "promote" and decision["model_name"] == name
-            if promoted and moment < mine[run]["promoted_at"]:
-                moments.add((moment, mine[run]["id"], run))
-        changes: list[Row] = []
-        for moment, _, run in sorted(moments):
-            if not changes or changes[-1]["mlflow_run_id"] != run:
-                changes.append(mine[run] | {"promoted_at": moment})
-        for before, model, after in zip([{}, *changes], changes, [*changes[1:], {}], strict=False):
-            neighbours[model["id"]] = before, after
+def model_timeline(models: Sequence[Row], periods: Iterable[Row]) -> list[Row]:
+    """At head: each version with its latest one of `periods`, which are in their order."""
+    latest = {period["mlflow_run_id"]: period for period in periods}
+    nothing = dict.fromkeys(("since", "until", "previous_version", "f1_delta", "brier_delta"))
+    answer = []
+    for model in newest_first(models, by="created_at"):
+        period = latest.get(model["mlflow_run_id"], nothing)
+        answer.append(
+            model
+            | {column: period[column] for column in ("previous_version", "f1_delta", "brier_delta")}
+            | {
+                "in_production": model["status"] == "production",
+                "promoted_at": period["since"],
+                "production_until": period["until"],
+            }
+        )
+    return answer
+
+
+def model_timeline_of_the_baseline(models: Sequence[Row]) -> list[Row]:
+    """At revision 0004: one model, and the latest promotion of each version."""
+    promoted = sorted(
+        (model for model in models if model["promoted_at"] is not None),
+        key=lambda model: (model["promoted_at"], model["id"]),
+    )
+    neighbours = {
+        model["id"]: (before, after)
+        for before, model, after in zip([{}, *promoted], promoted, [*promoted[1:], {}], strict=False)
+    }
     answer = []
     for model in newest_first(models, by="created_at"):
         before, after = neighbours.get(model["id"], ({}, {}))
@@ -147,12 +159,19 @@ def health(
     """The worst finding about the newest row of a series. Its age matters more than its value."""
     if row is None or age is None:
         return "missing"
-    value = row["metric_value"]
+    if expected_interval is not None and age > expected_interval:
+        return "stale"
+    return state_of_value(row, lower_threshold, upper_threshold)
+
+
+def state_of_value(row: Row, lower_threshold: float | None, upper_threshold: float | None) -> str:
+    """The worst finding about a value. A bound of the catalogue matters more than what its own metadata says."""
+    value, metadata = row["metric_value"], row["metadata"]
     findings = {
-        "stale": expected_interval is not None and age > expected_interval,
         "failed": value is None,
         "low": value is not None and lower_threshold is not None and value < lower_threshold,
         "high": value is not None and upper_threshold is not None and value > upper_threshold,
+        "drifted": isinstance(metadata, dict) and metadata.get("drift_detected") is True,
     }
     return next((name for name, found in findings.items() if found), "ok")
 

@@ -32,7 +32,8 @@ AS $function$
         count(m.metric_value),
         count(*) - count(m.metric_value)
     FROM reporting.metric_history AS m
-    WHERE m.timestamp >= pg_catalog.date_trunc('day', since AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'
+    WHERE since < until
+        AND m.timestamp >= pg_catalog.date_trunc('day', since AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'
         AND m.timestamp < pg_catalog.date_trunc(
             'day', until AT TIME ZONE 'UTC' + interval '1 day' - interval '1 microsecond'
         ) AT TIME ZONE 'UTC'

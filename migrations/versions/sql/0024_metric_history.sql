@@ -25,7 +25,8 @@ SELECT
 FROM (
     SELECT
         *,
-        metadata -> 'drift_detected' = 'true' AS drifted,
+        -- Only a JSON boolean says whether it drifted.
+        CASE metadata -> 'drift_detected' WHEN 'true' THEN true WHEN 'false' THEN false END AS drifted,
         -- What a double cannot hold is no threshold.
         CASE
             WHEN jsonb_typeof(metadata -> 'threshold') = 'number'

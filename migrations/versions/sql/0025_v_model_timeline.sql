@@ -4,15 +4,15 @@
 
 CREATE OR REPLACE VIEW public.v_model_timeline AS
 WITH promotions AS (
-    SELECT model_name, id AS version_id, promoted_at
-    FROM public.model_versions
-    WHERE promoted_at IS NOT NULL OR status = 'production'
+    SELECT model_name, id AS version_id, promoted_at FROM public.model_versions WHERE promoted_at IS NOT NULL
     UNION
     SELECT d.model_name, v.id, d.decision_timestamp
     FROM public.retraining_decisions AS d
     JOIN public.model_versions AS v ON v.mlflow_run_id = d.candidate_mlflow_run_id AND v.model_name = d.model_name
-    WHERE d.action = 'promote'
-        AND (d.decision_timestamp < v.promoted_at OR v.promoted_at IS NULL AND v.status = 'production')
+    WHERE d.action = 'promote' AND (d.decision_timestamp < v.promoted_at OR v.status = 'production')
+    UNION
+    -- The last one, whatever the moments say: a version that was put into production by hand may have none, or an old one.
+    SELECT model_name, id, NULL FROM public.model_versions WHERE status = 'production'
 ),
 changes AS (
     SELECT p.*, lag(p.version_id) OVER in_order AS before_id

@@ -8,7 +8,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import NamedTuple
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
 
 import psycopg2
 from psycopg2 import sql
@@ -54,6 +55,32 @@ _OUR_FUNCTIONS = f"""
                      to_regprocedure('mlops_internal.late_sequences()')) AND {OWNS_OURS}
 """
 
+# The views of schema reporting, from revision 0024 on. to_regclass fails for a role that may not use the schema.
+_OUR_PERIODS = f"""
+    SELECT count(*) FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+      JOIN pg_roles AS role ON role.oid = c.relowner
+     WHERE (n.nspname, c.relname) = ('reporting', 'production_periods') AND {OWNS_OURS}
+"""
+_PRODUCTION = """
+    SELECT model_name, model_version, since FROM reporting.production_periods WHERE in_production ORDER BY model_name
+"""
+# By the catalogue of series: it reads the newest row of each.
+_NEWEST = "SELECT max(timestamp), min(age) FROM public.v_recent_monitoring"
+
+
+class InProduction(NamedTuple):
+    """A model version in production.
+
+    Attributes:
+        model_name: the model.
+        model_version: its version.
+        since: since when, in UTC; None if it was put into production by hand, so that nobody knows.
+    """
+
+    model_name: str
+    model_version: str
+    since: datetime | None
+
 
 @dataclass(frozen=True)
 class ObjectStatus:
@@ -91,6 +118,10 @@ class DatabaseStatus:
         head: the last revision of the package.
         is_newer: whether that is a newer revision than head, with which this code works.
         pending: the revisions that an upgrade to head would run, in order.
+        production: the versions in production, by the names of their models. None before revision 0024; it and the next
+            two also if reading them takes too long, or if this role may not.
+        newest_metric: the time of the newest metric, in UTC; None if there is none.
+        newest_metric_age: how long ago that is.
         objects: the tables and views, in the specification's order.
         everybody_may_create: whether every role may create objects in schema public, which other sessions could run.
         upkeep: the work that `mlops-db maintain` has for rows that came without triggers. Also empty if finding out
@@ -103,6 +134,9 @@ class DatabaseStatus:
     head: str
     is_newer: bool
     pending: tuple[Revision, ...]
+    production: tuple[InProduction, ...] | None
+    newest_metric: datetime | None
+    newest_metric_age: timedelta | None
     objects: tuple[ObjectStatus, ...]
     everybody_may_create: bool
     upkeep: tuple[str, ...]
@@ -195,6 +229,14 @@ def read_status(settings: Settings) -> DatabaseStatus:
         cursor.execute(_OURS, (list(oids.values()),))
         ours = {oid for (oid,) in cursor.fetchall()}
         counter = _Counter(cursor)
+        production = None
+        if counter.count(_OUR_PERIODS)[0]:
+            periods, _ = counter.read(_PRODUCTION)
+            production = None if periods is None else tuple(InProduction(*row) for row in periods)
+        # Before schema reporting, the view may read every row.
+        may_ask = production is not None and oids.get("v_recent_monitoring") in ours
+        newest = counter.read(_NEWEST)[0] if may_ask else None
+        newest_metric, newest_metric_age = newest[0] if newest else (None, None)
         return DatabaseStatus(
             target=settings.target,
             server=cursor.value("SHOW server_version"),
@@ -202,6 +244,9 @@ def read_status(settings: Settings) -> DatabaseStatus:
             head=revisions()[-1].id,
             is_newer=position.is_newer,
             pending=pending,
+            production=production,
+            newest_metric=newest_metric,
+            newest_metric_age=newest_metric_age,
             everybody_may_create=cursor.value(f"SELECT {EVERYBODY_MAY_CREATE}"),
             objects=tuple(_object_status(counter, name, oids.get(name), ours) for name in (*TABLES, *VIEWS)),
             # The functions that find it read the tables.
@@ -233,22 +278,28 @@ class _Counter:
         self.ends = time.monotonic() + COUNT_FOR_S
 
     def count(self, query: str | sql.Composable, *parameters: object) -> tuple[int | None, str | None]:
-        """Return the number that the query gives; or None and the server's reason, which is None if the time was over.
+        """Return the number that the query gives; or None and the reason, as `read` does."""
+        rows, reason = self.read(query, *parameters)
+        return rows[0][0] if rows else None, reason
+
+    def read(self, query: str | sql.Composable, *parameters: object) -> tuple[list[tuple[Any, ...]] | None, str | None]:
+        """Return the query's rows; or None and the server's reason, which is None if the time was over.
 
         A query has half of the time that is left, so that a large table leaves some for the next ones.
         """
         milliseconds = max(LEAST_MS, int((self.ends - time.monotonic()) * 500))
         self.cursor.execute("SAVEPOINT attempt")
         self.cursor.execute("SET LOCAL statement_timeout = %s", (milliseconds,))
-        number = reason = None
+        rows = reason = None
         try:
-            number = self.cursor.value(query, parameters or None)
+            self.cursor.execute(query, parameters or None)
+            rows = self.cursor.fetchall()
         except psycopg2.Error as error:
             if self.cursor.connection.closed:
                 raise
             reason = None if isinstance(error, psycopg2.errors.QueryCanceled) else printable(first_line(str(error)))
         self.cursor.execute("ROLLBACK TO SAVEPOINT attempt")  # the time limit, too
-        return number, reason
+        return rows, reason
 
 
 def _object_status(counter: _Counter, name: str, oid: int | None, ours: set[int]) -> ObjectStatus:

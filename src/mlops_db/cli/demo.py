@@ -9,7 +9,7 @@ import time
 from argparse import ArgumentParser, Namespace
 
 from mlops_db.admin.retention import maintain
-from mlops_db.cli.output import print_json, print_line
+from mlops_db.cli.output import Styled, print_json, print_line
 from mlops_db.cli.parser import add_json, whole_number
 from mlops_db.demo.fill import Filled, fill
 from mlops_db.errors import alembic
@@ -18,19 +18,19 @@ from mlops_db.server.waiting import wait_without_callback
 from mlops_db.settings import Settings
 from mlops_db.storage.db_manager import DatabaseManager
 
-QUERIES = """\
-Look at it with psql:
-
--- which version was in production when, and what it changed
-SELECT model_name, model_version, promoted_at, production_until, f1_delta
-  FROM v_model_timeline WHERE promoted_at IS NOT NULL;
-
--- why candidates were promoted or rejected
-SELECT decision_timestamp, model_name, action, first_failed_gate, reasoning FROM v_decision_history LIMIT 20;
-
--- what is wrong now
-SELECT model_name, metric_type, metric_name, metric_value, age, health FROM v_recent_monitoring WHERE health <> 'ok';
-"""
+# What there is to see, and the command that shows it.
+LOOK_AT = {
+    "what is not ok, worst first": "mlops-db health",
+    "all of it on one page": "mlops-db report",
+    "which version was in production when, and what it changed": (
+        'mlops-db psql -c "SELECT model_name, model_version, promoted_at::date, production_until::date, '
+        'round(f1_delta::numeric, 4) AS f1_delta FROM v_model_timeline WHERE promoted_at IS NOT NULL"'
+    ),
+    "why candidates were promoted or rejected": (
+        'mlops-db psql -c "SELECT decision_timestamp::date, model_name, action, first_failed_gate, reasoning '
+        'FROM v_decision_history LIMIT 20"'
+    ),
+}
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -50,25 +50,30 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(options: Namespace) -> int:
-    """Fill the database, and print queries to try."""
+    """Fill the database, and print what to look at."""
     settings = Settings.from_environment()
     began = time.monotonic()
-    filled = _fill(settings, days=options.days, seed=options.seed)
-    # All rows came at once, so those of past months lie in one partition.
-    maintain(settings, keep=None, progress=sys.stderr)
+    progress = Progress(sys.stderr)
+    try:
+        filled = _fill(settings, progress, days=options.days, seed=options.seed)
+        progress.begin("Moving the metrics into the partitions of their months")
+        maintain(settings, keep=None)
+        progress.done()
+    finally:
+        progress.stop()
     if options.json:
-        print_json({"target": settings.target, "days": options.days, **vars(filled)})
+        print_json({"target": settings.target, "days": options.days, **vars(filled), "look_at": [*LOOK_AT.values()]})
         return 0
     print_line(
         f"{settings.target}: {options.days} days of {filled.models} models, in {duration(time.monotonic() - began)}: "
-        f"{filled.versions} versions, {filled.decisions} decisions, {filled.metrics:,} metrics\n"
+        f"{filled.versions} versions, {filled.decisions} decisions, {filled.metrics:,} metrics"
     )
-    print(QUERIES, end="")  # SQL is for copying, and not wrapped
+    for what, command in LOOK_AT.items():
+        print_line(Styled(f"\n# {what}\n", "dim"), command)
     return 0
 
 
-def _fill(settings: Settings, *, days: int, seed: int) -> Filled:
-    progress = Progress(sys.stderr)
+def _fill(settings: Settings, progress: Progress, *, days: int, seed: int) -> Filled:
     writing = False
     # If Control-C comes while a connection goes back, the pool logs a traceback. The interruption is reported below.
     logging.getLogger("sqlalchemy.pool").addHandler(logging.NullHandler())
@@ -77,7 +82,7 @@ def _fill(settings: Settings, *, days: int, seed: int) -> Filled:
         nonlocal writing
         writing = True
         if done:
-            progress.report("days", done, total)
+            progress.report("metrics", done, total)
         else:
             progress.begin(f"Writing {total} days")
 
@@ -89,11 +94,10 @@ def _fill(settings: Settings, *, days: int, seed: int) -> Filled:
         progress.stop()
         if writing:
             print_line(
-                f"interrupted; {settings.target} is filled in part\n"
+                Styled("interrupted", "bold yellow"),
+                f"; {settings.target} is filled in part\n"
                 f"hint: `{alembic('downgrade base')}` and `{alembic('upgrade head')}` empty it.",
                 file=sys.stderr,
             )
         raise
-    finally:
-        progress.stop()
     return filled

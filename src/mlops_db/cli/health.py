@@ -108,9 +108,12 @@ def _state(name: str) -> Styled:
 def _summary(counts: Counter[str], not_ok: int) -> list[str]:
     total = counts.total()
     if not not_ok:
-        return [Styled(STATE["ok"].glyph, STATE["ok"].style), f" all {total:,} series are ok"]
+        return [
+            Styled(STATE["ok"].glyph, STATE["ok"].style),
+            f" {'all ' if total > 1 else ''}{total:,} series {'are' if total > 1 else 'is'} ok",
+        ]
     parts = [f"{counts[name]:,} {name}" for name in NOT_OK if counts[name]]
-    return [f"{not_ok:,} of {total:,} series are not ok: {', '.join(parts)}"]
+    return [f"{not_ok:,} of {total:,} series {'are' if not_ok > 1 else 'is'} not ok: {', '.join(parts)}"]
 
 
 def _for_json(one: SeriesHealth) -> dict[str, object]:

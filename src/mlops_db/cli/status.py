@@ -1,17 +1,20 @@
-"""Show the server and database, the revision, and the tables and views."""
+"""Show the server and database, the revision, the models in production, and the tables and views."""
 
 import sys
 from argparse import ArgumentParser, Namespace
 from dataclasses import asdict
+from datetime import timedelta
 
 from mlops_db.admin.status import DatabaseStatus, ObjectStatus, read_status
 from mlops_db.cli.output import Styled, print_json, print_line, print_table, state
 from mlops_db.cli.parser import add_json
-from mlops_db.errors import alembic
+from mlops_db.errors import alembic, printable
+from mlops_db.reporting.words import length_in_words
 from mlops_db.server.guests import EVERYBODY_NOTE
 from mlops_db.settings import EMBEDDED, Settings
 
 COLUMNS = ("object", "kind", "rows", "size")
+_MAX_MODELS = 10
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -24,7 +27,7 @@ def run(options: Namespace) -> int:
     settings = Settings.from_environment()
     status = read_status(settings)
     if options.json:
-        print_json(asdict(status) | {"state": status.state})
+        print_json(_for_json(status))
     else:
         for label, value in _summary(status, settings):
             print_line(f"{label:<9} ", value)
@@ -55,9 +58,34 @@ def _summary(status: DatabaseStatus, settings: Settings) -> list[tuple[str, str]
     elif status.missing:
         lines.append(("missing", Styled(", ".join(status.missing), "bold red")))
         lines.append(("next", "`mlops-db check --sql` prints the repair; restore the rows of tables from a backup"))
+    lines += _production(status)
+    if status.newest_metric is not None and status.newest_metric_age is not None:
+        ahead = status.newest_metric_age < timedelta()
+        when = f"{length_in_words(status.newest_metric_age)} {'ahead' if ahead else 'ago'}"
+        lines.append(("metrics", f"the newest is of {status.newest_metric:%Y-%m-%d %H:%M} UTC, {when}"))
     if status.upkeep:
         lines.append(("upkeep", f"`mlops-db maintain` would {', and '.join(status.upkeep)}"))
     return lines
+
+
+def _production(status: DatabaseStatus) -> list[tuple[str, str]]:
+    """The versions in production, a line each."""
+    versions = status.production or ()
+    texts = []
+    for one in versions[:_MAX_MODELS]:
+        since = "an unknown time" if one.since is None else f"{one.since:%Y-%m-%d %H:%M} UTC"
+        texts.append(printable(f"{one.model_name} {one.model_version} in production since {since}"))
+    if len(versions) > _MAX_MODELS:
+        texts.append(f"and {len(versions) - _MAX_MODELS:,} more")
+    return [("" if place else "models", text) for place, text in enumerate(texts)]
+
+
+def _for_json(status: DatabaseStatus) -> dict[str, object]:
+    fields = asdict(status)
+    age = fields.pop("newest_metric_age")
+    production = status.production and [one._asdict() for one in status.production]
+    fields |= {"newest_metric_age_s": None if age is None else age.total_seconds(), "production": production}
+    return fields | {"state": status.state}
 
 
 def _beside_head(status: DatabaseStatus) -> str:

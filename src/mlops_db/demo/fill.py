@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from mlops_db.demo.measurements import measurements
+from mlops_db.demo.measurements import bounds, measurements
 from mlops_db.demo.story import MODELS, TRAINING_TIME, Candidate, Rollback, Story
 from mlops_db.errors import RefusedError
+from mlops_db.storage.metrics.bounds import Bounds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -132,18 +133,15 @@ def _rows(story: Story, progress: Callable[[int, int], None]) -> Iterator[dict[s
 
 
 def _expect_values(db: DatabaseManager) -> None:
-    bounds: dict[tuple[str, str], dict[str, float]] = {
-        ("performance", "f1_score"): {"lower": 0.6},
-        ("performance", "brier_score"): {"upper": 0.25},
-        ("performance", "ece"): {"upper": 0.08},
-        ("drift", "share_of_drifted_columns"): {"upper": 0.5},
-        ("coverage", "coverage_rate"): {"lower": 0.3},
-    }
+    normal = {(each.model_name, each.metric_type, each.metric_name): each for model in MODELS for each in bounds(model)}
     for series in db.monitoring.series():
+        name = series.model_name, series.metric_type, series.metric_name
+        of_series = normal.get(name, Bounds(series.metric_type, series.metric_name))
         db.monitoring.expect(
             series.metric_type,
             series.metric_name,
             interval=EXPECTED_EVERY,
+            lower=of_series.lower,
+            upper=of_series.upper,
             model_name=series.model_name,
-            **bounds.get((series.metric_type, series.metric_name), {}),
         )

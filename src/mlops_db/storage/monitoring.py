@@ -86,7 +86,8 @@ class SeriesState:
         model_name: the model that was measured.
         metric_type: the kind of metric.
         metric_name: the metric.
-        health: ok, low, high (beyond a threshold), failed (no value), stale, or missing (no row).
+        health: ok, low, high (beyond a threshold), failed (no value), stale, missing (no row), or drifted (the metadata
+            of the newest row has `drift_detected` true).
         stale: whether the newest value is older than the expected interval, or a value is expected and there is none.
         id: the newest row's id; None if the series has no row, as are all values of the row.
         timestamp: the moment that the newest value is about, in UTC.
@@ -104,7 +105,7 @@ class SeriesState:
     model_name: str
     metric_type: str
     metric_name: str
-    health: Literal["ok", "low", "high", "failed", "stale", "missing"]
+    health: Literal["ok", "low", "high", "failed", "stale", "missing", "drifted"]
     stale: bool
     id: int | None
     timestamp: datetime | None

@@ -21,11 +21,11 @@ from mlops_db.server.embedded.initdb import SUPERUSER
 from mlops_db.server.embedded.place import DATA_DIRECTORY, choose_place, holds_data, note_new_data
 from mlops_db.server.embedded.postmaster import Server
 from mlops_db.server.embedded.programs import client_program, server_programs
-from mlops_db.server.embedded.users import join
+from mlops_db.server.embedded.users import held_locks, join
 from mlops_db.server.guests import SAFE_PATH
 from mlops_db.settings import Settings
 
-__all__ = ["Account", "client_program", "data_folder", "server_programs", "start"]
+__all__ = ["Account", "client_program", "data_folder", "held_locks", "server_programs", "start"]
 
 
 def start(settings: Settings) -> Settings:

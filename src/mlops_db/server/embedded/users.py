@@ -38,6 +38,11 @@ def join(place: Place) -> Server:
         return wait_for_server(data) or start(place)
 
 
+def held_locks() -> tuple[int, ...]:
+    """The descriptors of this process's locks: a child that gets them (`pass_fds`) is a user beside it."""
+    return tuple(_users.values())
+
+
 def _is_user(data: Path) -> bool:
     """Whether this process holds its lock on the present file: somebody may have removed the data."""
     with suppress(KeyError, OSError):
