@@ -432,8 +432,9 @@ _STOPS: Specification = {
             "type": "quantitative",
             "axis": {
                 "title": "candidates",
-                "tickMinStep": 1,
-                "format": ",d",
+                "labelExpr": "datum.value % 1 ? '' : format(datum.value, ',d')",
+                "grid": False,
+                "ticks": False,
                 "tickCount": {"expr": "ceil(width / 90)"},
             },
         },

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from mlops_db.reporting.report.charts import Chart, columns
+from mlops_db.reporting.report.labels import apart
 from mlops_db.reporting.report.window import Window
 from mlops_db.server.cursor import SafeCursor
 
@@ -111,7 +112,7 @@ def read_decisions(cursor: SafeCursor, window: Window, models: Sequence[str]) ->
         "stops",
         label,
         {"gates": columns("row stopped", [(place, stops[gate]) for place, gate in enumerate(drawn)])},
-        {"row": drawn},
+        {"row": list(apart(drawn))},
     )
     return Decisions(
         sum(actions.values()),

@@ -23,20 +23,28 @@ _OWN = """
            own_threshold, low_is_drift, min(metric_value), max(metric_value)
       FROM reporting.metric_history
      WHERE timestamp >= %(since)s AND timestamp <= %(until)s
-       AND metric_type = 'drift' AND own_threshold IS NOT NULL AND metric_value IS NOT NULL
+       AND metric_type = 'drift' AND own_threshold IS NOT NULL
        AND (%(models)s::text[] IS NULL OR model_name = ANY(%(models)s))
      GROUP BY 1, 2, 3, 4, 5, 6
 """
 
 
 class Own(NamedTuple):
-    """The values of a step that have one threshold of their own; `low_is_drift` is None if nobody knows."""
+    """The values of a step that have one threshold of their own.
+
+    Attributes:
+        start: where the step begins, in seconds.
+        threshold: their threshold.
+        low_is_drift: whether a value below it means drift; None if the rows do not say.
+        least: the least value; None if none could be computed.
+        greatest: the greatest value.
+    """
 
     start: float
     threshold: float
     low_is_drift: bool | None
-    least: float
-    greatest: float
+    least: float | None
+    greatest: float | None
 
 
 @dataclass(frozen=True)
@@ -64,7 +72,7 @@ class Drift:
 
     Attributes:
         maps: worst model first.
-        without_threshold: the number of series of type drift for which no threshold is known.
+        without_threshold: the number of series of type drift for which no threshold is known, or not its direction.
         without_value: the number of series that have a threshold, and no row in the window.
         left_out: the number of series beyond the most that are drawn.
         beside_drift: the number of series in it of other types.
@@ -103,14 +111,12 @@ def draw_drift(
         is_drift = one.health.metric_type == "drift"
         if not is_drift and one.key not in elsewhere:
             continue
-        has_threshold = bool(own.get(one.key)) or _usable(one)
-        shares = _shares(one, own.get(one.key, ())) if has_threshold else {}
-        if shares:
+        if not _has_bound(one) and not _has_threshold(own.get(one.key, ())):
+            without_threshold += is_drift
+        elif shares := _shares(one, own.get(one.key, ())):
             rows.append((one, shares))
-        elif has_threshold:
+        else:
             without_value += 1
-        elif is_drift:
-            without_threshold += 1
     rows.sort(key=lambda row: (-max(row[1].values()), row[0].key))
     kept = rows[:MOST_ROWS]
     groups: defaultdict[str, list[tuple[Series, dict[float, float]]]] = defaultdict(list)
@@ -149,8 +155,14 @@ def _heat_map(
     return HeatMap(model_name, chart, len(group), beyond, is_open)
 
 
-def _usable(series: Series) -> bool:
-    """Whether the catalogue's bounds can be divided by."""
+def _has_threshold(own: Collection[Own]) -> bool:
+    """Whether the rows have a threshold that can be divided by, and say what it means."""
+    known = {one.low_is_drift for one in own} - {None}
+    return bool(known) and any(one.threshold > 0 for one in own)
+
+
+def _has_bound(series: Series) -> bool:
+    """Whether the catalogue has a bound that can be divided by."""
     return bool((series.upper is not None and series.upper > 0) or (series.lower is not None and series.lower > 0))
 
 
@@ -166,8 +178,8 @@ def _own_shares(own: Collection[Own]) -> Iterator[tuple[float, float]]:
     # A row that does not say whether it drifted has the direction of the others.
     known = {one.low_is_drift for one in own} - {None}
     for one in own:
-        low_is_drift = one.low_is_drift if one.low_is_drift is not None else len(known) == 1 and known == {True}
-        if one.threshold <= 0 or (one.low_is_drift is None and len(known) != 1):
+        low_is_drift = next(iter(known)) if one.low_is_drift is None and len(known) == 1 else one.low_is_drift
+        if one.threshold <= 0 or low_is_drift is None or one.least is None or one.greatest is None:
             continue
         yield one.start, _below(one.least, one.threshold) if low_is_drift else _above(one.greatest, one.threshold)
 

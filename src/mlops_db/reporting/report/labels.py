@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timezone
 
+from mlops_db.errors import printable
+
 _ROUNDED_FROM, _EXPONENT_FROM, _EXPONENT_BELOW = 1e4, 1e15, 1e-4
 _INVISIBLE = "\u200b"
 
@@ -35,8 +37,9 @@ def milliseconds(seconds: float) -> int:
 def apart(labels: Iterable[str]) -> Iterator[str]:
     """The labels, with invisible characters after those that were there before: a chart joins rows of one label."""
     seen: set[str] = set()
-    for label in labels:
+    for given in labels:
+        label = printable(given)
         while label in seen:
-            label += _INVISIBLE  # noqa: PLW2901  (until it is another one)
+            label += _INVISIBLE
         seen.add(label)
         yield label

@@ -4,10 +4,11 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
+from mlops_db.errors import printable
 from mlops_db.reporting.report.charts import Chart, columns
 from mlops_db.reporting.report.labels import milliseconds, moment, number
 from mlops_db.reporting.report.production import Production
-from mlops_db.reporting.report.scale import ValueScale
+from mlops_db.reporting.report.scale import LARGEST, ValueScale
 from mlops_db.reporting.report.series import Series, Span
 from mlops_db.reporting.report.window import Window
 
@@ -26,7 +27,7 @@ class Multiple:
         chart: None if the window has no row of it.
         summary: the newest value, and the least and the greatest of the window, in words.
         bounds: its bounds, in words; empty without one.
-        off: the bounds that are not on the axis, in words.
+        off: what is not on the axis, in words.
     """
 
     series: Series
@@ -70,7 +71,9 @@ def _multiple(series: Series, production: Production, window: Window) -> Multipl
     named = [("lower", series.lower), ("upper", series.upper)]
     bounds = [(name, bound) for name, bound in named if bound is not None]
     words = ", ".join(f"{name} bound {number(bound)}" for name, bound in bounds)
-    off = ", ".join(f"{name} bound {number(bound)}" for name, bound in bounds if not scale.shows(bound))
+    off = [f"{name} bound {number(bound)}" for name, bound in bounds if not scale.shows(bound)]
+    if any(ValueScale.drawn(value) != value for value in values):
+        off.append(f"values beyond {number(LARGEST)}, which are drawn there")
     summary = _summary(series, values)
     if not series.spans:
         return Multiple(series, None, summary, words, "")
@@ -79,7 +82,7 @@ def _multiple(series: Series, production: Production, window: Window) -> Multipl
     label += "".join(f"; {text}" for text in (words, f"{len(gaps)} gaps" if gaps else "") if text)
     since, until, _ = window.seconds
     promotions = [
-        (milliseconds(period.since.timestamp()), period.model_version)
+        (milliseconds(period.since.timestamp()), printable(period.model_version))
         for period in production.periods
         if period.model_name == health.model_name
         and period.since is not None
@@ -98,7 +101,7 @@ def _multiple(series: Series, production: Production, window: Window) -> Multipl
         {},
         scale.values,
     )
-    return Multiple(series, chart, summary, words, off)
+    return Multiple(series, chart, summary, words, ", ".join(off))
 
 
 def _points(series: Series, window: Window) -> Iterator[tuple[object, ...]]:

@@ -8,6 +8,7 @@ from datetime import datetime
 from itertools import groupby
 from typing import NamedTuple
 
+from mlops_db.errors import printable
 from mlops_db.reporting.report.charts import Chart, columns
 from mlops_db.reporting.report.labels import apart, milliseconds, moment, number
 from mlops_db.reporting.report.scale import ValueScale
@@ -154,13 +155,14 @@ def draw_timeline(production: Production, window: Window) -> Timeline:
         if one.end(window) >= window.since and (one.since is None or one.since <= window.until)
     ]
     models = sorted({one.model_name for one in shown})
-    drawn = [one for one in shown if one.model_name in set(models[:MOST_MODELS])]
+    places = {name: place for place, name in enumerate(models[:MOST_MODELS])}
+    drawn = [one for one in shown if one.model_name in places]
     rows = [
         (
-            models.index(one.model_name),
+            places[one.model_name],
             milliseconds((one.since or window.since).timestamp()),
             milliseconds(one.end(window).timestamp()),
-            one.model_version,
+            printable(one.model_version),
             moment(one.since),
             moment(one.until),
             one.in_production,
@@ -169,11 +171,11 @@ def draw_timeline(production: Production, window: Window) -> Timeline:
         for one in drawn
     ]
     current = [one for one in drawn if one.in_production]
-    label = f"{len(drawn)} periods of {len(models[:MOST_MODELS])} models; in production now: " + (
+    label = f"{len(drawn)} periods of {len(places)} models; in production now: " + (
         ", ".join(f"{one.model_name} version {one.model_version}" for one in current) or "none"
     )
     names = "row t t2 version began ended now returned"
-    chart = Chart("periods", label, {"periods": columns(names, rows)}, {"row": models[:MOST_MODELS]})
+    chart = Chart("periods", label, {"periods": columns(names, rows)}, {"row": list(apart(places))})
     table = [(one, moment(one.since), moment(one.until)) for one in reversed(drawn)]
     return Timeline(
         chart if drawn else None,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 # The difference of two numbers below it is a number, too.
-_LARGEST = 8e307
+LARGEST = 8e307
 _MARGIN = 0.06
 _THOUSANDS_FROM, _EXPONENT_FROM, _EXPONENT_BELOW = 1e4, 1e15, 1e-3
 # A bound that is further away would press the values into a line.
@@ -60,4 +60,4 @@ class ValueScale:
 
 
 def _limited(value: float) -> float:
-    return max(-_LARGEST, min(_LARGEST, value))
+    return max(-LARGEST, min(LARGEST, value))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mlops_db import __version__
-from mlops_db.errors import require_extra
+from mlops_db.errors import printable, require_extra
 from mlops_db.reporting.report.labels import moment, number, signed
 from mlops_db.reporting.states import STATE, STATES
 
@@ -30,9 +30,14 @@ def load_template() -> Callable[..., str]:
 
     def breakable(text: str) -> Any:
         """A name that may be broken after its dots and underscores."""
-        return markupsafe.Markup(re.sub(r"(?<=[._/-])(?=\w)", "<wbr>", str(markupsafe.escape(text))))  # noqa: S704  (so, too)
+        return markupsafe.Markup(re.sub(r"(?<=[._/-])(?=\w)", "<wbr>", str(markupsafe.escape(printable(text)))))  # noqa: S704  (so, too)
+
+    def shown(value: Any) -> Any:
+        """A text without control characters, which could also turn the text around them."""
+        return printable(value) if isinstance(value, str) and not isinstance(value, markupsafe.Markup) else value
 
     environment = jinja2.Environment(
+        finalize=shown,
         loader=jinja2.PackageLoader("mlops_db.reporting.report", "page"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
