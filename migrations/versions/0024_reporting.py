@@ -4,7 +4,8 @@ Why: the three views of schema public know the newest value only, one period of 
     Dashboards need the history: each value with its bounds and state, each period in production, each gate, and series
     by day. They are in a schema of their own, so that public keeps the six objects of the specification.
 Locks: ACCESS SHARE on the tables, and for the downgrade ACCESS EXCLUSIVE on the views, for a moment.
-Loss on downgrade: nothing, views hold no rows; but grants on these objects go with them.
+Loss on downgrade: nothing, views hold no rows; but grants on these objects go with them. What others have created in
+    the schema, or built on its views, makes the downgrade fail.
 Running code: unaffected.
 """
 
@@ -19,6 +20,7 @@ SAFE_PATH = "SET search_path = pg_catalog, pg_temp"
 
 def upgrade() -> None:
     op.execute(SAFE_PATH)
+    op.execute_file("0024_stop_if_taken.sql")
     op.execute("CREATE SCHEMA reporting")
     op.execute_file("0024_metric_history.sql")
     op.execute_file("0024_production_periods.sql")
@@ -29,6 +31,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.execute(SAFE_PATH)
+    op.execute_file("0024_stop_if_others.sql")
     op.execute("DROP FUNCTION reporting.metric_daily(timestamptz, timestamptz)")
     for view in ("decision_gates", "production_periods", "metric_history"):
         op.execute(f"DROP VIEW reporting.{view}")

@@ -40,20 +40,29 @@ def granted(database: Database) -> None:
     done = database.run("mlops-db", "grant-reader", ROLE)
     assert done.returncode == 0, done.stderr
     assert done.stdout == (
-        f'✅ Role "{ROLE}" may read v_decision_history, v_model_timeline, v_recent_monitoring of '
-        f"{database.settings.target}, and nothing else\n"
+        f'✅ Role "{ROLE}" may read v_decision_history, v_model_timeline, v_recent_monitoring, '
+        "reporting.metric_history, reporting.production_periods, reporting.decision_gates, "
+        f"reporting.metric_daily(timestamptz, timestamptz) of {database.settings.target}, and nothing else\n"
     )
 
 
-@pytest.mark.parametrize("view", VIEWS)
-def test_it_may_read_the_views(head: Database, role: str, view: str) -> None:
+READ = {
+    **dict.fromkeys(VIEWS, 1),
+    "reporting.metric_history": 1,
+    "reporting.production_periods": 1,
+    "reporting.decision_gates": 6,
+    "reporting.metric_daily(now() - interval '1 day', now() + interval '1 day')": 1,
+}
+
+
+def test_it_may_read_the_views(head: Database, role: str) -> None:
     head.query("INSERT INTO monitoring_metrics (metric_type, metric_name, metric_value) VALUES ('drift', 'psi', 0.1)")
-    head.query("INSERT INTO model_versions (mlflow_run_id, model_version) VALUES ('run-1', '1')")
+    head.query("INSERT INTO model_versions (mlflow_run_id, model_version, status) VALUES ('run-1', '1', 'production')")
     head.query("INSERT INTO retraining_decisions (action) VALUES ('pending')")
 
     granted(head)
 
-    assert len(as_role(head, role, f"SELECT * FROM {view}")) == 1
+    assert {what: len(as_role(head, role, f"SELECT * FROM {what}")) for what in READ} == READ
 
 
 @pytest.mark.parametrize(
@@ -74,6 +83,8 @@ def test_it_may_read_the_views(head: Database, role: str, view: str) -> None:
         "SELECT mlops_internal.register_series('m', 't', 'n')",
         "CALL mlops_internal.maintain()",
         "CREATE TABLE mlops_internal.mine ()",
+        "CREATE VIEW reporting.mine AS SELECT 1",
+        "DELETE FROM reporting.metric_history",
         "CREATE SCHEMA mine",
         "GRANT SELECT ON v_model_timeline TO PUBLIC",
     ],
@@ -115,6 +126,10 @@ def test_views_that_a_revision_creates_again_stay_readable(head: Database, role:
 
     for view in VIEWS:
         as_role(head, role, f"SELECT * FROM {view}")
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):  # the schema was gone
+        as_role(head, role, "SELECT * FROM reporting.metric_history")
+    granted(head)
+    as_role(head, role, "SELECT * FROM reporting.metric_history")
     check = head.run("mlops-db", "check")
     assert check.returncode == 0, check.stdout
 
@@ -144,6 +159,8 @@ def test_a_role_that_can_do_more_is_refused_and_gets_nothing(head: Database, rol
         ("USAGE ON SEQUENCE monitoring_metrics_id_seq", "USAGE on sequence monitoring_metrics_id_seq"),
         ("USAGE ON SCHEMA mlops_internal", "USAGE on schema mlops_internal"),
         ("CREATE ON SCHEMA mlops_internal", "CREATE on schema mlops_internal"),
+        ("CREATE ON SCHEMA reporting", "CREATE on schema reporting"),
+        ("UPDATE (metadata) ON reporting.metric_history", "UPDATE on reporting.metric_history"),
     ],
 )
 def test_every_way_to_do_more_is_seen(head: Database, role: str, grant: str, told_as: str) -> None:
@@ -185,3 +202,11 @@ def test_who_does_not_own_the_views_grants_nothing(head: Database) -> None:
 
 def test_a_database_behind_head_is_refused(empty: Database) -> None:
     assert_failed(empty.run("mlops-db", "grant-reader", "postgres"), "has no tables yet", "alembic upgrade head")
+
+
+def test_a_database_without_reporting_is_refused(head: Database, role: str) -> None:
+    granted(head)
+    assert head.run("alembic", "downgrade", "0023").returncode == 0
+
+    assert_failed(head.run("mlops-db", "grant-reader", ROLE), "0023", "alembic upgrade head")
+    assert as_role(head, role, "SELECT * FROM v_model_timeline") == []

@@ -97,7 +97,7 @@ def test_grant_reader(head: Database) -> None:
         assert report(head, "grant-reader", "mlops_test_reader", "--dry-run")["granted"] is False
         assert head.value(may_read) is False
         answer = report(head, "grant-reader", "mlops_test_reader")
-        assert (answer["granted"], answer["role"], len(answer["views"])) == (True, "mlops_test_reader", 3)
+        assert (answer["granted"], answer["role"], len(answer["views"])) == (True, "mlops_test_reader", 6)
         assert head.value(may_read) is True
         head.query("GRANT SELECT ON model_versions TO mlops_test_reader")
         refused = report(head, "grant-reader", "mlops_test_reader", "--dry-run", code=1)

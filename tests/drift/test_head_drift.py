@@ -109,6 +109,26 @@ def test_what_everybody_may_do_is_a_difference(head: Database, reader: str) -> N
     assert script == "REVOKE SELECT ON TABLE public.model_versions FROM PUBLIC;\n"
 
 
+def test_reporting_is_ours_and_what_others_have_there_is_theirs(head: Database, reader: str) -> None:
+    head.query("CREATE VIEW reporting.theirs AS SELECT * FROM reporting.metric_daily(now() - interval '1 day')")
+    head.query("GRANT EXECUTE ON FUNCTION reporting.metric_daily TO PUBLIC")
+    head.query(f"GRANT USAGE ON SCHEMA reporting TO {reader}")
+    name = "reporting.metric_daily(since timestamp with time zone, until timestamp with time zone)"
+    theirs = ["theirs: view reporting.theirs", f"theirs: grants to {reader} on schema reporting"]
+    assert checked(head) == [f"function {name}: grants: expected nothing, found EXECUTE TO PUBLIC", *theirs]
+
+    head.psql(head.run("mlops-db", "check", "--sql").stdout)
+    assert checked(head) == theirs
+
+
+def test_a_schema_reporting_that_was_dropped_comes_back(head: Database) -> None:
+    head.query("DROP SCHEMA reporting CASCADE")
+    assert {"schema reporting: missing", "view reporting.metric_history: missing"} <= set(checked(head))
+
+    head.psql(head.run("mlops-db", "check", "--sql").stdout)
+    assert checked(head) == []
+
+
 def test_the_size_and_rows_of_a_partitioned_table_are_those_of_its_partitions(head: Database) -> None:
     head.query(MORE_MONTHS)
 

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 from alembic import command
@@ -15,7 +16,7 @@ from mlops_db.migration.commands import alembic_config
 from mlops_db.project import BASELINE
 from mlops_db.revisions.graph import revisions
 from mlops_db.server.connection import connect
-from support.database import Database
+from support.database import ROOT, Database
 from support.projects import Checkout, sql
 
 HEAD = revisions()[-1].id
@@ -127,6 +128,36 @@ def test_a_run_that_failed_has_lost_none(granted: Database, tmp_path: Path) -> N
     command.upgrade(checkout.config(granted.settings), "head")
 
     assert grants(granted) == EVERYWHERE | {OF_HEALTH}
+
+
+OF_REPORTING = """
+    SELECT has_schema_privilege(%(role)s, 'reporting', 'USAGE'),
+           has_table_privilege(%(role)s, 'reporting.metric_history', 'SELECT'),
+           has_column_privilege(%(role)s, 'reporting.decision_gates', 'gate', 'SELECT WITH GRANT OPTION'),
+           has_function_privilege(%(role)s, 'reporting.metric_daily(timestamptz, timestamptz)', 'EXECUTE'),
+           has_function_privilege('public', 'reporting.metric_daily(timestamptz, timestamptz)', 'EXECUTE')
+"""
+
+
+def test_those_on_a_schema_and_its_function_are_kept_too(granted: Database, tmp_path: Path) -> None:
+    role = quoted.Identifier(ODD)
+    for grant in (
+        "USAGE ON SCHEMA reporting",
+        "SELECT ON reporting.metric_history",
+        "EXECUTE ON FUNCTION reporting.metric_daily",
+    ):
+        granted.connection.execute(quoted.SQL("GRANT {} TO {}").format(quoted.SQL(grant), role))
+    granted.connection.execute(
+        quoted.SQL("GRANT SELECT (gate) ON reporting.decision_gates TO {} WITH GRANT OPTION").format(role)
+    )
+    checkout = Checkout(tmp_path)
+    again = (ROOT / "migrations" / "versions" / "0024_reporting.py").read_text(encoding="utf-8")
+    down, up = (again.partition(f"def {way}() -> None:\n")[2].partition("\n\n")[0] for way in ("downgrade", "upgrade"))
+    checkout.add(dedent(f"{down}\n{up}").replace("SAFE_PATH", '"SET search_path = pg_catalog, pg_temp"'))
+
+    command.upgrade(checkout.config(granted.settings), "head")
+
+    assert granted.connection.execute(OF_REPORTING, {"role": ODD}).fetchone() == (True, True, True, True, False)
 
 
 def test_in_a_caller_s_transaction_they_are_kept_and_nothing_else_is(granted: Database) -> None:

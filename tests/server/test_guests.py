@@ -206,6 +206,18 @@ def test_a_run_refuses_what_a_guest_has_put_into_public_by_its_name(
     assert revision_of(open_to_all) == "0003"
 
 
+def test_what_a_guest_has_in_reporting_is_refused_only_where_it_can_be_taken_for_ours(head: Database) -> None:
+    with role(head, GUEST):
+        head.query(f"GRANT USAGE, CREATE ON SCHEMA reporting TO {GUEST}")
+        as_guest(head, "CREATE VIEW reporting.his AS SELECT 1 AS id")
+        assert head.run("alembic", "upgrade", "head").returncode == 0
+
+        as_guest(head, "CREATE FUNCTION reporting.metric_daily(text, text) RETURNS int LANGUAGE sql AS 'SELECT 1'")
+        done = head.run("alembic", "upgrade", "head")
+        assert_failed(done, f"function reporting.metric_daily(pg_catalog.text,pg_catalog.text) of {GUEST}")
+        assert "reporting.his" not in done.stdout + done.stderr
+
+
 def test_what_comes_while_a_run_is_on_its_way_stops_it_before_the_step_is_committed(open_to_all: Database) -> None:
     hook = Progress("[4/", lambda: as_guest(open_to_all, *LEFT_BEHIND["an operator"][0]))
 
@@ -601,6 +613,7 @@ def test_status_does_not_count_a_view_of_a_guests(open_to_all: Database, name: s
 @pytest.mark.parametrize(
     ("statements", "name"),
     [
+        (["CREATE SCHEMA reporting"], f"a schema reporting already, and it belongs to {GUEST}"),
         (["CREATE SCHEMA mlops_internal"], f"schema mlops_internal of {GUEST}"),
         (["CREATE TABLE public.alembic_version (version_num varchar(32))"], f"table public.alembic_version of {GUEST}"),
     ],

@@ -1,4 +1,4 @@
-"""A role for dashboards: it may read the three views, and nothing else."""
+"""A role for dashboards: it may read the views, also by the function of schema reporting, and nothing else."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from psycopg2 import sql
 
 from mlops_db.errors import NotPermittedError, RefusedError
-from mlops_db.project import VIEWS
+from mlops_db.project import REPORTING_FUNCTIONS, REPORTING_VIEWS, SCHEMAS, VIEWS
 from mlops_db.server.connection import open_cursor
 from mlops_db.server.guests import EVERYBODY_MAY_CREATE
 
@@ -16,16 +16,24 @@ if TYPE_CHECKING:
 
     from mlops_db.settings import Settings
 
+READER_VIEWS = (*(f"public.{view}" for view in VIEWS), *(f"reporting.{view}" for view in REPORTING_VIEWS))
+READER_FUNCTIONS = tuple(f"reporting.{function}" for function in REPORTING_FUNCTIONS)
 BUILT_IN = ("", "public", "none", "current_user", "current_role", "session_user")
+_MAY_READ = """
+    SELECT has_schema_privilege(%(role)s, 'reporting', 'USAGE')
+       AND (SELECT bool_and(has_table_privilege(%(role)s, view, 'SELECT')) FROM unnest(%(views)s::regclass[]) AS view)
+       AND (SELECT bool_and(has_function_privilege(%(role)s, function, 'EXECUTE'))
+              FROM unnest(%(functions)s::regprocedure[]) AS function)
+"""
 # What the role can do beyond reading the views, granted to it, to a role that it is a member of, or to PUBLIC. The
 # functions has_..._privilege know all three ways.
 _BEYOND = f"""
     SELECT privilege || ' on ' || object
       FROM (
           SELECT privilege, regexp_replace(c.oid::regclass::text, '^public\\.', '') AS object
-            FROM pg_class AS c,
+            FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace,
                  unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER']) AS privilege
-           WHERE c.relnamespace IN ('public'::regnamespace, 'mlops_internal'::regnamespace)
+           WHERE n.nspname = ANY(%(schemas)s)
              AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
              AND CASE
                      WHEN privilege IN ('SELECT', 'INSERT', 'UPDATE', 'REFERENCES')
@@ -35,12 +43,15 @@ _BEYOND = f"""
              AND NOT (privilege = 'SELECT' AND c.oid = ANY(%(views)s::regclass[]))
           UNION ALL
           SELECT privilege, 'sequence ' || regexp_replace(c.oid::regclass::text, '^public\\.', '')
-            FROM pg_class AS c, unnest(ARRAY['USAGE', 'SELECT', 'UPDATE']) AS privilege
-           WHERE c.relnamespace IN ('public'::regnamespace, 'mlops_internal'::regnamespace) AND c.relkind = 'S'
+            FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace,
+                 unnest(ARRAY['USAGE', 'SELECT', 'UPDATE']) AS privilege
+           WHERE n.nspname = ANY(%(schemas)s) AND c.relkind = 'S'
              AND has_sequence_privilege(%(role)s, c.oid, privilege)
           UNION ALL
           SELECT privilege, 'schema mlops_internal' FROM unnest(ARRAY['USAGE', 'CREATE']) AS privilege
            WHERE has_schema_privilege(%(role)s, 'mlops_internal', privilege)
+          UNION ALL
+          SELECT 'CREATE', 'schema reporting' WHERE has_schema_privilege(%(role)s, 'reporting', 'CREATE')
           UNION ALL
           SELECT 'CREATE', 'schema public'
            WHERE has_schema_privilege(%(role)s, 'public', 'CREATE') AND NOT ({EVERYBODY_MAY_CREATE})
@@ -53,9 +64,9 @@ _BEYOND = f"""
 
 
 def grant_reader(settings: Settings, role: str, *, dry_run: bool = False) -> bool:
-    """Let a role read the three views, in one transaction; refuse it if the role can do more than that.
+    """Let a role read the views of public and reporting, in one transaction; refuse it if it can do more than that.
 
-    Migration runs grant it again on views that later revisions replace.
+    Migration runs grant it again on what later revisions replace.
 
     Args:
         settings: where the database is; the role that connects owns the views.
@@ -71,18 +82,26 @@ def grant_reader(settings: Settings, role: str, *, dry_run: bool = False) -> boo
         RefusedError: there is no such role, or it can do more than read the views already; nothing was changed.
         NotPermittedError: the connecting role does not own the views.
     """
-    views = [f"public.{view}" for view in VIEWS]
+    about = {
+        "role": role,
+        "views": list(READER_VIEWS),
+        "functions": list(READER_FUNCTIONS),
+        "schemas": list(SCHEMAS),
+    }
     with open_cursor(settings) as cursor:
         _refuse_missing_role(cursor, role)
-        for statement in ("GRANT USAGE ON SCHEMA public TO {}", f"GRANT SELECT ON {', '.join(views)} TO {{}}"):
-            cursor.execute(sql.SQL(statement).format(sql.Identifier(role)))
-        may_read = "SELECT bool_and(has_table_privilege(%s, view, 'SELECT')) FROM unnest(%s::regclass[]) AS view"
-        if not cursor.value(may_read, (role, views)):  # for a role that is not the owner, GRANT only warns
+        for granted in (
+            "USAGE ON SCHEMA public, reporting",
+            f"SELECT ON {', '.join(READER_VIEWS)}",
+            f"EXECUTE ON FUNCTION {', '.join(READER_FUNCTIONS)}",
+        ):
+            cursor.execute(sql.SQL(f"GRANT {granted} TO {{}}").format(sql.Identifier(role)))
+        if not cursor.value(_MAY_READ, about):  # for a role that is not the owner, GRANT only warns
             raise NotPermittedError(
                 f'role "{settings.owner_role or settings.user}" may not grant on the views; nothing was changed',
                 hint="Connect as the owner of the database, or name it in MLOPS_OWNER_ROLE.",
             )
-        cursor.execute(_BEYOND, {"role": role, "views": views})
+        cursor.execute(_BEYOND, about)
         beyond = [privilege for (privilege,) in cursor.fetchall()]
         if beyond:
             raise RefusedError(

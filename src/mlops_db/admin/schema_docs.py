@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from mlops_db.drift.catalogue import Catalogue, Name
 from mlops_db.project import TABLES as PUBLIC_TABLES
-from mlops_db.project import VIEWS
-from mlops_db.schema.views import VIEWS as VIEW_QUERIES
+from mlops_db.schema.reporting_views import REPORTING_VIEWS
+from mlops_db.schema.views import VIEWS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,8 +40,14 @@ def markdown(catalogue: Catalogue, revision: str) -> str:
     ]
     for table in TABLES:
         lines += _table(catalogue, table)
-    for view in VIEWS:
-        lines += _view(catalogue, view)
+    for view, query in VIEWS.items():
+        lines += _view(catalogue, f"public.{view}", query)
+    lines += ["", "## Schema reporting", "", *_comment(catalogue, "schema", "reporting")[:1]]
+    for view, query in REPORTING_VIEWS.items():
+        lines += _view(catalogue, view, query)
+    for name in catalogue:
+        if name.kind == "function" and name.name.startswith("reporting."):
+            lines += _function(catalogue, name)
     return "\n".join(lines) + "\n"
 
 
@@ -72,12 +78,17 @@ def _table(catalogue: Catalogue, table: str) -> Iterator[str]:
             yield f"- {item.kind} `{item.name}`: `{properties['definition']}`"
 
 
-def _view(catalogue: Catalogue, view: str) -> Iterator[str]:
-    yield from ("", f"## View {view}", "", *_comment(catalogue, "view", f"public.{view}"))
+def _view(catalogue: Catalogue, view: str, query: str) -> Iterator[str]:
+    yield from ("", f"## View {view.removeprefix('public.')}", "", *_comment(catalogue, "view", view))
     yield from ("| column | type | meaning |", "|-|-|-|")
-    for column, properties in _columns(catalogue, f"public.{view}"):
+    for column, properties in _columns(catalogue, view):
         yield f"| {column} | {_type(properties)} | {_meaning(properties)} |"
-    yield from ("", "```sql", VIEW_QUERIES[view].strip(), "```")
+    yield from ("", "```sql", query.strip(), "```")
+
+
+def _function(catalogue: Catalogue, name: Name) -> Iterator[str]:
+    yield from ("", f"## Function {name.name.partition('(')[0]}", "", *_comment(catalogue, "function", name.name))
+    yield from ("```sql", catalogue[name]["definition"].strip(), "```")
 
 
 def _comment(catalogue: Catalogue, kind: str, name: str) -> tuple[str, ...]:

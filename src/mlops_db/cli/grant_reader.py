@@ -1,13 +1,12 @@
-"""Let a role, such as a dashboard's, read the three views and nothing else."""
+"""Let a role, such as a dashboard's, read the views and nothing else."""
 
 import sys
 from argparse import ArgumentParser, Namespace
 
-from mlops_db.admin.roles import grant_reader
+from mlops_db.admin.roles import READER_FUNCTIONS, READER_VIEWS, grant_reader
 from mlops_db.admin.status import require_usable
 from mlops_db.cli.output import print_json, print_line
 from mlops_db.cli.parser import add_dry_run, add_json
-from mlops_db.project import VIEWS
 from mlops_db.server.guests import EVERYBODY_NOTE
 from mlops_db.settings import Settings
 
@@ -30,12 +29,14 @@ def run(options: Namespace) -> int:
                 "target": settings.target,
                 "role": options.role,
                 "granted": not options.dry_run,
-                "views": VIEWS,
+                "views": [view.removeprefix("public.") for view in READER_VIEWS],
+                "functions": READER_FUNCTIONS,
                 "everybody_may_create": everybody_may_create,
             }
         )
         return 0
-    reads = f"read {', '.join(VIEWS)} of {settings.target}, and nothing else"
+    names = ", ".join(name.removeprefix("public.") for name in (*READER_VIEWS, *READER_FUNCTIONS))
+    reads = f"read {names} of {settings.target}, and nothing else"
     if options.dry_run:
         print_line(f'Role "{options.role}" could {reads}. Nothing was changed (--dry-run).')
     else:

@@ -45,7 +45,7 @@ def divide(expected: Catalogue, found: Catalogue) -> tuple[Catalogue, Catalogue]
     for name, properties in found.items():
         owner = properties.get("owned by", "").rpartition(".")[0]
         whole = _whole(name)
-        mine = whole in names or owner in names or whole.partition(".")[0] in SCHEMAS[1:]
+        mine = whole in names or owner in names or whole.partition(".")[0] == "mlops_internal"
         (ours if mine else theirs)[name] = properties
     return ours, theirs
 

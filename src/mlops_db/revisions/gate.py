@@ -22,7 +22,7 @@ from mlops_db.errors import (
     UnmanagedDatabaseError,
     alembic,
 )
-from mlops_db.project import TABLES, VIEWS
+from mlops_db.project import REPORTING_VIEWS, TABLES, VIEWS
 from mlops_db.revisions.graph import Graph, Revision, package_graph
 from mlops_db.revisions.remains import refuse_remains
 from mlops_db.revisions.running_code import read_running_code
@@ -33,8 +33,12 @@ _log = logging.getLogger(__name__)
 _logged: set[tuple[int, str]] = set()
 _logging = threading.Lock()
 _OTHERS = f"""
-    SELECT c.relname, role.rolname FROM pg_class AS c JOIN pg_roles AS role ON role.oid = c.relowner
-     WHERE c.relnamespace = 'public'::regnamespace AND c.relname = ANY (ARRAY{[*TABLES, *VIEWS]}) AND NOT {OWNS_OURS}
+    SELECT n.nspname || '.' || c.relname, role.rolname
+      FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace JOIN pg_roles AS role ON role.oid = c.relowner
+     WHERE CASE n.nspname WHEN 'public' THEN c.relname = ANY (ARRAY{[*TABLES, *VIEWS]})
+                          WHEN 'reporting' THEN c.relname = ANY (ARRAY{[*REPORTING_VIEWS]}) END
+       AND c.relname = ANY (ARRAY{[*TABLES, *VIEWS, *REPORTING_VIEWS]})  -- which the index finds
+       AND NOT {OWNS_OURS}
 """
 
 
@@ -123,7 +127,7 @@ def require_usable(cursor: Cursor, target: str) -> None:
     position = find_position(cursor, target)
     cursor.execute(_OTHERS)
     for name, owner in cursor.fetchall():
-        refuse_to_read(f"public.{name}", f"belongs to {owner}, and {VERSION_TABLE} does not", target)
+        refuse_to_read(name, f"belongs to {owner}, and {VERSION_TABLE} does not", target)
     refuse_behind_head(position, target)
     if position.is_newer and (os.getpid(), target) not in _logged:
         with _logging:

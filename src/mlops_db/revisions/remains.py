@@ -6,13 +6,14 @@ from typing import NamedTuple
 from psycopg2.extensions import cursor as Cursor  # noqa: N812  (psycopg2 names its classes like functions)
 
 from mlops_db.errors import LostRecordError, RecordedRevisionError, UnmanagedDatabaseError
-from mlops_db.project import BASELINE, TABLES, VIEWS
+from mlops_db.project import BASELINE, REPORTING_VIEWS, TABLES, VIEWS
 from mlops_db.revisions.graph import Graph
 from mlops_db.revisions.tables import HISTORY_TABLE, RUN_TABLES, VERSION_TABLE, reading_fault
 from mlops_db.server.guests import TRUSTED
 
 # Before the first revision, and after the last one was taken back, mlops_internal holds only what runs keep there.
-# Objects of guests are no remains: with them a guest could stop every command. A run refuses them anyway.
+# Objects of guests are no remains: with them a guest could stop every command. A run refuses them anyway. What is in
+# schema reporting alone is none either: somebody may have such a schema, and the revision that creates ours says so.
 _OF_RUNS = (*RUN_TABLES, f"{HISTORY_TABLE}_id_seq")
 _REMAINS = f"""
     SELECT c.relname, n.nspname,
@@ -25,13 +26,14 @@ _REMAINS = f"""
        AND CASE n.nspname
                WHEN 'public' THEN c.relname = ANY (ARRAY{[*TABLES, *VIEWS, *(f"{table}_id_seq" for table in TABLES)]})
                WHEN 'mlops_internal' THEN n.nspname || '.' || c.relname <> ALL (ARRAY{list(_OF_RUNS)})
+               WHEN 'reporting' THEN c.relname = ANY (ARRAY{[*REPORTING_VIEWS]})
            END
      UNION ALL
     SELECT p.proname, n.nspname, 'FUNCTION'
       FROM pg_proc AS p
       JOIN pg_namespace AS n ON n.oid = p.pronamespace
       JOIN pg_roles AS role ON role.oid = p.proowner
-     WHERE n.nspname = 'mlops_internal' AND {TRUSTED}
+     WHERE {TRUSTED} AND (n.nspname = 'mlops_internal' OR (n.nspname, p.proname) = ('reporting', 'metric_daily'))
      ORDER BY 2, 3, 1
 """
 _HISTORY_IS_OPEN = f"""
@@ -42,8 +44,6 @@ _HISTORY_IS_OPEN = f"""
 _LAST_STEP = f"""
     SELECT revision, direction FROM {HISTORY_TABLE} WHERE outcome = 'applied' ORDER BY id DESC LIMIT 1
 """
-_DROP_INTERNAL = "DROP SCHEMA mlops_internal CASCADE;"
-_KEEP_INTERNAL = "ALTER SCHEMA mlops_internal RENAME TO mlops_internal_old;"
 _MOST_NAMES = 5
 
 
@@ -68,7 +68,7 @@ def refuse_remains(cursor: Cursor, graph: Graph, target: str) -> None:
     """
     cursor.execute(_REMAINS)
     found = [_Remnant(*row) for row in cursor.fetchall()]
-    internal = [one for one in found if one.schema != "public"]
+    internal = [one for one in found if one.schema == "mlops_internal"]
     names = {one.name for one in found if one.schema == "public"}
     tables = [table for table in TABLES if table in names]
     if tables:
@@ -77,20 +77,23 @@ def refuse_remains(cursor: Cursor, graph: Graph, target: str) -> None:
             raise UnmanagedDatabaseError(tables, target)
         # With months, the table of metrics is not the one that is made by hand, and the months hold its rows.
         has_months = any(one.name.startswith("monitoring_metrics_") for one in internal)
-        by_hand = f" If the tables were made by hand since, run {_DROP_INTERNAL} and then `mlops-db adopt`."
+        drop = " ".join(_statements([one for one in found if one.schema != "public"]))
+        by_hand = f" If the tables were made by hand since, run {drop} and then `mlops-db adopt`."
         raise LostRecordError(tables, target, at=last or graph.heads[0], instead="" if has_months else by_hand)
-    if found:
+    if names or internal:
+        beside = sorted({one.schema for one in found} - {"public"})
+        keeping = " ".join(f"ALTER SCHEMA {schema} RENAME TO {schema}_old;" for schema in beside)
         raise RecordedRevisionError(
             f"{target} has no revision in {VERSION_TABLE}, but still {_describe(found)}, as if somebody had dropped "
             "schema public; nothing was changed",
             hint=f"If nothing of it is wanted, run {' '.join(_statements(found))}"
-            + (f" To keep it, run {_KEEP_INTERNAL} instead." if internal else ""),
+            + (f" To keep it, run {keeping} instead." if internal else ""),
         )
 
 
 def _describe(found: list[_Remnant]) -> str:
     names = [one.name for one in found if one.kind != "FUNCTION"]
-    functions = len(found) - len(names)
+    functions = sum(one.kind == "FUNCTION" and one.schema == "mlops_internal" for one in found)
     names_shown = names[:_MOST_NAMES]
     if names[_MOST_NAMES:]:
         names_shown.append(f"{len(names) - _MOST_NAMES} more")
@@ -101,11 +104,14 @@ def _describe(found: list[_Remnant]) -> str:
 
 def _statements(found: list[_Remnant]) -> Iterator[str]:
     """The statements that drop the remains, one for each kind, because views may read each other."""
-    for kind in sorted({one.kind for one in found if one.schema == "public"}, reverse=True):
-        names = (f"public.{one.name}" for one in found if one.schema == "public" and one.kind == kind)
-        yield f"DROP {kind} {', '.join(names)};"
-    if any(one.schema != "public" for one in found):
-        yield _DROP_INTERNAL
+    for schema in ("public", "reporting"):
+        for kind in sorted({one.kind for one in found if one.schema == schema}, reverse=True):
+            names = (f"{schema}.{one.name}" for one in found if one.schema == schema and one.kind == kind)
+            yield f"DROP {kind} {', '.join(names)};"
+    if any(one.schema == "reporting" for one in found):
+        yield "DROP SCHEMA reporting;"
+    if any(one.schema == "mlops_internal" for one in found):
+        yield "DROP SCHEMA mlops_internal CASCADE;"
 
 
 def _last_run(cursor: Cursor, graph: Graph) -> str | None:

@@ -1,4 +1,4 @@
-"""Protects our statements from objects that guests create in schema public.
+"""Protects our statements from objects that guests create in our schemas.
 
 A guest is a role that has neither the rights of the database's owner nor those of a superuser, and is not the role that
 runs the statement.
@@ -6,10 +6,11 @@ runs the statement.
 An operator or function without its schema resolves to the best match in all schemas of the search path. So an object
 that a guest creates in public can run with the rights of the role that runs the statement. Our own statements keep
 public out of their path. The statements of revisions create and find tables in public, so they run only while no guest
-has an object there that they could resolve to.
+has an object there that they could resolve to. Schema reporting is treated like public, as soon as it is ours: people
+call its function by name.
 """
 
-from mlops_db.project import TABLES, VIEWS
+from mlops_db.project import REPORTING_VIEWS, TABLES, VIEWS
 
 # The search path of our own statements. PostgreSQL's schema alone would not do: where pg_temp is not named, it comes
 # first (manual, "Writing SECURITY DEFINER Functions Safely"). Nor would public behind it: an exact match there, such as
@@ -49,7 +50,10 @@ MAY_BE_READ = f"""
 """
 
 # What the revisions create, and what PostgreSQL creates for them. A guest may already use these names.
-_NAMES = [*TABLES, *VIEWS, *(f"{table}_id_seq" for table in TABLES), "alembic_version"]
+_NAMES = {
+    "public": [*TABLES, *VIEWS, *(f"{table}_id_seq" for table in TABLES), "alembic_version"],
+    "reporting": [*REPORTING_VIEWS],
+}
 
 _TRUSTED_ROLES = f"ARRAY(SELECT role.oid FROM pg_roles AS role WHERE {TRUSTED})"
 # The objects of others in this database.
@@ -70,13 +74,14 @@ DECLARE
     trusted oid[];
     open oid;
     mine oid;
-    names constant text[] := ARRAY{_NAMES};
+    shown oid;
     found text[];
 BEGIN
     PERFORM pg_catalog.set_config('search_path', '{SAFE_PATH}', true); -- a script may be within a revision
     trusted := {_TRUSTED_ROLES};
     open := to_regnamespace('public');
     mine := to_regnamespace('mlops_internal');
+    shown := (SELECT n.oid FROM pg_namespace AS n WHERE n.nspname = 'reporting' AND n.nspowner = ANY (trusted));
     IF EXISTS ({_THEIRS.format(trusted="trusted")}) THEN
         found := ARRAY(
             WITH theirs AS ({_THEIRS.format(trusted="trusted")})
@@ -87,7 +92,7 @@ BEGIN
                     LEFT JOIN pg_proc AS p ON t.class = 'pg_proc'::regclass AND p.oid = t.oid
                     LEFT JOIN pg_operator AS o ON t.class = 'pg_operator'::regclass AND o.oid = t.oid
                     LEFT JOIN pg_class AS c ON t.class = 'pg_class'::regclass AND c.oid = t.oid
-                   WHERE coalesce(p.pronamespace, o.oprnamespace) IN (open, mine)
+                   WHERE coalesce(p.pronamespace, o.oprnamespace) IN (open, mine, shown)
                       OR t.class IN ('pg_proc'::regclass, 'pg_operator'::regclass) AND EXISTS (
                              SELECT FROM pg_depend AS d
                                LEFT JOIN pg_rewrite AS r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid
@@ -100,9 +105,10 @@ BEGIN
                                JOIN pg_class AS ours ON ours.oid = coalesce(
                                        r.ev_class, a.adrelid, k.conrelid, g.tgrelid, y.polrelid, s.stxrelid, d.objid)
                               WHERE d.refclassid = t.class AND d.refobjid = t.oid
-                                AND ours.relnamespace IN (open, mine) AND ours.relowner = ANY (trusted))
+                                AND ours.relnamespace IN (open, mine, shown) AND ours.relowner = ANY (trusted))
                       OR c.relnamespace = mine AND c.relkind <> 'i'
-                      OR c.relnamespace = open AND c.relname = ANY (names)
+                      OR c.relnamespace = open AND c.relname = ANY (ARRAY{_NAMES["public"]})
+                      OR c.relnamespace = shown AND c.relname = ANY (ARRAY{_NAMES["reporting"]})
                       OR t.class = 'pg_namespace'::regclass AND t.oid = mine
                    UNION ALL
                   SELECT 'pg_cast'::regclass, c.oid, t.typowner FROM pg_type AS t

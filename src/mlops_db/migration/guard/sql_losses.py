@@ -55,7 +55,8 @@ _COLUMN_GOES = re.compile(
     re.IGNORECASE,
 )
 _RENAMED = re.compile(rf"\s+RENAME\s+TO\s+({PART})", re.IGNORECASE)
-_SCHEMA_GOES = re.compile(r"\bDROP\s+SCHEMA\b", re.IGNORECASE)
+# Without CASCADE, PostgreSQL refuses to drop a schema that has a table.
+_TABLES_GO = re.compile(r"\bDROP\s+SCHEMA\b[^;]*\bCASCADE\b", re.IGNORECASE)
 # These may copy rows or values elsewhere before they go; a rule or a function does something at another time; what uses
 # the register of copies may swap a table for its copy.
 _MAY_KEEP = re.compile(
@@ -114,7 +115,7 @@ def _tables_beside_others(connection: Connection) -> set[int]:
 
 def _losses_of(connection: Connection, revision: str, sql: str | None, beside: Collection[int]) -> Iterator[Loss]:
     plain = without_texts(sql or "")
-    if sql is None or _SCHEMA_GOES.search(plain):
+    if sql is None or _TABLES_GO.search(plain):
         yield Loss(f"what revision {revision} takes away", certain=False)
         return
     certain = dict(_removed(plain))
