@@ -9,13 +9,12 @@ from datetime import datetime, timedelta, timezone
 from operator import itemgetter
 from typing import Any
 
-import psycopg
 import pytest
-from psycopg import sql
 
 from mlops_db.adapters.evidently import report_rows
 from mlops_db.demo.measurements import bounds, measurements
 from mlops_db.demo.story import MODELS, Candidate, Story
+from support.copies import copy_of_head
 from support.database import SCRIPTS, TIMEOUT_S, Database
 from support.process import assert_failed
 from support.sessions import another_session, wait_until
@@ -29,22 +28,11 @@ NOW = datetime(2026, 6, 15, 12, tzinfo=timezone.utc)
 @pytest.fixture(scope="module")
 def demo(_head_template: Any) -> Iterator[Database]:
     """A database at head that the demo has filled; the tests only read it."""
-    template, name = _head_template, "mlops_test_demo"
-    connect = {"host": template.host, "port": template.port, "user": template.user, "password": template.password}
-    with psycopg.connect(**connect, dbname="postgres", autocommit=True) as server:
-        create = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
-        server.execute(create.format(sql.Identifier(name), sql.Identifier(template.template_dbname)))
-        try:
-            with psycopg.connect(**connect, dbname=name) as connection:
-                database = Database.of(connection)
-                done = database.run("mlops-db", "demo", "--days", str(DAYS))
-                assert done.returncode == 0, done.stderr
-                database.query(
-                    "CREATE TABLE said AS SELECT %s::text AS text, %s::text AS progress", [done.stdout, done.stderr]
-                )
-                yield database
-        finally:
-            server.execute(sql.SQL("DROP DATABASE {} (FORCE)").format(sql.Identifier(name)))
+    with copy_of_head(_head_template, "mlops_test_demo") as database:
+        done = database.run("mlops-db", "demo", "--days", str(DAYS))
+        assert done.returncode == 0, done.stderr
+        database.query("CREATE TABLE said (text) AS SELECT %s::text", [done.stdout])
+        yield database
 
 
 def test_it_says_what_to_look_at_and_each_query_works_as_it_is_printed(demo: Database) -> None:

@@ -16,8 +16,8 @@ from support.process import SECRET
 pytestmark = [pytest.mark.slow, pytest.mark.full_postgresql]
 
 HEAD = revisions()[-1].id
-# They run another program, or print a script.
-WITHOUT_JSON = {"alembic", "psql", "completion"}
+# They run another program, print a script, or write a page.
+WITHOUT_JSON = {"alembic", "psql", "completion", "report"}
 # They only read, or say in their help why a dry run is not needed: `docs --check` is one.
 WITHOUT_DRY_RUN = {*WITHOUT_JSON, "check", "lint", "demo", "docs", "health", "history", "status"}
 NOWHERE = "mlops_test_nowhere"

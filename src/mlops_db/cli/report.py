@@ -1,0 +1,103 @@
+"""Write a report with pictures of the metrics, versions and decisions: one HTML file, which opens without a network.
+
+It needs no more than the privileges of `mlops-db grant-reader`, and the packages of `pip install 'mlops-db[report]'`.
+"""
+
+import os
+import sys
+import tempfile
+from argparse import ArgumentParser, Namespace
+from contextlib import suppress
+from pathlib import Path
+
+from mlops_db.cli.output import print_line
+from mlops_db.cli.parser import whole_number
+from mlops_db.errors import RefusedError
+from mlops_db.migration.progress import Progress
+from mlops_db.reporting.report.build import build_report
+from mlops_db.settings import Settings
+
+_MAX_DAYS = 3650
+_ORDINARY_MODE = 0o666
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Add the command's options."""
+    parser.add_argument(
+        "--out", default="mlops-report.html", metavar="FILE", help="where to write it (default: mlops-report.html)"
+    )
+    parser.add_argument(
+        "--days",
+        type=whole_number(1, _MAX_DAYS),
+        default=90,
+        metavar="N",
+        help=f"how many days before now it reaches back, 1 to {_MAX_DAYS} (default: 90)",
+    )
+    parser.add_argument("--model", action="append", default=[], metavar="NAME", help="only this model; may be repeated")
+
+
+def run(options: Namespace) -> int:
+    """Write the report, and say where it is."""
+    settings = Settings.from_environment()
+    out = Path(options.out)
+    _refuse_unwritable(out)
+    progress = Progress(sys.stderr)
+    progress.begin("Writing the report")
+    try:
+        page = build_report(
+            settings,
+            days=options.days,
+            models=options.model,
+            progress=lambda done, total: progress.report("parts", done, total),
+        )
+        size = _write(out, page)
+        progress.done()
+    finally:
+        progress.stop()
+    print_line(f"{out}: the last {options.days} days of {settings.target}, {size / 1e6:.1f} MB; open it in a browser")
+    return 0
+
+
+def _refuse_unwritable(out: Path) -> None:
+    """Refuse a file that cannot be written, before the work.
+
+    Raises:
+        RefusedError: it is a directory, or its directory is missing or not writable.
+    """
+    folder = out.parent
+    reason = None
+    if out.is_dir():
+        reason = "it is a directory"
+    elif not folder.is_dir():
+        reason = f"there is no directory {folder}"
+    elif not os.access(folder, os.W_OK | os.X_OK):
+        reason = f"this user may not write in {folder}"
+    if reason:
+        raise RefusedError(f"cannot write {out}: {reason}", hint="Name another file with --out.")
+
+
+def _write(out: Path, page: str) -> int:
+    """Write the page beside its place and move it there, so that nobody opens half of it; returns its size.
+
+    Raises:
+        RefusedError: the file cannot be written.
+    """
+    content = page.encode("utf-8", "backslashreplace")
+    temporary = ""
+    try:
+        handle, temporary = tempfile.mkstemp(prefix=f".{out.name[:100]}.", dir=out.parent)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        mask = os.umask(0)
+        os.umask(mask)
+        Path(temporary).chmod(_ORDINARY_MODE & ~mask)
+        Path(temporary).replace(out)
+    except OSError as error:
+        raise RefusedError(
+            f"cannot write {out}: {error.strerror or error}", hint="Name another file with --out."
+        ) from None
+    finally:
+        if temporary:
+            with suppress(OSError):
+                Path(temporary).unlink()
+    return len(content)
