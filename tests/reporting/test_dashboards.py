@@ -226,6 +226,14 @@ def test_the_gates_have_the_order_of_the_view(reader: Database) -> None:
     assert [(int(place), gate) for place, gate in filtered] == names
 
 
+PAGE = (ROOT / "docs" / "dashboards.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("statement", re.findall(r"```sql\n(.*?)```", PAGE, re.DOTALL))
+def test_what_the_page_gives_to_other_tools_runs(reader: Database, statement: str) -> None:
+    assert reader.query(statement)
+
+
 # The files
 
 
