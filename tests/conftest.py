@@ -6,7 +6,9 @@ default is the embedded server. `--postgresql-host` uses a server that runs alre
 worker (`-n 0`), because all databases of a server share its roles.
 """
 
+import os
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -33,6 +35,9 @@ settings.load_profile("mlops-db")
 def pytest_configure(config: pytest.Config) -> None:
     # A script that starts this in the background ignores SIGINT, and so would each process that a test starts.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Tests start processes by the thousand, and each would compile SQLAlchemy and Alembic anew.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
     if config.getoption("postgresql_host") is not None:
         return
     if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):

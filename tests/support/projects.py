@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import shutil
 import subprocess
+import sys
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -104,7 +105,8 @@ def _copy(folder: Path, *names: str, ignored: Sequence[str] = ()) -> None:
     folder.mkdir(exist_ok=True)
     for name in ("alembic.ini", *names):
         if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", *ignored))
+            # The bytecode comes along: it saves each run of a copy the compilation. "*.pyc.*" is being written.
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("*.pyc.*", *ignored))
         else:
             shutil.copy(ROOT / name, folder)
 
@@ -223,6 +225,8 @@ def _alembic(arguments: list[str], environment: Mapping[str, str], out: Path, er
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(ROOT)
+    # A test edits a revision within a second, and Python would take the bytecode from before the edit.
+    sys.dont_write_bytecode = True
     for file, descriptor in ((out, 1), (err, 2)):
         os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT), descriptor)
     if when is not None:
