@@ -28,6 +28,8 @@ from support.database import ROOT, Database
 from support.sessions import PATIENCE_S, wait_until
 
 MADE_HERE = (".*cache", ".git", ".hypothesis", ".mlops-db", ".uv", ".venv", "__pycache__", "uv.lock")
+# Bytecode comes along: it saves each process in a copy the compilation. "*.pyc.*" is being written.
+BYTECODE, UNFINISHED = "__pycache__", "*.pyc.*"
 DOCSTRING = """\
 {title}.
 
@@ -44,7 +46,8 @@ _processes.set_forkserver_preload(
 
 def copy_checkout(target: Path) -> None:
     """Copy the checkout to a folder that does not exist yet, without what commands and tools created in it."""
-    shutil.copytree(ROOT, target, ignore=shutil.ignore_patterns(*MADE_HERE))
+    ignored = (name for name in (*MADE_HERE, UNFINISHED) if name != BYTECODE)
+    shutil.copytree(ROOT, target, ignore=shutil.ignore_patterns(*ignored))
 
 
 def edited_package(target: Path) -> dict[str, str]:
@@ -105,8 +108,7 @@ def _copy(folder: Path, *names: str, ignored: Sequence[str] = ()) -> None:
     folder.mkdir(exist_ok=True)
     for name in ("alembic.ini", *names):
         if (ROOT / name).is_dir():
-            # The bytecode comes along: it saves each run of a copy the compilation. "*.pyc.*" is being written.
-            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("*.pyc.*", *ignored))
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns(UNFINISHED, *ignored))
         else:
             shutil.copy(ROOT / name, folder)
 
