@@ -177,7 +177,7 @@ def _command(settings: Settings, *arguments: str) -> Callable[[], None]:
 
     def run() -> None:
         script = Path(sys.executable).parent / "mlops-db"
-        subprocess.run([script, *arguments], env=kept | where, stdout=subprocess.DEVNULL, check=True)
+        subprocess.run([script, *arguments], env=kept | where, capture_output=True, check=True)
 
     return run
 

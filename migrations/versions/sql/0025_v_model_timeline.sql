@@ -12,7 +12,7 @@ WITH promotions AS (
     WHERE d.action = 'promote' AND (d.decision_timestamp < v.promoted_at OR v.status = 'production')
     UNION
     -- The last one, whatever the moments say: one that was put there by hand may have none, or an old one.
-    SELECT model_name, id, NULL FROM public.model_versions WHERE status = 'production'
+    SELECT model_name, id, NULL::timestamptz AS promoted_at FROM public.model_versions WHERE status = 'production'
 ),
 changes AS (
     SELECT p.*, lag(p.version_id) OVER in_order AS before_id
