@@ -65,9 +65,6 @@ class Reader:
     def __enter__(self) -> None:
         self.database.query(f"CREATE ROLE {ROLE} NOLOGIN")
         grant_reader(self.database.settings, ROLE)
-        self.database.query(f"GRANT USAGE ON SCHEMA reporting TO {ROLE}")
-        self.database.query(f"GRANT SELECT ON ALL TABLES IN SCHEMA reporting TO {ROLE}")
-        self.database.query(f"GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA reporting TO {ROLE}")
         self.database.query(f"SET ROLE {ROLE}")
 
     def __exit__(self, *_: object) -> None:

@@ -54,6 +54,8 @@ class Page(HTMLParser):
         if given.get("http-equiv") == "Content-Security-Policy":
             self.policy = given["content"]
         here = self.sections[self._section]
+        if tag not in {"wbr", "bdi", "span", "code"}:
+            self._add(" ")
         if tag == "tr":
             here.rows.append({})
         if tag in {"td", "th"}:
@@ -79,10 +81,14 @@ class Page(HTMLParser):
             here.charts[-1].data = {name: _rows(columns, content["names"]) for name, columns in content["data"].items()}
         if self._raw is not None:
             return
-        here.text += data
+        self._add(data)
+
+    def _add(self, text: str) -> None:
+        here = self.sections[self._section]
+        here.text += text
         if self._cell is not None:
             row = here.rows[-1]
-            row[self._cell] = row.get(self._cell, "") + data
+            row[self._cell] = row.get(self._cell, "") + text
 
     def table(self, section: str) -> list[dict[str, str]]:
         """The rows of the section's tables, without their headings; spaces are joined."""

@@ -35,18 +35,20 @@ def build_report(
     """
     parts = 4
     progress(0, parts)
-    template = load_template()  # before the database is asked: it fails without the extra
-    vega = charts.vega()
-    progress(1, parts)
+    # Before the database is asked: they fail without the extra.
+    template = load_template()
+    charts.find_library()
     with open_snapshot(settings) as cursor:
         known = _read_models(cursor, settings, models)
         span = window.read_window(cursor, days)
         every = series.read_series(cursor, span, models)
-        progress(2, parts)
+        progress(1, parts)
         periods = production.read_production(cursor, span, models)
         decided = decisions.read_decisions(cursor, span, models)
         own = drift.read_own(cursor, span, models)
         scored = versions.read_versions(cursor, models)
+    progress(2, parts)
+    kinds, vega = charts.compile_kinds(span), charts.vega()
     progress(3, parts)
     chosen, left_out = metrics.choose(every.series)
     cards = now.make_cards(models or known, every.series, periods, span)
@@ -67,7 +69,7 @@ def build_report(
         decisions=decided,
         scores=versions.draw_scores(scored, [card.name for card in cards[0]]),
         live=production.draw_live(periods),
-        kinds=charts.compile_kinds(span),
+        kinds=kinds,
         vega=vega,
     )
     progress(parts, parts)

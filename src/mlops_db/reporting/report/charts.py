@@ -7,6 +7,7 @@ Colours are the page's CSS variables, which the page changes with the theme.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from mlops_db.errors import require_extra
@@ -55,14 +56,19 @@ def columns(names: str, rows: Iterable[tuple[Any, ...]]) -> dict[str, list[Any]]
     return {name: list(values) for name, values in zip(split, found, strict=True)}
 
 
-def compile_kinds(window: Window) -> dict[str, Any]:
-    """The kinds of charts, compiled to Vega.
+def find_library() -> Any:
+    """The module vl_convert.
 
     Raises:
         MissingExtraError: the extra `report` is not installed.
     """
     with require_extra("report", "the report needs the package vl-convert-python, which is not installed"):
         import vl_convert  # noqa: PLC0415  (optional)
+    return vl_convert
+
+
+def compile_kinds(window: Window) -> dict[str, Any]:
+    """The kinds of charts, compiled to Vega."""
     since, until, step = window.seconds
     shared = {
         "autosize": {"type": "fit-x", "contains": "padding"},
@@ -87,20 +93,15 @@ def compile_kinds(window: Window) -> dict[str, Any]:
         {"name": "step_length", "value": milliseconds(step)},
     ]
     return {
-        name: vl_convert.vegalite_to_vega({**shared, **kind, "params": [*window_of, *kind.get("params", ())]})
+        name: find_library().vegalite_to_vega({**shared, **kind, "params": [*window_of, *kind.get("params", ())]})
         for name, kind in kinds.items()
     }
 
 
+@cache
 def vega() -> str:
-    """The JavaScript that draws the charts.
-
-    Raises:
-        MissingExtraError: the extra `report` is not installed.
-    """
-    with require_extra("report", "the report needs the package vl-convert-python, which is not installed"):
-        import vl_convert  # noqa: PLC0415  (optional)
-    return str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))
+    """The JavaScript that draws the charts; making it takes a second."""
+    return str(find_library().javascript_bundle("window.vegaEmbed = vegaEmbed;"))
 
 
 _CONFIG: Specification = {
