@@ -22,15 +22,23 @@ COLUMNS = """
 MODEL = "'model_' || mod(i, 10) AS model_name"
 
 
-def fill(connection: psycopg.Connection[Any], *, rows: int, months: int, columns: str = f"{MODEL}, {COLUMNS}") -> None:
+def fill(
+    connection: psycopg.Connection[Any],
+    *,
+    rows: int,
+    months: int,
+    series: int = SERIES,
+    columns: str = f"{MODEL}, {COLUMNS}",
+) -> None:
     """Replace the partitions: that many months up to this one, three more, and the two open-ended ones.
 
     Args:
         connection: with autocommit, to a database at head.
         rows: how many metrics.
         months: how many months they cover.
+        series: how many series they have; the first rows are one of each.
         columns: SQL of the columns model_name, metric_type, metric_name, metric_value and metadata of row `i` at
-            `moment`. The series are those of the first 300 rows.
+            `moment`.
     """
     _drop_partitions(connection)
     now = dt.datetime.now(dt.timezone.utc)
@@ -59,7 +67,7 @@ def fill(connection: psycopg.Connection[Any], *, rows: int, months: int, columns
             SELECT {columns} FROM generate_series(0, %s) AS i CROSS JOIN (SELECT now() AS moment) AS at
         ) AS series ON CONFLICT DO NOTHING
         """,
-        [SERIES - 1],
+        [series - 1],
     )
     # Each table by itself, as autovacuum does, which never analyses a partitioned table.
     for table in [*partitions(connection), "mlops_internal.metric_series"]:

@@ -82,7 +82,7 @@ def _find_fault(binding: "Binding", names: Collection[str]) -> str:
     if swallowed:
         return f"swallows the setting {swallowed[1].upper()}"
     one_quote = further_lines or (bare.endswith(("'", '"')) and bare.count(bare[-1]) == 1)
-    if one_quote and key in names and key != "POSTGRES_PASSWORD":
+    if one_quote and key in names and not key.endswith("PASSWORD"):
         return f"gives {key} a value with a quote at one end only"
     seen = "".join(character for character in key if unicodedata.category(character) != "Cf")
     meant = re.search(rf"(?<!\w){ours}(?!\w)", seen, re.IGNORECASE)

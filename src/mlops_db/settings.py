@@ -416,8 +416,15 @@ def _password(given: Mapping[str, str], *, default: str | None) -> tuple[str | N
     return read_password_file(file), file.absolute() if file.is_file() else None
 
 
-def read_password_file(file: Path) -> str:
+def read_password_file(
+    file: Path, source: str = "POSTGRES_PASSWORD_FILE", otherwise: str = "set POSTGRES_PASSWORD"
+) -> str:
     """Read the password that a file holds.
+
+    Args:
+        file: the file.
+        source: what names it, for the message.
+        otherwise: another way to give the password, for the hint.
 
     Raises:
         SettingsError: it cannot be read, or holds none.
@@ -428,12 +435,12 @@ def read_password_file(file: Path) -> str:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise SettingsError(
-            f"POSTGRES_PASSWORD_FILE: {str(file)!r} cannot be read: {reason}",
-            hint="Mount the secret there, or set POSTGRES_PASSWORD.",
+            f"{source}: {str(file)!r} cannot be read: {reason}",
+            hint=f"Mount the secret there, or {otherwise}.",
         ) from error
     if not password or "\0" in password:
         raise SettingsError(
-            f"POSTGRES_PASSWORD_FILE: {str(file)!r} holds no password",
+            f"{source}: {str(file)!r} holds no password",
             hint="Write the password into it, as text on one line.",
         )
     return password

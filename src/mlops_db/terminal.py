@@ -68,7 +68,10 @@ def print_line(*parts: str, file: TextIO | None = None) -> None:
 
 
 def styled_lines(parts: Iterable[str], console: Console) -> list[Text]:
-    """The text as lines of the terminal. A word that no line holds, such as a path, stays whole, to be copied."""
+    """The text as lines of the terminal, which keep the indentation of the line that they are broken from.
+
+    A word that no line holds, such as a path, stays whole, so that it can be copied.
+    """
     from rich.text import Text  # noqa: PLC0415  (only a terminal needs it)
 
     text = Text.assemble(*((part, style_of(part)) for part in parts))
@@ -76,19 +79,23 @@ def styled_lines(parts: Iterable[str], console: Console) -> list[Text]:
         text.highlight_regex(rf"(?m)^{kind}:", style)
     lines: list[Text] = []
     for line in text.split(allow_blank=True):
-        broken = line.divide(_breaks(line.plain, console.width))
-        for part in broken:
+        blanks = len(line.plain) - len(line.plain.lstrip())
+        indentation = blanks if blanks < console.width // 2 else 0
+        first, *others = line.divide(_breaks(line.plain, console.width, indentation))
+        for other in others:
+            other.pad_left(indentation)
+        for part in (first, *others):
             part.rstrip()
-        lines += broken
+            lines.append(part)
     return lines
 
 
-def _breaks(line: str, width: int) -> Iterator[int]:
+def _breaks(line: str, width: int, indentation: int) -> Iterator[int]:
     """The places where words begin that do not fit on the line before."""
     from rich.cells import cell_len  # noqa: PLC0415  (only a terminal needs it)
 
-    begin = 0
+    begin, room = 0, width
     for word in re.finditer(r"\S+", line):
-        if cell_len(line[begin : word.end()]) > width and line[begin : word.start()].strip():
-            begin = word.start()
+        if cell_len(line[begin : word.end()]) > room and line[begin : word.start()].strip():
+            begin, room = word.start(), width - indentation
             yield begin

@@ -3,8 +3,11 @@
 import re
 
 import pytest
+from rich.cells import cell_len
+from rich.console import Console
 
 from mlops_db.cli.main import commands
+from mlops_db.terminal import styled_lines
 from support.database import Database, clean_environment, run_command
 from support.handmade import make_by_hand
 from support.terminal import on_a_terminal, without_colours
@@ -25,6 +28,7 @@ REPORTS = [
     ("adopt", "--dry-run"),
     ("demo", "--days", "1"),
     ("completion", "nope"),
+    ("alembic", "-x", "plan=true", "downgrade", "0021"),
 ]
 BOX = re.compile("[─-╿]")
 # A word, or options that exclude each other, which argparse keeps together.
@@ -62,6 +66,8 @@ def test_reports_and_errors_are_wrapped_between_words(head: Database, arguments:
     assert "\x1b" not in piped.stdout + piped.stderr
     assert too_wide(shown, 80) == []
     assert sorted(words(shown)) == sorted(words(piped.stdout + piped.stderr))
+    for kind, colour in (("error", "1;31"), ("hint", "1;36")):
+        assert (f"\x1b[{colour}m{kind}:\x1b[0m" in shown) == (f"{kind}:" in piped.stderr)
 
 
 @pytest.mark.parametrize("columns", [80, 40])
@@ -73,6 +79,18 @@ def test_a_table_that_is_too_wide_is_shown_cell_by_cell(head: Database, columns:
     assert re.search(
         r"^direction: upgrade\nrevision: \d+ [a-z ]+\noutcome: applied\n", without_colours(shown), re.MULTILINE
     )
+
+
+@pytest.mark.parametrize("columns", [16, 28, 40, 80])
+def test_a_line_is_broken_before_words_and_keeps_its_indentation(columns: int) -> None:
+    text = "    see mlops_internal.metric_series and /a/path/that/no/line/of/twenty/columns/holds, ✅ twice ✅\n\nend"
+    lines = [line.plain for line in styled_lines([text], Console(width=columns))]
+
+    assert " ".join(lines).split() == text.split()
+    assert lines[-2:] == ["", "end"]
+    assert all(line.startswith("    ") for line in lines[:-2])
+    assert [line for line in lines if cell_len(line) > columns and len(line.split()) > 1] == []
+    assert len(lines) > 3 or columns == 80
 
 
 def test_what_adopt_finds_is_wrapped_and_coloured_but_for_sql(empty: Database) -> None:

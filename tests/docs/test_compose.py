@@ -2,6 +2,7 @@ import json
 import re
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,13 @@ import yaml
 
 from mlops_db.settings import Settings
 from support.database import ROOT, Database, clean_environment, client, run_command
+from support.roles import session
 
 pytestmark = pytest.mark.one_postgresql
 
 VARIABLE = re.compile(r"\$\{(\w+):-([^}]*)\}")
+# Those that no command reads from the settings: for the profile `dashboards`.
+OF_DASHBOARDS = {"MLOPS_READER_PASSWORD", "GRAFANA_ADMIN_PASSWORD", "GRAFANA_PORT"}
 # What pg_isready exits with when nobody answers; 3 would mean that it could not make sense of its arguments.
 NO_ANSWER = 2
 
@@ -76,7 +80,7 @@ def test_postgres_lets_in_whom_migrate_connects_as(given: dict[str, str]) -> Non
 def test_the_readme_the_example_and_migrate_know_the_variables_that_are_read() -> None:
     read = set(re.findall(r'"((?:POSTGRES|MLOPS)_\w+)"', text_of("src/mlops_db/settings.py")))
     named = set(services()["migrate"]["environment"])
-    assert read == named == variables_of_the_readme() == variables_of_the_example()
+    assert read == named == variables_of_the_readme() == variables_of_the_example() - OF_DASHBOARDS
 
 
 def test_migrate_is_given_a_host_and_a_port_and_what_else_is_set() -> None:
@@ -95,11 +99,92 @@ def test_every_variable_that_the_stack_reads_is_in_the_example() -> None:
     read = {name for name, _ in VARIABLE.findall(text_of("docker-compose.yml"))}
     assert read
     assert read <= variables_of_the_example()
+    assert {name for name in OF_DASHBOARDS if name not in text_of("docs/dashboards.md")} == set()
 
 
 def test_the_server_is_published_on_this_machine_only() -> None:
     assert services()["postgres"]["ports"] == ["127.0.0.1:5432:5432"]
     assert services({"POSTGRES_PORT": "5433"})["postgres"]["ports"] == ["127.0.0.1:5433:5432"]
+
+
+def test_nothing_is_published_beyond_this_machine() -> None:
+    ports = {name: service["ports"] for name, service in services().items() if "ports" in service}
+    assert ports == {"postgres": ["127.0.0.1:5432:5432"], "grafana": ["127.0.0.1:3000:3000"]}
+    assert services({"GRAFANA_PORT": "3001"})["grafana"]["ports"] == ["127.0.0.1:3001:3000"]
+
+
+def test_only_the_profile_starts_grafana() -> None:
+    profiles = {name: service.get("profiles") for name, service in services().items()}
+    assert profiles == {"postgres": None, "migrate": None, "reader": ["dashboards"], "grafana": ["dashboards"]}
+
+
+def test_grafana_waits_for_its_role_and_that_for_the_tables() -> None:
+    found = services()
+    after = {"condition": "service_completed_successfully"}
+    assert found["grafana"]["depends_on"] == {"reader": after}
+    assert found["reader"]["depends_on"] == {"migrate": after}
+    assert found["reader"]["restart"] == "no"
+
+
+@pytest.mark.parametrize("given", [{}, {"MLOPS_READER_PASSWORD": "changed", "MLOPS_DB_NAME": "other"}])
+def test_grafana_connects_as_the_role_that_reader_makes(given: dict[str, str]) -> None:
+    reader, grafana = services(given)["reader"], services(given)["grafana"]["environment"]
+    command, role, create = reader["command"]
+    assert (command, create) == ("grant-reader", "--create")
+    assert grafana["MLOPS_READER_ROLE"] == role
+    assert grafana["MLOPS_READER_PASSWORD"] == reader["environment"]["MLOPS_READER_PASSWORD"]
+    assert grafana["MLOPS_READER_HOST"] == f"{settings_of_migrate(given).host}:{settings_of_migrate(given).port}"
+    assert grafana["MLOPS_READER_DATABASE"] == settings_of_migrate(given).database
+
+
+def test_reader_connects_as_migrate_does_but_for_the_owner_role() -> None:
+    own = {"MLOPS_OWNER_ROLE": "", "MLOPS_READER_PASSWORD": "mlops_reader"}
+    assert services()["reader"]["environment"] == services()["migrate"]["environment"] | own
+
+
+def test_what_reader_runs_makes_a_login_that_reads(head: Database) -> None:
+    reader = services()["reader"]
+    _, role, _ = command = reader["command"]
+    try:
+        done = head.run("mlops-db", *command, MLOPS_READER_PASSWORD="changed")  # noqa: S106  (not secret)
+        assert done.returncode == 0, done.stderr
+        with session(replace(head.settings, user=role, password="changed")) as connection:  # noqa: S106  (not secret)
+            assert connection.execute("SELECT * FROM public.v_recent_monitoring").fetchall() == []
+    finally:
+        head.query(f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
+def test_grafana_may_not_change_what_the_checkout_gives_it() -> None:
+    mounted = [volume.split(":") for volume in services()["grafana"]["volumes"]]
+    folders = {source: options for source, _, *options in mounted if source.startswith("./")}
+    assert folders == {"./grafana/provisioning": ["ro"], "./grafana/dashboards": ["ro"]}
+
+
+def test_grafana_lets_in_nobody_without_a_password_and_calls_nobody() -> None:
+    environment = services()["grafana"]["environment"]
+    assert not [name for name in environment if name.startswith("GF_AUTH_ANONYMOUS")]
+    assert {name: value for name, value in environment.items() if name.startswith("GF_ANALYTICS")} == {
+        "GF_ANALYTICS_REPORTING_ENABLED": "false",
+        "GF_ANALYTICS_CHECK_FOR_UPDATES": "false",
+        "GF_ANALYTICS_CHECK_FOR_PLUGIN_UPDATES": "false",
+    }
+
+
+def test_the_data_source_gets_each_of_its_variables_and_holds_no_secret() -> None:
+    text = text_of("grafana/provisioning/datasources/mlops.yaml")
+    named = set(re.findall(r"\$\{(\w+)\}", text))
+    assert named == {name for name in services()["grafana"]["environment"] if name.startswith("MLOPS_")}
+    (source,) = yaml.safe_load(text)["datasources"]
+    assert source["secureJsonData"] == {"password": "${MLOPS_READER_PASSWORD}"}
+
+
+def test_grafana_finds_the_dashboards_where_they_are_mounted() -> None:
+    (provider,) = yaml.safe_load(text_of("grafana/provisioning/dashboards/mlops.yaml"))["providers"]
+    mounted = {volume.split(":")[1]: ROOT / volume.split(":")[0] for volume in services()["grafana"]["volumes"]}
+    folder = provider["options"]["path"]
+    home = services()["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
+    assert Path(home).parent == Path(folder)
+    assert (mounted[folder] / Path(home).name).is_file()
 
 
 def test_airflow_keeps_a_database_of_its_own() -> None:

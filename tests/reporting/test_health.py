@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from alembic import command
 
+from mlops_db.admin.roles import grant_reader
 from mlops_db.errors import BehindHeadError, MlopsDbError, NotPermittedError, RefusedError, StatementFailedError
 from mlops_db.migration.commands import alembic_config
 from mlops_db.reporting.health import LOOK_BACK, SeriesHealth, read_health
@@ -28,17 +29,8 @@ PSI = {"threshold": 0.1, "drift_detected": True}
 def reader(head: Database) -> Iterator[Settings]:
     """Settings of a role with the grants of `mlops-db grant-reader` alone."""
     with role(head, "mlops_test_health") as settings:
-        grant(head, settings.user)
+        grant_reader(head.settings, settings.user)
         yield settings
-
-
-def grant(database: Database, name: str) -> None:
-    database.query(f"""
-        GRANT USAGE ON SCHEMA public, reporting TO {name};
-        GRANT SELECT ON v_recent_monitoring, v_model_timeline, v_decision_history, reporting.metric_history,
-                        reporting.production_periods, reporting.decision_gates TO {name};
-        GRANT EXECUTE ON FUNCTION reporting.metric_daily(timestamptz, timestamptz) TO {name}
-    """)
 
 
 def log(monitoring: Monitoring, metric_name: str, *values: float | tuple[float | None, Any] | None) -> None:
@@ -208,6 +200,7 @@ def test_without_a_server_there_is_no_snapshot(head: Database) -> None:
 # Words
 
 
+@pytest.mark.one_postgresql
 @pytest.mark.parametrize(
     ("value", "bound", "text"),
     [
@@ -222,6 +215,7 @@ def test_a_value_is_told_from_its_bound(value: float, bound: float, text: str) -
     assert compared(value, bound) == text
 
 
+@pytest.mark.one_postgresql
 @pytest.mark.parametrize(
     ("length", "text"),
     [

@@ -114,6 +114,30 @@ def test_comments_by_hand_are_lost_on_the_way_up_and_ours_on_the_way_down(empty:
     assert empty.query(comments) == [(None, None, None)]
 
 
+def test_what_was_granted_on_reporting_is_lost_and_what_was_on_the_other_views_stays(filled: Database) -> None:
+    filled.query("""
+        GRANT SELECT ON ALL TABLES IN SCHEMA reporting TO PUBLIC; GRANT SELECT ON v_model_timeline TO PUBLIC;
+        COMMENT ON VIEW v_model_timeline IS 'by hand'
+    """)
+    grants = """
+        SELECT DISTINCT relnamespace::regnamespace::text, relname FROM pg_class, aclexplode(relacl)
+         WHERE relkind = 'v' AND grantee = 0 AND relnamespace::regnamespace::text IN ('public', 'reporting')
+    """
+    comments = "SELECT obj_description('v_model_timeline'::regclass), col_description('v_model_timeline'::regclass, 10)"
+    before, (by_hand, column) = contents(filled), filled.query(comments)[0]
+    assert len(filled.query(grants)) == 4
+
+    commands.downgrade(filled.settings, "0023")
+    assert filled.value("SELECT to_regnamespace('reporting')") is None
+    assert filled.query(grants) == [("public", "v_model_timeline")]
+    assert filled.value("SELECT obj_description('v_model_timeline'::regclass)") == by_hand == "by hand"
+    commands.upgrade(filled.settings)
+
+    assert contents(filled) == before
+    assert filled.query(grants) == [("public", "v_model_timeline")]
+    assert filled.query(comments) == [(by_hand, column)]
+
+
 def test_months_that_maintenance_made_go_and_their_rows_stay(filled: Database) -> None:
     """Revision 0020 takes the functions away; 0016 makes one table of all partitions again."""
     before = contents(filled)

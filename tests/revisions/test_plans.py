@@ -1,5 +1,7 @@
 """How PostgreSQL answers the views when there is much: by index, and without looking into old months."""
 
+import re
+from collections import Counter
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -7,6 +9,7 @@ from typing import Any
 import pytest
 
 from support.database import Database
+from support.shared import shared_database
 
 Node = dict[str, Any]
 MONTHS = 24
@@ -28,18 +31,35 @@ def of(nodes: list[Node], relation: str) -> list[Node]:
     return [node for node in nodes if node.get("Relation Name") == relation]
 
 
-@pytest.fixture
-def two_years(head: Database) -> Database:
+def months_of(nodes: list[Node]) -> set[str]:
+    """The partitions of monitoring_metrics that a plan reads."""
+    return {name for node in nodes if (name := node.get("Relation Name", "")).startswith("monitoring_metrics")}
+
+
+@pytest.fixture(scope="module")
+def filled(_head_template: Any) -> Iterator[Database]:
     """Two series, with rows in each of 24 months, the current one among them; a partition each."""
-    head.query(f"""
+    with shared_database(_head_template, "mlops_test_plans") as database:
+        fill(database)
+        yield database
+
+
+def fill(database: Database) -> None:
+    database.query(f"""
         INSERT INTO monitoring_metrics (timestamp, metric_type, metric_name, metric_value)
         SELECT date_trunc('month', now(), 'UTC') - m * interval '1 month' + n * interval '1 minute', 'drift',
                'f' || n % 2, n
           FROM generate_series(0, {MONTHS - 1}) AS m, generate_series(1, 200) AS n
     """)
-    head.query("CALL mlops_internal.maintain()")
-    head.query("ANALYZE")
-    return head
+    database.query("CALL mlops_internal.maintain()")
+    database.query("ANALYZE")
+
+
+@pytest.fixture
+def two_years(filled: Database) -> Iterator[Database]:
+    """What the test changes is rolled back."""
+    with filled.connection.transaction(force_rollback=True):
+        yield filled
 
 
 def test_the_ten_newest_decisions_are_read_from_the_index(head: Database) -> None:
@@ -98,10 +118,98 @@ def test_a_span_of_time_reads_its_own_months_only(two_years: Database) -> None:
     assert len([node for node in nodes if node.get("Relation Name", "").startswith("monitoring_metrics")]) == 2
 
 
-def test_the_timeline_of_a_model_reads_its_own_rows_only(head: Database) -> None:
+SERIES = "model_name = 'default' AND metric_type = 'drift' AND metric_name = 'f0'"
+# Ten days of the month before the last half year.
+SINCE, UNTIL = (f"to_char(timezone('UTC', now()) - interval '7 months', 'YYYY-MM-{day} 00:00Z')" for day in (10, 20))
+READER = """
+CREATE ROLE mlops_test_reader;
+GRANT USAGE ON SCHEMA reporting TO mlops_test_reader;
+GRANT SELECT ON reporting.metric_history TO mlops_test_reader;
+GRANT EXECUTE ON FUNCTION reporting.metric_daily TO mlops_test_reader;
+SET LOCAL ROLE mlops_test_reader
+"""
+HISTORY = "SELECT timestamp, metric_value FROM reporting.metric_history WHERE timestamp >= {} AND timestamp < {} AND "
+DAILY = "SELECT * FROM reporting.metric_daily({}, {}) WHERE "
+
+
+@pytest.fixture
+def by_index(two_years: Database) -> Database:
+    """As of a large table: the rows here are so few that reading all would be quicker."""
+    two_years.query("SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off")
+    return two_years
+
+
+def assert_the_key_is_used(nodes: list[Node]) -> None:
+    scans = [node for node in nodes if node.get("Relation Name") in months_of(nodes)]
+    for scan in scans:
+        assert scan["Node Type"] in {"Index Scan", "Index Only Scan"}
+        columns = Counter(re.findall('model_name|metric_type|metric_name|timestamp(?=" [<>])', scan["Index Cond"]))
+        assert columns == {"model_name": 1, "metric_type": 1, "metric_name": 1, "timestamp": 2}, scan["Index Cond"]
+
+
+@pytest.mark.parametrize("reader", [False, True], ids=["owner", "reader"])
+@pytest.mark.parametrize("query", [HISTORY, DAILY], ids=["metric_history", "metric_daily"])
+@pytest.mark.parametrize("bounds", ["literals", "parameters"])
+def test_a_series_over_some_days_is_read_by_the_key_from_the_months_of_these_days(
+    by_index: Database, query: str, bounds: str, *, reader: bool
+) -> None:
+    since, until = by_index.query(f"SELECT {SINCE}, {UNTIL}")[0]
+    if reader:
+        by_index.query(READER)
+    if bounds == "literals":
+        nodes = plan(by_index, query.format(f"timestamptz '{since}'", f"timestamptz '{until}'") + SERIES)
+    else:
+        by_index.query("SET LOCAL plan_cache_mode = force_generic_plan")
+        by_index.query(f"PREPARE some_days (timestamptz, timestamptz) AS {query.format('$1', '$2')}{SERIES}")
+        nodes = plan(by_index, f"EXECUTE some_days('{since}', '{until}')")
+        by_index.query("DEALLOCATE some_days")
+
+    assert months_of(nodes) == {f"monitoring_metrics_{since[:7].replace('-', '_')}"}
+    assert_the_key_is_used(nodes)
+    assert "Function Scan" not in {node["Node Type"] for node in nodes}, "it is inlined"
+    assert of(nodes, "metric_series") == [], "nobody asked for bounds"
+
+
+@pytest.mark.parametrize("query", [HISTORY, DAILY], ids=["metric_history", "metric_daily"])
+def test_the_last_days_are_read_from_the_newest_months(by_index: Database, query: str) -> None:
+    expected = by_index.query("""
+        SELECT DISTINCT 'monitoring_metrics_' || to_char(moment, 'YYYY_MM')
+          FROM unnest(ARRAY[timezone('UTC', now() - interval '2 days'), timezone('UTC', now())]) AS moment
+    """)
+
+    nodes = plan(by_index, query.format("now() - interval '2 days'", "now()") + SERIES)
+
+    assert months_of(nodes) == {name for (name,) in expected}
+    assert_the_key_is_used(nodes)
+
+
+def test_all_series_over_some_days_are_read_from_the_months_of_these_days(two_years: Database) -> None:
+    since, until = two_years.query(f"SELECT {SINCE}, {UNTIL}")[0]
+
+    nodes = plan(two_years, DAILY.format(f"'{since}'", f"'{until}'") + "true")
+
+    assert months_of(nodes) == {f"monitoring_metrics_{since[:7].replace('-', '_')}"}
+
+
+def test_the_bounds_of_a_series_come_from_the_catalogue(by_index: Database) -> None:
+    since, until = by_index.query(f"SELECT {SINCE}, {UNTIL}")[0]
+    every_column = HISTORY.replace("timestamp, metric_value", "*").format(f"'{since}'", f"'{until}'")
+
+    nodes = plan(by_index, every_column + SERIES)
+
+    (catalogue,) = of(nodes, "metric_series")
+    assert "Index Cond" in catalogue
+    assert len(months_of(nodes)) == 1
+    assert_the_key_is_used(nodes)
+
+
+@pytest.mark.parametrize("view", ["v_model_timeline", "reporting.production_periods", "reporting.decision_gates"])
+def test_a_view_of_one_model_reads_its_own_rows_only(head: Database, view: str) -> None:
     head.query("""
         INSERT INTO model_versions (mlflow_run_id, model_version, model_name, status, promoted_at)
-        SELECT 'run-' || n, n, 'm' || n % 200, 'archived', now() - n * interval '1 hour' FROM generate_series(1, 4000) n
+        SELECT 'run-' || n, n, 'm' || n % 200, CASE WHEN n <= 200 THEN 'production' ELSE 'archived' END,
+               now() - n * interval '1 hour'
+          FROM generate_series(1, 4000) n
     """)
     head.query("""
         INSERT INTO retraining_decisions (decision_timestamp, action, candidate_mlflow_run_id, model_name)
@@ -110,8 +218,8 @@ def test_the_timeline_of_a_model_reads_its_own_rows_only(head: Database) -> None
     head.query("ANALYZE")
     head.query("SET enable_seqscan = off")  # it would be quicker, for as few rows
 
-    nodes = plan(head, "SELECT * FROM v_model_timeline WHERE model_name = 'm7'", analyze=True)
+    nodes = plan(head, f"SELECT * FROM {view} WHERE model_name = 'm7'", analyze=True)
 
     read = [*of(nodes, "model_versions"), *of(nodes, "retraining_decisions")]
-    assert len(read) >= 4
+    assert {node["Relation Name"] for node in read} == {"model_versions", "retraining_decisions"}
     assert max(node["Actual Rows"] for node in read) <= 20

@@ -487,6 +487,19 @@ def test_health_is_where_the_newest_value_lies_between_the_thresholds(
 
 
 @pytest.mark.parametrize(
+    ("drifted", "health"), [("true", "drifted"), ("false", "ok"), ('"true"', "ok"), ("1", "ok"), ("[true]", "ok")]
+)
+def test_a_series_has_drifted_if_its_newest_row_says_so(head: Database, drifted: str, health: str) -> None:
+    for day, said in ((1, "true"), (2, drifted)):
+        row = {"timestamp": at(f"2026-01-0{day}"), "metric_type": "drift", "metric_name": "share", "metric_value": day}
+        insert(head, "monitoring_metrics", row | {"metadata": f'{{"drift_detected": {said}}}'})
+
+    assert head.value("SELECT health FROM v_recent_monitoring") == health
+    expect(head, high=1.5)
+    assert head.value("SELECT health FROM v_recent_monitoring") == "high"
+
+
+@pytest.mark.parametrize(
     ("interval", "age", "stale"),
     [
         (None, "10 years", False),

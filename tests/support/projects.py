@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import shutil
 import subprocess
+import sys
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -27,6 +28,8 @@ from support.database import ROOT, Database
 from support.sessions import PATIENCE_S, wait_until
 
 MADE_HERE = (".*cache", ".git", ".hypothesis", ".mlops-db", ".uv", ".venv", "__pycache__", "uv.lock")
+# Bytecode comes along: it saves each process in a copy the compilation. "*.pyc.*" is being written.
+BYTECODE, UNFINISHED = "__pycache__", "*.pyc.*"
 DOCSTRING = """\
 {title}.
 
@@ -43,7 +46,8 @@ _processes.set_forkserver_preload(
 
 def copy_checkout(target: Path) -> None:
     """Copy the checkout to a folder that does not exist yet, without what commands and tools created in it."""
-    shutil.copytree(ROOT, target, ignore=shutil.ignore_patterns(*MADE_HERE))
+    ignored = (name for name in (*MADE_HERE, UNFINISHED) if name != BYTECODE)
+    shutil.copytree(ROOT, target, ignore=shutil.ignore_patterns(*ignored))
 
 
 def edited_package(target: Path) -> dict[str, str]:
@@ -104,7 +108,7 @@ def _copy(folder: Path, *names: str, ignored: Sequence[str] = ()) -> None:
     folder.mkdir(exist_ok=True)
     for name in ("alembic.ini", *names):
         if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", *ignored))
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns(UNFINISHED, *ignored))
         else:
             shutil.copy(ROOT / name, folder)
 
@@ -223,6 +227,8 @@ def _alembic(arguments: list[str], environment: Mapping[str, str], out: Path, er
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(ROOT)
+    # A test edits a revision within a second, and Python would take the bytecode from before the edit.
+    sys.dont_write_bytecode = True
     for file, descriptor in ((out, 1), (err, 2)):
         os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT), descriptor)
     if when is not None:

@@ -32,8 +32,11 @@ AS $function$
         count(m.metric_value),
         count(*) - count(m.metric_value)
     FROM reporting.metric_history AS m
-    WHERE since < until
-        AND m.timestamp >= pg_catalog.date_trunc('day', since AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'
+    -- An empty range touches no day. Were that a condition of its own, PostgreSQL 13 would read the catalogue of series.
+    WHERE m.timestamp >= CASE
+            WHEN since < until THEN pg_catalog.date_trunc('day', since AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'
+            ELSE 'infinity'
+        END
         AND m.timestamp < pg_catalog.date_trunc(
             'day', until AT TIME ZONE 'UTC' + interval '1 day' - interval '1 microsecond'
         ) AT TIME ZONE 'UTC'

@@ -11,8 +11,8 @@ WITH promotions AS (
     JOIN public.model_versions AS v ON v.mlflow_run_id = d.candidate_mlflow_run_id AND v.model_name = d.model_name
     WHERE d.action = 'promote' AND (d.decision_timestamp < v.promoted_at OR v.status = 'production')
     UNION
-    -- The last one, whatever the moments say: a version that was put into production by hand may have none, or an old one.
-    SELECT model_name, id, NULL FROM public.model_versions WHERE status = 'production'
+    -- The last one, whatever the moments say: one that was put there by hand may have none, or an old one.
+    SELECT model_name, id, NULL::timestamptz AS promoted_at FROM public.model_versions WHERE status = 'production'
 ),
 changes AS (
     SELECT p.*, lag(p.version_id) OVER in_order AS before_id
@@ -44,5 +44,5 @@ SELECT
     v.f1_score - before.f1_score AS f1_delta,
     v.brier_score - before.brier_score AS brier_delta
 FROM periods AS p
-JOIN public.model_versions AS v ON v.id = p.version_id
-LEFT JOIN public.model_versions AS before ON before.id = p.before_id;
+JOIN public.model_versions AS v ON v.model_name = p.model_name AND v.id = p.version_id
+LEFT JOIN public.model_versions AS before ON before.model_name = p.model_name AND before.id = p.before_id;

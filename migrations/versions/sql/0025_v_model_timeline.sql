@@ -11,8 +11,8 @@ WITH promotions AS (
     JOIN public.model_versions AS v ON v.mlflow_run_id = d.candidate_mlflow_run_id AND v.model_name = d.model_name
     WHERE d.action = 'promote' AND (d.decision_timestamp < v.promoted_at OR v.status = 'production')
     UNION
-    -- The last one, whatever the moments say: a version that was put into production by hand may have none, or an old one.
-    SELECT model_name, id, NULL FROM public.model_versions WHERE status = 'production'
+    -- The last one, whatever the moments say: one that was put there by hand may have none, or an old one.
+    SELECT model_name, id, NULL::timestamptz AS promoted_at FROM public.model_versions WHERE status = 'production'
 ),
 changes AS (
     SELECT p.*, lag(p.version_id) OVER in_order AS before_id
@@ -50,5 +50,5 @@ SELECT
     v.brier_score - before.brier_score AS brier_delta
 FROM public.model_versions AS v
 LEFT JOIN latest ON latest.model_name = v.model_name AND latest.version_id = v.id
-LEFT JOIN public.model_versions AS before ON before.id = latest.before_id
+LEFT JOIN public.model_versions AS before ON before.model_name = v.model_name AND before.id = latest.before_id
 ORDER BY v.created_at DESC, v.id DESC;

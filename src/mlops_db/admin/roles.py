@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from psycopg2 import sql
 
+from mlops_db.admin.reader_role import make_login
 from mlops_db.errors import NotPermittedError, RefusedError
 from mlops_db.project import REPORTING_FUNCTIONS, REPORTING_VIEWS, SCHEMAS, VIEWS
 from mlops_db.server.connection import open_cursor
@@ -63,7 +64,7 @@ _BEYOND = f"""
 """
 
 
-def grant_reader(settings: Settings, role: str, *, dry_run: bool = False) -> bool:
+def grant_reader(settings: Settings, role: str, *, password: str | None = None, dry_run: bool = False) -> bool:
     """Let a role read the views of public and reporting, in one transaction; refuse it if it can do more than that.
 
     Migration runs grant it again on what later revisions replace.
@@ -71,6 +72,7 @@ def grant_reader(settings: Settings, role: str, *, dry_run: bool = False) -> boo
     Args:
         settings: where the database is; the role that connects owns the views.
         role: name of the role, as PostgreSQL stores it; best without LOGIN, and granted to the logins.
+        password: let the role log in with it, and create the role if it is missing; None for a role that exists.
         dry_run: grant, check and roll back.
 
     Returns:
@@ -80,7 +82,7 @@ def grant_reader(settings: Settings, role: str, *, dry_run: bool = False) -> boo
     Raises:
         ConnectionFailedError: no connection.
         RefusedError: there is no such role, or it can do more than read the views already; nothing was changed.
-        NotPermittedError: the connecting role does not own the views.
+        NotPermittedError: the connecting role does not own the views, or may not create roles.
     """
     about = {
         "role": role,
@@ -89,6 +91,8 @@ def grant_reader(settings: Settings, role: str, *, dry_run: bool = False) -> boo
         "schemas": list(SCHEMAS),
     }
     with open_cursor(settings) as cursor:
+        if password is not None and not _is_built_in(role):
+            make_login(cursor, role, password)
         _refuse_missing_role(cursor, role)
         for granted in (
             "USAGE ON SCHEMA public, reporting",
@@ -119,8 +123,13 @@ def _refuse_missing_role(cursor: Cursor, role: str) -> None:
     cursor.execute("SELECT FROM pg_roles WHERE rolname = %s", (role,))
     if cursor.rowcount == 0:
         create = sql.SQL("CREATE ROLE {} NOLOGIN;").format(sql.Identifier(role)).as_string(cursor)
-        built_in = role in BUILT_IN or role.startswith("pg_")
         raise RefusedError(
             f'there is no role "{role}" on this server; nothing was changed',
-            hint="Built-in roles cannot be used. Create a role for this." if built_in else f"Create it: {create}",
+            hint="Built-in roles cannot be used. Create a role for this."
+            if _is_built_in(role)
+            else f"Create it: {create}",
         )
+
+
+def _is_built_in(role: str) -> bool:
+    return role in BUILT_IN or role.startswith("pg_")

@@ -22,11 +22,11 @@ from mlops_db.storage.db_manager import DatabaseManager
 LOOK_AT = {
     "what is not ok, worst first": "mlops-db health",
     "all of it on one page": "mlops-db report",
-    "which version was in production when, and what it changed": (
+    "which version ran when, and its gain": (
         'mlops-db psql -c "SELECT model_name, model_version, promoted_at::date, production_until::date, '
         'round(f1_delta::numeric, 4) AS f1_delta FROM v_model_timeline WHERE promoted_at IS NOT NULL"'
     ),
-    "why candidates were promoted or rejected": (
+    "why candidates were promoted or not": (
         'mlops-db psql -c "SELECT decision_timestamp::date, model_name, action, first_failed_gate, reasoning '
         'FROM v_decision_history LIMIT 20"'
     ),

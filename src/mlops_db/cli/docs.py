@@ -1,8 +1,10 @@
-"""Write the generated pages: docs/schema.md, and in a checkout docs/api.md and the snapshot of `mlops-db check`.
+"""Write the generated files: docs/schema.md, and in a checkout the others.
 
-Without a checkout, docs/schema.md is written below the working directory.
+These are docs/api.md, Grafana's dashboards and alert rules, and the snapshot of `mlops-db check`. Without a checkout,
+docs/schema.md is written below the working directory.
 """
 
+import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
@@ -10,7 +12,7 @@ from mlops_db.admin import api_docs, schema_docs
 from mlops_db.cli.output import print_json, print_line, state
 from mlops_db.cli.parser import add_json
 from mlops_db.drift.snapshot import SNAPSHOT, read_catalogues, snapshot_text
-from mlops_db.errors import RefusedError
+from mlops_db.errors import RefusedError, require_extra
 from mlops_db.migration.new_files import is_in_package
 from mlops_db.project import alembic_ini
 from mlops_db.revisions.graph import revisions
@@ -50,12 +52,24 @@ def _pages(folder: Path) -> dict[Path, str]:
     if package.is_dir():  # in a checkout
         pages[folder / "docs" / "api.md"] = api_docs.markdown()
         pages[package / "drift" / SNAPSHOT.name] = snapshot_text(made)
+        pages |= {folder / "grafana" / path: text for path, text in _grafana().items()}
     return pages
+
+
+def _grafana() -> dict[str, str]:
+    """The files below grafana/; none if this Python has no SDK for them."""
+    if sys.version_info < (3, 11):
+        print_line("grafana/ is left out: its SDK needs Python 3.11", file=sys.stderr)
+        return {}
+    missing = "grafana/ is written with grafana-foundation-sdk, which is not installed"
+    with require_extra("check", missing, otherwise=" (in a checkout: `uv sync`)"):
+        from mlops_db.reporting.dashboards.files import files  # noqa: PLC0415  (optional)
+    return files()
 
 
 def _write(path: Path, text: str) -> None:
     try:
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise RefusedError(

@@ -16,29 +16,23 @@ if TYPE_CHECKING:
     from mlops_db.drift.compare import Difference
 
 __all__ = [
-    "Styled", "difference_for_json", "number", "print_details", "print_json", "print_line", "print_table", "state",
+    "Styled", "difference_for_json", "print_details", "print_json", "print_line", "print_table", "state",
 ]  # fmt: skip
 
 # What changed in a diff.
 _DIFF = {"-": "red", "+": "green"}
-_GOOD, _ODD, _BAD = "green", "yellow", "bold red"
+# What commands report of their own work; the states of metric series are in `reporting.states`.
 _STATES = {
-    **dict.fromkeys(("applied", "head", "no difference", "nothing found", "ok", "passed", "succeeded"), _GOOD),
-    **dict.fromkeys(("interrupted", "pending", "running", "stale"), _ODD),
-    **dict.fromkeys(("drifted", "failed", "high", "low", "missing"), _BAD),
+    **dict.fromkeys(("applied", "no difference", "nothing found", "ok"), "green"),
+    **dict.fromkeys(("interrupted", "running", "stale"), "yellow"),
+    **dict.fromkeys(("failed", "missing"), "bold red"),
 }
 _BESIDE_CELLS = 3  # two blanks and a line
-_THOUSAND = 1000
 
 
 def state(word: str) -> Styled:
-    """A state, such as `failed`, in its colour; a word that is no state has none."""
+    """An outcome, such as `failed`, in its colour; other words have none."""
     return Styled(word, _STATES.get(word, ""))
-
-
-def number(value: float) -> str:
-    """A measured value for people: four digits, and whole from a thousand on."""
-    return f"{value:,.0f}" if abs(value) >= _THOUSAND else f"{value:.4g}"
 
 
 def print_json(value: object) -> None:
@@ -77,11 +71,12 @@ def print_table(
         return
     widths = _fitting_widths(columns, rows, wrapped, console.width)
     if widths is None:
-        for row in rows:
+        for place, row in enumerate(rows):
+            if place:
+                print_line()
             for column, cell in zip(columns, row, strict=True):
                 if cell:
                     print_line(f"{column}: ", cell)
-            print_line()
         return
     from rich.table import Table  # noqa: PLC0415  (only a terminal needs it)
     from rich.text import Text  # noqa: PLC0415

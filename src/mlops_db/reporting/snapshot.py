@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import psycopg2
 
 from mlops_db.errors import NotPermittedError, RefusedError, StatementFailedError, alembic
-from mlops_db.project import VIEWS
+from mlops_db.project import REPORTING_FUNCTIONS, REPORTING_VIEWS, VIEWS
 from mlops_db.revisions import gate
 from mlops_db.revisions.tables import OWNS_OURS, VERSION_TABLE
 from mlops_db.server.connection import open_cursor
@@ -17,8 +17,8 @@ from mlops_db.settings import Settings
 # A script that waits for ever alarms nobody.
 STATEMENT_TIMEOUT = "2min"
 LOCK_TIMEOUT = "15s"
-REPORTING = ("metric_history", "production_periods", "decision_gates", "metric_daily")
-_NAMES = [*(f"public.{view}" for view in VIEWS), *(f"reporting.{name}" for name in REPORTING)]
+_FUNCTIONS = [function.partition("(")[0] for function in REPORTING_FUNCTIONS]
+_NAMES = [*(f"public.{view}" for view in VIEWS), *(f"reporting.{name}" for name in (*REPORTING_VIEWS, *_FUNCTIONS))]
 
 # The reader role may not read the revision. False then; NULL if there is no table for it.
 _MAY_READ_REVISION = f"""

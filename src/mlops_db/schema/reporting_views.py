@@ -63,8 +63,8 @@ SELECT
     v.f1_score - before.f1_score AS f1_delta,
     v.brier_score - before.brier_score AS brier_delta
 FROM periods AS p
-JOIN model_versions AS v ON v.id = p.version_id
-LEFT JOIN model_versions AS before ON before.id = p.before_id
+JOIN model_versions AS v ON v.model_name = p.model_name AND v.id = p.version_id
+LEFT JOIN model_versions AS before ON before.model_name = p.model_name AND before.id = p.before_id
 """
 
 # As v_decision_history reads them: only a JSON boolean says that a gate passed or failed.

@@ -1,0 +1,65 @@
+"""The login of a dashboard: a role that is made, or that gets its password again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import psycopg2
+from psycopg2 import sql
+from psycopg2.extensions import encrypt_password
+
+from mlops_db.errors import NotPermittedError, RefusedError
+
+if TYPE_CHECKING:
+    from mlops_db.server.cursor import SafeCursor
+
+# What no role of a dashboard needs, in the words of CREATE ROLE.
+_ATTRIBUTES = {
+    "SUPERUSER": "rolsuper",
+    "CREATEROLE": "rolcreaterole",
+    "CREATEDB": "rolcreatedb",
+    "REPLICATION": "rolreplication",
+    "BYPASSRLS": "rolbypassrls",
+}
+
+
+def make_login(cursor: SafeCursor, role: str, password: str) -> None:
+    """Let a role log in with this password, in the cursor's transaction; create it if it is missing.
+
+    The server gets the hash of the password (SCRAM-SHA-256), so neither it nor its log sees the password.
+
+    Args:
+        cursor: of a role with CREATEROLE, or a superuser.
+        role: its name, as PostgreSQL stores it.
+        password: its password.
+
+    Raises:
+        RefusedError: the role has attributes beyond LOGIN, so it is not one of a dashboard.
+        NotPermittedError: the connecting role may not create roles, or not change this one.
+    """
+    attributes = ", ".join(f"'{name}', {column}" for name, column in _ATTRIBUTES.items())
+    cursor.execute(
+        f"SELECT string_agg(key, ', ') FROM pg_roles, json_each_text(json_build_object({attributes}))"
+        " WHERE rolname = %s AND value = 'true' GROUP BY rolname",
+        (role,),
+    )
+    beyond = cursor.fetchone()
+    if beyond:
+        raise RefusedError(
+            f'role "{role}" exists already and has {beyond[0]}; nothing was changed',
+            hint="Name another role: this one would get a new password.",
+        )
+    exists = cursor.value("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = %s)", (role,))
+    hashed = encrypt_password(password, role, scope=cursor.connection, algorithm="scram-sha-256")
+    statement = sql.SQL("{} {} LOGIN PASSWORD {}").format(
+        sql.SQL("ALTER ROLE" if exists else "CREATE ROLE"), sql.Identifier(role), sql.Literal(hashed)
+    )
+    try:
+        cursor.execute(statement)
+    except psycopg2.errors.InsufficientPrivilege:
+        change = f'may not change role "{role}"' if exists else f'may not create role "{role}"'
+        raise NotPermittedError(
+            f"the connecting role {change}; nothing was changed",
+            hint="Connect as a superuser, or as a role with CREATEROLE, which may change the roles that it created; or "
+            "let one create the role, and leave out --create.",
+        ) from None
