@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from support.copies import copy_of_head
 from support.database import Database
-from support.shared import shared_database
 
 Node = dict[str, Any]
 MONTHS = 24
@@ -39,7 +39,7 @@ def months_of(nodes: list[Node]) -> set[str]:
 @pytest.fixture(scope="module")
 def filled(_head_template: Any) -> Iterator[Database]:
     """Two series, with rows in each of 24 months, the current one among them; a partition each."""
-    with shared_database(_head_template, "mlops_test_plans") as database:
+    with copy_of_head(_head_template, "mlops_test_plans") as database:
         fill(database)
         yield database
 
