@@ -85,7 +85,7 @@ def run_suite_on(programs: Path) -> None:
 
 
 def run_suite(python: str, *markers: str, server: Path | None = None) -> None:
-    left_out = ("soak", "matrix", "adapters", "image", *(["slow"] if SHORT else []))
+    left_out = ("soak", "matrix", "adapters", "image", "browser", *(["slow"] if SHORT else []))
     chosen = " and ".join((*(f"not {marker}" for marker in left_out), *markers))
     options = [] if server is None else [f"--postgresql-exec={server}"]
     done = run(python, "-m", "pytest", "-p", "no:cacheprovider", "-m", chosen, *options)

@@ -335,7 +335,7 @@ def _periods(time: Specification) -> Specification:
                     "cornerRadius": 3,
                 },
                 "encoding": {
-                    "x": time,
+                    "x": {**time, "field": "left"},
                     "x2": {"field": "t2"},
                     "color": {"condition": {"test": "datum.now", "value": "var(--now)"}, "value": "var(--past)"},
                 },

@@ -10,6 +10,8 @@ from mlops_db.errors import printable, require_extra
 from mlops_db.reporting.report.labels import moment, number, signed
 from mlops_db.reporting.states import STATE, STATES
 
+_BREAKS = re.compile(r"(?<=[._/,-])(?=\w)|(?=[\[(])")
+
 
 def load_template() -> Callable[..., str]:
     """Load the page's template; returns what fills it. Every text that it gets is escaped.
@@ -29,8 +31,9 @@ def load_template() -> Callable[..., str]:
         return markupsafe.Markup(text)  # noqa: S704  (so escaped)
 
     def breakable(text: str) -> Any:
-        """A name that may be broken after its dots and underscores."""
-        return markupsafe.Markup(re.sub(r"(?<=[._/-])(?=\w)", "<wbr>", str(markupsafe.escape(printable(text)))))  # noqa: S704  (so, too)
+        """A name that may be broken after a mark and before a bracket."""
+        escaped = str(markupsafe.escape(printable(text)))
+        return markupsafe.Markup(_BREAKS.sub("<wbr>", escaped))  # noqa: S704  (so, too)
 
     def shown(value: Any) -> Any:
         """A text without control characters, which could also turn the text around them."""
