@@ -371,7 +371,12 @@ def test_an_unknown_model_is_refused_and_the_old_page_stays(demo: Database, fold
 
 @pytest.mark.one_postgresql
 @pytest.mark.parametrize(
-    ("out", "reason"), [(".", "it is a directory"), ("missing/page.html", "there is no directory")]
+    ("out", "reason"),
+    [
+        (".", "it is a directory"),
+        ("missing/page.html", "there is no directory"),
+        ("/dev/null", "it is not a file"),
+    ],
 )
 def test_a_place_that_cannot_be_written_is_refused(demo: Database, folder: Path, out: str, reason: str) -> None:
     done = demo.run("mlops-db", "report", "--out", str(folder / out))
