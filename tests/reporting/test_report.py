@@ -338,6 +338,8 @@ def test_of_many_series_the_worst_are_drawn_and_the_rest_is_in_the_heat_map(head
     drawn = page.charts("metrics", "metric")
     assert len(drawn) == 60
     assert drawn[0].label.startswith("model 3 drift feature 7, drifted")
+    assert [one["bound"] for one in drawn[0].data["bounds"]] == [0.1]
+    assert "own threshold 0.1" in page.text("metrics")
     assert "60 of 300 series are drawn" in page.text("metrics")
     assert "Not drawn: ✔ ok 240" in page.text("metrics")
     maps = page.charts("drift", "heat")
