@@ -39,7 +39,7 @@ ALTER TABLE retraining_decisions ALTER reasoning SET NOT NULL;
 @pytest.fixture
 def drifted(head: Database) -> Database:
     head.query("INSERT INTO model_versions (mlflow_run_id, model_version) VALUES ('run', '1')")
-    head.query("DROP VIEW v_recent_monitoring")  # the type of a column that it reads
+    head.query("DROP VIEW v_recent_monitoring, reporting.metric_history")  # the type of a column that they read
     head.psql(DRIFT)
     return head
 
@@ -88,6 +88,7 @@ def test_each_difference_is_one_line_and_nothing_changes(drifted: Database) -> N
         "table public.model_versions",
         "view public.v_model_timeline",
         "view public.v_recent_monitoring",
+        "view reporting.metric_history",
         "column public.retraining_decisions.reasoning",
         "column public.monitoring_metrics.metric_type",
         "index public.extra on public.retraining_decisions",

@@ -31,7 +31,8 @@ def demo(_head_template: Any) -> Iterator[Database]:
     with copy_of_head(_head_template, "mlops_test_demo") as database:
         done = database.run("mlops-db", "demo", "--days", str(DAYS))
         assert done.returncode == 0, done.stderr
-        database.query("CREATE TABLE said (text) AS SELECT %s::text", [done.stdout])
+        said = [done.stdout, done.stderr]
+        database.query("CREATE TABLE said AS SELECT %s::text AS text, %s::text AS progress", said)
         yield database
 
 

@@ -76,7 +76,7 @@ DRIFTS = {
     "default": "ALTER TABLE retraining_decisions ALTER created_at SET DEFAULT timezone('UTC', now())",
     "type": "DROP VIEW v_decision_history; ALTER TABLE retraining_decisions ALTER reasoning TYPE varchar(9)",
     "type that nothing converts": """
-        DROP VIEW v_decision_history; ALTER TABLE retraining_decisions DROP CONSTRAINT
+        DROP VIEW v_decision_history, reporting.decision_gates; ALTER TABLE retraining_decisions DROP CONSTRAINT
             retraining_decisions_gate_results_check, ALTER gate_results TYPE date USING now()""",
     "generated column": "ALTER TABLE model_versions ADD year float GENERATED ALWAYS AS (f1_score * 2) STORED",
     "not null": "ALTER TABLE model_versions ALTER status DROP NOT NULL",

@@ -17,7 +17,6 @@ from psycopg import sql
 from mlops_db.admin.roles import grant_reader
 from mlops_db.reporting.states import STATES
 from support.database import ROOT, Database
-from support.demo_database import demo_database
 from support.grafana import (
     FOLDER,
     Choice,
@@ -31,7 +30,7 @@ from support.grafana import (
     statements,
 )
 
-DAYS = 60
+DAYS = 90
 ROLE = "mlops_test_dashboards"
 UNTIL = datetime.now(timezone.utc)
 # Each name that a model, a type or a metric may have, for Grafana's and for PostgreSQL's quoting.
@@ -49,34 +48,21 @@ def statement_of(dashboard: str, place: str, choice: Choice) -> str:
 
 
 @pytest.fixture(scope="module")
-def demo(_head_template: Any) -> Iterator[Database]:
-    """The demo, on a connection of the reader role, whose session is not in UTC."""
-    with demo_database(_head_template, name="mlops_test_dashboards", days=DAYS) as database, Reader(database):
-        database.query("SET timezone = 'Asia/Kolkata'")
-        yield database
-
-
-class Reader:
-    """Makes the connection of a database that of a reader role, for a block."""
-
-    def __init__(self, database: Database) -> None:
-        self.database = database
-
-    def __enter__(self) -> None:
-        self.database.query(f"CREATE ROLE {ROLE} NOLOGIN")
-        grant_reader(self.database.settings, ROLE)
-        self.database.query(f"SET ROLE {ROLE}")
-
-    def __exit__(self, *_: object) -> None:
-        self.database.query("RESET ROLE")
-        self.database.query(f"DROP OWNED BY {ROLE}")
-        self.database.query(f"DROP ROLE {ROLE}")
+def reader(demo: Database) -> Iterator[Database]:
+    """The demo, as the reader role sees it, in a session that is not in UTC."""
+    demo.query(f"CREATE ROLE {ROLE} NOLOGIN")
+    grant_reader(demo.settings, ROLE)
+    demo.query(f"SET ROLE {ROLE}")
+    demo.query("SET timezone = 'Asia/Kolkata'")
+    yield demo
+    for statement in ("RESET ROLE", f"DROP OWNED BY {ROLE}", f"DROP ROLE {ROLE}"):
+        demo.query(statement)
 
 
 @pytest.fixture(scope="module")
-def chosen(demo: Database) -> Choice:
+def chosen(reader: Database) -> Choice:
     """All that the variables offer, over all days of the demo."""
-    return all_of(demo, days=DAYS)
+    return all_of(reader, days=DAYS)
 
 
 def all_of(database: Database, *, days: float) -> Choice:
@@ -95,24 +81,24 @@ def all_of(database: Database, *, days: float) -> Choice:
 
 @pytest.mark.parametrize(("dashboard", "place"), PLACES)
 def test_it_runs_as_the_reader_and_finds_rows_of_the_demo(
-    demo: Database, chosen: Choice, dashboard: str, place: str
+    reader: Database, chosen: Choice, dashboard: str, place: str
 ) -> None:
-    assert demo.query(statement_of(dashboard, place, chosen))
+    assert reader.query(statement_of(dashboard, place, chosen))
 
 
 @pytest.mark.parametrize(("dashboard", "place"), PLACES)
-def test_it_runs_when_there_is_nothing_to_choose(demo: Database, dashboard: str, place: str) -> None:
-    rows = demo.query(statement_of(dashboard, place, NOTHING))
+def test_it_runs_when_there_is_nothing_to_choose(reader: Database, dashboard: str, place: str) -> None:
+    rows = reader.query(statement_of(dashboard, place, NOTHING))
     if place not in ("variable model", "variable live", "Series by state, A") and dashboard != "alerts":
         assert rows == []
 
 
-def test_what_is_drawn_over_time_is_in_the_order_of_time(demo: Database, chosen: Choice) -> None:
+def test_what_is_drawn_over_time_is_in_the_order_of_time(reader: Database, chosen: Choice) -> None:
     drawn = 0
     for dashboard in DASHBOARDS.values():
         for panel, target in queries(dashboard):
             if panel["type"] in OVER_TIME:
-                cursor = demo.connection.execute(expand(target["rawSql"], chosen, interval(chosen, panel)))
+                cursor = reader.connection.execute(expand(target["rawSql"], chosen, interval(chosen, panel)))
                 times = [row[0] for row in cursor]
                 assert cursor.description is not None
                 assert cursor.description[0].name == "time", panel["title"]
@@ -217,27 +203,35 @@ def test_drift_is_a_share_of_its_threshold_in_both_directions(head: Database) ->
     )
 
 
-def test_each_rule_fires_for_the_series_that_the_view_names(demo: Database) -> None:
+def test_each_rule_fires_for_the_series_that_the_view_names(reader: Database) -> None:
     for title, condition in (
         ("Metric out of its bounds", "health IN ('low', 'high')"),
         ("Metric could not be computed", "health = 'failed'"),
         ("Metric is overdue", "health IN ('stale', 'missing')"),
     ):
-        rows = demo.query(statement_of("alerts", title, NOTHING))
+        rows = reader.query(statement_of("alerts", title, NOTHING))
         named = sql.SQL("SELECT model_name, metric_type, metric_name FROM v_recent_monitoring WHERE {}").format(
             sql.SQL(condition)
         )
         firing = {tuple(labels) for *labels, value in rows if value > 0}
-        assert firing == set(demo.connection.execute(named)), title
+        assert firing == set(reader.connection.execute(named)), title
         assert firing, title
-        assert len(rows) == demo.value("SELECT count(*) FROM v_recent_monitoring")
+        assert len(rows) == reader.value("SELECT count(*) FROM v_recent_monitoring")
 
 
-def test_the_gates_have_the_order_of_the_view(demo: Database) -> None:
-    names = demo.query("SELECT DISTINCT position, gate FROM reporting.decision_gates WHERE position <= 6 ORDER BY 1")
+def test_the_gates_have_the_order_of_the_view(reader: Database) -> None:
+    names = reader.query("SELECT DISTINCT position, gate FROM reporting.decision_gates WHERE position <= 6 ORDER BY 1")
     panel = next(each for each in DASHBOARDS["mlops-versions"]["panels"] if each["title"].startswith("Decisions"))
     filtered = re.findall(r"position = (\d)\) AS (\w+)", panel["targets"][0]["rawSql"])
     assert [(int(place), gate) for place, gate in filtered] == names
+
+
+PAGE = (ROOT / "docs" / "dashboards.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("statement", re.findall(r"```sql\n(.*?)```", PAGE, re.DOTALL))
+def test_what_the_page_gives_to_other_tools_runs(reader: Database, statement: str) -> None:
+    assert reader.query(statement)
 
 
 # The files
@@ -329,7 +323,7 @@ def statements_in(dashboard: Mapping[str, Any]) -> Iterator[str]:
         yield variable["query"]
 
 
-def test_links_lead_to_dashboards_and_variables_that_exist(demo: Database, chosen: Choice) -> None:
+def test_links_lead_to_dashboards_and_variables_that_exist(reader: Database, chosen: Choice) -> None:
     followed = 0
     for dashboard in DASHBOARDS.values():
         assert dashboard["links"][0]["tags"] == dashboard["tags"]
@@ -338,7 +332,7 @@ def test_links_lead_to_dashboards_and_variables_that_exist(demo: Database, chose
             for link in [each for links in named("value", panel["fieldConfig"]["overrides"])
                          if isinstance(links, list) for each in links if "url" in each]:  # fmt: skip
                 followed += 1
-                cursor = demo.connection.execute(expand(target["rawSql"], chosen, interval(chosen, panel)))
+                cursor = reader.connection.execute(expand(target["rawSql"], chosen, interval(chosen, panel)))
                 assert cursor.description is not None
                 columns = {column.name for column in cursor.description}
                 parts = urlsplit(link["url"])
@@ -412,6 +406,6 @@ def test_expansion_is_grafanas() -> None:
     assert Statement("a", "b", "c").sql == "c"
 
 
-def test_the_reader_of_these_tests_is_one(demo: Database) -> None:
+def test_the_reader_of_these_tests_is_one(reader: Database) -> None:
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
-        demo.query("SELECT * FROM public.monitoring_metrics")
+        reader.query("SELECT * FROM public.monitoring_metrics")

@@ -31,7 +31,12 @@ FROM (
         CASE
             WHEN jsonb_typeof(metadata -> 'threshold') = 'number'
                 AND abs((metadata -> 'threshold')::numeric) < 1e308
-                THEN round((metadata -> 'threshold')::numeric, 300)::double precision
+                -- Quicker than round(): it would write 300 digits.
+                THEN CASE
+                    WHEN abs((metadata -> 'threshold')::numeric) >= 1e-300
+                        THEN (metadata -> 'threshold')::double precision
+                    ELSE 0
+                END
         END AS own_threshold
     FROM public.monitoring_metrics
 ) AS m

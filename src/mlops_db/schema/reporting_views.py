@@ -38,7 +38,11 @@ FROM (
         CASE
             WHEN jsonb_typeof(metadata -> 'threshold') = 'number'
                 AND abs((metadata -> 'threshold')::numeric) < 1e308
-                THEN round((metadata -> 'threshold')::numeric, 300)::double precision
+                THEN CASE
+                    WHEN abs((metadata -> 'threshold')::numeric) >= 1e-300
+                        THEN (metadata -> 'threshold')::double precision
+                    ELSE 0
+                END
         END AS own_threshold
     FROM monitoring_metrics
 ) AS m
