@@ -338,6 +338,8 @@ def test_of_many_series_the_worst_are_drawn_and_the_rest_is_in_the_heat_map(head
     drawn = page.charts("metrics", "metric")
     assert len(drawn) == 60
     assert drawn[0].label.startswith("model 3 drift feature 7, drifted")
+    assert [one["bound"] for one in drawn[0].data["bounds"]] == [0.1]
+    assert "own threshold 0.1" in page.text("metrics")
     assert "60 of 300 series are drawn" in page.text("metrics")
     assert "Not drawn: ✔ ok 240" in page.text("metrics")
     maps = page.charts("drift", "heat")
@@ -371,7 +373,12 @@ def test_an_unknown_model_is_refused_and_the_old_page_stays(demo: Database, fold
 
 @pytest.mark.one_postgresql
 @pytest.mark.parametrize(
-    ("out", "reason"), [(".", "it is a directory"), ("missing/page.html", "there is no directory")]
+    ("out", "reason"),
+    [
+        (".", "it is a directory"),
+        ("missing/page.html", "there is no directory"),
+        ("/dev/null", "it is not a file"),
+    ],
 )
 def test_a_place_that_cannot_be_written_is_refused(demo: Database, folder: Path, out: str, reason: str) -> None:
     done = demo.run("mlops-db", "report", "--out", str(folder / out))
