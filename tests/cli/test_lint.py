@@ -11,7 +11,7 @@ import pytest
 
 from mlops_db.lint.rule import COLUMNS
 from support.cluster import DISPOSABLE, embedded_server, server_folder
-from support.database import ROOT, clean_environment, run_command
+from support.database import LONG_TIMEOUT_S, ROOT, clean_environment, run_command
 from support.process import assert_failed
 from support.projects import add_revision, copy_project, empty_project, versions
 
@@ -47,42 +47,47 @@ def check(
 ) -> subprocess.CompletedProcess[str]:
     if ini is not None:
         variables["ALEMBIC_CONFIG"] = str(ini)
-    return run_command(*command, environment=clean_environment(**variables), cwd=folder)
+    return run_command(*command, environment=clean_environment(**variables), cwd=folder, timeout=LONG_TIMEOUT_S)
 
 
-def test_this_project_s_revisions_pass(folder: Path) -> None:
-    """Whatever server the environment names: that one is not for scratch databases."""
-    done = check(folder, POSTGRES_HOST="no..host")
-
-    assert done.returncode == 0, done
-    files = sorted(path.name for path in versions(ROOT / "alembic.ini").glob("*.py"))
-    table, *rows, verdict = done.stdout.splitlines()
-    assert re.split(r"  +", table) == ["revision", *COLUMNS]
-    assert [row.split()[0] for row in rows] == files
-    assert {cell for row in rows for cell in row.split()[1:]} <= {"ok", "-"}
-    assert verdict == f"{len(files)} revisions: nothing found"
-    total = len(files)
-    progress = [line.split(" ...")[0] for line in done.stderr.splitlines()]
-    assert progress == [f"[{number}/{total}] {file.removesuffix('.py')}" for number, file in enumerate(files, 1)]
-
-
-def test_findings_of_another_project_are_printed_and_exit_1(folder: Path, tmp_path: Path) -> None:
-    ini = copy_project(tmp_path)
-    first = add_revision(ini, *COLUMN, locks="none.")
-    second = add_revision(ini, "op.create_index('i', 'model_versions', ['owner'])", "op.drop_index('i')")
+def test_without_findings_it_exits_0(folder: Path, tmp_path: Path) -> None:
+    ini = empty_project(tmp_path)
+    file = add_revision(ini, *NOTHING)
 
     done = check(folder, ini)
 
+    assert done.returncode == 0, done
+    _, row, verdict = done.stdout.splitlines()
+    assert re.split(r"  +", row) == [file, *["ok"] * len(COLUMNS)]
+    assert verdict == "1 revisions: nothing found"
+
+
+def test_this_project_s_revisions_pass_and_findings_of_two_more_are_printed(folder: Path, tmp_path: Path) -> None:
+    """Whatever server the environment names: that one is not for scratch databases."""
+    ini = copy_project(tmp_path)
+    ours = len(list(versions(ini).glob("*.py")))
+    first = add_revision(ini, *COLUMN, locks="none.")
+    second = add_revision(ini, "op.create_index('i', 'model_versions', ['owner'])", "op.drop_index('i')")
+
+    done = check(folder, ini, POSTGRES_HOST="no..host")
+
     assert done.returncode == 1
-    lines = done.stdout.splitlines()
-    total = len(list(versions(ini).glob("*.py")))
-    assert [re.split(r"  +", line) for line in lines[total - 1 : total + 1]] == [
+    files = sorted(path.name for path in versions(ini).glob("*.py"))
+    total = len(files)
+    table, *lines = done.stdout.splitlines()
+    assert re.split(r"  +", table) == ["revision", *COLUMNS]
+    rows = [re.split(r"  +", line) for line in lines[:total]]
+    assert [name for name, *_ in rows] == files
+    assert {cell for _, *cells in rows[:ours] for cell in cells} <= {"ok", "-"}
+    assert rows[ours:] == [
         [first, "ok", "ok", "ok", "ok", "2", "ok", "ok", "ok"],
         [second, "ok", "ok", "ok", "1", "ok", "ok", "ok", "ok"],
     ]
-    findings = lines[total + 1 : -1]
+    findings = lines[total:-1]
     assert [line.split(": ")[:2] for line in findings] == [[first, "locks"], [first, "locks"], [second, "squawk"]]
     assert lines[-1] == f"{total} revisions: 3 findings"
+    progress = [line.split(" ...")[0] for line in done.stderr.splitlines()]
+    assert progress == [f"[{number}/{total}] {file.removesuffix('.py')}" for number, file in enumerate(files, 1)]
 
 
 def test_check_with_revisions_is_the_same_command(folder: Path, tmp_path: Path) -> None:
