@@ -1,6 +1,7 @@
 """`mlops-db report`: the numbers on the page are those of the views, and what a database has not is said."""
 
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -67,11 +68,14 @@ def day(step: int) -> Any:
     return moment(step * 86_400_000).date()
 
 
-def window(demo: Database) -> tuple[datetime, datetime]:
-    """The time of the page: the demo's own rows are older than the page, so a later end changes nothing."""
-    now = demo.value("SELECT now()")
-    midnight = now.astimezone(timezone.utc).replace(hour=0, minute=0, second=0, microsecond=0)
-    return midnight - timedelta(days=DAYS), now
+def window(page: Page) -> tuple[datetime, datetime]:
+    """The time of the page, as it says itself: midnight may have passed since."""
+    since, until = re.findall(r"\d{4}-\d\d-\d\d \d\d:\d\d", page.text(""))[:2]
+    return utc(since), utc(until) + timedelta(minutes=1)
+
+
+def utc(text: str) -> datetime:
+    return datetime.strptime(text, "%Y-%m-%d %H:%M").replace(tzinfo=timezone.utc)
 
 
 def metric_chart(page: Page, *key: str) -> Chart:
@@ -119,7 +123,7 @@ def test_what_is_not_ok_is_what_the_view_says(demo: Database, page: Page) -> Non
 
 @pytest.mark.libraries
 def test_each_day_of_a_chart_is_that_of_metric_daily(demo: Database, page: Page) -> None:
-    since, until = window(demo)
+    since, until = window(page)
     drawn = page.charts("metrics", "metric")
     assert len(drawn) == 60
     failing = demo.value(
@@ -156,7 +160,7 @@ def test_silence_is_a_gap_and_promotions_are_marked(demo: Database, page: Page) 
     promotions = demo.query(
         "SELECT since, model_version FROM reporting.production_periods"
         " WHERE model_name = 'lead_scoring' AND since >= %s ORDER BY since",
-        [window(demo)[0]],
+        [window(page)[0]],
     )
     assert len(promotions) > 1
     for (since, version), drawn in zip(promotions, chart.data["promotions"], strict=True):
@@ -169,7 +173,7 @@ def test_the_heat_map_has_each_day_as_a_share_of_its_threshold(demo: Database, p
         "SELECT metric_name, (timestamp AT TIME ZONE 'UTC')::date, max(metric_value / own_threshold)"
         " FROM reporting.metric_history WHERE timestamp >= %s AND model_name = 'fraud' AND own_threshold IS NOT NULL"
         " GROUP BY 1, 2",
-        [window(demo)[0]],
+        [window(page)[0]],
     )
     (chart,) = (one for one in page.charts("drift", "heat") if one.label.startswith("fraud"))
     shares = {(one["row"], day(one["step"])): one["share"] for one in chart.data["steps"]}
@@ -195,7 +199,7 @@ def test_cards_freshness_periods_and_scores_are_those_of_the_views(demo: Databas
     periods = demo.query(
         "SELECT model_name, model_version, in_production, returned, f1_score, f1_delta"
         " FROM reporting.production_periods WHERE coalesce(until, now()) >= %s ORDER BY model_name DESC, since DESC",
-        [window(demo)[0]],
+        [window(page)[0]],
     )
     (chart,) = page.charts("production", "periods")
     assert len(chart.data["periods"]) == len(periods)
@@ -220,7 +224,7 @@ def test_live_values_are_those_of_the_period(demo: Database, page: Page) -> None
         " AND m.timestamp >= p.since AND m.timestamp < coalesce(p.until, 'infinity')"
         " WHERE p.model_name = 'churn' AND m.metric_name = 'f1_score' AND m.timestamp >= %s"
         " GROUP BY p.since, p.f1_score ORDER BY p.since DESC",
-        [window(demo)[0]],
+        [window(page)[0]],
     )
     (chart,) = (one for one in page.charts("live", "live") if one.label.startswith("F1 of churn"))
     drawn = [(one["offline"], one["low"], one["live"], one["high"]) for one in chart.data["periods"]]
@@ -229,7 +233,7 @@ def test_live_values_are_those_of_the_period(demo: Database, page: Page) -> None
 
 
 def test_decisions_have_their_gates_and_the_gates_their_candidates(demo: Database, page: Page) -> None:
-    since, _ = window(demo)
+    since, _ = window(page)
     decisions = demo.query(
         "SELECT id, decision_timestamp, model_name, model_version FROM v_decision_history"
         " WHERE decision_timestamp >= %s ORDER BY decision_timestamp DESC, id DESC",
