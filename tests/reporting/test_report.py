@@ -157,6 +157,9 @@ def test_silence_is_a_gap_and_promotions_are_marked(demo: Database, page: Page) 
     assert abs(moment(gap["t"]) - newest) < timedelta(seconds=1)
     assert moment(gap["t2"]) > newest + timedelta(days=3)
     assert metric_chart(page, "fraud", "coverage", "coverage_rate").data["gaps"] == []
+    for chart_of_broken in page.charts("metrics", "metric")[:2]:
+        assert re.search(", (low|high): ", chart_of_broken.label)
+        assert chart_of_broken.data["bounds"], "a bound that is broken is drawn"
     promotions = demo.query(
         "SELECT since, model_version FROM reporting.production_periods"
         " WHERE model_name = 'lead_scoring' AND since >= %s ORDER BY since",

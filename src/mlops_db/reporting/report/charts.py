@@ -119,7 +119,6 @@ _CONFIG: Specification = {
         "tickColor": "var(--line)",
     },
     "axisY": {"domain": False, "ticks": False, "labelPadding": 6},
-    "scale": {"invalid": {}},
 }
 _NARROW = "containerSize()[0] < 520"
 _ROW_AXIS: Specification = {"title": None, "labelLimit": {"expr": f"{_NARROW} ? 155 : 260"}, "grid": False}

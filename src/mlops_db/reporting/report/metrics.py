@@ -79,7 +79,7 @@ def _multiple(series: Series, own: Collection[Own], production: Production, wind
     health = series.health
     values = [value for span in series.spans for value in (span.least, span.greatest) if value is not None]
     bounds = list(_bounds(series, own))
-    scale = ValueScale.of(values, (bound for _, bound in bounds))
+    scale = ValueScale.of([*values, *series.broken_bounds], (bound for _, bound in bounds))
     words = ", ".join(f"{name} {number(bound)}" for name, bound in bounds)
     off = [f"{name} {number(bound)}" for name, bound in bounds if not scale.shows(bound)]
     if any(ValueScale.drawn(value) != value for value in values):

@@ -1,11 +1,9 @@
 """Which versions were in production when, and what was measured of each while it was."""
 
-import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import groupby
 from typing import NamedTuple
 
 from mlops_db.errors import printable
@@ -197,11 +195,6 @@ def draw_live(production: Production) -> tuple[list[LivePicture], int]:
     return pictures[:MOST_LIVE], max(0, len(pictures) - MOST_LIVE)
 
 
-def by_model(pictures: Iterable[LivePicture]) -> list[tuple[str, list[LivePicture]]]:
-    """The pictures under their models."""
-    return [(name, list(group)) for name, group in groupby(pictures, key=lambda one: one.model_name)]
-
-
 def _live_picture(model_name: str, score: str, measured: list[tuple[Period, Live]]) -> LivePicture:
     newest = measured[-MOST_PERIODS:]
     table = [(period, getattr(period, score), live) for period, live in reversed(newest)]
@@ -230,7 +223,6 @@ def _live_picture(model_name: str, score: str, measured: list[tuple[Period, Live
     label = f"{SCORES[score]} of {model_name} while in production, and before: " + "; ".join(
         f"version {period.model_version} live {number(live.mean)}, offline {number(offline) or 'not recorded'}"
         for period, offline, live in table
-        if not math.isnan(live.least)
     )
     chart = Chart(
         "live",
