@@ -118,7 +118,10 @@ def test_without_a_password_nothing_happens(database: Database, options: list[st
     assert not exists(database)
 
 
-@pytest.mark.parametrize("name", ["public", "pg_monitors"])
-def test_a_reserved_name_is_refused(head: Database, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("public", 'no role "public"'), ("pg_monitors", 'no role "pg_monitors"'), ("pg_monitor", "is built in")],
+)
+def test_a_reserved_name_is_refused(head: Database, name: str, message: str) -> None:
     done = head.run("mlops-db", "grant-reader", name, "--create", MLOPS_READER_PASSWORD=SECRET)
-    assert_failed(done, f'no role "{name}"')
+    assert_failed(done, message)
