@@ -163,10 +163,14 @@ def test_grafana_may_not_change_what_the_checkout_gives_it() -> None:
 def test_grafana_lets_in_nobody_without_a_password_and_calls_nobody() -> None:
     environment = services()["grafana"]["environment"]
     assert not [name for name in environment if name.startswith("GF_AUTH_ANONYMOUS")]
-    assert {name: value for name, value in environment.items() if name.startswith("GF_ANALYTICS")} == {
+    calling = re.compile(r"GF_(ANALYTICS|NEWS|PLUGINS|SECURITY_DISABLE)_")
+    assert {name: value for name, value in environment.items() if calling.match(name)} == {
         "GF_ANALYTICS_REPORTING_ENABLED": "false",
         "GF_ANALYTICS_CHECK_FOR_UPDATES": "false",
         "GF_ANALYTICS_CHECK_FOR_PLUGIN_UPDATES": "false",
+        "GF_NEWS_NEWS_FEED_ENABLED": "false",
+        "GF_PLUGINS_PREINSTALL_DISABLED": "true",
+        "GF_SECURITY_DISABLE_GRAVATAR": "true",
     }
 
 

@@ -1,6 +1,7 @@
 """`mlops-db report`: the numbers on the page are those of the views, and what a database has not is said."""
 
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -67,11 +68,14 @@ def day(step: int) -> Any:
     return moment(step * 86_400_000).date()
 
 
-def window(demo: Database) -> tuple[datetime, datetime]:
-    """The time of the page: the demo's own rows are older than the page, so a later end changes nothing."""
-    now = demo.value("SELECT now()")
-    midnight = now.astimezone(timezone.utc).replace(hour=0, minute=0, second=0, microsecond=0)
-    return midnight - timedelta(days=DAYS), now
+def window(page: Page) -> tuple[datetime, datetime]:
+    """The time of the page, as it says itself: midnight may have passed since."""
+    since, until = re.findall(r"\d{4}-\d\d-\d\d \d\d:\d\d", page.text(""))[:2]
+    return utc(since), utc(until) + timedelta(minutes=1)
+
+
+def utc(text: str) -> datetime:
+    return datetime.strptime(text, "%Y-%m-%d %H:%M").replace(tzinfo=timezone.utc)
 
 
 def metric_chart(page: Page, *key: str) -> Chart:
@@ -119,7 +123,7 @@ def test_what_is_not_ok_is_what_the_view_says(demo: Database, page: Page) -> Non
 
 @pytest.mark.libraries
 def test_each_day_of_a_chart_is_that_of_metric_daily(demo: Database, page: Page) -> None:
-    since, until = window(demo)
+    since, until = window(page)
     drawn = page.charts("metrics", "metric")
     assert len(drawn) == 60
     failing = demo.value(
@@ -153,10 +157,13 @@ def test_silence_is_a_gap_and_promotions_are_marked(demo: Database, page: Page) 
     assert abs(moment(gap["t"]) - newest) < timedelta(seconds=1)
     assert moment(gap["t2"]) > newest + timedelta(days=3)
     assert metric_chart(page, "fraud", "coverage", "coverage_rate").data["gaps"] == []
+    for chart_of_broken in page.charts("metrics", "metric")[:2]:
+        assert re.search(", (low|high): ", chart_of_broken.label)
+        assert chart_of_broken.data["bounds"], "a bound that is broken is drawn"
     promotions = demo.query(
         "SELECT since, model_version FROM reporting.production_periods"
         " WHERE model_name = 'lead_scoring' AND since >= %s ORDER BY since",
-        [window(demo)[0]],
+        [window(page)[0]],
     )
     assert len(promotions) > 1
     for (since, version), drawn in zip(promotions, chart.data["promotions"], strict=True):
@@ -169,7 +176,7 @@ def test_the_heat_map_has_each_day_as_a_share_of_its_threshold(demo: Database, p
         "SELECT metric_name, (timestamp AT TIME ZONE 'UTC')::date, max(metric_value / own_threshold)"
         " FROM reporting.metric_history WHERE timestamp >= %s AND model_name = 'fraud' AND own_threshold IS NOT NULL"
         " GROUP BY 1, 2",
-        [window(demo)[0]],
+        [window(page)[0]],
     )
     (chart,) = (one for one in page.charts("drift", "heat") if one.label.startswith("fraud"))
     shares = {(one["row"], day(one["step"])): one["share"] for one in chart.data["steps"]}
@@ -195,7 +202,7 @@ def test_cards_freshness_periods_and_scores_are_those_of_the_views(demo: Databas
     periods = demo.query(
         "SELECT model_name, model_version, in_production, returned, f1_score, f1_delta"
         " FROM reporting.production_periods WHERE coalesce(until, now()) >= %s ORDER BY model_name DESC, since DESC",
-        [window(demo)[0]],
+        [window(page)[0]],
     )
     (chart,) = page.charts("production", "periods")
     assert len(chart.data["periods"]) == len(periods)
@@ -220,7 +227,7 @@ def test_live_values_are_those_of_the_period(demo: Database, page: Page) -> None
         " AND m.timestamp >= p.since AND m.timestamp < coalesce(p.until, 'infinity')"
         " WHERE p.model_name = 'churn' AND m.metric_name = 'f1_score' AND m.timestamp >= %s"
         " GROUP BY p.since, p.f1_score ORDER BY p.since DESC",
-        [window(demo)[0]],
+        [window(page)[0]],
     )
     (chart,) = (one for one in page.charts("live", "live") if one.label.startswith("F1 of churn"))
     drawn = [(one["offline"], one["low"], one["live"], one["high"]) for one in chart.data["periods"]]
@@ -229,7 +236,7 @@ def test_live_values_are_those_of_the_period(demo: Database, page: Page) -> None
 
 
 def test_decisions_have_their_gates_and_the_gates_their_candidates(demo: Database, page: Page) -> None:
-    since, _ = window(demo)
+    since, _ = window(page)
     decisions = demo.query(
         "SELECT id, decision_timestamp, model_name, model_version FROM v_decision_history"
         " WHERE decision_timestamp >= %s ORDER BY decision_timestamp DESC, id DESC",
@@ -338,6 +345,8 @@ def test_of_many_series_the_worst_are_drawn_and_the_rest_is_in_the_heat_map(head
     drawn = page.charts("metrics", "metric")
     assert len(drawn) == 60
     assert drawn[0].label.startswith("model 3 drift feature 7, drifted")
+    assert [one["bound"] for one in drawn[0].data["bounds"]] == [0.1]
+    assert "own threshold 0.1" in page.text("metrics")
     assert "60 of 300 series are drawn" in page.text("metrics")
     assert "Not drawn: ✔ ok 240" in page.text("metrics")
     maps = page.charts("drift", "heat")
@@ -371,7 +380,12 @@ def test_an_unknown_model_is_refused_and_the_old_page_stays(demo: Database, fold
 
 @pytest.mark.one_postgresql
 @pytest.mark.parametrize(
-    ("out", "reason"), [(".", "it is a directory"), ("missing/page.html", "there is no directory")]
+    ("out", "reason"),
+    [
+        (".", "it is a directory"),
+        ("missing/page.html", "there is no directory"),
+        ("/dev/null", "it is not a file"),
+    ],
 )
 def test_a_place_that_cannot_be_written_is_refused(demo: Database, folder: Path, out: str, reason: str) -> None:
     done = demo.run("mlops-db", "report", "--out", str(folder / out))

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from support.copies import copy_of_head
 from support.database import Database
-from support.shared import shared_database
 
 Node = dict[str, Any]
 MONTHS = 24
@@ -39,7 +39,7 @@ def months_of(nodes: list[Node]) -> set[str]:
 @pytest.fixture(scope="module")
 def filled(_head_template: Any) -> Iterator[Database]:
     """Two series, with rows in each of 24 months, the current one among them; a partition each."""
-    with shared_database(_head_template, "mlops_test_plans") as database:
+    with copy_of_head(_head_template, "mlops_test_plans") as database:
         fill(database)
         yield database
 
@@ -216,7 +216,10 @@ def test_a_view_of_one_model_reads_its_own_rows_only(head: Database, view: str) 
         SELECT promoted_at - interval '9 days', 'promote', mlflow_run_id, model_name FROM model_versions
     """)
     head.query("ANALYZE")
-    head.query("SET enable_seqscan = off")  # it would be quicker, for as few rows
+    if (
+        view == "reporting.decision_gates"
+    ):  # whose versions are found by their runs: a scan would be quicker, for so few
+        head.query("SET enable_seqscan = off")
 
     nodes = plan(head, f"SELECT * FROM {view} WHERE model_name = 'm7'", analyze=True)
 

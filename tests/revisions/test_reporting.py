@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from psycopg.types.json import set_json_loads
 
 from support import reporting_model
+from support.copies import copy_of_head
 from support.database import Database
 from support.reporting_model import SERIES
-from support.shared import shared_database
 from support.table_rows import insert, rows, storable
 from support.view_rows import (
     at,
@@ -31,7 +31,7 @@ from support.views_model import GATES, Row
 
 @pytest.fixture(scope="module")
 def shared(_head_template: Any) -> Iterator[Database]:
-    with shared_database(_head_template, "mlops_test_reporting") as database:
+    with copy_of_head(_head_template, "mlops_test_reporting") as database:
         set_json_loads(loads, database.connection)
         yield database
 

@@ -17,7 +17,7 @@ from support.forked_commands import run_forked
 ROOT = Path(__file__).parents[2]
 SCRIPTS = Path(sys.executable).parent
 TIMEOUT_S = 120
-LONG_TIMEOUT_S = 600  # of other people's programs and of a whole lint, which may take a minute even alone on the machine
+LONG_TIMEOUT_S = 600  # of other people's programs and of a whole lint, which take a minute on a quiet machine
 
 
 def clean_environment(**variables: str) -> dict[str, str]:

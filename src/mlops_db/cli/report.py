@@ -7,7 +7,6 @@ import os
 import sys
 import tempfile
 from argparse import ArgumentParser, Namespace
-from contextlib import suppress
 from pathlib import Path
 
 from mlops_db.cli.output import print_line
@@ -39,7 +38,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(options: Namespace) -> int:
     """Write the report, and say where it is."""
     settings = Settings.from_environment()
-    out = Path(options.out)
+    out = Path(options.out).resolve()  # the file itself is replaced, not a link to it
     _refuse_unwritable(out)
     progress = Progress(sys.stderr)
     progress.begin("Writing the report")
@@ -54,7 +53,9 @@ def run(options: Namespace) -> int:
         progress.done()
     finally:
         progress.stop()
-    print_line(f"{out}: the last {options.days} days of {settings.target}, {size / 1e6:.1f} MB; open it in a browser")
+    print_line(
+        f"{options.out}: the last {options.days} days of {settings.target}, {size / 1e6:.1f} MB; open it in a browser"
+    )
     return 0
 
 
@@ -62,12 +63,12 @@ def _refuse_unwritable(out: Path) -> None:
     """Refuse a file that cannot be written, before the work.
 
     Raises:
-        RefusedError: it is a directory, or its directory is missing or not writable.
+        RefusedError: it is no file, or its directory is missing or not writable.
     """
     folder = out.parent
     reason = None
-    if out.is_dir():
-        reason = "it is a directory"
+    if out.exists() and not out.is_file():
+        reason = "it is a directory" if out.is_dir() else "it is not a file"
     elif not folder.is_dir():
         reason = f"there is no directory {folder}"
     elif not os.access(folder, os.W_OK | os.X_OK):
@@ -82,22 +83,22 @@ def _write(out: Path, page: str) -> int:
     Raises:
         RefusedError: the file cannot be written.
     """
-    content = page.encode("utf-8", "backslashreplace")
-    temporary = ""
+    content = page.encode()
+    temporary = None
     try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{out.name[:100]}.", dir=out.parent)
+        handle, name = tempfile.mkstemp(prefix=".mlops-report.", dir=out.parent)
+        temporary = Path(name)
         with os.fdopen(handle, "wb") as file:
             file.write(content)
         mask = os.umask(0)
         os.umask(mask)
-        Path(temporary).chmod(_ORDINARY_MODE & ~mask)
-        Path(temporary).replace(out)
+        temporary.chmod(_ORDINARY_MODE & ~mask)
+        temporary.replace(out)
     except OSError as error:
         raise RefusedError(
             f"cannot write {out}: {error.strerror or error}", hint="Name another file with --out."
         ) from None
     finally:
-        if temporary:
-            with suppress(OSError):
-                Path(temporary).unlink()
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
     return len(content)

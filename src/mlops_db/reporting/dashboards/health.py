@@ -54,8 +54,8 @@ _FRESHNESS = f"""
      GROUP BY model_name, metric_type
      ORDER BY "oldest series" DESC NULLS LAST, age DESC
 """
-# Of each series by itself, so that PostgreSQL reads it from the index and sorts a few rows: the worst state in each of
-# a hundred intervals, at the interval's first row, where it changes; and `stale` from when a value was due.
+# Of each series by itself, so that PostgreSQL reads it from the index and sorts a few rows: the worst state in each
+# interval, at the interval's first row, where it changes; and `stale` from when a value was due.
 _STATES_OVER_TIME = f"""
     SELECT event.time, concat_ws(' · ', model_name, metric_type, metric_name) AS series, event.state
       FROM public.v_recent_monitoring AS series

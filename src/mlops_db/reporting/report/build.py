@@ -61,7 +61,7 @@ def build_report(
         troubles=now.list_troubles(every.series, span),
         cards=cards,
         freshness=now.draw_freshness(every.series, span),
-        multiples=metrics.draw_metrics(chosen, periods, span),
+        multiples=metrics.draw_metrics(chosen, own, periods, span),
         drawn=len(chosen),
         left_out=metrics.count_states(left_out),
         drift=drift.draw_drift(every.series, own, left_out, span),

@@ -1,15 +1,16 @@
 """Small multiples: a chart for each of the series that matter most."""
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from mlops_db.errors import printable
 from mlops_db.reporting.report.charts import Chart, columns
+from mlops_db.reporting.report.drift import Own
 from mlops_db.reporting.report.labels import milliseconds, moment, number
 from mlops_db.reporting.report.production import Production
 from mlops_db.reporting.report.scale import LARGEST, ValueScale
-from mlops_db.reporting.report.series import Series, Span
+from mlops_db.reporting.report.series import Key, Series, Span
 from mlops_db.reporting.report.window import Window
 
 MOST_DRAWN = 60
@@ -50,12 +51,12 @@ def choose(series: Collection[Series]) -> tuple[list[Series], list[Series]]:
 
 
 def draw_metrics(
-    chosen: Collection[Series], production: Production, window: Window
+    chosen: Collection[Series], own: Mapping[Key, Collection[Own]], production: Production, window: Window
 ) -> list[tuple[str, list[Multiple]]]:
     """Draw series, grouped by model in the order of their worst."""
     groups: defaultdict[str, list[Multiple]] = defaultdict(list)
     for one in chosen:
-        groups[one.health.model_name].append(_multiple(one, production, window))
+        groups[one.health.model_name].append(_multiple(one, own.get(one.key, ()), production, window))
     return list(groups.items())
 
 
@@ -64,14 +65,23 @@ def count_states(series: Collection[Series]) -> Counter[str]:
     return Counter(one.health.state for one in series)
 
 
-def _multiple(series: Series, production: Production, window: Window) -> Multiple:
+def _bounds(series: Series, own: Collection[Own]) -> Iterator[tuple[str, float]]:
+    """The bounds of the catalogue, with their names; without one, the threshold of the newest rows that have one."""
+    if series.lower is not None:
+        yield "lower bound", series.lower
+    if series.upper is not None:
+        yield "upper bound", series.upper
+    if series.lower is None and series.upper is None and own:
+        yield "own threshold", max(own, key=lambda one: one.start).threshold
+
+
+def _multiple(series: Series, own: Collection[Own], production: Production, window: Window) -> Multiple:
     health = series.health
     values = [value for span in series.spans for value in (span.least, span.greatest) if value is not None]
-    scale = ValueScale.of(values, (series.lower, series.upper))
-    named = [("lower", series.lower), ("upper", series.upper)]
-    bounds = [(name, bound) for name, bound in named if bound is not None]
-    words = ", ".join(f"{name} bound {number(bound)}" for name, bound in bounds)
-    off = [f"{name} bound {number(bound)}" for name, bound in bounds if not scale.shows(bound)]
+    bounds = list(_bounds(series, own))
+    scale = ValueScale.of([*values, *series.broken_bounds], (bound for _, bound in bounds))
+    words = ", ".join(f"{name} {number(bound)}" for name, bound in bounds)
+    off = [f"{name} {number(bound)}" for name, bound in bounds if not scale.shows(bound)]
     if any(ValueScale.drawn(value) != value for value in values):
         off.append(f"values beyond {number(LARGEST)}, which are drawn there")
     summary = _summary(series, values)

@@ -174,9 +174,8 @@ def _sparkline(series: Series, window: Window) -> Sparkline | None:
     if not spans:
         return None
     bounds = (series.lower, series.upper)
-    scale = ValueScale.of(
-        (value for span in spans for value in (span.least, span.greatest) if value is not None), bounds
-    )
+    values = [value for span in spans for value in (span.least, span.greatest) if value is not None]
+    scale = ValueScale.of([*values, *series.broken_bounds], bounds)
     since, until, step = window.seconds
 
     def x(span: Span) -> float:

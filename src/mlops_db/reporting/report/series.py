@@ -94,6 +94,11 @@ class Series:
         return RANK[self.health.state]
 
     @property
+    def broken_bounds(self) -> list[float]:
+        """The bound that the newest value breaks, which its picture must show."""
+        return [self.health.bound] if self.health.bound is not None and self.health.state != "drifted" else []
+
+    @property
     def longest_interval(self) -> float | None:
         """How long it may be silent, in seconds; None if nobody knows."""
         if self.health.expected_interval is not None:
