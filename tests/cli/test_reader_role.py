@@ -103,6 +103,15 @@ def test_without_createrole_it_says_who_can(database: Database) -> None:
             assert_failed(owned.run(*CREATE, MLOPS_READER_PASSWORD=SECRET), f'may not change role "{ROLE}"')
 
 
+def test_it_may_connect_where_not_everybody_may(database: Database) -> None:
+    database.query(f"REVOKE CONNECT ON DATABASE {database.settings.database} FROM PUBLIC")
+
+    assert database.run(*CREATE, MLOPS_READER_PASSWORD=SECRET).returncode == 0
+
+    with session(replace(database.settings, user=ROLE, password=SECRET)) as reader:
+        assert reader.execute("SELECT * FROM v_recent_monitoring").fetchall() == []
+
+
 @pytest.mark.parametrize(
     ("options", "code", "message"),
     [
