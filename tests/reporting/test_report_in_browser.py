@@ -157,7 +157,11 @@ def test_a_tooltip_has_the_numbers_and_stays_text(chromium: Browser, edge_page: 
 
 def test_it_prints_in_the_light_theme_on_a4(chromium: Browser, edge_page: Path) -> None:
     tab = Tab(chromium)
-    tab.show(edge_page, width=DESK, scheme="light")
+    tab.show(edge_page, width=DESK, scheme="dark")
     printed = tab.call("Page.printToPDF", preferCSSPageSize=True, printBackground=True)
     assert len(printed["data"]) > 100_000
     assert tab.complaints == []
+    tab.call("Emulation.setEmulatedMedia", media="print", features=[{"name": "prefers-color-scheme", "value": "dark"}])
+    assert tab.value("getComputedStyle(document.querySelector('figure')).backgroundColor") == "rgb(255, 255, 255)"
+    columns = "getComputedStyle(document.querySelector('.pairs')).gridTemplateColumns.split(' ').length"
+    assert tab.value(columns) == 2, "the script draws these charts for half of the page"

@@ -56,9 +56,16 @@ def store_edge_cases(database: Database) -> None:
     )
     database.query(
         """
+        INSERT INTO model_versions (mlflow_run_id, model_version, model_name, status, f1_score) VALUES
+            ('to be drawn', 'valueOf', 'edges', 'staging', 0.5), ('beside it', '__proto__', 'edges', 'staging', 0.6)
+        """
+    )
+    database.query(
+        """
         INSERT INTO retraining_decisions (model_name, action, candidate_mlflow_run_id, gate_results, reasoning)
         VALUES ('edges', 'reject', '<i>run</i>', '{"</script>": false, "odd": "?", "sufficient_samples": 7}',
                 '<img src=x onerror=alert(2)> {{ 9 * 9 }}'),
+               ('edges', 'reject', 'none', '{"constructor": false}', repeat('without a break', 60)),
                ('edges', 'pending', 'none', NULL, NULL)
         """
     )

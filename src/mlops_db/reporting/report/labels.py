@@ -7,6 +7,21 @@ from mlops_db.errors import printable
 
 _ROUNDED_FROM, _EXPONENT_FROM, _EXPONENT_BELOW = 1e4, 1e15, 1e-4
 _INVISIBLE = "\u200b"
+# Vega keeps rows under their labels in JavaScript's objects, which have these already.
+_TAKEN = (
+    "constructor",
+    "hasOwnProperty",
+    "isPrototypeOf",
+    "propertyIsEnumerable",
+    "toLocaleString",
+    "toString",
+    "valueOf",
+    "__proto__",
+    "__defineGetter__",
+    "__defineSetter__",
+    "__lookupGetter__",
+    "__lookupSetter__",
+)
 
 
 def number(value: float | None) -> str:
@@ -36,7 +51,7 @@ def milliseconds(seconds: float) -> int:
 
 def apart(labels: Iterable[str]) -> Iterator[str]:
     """The labels, with invisible characters after those that were there before: a chart joins rows of one label."""
-    seen: set[str] = set()
+    seen = set(_TAKEN)
     for given in labels:
         label = printable(given)
         while label in seen:
