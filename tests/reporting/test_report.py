@@ -281,9 +281,10 @@ def test_each_chart_has_a_summary_and_each_table_a_caption(page: Page) -> None:
 
 @pytest.mark.full_postgresql
 def test_only_the_models_that_are_asked_for(demo: Database) -> None:
-    page = Page(build_report(demo.settings, days=7, models=["churn", "fraud"]))
+    page = Page(build_report(demo.settings, days=7, models=["churn", "fraud", "churn"]))
     assert "lead_scoring" not in page.html
-    assert "churn" in page.text("models")
+    assert "Only models churn, fraud." in page.text("")
+    assert page.text("models").count("churn") == 1
     (chart, *_) = page.charts("metrics", "metric")
     assert len(chart.data["points"]) > 30, "four hours a step, not a day"
 
@@ -385,6 +386,7 @@ def test_an_unknown_model_is_refused_and_the_old_page_stays(demo: Database, fold
         (".", "it is a directory"),
         ("missing/page.html", "there is no directory"),
         ("/dev/null", "it is not a file"),
+        ("n" * 300, "name too long"),
     ],
 )
 def test_a_place_that_cannot_be_written_is_refused(demo: Database, folder: Path, out: str, reason: str) -> None:

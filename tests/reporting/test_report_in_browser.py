@@ -161,9 +161,7 @@ def test_it_prints_in_the_light_theme_on_a4(chromium: Browser, edge_page: Path) 
     printed = tab.call("Page.printToPDF", preferCSSPageSize=True, printBackground=True)
     assert len(printed["data"]) > 100_000
     assert tab.complaints == []
-    tab.call(
-        "Emulation.setEmulatedMedia", media="print", features=[{"name": "prefers-color-scheme", "value": "dark"}]
-    )
+    tab.call("Emulation.setEmulatedMedia", media="print", features=[{"name": "prefers-color-scheme", "value": "dark"}])
     assert tab.value("getComputedStyle(document.querySelector('figure')).backgroundColor") == "rgb(255, 255, 255)"
     columns = "getComputedStyle(document.querySelector('.pairs')).gridTemplateColumns.split(' ').length"
     assert tab.value(columns) == 2, "the script draws these charts for half of the page"

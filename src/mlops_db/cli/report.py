@@ -38,7 +38,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(options: Namespace) -> int:
     """Write the report, and say where it is."""
     settings = Settings.from_environment()
-    out = Path(options.out).resolve()  # the file itself is replaced, not a link to it
+    out = Path(os.path.realpath(options.out))  # the file itself is replaced, not a link to it
     _refuse_unwritable(out)
     progress = Progress(sys.stderr)
     progress.begin("Writing the report")
@@ -53,9 +53,8 @@ def run(options: Namespace) -> int:
         progress.done()
     finally:
         progress.stop()
-    print_line(
-        f"{options.out}: the last {options.days} days of {settings.target}, {size / 1e6:.1f} MB; open it in a browser"
-    )
+    days = "day" if options.days == 1 else f"{options.days} days"
+    print_line(f"{options.out}: the last {days} of {settings.target}, {size / 1e6:.1f} MB; open it in a browser")
     return 0
 
 
@@ -67,14 +66,21 @@ def _refuse_unwritable(out: Path) -> None:
     """
     folder = out.parent
     reason = None
-    if out.exists() and not out.is_file():
-        reason = "it is a directory" if out.is_dir() else "it is not a file"
-    elif not folder.is_dir():
-        reason = f"there is no directory {folder}"
-    elif not os.access(folder, os.W_OK | os.X_OK):
-        reason = f"this user may not write in {folder}"
+    try:
+        if out.exists() and not out.is_file():
+            reason = "it is a directory" if out.is_dir() else "it is not a file"
+        elif not folder.is_dir():
+            reason = f"there is no directory {folder}"
+        elif not os.access(folder, os.W_OK | os.X_OK):
+            reason = f"this user may not write in {folder}"
+    except OSError as error:  # a name that is too long, a folder that this user cannot enter
+        reason = error.strerror
     if reason:
-        raise RefusedError(f"cannot write {out}: {reason}", hint="Name another file with --out.")
+        raise _not_written(out, reason)
+
+
+def _not_written(out: Path, reason: str) -> RefusedError:
+    return RefusedError(f"cannot write {out}: {reason}", hint="Name another file with --out.")
 
 
 def _write(out: Path, page: str) -> int:
@@ -95,9 +101,7 @@ def _write(out: Path, page: str) -> int:
         temporary.chmod(_ORDINARY_MODE & ~mask)
         temporary.replace(out)
     except OSError as error:
-        raise RefusedError(
-            f"cannot write {out}: {error.strerror or error}", hint="Name another file with --out."
-        ) from None
+        raise _not_written(out, error.strerror or str(error)) from None
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)

@@ -34,6 +34,7 @@ def build_report(
         RefusedError: there is no model of that name. The other errors of `open_snapshot`, too.
     """
     parts = 4
+    models = list(dict.fromkeys(models))
     progress(0, parts)
     # Before the database is asked: they fail without the extra.
     template = load_template()

@@ -9,9 +9,19 @@ _ROUNDED_FROM, _EXPONENT_FROM, _EXPONENT_BELOW = 1e4, 1e15, 1e-4
 _INVISIBLE = "\u200b"
 # Vega keeps rows under their labels in JavaScript's objects, which have these already.
 _TAKEN = (
-    "constructor hasOwnProperty isPrototypeOf propertyIsEnumerable toLocaleString toString valueOf __proto__"
-    " __defineGetter__ __defineSetter__ __lookupGetter__ __lookupSetter__"
-).split()
+    "constructor",
+    "hasOwnProperty",
+    "isPrototypeOf",
+    "propertyIsEnumerable",
+    "toLocaleString",
+    "toString",
+    "valueOf",
+    "__proto__",
+    "__defineGetter__",
+    "__defineSetter__",
+    "__lookupGetter__",
+    "__lookupSetter__",
+)
 
 
 def number(value: float | None) -> str:
