@@ -56,6 +56,11 @@ _empty_template = factories.postgresql_noproc(dbname="mlops_test_empty")
 _head_template = factories.postgresql_noproc(dbname="mlops_test_head", load=[_at_head])
 
 
+def pytest_collection_finish() -> None:
+    # Some tests edit a revision, to the same size within a second, and load it in this process: bytecode would hide it.
+    sys.dont_write_bytecode = True
+
+
 @pytest.fixture
 def empty(_empty_template: Any) -> Iterator[Database]:
     """An empty database for this test alone."""

@@ -47,6 +47,20 @@ PRESENT_SQL = f"""
      WHERE to_regclass('public.' || name) IS NOT NULL
 """
 
+# Those of schema reporting that are missing, which a role sees that may not use the schema.
+MISSING_REPORTING_SQL = f"""
+    SELECT 'reporting.' || name
+      FROM unnest(ARRAY{[*REPORTING_VIEWS, *(function.partition("(")[0] for function in REPORTING_FUNCTIONS)]})
+      WITH ORDINALITY AS wanted (name, place)
+     WHERE name <> ALL (ARRAY(
+               SELECT c.relname::text FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+                WHERE n.nspname = 'reporting'
+                UNION ALL
+               SELECT p.proname::text FROM pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace
+                WHERE n.nspname = 'reporting'))
+     ORDER BY place
+"""
+
 
 def alembic_ini() -> Path:
     """The alembic.ini of the package's own revisions, with migrations/ beside it.

@@ -40,7 +40,9 @@ def add(database: Database, table: str, number: int, **values: object) -> None:
 @settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_the_list_is_complete(empty: Database, broken: list[tuple[str, str]], production: int) -> None:
     """Once what it lists is mended, the upgrade passes in one go."""
-    empty.query("DROP SCHEMA IF EXISTS mlops_internal CASCADE; DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    empty.query(
+        "DROP SCHEMA IF EXISTS mlops_internal, reporting CASCADE; DROP SCHEMA public CASCADE; CREATE SCHEMA public"
+    )
     make_by_hand(empty)
     expected: dict[str, list[int]] = {}
     for number, (name, value) in enumerate(broken, 1):

@@ -61,6 +61,7 @@ def test_json_at_head_holds_the_same_for_machines(head: Database) -> None:
         "pending": [],
         "state": "head",
         "everybody_may_create": head.value("SELECT has_schema_privilege('public', 'public', 'CREATE')"),
+        "missing_reporting": [],
         "upkeep": [],
         "production": [],
         "newest_metric": None,
@@ -124,6 +125,19 @@ def test_an_object_that_is_missing_at_head_is_drift(head: Database, missing: str
     assert "next      `mlops-db check --sql` prints the repair" in text.stdout
     head.psql(head.run("mlops-db", "check", "--sql").stdout)
     assert head.run("mlops-db", "status").returncode == 0
+
+
+@pytest.mark.parametrize("drop", ["VIEW reporting.decision_gates", "SCHEMA reporting CASCADE"])
+def test_an_object_of_reporting_that_is_missing_is_drift(head: Database, drop: str) -> None:
+    head.query(f"DROP {drop}")
+    code, status = status_json(head)
+    assert (code, status["state"]) == (1, "drifted")
+    assert "reporting.decision_gates" in status["missing_reporting"]  # type: ignore[operator]
+    init = head.run("mlops-db", "init")
+    assert init.returncode == 1
+    assert "somebody dropped reporting." in init.stderr
+    head.psql(head.run("mlops-db", "check", "--sql").stdout)
+    assert status_json(head)[0] == 0
 
 
 def test_objects_of_other_schemas_do_not_count(empty: Database) -> None:

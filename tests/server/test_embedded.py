@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -467,6 +468,7 @@ def running_psql(folder: Path) -> Iterator["subprocess.Popen[str]"]:
         stderr=subprocess.DEVNULL,
         encoding="utf-8",
         start_new_session=True,
+        preexec_fn=partial(signal.signal, signal.SIGHUP, signal.SIG_DFL),  # noqa: PLW1509  (nohup ignores it)
     ) as process:
         assert ask(process, "SELECT 'connected'") == "connected"
         yield process

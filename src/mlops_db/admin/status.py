@@ -15,7 +15,7 @@ import psycopg2
 from psycopg2 import sql
 
 from mlops_db.errors import printable
-from mlops_db.project import PRESENT_SQL, TABLES, VIEWS
+from mlops_db.project import MISSING_REPORTING_SQL, PRESENT_SQL, TABLES, VIEWS
 from mlops_db.revisions import gate
 from mlops_db.revisions.graph import Revision, revisions
 from mlops_db.revisions.tables import OWNS_OURS
@@ -123,6 +123,7 @@ class DatabaseStatus:
         newest_metric: the time of the newest metric, in UTC; None if there is none.
         newest_metric_age: how long ago that is.
         objects: the tables and views, in the specification's order.
+        missing_reporting: the names of the views and functions that schema reporting has at head, and lacks here.
         everybody_may_create: whether every role may create objects in schema public, which other sessions could run.
         upkeep: the work that `mlops-db maintain` has for rows that came without triggers. Also empty if finding out
             takes too long, or if this role may not.
@@ -138,13 +139,14 @@ class DatabaseStatus:
     newest_metric: datetime | None
     newest_metric_age: timedelta | None
     objects: tuple[ObjectStatus, ...]
+    missing_reporting: tuple[str, ...]
     everybody_may_create: bool
     upkeep: tuple[str, ...]
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """The names of the tables and views that are missing."""
-        return tuple(item.name for item in self.objects if not item.present)
+        """The names of the tables, views and functions that are missing at head."""
+        return (*(item.name for item in self.objects if not item.present), *self.missing_reporting)
 
     @property
     def state(self) -> str:
@@ -161,7 +163,7 @@ class Remaining(NamedTuple):
 
     Attributes:
         position: where the database is.
-        missing: the names of the tables and views that are missing.
+        missing: the names of the tables, views and functions that are missing at head.
         everybody_may_create: as in `DatabaseStatus`.
     """
 
@@ -182,7 +184,7 @@ def find_remaining(settings: Settings) -> Remaining:
     with _open_reader(settings) as cursor:
         position = gate.find_position(cursor, settings.target)
         oids = _read_oids(cursor)
-        missing = tuple(name for name in (*TABLES, *VIEWS) if name not in oids)
+        missing = (*(name for name in (*TABLES, *VIEWS) if name not in oids), *_read_missing_reporting(cursor))
         return Remaining(position, missing, cursor.value(f"SELECT {EVERYBODY_MAY_CREATE}"))
 
 
@@ -249,6 +251,7 @@ def read_status(settings: Settings) -> DatabaseStatus:
             newest_metric_age=newest_metric_age,
             everybody_may_create=cursor.value(f"SELECT {EVERYBODY_MAY_CREATE}"),
             objects=tuple(_object_status(counter, name, oids.get(name), ours) for name in (*TABLES, *VIEWS)),
+            missing_reporting=_read_missing_reporting(cursor),
             # The functions that find it read the tables.
             upkeep=() if pending or not ours.issuperset(map(oids.get, TABLES)) else tuple(_find_upkeep(counter)),
         )
@@ -268,6 +271,11 @@ def _open_reader(settings: Settings) -> Iterator[SafeCursor]:
 def _read_oids(cursor: SafeCursor) -> dict[str, int]:
     cursor.execute(PRESENT_SQL)
     return dict(cursor.fetchall())
+
+
+def _read_missing_reporting(cursor: SafeCursor) -> tuple[str, ...]:
+    cursor.execute(MISSING_REPORTING_SQL)
+    return tuple(name for (name,) in cursor.fetchall())
 
 
 class _Counter:
