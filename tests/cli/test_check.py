@@ -95,7 +95,7 @@ def test_each_difference_is_one_line_and_nothing_changes(drifted: Database) -> N
     ]
     assert lines[0].endswith(", found by hand")
     assert lines[-1].endswith(": unexpected")
-    assert lines[4] == (
+    assert lines[5] == (
         "column public.monitoring_metrics.metric_type: type: expected character varying(100), found text"
     )
     assert count == f"{drifted.settings.target} at revision {HEAD}: {len(lines)} differences"

@@ -172,6 +172,20 @@ def test_every_way_to_do_more_is_seen(head: Database, role: str, grant: str, tol
     assert not head.value("SELECT has_table_privilege(%s, 'v_model_timeline', 'SELECT')", [ROLE])
 
 
+@pytest.mark.parametrize("attribute", ["SUPERUSER", "NOSUPERUSER"])
+def test_what_set_role_gives_is_seen(head: Database, role: str, attribute: str) -> None:
+    head.query(f"CREATE ROLE mlops_test_writer {attribute}")
+    try:
+        head.query("GRANT INSERT ON model_versions TO mlops_test_writer")
+        head.query(f"ALTER ROLE {role} NOINHERIT")
+        head.query(f"GRANT mlops_test_writer TO {role}")
+        with pytest.raises(RefusedError, match="INSERT on model_versions"):
+            grant_reader(head.settings, ROLE)
+    finally:
+        head.query("DROP OWNED BY mlops_test_writer")
+        head.query("DROP ROLE mlops_test_writer")
+
+
 @pytest.mark.parametrize("name", ["", "public", "pg_monitors"])
 def test_a_name_that_no_role_can_have_is_reported(head: Database, name: str) -> None:
     assert_failed(head.run("mlops-db", "grant-reader", name), f'no role "{name}"', "Built-in roles cannot be used.")

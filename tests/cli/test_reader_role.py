@@ -103,6 +103,15 @@ def test_without_createrole_it_says_who_can(database: Database) -> None:
             assert_failed(owned.run(*CREATE, MLOPS_READER_PASSWORD=SECRET), f'may not change role "{ROLE}"')
 
 
+def test_it_may_connect_where_not_everybody_may(database: Database) -> None:
+    database.query(f"REVOKE CONNECT ON DATABASE {database.settings.database} FROM PUBLIC")
+
+    assert database.run(*CREATE, MLOPS_READER_PASSWORD=SECRET).returncode == 0
+
+    with session(replace(database.settings, user=ROLE, password=SECRET)) as reader:
+        assert reader.execute("SELECT * FROM v_recent_monitoring").fetchall() == []
+
+
 @pytest.mark.parametrize(
     ("options", "code", "message"),
     [
@@ -118,7 +127,10 @@ def test_without_a_password_nothing_happens(database: Database, options: list[st
     assert not exists(database)
 
 
-@pytest.mark.parametrize("name", ["public", "pg_monitors"])
-def test_a_reserved_name_is_refused(head: Database, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("public", 'no role "public"'), ("pg_monitors", 'no role "pg_monitors"'), ("pg_monitor", "is built in")],
+)
+def test_a_reserved_name_is_refused(head: Database, name: str, message: str) -> None:
     done = head.run("mlops-db", "grant-reader", name, "--create", MLOPS_READER_PASSWORD=SECRET)
-    assert_failed(done, f'no role "{name}"')
+    assert_failed(done, message)

@@ -401,3 +401,24 @@ def test_the_second_bound_is_now_by_default(head: Database) -> None:
         answer = head.query("SELECT day FROM reporting.metric_daily(now() - interval '1 minute')")
 
         assert answer == head.query("SELECT (timezone('UTC', now() - interval '1 minute'))::date")
+
+
+# Exact matches, where pg_catalog has count("any") and no < for numbers of two types.
+OF_OTHERS = """
+    CREATE FUNCTION public.others(double precision, numeric) RETURNS boolean LANGUAGE plpgsql
+        AS $$ BEGIN RAISE 'run as %', current_user; END $$;
+    CREATE OPERATOR public.< (LEFTARG = double precision, RIGHTARG = numeric, FUNCTION = public.others);
+    CREATE FUNCTION public.others(bigint, double precision) RETURNS bigint LANGUAGE plpgsql
+        AS $$ BEGIN RAISE 'run as %', current_user; END $$;
+    CREATE AGGREGATE public.count(double precision) (SFUNC = public.others, STYPE = bigint);
+    SET LOCAL search_path = public
+"""
+
+
+def test_metric_daily_runs_nothing_that_others_create_in_public(head: Database) -> None:
+    insert(head, "monitoring_metrics", MEASURED | {"timestamp": at("2026-03-08")})
+    head.query(OF_OTHERS)
+
+    (row,) = daily(head, "2026-03-08Z", "2026-03-09Z")
+
+    assert (row["mean"], row["count"], row["failed"]) == (0.5, 1, 0)

@@ -24,7 +24,7 @@ _ATTRIBUTES = {
 
 
 def make_login(cursor: SafeCursor, role: str, password: str) -> None:
-    """Let a role log in with this password, in the cursor's transaction; create it if it is missing.
+    """Let a role log in to the database with this password, in the cursor's transaction; create it if it is missing.
 
     The server gets the hash of the password (SCRAM-SHA-256), so neither it nor its log sees the password.
 
@@ -35,7 +35,7 @@ def make_login(cursor: SafeCursor, role: str, password: str) -> None:
 
     Raises:
         RefusedError: the role has attributes beyond LOGIN, so it is not one of a dashboard.
-        NotPermittedError: the connecting role may not create roles, or not change this one.
+        NotPermittedError: the connecting role may not create roles, or not change this one, or not let it connect.
     """
     attributes = ", ".join(f"'{name}', {column}" for name, column in _ATTRIBUTES.items())
     cursor.execute(
@@ -63,3 +63,23 @@ def make_login(cursor: SafeCursor, role: str, password: str) -> None:
             hint="Connect as a superuser, or as a role with CREATEROLE, which may change the roles that it created; or "
             "let one create the role, and leave out --create.",
         ) from None
+    _let_connect(cursor, role)
+
+
+def _let_connect(cursor: SafeCursor, role: str) -> None:
+    """Grant CONNECT, if it was revoked from PUBLIC."""
+    cursor.execute(
+        "SELECT current_database(), has_database_privilege(current_database(), 'CONNECT WITH GRANT OPTION')"
+        " WHERE NOT has_database_privilege(%s, current_database(), 'CONNECT')",
+        (role,),
+    )
+    for database, may_grant in cursor.fetchall():
+        if not may_grant:
+            raise NotPermittedError(
+                f'role "{role}" may not connect to this database, nor may the connecting role grant that; nothing was '
+                "changed",
+                hint="Let the owner of the database do it, or GRANT CONNECT ON DATABASE to the role.",
+            )
+        cursor.execute(
+            sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(sql.Identifier(database), sql.Identifier(role))
+        )

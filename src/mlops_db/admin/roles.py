@@ -27,10 +27,11 @@ _MAY_READ = """
               FROM unnest(%(functions)s::regprocedure[]) AS function)
 """
 # What the role can do beyond reading the views, granted to it, to a role that it is a member of, or to PUBLIC. The
-# functions has_..._privilege know all three ways.
+# functions has_..._privilege know all three ways, but neither what SET ROLE gives to a role with NOINHERIT, nor that a
+# member of a superuser can become one. So they are asked about each role that it can become.
 _BEYOND = f"""
-    SELECT privilege || ' on ' || object
-      FROM (
+    SELECT DISTINCT privilege || ' on ' || object
+      FROM pg_roles AS able CROSS JOIN LATERAL (
           SELECT privilege, regexp_replace(c.oid::regclass::text, '^public\\.', '') AS object
             FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace,
                  unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER']) AS privilege
@@ -38,8 +39,8 @@ _BEYOND = f"""
              AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
              AND CASE
                      WHEN privilege IN ('SELECT', 'INSERT', 'UPDATE', 'REFERENCES')
-                         THEN has_any_column_privilege(%(role)s, c.oid, privilege)
-                     ELSE has_table_privilege(%(role)s, c.oid, privilege)
+                         THEN has_any_column_privilege(able.oid, c.oid, privilege)
+                     ELSE has_table_privilege(able.oid, c.oid, privilege)
                  END
              AND NOT (privilege = 'SELECT' AND c.oid = ANY(%(views)s::regclass[]))
           UNION ALL
@@ -47,19 +48,20 @@ _BEYOND = f"""
             FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace,
                  unnest(ARRAY['USAGE', 'SELECT', 'UPDATE']) AS privilege
            WHERE n.nspname = ANY(%(schemas)s) AND c.relkind = 'S'
-             AND has_sequence_privilege(%(role)s, c.oid, privilege)
+             AND has_sequence_privilege(able.oid, c.oid, privilege)
           UNION ALL
           SELECT privilege, 'schema mlops_internal' FROM unnest(ARRAY['USAGE', 'CREATE']) AS privilege
-           WHERE has_schema_privilege(%(role)s, 'mlops_internal', privilege)
+           WHERE has_schema_privilege(able.oid, 'mlops_internal', privilege)
           UNION ALL
-          SELECT 'CREATE', 'schema reporting' WHERE has_schema_privilege(%(role)s, 'reporting', 'CREATE')
+          SELECT 'CREATE', 'schema reporting' WHERE has_schema_privilege(able.oid, 'reporting', 'CREATE')
           UNION ALL
           SELECT 'CREATE', 'schema public'
-           WHERE has_schema_privilege(%(role)s, 'public', 'CREATE') AND NOT ({EVERYBODY_MAY_CREATE})
+           WHERE has_schema_privilege(able.oid, 'public', 'CREATE') AND NOT ({EVERYBODY_MAY_CREATE})
           UNION ALL
           SELECT 'CREATE', 'database ' || quote_ident(current_database())
-           WHERE has_database_privilege(%(role)s, current_database(), 'CREATE')
+           WHERE has_database_privilege(able.oid, current_database(), 'CREATE')
       ) AS beyond
+     WHERE pg_has_role(%(role)s, able.oid, 'MEMBER')
      ORDER BY 1
 """
 
@@ -81,7 +83,8 @@ def grant_reader(settings: Settings, role: str, *, password: str | None = None, 
 
     Raises:
         ConnectionFailedError: no connection.
-        RefusedError: there is no such role, or it can do more than read the views already; nothing was changed.
+        RefusedError: there is no such role, it is built in, or it can do more than read the views already; nothing was
+            changed.
         NotPermittedError: the connecting role does not own the views, or may not create roles.
     """
     about = {
@@ -121,10 +124,13 @@ def grant_reader(settings: Settings, role: str, *, password: str | None = None, 
 
 def _refuse_missing_role(cursor: Cursor, role: str) -> None:
     cursor.execute("SELECT FROM pg_roles WHERE rolname = %s", (role,))
-    if cursor.rowcount == 0:
+    exists = cursor.rowcount > 0
+    if not exists or _is_built_in(role):
         create = sql.SQL("CREATE ROLE {} NOLOGIN;").format(sql.Identifier(role)).as_string(cursor)
         raise RefusedError(
-            f'there is no role "{role}" on this server; nothing was changed',
+            f'role "{role}" is built in; nothing was changed'
+            if exists
+            else f'there is no role "{role}" on this server; nothing was changed',
             hint="Built-in roles cannot be used. Create a role for this."
             if _is_built_in(role)
             else f"Create it: {create}",

@@ -1,5 +1,6 @@
 """One read-only transaction that sees one moment, so that all numbers that are read in it agree."""
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -64,6 +65,8 @@ def open_snapshot(settings: Settings) -> Iterator[SafeCursor]:
         # LOCAL: a transaction pooler may give the session to another client afterwards.
         cursor.execute("SET LOCAL statement_timeout = %s", (STATEMENT_TIMEOUT,))
         cursor.execute("SET LOCAL lock_timeout = %s", (LOCK_TIMEOUT,))
+        # The plans have many partitions: compiling all that takes longer than running it.
+        cursor.execute("SET LOCAL jit = off")
         if cursor.value(_MAY_READ_REVISION) is not False:
             gate.require_usable(cursor, settings.target)
         _refuse_without_views(cursor, settings)
@@ -85,7 +88,7 @@ def _refuse_without_views(cursor: SafeCursor, settings: Settings) -> None:
             raise RefusedError(
                 f"{settings.target} has no {name}: it is at an earlier revision, or drifted",
                 hint=f"Run `{alembic('upgrade head')}` as the owner of the database; if nothing is left to do, "
-                "`mlops-db status` shows what is missing.",
+                "`mlops-db check --sql` prints the repair.",
             )
         if not is_ours:
             raise RefusedError(
@@ -96,6 +99,6 @@ def _refuse_without_views(cursor: SafeCursor, settings: Settings) -> None:
             role = settings.owner_role or settings.user
             raise NotPermittedError(
                 f"{settings.target}: the role {quoted(role)} may not read {name}",
-                hint=f"The owner of the database runs `mlops-db grant-reader {role}`, or grants it a role that has "
-                "been granted this.",
+                hint=f"The owner of the database runs `mlops-db grant-reader {shlex.quote(role)}`, or grants it a role "
+                "that has been granted this.",
             )
