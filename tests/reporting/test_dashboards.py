@@ -206,6 +206,24 @@ def test_drift_is_a_share_of_its_threshold_in_both_directions(head: Database) ->
     )
 
 
+def test_a_version_that_left_at_an_unknown_time_has_no_live_values(head: Database) -> None:
+    head.query(
+        "INSERT INTO model_versions (model_name, mlflow_run_id, model_version, status, promoted_at)"
+        " VALUES ('m', 'run', '1', 'archived', %s)",
+        [UNTIL - timedelta(days=2)],
+    )
+    head.query(
+        "INSERT INTO monitoring_metrics (timestamp, model_name, metric_type, metric_name, metric_value)"
+        " VALUES (%s, 'm', 'performance', 'f1_score', 0.5)",
+        [UNTIL - timedelta(days=1)],
+    )
+    choice = all_of(head, days=3)
+    ((_, _, _, until, *_, live, days),) = head.query(
+        statement_of("mlops-versions", "Live metric of each period beside the offline score, A", choice)
+    )
+    assert (until, live, days) == (None, None, 0)
+
+
 def test_each_rule_fires_for_the_series_that_the_view_names(reader: Database) -> None:
     for title, condition in (
         ("Metric out of its bounds", "health IN ('low', 'high')"),
