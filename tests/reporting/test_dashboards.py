@@ -123,11 +123,12 @@ def test_a_statement_that_reads_history_has_both_bounds() -> None:
 
 
 def test_names_with_quotes_find_their_rows(head: Database) -> None:
+    metadata = json.dumps({"threshold": 2, "drift_detected": True, "error": HOSTILE})
     for hours in (30, 20, 10):
         head.query(
             "INSERT INTO monitoring_metrics (timestamp, model_name, metric_type, metric_name, metric_value, metadata)"
             " VALUES (%s, %s, %s, %s, 3, %s)",
-            [UNTIL - timedelta(hours=hours), HOSTILE, HOSTILE, HOSTILE, json.dumps({"threshold": 2, "error": HOSTILE})],
+            [UNTIL - timedelta(hours=hours), HOSTILE, HOSTILE, HOSTILE, metadata],
         )
     head.query(
         "INSERT INTO model_versions (model_name, mlflow_run_id, model_version, status, promoted_at, created_at)"
@@ -189,6 +190,8 @@ def test_drift_is_a_share_of_its_threshold_in_both_directions(head: Database) ->
         ("p without drift", 0.1, 0.05, False),
         ("p of nothing", 0, 0.05, True),
         ("huge", 1e308, 1e-3, True),
+        ("failed", None, 0.05, True),
+        ("p without a flag", 0.5, 0.05, None),
     ):
         head.query(
             "INSERT INTO monitoring_metrics (timestamp, metric_type, metric_name, metric_value, metadata)"
@@ -201,6 +204,24 @@ def test_drift_is_a_share_of_its_threshold_in_both_directions(head: Database) ->
     assert shares == pytest.approx(
         {"score": 1.5, "p": 5, "p without drift": 0.5, "p of nothing": 10, "huge": 10}, rel=1e-9
     )
+
+
+def test_a_version_that_left_at_an_unknown_time_has_no_live_values(head: Database) -> None:
+    head.query(
+        "INSERT INTO model_versions (model_name, mlflow_run_id, model_version, status, promoted_at)"
+        " VALUES ('m', 'run', '1', 'archived', %s)",
+        [UNTIL - timedelta(days=2)],
+    )
+    head.query(
+        "INSERT INTO monitoring_metrics (timestamp, model_name, metric_type, metric_name, metric_value)"
+        " VALUES (%s, 'm', 'performance', 'f1_score', 0.5)",
+        [UNTIL - timedelta(days=1)],
+    )
+    choice = all_of(head, days=3)
+    ((_, _, _, until, *_, live, days),) = head.query(
+        statement_of("mlops-versions", "Live metric of each period beside the offline score, A", choice)
+    )
+    assert (until, live, days) == (None, None, 0)
 
 
 def test_each_rule_fires_for_the_series_that_the_view_names(reader: Database) -> None:

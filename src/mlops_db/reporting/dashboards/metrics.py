@@ -32,6 +32,7 @@ _KEY = "model_name, metric_type, metric_name"
 _SERIES = "concat_ws(' · ', model_name, metric_type, metric_name) AS series"
 _DAY_AND_A_HALF_MS = 36 * 3600 * 1000
 
+# low_is_drift is NULL where there is no value, which least() would pass over, and where nothing tells the direction.
 # A share of 1000 % is as bad as any above it; the limits of the threshold keep the division within a double. With
 # OFFSET 0 PostgreSQL takes the threshold out of the metadata once, not for each of its uses, and sorts no metadata.
 _DRIFT = f"""
@@ -45,7 +46,7 @@ _DRIFT = f"""
            WHERE $__timeFilter(timestamp) AND {_CHOSEN}
           OFFSET 0
       ) AS measured
-     WHERE own_threshold BETWEEN 1e-100 AND 1e100
+     WHERE own_threshold BETWEEN 1e-100 AND 1e100 AND low_is_drift IS NOT NULL
      GROUP BY begin, {_KEY}
      ORDER BY time, series
 """
@@ -119,7 +120,8 @@ def _drift() -> statushistory.Panel:
         .title("Drift, as a share of its threshold")
         .description(
             "The worst value of each day, for series whose values bring a threshold of their own. From 100 % on it is "
-            "drift; of a p-value the threshold as a share of the value, because low means drift. Capped at 1000 %."
+            "drift; of a p-value the threshold as a share of the value, because low means drift. Capped at 1000 %. "
+            "Without a value, or where the row does not say whether that is drift, there is no cell."
         )
         .datasource(DATA_SOURCE)
         .with_target(Query(_DRIFT))

@@ -106,16 +106,17 @@ _SCORES = f"""
 """
 # A mean of values above 1e140 would not fit into a double on its way.
 _LIVE_BESIDE_OFFLINE = f"""
-    SELECT period.model_name AS model, model_version AS version, since, coalesce(until, now()) AS until,
+    SELECT period.model_name AS model, model_version AS version, since, ends AS until,
            f1_score AS "offline F1", brier_score AS "offline Brier", live.mean AS live, live.days
       FROM reporting.production_periods AS period
+     CROSS JOIN LATERAL (SELECT coalesce(until, CASE WHEN in_production THEN now() END) AS ends) AS known
       LEFT JOIN LATERAL (
           SELECT avg(mean) AS mean, count(mean) AS days
             FROM reporting.metric_daily($__timeFrom(), $__timeTo()) AS daily
            WHERE daily.model_name = period.model_name AND metric_type = 'performance'
              AND metric_name = {chosen_text("live")} AND abs(mean) < 1e140
              AND day >= (since AT TIME ZONE 'UTC')::date
-             AND day < (coalesce(until, now()) AT TIME ZONE 'UTC')::date + CASE WHEN until IS NULL THEN 1 ELSE 0 END
+             AND day < (ends AT TIME ZONE 'UTC')::date + CASE WHEN until IS NULL THEN 1 ELSE 0 END
       ) AS live ON true
      WHERE {_IN_RANGE} AND {chosen("period.model_name", "model")}
      ORDER BY since DESC
