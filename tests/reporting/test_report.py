@@ -370,11 +370,7 @@ def test_an_unknown_model_is_refused_and_the_old_page_stays(demo: Database, fold
     out = folder / "page.html"
     out.write_text("old", encoding="utf-8")
     done = demo.run("mlops-db", "report", "--out", str(out), "--model", "churm", "--model", "churn")
-    assert_failed(
-        subprocess.CompletedProcess([], done.returncode, "", done.stderr.partition("\n")[2]),
-        "has no model 'churm'",
-        "It has churn, fraud, lead_scoring.",
-    )
+    assert_failed(done, "has no model 'churm'", "It has churn, fraud, lead_scoring.")
     assert done.returncode == 1
     assert out.read_text(encoding="utf-8") == "old"
 

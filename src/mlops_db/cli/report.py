@@ -41,14 +41,14 @@ def run(options: Namespace) -> int:
     out = Path(os.path.realpath(options.out))  # the file itself is replaced, not a link to it
     _refuse_unwritable(out)
     progress = Progress(sys.stderr)
-    progress.begin("Writing the report")
+
+    def show(done: int, total: int) -> None:
+        if done == 0:
+            progress.begin("Writing the report")
+        progress.report("parts", done, total)
+
     try:
-        page = build_report(
-            settings,
-            days=options.days,
-            models=options.model,
-            progress=lambda done, total: progress.report("parts", done, total),
-        )
+        page = build_report(settings, days=options.days, models=options.model, progress=show)
         size = _write(out, page)
         progress.done()
     finally:

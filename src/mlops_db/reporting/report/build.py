@@ -27,7 +27,7 @@ def build_report(
         settings: the database. The role needs the privileges of `mlops-db grant-reader`.
         days: how many days before now it reaches back.
         models: the models that it is about; all if it is empty.
-        progress: called with the number of parts that are done, and of all parts.
+        progress: called with the number of parts that are done, and of all parts; with 0 once nothing is in the way.
 
     Raises:
         MissingExtraError: the extra `report` is not installed.
@@ -35,12 +35,12 @@ def build_report(
     """
     parts = 4
     models = list(dict.fromkeys(models))
-    progress(0, parts)
     # Before the database is asked: they fail without the extra.
     template = load_template()
     charts.find_library()
     with open_snapshot(settings) as cursor:
         known = _read_models(cursor, settings, models)
+        progress(0, parts)
         span = window.read_window(cursor, days)
         every = series.read_series(cursor, span, models)
         progress(1, parts)
