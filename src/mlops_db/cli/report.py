@@ -16,6 +16,7 @@ from mlops_db.migration.progress import Progress
 from mlops_db.reporting.report.build import build_report
 from mlops_db.settings import Settings
 
+STDOUT = "-"
 _MAX_DAYS = 3650
 _ORDINARY_MODE = 0o666
 
@@ -23,7 +24,10 @@ _ORDINARY_MODE = 0o666
 def add_arguments(parser: ArgumentParser) -> None:
     """Add the command's options."""
     parser.add_argument(
-        "--out", default="mlops-report.html", metavar="FILE", help="where to write it (default: mlops-report.html)"
+        "--out",
+        default="mlops-report.html",
+        metavar="FILE",
+        help="where to write it; - is standard output (default: mlops-report.html)",
     )
     parser.add_argument(
         "--days",
@@ -38,8 +42,10 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(options: Namespace) -> int:
     """Write the report, and say where it is."""
     settings = Settings.from_environment()
-    out = Path(os.path.realpath(options.out))  # the file itself is replaced, not a link to it
-    _refuse_unwritable(out)
+    # A link stays, and its file is replaced.
+    out = None if options.out == STDOUT else Path(os.path.realpath(options.out))
+    if out is not None:
+        _refuse_unwritable(out)
     progress = Progress(sys.stderr)
 
     def show(done: int, total: int) -> None:
@@ -49,12 +55,19 @@ def run(options: Namespace) -> int:
 
     try:
         page = build_report(settings, days=options.days, models=options.model, progress=show)
-        size = _write(out, page)
+        content = page.encode()
+        if out is not None:
+            _write(out, content)
         progress.done()
     finally:
         progress.stop()
+    if out is None:
+        sys.stdout.buffer.write(content)
+        return 0
     days = "day" if options.days == 1 else f"{options.days} days"
-    print_line(f"{options.out}: the last {days} of {settings.target}, {size / 1e6:.1f} MB; open it in a browser")
+    print_line(
+        f"{options.out}: the last {days} of {settings.target}, {len(content) / 1e6:.1f} MB; open it in a browser"
+    )
     return 0
 
 
@@ -83,13 +96,12 @@ def _not_written(out: Path, reason: str) -> RefusedError:
     return RefusedError(f"cannot write {out}: {reason}", hint="Name another file with --out.")
 
 
-def _write(out: Path, page: str) -> int:
-    """Write the page beside its place and move it there, so that nobody opens half of it; returns its size.
+def _write(out: Path, content: bytes) -> None:
+    """Write the page beside its place and move it there, so that nobody opens half of it.
 
     Raises:
         RefusedError: the file cannot be written.
     """
-    content = page.encode()
     temporary = None
     try:
         handle, name = tempfile.mkstemp(prefix=".mlops-report.", dir=out.parent)
@@ -105,4 +117,3 @@ def _write(out: Path, page: str) -> int:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
-    return len(content)

@@ -28,7 +28,9 @@ _PERIODS = """
 # The bounds of the window stand alone, too: they leave out the other months.
 _LIVE = """
     SELECT p.model_name, p.model_version, p.since, h.metric_name, count(h.metric_value), min(h.metric_value),
-           avg(h.metric_value) FILTER (WHERE abs(h.metric_value) < 1e140), max(h.metric_value)
+           CASE WHEN max(abs(h.metric_value)) < 1e140
+                THEN avg(h.metric_value) FILTER (WHERE abs(h.metric_value) < 1e140) END,
+           max(h.metric_value)
       FROM reporting.production_periods AS p
       JOIN reporting.metric_history AS h
         ON h.model_name = p.model_name AND h.metric_type = 'performance' AND h.metric_name = ANY(%(scores)s)
