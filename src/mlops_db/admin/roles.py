@@ -83,8 +83,8 @@ def grant_reader(settings: Settings, role: str, *, password: str | None = None, 
 
     Raises:
         ConnectionFailedError: no connection.
-        RefusedError: there is no such role, it is built in, or it can do more than read the views already; nothing was
-            changed.
+        RefusedError: there is no such role, it is built in and should log in, or it can do more than read the views
+            already; nothing was changed.
         NotPermittedError: the connecting role does not own the views, or may not create roles.
     """
     about = {
@@ -96,7 +96,7 @@ def grant_reader(settings: Settings, role: str, *, password: str | None = None, 
     with open_cursor(settings) as cursor:
         if password is not None and not _is_built_in(role):
             make_login(cursor, role, password)
-        _refuse_missing_role(cursor, role)
+        _refuse_role(cursor, role, is_login=password is not None)
         for granted in (
             "USAGE ON SCHEMA public, reporting",
             f"SELECT ON {', '.join(READER_VIEWS)}",
@@ -122,10 +122,11 @@ def grant_reader(settings: Settings, role: str, *, password: str | None = None, 
     return bool(may_create)
 
 
-def _refuse_missing_role(cursor: Cursor, role: str) -> None:
+def _refuse_role(cursor: Cursor, role: str, *, is_login: bool) -> None:
+    """Refuse a role that is missing; and as a login one that is built in, which can have no password."""
     cursor.execute("SELECT FROM pg_roles WHERE rolname = %s", (role,))
     exists = cursor.rowcount > 0
-    if not exists or _is_built_in(role):
+    if not exists or (is_login and _is_built_in(role)):
         create = sql.SQL("CREATE ROLE {} NOLOGIN;").format(sql.Identifier(role)).as_string(cursor)
         raise RefusedError(
             f'role "{role}" is built in; nothing was changed'
