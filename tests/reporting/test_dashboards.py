@@ -224,6 +224,25 @@ def test_a_version_that_left_at_an_unknown_time_has_no_live_values(head: Databas
     assert (until, live, days) == (None, None, 0)
 
 
+def test_the_live_mean_is_that_of_all_values_not_of_the_days(head: Database) -> None:
+    head.query(
+        "INSERT INTO model_versions (model_name, mlflow_run_id, model_version, status, promoted_at)"
+        " VALUES ('m', 'run', '1', 'production', %s)",
+        [UNTIL - timedelta(days=4)],
+    )
+    for days_ago, value in ((2, 0.2), (2, 0.2), (2, 0.2), (1, 0.6)):
+        head.query(
+            "INSERT INTO monitoring_metrics (timestamp, model_name, metric_type, metric_name, metric_value)"
+            " VALUES (%s, 'm', 'performance', 'f1_score', %s)",
+            [UNTIL - timedelta(days=days_ago), value],
+        )
+    choice = all_of(head, days=3)
+    ((*_, live, days),) = head.query(
+        statement_of("mlops-versions", "Live metric of each period beside the offline score, A", choice)
+    )
+    assert (live, days) == (pytest.approx(0.3), 2)
+
+
 def test_each_rule_fires_for_the_series_that_the_view_names(reader: Database) -> None:
     for title, condition in (
         ("Metric out of its bounds", "health IN ('low', 'high')"),

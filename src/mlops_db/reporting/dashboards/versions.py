@@ -16,20 +16,12 @@ from grafana_foundation_sdk.models.dashboard import (
 from mlops_db.reporting.dashboards import looks
 from mlops_db.reporting.dashboards.frames import VERSIONED_MODEL, choice, frame, single_choice
 from mlops_db.reporting.dashboards.queries import DATA_SOURCE, Query, chosen, chosen_text
+from mlops_db.schema.limits import GATES
 
 if TYPE_CHECKING:
     from grafana_foundation_sdk.builders.dashboard import Dashboard
 
 UID = "mlops-versions"
-# The six known gates, as reporting.decision_gates numbers them.
-GATES = (
-    "sufficient_samples",
-    "minimum_coverage",
-    "promotion_cooldown",
-    "metric_improvement",
-    "calibration_maintained",
-    "no_segment_regression",
-)
 _RESULTS = {
     "passed": ("✔", "green"),
     "failed": ("✖", "red"),
@@ -111,7 +103,7 @@ _LIVE_BESIDE_OFFLINE = f"""
       FROM reporting.production_periods AS period
      CROSS JOIN LATERAL (SELECT coalesce(until, CASE WHEN in_production THEN now() END) AS ends) AS known
       LEFT JOIN LATERAL (
-          SELECT avg(mean) AS mean, count(mean) AS days
+          SELECT sum(mean * count) / sum(count) AS mean, count(mean) AS days
             FROM reporting.metric_daily($__timeFrom(), $__timeTo()) AS daily
            WHERE daily.model_name = period.model_name AND metric_type = 'performance'
              AND metric_name = {chosen_text("live")} AND abs(mean) < 1e140
@@ -281,8 +273,8 @@ def _live_beside_offline() -> table.Panel:
     return (
         _table("Live metric of each period beside the offline score", _LIVE_BESIDE_OFFLINE)
         .description(
-            "The mean of the chosen performance metric over the days of each period in the time range, beside the "
-            "scores that the version had before. The day of a change counts for the version that came."
+            "The mean of the values of the chosen performance metric on the days of each period in the time range, "
+            "beside the scores that the version had before. The day of a change counts for the version that came."
         )
         .span(24)
         .height(9)

@@ -9,11 +9,11 @@ from typing import NamedTuple
 from mlops_db.reporting.report.charts import Chart, columns
 from mlops_db.reporting.report.labels import apart
 from mlops_db.reporting.report.window import Window
+from mlops_db.schema.limits import GATES
 from mlops_db.server.cursor import SafeCursor
 
 MOST_DECISIONS = 30
 MOST_STOPS = 20
-KNOWN_GATES = 6  # decision_gates has them at these positions; others come later
 
 _DECISIONS = f"""
     SELECT id, decision_timestamp, model_name, model_version, candidate_mlflow_run_id, action, is_rollback, reasoning,
@@ -95,7 +95,7 @@ def read_decisions(cursor: SafeCursor, window: Window, models: Sequence[str]) ->
     others: defaultdict[int, list[Gate]] = defaultdict(list)
     cursor.execute(_GATES, ([decision.id for decision in decisions],))
     for id_, position, gate, result in cursor.fetchall():
-        (known if position <= KNOWN_GATES else others)[id_].append(Gate(gate, result))
+        (known if position <= len(GATES) else others)[id_].append(Gate(gate, result))
     cursor.execute(_STOPS, parameters)
     stops: defaultdict[str, int] = defaultdict(int)
     actions: defaultdict[str, int] = defaultdict(int)
