@@ -156,9 +156,9 @@ def test_a_folder_that_cannot_be_written_to_is_refused_before_anything_changes(
     before = contents(baseline)
     file = tmp_path / "file"
     file.touch()
-    for folder, reason in (
-        (tmp_path / "none", "No such file"), (file, "Not a directory"), (Path("/proc"), ""), (Path("/sys"), ""),
-    ):  # fmt: skip
+    # A container may have a plain folder in the place of one of these.
+    closed = [(folder, "") for folder in (Path("/proc"), Path("/sys")) if folder.is_mount()]
+    for folder, reason in ((tmp_path / "none", "No such file"), (file, "Not a directory"), *closed):
         assert_failed(downgrade(baseline, folder), f"cannot write to {folder}: {reason}")
     assert contents(baseline) == before
 
