@@ -100,8 +100,10 @@ def _ended(command: Sequence[str], environment: Mapping[str, str], output: Seque
     except BaseException:  # noqa: BLE001  (as Python does)
         traceback.print_exc()
     atexit._run_exitfuncs()  # noqa: SLF001  (one of them counts the users of the embedded server)
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()
+    # Alembic writes to the standard output that was there when it was imported.
+    for stream in (sys.__stdout__, sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
     return code & 255
 
 
