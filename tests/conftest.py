@@ -22,6 +22,7 @@ from mlops_db.migration.commands import upgrade
 from mlops_db.settings import Settings
 from mlops_db.storage.db_manager import DatabaseManager
 from mlops_db.storage.monitoring import Monitoring
+from support.citus import CITUS_SETTINGS, distribute_by_hand, prepare_database, stop_daemon
 from support.cluster import chosen_programs, throwaway_cluster
 from support.database import Database
 
@@ -30,6 +31,14 @@ collect_ignore = ["docs/recipes"]  # files for copies of the checkout
 # A slow machine is no failure, and a checkout may be another user's.
 settings.register_profile("mlops-db", settings.default, deadline=None, database=None)
 settings.load_profile("mlops-db")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--distributed",
+        action="store_true",
+        help="with the Citus of the chosen server: every database has it, and at head it is distributed",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -43,7 +52,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
         return  # each worker starts a server; this process only distributes the tests
     cluster = ExitStack()
-    config.option.postgresql_host = str(cluster.enter_context(throwaway_cluster(chosen_programs(config))))
+    citus = CITUS_SETTINGS if config.getoption("distributed") else {}
+    config.option.postgresql_host = str(cluster.enter_context(throwaway_cluster(chosen_programs(config), **citus)))
     config.option.postgresql_port = 5432
     config.add_cleanup(cluster.close)
 
@@ -52,6 +62,21 @@ def _at_head(*, host: str, port: int, user: str, dbname: str, password: str | No
     upgrade(Settings(host=host, port=int(port), user=user, password=password, database=dbname))
 
 
+def _with_citus(*, host: str, port: int, user: str, dbname: str, password: str | None, **_: Any) -> None:
+    with closing(
+        psycopg.connect(host=host, port=port, user=user, password=password, dbname=dbname, autocommit=True)
+    ) as connection:
+        prepare_database(connection, shards_here=True)
+
+
+def _distributed(**server: Any) -> None:
+    _with_citus(**server)
+    _at_head(**server)
+    distribute_by_hand(**server)
+
+
+_citus_empty_template = factories.postgresql_noproc(dbname="mlops_test_citus_empty", load=[_with_citus])
+_distributed_template = factories.postgresql_noproc(dbname="mlops_test_distributed", load=[_distributed])
 _empty_template = factories.postgresql_noproc(dbname="mlops_test_empty")
 _head_template = factories.postgresql_noproc(dbname="mlops_test_head", load=[_at_head])
 
@@ -62,16 +87,18 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.fixture
-def empty(_empty_template: Any) -> Iterator[Database]:
+def empty(request: pytest.FixtureRequest) -> Iterator[Database]:
     """An empty database for this test alone."""
-    with _copy_of(_empty_template) as database:
+    name = "_citus_empty_template" if request.config.getoption("distributed") else "_empty_template"
+    with _copy_of(request.getfixturevalue(name)) as database:
         yield database
 
 
 @pytest.fixture
-def head(_head_template: Any) -> Iterator[Database]:
+def head(request: pytest.FixtureRequest) -> Iterator[Database]:
     """A database at head for this test alone."""
-    with _copy_of(_head_template) as database:
+    name = "_distributed_template" if request.config.getoption("distributed") else "_head_template"
+    with _copy_of(request.getfixturevalue(name)) as database:
         yield database
 
 
@@ -90,6 +117,7 @@ def _copy_of(template: Any) -> Iterator[Database]:
     # pytest-postgresql's own fixture has no way to choose this. The default since 15, through the log, takes a third
     # longer, which is much for thousands of databases.
     with closing(connect("postgres")) as server:
+        stop_daemon(server, template.template_dbname)
         strategy = "STRATEGY file_copy" if server.info.server_version >= 150000 else ""
         server.execute(f"CREATE DATABASE {template.dbname} TEMPLATE {template.template_dbname} {strategy}")
     try:

@@ -17,7 +17,7 @@ BEGIN
       FROM public.monitoring_metrics AS m
      ORDER BY m.model_name, m.metric_type, m.metric_name LIMIT 1;
     WHILE FOUND LOOP
-        IF NOT EXISTS (SELECT FROM mlops_internal.metric_series AS s
+        IF NOT EXISTS (SELECT 1 FROM mlops_internal.metric_series AS s
                         WHERE (s.model_name, s.metric_type, s.metric_name)
                             = (missing_series.model_name, missing_series.metric_type, missing_series.metric_name)) THEN
             RETURN NEXT;

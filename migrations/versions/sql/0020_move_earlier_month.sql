@@ -17,7 +17,7 @@ DECLARE
     name text;
 BEGIN
     PERFORM mlops_internal.begin_maintenance();
-    IF NOT EXISTS (SELECT FROM mlops_internal.monitoring_metrics_earlier WHERE timestamp >= oldest) THEN
+    IF NOT EXISTS (SELECT 1 FROM mlops_internal.monitoring_metrics_earlier WHERE timestamp >= oldest) THEN
         RETURN NULL;
     END IF;
     LOCK TABLE ONLY public.monitoring_metrics IN ACCESS EXCLUSIVE MODE;

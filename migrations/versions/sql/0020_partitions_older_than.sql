@@ -18,7 +18,7 @@ BEGIN
     RETURN QUERY
         SELECT p.partition FROM mlops_internal.metric_partitions() AS p
          WHERE p.upper <= CURRENT_TIMESTAMP - keep
-           AND (p.lower > '-infinity' OR EXISTS (SELECT FROM mlops_internal.monitoring_metrics_earlier))
+           AND (p.lower > '-infinity' OR EXISTS (SELECT 1 FROM mlops_internal.monitoring_metrics_earlier))
          ORDER BY p.upper;
 END
 $function$;

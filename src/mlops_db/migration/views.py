@@ -336,7 +336,7 @@ def _describe(connection: Connection, definition: str) -> View:
     view = f"pg_temp.{_AGAIN}"
     canonical = _definition(connection, view)
     columns = tuple((name, type_) for name, type_ in connection.execute(_SHAPE, {"view": view}))
-    _execute(connection, f"DROP VIEW {view}")
+    _execute(connection, f"DROP VIEW {_AGAIN}")  # Citus finds no schema pg_temp
     return View(definition.strip().removesuffix(";"), canonical, columns, comments={})
 
 

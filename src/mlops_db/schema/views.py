@@ -142,14 +142,16 @@ SELECT
         WHEN abs(newest.metric_value) < 8e307 AND abs(newest.previous_value) < 8e307
             THEN newest.metric_value - newest.previous_value
     END AS delta,
-    age.age,
+    CURRENT_TIMESTAMP - newest.timestamp AS age,
     series.expected_interval,
-    coalesce(age.age > series.expected_interval, series.expected_interval IS NOT NULL) AS stale,
+    coalesce(
+        CURRENT_TIMESTAMP - newest.timestamp > series.expected_interval, series.expected_interval IS NOT NULL
+    ) AS stale,
     series.lower_threshold,
     series.upper_threshold,
     CASE
         WHEN newest.id IS NULL THEN 'missing'
-        WHEN age.age > series.expected_interval THEN 'stale'
+        WHEN CURRENT_TIMESTAMP - newest.timestamp > series.expected_interval THEN 'stale'
         WHEN newest.metric_value IS NULL THEN 'failed'
         WHEN newest.metric_value < series.lower_threshold THEN 'low'
         WHEN newest.metric_value > series.upper_threshold THEN 'high'
@@ -174,7 +176,6 @@ LEFT JOIN LATERAL (
     ORDER BY two.timestamp DESC, two.id DESC
     LIMIT 1
 ) AS newest ON true
-CROSS JOIN LATERAL (SELECT CURRENT_TIMESTAMP - newest.timestamp AS age) AS age
 ORDER BY newest.timestamp DESC NULLS LAST, newest.id DESC, series.model_name, series.metric_type, series.metric_name
 """
 

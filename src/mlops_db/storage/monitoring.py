@@ -30,7 +30,7 @@ from mlops_db.storage.metrics.bounds import Bounds, check_bounds_of_series, set_
 from mlops_db.storage.metrics.copy_stream import MetricCopy, SkippedRow
 from mlops_db.storage.metrics.gaps import GAPS, Gap
 from mlops_db.storage.metrics.history import Metric, read_history
-from mlops_db.storage.metrics.replacement import remove_earlier_rows
+from mlops_db.storage.metrics.replacement import BEGIN_REPLACEMENT, remove_earlier_rows
 from mlops_db.storage.metrics.rows import (
     TIMESTAMP_HINT,
     VALUE_HINT,
@@ -57,7 +57,7 @@ _INSERT = """
 INSERT INTO public.monitoring_metrics (metric_type, metric_name, model_name, timestamp, metric_value, metadata)
 VALUES (%(metric_type)s, %(metric_name)s, %(model_name)s, coalesce(%(timestamp)s, CURRENT_TIMESTAMP), %(metric_value)s,
         %(metadata)s)
-RETURNING id, CURRENT_TIMESTAMP
+RETURNING id, created_at
 """
 
 
@@ -283,7 +283,8 @@ class Monitoring:
         stream = rows_of(rows)
         replaced = 0
         with self._transactions.safe_cursor() as cursor:
-            now = cursor.value("SELECT CURRENT_TIMESTAMP")
+            cursor.execute("SELECT CURRENT_TIMESTAMP, NULL" if only_at is None else BEGIN_REPLACEMENT)
+            ((now, first_id),) = cursor.fetchall()
             if only_at is not None:
                 refuse_future(only_at, now, "replace", hint=hint)
             copy = MetricCopy(stream, at=only_at or now, only_at=only_at is not None, skip=skip, map_index=map_index)
@@ -294,7 +295,9 @@ class Monitoring:
                 set_bounds(cursor, checked_bounds)
             if only_at is not None:
                 wait_ms = self._transactions.settings.lock_wait
-                replaced = remove_earlier_rows(cursor, copy.series, at=only_at, map_index=map_index, wait_ms=wait_ms)
+                replaced = remove_earlier_rows(
+                    cursor, copy.series, at=only_at, began=(now, first_id), map_index=map_index, wait_ms=wait_ms
+                )
         return LogResult(copy.sent, replaced, tuple(copy.skipped), copy.skipped_count)
 
     def expect(  # noqa: PLR0913  (the same)

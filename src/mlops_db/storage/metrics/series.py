@@ -46,7 +46,7 @@ def forget_series(cursor: SafeCursor, names: dict[str, str], *, with_rows: bool)
     if with_rows:
         cursor.execute(f"DELETE FROM public.monitoring_metrics WHERE {of_series}", names)
         rows = cursor.rowcount
-    elif cursor.value(f"SELECT EXISTS (SELECT FROM public.monitoring_metrics WHERE {of_series})", names):
+    elif cursor.value(f"SELECT EXISTS (SELECT 1 FROM public.monitoring_metrics WHERE {of_series})", names):
         raise SeriesNotEmptyError(
             f"{series} has rows; nothing was removed",
             hint="Pass with_rows=True to remove them, too. Or wait until maintenance has dropped them.",

@@ -1,0 +1,91 @@
+"""Reads Citus' own catalogue: whether this is a node of a cluster, which nodes there are, and what is distributed.
+
+Nothing of it is stored anywhere else. A database without the extension has no nodes and no distributed tables. The
+catalogue is in schema pg_catalog, where only a superuser can create objects, so nobody else can imitate it.
+"""
+
+from typing import NamedTuple
+
+from psycopg2.extensions import cursor as Cursor  # noqa: N812  (psycopg2 names its classes like functions)
+
+_IS_THERE = "SELECT to_regclass('pg_catalog.pg_dist_local_group') IS NOT NULL"
+
+
+class Node(NamedTuple):
+    """A server of the cluster.
+
+    Attributes:
+        host: its host, as the other nodes connect to it.
+        port: its port.
+        is_coordinator: whether it is the coordinator, which clients connect to.
+        is_active: whether it takes part.
+        has_shards: whether shards may be there.
+    """
+
+    host: str
+    port: int
+    is_coordinator: bool
+    is_active: bool
+    has_shards: bool
+
+    @property
+    def address(self) -> str:
+        """Host and port, as messages name it."""
+        return f"{self.host}:{self.port}"
+
+
+class DistributedTable(NamedTuple):
+    """A table whose rows are in shards; the partitions of a distributed table are not listed.
+
+    Attributes:
+        schema: its schema.
+        name: its name.
+        column: the column whose hash says in which shard a row is; None if it has none.
+        colocation: tables with the same number have the rows of the same values on the same nodes.
+        shards: how many shards it has.
+    """
+
+    schema: str
+    name: str
+    column: str | None
+    colocation: int
+    shards: int
+
+
+def has_citus(cursor: Cursor) -> bool:
+    """Whether the database has the extension."""
+    cursor.execute(_IS_THERE)
+    return cursor.fetchone() == (True,)
+
+
+def list_nodes(cursor: Cursor) -> list[Node]:
+    """The nodes that the database knows, the coordinator first; none without Citus, and none before one was added."""
+    if not has_citus(cursor):
+        return []
+    cursor.execute(
+        "SELECT nodename, nodeport, groupid = 0, isactive, shouldhaveshards FROM pg_catalog.pg_dist_node"
+        " WHERE noderole = 'primary' ORDER BY groupid"
+    )
+    return [Node(*row) for row in cursor.fetchall()]
+
+
+def is_worker(cursor: Cursor) -> bool:
+    """Whether this node is a worker: it has shards, and none of the tables of the coordinator."""
+    if not has_citus(cursor):
+        return False
+    cursor.execute("SELECT groupid > 0 FROM pg_catalog.pg_dist_local_group")
+    return cursor.fetchone() == (True,)
+
+
+def list_distributed_tables(cursor: Cursor) -> list[DistributedTable]:
+    """The distributed tables, by schema and name; none without Citus."""
+    if not has_citus(cursor):
+        return []
+    cursor.execute(
+        "SELECT n.nspname, c.relname, pg_catalog.column_to_column_name(d.logicalrelid, d.partkey), d.colocationid,"
+        "       (SELECT count(*) FROM pg_catalog.pg_dist_shard AS s WHERE s.logicalrelid = d.logicalrelid)"
+        "  FROM pg_catalog.pg_dist_partition AS d JOIN pg_class AS c ON c.oid = d.logicalrelid"
+        "  JOIN pg_namespace AS n ON n.oid = c.relnamespace"
+        " WHERE NOT c.relispartition AND d.partmethod = 'h' ORDER BY 1, 2"
+    )
+    return [DistributedTable(*row) for row in cursor.fetchall()]
