@@ -181,7 +181,12 @@ class ConnectionPool:
             if is_failure_of(driver, error):
                 committed = None if partly_stored or committing else False
                 failure = translate_failure(
-                    error, self.settings, broken=driver.broken, committed=committed, partly_stored=partly_stored
+                    error,
+                    self.settings,
+                    broken=driver.broken,
+                    committed=committed,
+                    partly_stored=partly_stored,
+                    notices=driver.notices,
                 )
             with suppress(psycopg2.Error):
                 driver.rollback()

@@ -10,9 +10,9 @@ from mlops_db.errors import SeriesNotEmptyError, UnknownSeriesError
 from mlops_db.server.cursor import SafeCursor
 from mlops_db.storage.transactions import equal
 
-# All writers wait behind this statement, so the timeout is too short for anybody to notice. Citus sends it to the workers
-# if its own setting says so, which is one that nobody reads elsewhere; and with it the text of the whole message, which
-# within DO is this statement alone.
+# All writers wait behind this statement, so the timeout is too short for anybody to notice. Citus sends it to the
+# workers if its own setting says so, which is one that nobody reads elsewhere. It sends the text of the whole message,
+# which within DO is this statement alone.
 _LOCK = """
 DO $set$ BEGIN
     SET LOCAL citus.propagate_set_commands = 'local';
