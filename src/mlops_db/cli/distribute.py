@@ -36,9 +36,7 @@ def run(options: Namespace) -> int:
     else:
         outcome = distribute(settings, shards=options.shards, progress=sys.stderr)
     if options.json:
-        print_json(
-            {"target": settings.target, "done": not options.dry_run, "missing": missing, **vars(outcome)}
-        )
+        print_json({"target": settings.target, "done": not options.dry_run, "missing": missing, **vars(outcome)})
         return 0
     if options.dry_run and outcome.steps:
         print_table(("action", "name"), [(step.action, step.name) for step in outcome.steps])

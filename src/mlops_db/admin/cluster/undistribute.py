@@ -365,8 +365,6 @@ def _rename_not_nulls(cursor: Cursor, names: dict[tuple[str, str], str]) -> None
     for detach, _ in partitions:
         cursor.execute(detach)
     for (table, column), name in wrong.items():
-        cursor.execute(
-            rename.format(sql.SQL(table), sql.Identifier(name), sql.Identifier(names[table, column]))
-        )
+        cursor.execute(rename.format(sql.SQL(table), sql.Identifier(name), sql.Identifier(names[table, column])))
     for _, attach in partitions:
         cursor.execute(attach)
