@@ -36,7 +36,7 @@ _GRANT = """
             ALTER DEFAULT PRIVILEGES IN SCHEMA public, mlops_internal GRANT SELECT ON TABLES TO {role};
         END IF;
         FOR shard IN
-            SELECT pg_catalog.shard_name(s.logicalrelid, s.shardid)
+            SELECT pg_catalog.shard_name(s.logicalrelid, s.shardid, false)
               FROM pg_catalog.pg_dist_local_group AS here
               JOIN pg_catalog.pg_dist_placement AS p ON p.groupid = here.groupid
               JOIN pg_catalog.pg_dist_shard AS s ON s.shardid = p.shardid
