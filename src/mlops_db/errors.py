@@ -236,6 +236,21 @@ class LostRecordError(UnmanagedDatabaseError):
         )
 
 
+class WorkerNodeError(MlopsDbError):
+    """The database is a worker of a Citus cluster: it has shards, and no tables of its own."""
+
+    def __init__(self, target: str, coordinator: str | None) -> None:
+        """Take what the connection reached, and host and port of the coordinator, if they are known."""
+        server = "the coordinator, which this node does not know"
+        if coordinator is not None:
+            host, _, port = coordinator.rpartition(":")
+            server = f"the coordinator: POSTGRES_HOST={host} POSTGRES_PORT={port}"
+        super().__init__(
+            f"{target} is a worker of a Citus cluster, and the tables are on its coordinator; nothing was changed",
+            hint=f"Connect to {server}.",
+        )
+
+
 class BehindHeadError(MlopsDbError):
     """The command needs a database at head."""
 

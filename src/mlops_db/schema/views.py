@@ -13,6 +13,8 @@ KNOWN_GATES = ",\n            ".join(f"({position}, '{gate}')" for position, gat
 # A gate has passed or failed only if a JSON boolean says so, bare or under "passed"; anything else is unknown. The
 # evaluation stops at the first failure, so a gate without a key did not run, and "none failed" is not "all passed".
 # JSONB does not keep the order of keys: the order of evaluation is that of the six known gates, others come after them.
+# jsonb_each stands in a query of its own: beside other tables, Citus would run it without the row that it reads, and
+# the coordinator would crash.
 V_DECISION_HISTORY = f"""
 SELECT
     d.id,
@@ -52,9 +54,10 @@ CROSS JOIN LATERAL (
         VALUES
             {KNOWN_GATES}
     ) AS known (position, gate)
-    FULL JOIN jsonb_each(
-        CASE WHEN jsonb_typeof(d.gate_results) = 'object' THEN d.gate_results ELSE '{{}}' END
-    ) AS result (key, value) ON result.key = known.gate
+    FULL JOIN (
+        SELECT key, value
+        FROM jsonb_each(CASE WHEN jsonb_typeof(d.gate_results) = 'object' THEN d.gate_results ELSE '{{}}' END)
+    ) AS result ON result.key = known.gate
     CROSS JOIN LATERAL (
         SELECT
             CASE

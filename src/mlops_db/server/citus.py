@@ -78,6 +78,11 @@ def is_worker(cursor: Cursor) -> bool:
     return cursor.fetchone() == (True,)
 
 
+def find_coordinator(cursor: Cursor) -> str | None:
+    """Host and port of the coordinator, as the nodes connect to it; None without Citus, or if no node knows it."""
+    return next((node.address for node in list_nodes(cursor) if node.is_coordinator), None)
+
+
 def list_distributed_tables(cursor: Cursor) -> list[DistributedTable]:
     """The distributed tables, by schema and name; none without Citus."""
     if not has_citus(cursor):
