@@ -24,9 +24,9 @@ _OF_MOMENT = """
 """
 _OF_MAP_INDEX = f" AND m.metadata -> '{MAP_INDEX}' = to_jsonb(%(map_index)s::numeric)"
 _NEW = "(m.created_at = %(began)s AND m.id > %(first_id)s)"
-# First, whether as many rows look new as were stored. They do not if a trigger has set created_at or id, if the sequence
-# was set back, or if another run of the same microsecond has committed. Then the query fails, and in one message with it
-# the DELETE, whose plan it has.
+# First, whether as many rows look new as were stored. They do not if a trigger has set created_at or id, if the
+# sequence was set back, or if another run of the same microsecond has committed. Then the query fails, and in one
+# message with it the DELETE, whose plan it has.
 _REMOVE_EARLIER = f"""
 SELECT 1 / (count(*) FILTER (WHERE {_NEW}) = %(written)s)::int
   FROM public.monitoring_metrics AS m, {_OF_MOMENT} {{same_index}};
