@@ -127,11 +127,13 @@ def _distribute(cursor: Cursor, shards: int | None, steps: list[Step], progress:
             if table in layout.distributed:
                 continue
             progress.begin(f"distribute {table.partition('.')[2]}")
-            if other in layout.distributed or table == METRICS:
-                options, values = "colocate_with := %s", (table, COLUMN, other)
+            if table == SERIES and other not in layout.distributed:
+                cursor.execute(
+                    "SELECT create_distributed_table(%s, %s, colocate_with := 'none', shard_count := %s)",
+                    (table, COLUMN, chosen),
+                )
             else:
-                options, values = "colocate_with := 'none', shard_count := %s", (table, COLUMN, chosen)
-            cursor.execute(f"SELECT create_distributed_table(%s, %s, {options})", values)
+                cursor.execute("SELECT create_distributed_table(%s, %s, colocate_with := %s)", (table, COLUMN, other))
             # Citus has copied them, and would leave them on disk.
             cursor.execute("SELECT truncate_local_data_after_distributing_table(%s)", (table,))
             progress.done()

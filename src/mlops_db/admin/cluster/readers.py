@@ -70,7 +70,9 @@ def refuse_readers(cursor: Cursor) -> None:
             found.append(f"the materialized view {name}")
         elif direct and not ours:
             found.append(f"the view {name} of role {owner}")
-            remedies.append(f"Or let a superuser run GRANT {owner} TO {{role}}; GRANT CREATE ON SCHEMA {schema} TO {{role}};")
+            remedies.append(
+                f"Or let a superuser run GRANT {owner} TO {{role}}; GRANT CREATE ON SCHEMA {schema} TO {{role}};"
+            )
     if found:
         cursor.execute("SELECT quote_ident(current_user)")
         [(role,)] = cursor.fetchall()

@@ -90,8 +90,8 @@ _PROPERTIES = rf"""
     SELECT statement FROM (
         SELECT 1, format('COMMENT ON %s %s IS %L', CASE c.relkind WHEN 'i' THEN 'INDEX' WHEN 'I' THEN 'INDEX'
                          ELSE 'TABLE' END, {NAME}, d.description)
-          FROM (SELECT oid FROM tree UNION ALL SELECT i.indexrelid FROM pg_index AS i JOIN tree ON tree.oid = i.indrelid)
-            AS o (oid)
+          FROM (SELECT oid FROM tree UNION ALL
+                SELECT i.indexrelid FROM pg_index AS i JOIN tree ON tree.oid = i.indrelid) AS o (oid)
           JOIN pg_class AS c ON c.oid = o.oid JOIN pg_namespace AS n ON n.oid = c.relnamespace
           JOIN pg_description AS d ON d.classoid = 'pg_class'::regclass AND d.objoid = c.oid AND d.objsubid = 0
          UNION ALL
@@ -121,9 +121,9 @@ _PROPERTIES = rf"""
          UNION ALL
         SELECT 2, format('ALTER TABLE ONLY %s ALTER COLUMN %I SET (%s)', {NAME}, a.attname, (
                    SELECT string_agg(format('%I = %L', o.option_name, o.option_value), ', ')
-                     FROM pg_options_to_table(a.attoptions) AS o))
+                     FROM pg_options_to_table(a.attoptions) AS o WHERE o.option_name LIKE 'n_distinct%'))
           FROM {_IN_TREE} JOIN pg_attribute AS a ON a.attrelid = c.oid
-         WHERE a.attoptions IS NOT NULL AND NOT a.attisdropped
+         WHERE a.attoptions::text LIKE '%n_distinct%' AND NOT a.attisdropped
          UNION ALL
         SELECT 2, format('ALTER TABLE ONLY %s ALTER COLUMN %I SET STORAGE %s', {NAME}, a.attname,
                          CASE a.attstorage WHEN 'p' THEN 'PLAIN' WHEN 'e' THEN 'EXTERNAL' WHEN 'm' THEN 'MAIN'
@@ -140,7 +140,8 @@ _PROPERTIES = rf"""
          UNION ALL
         SELECT 2, format('ALTER TABLE ONLY %s REPLICA IDENTITY %s', {NAME}, CASE c.relreplident
                    WHEN 'f' THEN 'FULL' WHEN 'n' THEN 'NOTHING' ELSE 'USING INDEX ' || (
-                       SELECT quote_ident(named.relname) FROM pg_index AS i JOIN pg_class AS named ON named.oid = i.indexrelid
+                       SELECT quote_ident(named.relname)
+                         FROM pg_index AS i JOIN pg_class AS named ON named.oid = i.indexrelid
                         WHERE i.indrelid = c.oid AND i.indisreplident) END)
           FROM {_IN_TREE} WHERE c.relreplident <> 'd'
          UNION ALL
@@ -315,8 +316,6 @@ def _rename_not_nulls(cursor: Cursor, names: dict[tuple[str, str], str]) -> None
     for detach, _ in partitions:
         cursor.execute(detach)
     for (table, column), name in wrong.items():
-        cursor.execute(
-            rename.format(sql.SQL(table), sql.Identifier(name), sql.Identifier(names[table, column]))
-        )
+        cursor.execute(rename.format(sql.SQL(table), sql.Identifier(name), sql.Identifier(names[table, column])))
     for _, attach in partitions:
         cursor.execute(attach)
