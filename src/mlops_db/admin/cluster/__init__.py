@@ -1,1 +1,1 @@
-"""The tables of metrics over the nodes of a Citus cluster: distribute them, and bring them back."""
+"""The database on Citus: its nodes, and what is distributed over them."""
