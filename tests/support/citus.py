@@ -93,11 +93,12 @@ def _drop(node: Path, database: str) -> None:
 
 
 @contextmanager
-def citus_cluster(programs: Path, *, workers: int, **settings: str) -> Iterator[CitusCluster]:
+def citus_cluster(programs: Path, *, workers: int, in_memory: bool = True, **settings: str) -> Iterator[CitusCluster]:
     """Run a coordinator and workers during the block; without workers, the coordinator has the shards."""
     with ExitStack() as running:
         coordinator, *others = (
-            running.enter_context(throwaway_cluster(programs, **CITUS_SETTINGS, **settings)) for _ in range(1 + workers)
+            running.enter_context(throwaway_cluster(programs, in_memory=in_memory, **CITUS_SETTINGS, **settings))
+            for _ in range(1 + workers)
         )
         yield CitusCluster(programs, coordinator, tuple(others))
 
