@@ -79,6 +79,11 @@ def _with_citus(**server: Any) -> None:
         pass
 
 
+def _undistributed(**server: Any) -> None:
+    with _citus_template(**server):
+        _at_head(**server)
+
+
 def _distributed(**server: Any) -> None:
     with _citus_template(**server):
         _at_head(**server)
@@ -88,6 +93,7 @@ def _distributed(**server: Any) -> None:
 _plain_empty_template = factories.postgresql_noproc(dbname="mlops_test_empty")
 _plain_head_template = factories.postgresql_noproc(dbname="mlops_test_head", load=[_at_head])
 _citus_empty_template = factories.postgresql_noproc(dbname="mlops_test_citus_empty", load=[_with_citus])
+_undistributed_template = factories.postgresql_noproc(dbname="mlops_test_undistributed", load=[_undistributed])
 _citus_head_template = factories.postgresql_noproc(dbname="mlops_test_citus_head", load=[_distributed])
 
 
@@ -129,6 +135,14 @@ def empty(_empty_template: Any) -> Iterator[Database]:
 def head(_head_template: Any) -> Iterator[Database]:
     """A database at head for this test alone."""
     with _copy_of(_head_template) as database:
+        yield database
+
+
+@pytest.fixture
+def undistributed_head(request: pytest.FixtureRequest) -> Iterator[Database]:
+    """A database at head for this test alone, never distributed: such a one goes down to before its months."""
+    distributed = request.config.getoption("distributed")
+    with _copy_of(request.getfixturevalue("_undistributed_template" if distributed else "_head_template")) as database:
         yield database
 
 
