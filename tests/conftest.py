@@ -18,6 +18,7 @@ import pytest
 from hypothesis import settings
 from pytest_postgresql import factories
 
+from mlops_db.admin.cluster.distribute import distribute
 from mlops_db.migration.commands import upgrade
 from mlops_db.settings import Settings
 from mlops_db.storage.db_manager import DatabaseManager
@@ -59,8 +60,12 @@ def pytest_configure(config: pytest.Config) -> None:
     config.add_cleanup(cluster.close)
 
 
-def _at_head(*, host: str, port: int, user: str, dbname: str, password: str | None, **_: Any) -> None:
-    upgrade(Settings(host=host, port=int(port), user=user, password=password, database=dbname))
+def _settings_of(*, host: str, port: int, user: str, dbname: str, password: str | None, **_: Any) -> Settings:
+    return Settings(host=host, port=int(port), user=user, password=password, database=dbname)
+
+
+def _at_head(**server: Any) -> None:
+    upgrade(_settings_of(**server))
 
 
 @contextmanager
@@ -87,7 +92,7 @@ def _undistributed(**server: Any) -> None:
 def _distributed(**server: Any) -> None:
     with _citus_template(**server):
         _at_head(**server)
-        distribute_by_hand(**server)
+        distribute(_settings_of(**server))
 
 
 _plain_empty_template = factories.postgresql_noproc(dbname="mlops_test_empty")
