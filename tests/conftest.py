@@ -23,7 +23,7 @@ from mlops_db.migration.commands import upgrade
 from mlops_db.settings import Settings
 from mlops_db.storage.db_manager import DatabaseManager
 from mlops_db.storage.monitoring import Monitoring
-from support.citus import CITUS_SETTINGS, distribute_by_hand, prepare_database, stop_daemon
+from support.citus import CITUS_SETTINGS, prepare_database, stop_daemon
 from support.cluster import chosen_programs, throwaway_cluster
 from support.copies import drop_database
 from support.database import Database
