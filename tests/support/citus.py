@@ -1,7 +1,7 @@
 """Servers with Citus: a cluster of throwaway servers, and databases on it."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,16 @@ def stop_daemon(server: psycopg.Connection[Any], database: str) -> None:
     server.execute("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s", (database,))
 
 
+def drop_with_daemon(server: psycopg.Connection[Any], database: str) -> None:
+    """Drop a database. Its daemon may start once more after DROP has ended it: then again."""
+    for _ in range(20):
+        stop_daemon(server, database)
+        with suppress(psycopg.errors.ObjectInUse):
+            server.execute(f"DROP DATABASE {database} WITH (FORCE)")
+            return
+    server.execute(f"DROP DATABASE {database} WITH (FORCE)")
+
+
 @dataclass(frozen=True)
 class CitusCluster:
     """A coordinator and workers, as the folders of their sockets; port 5432, superuser postgres, no passwords."""
@@ -88,7 +98,7 @@ class CitusCluster:
 def _drop(node: Path, database: str) -> None:
     with closing(connect_superuser(node)) as server:
         server.execute("SET client_min_messages = warning")
-        server.execute(f"DROP DATABASE {database} WITH (FORCE)")
+        drop_with_daemon(server, database)
 
 
 @contextmanager
