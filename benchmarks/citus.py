@@ -26,13 +26,14 @@ import psutil
 import psycopg
 
 from metric_rows import COPY, fill, partitions
+from mlops_db.admin.cluster.distribute import distribute
 from mlops_db.migration.commands import upgrade
 from mlops_db.settings import Settings
 from mlops_db.storage.db_manager import DatabaseManager
 from throwaway_server import CONFIGURATION, connect, print_table, recreate_database, version
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
-from support.citus import citus_cluster, distribute_by_hand
+from support.citus import citus_cluster
 from support.cluster import postmaster_of, settings_of, throwaway_cluster
 
 DATABASE = "bench_citus"
@@ -143,9 +144,8 @@ def _prepare(layout: Layout) -> None:
     upgrade(layout.settings)
     with connect(layout.settings) as connection:
         fill(connection, rows=SERIES, months=MONTHS, series=SERIES, columns=COLUMNS)
-    settings = layout.settings
     if len(layout.nodes) > 1:
-        distribute_by_hand(host=settings.host, port=settings.port, user=settings.user, dbname=settings.database)
+        distribute(layout.settings)
 
 
 def _ingest(layouts: Sequence[Layout], rows: int) -> None:

@@ -18,7 +18,12 @@ for node in "$coordinator" "${workers[@]}"; do
     run "$node" --dbname=postgres --set=name="$database" <<'SQL'
 SELECT format('CREATE DATABASE %I', :'name') WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = :'name') \gexec
 SQL
-    run "$node" --dbname="$database" --command="CREATE EXTENSION IF NOT EXISTS citus"
+    # Who reads time_partitions crashes the server, because two partitions of the metrics have bounds without an end.
+    run "$node" --dbname="$database" <<'SQL'
+CREATE EXTENSION IF NOT EXISTS citus;
+REVOKE SELECT ON pg_catalog.time_partitions FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION pg_catalog.time_partition_range(regclass) FROM PUBLIC;
+SQL
 done
 
 run "$coordinator" --dbname="$database" --set=host="$coordinator" <<'SQL'
@@ -29,10 +34,7 @@ for worker in "${workers[@]}"; do
 SELECT citus_add_node(:'host', 5432);
 SQL
 done
-# Who reads time_partitions crashes the coordinator, because two partitions of the metrics have bounds without an end.
 run "$coordinator" --dbname="$database" --set=host="$coordinator" <<'SQL'
 SELECT citus_set_node_property(:'host', 5432, 'shouldhaveshards', false);
-REVOKE SELECT ON pg_catalog.time_partitions FROM PUBLIC;
-REVOKE EXECUTE ON FUNCTION pg_catalog.time_partition_range(regclass) FROM PUBLIC;
 SQL
 echo "$coordinator coordinates ${workers[*]} in database $database"
