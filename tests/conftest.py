@@ -9,7 +9,7 @@ worker (`-n 0`), because all databases of a server share its roles.
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from typing import Any
 
@@ -22,7 +22,7 @@ from mlops_db.migration.commands import upgrade
 from mlops_db.settings import Settings
 from mlops_db.storage.db_manager import DatabaseManager
 from mlops_db.storage.monitoring import Monitoring
-from support.citus import CITUS_SETTINGS, distribute_by_hand, prepare_database, stop_daemon
+from support.citus import CITUS_SETTINGS, distribute_by_hand, drop_with_daemon, prepare_database, stop_daemon
 from support.cluster import chosen_programs, throwaway_cluster
 from support.database import Database
 
@@ -62,23 +62,40 @@ def _at_head(*, host: str, port: int, user: str, dbname: str, password: str | No
     upgrade(Settings(host=host, port=int(port), user=user, password=password, database=dbname))
 
 
-def _with_citus(*, host: str, port: int, user: str, dbname: str, password: str | None, **_: Any) -> None:
-    with closing(
-        psycopg.connect(host=host, port=port, user=user, password=password, dbname=dbname, autocommit=True)
-    ) as connection:
+@contextmanager
+def _citus_template(*, host: str, port: int, user: str, dbname: str, password: str | None, **_: Any) -> Iterator[None]:
+    """Create the extension; the block does the rest. Then nobody uses the database, and it can be copied."""
+    server = {"host": host, "port": port, "user": user, "password": password}
+    with closing(psycopg.connect(**server, dbname=dbname, autocommit=True)) as connection:
         prepare_database(connection, shards_here=True)
+    yield
+    with closing(psycopg.connect(**server, dbname="postgres", autocommit=True)) as connection:
+        stop_daemon(connection, dbname)
+
+
+def _with_citus(**server: Any) -> None:
+    with _citus_template(**server):
+        pass
 
 
 def _distributed(**server: Any) -> None:
-    _with_citus(**server)
-    _at_head(**server)
-    distribute_by_hand(**server)
+    with _citus_template(**server):
+        _at_head(**server)
+        distribute_by_hand(**server)
 
 
 _citus_empty_template = factories.postgresql_noproc(dbname="mlops_test_citus_empty", load=[_with_citus])
 _distributed_template = factories.postgresql_noproc(dbname="mlops_test_distributed", load=[_distributed])
 _empty_template = factories.postgresql_noproc(dbname="mlops_test_empty")
 _head_template = factories.postgresql_noproc(dbname="mlops_test_head", load=[_at_head])
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("distributed"):
+        return
+    for item in items:
+        if (marker := item.get_closest_marker("plain_postgresql")) is not None:
+            item.add_marker(pytest.mark.skip(reason=f"on a distributed database: {marker.kwargs['reason']}"))
 
 
 def pytest_collection_finish() -> None:
@@ -89,21 +106,31 @@ def pytest_collection_finish() -> None:
 @pytest.fixture
 def empty(request: pytest.FixtureRequest) -> Iterator[Database]:
     """An empty database for this test alone."""
-    name = "_citus_empty_template" if request.config.getoption("distributed") else "_empty_template"
-    with _copy_of(request.getfixturevalue(name)) as database:
+    if request.config.getoption("distributed"):
+        copy = _copy_of(request.getfixturevalue("_citus_empty_template"), drop=drop_with_daemon)
+    else:
+        copy = _copy_of(request.getfixturevalue("_empty_template"))
+    with copy as database:
         yield database
 
 
 @pytest.fixture
 def head(request: pytest.FixtureRequest) -> Iterator[Database]:
     """A database at head for this test alone."""
-    name = "_distributed_template" if request.config.getoption("distributed") else "_head_template"
-    with _copy_of(request.getfixturevalue(name)) as database:
+    if request.config.getoption("distributed"):
+        copy = _copy_of(request.getfixturevalue("_distributed_template"), drop=drop_with_daemon)
+    else:
+        copy = _copy_of(request.getfixturevalue("_head_template"))
+    with copy as database:
         yield database
 
 
+def _drop(server: psycopg.Connection[Any], database: str) -> None:
+    server.execute(f"DROP DATABASE {database} WITH (FORCE)")
+
+
 @contextmanager
-def _copy_of(template: Any) -> Iterator[Database]:
+def _copy_of(template: Any, *, drop: Callable[[psycopg.Connection[Any], str], None] = _drop) -> Iterator[Database]:
     def connect(database: str) -> psycopg.Connection[Any]:
         return psycopg.connect(
             host=template.host,
@@ -117,7 +144,6 @@ def _copy_of(template: Any) -> Iterator[Database]:
     # pytest-postgresql's own fixture has no way to choose this. The default since 15, through the log, takes a third
     # longer, which is much for thousands of databases.
     with closing(connect("postgres")) as server:
-        stop_daemon(server, template.template_dbname)
         strategy = "STRATEGY file_copy" if server.info.server_version >= 150000 else ""
         server.execute(f"CREATE DATABASE {template.dbname} TEMPLATE {template.template_dbname} {strategy}")
     try:
@@ -125,7 +151,7 @@ def _copy_of(template: Any) -> Iterator[Database]:
             yield Database.of(connection)
     finally:
         with closing(connect("postgres")) as server:
-            server.execute(f"DROP DATABASE {template.dbname} WITH (FORCE)")
+            drop(server, template.dbname)
 
 
 @pytest.fixture

@@ -148,6 +148,13 @@ class NoAnswerError(ServerUnreachableError):
     """A server did not answer in time: it may be frozen, even if it accepts connections."""
 
 
+class WorkerUnreachableError(ConnectionFailedError):
+    """A worker of a distributed database does not answer, and the call needs rows of it; nothing was stored.
+
+    Calls about models whose rows are on other workers go on.
+    """
+
+
 class TooManyConnectionsError(ConnectionFailedError):
     """The server, the database or the role has as many connections as its limit allows."""
 
@@ -226,6 +233,21 @@ class LostRecordError(UnmanagedDatabaseError):
             "some; nothing was changed",
             hint=f"If it is at revision {at}, run `{alembic(f'stamp {at}')}`; then `mlops-db check` shows whether it "
             f"is.{instead}",
+        )
+
+
+class WorkerNodeError(MlopsDbError):
+    """The database is a worker of a Citus cluster: it has shards, and no tables of its own."""
+
+    def __init__(self, target: str, coordinator: str | None) -> None:
+        """Take what the connection reached, and host and port of the coordinator, if they are known."""
+        server = "the coordinator, which this node does not know"
+        if coordinator is not None:
+            host, _, port = coordinator.rpartition(":")
+            server = f"the coordinator: POSTGRES_HOST={host} POSTGRES_PORT={port}"
+        super().__init__(
+            f"{target} is a worker of a Citus cluster, and the tables are on its coordinator; nothing was changed",
+            hint=f"Connect to {server}.",
         )
 
 

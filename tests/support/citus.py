@@ -52,6 +52,16 @@ def stop_daemon(server: psycopg.Connection[Any], database: str) -> None:
     server.execute("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s", (database,))
 
 
+def drop_with_daemon(server: psycopg.Connection[Any], database: str) -> None:
+    """Drop a database. Its daemon may start once more after DROP has ended it: then again."""
+    for _ in range(20):
+        stop_daemon(server, database)
+        with suppress(psycopg.errors.ObjectInUse):
+            server.execute(f"DROP DATABASE {database} WITH (FORCE)")
+            return
+    server.execute(f"DROP DATABASE {database} WITH (FORCE)")
+
+
 @dataclass(frozen=True)
 class CitusCluster:
     """A coordinator and workers, as the folders of their sockets; port 5432, superuser postgres, no passwords."""
@@ -102,7 +112,7 @@ def _create(node: Path, database: str, owner: str) -> None:
 def _drop(node: Path, database: str) -> None:
     with closing(connect_superuser(node)) as server:
         server.execute("SET client_min_messages = warning")
-        server.execute(f"DROP DATABASE {database} WITH (FORCE)")
+        drop_with_daemon(server, database)
 
 
 def kill(folder: Path) -> None:
@@ -132,11 +142,12 @@ def start_again(programs: Path, folder: Path) -> None:
 
 
 @contextmanager
-def citus_cluster(programs: Path, *, workers: int, **settings: str) -> Iterator[CitusCluster]:
+def citus_cluster(programs: Path, *, workers: int, in_memory: bool = True, **settings: str) -> Iterator[CitusCluster]:
     """Run a coordinator and workers during the block; without workers, the coordinator has the shards."""
     with ExitStack() as running:
         coordinator, *others = (
-            running.enter_context(throwaway_cluster(programs, **CITUS_SETTINGS, **settings)) for _ in range(1 + workers)
+            running.enter_context(throwaway_cluster(programs, in_memory=in_memory, **CITUS_SETTINGS, **settings))
+            for _ in range(1 + workers)
         )
         for node in (coordinator, *others):
             with closing(connect_superuser(node)) as server:

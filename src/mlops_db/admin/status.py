@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import psycopg2
 from psycopg2 import sql
 
+from mlops_db.admin.cluster.state import VERSION, ClusterStatus, read_cluster
 from mlops_db.errors import printable
 from mlops_db.project import MISSING_REPORTING_SQL, PRESENT_SQL, TABLES, VIEWS
 from mlops_db.revisions import gate
@@ -127,6 +128,7 @@ class DatabaseStatus:
         everybody_may_create: whether every role may create objects in schema public, which other sessions could run.
         upkeep: the work that `mlops-db maintain` has for rows that came without triggers. Also empty if finding out
             takes too long, or if this role may not.
+        cluster: what Citus has; None in a database without it.
     """
 
     target: str
@@ -142,6 +144,7 @@ class DatabaseStatus:
     missing_reporting: tuple[str, ...]
     everybody_may_create: bool
     upkeep: tuple[str, ...]
+    cluster: ClusterStatus | None
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -231,6 +234,9 @@ def read_status(settings: Settings) -> DatabaseStatus:
         cursor.execute(_OURS, (list(oids.values()),))
         ours = {oid for (oid,) in cursor.fetchall()}
         counter = _Counter(cursor)
+        cursor.execute(f"SELECT current_setting('server_version'), {VERSION}")
+        [(server, citus)] = cursor.fetchall()
+        cluster = None if citus is None else read_cluster(counter, citus)
         production = None
         if counter.count(_OUR_PERIODS)[0]:
             periods, _ = counter.read(_PRODUCTION)
@@ -241,7 +247,7 @@ def read_status(settings: Settings) -> DatabaseStatus:
         newest_metric, newest_metric_age = newest[0] if newest else (None, None)
         return DatabaseStatus(
             target=settings.target,
-            server=cursor.value("SHOW server_version"),
+            server=server,
             current=" and ".join(position.heads) or None,
             head=revisions()[-1].id,
             is_newer=position.is_newer,
@@ -250,10 +256,11 @@ def read_status(settings: Settings) -> DatabaseStatus:
             newest_metric=newest_metric,
             newest_metric_age=newest_metric_age,
             everybody_may_create=cursor.value(f"SELECT {EVERYBODY_MAY_CREATE}"),
-            objects=tuple(_object_status(counter, name, oids.get(name), ours) for name in (*TABLES, *VIEWS)),
+            objects=tuple(_object_status(counter, name, oids.get(name), ours, cluster) for name in (*TABLES, *VIEWS)),
             missing_reporting=_read_missing_reporting(cursor),
             # The functions that find it read the tables.
             upkeep=() if pending or not ours.issuperset(map(oids.get, TABLES)) else tuple(_find_upkeep(counter)),
+            cluster=cluster,
         )
 
 
@@ -310,18 +317,23 @@ class _Counter:
         return rows, reason
 
 
-def _object_status(counter: _Counter, name: str, oid: int | None, ours: set[int]) -> ObjectStatus:
+def _object_status(
+    counter: _Counter, name: str, oid: int | None, ours: set[int], cluster: ClusterStatus | None
+) -> ObjectStatus:
     kind = "table" if name in TABLES else "view"
     if oid is None:
         return ObjectStatus(name, kind)
-    size = counter.count(_SIZE, oid, oid)[0] if kind == "table" else None
+    distributed = cluster and cluster.find_table(f"public.{name}")
+    size = None
+    if kind == "table":
+        size = distributed.bytes if distributed else counter.count(_SIZE, oid, oid)[0]
     if oid in ours:
         rows, reason = counter.count(sql.SQL("SELECT count(*) FROM public.{}").format(sql.Identifier(name)))
     else:
         rows, reason = None, "it belongs to another role than alembic_version"
     exact = rows is not None
     if kind == "table" and not exact:
-        rows, _ = counter.count(_ESTIMATE, oid, oid)
+        rows = distributed.rows if distributed else counter.count(_ESTIMATE, oid, oid)[0]
     pretty = counter.cursor.value("SELECT pg_size_pretty(%s::bigint)", (size,))
     return ObjectStatus(name, kind, present=True, rows=rows, exact=exact, bytes=size, size=pretty, uncounted=reason)
 

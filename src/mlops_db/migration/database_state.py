@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 from typing import TYPE_CHECKING, cast
 
-from mlops_db.revisions.gate import Position, refuse_behind_head, refuse_wrong_rows
+from mlops_db.revisions.gate import Position, refuse_behind_head, refuse_worker, refuse_wrong_rows
 from mlops_db.revisions.remains import refuse_remains
 from mlops_db.revisions.tables import VERSION_TABLE, reading_fault, refuse_to_read
 
@@ -54,6 +54,7 @@ def refuse_wrong_database(migration: MigrationContext, graph: Graph, target: str
         UnknownRevisionError: `alembic_version` names a revision that this checkout does not have.
         RecordedRevisionError: its rows exclude each other, unless `alembic stamp --purge` deletes them; or it has no
             row, and should have one.
+        WorkerNodeError: it is a worker of a Citus cluster.
         UnmanagedDatabaseError: the tables were created by hand. `alembic stamp` is allowed, because it is the remedy.
         BehindHeadError: `alembic check` and `--autogenerate` compare with head, and the database is behind it.
     """
@@ -61,8 +62,10 @@ def refuse_wrong_database(migration: MigrationContext, graph: Graph, target: str
     assert connection is not None
     current = migration.get_current_heads()
     refuse_wrong_rows(current, graph, target, overlap=not migration.opts.get("purge"))
-    if not current and "purge" not in migration.opts:
-        with closing(connection.connection.cursor()) as cursor:
-            refuse_remains(cast("Cursor", cursor), graph, target)
+    if not current:
+        with closing(cast("Cursor", connection.connection.cursor())) as cursor:
+            refuse_worker(cursor, target)
+            if "purge" not in migration.opts:
+                refuse_remains(cursor, graph, target)
     if "revision_context" in migration.opts:
         refuse_behind_head(Position(current, graph.pending(*current)), target)

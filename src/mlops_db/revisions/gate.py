@@ -20,6 +20,7 @@ from mlops_db.errors import (
     RecordedRevisionError,
     UnknownRevisionError,
     UnmanagedDatabaseError,
+    WorkerNodeError,
     alembic,
 )
 from mlops_db.project import REPORTING_VIEWS, TABLES, VIEWS
@@ -27,6 +28,7 @@ from mlops_db.revisions.graph import Graph, Revision, package_graph
 from mlops_db.revisions.remains import refuse_remains
 from mlops_db.revisions.running_code import read_running_code
 from mlops_db.revisions.tables import OWNS_OURS, VERSION_TABLE, is_readable, refuse_to_read
+from mlops_db.server.citus import find_coordinator, is_worker
 
 _log = logging.getLogger(__name__)
 # The databases whose newer revision was logged, by process: a forked one has a log of its own.
@@ -68,6 +70,7 @@ def find_heads(cursor: Cursor, target: str) -> tuple[str, ...]:
         UnknownRevisionError: it is not one of ours.
         RecordedRevisionError: the rows of alembic_version exclude each other, or they are missing.
         UnmanagedDatabaseError: our tables are there, made by hand.
+        WorkerNodeError: it is a worker of a Citus cluster, where the distributed tables are, and nothing else of ours.
         RefusedError: alembic_version is not to be read.
     """
     heads = _find_rows(cursor, target)
@@ -156,6 +159,16 @@ def refuse_behind_head(position: Position, target: str) -> None:
         raise BehindHeadError(" and ".join(position.heads) or None, target)
 
 
+def refuse_worker(cursor: Cursor, target: str) -> None:
+    """Refuse a worker of a Citus cluster. Only a database without a recorded revision can be one.
+
+    Raises:
+        WorkerNodeError: it is one; the hint names the coordinator.
+    """
+    if is_worker(cursor):
+        raise WorkerNodeError(target, find_coordinator(cursor))
+
+
 def refuse_wrong_rows(heads: Sequence[str], graph: Graph, target: str, *, overlap: bool = True) -> None:
     """Refuse rows of alembic_version that no run can have left.
 
@@ -187,6 +200,7 @@ def _find_rows(cursor: Cursor, target: str) -> tuple[str, ...]:
     """Read the rows of alembic_version; if there are none, refuse a database that should have some."""
     heads = _read_rows(cursor, target)
     if not heads:
+        refuse_worker(cursor, target)
         try:
             refuse_remains(cursor, package_graph(), target)
         except (UnmanagedDatabaseError, RecordedRevisionError):

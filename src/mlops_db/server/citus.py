@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from psycopg2.extensions import cursor as Cursor  # noqa: N812  (psycopg2 names its classes like functions)
 
-_IS_THERE = "SELECT to_regclass('pg_catalog.pg_dist_local_group') IS NOT NULL"
+# A condition of SQL: whether the database has the extension.
+HAS_CITUS = "to_regclass('pg_catalog.pg_dist_local_group') IS NOT NULL"
 
 
 class Node(NamedTuple):
@@ -54,7 +55,7 @@ class DistributedTable(NamedTuple):
 
 def has_citus(cursor: Cursor) -> bool:
     """Whether the database has the extension."""
-    cursor.execute(_IS_THERE)
+    cursor.execute(f"SELECT {HAS_CITUS}")
     return cursor.fetchone() == (True,)
 
 
@@ -75,6 +76,11 @@ def is_worker(cursor: Cursor) -> bool:
         return False
     cursor.execute("SELECT groupid > 0 FROM pg_catalog.pg_dist_local_group")
     return cursor.fetchone() == (True,)
+
+
+def find_coordinator(cursor: Cursor) -> str | None:
+    """Host and port of the coordinator, as the nodes connect to it; None without Citus, or if no node knows it."""
+    return next((node.address for node in list_nodes(cursor) if node.is_coordinator), None)
 
 
 def list_distributed_tables(cursor: Cursor) -> list[DistributedTable]:
