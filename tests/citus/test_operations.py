@@ -70,7 +70,7 @@ def test_months_come_and_go_while_jobs_write(over_two: Database, tmp_path: Path)
         db.monitoring.log("t", "old", 1, timestamp=datetime.now(timezone.utc) - timedelta(days=400))
     with jobs(over_two.settings, tmp_path / "jobs") as running:
         running.go_on()
-        for ahead in (4, 5, 6):
+        for ahead in (4, 5):
             patiently(lambda: over_two.query("CALL mlops_internal.maintain(NULL, %s::int)", (ahead,)))  # noqa: B023
             running.go_on()
         patiently(lambda: over_two.query("CALL mlops_internal.maintain('200 days')"))
@@ -166,7 +166,7 @@ def test_others_do_not_wait_behind_a_revision_that_waits_for_a_reader(over_two: 
                 db.monitoring.log("t", "n", 2, model_name=MODELS[0])
                 time.sleep(0.05)
             refused = run.ended()
-        assert refused.returncode == 1, refused
+        assert refused.returncode > 0, refused
         done = checkout.alembic(over_two, "upgrade", "head")
         assert done.returncode == 0, done
         db.monitoring.log("t", "n", 3, model_name=MODELS[0])
