@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import psycopg2
 
-from mlops_db.errors import ConnectionLostError, MlopsDbError, WorkerUnreachableError
+from mlops_db.errors import AuthenticationFailedError, ConnectionLostError, MlopsDbError, WorkerUnreachableError
 from mlops_db.server.failures import first_line
 from mlops_db.settings import Settings
 
@@ -64,13 +64,18 @@ def translate_lost_worker(
             committed=None,
             hint="Check whether it is stored before you repeat it; calls that are idempotent can simply be repeated.",
         )
-    failure = WorkerUnreachableError(
-        f"{node} of {settings.target} does not answer: {line}; nothing of it was stored",
+    where = f"{node} of {settings.target}"
+    if any(mark in text for mark in _REFUSED):
+        return AuthenticationFailedError(
+            f"{where} refuses the coordinator: {line.removeprefix('FATAL:').strip()}; nothing of it was stored",
+            hint="The coordinator connects to its workers as the role of the job. On each it needs LOGIN, and a "
+            "way in: pg_hba.conf, and its password in the coordinator's .pgpass.",
+        )
+    return WorkerUnreachableError(
+        f"{where} does not answer: {line}; nothing of it was stored",
         hint="Repeat the call when that worker is back. Calls about models of other workers go on; calls about all "
         "models need every worker.",
     )
-    failure.retryable = not any(mark in text for mark in _REFUSED)
-    return failure
 
 
 def _is_lost(error: psycopg2.Error, text: str, notices: Sequence[str]) -> bool:
