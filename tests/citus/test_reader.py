@@ -53,11 +53,6 @@ def drop_role(cluster: CitusCluster, database: Database) -> None:
 @pytest.fixture
 def reader(over_two: Database, two_workers: CitusCluster) -> Iterator[Database]:
     """A database over two workers whose reader was granted."""
-    from mlops_db.admin.cluster.functions import make_distributable  # noqa: PLC0415
-    from mlops_db.server.connection import open_cursor  # noqa: PLC0415
-
-    with open_cursor(over_two.settings) as cursor:
-        make_distributable(cursor)
     over_two.query(ROWS)
     make_role(two_workers, over_two)
     try:

@@ -10,6 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from mlops_db.admin.cluster.distribute import distribute
 from mlops_db.admin.cluster.functions import make_distributable, make_plain
 from mlops_db.admin.roles import grant_reader
 from mlops_db.demo.fill import fill
@@ -22,7 +23,7 @@ from mlops_db.server.connection import open_cursor
 from mlops_db.server.cursor import SafeCursor
 from mlops_db.settings import Settings
 from mlops_db.storage.db_manager import DatabaseManager
-from support.citus import CitusCluster, distribute_by_hand
+from support.citus import CitusCluster
 from support.cluster import connect_superuser
 from support.database import Database
 from support.grafana import Choice, statements
@@ -43,9 +44,7 @@ def demo(two_workers: CitusCluster) -> Iterator[Database]:
     with two_workers.database("mlops_citus_demo", owner="mlops_owner") as database:
         settings = database.settings
         upgrade(settings)
-        distribute_by_hand(host=settings.host, port=5432, user=settings.user, dbname=settings.database)
-        with open_cursor(settings) as cursor:
-            make_distributable(cursor)
+        distribute(settings, shards=4)
         with DatabaseManager(settings) as db:
             fill(db, days=DAYS, seed=1, progress=lambda *_: None)
         with closing(connect_superuser(two_workers.coordinator, settings.database)) as superuser:
