@@ -18,12 +18,14 @@ import pytest
 from hypothesis import settings
 from pytest_postgresql import factories
 
+from mlops_db.admin.cluster.distribute import distribute
 from mlops_db.migration.commands import upgrade
 from mlops_db.settings import Settings
 from mlops_db.storage.db_manager import DatabaseManager
 from mlops_db.storage.monitoring import Monitoring
-from support.citus import CITUS_SETTINGS, distribute_by_hand, prepare_database, stop_daemon
+from support.citus import CITUS_SETTINGS, prepare_database, stop_daemon
 from support.cluster import chosen_programs, throwaway_cluster
+from support.copies import drop_database
 from support.database import Database
 
 collect_ignore = ["docs/recipes"]  # files for copies of the checkout
@@ -58,27 +60,68 @@ def pytest_configure(config: pytest.Config) -> None:
     config.add_cleanup(cluster.close)
 
 
-def _at_head(*, host: str, port: int, user: str, dbname: str, password: str | None, **_: Any) -> None:
-    upgrade(Settings(host=host, port=int(port), user=user, password=password, database=dbname))
+def _settings_of(*, host: str, port: int, user: str, dbname: str, password: str | None, **_: Any) -> Settings:
+    return Settings(host=host, port=int(port), user=user, password=password, database=dbname)
 
 
-def _with_citus(*, host: str, port: int, user: str, dbname: str, password: str | None, **_: Any) -> None:
-    with closing(
-        psycopg.connect(host=host, port=port, user=user, password=password, dbname=dbname, autocommit=True)
-    ) as connection:
+def _at_head(**server: Any) -> None:
+    upgrade(_settings_of(**server))
+
+
+@contextmanager
+def _citus_template(*, host: str, port: int, user: str, dbname: str, password: str | None, **_: Any) -> Iterator[None]:
+    """Create the extension; the block does the rest. Then nobody uses the database, and it can be copied."""
+    server = {"host": host, "port": port, "user": user, "password": password}
+    with closing(psycopg.connect(**server, dbname=dbname, autocommit=True)) as connection:
         prepare_database(connection, shards_here=True)
+    yield
+    with closing(psycopg.connect(**server, dbname="postgres", autocommit=True)) as connection:
+        stop_daemon(connection, dbname)
+
+
+def _with_citus(**server: Any) -> None:
+    with _citus_template(**server):
+        pass
+
+
+def _undistributed(**server: Any) -> None:
+    with _citus_template(**server):
+        _at_head(**server)
 
 
 def _distributed(**server: Any) -> None:
-    _with_citus(**server)
-    _at_head(**server)
-    distribute_by_hand(**server)
+    with _citus_template(**server):
+        _at_head(**server)
+        distribute(_settings_of(**server))
 
 
+_plain_empty_template = factories.postgresql_noproc(dbname="mlops_test_empty")
+_plain_head_template = factories.postgresql_noproc(dbname="mlops_test_head", load=[_at_head])
 _citus_empty_template = factories.postgresql_noproc(dbname="mlops_test_citus_empty", load=[_with_citus])
-_distributed_template = factories.postgresql_noproc(dbname="mlops_test_distributed", load=[_distributed])
-_empty_template = factories.postgresql_noproc(dbname="mlops_test_empty")
-_head_template = factories.postgresql_noproc(dbname="mlops_test_head", load=[_at_head])
+_undistributed_template = factories.postgresql_noproc(dbname="mlops_test_undistributed", load=[_undistributed])
+_citus_head_template = factories.postgresql_noproc(dbname="mlops_test_citus_head", load=[_distributed])
+
+
+@pytest.fixture(scope="session")
+def _empty_template(request: pytest.FixtureRequest) -> Any:
+    """What databases without anything are copied from."""
+    distributed = request.config.getoption("distributed")
+    return request.getfixturevalue("_citus_empty_template" if distributed else "_plain_empty_template")
+
+
+@pytest.fixture(scope="session")
+def _head_template(request: pytest.FixtureRequest) -> Any:
+    """What databases at head are copied from."""
+    distributed = request.config.getoption("distributed")
+    return request.getfixturevalue("_citus_head_template" if distributed else "_plain_head_template")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("distributed"):
+        return
+    for item in items:
+        if (marker := item.get_closest_marker("plain_postgresql")) is not None:
+            item.add_marker(pytest.mark.skip(reason=f"on a distributed database: {marker.kwargs['reason']}"))
 
 
 def pytest_collection_finish() -> None:
@@ -87,18 +130,24 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.fixture
-def empty(request: pytest.FixtureRequest) -> Iterator[Database]:
+def empty(_empty_template: Any) -> Iterator[Database]:
     """An empty database for this test alone."""
-    name = "_citus_empty_template" if request.config.getoption("distributed") else "_empty_template"
-    with _copy_of(request.getfixturevalue(name)) as database:
+    with _copy_of(_empty_template) as database:
         yield database
 
 
 @pytest.fixture
-def head(request: pytest.FixtureRequest) -> Iterator[Database]:
+def head(_head_template: Any) -> Iterator[Database]:
     """A database at head for this test alone."""
-    name = "_distributed_template" if request.config.getoption("distributed") else "_head_template"
-    with _copy_of(request.getfixturevalue(name)) as database:
+    with _copy_of(_head_template) as database:
+        yield database
+
+
+@pytest.fixture
+def undistributed_head(request: pytest.FixtureRequest) -> Iterator[Database]:
+    """A database at head for this test alone, never distributed: such a one goes down to before its months."""
+    distributed = request.config.getoption("distributed")
+    with _copy_of(request.getfixturevalue("_undistributed_template" if distributed else "_head_template")) as database:
         yield database
 
 
@@ -117,7 +166,6 @@ def _copy_of(template: Any) -> Iterator[Database]:
     # pytest-postgresql's own fixture has no way to choose this. The default since 15, through the log, takes a third
     # longer, which is much for thousands of databases.
     with closing(connect("postgres")) as server:
-        stop_daemon(server, template.template_dbname)
         strategy = "STRATEGY file_copy" if server.info.server_version >= 150000 else ""
         server.execute(f"CREATE DATABASE {template.dbname} TEMPLATE {template.template_dbname} {strategy}")
     try:
@@ -125,7 +173,7 @@ def _copy_of(template: Any) -> Iterator[Database]:
             yield Database.of(connection)
     finally:
         with closing(connect("postgres")) as server:
-            server.execute(f"DROP DATABASE {template.dbname} WITH (FORCE)")
+            drop_database(server, template.dbname)
 
 
 @pytest.fixture

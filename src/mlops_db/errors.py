@@ -148,6 +148,13 @@ class NoAnswerError(ServerUnreachableError):
     """A server did not answer in time: it may be frozen, even if it accepts connections."""
 
 
+class WorkerUnreachableError(ConnectionFailedError):
+    """A worker of a distributed database does not answer, and the call needs rows of it; nothing was stored.
+
+    Calls about models whose rows are on other workers go on.
+    """
+
+
 class TooManyConnectionsError(ConnectionFailedError):
     """The server, the database or the role has as many connections as its limit allows."""
 

@@ -30,7 +30,7 @@ def owner(empty: Database) -> Iterator[Settings]:
     empty.query(f"CREATE ROLE {OWNER} LOGIN PASSWORD '{SECRET}'")
     empty.query(f"ALTER DATABASE {empty.settings.database} OWNER TO {OWNER}")
     yield Settings(**(vars(empty.settings) | {"user": OWNER, "password": SECRET}))
-    empty.query(f"REASSIGN OWNED BY {OWNER} TO CURRENT_USER")
+    empty.query(f"REASSIGN OWNED BY {OWNER} TO {empty.settings.user}")
     empty.query(f"DROP OWNED BY {OWNER}")
     empty.query(f"DROP ROLE {OWNER}")
 

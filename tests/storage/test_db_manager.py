@@ -68,12 +68,13 @@ def runs_of(head: Database) -> list[str]:
 
 
 def sessions_of(head: Database) -> set[int]:
-    """The server processes of everybody but the test's own connection; autovacuum has no user."""
+    """The server processes of everybody but the test's own connection, without those that Citus has for itself."""
     return {
         pid
         for (pid,) in head.query(
             "SELECT pid FROM pg_stat_activity"
-            " WHERE datname = current_database() AND pid <> pg_backend_pid() AND usesysid IS NOT NULL"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            "   AND backend_type = 'client backend' AND application_name NOT LIKE 'citus%'"
         )
     }
 
@@ -504,7 +505,7 @@ def test_a_connection_that_was_idle_for_long_is_asked(db: DatabaseManager) -> No
 def test_without_a_look_at_it_a_dead_connection_fails_once(head: Database) -> None:
     with manager_of(head, pool_pre_ping=False) as db:
         pid = pid_of(db)
-        head.query("SELECT pg_terminate_backend(%s)", (pid,))
+        head.query("SELECT pg_terminate_backend(%s::int)", (pid,))
         until(lambda: pid not in sessions_of(head))
         with pytest.raises(ConnectionLostError):
             db.execute_query("SELECT 1")
@@ -515,7 +516,7 @@ def test_without_a_look_at_it_a_dead_connection_fails_once(head: Database) -> No
 def test_a_session_that_ends_within_a_block_gets_its_own_error(head: Database, db: DatabaseManager, lend: str) -> None:
     def end_it() -> None:
         for pid in sessions_of(head):
-            head.query("SELECT pg_terminate_backend(%s)", (pid,))
+            head.query("SELECT pg_terminate_backend(%s::int)", (pid,))
         until(lambda: sessions_of(head) == set())
 
     with pytest.raises(ConnectionLostError) as caught:
@@ -529,7 +530,7 @@ def test_a_session_that_ends_within_a_block_gets_its_own_error(head: Database, d
 
 def test_a_caller_who_ignores_the_break_gets_the_error_at_the_end(head: Database, db: DatabaseManager) -> None:
     def pass_over(connection: Any) -> None:
-        head.query("SELECT pg_terminate_backend(%s)", (connection.info.backend_pid,))
+        head.query("SELECT pg_terminate_backend(%s::int)", (connection.info.backend_pid,))
         with suppress(psycopg2.OperationalError):
             execute(connection, "SELECT 1")
 
@@ -753,7 +754,7 @@ def test_what_broke_after_a_commit_of_the_block_s_own_may_be_stored(head: Databa
         lent.execute(text("INSERT INTO model_versions (mlflow_run_id, model_version) VALUES ('run-1', '1')"))
         lent.commit()
         pid = lent.execute(text("SELECT pg_backend_pid()")).scalar_one()
-        head.query("SELECT pg_terminate_backend(%s)", [pid])
+        head.query("SELECT pg_terminate_backend(%s::int)", [pid])
         lent.execute(text("SELECT 1"))
 
     with DatabaseManager(head.settings) as db:

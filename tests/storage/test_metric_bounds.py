@@ -201,7 +201,7 @@ def test_if_the_turn_does_not_come_no_rows_and_no_bounds_are_stored(head: Databa
 def test_where_the_bounds_cannot_be_stored_the_rows_are_not_either(head: Database, monitoring: Monitoring) -> None:
     monitoring.log_many([row()])
     with DatabaseManager(changed(head.settings, parameters={"options": "-c lock_timeout=200ms"})) as db:
-        entry = "SELECT FROM mlops_internal.metric_series FOR UPDATE"
+        entry = "SELECT 1 FROM mlops_internal.metric_series WHERE model_name = 'default' FOR UPDATE"
         with another_session(head, "a session", entry), pytest.raises(ContentionError):
             db.monitoring.log_many([row(value=9)], bounds=[bound(upper=5)])
     assert ranges(monitoring) == {"psi": (None, None)}

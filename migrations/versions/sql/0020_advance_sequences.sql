@@ -15,7 +15,8 @@ BEGIN
     PERFORM mlops_internal.begin_maintenance();
     FOR late IN SELECT * FROM mlops_internal.late_sequences() LOOP
         -- Not back: meanwhile somebody may have taken ids.
-        EXECUTE format('SELECT setval(%L, greatest(max(id), (SELECT last_value FROM public.%I))) FROM public.%I',
+        EXECUTE format('SELECT setval(%L, greatest(newest, last_value))'
+                       '  FROM public.%I, (SELECT max(id) AS newest FROM public.%I) AS rows',
                        'public.' || late.sequence, late.sequence, late.rows_of);
         advanced := advanced || late.sequence;
     END LOOP;

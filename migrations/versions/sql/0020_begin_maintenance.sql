@@ -55,7 +55,10 @@ BEGIN
                              current_setting('lock_timeout'), coalesce(holders, 'a session that has just ended')),
             HINT = 'Let it end and call it again, or wait longer: MLOPS_LOCK_WAIT=10min, in SQL SET mlops_db.lock_wait.';
     END;
-    PERFORM set_config('lock_timeout', patience, true);
+    -- On Citus for the workers, too, where others may hold a shard. PostgreSQL alone does not know the first setting.
+    SET LOCAL citus.propagate_set_commands = 'local';
+    EXECUTE format('SET LOCAL lock_timeout = %L', patience);
+    SET LOCAL citus.propagate_set_commands = 'none';
 END
 $function$;
 

@@ -45,9 +45,11 @@ CROSS JOIN LATERAL (
             (5, 'calibration_maintained'),
             (6, 'no_segment_regression')
     ) AS known (position, gate)
-    FULL JOIN jsonb_each(
-        CASE WHEN jsonb_typeof(d.gate_results) = 'object' THEN d.gate_results ELSE '{}' END
-    ) AS result (key, value) ON result.key = known.gate
+    FULL JOIN (
+        -- In a query of its own: beside other tables, Citus would run the function without the row that it reads.
+        SELECT key, value
+        FROM jsonb_each(CASE WHEN jsonb_typeof(d.gate_results) = 'object' THEN d.gate_results ELSE '{}' END)
+    ) AS result ON result.key = known.gate
     CROSS JOIN LATERAL (
         SELECT
             CASE

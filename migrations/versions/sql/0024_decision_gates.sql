@@ -38,7 +38,9 @@ CROSS JOIN LATERAL (
             (5, 'calibration_maintained'),
             (6, 'no_segment_regression')
     ) AS known (position, gate)
-    FULL JOIN jsonb_each(
-        CASE WHEN jsonb_typeof(d.gate_results) = 'object' THEN d.gate_results ELSE '{}' END
-    ) AS recorded (key, value) ON recorded.key = known.gate
+    FULL JOIN (
+        -- In a query of its own: beside other tables, Citus would run the function without the row that it reads.
+        SELECT key, value
+        FROM jsonb_each(CASE WHEN jsonb_typeof(d.gate_results) = 'object' THEN d.gate_results ELSE '{}' END)
+    ) AS recorded ON recorded.key = known.gate
 ) AS g;

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import psycopg2
 from psycopg2 import sql
 
+from mlops_db.admin.cluster.state import VERSION, ClusterStatus, read_cluster
 from mlops_db.errors import printable
 from mlops_db.project import MISSING_REPORTING_SQL, PRESENT_SQL, TABLES, VIEWS
 from mlops_db.revisions import gate
@@ -127,6 +128,7 @@ class DatabaseStatus:
         everybody_may_create: whether every role may create objects in schema public, which other sessions could run.
         upkeep: the work that `mlops-db maintain` has for rows that came without triggers. Also empty if finding out
             takes too long, or if this role may not.
+        cluster: what Citus has; None in a database without it.
     """
 
     target: str
@@ -142,6 +144,7 @@ class DatabaseStatus:
     missing_reporting: tuple[str, ...]
     everybody_may_create: bool
     upkeep: tuple[str, ...]
+    cluster: ClusterStatus | None
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -231,17 +234,20 @@ def read_status(settings: Settings) -> DatabaseStatus:
         cursor.execute(_OURS, (list(oids.values()),))
         ours = {oid for (oid,) in cursor.fetchall()}
         counter = _Counter(cursor)
+        cursor.execute(f"SELECT current_setting('server_version'), {VERSION}")
+        [(server, citus)] = cursor.fetchall()
+        cluster = None if citus is None else read_cluster(counter, citus)
         production = None
         if counter.count(_OUR_PERIODS)[0]:
             periods, _ = counter.read(_PRODUCTION)
             production = None if periods is None else tuple(InProduction(*row) for row in periods)
         # Before schema reporting, the view may read every row.
-        may_ask = production is not None and oids.get("v_recent_monitoring") in ours
+        may_ask = production is not None and oids.get("v_recent_monitoring") in ours and not _lacks_rows(cluster)
         newest = counter.read(_NEWEST)[0] if may_ask else None
         newest_metric, newest_metric_age = newest[0] if newest else (None, None)
         return DatabaseStatus(
             target=settings.target,
-            server=cursor.value("SHOW server_version"),
+            server=server,
             current=" and ".join(position.heads) or None,
             head=revisions()[-1].id,
             is_newer=position.is_newer,
@@ -250,10 +256,13 @@ def read_status(settings: Settings) -> DatabaseStatus:
             newest_metric=newest_metric,
             newest_metric_age=newest_metric_age,
             everybody_may_create=cursor.value(f"SELECT {EVERYBODY_MAY_CREATE}"),
-            objects=tuple(_object_status(counter, name, oids.get(name), ours) for name in (*TABLES, *VIEWS)),
+            objects=tuple(_object_status(counter, name, oids.get(name), ours, cluster) for name in (*TABLES, *VIEWS)),
             missing_reporting=_read_missing_reporting(cursor),
             # The functions that find it read the tables.
-            upkeep=() if pending or not ours.issuperset(map(oids.get, TABLES)) else tuple(_find_upkeep(counter)),
+            upkeep=()
+            if pending or not ours.issuperset(map(oids.get, TABLES)) or _lacks_rows(cluster)
+            else tuple(_find_upkeep(counter)),
+            cluster=cluster,
         )
 
 
@@ -310,20 +319,32 @@ class _Counter:
         return rows, reason
 
 
-def _object_status(counter: _Counter, name: str, oid: int | None, ours: set[int]) -> ObjectStatus:
+def _object_status(
+    counter: _Counter, name: str, oid: int | None, ours: set[int], cluster: ClusterStatus | None
+) -> ObjectStatus:
     kind = "table" if name in TABLES else "view"
     if oid is None:
         return ObjectStatus(name, kind)
-    size = counter.count(_SIZE, oid, oid)[0] if kind == "table" else None
-    if oid in ours:
+    distributed = cluster and cluster.find_table(f"public.{name}")
+    size = None
+    if kind == "table":
+        size = distributed.bytes if distributed else counter.count(_SIZE, oid, oid)[0]
+    if _lacks_rows(cluster) and name in ("monitoring_metrics", "v_recent_monitoring"):
+        rows, reason = None, "not all workers answer"
+    elif oid in ours:
         rows, reason = counter.count(sql.SQL("SELECT count(*) FROM public.{}").format(sql.Identifier(name)))
     else:
         rows, reason = None, "it belongs to another role than alembic_version"
     exact = rows is not None
     if kind == "table" and not exact:
-        rows, _ = counter.count(_ESTIMATE, oid, oid)
+        rows = distributed.rows if distributed else counter.count(_ESTIMATE, oid, oid)[0]
     pretty = counter.cursor.value("SELECT pg_size_pretty(%s::bigint)", (size,))
     return ObjectStatus(name, kind, present=True, rows=rows, exact=exact, bytes=size, size=pretty, uncounted=reason)
+
+
+def _lacks_rows(cluster: ClusterStatus | None) -> bool:
+    """Whether some shards are on nodes that do not answer: a query over all of them would wait, and fail."""
+    return cluster is not None and not cluster.complete
 
 
 def _find_upkeep(counter: _Counter) -> Iterator[str]:

@@ -5,6 +5,7 @@ from argparse import ArgumentParser, Namespace
 from dataclasses import asdict
 from datetime import timedelta
 
+from mlops_db.admin.cluster.state import ClusterStatus, NodeStatus
 from mlops_db.admin.status import DatabaseStatus, ObjectStatus, read_status
 from mlops_db.cli.output import Styled, print_json, print_line, print_table, state
 from mlops_db.cli.parser import add_json
@@ -14,6 +15,7 @@ from mlops_db.server.guests import EVERYBODY_NOTE
 from mlops_db.settings import EMBEDDED, Settings
 
 COLUMNS = ("object", "kind", "rows", "size")
+NODE_COLUMNS = ("node", "kind", "state", "shards", "size")
 _MAX_MODELS = 10
 
 
@@ -36,6 +38,12 @@ def run(options: Namespace) -> int:
         for item in status.objects:
             if item.uncounted:
                 print_line(f"{item.name} was not counted: {item.uncounted}")
+        if status.cluster and status.cluster.nodes:
+            print_line()
+            print_table(NODE_COLUMNS, [_node(node) for node in status.cluster.nodes], right=("shards", "size"))
+            for node in status.cluster.nodes:
+                if node.trouble:
+                    print_line(f"{node.address} did not answer: {node.trouble}")
         if status.everybody_may_create:
             print_line(EVERYBODY_NOTE, file=sys.stderr)
     return 0 if status.state in ("head", "newer") else 1
@@ -63,6 +71,8 @@ def _summary(status: DatabaseStatus, settings: Settings) -> list[tuple[str, str]
         ahead = status.newest_metric_age < timedelta()
         when = f"{length_in_words(status.newest_metric_age)} {'ahead' if ahead else 'ago'}"
         lines.append(("metrics", f"the newest is of {status.newest_metric:%Y-%m-%d %H:%M} UTC, {when}"))
+    if status.cluster:
+        lines += _cluster(status.cluster)
     if status.upkeep:
         lines.append(("upkeep", f"`mlops-db maintain` would {', and '.join(status.upkeep)}"))
     return lines
@@ -80,11 +90,36 @@ def _production(status: DatabaseStatus) -> list[tuple[str, str]]:
     return [("" if place else "models", text) for place, text in enumerate(texts)]
 
 
+def _cluster(cluster: ClusterStatus) -> list[tuple[str, str]]:
+    """What is distributed, and how evenly."""
+    if not cluster.nodes:
+        return [("cluster", f"Citus {cluster.version}; nothing is distributed, which `mlops-db distribute` does")]
+    missing = "" if cluster.complete else ", without the nodes that did not answer"
+    tables = [f"{table.name} ~{table.rows:,} rows, {table.size}" for table in cluster.tables]
+    lines = [("cluster", f"Citus {cluster.version}: {'; '.join(tables) or 'its shards are not known'}{missing}")]
+    if cluster.fullest:
+        one = cluster.fullest
+        models = f", has {printable(', '.join(one.models))}" if one.models else ""
+        lines.append(
+            ("fullest", f"shard of {one.shards}: {one.size} on {one.node}{models}; the mean is {one.mean_size}")
+        )
+    return lines
+
+
+def _node(node: NodeStatus) -> tuple[str, str, str, str, str]:
+    answer = state("unreachable") if node.trouble else "active" if node.is_active else "inactive"
+    return (
+        node.address, "coordinator" if node.is_coordinator else "worker", answer, f"{node.shards:,}", node.size or ""
+    )  # fmt: skip
+
+
 def _for_json(status: DatabaseStatus) -> dict[str, object]:
     fields = asdict(status)
     age = fields.pop("newest_metric_age")
     production = status.production and [one._asdict() for one in status.production]
     fields |= {"newest_metric_age_s": None if age is None else age.total_seconds(), "production": production}
+    if status.cluster is None:
+        del fields["cluster"]
     return fields | {"state": status.state}
 
 

@@ -27,8 +27,8 @@ JOB, PERSON = "retraining", "ada@example.com"
 # Without row_security, rows that a policy hides are an error. With it, the tables would look empty.
 _HAS_ROWS = """
 SET LOCAL row_security = off;
-SELECT EXISTS (SELECT FROM public.model_versions) OR EXISTS (SELECT 1 FROM public.monitoring_metrics)
-    OR EXISTS (SELECT FROM public.retraining_decisions) OR EXISTS (SELECT 1 FROM mlops_internal.metric_series), now()
+SELECT EXISTS (SELECT 1 FROM public.model_versions) OR EXISTS (SELECT 1 FROM public.monitoring_metrics)
+    OR EXISTS (SELECT 1 FROM public.retraining_decisions) OR EXISTS (SELECT 1 FROM mlops_internal.metric_series), now()
 """
 
 

@@ -104,9 +104,10 @@ CROSS JOIN LATERAL (
         VALUES
             {KNOWN_GATES}
     ) AS known (position, gate)
-    FULL JOIN jsonb_each(
-        CASE WHEN jsonb_typeof(d.gate_results) = 'object' THEN d.gate_results ELSE '{{}}' END
-    ) AS recorded (key, value) ON recorded.key = known.gate
+    FULL JOIN (
+        SELECT key, value
+        FROM jsonb_each(CASE WHEN jsonb_typeof(d.gate_results) = 'object' THEN d.gate_results ELSE '{{}}' END)
+    ) AS recorded ON recorded.key = known.gate
 ) AS g
 """
 

@@ -13,6 +13,8 @@ KNOWN_GATES = ",\n            ".join(f"({position}, '{gate}')" for position, gat
 # A gate has passed or failed only if a JSON boolean says so, bare or under "passed"; anything else is unknown. The
 # evaluation stops at the first failure, so a gate without a key did not run, and "none failed" is not "all passed".
 # JSONB does not keep the order of keys: the order of evaluation is that of the six known gates, others come after them.
+# jsonb_each stands in a query of its own: beside other tables, Citus would run it without the row that it reads, and
+# the coordinator would crash.
 V_DECISION_HISTORY = f"""
 SELECT
     d.id,
@@ -52,9 +54,10 @@ CROSS JOIN LATERAL (
         VALUES
             {KNOWN_GATES}
     ) AS known (position, gate)
-    FULL JOIN jsonb_each(
-        CASE WHEN jsonb_typeof(d.gate_results) = 'object' THEN d.gate_results ELSE '{{}}' END
-    ) AS result (key, value) ON result.key = known.gate
+    FULL JOIN (
+        SELECT key, value
+        FROM jsonb_each(CASE WHEN jsonb_typeof(d.gate_results) = 'object' THEN d.gate_results ELSE '{{}}' END)
+    ) AS result ON result.key = known.gate
     CROSS JOIN LATERAL (
         SELECT
             CASE
@@ -126,10 +129,22 @@ LEFT JOIN model_versions AS before ON before.model_name = v.model_name AND befor
 ORDER BY v.created_at DESC, v.id DESC
 """
 
+
 # For each series of the catalogue its newest two rows, by the primary key: the partitions are in the order of time, so
 # PostgreSQL probes the newest ones and stops. A series without rows stays, or a silent one would vanish. Subtracting
 # two finite values can leave what a double holds, and that would fail the whole view.
-V_RECENT_MONITORING = """
+# The name of a model is compared with both tables, and not with one through the other: so Citus sends that query to the
+# one shard that has the model, which it does not do for the view.
+def recent_monitoring(*, metrics: str = "monitoring_metrics", model: str | None = None) -> str:
+    """The query of v_recent_monitoring.
+
+    Args:
+        metrics: the table's name, as the search path needs it.
+        model: SQL for the only model's name, such as a parameter; None: all models.
+    """
+    same_model = model or "series.model_name"
+    condition = f"\nWHERE series.model_name = {model}" if model else ""
+    return f"""
 SELECT
     newest.id,
     newest.timestamp,
@@ -165,8 +180,8 @@ LEFT JOIN LATERAL (
     SELECT two.*, lead(two.metric_value) OVER newest_first AS previous_value
     FROM (
         SELECT m.id, m.timestamp, m.metric_value, m.metadata, m.created_at
-        FROM monitoring_metrics AS m
-        WHERE m.model_name = series.model_name
+        FROM {metrics} AS m
+        WHERE m.model_name = {same_model}
             AND m.metric_type = series.metric_type
             AND m.metric_name = series.metric_name
         ORDER BY m.timestamp DESC, m.id DESC
@@ -175,9 +190,12 @@ LEFT JOIN LATERAL (
     WINDOW newest_first AS (ORDER BY two.timestamp DESC, two.id DESC)
     ORDER BY two.timestamp DESC, two.id DESC
     LIMIT 1
-) AS newest ON true
+) AS newest ON true{condition}
 ORDER BY newest.timestamp DESC NULLS LAST, newest.id DESC, series.model_name, series.metric_type, series.metric_name
 """
+
+
+V_RECENT_MONITORING = recent_monitoring()
 
 VIEWS: Mapping[str, str] = MappingProxyType(
     {

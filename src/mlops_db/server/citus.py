@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from psycopg2.extensions import cursor as Cursor  # noqa: N812  (psycopg2 names its classes like functions)
 
-_IS_THERE = "SELECT to_regclass('pg_catalog.pg_dist_local_group') IS NOT NULL"
+# A condition of SQL: whether the database has the extension.
+HAS_CITUS = "to_regclass('pg_catalog.pg_dist_local_group') IS NOT NULL"
 
 
 class Node(NamedTuple):
@@ -54,7 +55,7 @@ class DistributedTable(NamedTuple):
 
 def has_citus(cursor: Cursor) -> bool:
     """Whether the database has the extension."""
-    cursor.execute(_IS_THERE)
+    cursor.execute(f"SELECT {HAS_CITUS}")
     return cursor.fetchone() == (True,)
 
 

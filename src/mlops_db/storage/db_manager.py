@@ -66,7 +66,8 @@ class DatabaseManager:
     are not translated: they stay psycopg2's or SQLAlchemy's. So do errors of other connections that a block uses.
 
     Raises:
-        ConnectionFailedError: there is no connection (subclasses say why), or it broke (`ConnectionLostError`).
+        ConnectionFailedError: there is no connection (subclasses say why), or it broke (`ConnectionLostError`). In a
+            distributed database a worker may not answer (`WorkerUnreachableError`).
         PoolExhaustedError: all connections are in use, and none came back within MLOPS_POOL_TIMEOUT.
         UnknownRevisionError, UnmanagedDatabaseError, BehindHeadError: this code does not work at the database's
             revision; `OutdatedCodeError` is a subclass of the first.

@@ -1,5 +1,7 @@
 """Translates errors of psycopg2 and SQLAlchemy into this package's errors for jobs."""
 
+from collections.abc import Sequence
+
 import psycopg2
 from sqlalchemy.exc import SQLAlchemyError, StatementError
 
@@ -16,6 +18,7 @@ from mlops_db.server.failures import first_line, quoted, translate_statement_fai
 from mlops_db.settings import Settings
 from mlops_db.storage.lock_holders import describe_holders
 from mlops_db.storage.owned_connection import OwnedConnection
+from mlops_db.storage.workers import translate_lost_worker
 
 # SQLSTATEs and their classes (manual, appendix A). Errors that only a change of the program can remove are not
 # translated; of their classes a user can resolve the exceptions.
@@ -24,6 +27,8 @@ _NOT_PROGRAMMING = ("25006", "42501", "42P01")
 _LOST = ("08", "57P01", "57P02", "57P03", "57P04", "57P05", "25P03", "25P04")
 _NO_LOCK = "55P03"
 _CONTENTION = ("40001", "40P01", _NO_LOCK)
+# Citus: the shard was split while the statement waited. It has no code of its own.
+_SHARD_IS_GONE = ("XX000", "could not find valid entry for shard")
 # A statement that writes; LOCK TABLE in a mode for writers.
 _NO_WRITES = ("25006", "55000")
 # A whole server is read-only by its configuration file or command line, not by a setting of a role, a database or a
@@ -47,8 +52,14 @@ def is_failure_of(connection: OwnedConnection, error: BaseException) -> bool:
     return connection.broken and isinstance(cause, psycopg2.Error | SQLAlchemyError)
 
 
-def translate_failure(
-    error: BaseException, settings: Settings, *, broken: bool, committed: bool | None, partly_stored: bool = False
+def translate_failure(  # noqa: PLR0913  (what is known about the transaction)
+    error: BaseException,
+    settings: Settings,
+    *,
+    broken: bool,
+    committed: bool | None,
+    partly_stored: bool = False,
+    notices: Sequence[str] = (),
 ) -> MlopsDbError | None:
     """The error to raise instead of `error`; None if it is not translated: a program's defect, or no database error.
 
@@ -58,6 +69,7 @@ def translate_failure(
         broken: whether the connection is gone.
         committed: what is known about the transaction, as in `ConnectionLostError`.
         partly_stored: whether something that was committed before may be stored.
+        notices: what the server said beside the error, such as warnings.
     """
     cause = error.orig if isinstance(error, StatementError) else error
     if isinstance(cause, MlopsDbError):  # the connection raised it, within a statement of SQLAlchemy's
@@ -68,6 +80,9 @@ def translate_failure(
     code = cause.pgcode
     # An error of libpq, which is one of the connection, has no code. psycopg2 has other classes for errors in its use.
     from_libpq = code is None and type(cause) in (psycopg2.OperationalError, psycopg2.DatabaseError)
+    lost_worker = None if broken else translate_lost_worker(cause, settings, notices, partly_stored=partly_stored)
+    if lost_worker is not None:
+        return lost_worker
     if broken or from_libpq or (code is not None and code.startswith(_LOST)):
         return _lost(first_line(cause.pgerror or str(cause)), settings, committed=committed)
     if code is None or (code.startswith(_PROGRAMMING) and code not in _NOT_PROGRAMMING):
@@ -109,7 +124,7 @@ def _translate_refusal(error: psycopg2.Error, code: str, settings: Settings, *, 
             'target_session_attrs=read-write: docs/operating.md, "Replication and failover".',
         )
         refusal.retryable = not partly_stored
-    elif code in _CONTENTION:
+    elif code in _CONTENTION or (code == _SHARD_IS_GONE[0] and _SHARD_IS_GONE[1] in str(refusal)):
         hint = "Others use the same rows at the moment: nothing was stored, try again."
         if partly_stored:
             hint = "Others use the same rows at the moment; a part of the block may be stored: check before you retry."

@@ -28,8 +28,9 @@ from mlops_db.storage.mapped_moment import map_index_of
 from mlops_db.storage.metrics import history_frames
 from mlops_db.storage.metrics.bounds import Bounds, check_bounds_of_series, set_bounds
 from mlops_db.storage.metrics.copy_stream import MetricCopy, SkippedRow
-from mlops_db.storage.metrics.gaps import GAPS, Gap
+from mlops_db.storage.metrics.gaps import Gap, gaps_query
 from mlops_db.storage.metrics.history import Metric, read_history
+from mlops_db.storage.metrics.latest import latest_query
 from mlops_db.storage.metrics.replacement import BEGIN_REPLACEMENT, remove_earlier_rows
 from mlops_db.storage.metrics.rows import (
     TIMESTAMP_HINT,
@@ -296,7 +297,13 @@ class Monitoring:
             if only_at is not None:
                 wait_ms = self._transactions.settings.lock_wait
                 replaced = remove_earlier_rows(
-                    cursor, copy.series, at=only_at, began=(now, first_id), map_index=map_index, wait_ms=wait_ms
+                    cursor,
+                    copy.series,
+                    at=only_at,
+                    began=(now, first_id),
+                    written=copy.stored,
+                    map_index=map_index,
+                    wait_ms=wait_ms,
                 )
         return LogResult(copy.sent, replaced, tuple(copy.skipped), copy.skipped_count)
 
@@ -381,11 +388,10 @@ class Monitoring:
             InvalidValueError: one of them is no name.
         """
         filters = check_filters(model_name=model_name, metric_type=metric_type)
-        query = f"""
-            SELECT {columns_of(SeriesState)} FROM public.v_recent_monitoring WHERE {equal(filters)}
-             ORDER BY timestamp DESC NULLS LAST, id DESC, model_name, metric_type, metric_name
-        """
-        return read_records(self._transactions, SeriesState, query, filters)
+        with self._transactions.safe_cursor() as cursor:
+            has_citus = getattr(cursor.connection, "has_citus", False)
+            cursor.execute(latest_query(columns_of(SeriesState), filters, has_citus=has_citus), filters)
+            return [SeriesState(*row) for row in cursor]
 
     def series(self, model_name: str | None = None) -> list[Series]:
         """Every series that ever had a value or an expectation, by model_name, metric_type and metric_name.
@@ -439,7 +445,7 @@ class Monitoring:
             "since": check_moment(since, "since"),
             "until": "infinity" if until is None else check_moment(until, "until"),
         }
-        return read_records(self._transactions, Gap, GAPS.format(condition=equal(filters)), parameters)
+        return read_records(self._transactions, Gap, gaps_query(filters), parameters)
 
     def history(  # noqa: PLR0913  (a series has a name of three parts)
         self,

@@ -23,6 +23,7 @@ from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 from mlops_db.errors import PoolerError, PoolExhaustedError, StandbyError
 from mlops_db.revisions.gate import require_usable
 from mlops_db.server.bounded import no_answer, open_bounded
+from mlops_db.server.citus import HAS_CITUS
 from mlops_db.server.connection import open_connection
 from mlops_db.server.cursor import SafeCursor
 from mlops_db.server.driver_types import CASTERS
@@ -37,6 +38,7 @@ from mlops_db.storage.timeouts import Timeouts
 _BEGIN_WITHOUT_OPTIONS = (
     f"SET TRANSACTION ISOLATION LEVEL READ COMMITTED; SET LOCAL search_path = {SAFE_PATH}; %s{set_local(JOB_PINS)}"
 )
+_WHERE_THIS_IS = f"SELECT current_setting(%s, true), {HAS_CITUS}"
 # A server that vanished without a word is noticed within two minutes; libpq leaves it to the system, which takes hours.
 _KEEPALIVE = {
     "keepalives_idle": "60",
@@ -179,7 +181,12 @@ class ConnectionPool:
             if is_failure_of(driver, error):
                 committed = None if partly_stored or committing else False
                 failure = translate_failure(
-                    error, self.settings, broken=driver.broken, committed=committed, partly_stored=partly_stored
+                    error,
+                    self.settings,
+                    broken=driver.broken,
+                    committed=committed,
+                    partly_stored=partly_stored,
+                    notices=driver.notices,
                 )
             with suppress(psycopg2.Error):
                 driver.rollback()
@@ -241,7 +248,9 @@ class ConnectionPool:
         connection.string_types.update(CASTERS)
         connection.autocommit = True
         with connection.cursor(cursor_factory=SafeCursor) as cursor:
-            connection.pinned = cursor.value("SELECT current_setting(%s, true)", (MARK,)) == "on"
+            cursor.execute(_WHERE_THIS_IS, (MARK,))
+            ((pinned, connection.has_citus),) = cursor.fetchall()
+            connection.pinned = pinned == "on"
             # PGTZ reaches the server beside the options, and overrides them.
             if connection.pinned and connection.info.parameter_status("TimeZone") != JOB_PINS["timezone"]:
                 cursor.execute_alone(f"SET timezone = '{JOB_PINS['timezone']}'")

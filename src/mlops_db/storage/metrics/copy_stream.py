@@ -61,6 +61,7 @@ class MetricCopy:
 
     Attributes:
         sent: how many rows went into the stream.
+        stored: how many rows the server has stored of them; fewer if a trigger of somebody's left some out.
         skipped: the first 1,000 rows that were refused, if refused rows are skipped.
         skipped_count: how many rows were refused.
         series: each (model_name, metric_type, metric_name) that occurred, if there is only one moment.
@@ -79,7 +80,7 @@ class MetricCopy:
             map_index: the index of the mapped run that wrote the rows, a key of their metadata; None: each row's
                 timestamp may have one.
         """
-        self.sent = 0
+        self.sent = self.stored = 0
         self.skipped: list[SkippedRow] = []
         self.skipped_count = 0
         self.series: set[tuple[str, str, str]] = set()
@@ -110,6 +111,7 @@ class MetricCopy:
             if self._failure is not None and (reading_failed or not isinstance(self._failure, Exception)):
                 raise self._failure from None
             raise error from self._failure
+        self.stored = cursor.rowcount
 
     def read(self, _size: int = -1) -> bytes:
         """The next piece, empty at the end. It may be longer than asked for: psycopg2 sends what it gets."""

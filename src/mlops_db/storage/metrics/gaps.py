@@ -1,5 +1,6 @@
 """Finds the gaps of series for `db.monitoring.gaps`: where values are missing, by the expected interval."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -28,45 +29,55 @@ class Gap:
     missing: int
 
 
-_ROWS = """
-public.monitoring_metrics AS m
-          WHERE m.model_name = series.model_name AND m.metric_type = series.metric_type
-            AND m.metric_name = series.metric_name
-"""
 _UNTIL = "least(%(until)s::timestamptz, CURRENT_TIMESTAMP)"
 _ASKED = f"m.timestamp >= %(since)s::timestamptz AND m.timestamp < {_UNTIL}"
+_BEFORE = "earlier.timestamp, series.registered_at"
+
+
+def gaps_query(filters: Collection[str]) -> str:
+    """SQL for the gaps, by series, the oldest first.
+
+    It pairs each row with the row before it, in the order of the key, and the last row with the end of the time asked
+    for. The first row is paired with the last row before that time; of the values between them, only those within it
+    count. Citus takes no LATERAL without FROM, and sends a query about one model to its shard if it is compared with
+    both tables.
+
+    Args:
+        filters: the columns of the series that are equal to the parameter of their name.
+    """
+    rows = f"""
+public.monitoring_metrics AS m
+          WHERE m.model_name = {"%(model_name)s" if "model_name" in filters else "series.model_name"}
+            AND m.metric_type = series.metric_type AND m.metric_name = series.metric_name
+"""
+    condition = " AND ".join(f"series.{column} = %({column})s" for column in filters) or "true"
+    return f"""
+SELECT model_name, metric_type, metric_name, greatest(after, %(since)s::timestamptz), until, missing + after_row::int,
+       missing
+  FROM (
+     SELECT series.model_name, series.metric_type, series.metric_name, two.after, two.until, two.after_row,
+            {_slots("two.after", "two.until")} - {_slots("two.after", "%(since)s::timestamptz")} AS missing
+       FROM mlops_internal.metric_series AS series
+       LEFT JOIN LATERAL (
+          SELECT m.timestamp FROM {rows} AND m.timestamp < %(since)s::timestamptz ORDER BY m.timestamp DESC LIMIT 1
+       ) AS earlier ON true
+      CROSS JOIN LATERAL (
+          SELECT m.model_name, lag(m.timestamp, 1, coalesce({_BEFORE})) OVER in_order AS after, m.timestamp AS until,
+                 lag(m.timestamp) OVER in_order IS NOT NULL AS after_row
+            FROM {rows} AND {_ASKED}
+          WINDOW in_order AS (ORDER BY m.timestamp)
+           UNION ALL
+          SELECT series.model_name, coalesce(max(m.timestamp), {_BEFORE}), {_UNTIL}, max(m.timestamp) IS NOT NULL
+            FROM {rows} AND {_ASKED}
+      ) AS two
+      WHERE series.expected_interval IS NOT NULL AND {condition}
+  ) AS pairs
+ WHERE missing > 0
+ ORDER BY model_name, metric_type, metric_name, until
+"""
 
 
 def _slots(after: str, until: str) -> str:
     """SQL for how many values fit between two moments, each up to half an interval early or late."""
     intervals = f"extract(epoch FROM {until} - {after})::float8 / extract(epoch FROM series.expected_interval)::float8"
     return f"greatest(floor({intervals} + 0.5)::bigint - 1, 0)"
-
-
-# Pairs each row with the row before it, in the order of the key, and the last row with the end of the time asked for.
-# The first row is paired with the last row before that time; of the values between them, only those within it count.
-GAPS = f"""
-SELECT series.model_name, series.metric_type, series.metric_name,
-       greatest(two.after, %(since)s::timestamptz), two.until, gap.missing + two.after_row::int, gap.missing
-  FROM mlops_internal.metric_series AS series
- CROSS JOIN LATERAL (
-     SELECT coalesce(
-         (SELECT m.timestamp FROM {_ROWS} AND m.timestamp < %(since)s::timestamptz ORDER BY m.timestamp DESC LIMIT 1),
-         series.registered_at
-     ) AS moment
- ) AS before
- CROSS JOIN LATERAL (
-     SELECT lag(m.timestamp, 1, before.moment) OVER in_order AS after, m.timestamp AS until,
-            lag(m.timestamp) OVER in_order IS NOT NULL AS after_row
-       FROM {_ROWS} AND {_ASKED}
-     WINDOW in_order AS (ORDER BY m.timestamp)
-      UNION ALL
-     SELECT coalesce(last.moment, before.moment), {_UNTIL}, last.moment IS NOT NULL
-       FROM (SELECT max(m.timestamp) AS moment FROM {_ROWS} AND {_ASKED}) AS last
- ) AS two
- CROSS JOIN LATERAL (
-     SELECT {_slots("two.after", "two.until")} - {_slots("two.after", "%(since)s::timestamptz")} AS missing
- ) AS gap
- WHERE series.expected_interval IS NOT NULL AND gap.missing > 0 AND {{condition}}
- ORDER BY series.model_name, series.metric_type, series.metric_name, two.until
-"""

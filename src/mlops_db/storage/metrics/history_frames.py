@@ -45,15 +45,22 @@ SELECT floor(round((date_part('epoch', timestamp) - 946857600) * 1e6) / %(width)
   {_FROM_SERIES}
  GROUP BY bucket ORDER BY bucket DESC LIMIT %(limit)s
 """
-# A subquery for each series, which the key answers in its order. A join would not do: LIMIT is for each series.
+# A subquery for each series, which the key answers in its order. A join would not do: LIMIT is for each series. For
+# Citus the series come from the catalogue, whose shards lie beside those of the metrics; and one model is compared with
+# both, so that the query goes to its shard.
 _EACH = """
-SELECT series.number, found.*
-  FROM unnest(%(model_names)s::text[], %(metric_types)s::text[], %(metric_names)s::text[])
-       WITH ORDINALITY AS series (model_name, metric_type, metric_name, number)
+SELECT given.number, found.*
+  FROM mlops_internal.metric_series AS series
+  JOIN unnest(%(model_names)s::text[], %(metric_types)s::text[], %(metric_names)s::text[])
+       WITH ORDINALITY AS given (model_name, metric_type, metric_name, number)
+    ON series.model_name = given.model_name
+       AND series.metric_type = given.metric_type AND series.metric_name = given.metric_name
  CROSS JOIN LATERAL ({found}) AS found
 """
+_EACH_OF_MODEL = f"{_EACH} WHERE series.model_name = %(model_name)s"
 _ONE = {name: f"%({name})s" for name in NAMES}
 _OF_SERIES = {name: f"series.{name}" for name in NAMES}
+_OF_MODEL = {**_OF_SERIES, "model_name": _ONE["model_name"]}
 
 _POSTGRESQL_EPOCH_US = 946_684_800_000_000  # 2000-01-01, where its timestamps begin
 _MONDAY_US = 946_857_600_000_000  # 2000-01-03
@@ -152,14 +159,21 @@ def read_several_series(
         parameters: since, until, limit and width, as for `read_series`; they hold for each series.
         wide_by: the parts of a series' name that name its column; None for one row a value, with the name in columns.
     """
+    import numpy as np  # noqa: PLC0415  (pandas brings it)
     import pandas as pd  # noqa: PLC0415  (optional, and slow to import)
 
     width = parameters["width"]
-    query, fields = _query(width, _OF_SERIES)
-    # Rows are reversed: the last series comes first.
-    names = dict(zip(("model_names", "metric_types", "metric_names"), _transpose(series[::-1]), strict=True))
-    rows = _copy_rows(cursor, _EACH.format(found=query), {**parameters, **names}, {"number": ">i8", **fields})
-    numbers = len(series) - rows["number"].astype("int64")
+    model_names, metric_types, metric_names = _transpose(series)
+    of_model = len(set(model_names)) == 1
+    query, fields = _query(width, _OF_MODEL if of_model else _OF_SERIES)
+    names = {"model_names": model_names, "metric_types": metric_types, "metric_names": metric_names}
+    each = (_EACH_OF_MODEL if of_model else _EACH).format(found=query)
+    given = {**parameters, **names, "model_name": model_names[0] if of_model else None}
+    rows = _copy_rows(cursor, each, given, {"number": ">i8", **fields})
+    # The series come in any order, the rows of each one in theirs.
+    numbers = rows["number"].astype("int64") - 1
+    in_order = np.argsort(numbers, kind="stable")
+    rows, numbers = rows[in_order], numbers[in_order]
     frame = _make_frame(rows, width)
     if wide_by is not None:
         return _widen(frame, numbers, _column_index(series, wide_by))

@@ -3,6 +3,9 @@
 from collections.abc import Collection
 from datetime import datetime
 
+import psycopg2.errors
+
+from mlops_db.errors import ContentionError
 from mlops_db.server.cursor import SafeCursor
 from mlops_db.storage.metrics.rows import MAP_INDEX
 from mlops_db.storage.transaction_lock import lock_until_commit
@@ -11,16 +14,24 @@ from mlops_db.storage.transaction_lock import lock_until_commit
 # ids above `first_id`, which it took before it stored them. xmin would not do: on Citus it is the worker's.
 # Of two runs at once both have stored theirs. The one that gets the lock last sees the other's committed rows, which a
 # transaction at READ COMMITTED does, and removes them.
-# The models are there twice: Citus finds the nodes by the array, before it reads a row.
+# The models are there twice: Citus finds the nodes by their array, before it reads a row.
 BEGIN_REPLACEMENT = "SELECT CURRENT_TIMESTAMP, nextval('public.monitoring_metrics_id_seq')"
-REMOVE_EARLIER = """
-DELETE FROM public.monitoring_metrics AS m
- USING unnest(%s::text[], %s::text[], %s::text[]) AS replaced (model_name, metric_type, metric_name)
- WHERE m.timestamp = %s AND m.model_name = replaced.model_name
+_OF_MOMENT = """
+ unnest(%(models)s::text[], %(types)s::text[], %(names)s::text[]) AS replaced (model_name, metric_type, metric_name)
+ WHERE m.timestamp = %(at)s AND m.model_name = replaced.model_name
    AND m.metric_type = replaced.metric_type AND m.metric_name = replaced.metric_name
-   AND m.model_name = ANY (%s::text[]) AND NOT (m.created_at = %s AND m.id > %s)
+   AND m.model_name = ANY (%(nodes)s::text[])
 """
-OF_MAP_INDEX = f" AND m.metadata -> '{MAP_INDEX}' = to_jsonb(%s::numeric)"
+_OF_MAP_INDEX = f" AND m.metadata -> '{MAP_INDEX}' = to_jsonb(%(map_index)s::numeric)"
+_NEW = "(m.created_at = %(began)s AND m.id > %(first_id)s)"
+# First, whether as many rows look new as were stored. They do not if a trigger has set created_at or id, if the
+# sequence was set back, or if another run of the same microsecond has committed. Then the query fails, and in one
+# message with it the DELETE, whose plan it has.
+_REMOVE_EARLIER = f"""
+SELECT 1 / (count(*) FILTER (WHERE {_NEW}) = %(written)s)::int
+  FROM public.monitoring_metrics AS m, {_OF_MOMENT} {{same_index}};
+DELETE FROM public.monitoring_metrics AS m USING {_OF_MOMENT} AND NOT {_NEW} {{same_index}}
+"""
 
 
 def remove_earlier_rows(  # noqa: PLR0913  (what was stored, and what is to go)
@@ -29,6 +40,7 @@ def remove_earlier_rows(  # noqa: PLR0913  (what was stored, and what is to go)
     *,
     at: datetime,
     began: tuple[datetime, int],
+    written: int,
     map_index: int | None,
     wait_ms: int,
 ) -> int:
@@ -39,20 +51,29 @@ def remove_earlier_rows(  # noqa: PLR0913  (what was stored, and what is to go)
         series: the (model_name, metric_type, metric_name) of the new rows.
         at: the moment.
         began: what `BEGIN_REPLACEMENT` returned before the new rows were stored.
+        written: how many new rows there are.
         map_index: remove only rows with this map index; None: all rows.
         wait_ms: how long to wait for other runs about the moment, in milliseconds.
 
     Raises:
-        ContentionError: another run about the moment has not ended.
+        ContentionError: another run about the moment has not ended, or the new rows cannot be told from others.
     """
     if not series:
         return 0
     moment = at.isoformat()
     lock_until_commit(cursor, f"mlops_db.replace {moment}", moment, wait_ms)
     models, types, names = [list(part) for part in zip(*sorted(series), strict=True)]
-    parameters = (models, types, names, at, models, *began)
-    if map_index is None:
-        cursor.execute(REMOVE_EARLIER, parameters)
-    else:
-        cursor.execute(REMOVE_EARLIER + OF_MAP_INDEX, (*parameters, map_index))
+    parameters = {
+        "models": models, "types": types, "names": names, "nodes": sorted(set(models)), "at": at,
+        "began": began[0], "first_id": began[1], "written": written, "map_index": map_index,
+    }  # fmt: skip
+    query = _REMOVE_EARLIER.format(same_index="" if map_index is None else _OF_MAP_INDEX)
+    try:
+        cursor.execute(query, parameters)
+    except psycopg2.errors.DivisionByZero:
+        raise ContentionError(
+            f"{moment}: the {written:,} new rows cannot be told from those of other runs; nothing was stored",
+            hint="Repeat the call. If that fails, too: no trigger of yours on monitoring_metrics may set id, "
+            "created_at, timestamp or a name, and monitoring_metrics_id_seq may not be set back.",
+        ) from None
     return cursor.rowcount

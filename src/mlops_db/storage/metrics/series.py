@@ -10,9 +10,15 @@ from mlops_db.errors import SeriesNotEmptyError, UnknownSeriesError
 from mlops_db.server.cursor import SafeCursor
 from mlops_db.storage.transactions import equal
 
-# All writers wait behind this statement, so the timeout is too short for anybody to notice.
+# All writers wait behind this statement, so the timeout is too short for anybody to notice. Citus sends it to the
+# workers if its own setting says so, which is one that nobody reads elsewhere. It sends the text of the whole message,
+# which within DO is this statement alone.
 _LOCK = """
-SET LOCAL lock_timeout = '300ms';
+DO $set$ BEGIN
+    SET LOCAL citus.propagate_set_commands = 'local';
+    SET LOCAL lock_timeout = '300ms';
+    SET LOCAL citus.propagate_set_commands = 'none';
+END $set$;
 LOCK TABLE ONLY public.monitoring_metrics IN SHARE ROW EXCLUSIVE MODE
 """
 

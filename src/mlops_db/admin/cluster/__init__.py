@@ -1,0 +1,1 @@
+"""The database on Citus: its nodes, and what is distributed over them."""

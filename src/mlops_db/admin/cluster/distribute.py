@@ -1,0 +1,140 @@
+"""Distributes the metrics and their series over the nodes of a Citus cluster, by model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mlops_db.admin.cluster.functions import make_distributable
+from mlops_db.admin.cluster.layout import (
+    COLUMN,
+    DISTRIBUTED,
+    METRICS,
+    SERIES,
+    SHARDS_A_NODE,
+    Layout,
+    Outcome,
+    Step,
+    change,
+    count_rows,
+    looking,
+    read_layout,
+)
+from mlops_db.admin.cluster.readers import readers_set_aside, refuse_readers
+from mlops_db.admin.cluster.requirements import Missing, find_missing, refuse_missing, refuse_obstacles
+from mlops_db.errors import RefusedError
+from mlops_db.migration.progress import Progress
+from mlops_db.server.citus import list_nodes
+
+if TYPE_CHECKING:
+    from typing import TextIO
+
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812  (psycopg2 names its classes like functions)
+
+    from mlops_db.server.cursor import SafeCursor
+    from mlops_db.settings import Settings
+
+SECONDS_A_MILLION = 9.0
+EARLY_ROWS = 1_000_000
+# Shards in one transaction on each node, whatever the settings of the database are.
+_SETTINGS = (
+    "SET LOCAL citus.enable_ddl_propagation = on",
+    "SET LOCAL citus.shard_replication_factor = 1",
+    "SET LOCAL citus.enable_unsafe_triggers = on",
+)
+
+
+def plan_distribution(settings: Settings, *, shards: int | None = None) -> tuple[Outcome, list[Missing]]:
+    """Plan what `distribute` would do now, and what a superuser has to do first; only reads.
+
+    Args and errors are those of `distribute`, but what is missing is returned.
+    """
+    with looking(settings) as cursor:
+        layout = read_layout(cursor)
+        missing = find_missing(cursor, settings)
+        refuse_obstacles(cursor, "cannot be carried to shards")
+        refuse_readers(cursor)
+        return _plan(cursor, layout, shards), missing
+
+
+def distribute(settings: Settings, *, shards: int | None = None, progress: TextIO | None = None) -> Outcome:
+    """Distribute monitoring_metrics and metric_series by the hash of model_name; what is done is skipped.
+
+    All is done in one transaction: wherever it is killed, either all is done or nothing. Readers and writers of the
+    metrics wait for its end. All other tables stay on the coordinator.
+
+    Args:
+        settings: where the coordinator is; the role owns the tables.
+        shards: how many shards a table gets; default: four for each node that may have some.
+        progress: a stream for a line about each step; None for none.
+
+    Raises:
+        ConnectionFailedError: no connection.
+        RefusedError: a superuser has to do something first, others' objects are in the way, the tables are distributed
+            into another number of shards, or somebody held a table for too long; nothing was changed.
+        StatementFailedError: the server refused.
+    """
+    planned, missing = plan_distribution(settings, shards=shards)
+    refuse_missing(missing)
+    reporter = Progress(progress)
+    steps: list[Step] = []
+    try:
+        if any(step.action == "distribute" for step in planned.steps):
+            reporter.note(planned.expectation)
+        change(settings, reporter, lambda cursor: _distribute(cursor, shards, steps, reporter))
+    finally:
+        reporter.stop()
+    return Outcome(planned.shards, tuple(steps), planned.rows, planned.size, planned.stall_s)
+
+
+def _plan(cursor: SafeCursor, layout: Layout, shards: int | None) -> Outcome:
+    chosen = _choose(cursor, layout, shards)
+    left = [table for table in DISTRIBUTED if table not in layout.distributed]
+    rows, size = count_rows(cursor, layout) if left else (0, 0)
+    return Outcome(
+        chosen, tuple(Step("distribute", table) for table in left), rows, size, rows / 1e6 * SECONDS_A_MILLION
+    )
+
+
+def _choose(cursor: Cursor, layout: Layout, shards: int | None) -> int:
+    """How many shards the tables have, or get.
+
+    Raises:
+        RefusedError: they have another number than is wanted.
+    """
+    if layout.shards is None:
+        return shards or SHARDS_A_NODE * max(1, sum(node.is_active and node.has_shards for node in list_nodes(cursor)))
+    if shards not in (None, layout.shards):
+        raise RefusedError(
+            f"the tables are distributed into {layout.shards} shards, not {shards}; nothing was changed",
+            hint=f"Leave --shards out to keep them, or run `mlops-db undistribute` and then `mlops-db distribute --shards "
+            f"{shards}`.",
+        )
+    return layout.shards
+
+
+def _distribute(cursor: Cursor, shards: int | None, steps: list[Step], progress: Progress) -> None:
+    """Take the steps that are left. Everything is read again, because another run may have changed it."""
+    steps.clear()
+    for setting in _SETTINGS:
+        cursor.execute(setting)
+    layout = read_layout(cursor)
+    refuse_obstacles(cursor, "cannot be carried to shards")
+    refuse_readers(cursor)
+    chosen = _choose(cursor, layout, shards)
+    steps.extend(Step("rewrite", name) for name in make_distributable(cursor))
+    with readers_set_aside(cursor):
+        for table, other in ((SERIES, METRICS), (METRICS, SERIES)):
+            if table in layout.distributed:
+                continue
+            progress.begin(f"distribute {table.partition('.')[2]}")
+            if table == SERIES and other not in layout.distributed:
+                cursor.execute(
+                    "SELECT create_distributed_table(%s, %s, colocate_with := 'none', shard_count := %s)",
+                    (table, COLUMN, chosen),
+                )
+            else:
+                cursor.execute("SELECT create_distributed_table(%s, %s, colocate_with := %s)", (table, COLUMN, other))
+            # Citus has copied them, and would leave them on disk.
+            cursor.execute("SELECT truncate_local_data_after_distributing_table(%s)", (table,))
+            progress.done()
+            steps.append(Step("distribute", table))
