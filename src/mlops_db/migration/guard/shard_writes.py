@@ -79,7 +79,8 @@ class ShardWrites:
                 self._written |= written
                 return set()
         new, self._written = written - self._written, self._written | written
-        if words and all(word in _HARMLESS for word in words):
+        # A single change of another table changes nothing in shards but what is locked now.
+        if (words and all(word in _HARMLESS for word in words)) or (len(words) == 1 and change is not None):
             return new if words != ["COPY"] else set()
         return written
 
