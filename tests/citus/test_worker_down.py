@@ -176,18 +176,15 @@ def test_its_sessions_are_ended(db: DatabaseManager, over_two: Database, place: 
             db.execute_query(read, [place.model])
         timer.join()
         assert place.address in str(failed.value)
-        for _ in range(2):
+        # A connection of the coordinator's that it finds dead may fail the next call, but not the one after it.
+        for call in calls(db, place.model).values():
             end()
-            assert db.monitoring.latest(place.model)
-            end()
-            db.monitoring.log("drift", "psi", 1, model_name=place.model)
-        # COPY does not try anew with another connection, but the next one has it.
-        end()
-        with pytest.raises(WorkerUnreachableError) as failed:
-            db.monitoring.log_many(rows(place.model))
-        assert failed.value.retryable
-        assert place.address in str(failed.value)
-        assert db.monitoring.log_many(rows(place.model)).written == 1
+            try:
+                call()
+            except WorkerUnreachableError as once:
+                assert once.retryable
+                assert place.address in str(once)
+                call()
 
 
 def test_a_constraint_of_a_shard_is_as_on_one_node(db: DatabaseManager, place: Place) -> None:
