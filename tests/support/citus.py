@@ -6,11 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import psycopg
 
 from mlops_db.settings import Settings
-from support.cluster import connect_superuser, throwaway_cluster
+from support.cluster import connect_superuser, postmaster_of, start, throwaway_cluster
+from support.copies import drop_database
 from support.database import Database
+from support.sessions import wait_until
 
 CITUS_SETTINGS = {
     "shared_preload_libraries": "citus",
@@ -24,7 +27,7 @@ CITUS_SETTINGS = {
     "deadlock_timeout": "200ms",
     "citus.enable_statistics_collection": "off",
 }
-# Whoever reads it crashes the coordinator, because its partitions have bounds without an end.
+# Whoever reads it crashes the server, because its partitions have bounds without an end.
 CLOSE_TIME_PARTITIONS = (
     "REVOKE SELECT ON pg_catalog.time_partitions FROM PUBLIC",
     "REVOKE EXECUTE ON FUNCTION pg_catalog.time_partition_range(regclass) FROM PUBLIC",
@@ -44,20 +47,15 @@ def prepare_database(server: psycopg.Connection[Any], *workers: Path, shards_her
         server.execute(statement)
 
 
+def has_citus(database: Database) -> bool:
+    """Whether the extension is in a database; in a distributed run, it is in each."""
+    return bool(database.value("SELECT count(*) FROM pg_extension WHERE extname = 'citus'"))
+
+
 def stop_daemon(server: psycopg.Connection[Any], database: str) -> None:
     """Let nobody use a database, so that it can be copied: Citus has a process in each one."""
     server.execute(f"ALTER DATABASE {database} ALLOW_CONNECTIONS false")
     server.execute("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s", (database,))
-
-
-def drop_with_daemon(server: psycopg.Connection[Any], database: str) -> None:
-    """Drop a database. Its daemon may start once more after DROP has ended it: then again."""
-    for _ in range(20):
-        stop_daemon(server, database)
-        with suppress(psycopg.errors.ObjectInUse):
-            server.execute(f"DROP DATABASE {database} WITH (FORCE)")
-            return
-    server.execute(f"DROP DATABASE {database} WITH (FORCE)")
 
 
 @dataclass(frozen=True)
@@ -71,21 +69,11 @@ class CitusCluster:
     @contextmanager
     def database(self, name: str, *, owner: str = "postgres") -> Iterator[Database]:
         """A database on all nodes, which the cluster's nodes know, without tables; gives the coordinator's."""
-        nodes = (self.coordinator, *self.workers)
         with ExitStack() as left:
-            for node in nodes:
-                with closing(connect_superuser(node)) as server:
-                    server.execute("SET client_min_messages = warning")
-                    if (
-                        owner != "postgres"
-                        and not server.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (owner,)).fetchone()
-                    ):
-                        server.execute(f"CREATE ROLE {owner} LOGIN")
-                    server.execute(f"CREATE DATABASE {name} OWNER {owner}")
-                left.callback(_drop, node, name)
+            _create(self.coordinator, name, owner)
+            left.callback(_drop, self.coordinator, name)
             for worker in self.workers:
-                with closing(connect_superuser(worker, name)) as server:
-                    server.execute("CREATE EXTENSION citus")
+                left.enter_context(database_on_worker(worker, name, owner=owner))
             with closing(connect_superuser(self.coordinator, name)) as server:
                 prepare_database(server, *self.workers, shards_here=not self.workers)
             settings = Settings(host=str(self.coordinator), port=5432, user=owner, password=None, database=name)
@@ -95,10 +83,60 @@ class CitusCluster:
                 yield Database(connection, settings)
 
 
+@contextmanager
+def database_on_worker(worker: Path, name: str, *, owner: str = "postgres") -> Iterator[None]:
+    """Make a database for the block that a coordinator's database can take as a worker."""
+    _create(worker, name, owner)
+    try:
+        with closing(connect_superuser(worker, name)) as server:
+            server.execute("SET client_min_messages = warning")
+            server.execute("CREATE EXTENSION citus")
+            for statement in CLOSE_TIME_PARTITIONS:
+                server.execute(statement)
+        yield
+    finally:
+        _drop(worker, name)
+
+
+def _create(node: Path, database: str, owner: str) -> None:
+    with closing(connect_superuser(node)) as server:
+        server.execute("SET client_min_messages = warning")
+        known = server.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (owner,)).fetchone()
+        if not known:
+            server.execute(f"CREATE ROLE {owner} LOGIN")
+        server.execute(f"CREATE DATABASE {database} OWNER {owner}")
+
+
 def _drop(node: Path, database: str) -> None:
     with closing(connect_superuser(node)) as server:
         server.execute("SET client_min_messages = warning")
-        drop_with_daemon(server, database)
+        drop_database(server, database)
+
+
+def kill(folder: Path) -> None:
+    """Kill a server as a machine does that loses its power: nothing of it is left running."""
+    postmaster = psutil.Process(postmaster_of(folder))
+    postmaster.suspend()  # so that it starts no other child
+    processes = [postmaster, *postmaster.children(recursive=True)]
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    wait_until(lambda: not any(map(_lives, processes)), "the processes of a killed server to end")
+
+
+def _lives(process: psutil.Process) -> bool:
+    """Whether it runs; in a container, nobody may reap what has ended."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def start_again(programs: Path, folder: Path) -> None:
+    """Start a server that was killed."""
+    for lock in (folder / "data" / "postmaster.pid", folder / ".s.PGSQL.5432.lock"):
+        lock.unlink(missing_ok=True)  # nobody may have reaped the process that it names
+    start(programs, folder)
 
 
 @contextmanager
@@ -109,15 +147,12 @@ def citus_cluster(programs: Path, *, workers: int, in_memory: bool = True, **set
             running.enter_context(throwaway_cluster(programs, in_memory=in_memory, **CITUS_SETTINGS, **settings))
             for _ in range(1 + workers)
         )
+        for node in (coordinator, *others):
+            with closing(connect_superuser(node)) as server:
+                # What a node calls itself; localhost would not do without TCP.
+                server.execute(f"ALTER SYSTEM SET citus.local_hostname = '{node}'")
+                # Since 2026 a server asks which libraries may decode its log; splitting a shard needs this one.
+                if server.execute("SELECT 1 FROM pg_settings WHERE name = 'output_plugin_libraries'").fetchone():
+                    server.execute("ALTER SYSTEM SET output_plugin_libraries = pgoutput, citus")
+                server.execute("SELECT pg_reload_conf()")
         yield CitusCluster(programs, coordinator, tuple(others))
-
-
-def distribute_by_hand(*, host: str, port: int, user: str, dbname: str, password: str | None = None, **_: Any) -> None:
-    with psycopg.connect(host=host, port=port, user=user, password=password, dbname=dbname) as connection:
-        connection.execute("SET LOCAL client_min_messages = warning")
-        connection.execute("SET LOCAL citus.enable_unsafe_triggers = on")
-        series = "mlops_internal.metric_series"
-        connection.execute(f"SELECT create_distributed_table('{series}', 'model_name', shard_count := 4)")
-        connection.execute(
-            f"SELECT create_distributed_table('public.monitoring_metrics', 'model_name', colocate_with := '{series}')"
-        )

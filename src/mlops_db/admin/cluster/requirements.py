@@ -301,9 +301,10 @@ def _unusable(where: str, result: str, database: str, owner: str, here: str) -> 
         return Missing(f'role "{owner}" may not log in on {where}', where, f'ALTER ROLE "{owner}" LOGIN;')
     if re.search(r'database "[^"]*" does not exist', reason):
         return Missing(
-            f'{where} has no database "{database}"', where, f'CREATE DATABASE "{database}" OWNER "{owner}"; then there: '
-            "CREATE EXTENSION citus;",
-        )  # fmt: skip
+            f'{where} has no database "{database}"',
+            where,
+            f'CREATE DATABASE "{database}" OWNER "{owner}"; and in it: CREATE EXTENSION citus;',
+        )
     if "pg_dist_local_group" in reason:
         return Missing(f"the database on {where} has no extension citus", where, "CREATE EXTENSION citus;")
     return Missing(

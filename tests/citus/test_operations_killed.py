@@ -1,0 +1,160 @@
+"""Nodes die, freeze and come back while jobs write: a row is there if its call was confirmed, and only then."""
+
+import os
+import random
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from mlops_db.errors import MlopsDbError, StatementTimeoutError
+from mlops_db.migration.commands import upgrade
+from mlops_db.storage.db_manager import DatabaseManager
+from support.citus import CitusCluster, citus_cluster, distribute_by_hand, kill, start_again
+from support.cluster import connect_superuser, freeze_server, settings_of
+from support.database import Database
+from support.metric_jobs import Jobs, assert_rows_are_those_of_confirmed_calls, jobs
+from support.sessions import wait_until
+
+SOAK_RUNS = int(os.environ.get("MLOPS_DB_SOAK_RUNS", "100"))
+NAME = "mlops_killed"
+RECOVERS_SOON = {"citus.recover_2pc_interval": "300ms", "citus.node_connection_timeout": "3s"}
+OF_A_KILL = ("ConnectionFailedError", "ConnectionLostError", "ServerUnreachableError")
+
+
+@pytest.fixture(scope="module")
+def mortal(citus_programs: Path) -> Iterator[CitusCluster]:
+    """A coordinator and two workers that a test may kill, if it starts them again."""
+    with citus_cluster(citus_programs, workers=2, **RECOVERS_SOON) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def database(mortal: CitusCluster) -> Iterator[Database]:
+    """A distributed database on them."""
+    with mortal.database(NAME, owner="mlops_owner") as database:
+        upgrade(database.settings)
+        settings = database.settings
+        distribute_by_hand(host=settings.host, port=int(settings.port), user=settings.user, dbname=settings.database)
+        yield database
+
+
+def models_on(database: Database, worker: Path, count: int = 3) -> list[str]:
+    """Models whose rows are on a worker."""
+    found = []
+    for number in range(1000):
+        place = database.value(
+            "SELECT nodename FROM pg_dist_placement AS p JOIN pg_dist_node AS n USING (groupid)"
+            " WHERE shardid = get_shard_id_for_distribution_column('monitoring_metrics', %s::text)",
+            (f"model {number}",),
+        )
+        if place == str(worker):
+            found.append(f"model {number}")
+        if len(found) == count:
+            break
+    return found
+
+
+def prepared(cluster: CitusCluster) -> list[tuple[str, str]]:
+    """The prepared transactions on all nodes."""
+    found = []
+    for node in (cluster.coordinator, *cluster.workers):
+        with closing(connect_superuser(node)) as server:
+            found += [(node.name, gid) for (gid,) in server.execute("SELECT gid FROM pg_prepared_xacts").fetchall()]
+    return found
+
+
+def assert_all_as_confirmed(cluster: CitusCluster, running: Jobs) -> None:
+    """Once the daemon has recovered what was prepared, the rows are those of confirmed calls."""
+    wait_until(lambda: prepared(cluster) == [], "the end of all prepared transactions")
+    settings = replace(settings_of(cluster.coordinator, NAME), user="mlops_owner")
+    with psycopg.connect(host=settings.host, port=settings.port, user=settings.user, dbname=NAME) as connection:
+        database = Database.of(connection)
+        assert_rows_are_those_of_confirmed_calls(database, running.calls)
+        assert database.query("SELECT * FROM mlops_internal.missing_series()") == []
+        checked = database.run("mlops-db", "check")
+        assert checked.returncode == 0, checked
+
+
+def test_a_killed_worker_fails_the_calls_of_its_models_alone(mortal: CitusCluster, database: Database) -> None:
+    dead, alive = mortal.workers
+    on_dead, on_alive = models_on(database, dead), models_on(database, alive)
+    with DatabaseManager(database.settings) as db:
+        for model in on_dead + on_alive:
+            db.monitoring.log("t", "n", 1, model_name=model)
+        kill(dead)
+        try:
+            calls = [
+                lambda: db.monitoring.log("t", "n", 2, model_name=on_dead[0]),
+                lambda: db.monitoring.log_many(
+                    [
+                        {"metric_type": "t", "metric_name": "n", "metric_value": 2, "model_name": model}
+                        for model in (on_dead[0], on_alive[0])
+                    ]
+                ),
+                lambda: db.monitoring.latest(on_dead[0]),
+                lambda: db.monitoring.latest(),
+            ]
+            for call in calls * 2:
+                with pytest.raises(MlopsDbError) as raised:
+                    call()
+                print(repr(raised.value), raised.value.retryable, raised.value.hint)
+                assert raised.value.retryable
+                assert dead.name in str(raised.value)
+            for model in on_alive:
+                db.monitoring.log("t", "n", 2, model_name=model)
+                assert [state.metric_value for state in db.monitoring.latest(model)] == [2]
+        finally:
+            start_again(mortal.programs, dead)
+        for model in on_dead:
+            db.monitoring.log("t", "n", 3, model_name=model)
+            assert [state.metric_value for state in db.monitoring.latest(model)] == [3]
+        assert len(db.monitoring.latest()) == 6
+
+
+def soak(normal: int, runs: int) -> list[object]:
+    return [normal, pytest.param(runs, marks=pytest.mark.soak)]
+
+
+@pytest.mark.parametrize("rounds", soak(3, SOAK_RUNS))
+@pytest.mark.parametrize("who", ["worker", "coordinator"])
+def test_after_a_node_was_killed_the_rows_are_those_of_confirmed_calls(
+    mortal: CitusCluster, database: Database, tmp_path: Path, who: str, rounds: int
+) -> None:
+    chance = random.Random(7)  # noqa: S311  (moments, not secrets)
+    with jobs(database.settings, tmp_path / "jobs") as running:
+        for _ in range(rounds):
+            running.go_on(50)
+            time.sleep(chance.uniform(0, 0.3))
+            node = mortal.coordinator if who == "coordinator" else chance.choice(mortal.workers)
+            kill(node)
+            time.sleep(chance.uniform(0, 0.5))
+            start_again(mortal.programs, node)
+        running.go_on(100)
+        running.stop()
+    print(len(running.calls), max(call.seconds for call in running.calls))
+    for error, times in running.errors().items():
+        print(times, error)
+    assert_all_as_confirmed(mortal, running)
+
+
+def test_a_frozen_worker_is_waited_for_as_long_as_the_timeout_of_statements_says(
+    mortal: CitusCluster, database: Database
+) -> None:
+    frozen, alive = mortal.workers
+    on_frozen, on_alive = models_on(database, frozen), models_on(database, alive)
+    with DatabaseManager(replace(database.settings, pool_statement_timeout=2000)) as db:
+        for model in on_frozen + on_alive:
+            db.monitoring.log("t", "n", 1, model_name=model)
+        with freeze_server(frozen):
+            begun = time.monotonic()
+            with pytest.raises(MlopsDbError) as raised:
+                db.monitoring.log("t", "n", 2, model_name=on_frozen[0])
+            print(repr(raised.value), raised.value.retryable, time.monotonic() - begun)
+            db.monitoring.log("t", "n", 2, model_name=on_alive[0])
+        db.monitoring.log("t", "n", 3, model_name=on_frozen[0])
+    assert isinstance(raised.value, StatementTimeoutError)
