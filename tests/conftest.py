@@ -18,11 +18,12 @@ import pytest
 from hypothesis import settings
 from pytest_postgresql import factories
 
+from mlops_db.admin.cluster.distribute import distribute
 from mlops_db.migration.commands import upgrade
 from mlops_db.settings import Settings
 from mlops_db.storage.db_manager import DatabaseManager
 from mlops_db.storage.monitoring import Monitoring
-from support.citus import CITUS_SETTINGS, distribute_by_hand, drop_with_daemon, prepare_database, stop_daemon
+from support.citus import CITUS_SETTINGS, drop_with_daemon, prepare_database, stop_daemon
 from support.cluster import chosen_programs, throwaway_cluster
 from support.database import Database
 
@@ -58,8 +59,12 @@ def pytest_configure(config: pytest.Config) -> None:
     config.add_cleanup(cluster.close)
 
 
-def _at_head(*, host: str, port: int, user: str, dbname: str, password: str | None, **_: Any) -> None:
-    upgrade(Settings(host=host, port=int(port), user=user, password=password, database=dbname))
+def _settings_of(*, host: str, port: int, user: str, dbname: str, password: str | None, **_: Any) -> Settings:
+    return Settings(host=host, port=int(port), user=user, password=password, database=dbname)
+
+
+def _at_head(**server: Any) -> None:
+    upgrade(_settings_of(**server))
 
 
 @contextmanager
@@ -81,7 +86,7 @@ def _with_citus(**server: Any) -> None:
 def _distributed(**server: Any) -> None:
     with _citus_template(**server):
         _at_head(**server)
-        distribute_by_hand(**server)
+        distribute(_settings_of(**server))
 
 
 _citus_empty_template = factories.postgresql_noproc(dbname="mlops_test_citus_empty", load=[_with_citus])

@@ -24,7 +24,7 @@ CITUS_SETTINGS = {
     "deadlock_timeout": "200ms",
     "citus.enable_statistics_collection": "off",
 }
-# Whoever reads it crashes the coordinator, because its partitions have bounds without an end.
+# Whoever reads it crashes the server, because its partitions have bounds without an end.
 CLOSE_TIME_PARTITIONS = (
     "REVOKE SELECT ON pg_catalog.time_partitions FROM PUBLIC",
     "REVOKE EXECUTE ON FUNCTION pg_catalog.time_partition_range(regclass) FROM PUBLIC",
@@ -86,6 +86,8 @@ class CitusCluster:
             for worker in self.workers:
                 with closing(connect_superuser(worker, name)) as server:
                     server.execute("CREATE EXTENSION citus")
+                    for statement in CLOSE_TIME_PARTITIONS:
+                        server.execute(statement)
             with closing(connect_superuser(self.coordinator, name)) as server:
                 prepare_database(server, *self.workers, shards_here=not self.workers)
             settings = Settings(host=str(self.coordinator), port=5432, user=owner, password=None, database=name)
@@ -110,14 +112,3 @@ def citus_cluster(programs: Path, *, workers: int, in_memory: bool = True, **set
             for _ in range(1 + workers)
         )
         yield CitusCluster(programs, coordinator, tuple(others))
-
-
-def distribute_by_hand(*, host: str, port: int, user: str, dbname: str, password: str | None = None, **_: Any) -> None:
-    with psycopg.connect(host=host, port=port, user=user, password=password, dbname=dbname) as connection:
-        connection.execute("SET LOCAL client_min_messages = warning")
-        connection.execute("SET LOCAL citus.enable_unsafe_triggers = on")
-        series = "mlops_internal.metric_series"
-        connection.execute(f"SELECT create_distributed_table('{series}', 'model_name', shard_count := 4)")
-        connection.execute(
-            f"SELECT create_distributed_table('public.monitoring_metrics', 'model_name', colocate_with := '{series}')"
-        )

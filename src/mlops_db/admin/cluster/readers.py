@@ -51,7 +51,8 @@ _VIEW = f"""
            format('CREATE OR REPLACE VIEW %%s%%s AS %%s', {NAME}, options.list, pg_get_viewdef(c.oid))
       FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
      CROSS JOIN LATERAL (
-               SELECT coalesce(' WITH (' || string_agg(format('%%I = %%L', o.option_name, o.option_value), ', ') || ')', '')
+               SELECT coalesce(' WITH (' || string_agg(format('%%I = %%L', o.option_name, o.option_value), ', ')
+                               || ')', '')
                  FROM pg_options_to_table(c.reloptions) AS o) AS options (list)
      WHERE c.oid = %s
 """
