@@ -10,10 +10,10 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from threading import Event, Thread
-from typing import Any
 
 import psycopg
 import pytest
+from typing_extensions import Self
 
 from mlops_db import DatabaseManager, MlopsDbError
 from support.citus import CLOSE_TIME_PARTITIONS, CitusCluster
@@ -119,8 +119,8 @@ def test_a_round_trip_brings_back_everything(two_workers: CitusCluster, undistri
         assert "NOTICE" not in done.stderr
         assert distributed_tables(database) == BOTH
         assert database.query(CONTENT) == content
-        assert other.value("SELECT count(*) FROM guests.of_guest") == 100
-        assert database.value("SELECT count(*) FROM v_recent_monitoring") == 100
+        assert other.value("SELECT count(*) FROM guests.of_guest") == 20
+        assert database.value("SELECT count(*) FROM v_recent_monitoring") == 20
         again = database.run("mlops-db", "distribute")
         assert "nothing to do" in again.stdout, again.stderr
         # Nothing of the rows is left on the coordinator.
@@ -136,7 +136,7 @@ def test_a_round_trip_brings_back_everything(two_workers: CitusCluster, undistri
         done = database.run("mlops-db", "distribute", "--shards", "4")
         assert done.returncode == 0, done.stderr
         assert database.query(CONTENT) == content
-        assert database.value("SELECT count(*) FROM v_recent_monitoring") == 100
+        assert database.value("SELECT count(*) FROM v_recent_monitoring") == 20
 
 
 def test_after_undistribute_the_revisions_go_down_and_up(over_two: Database) -> None:
@@ -214,8 +214,10 @@ def test_a_worker_names_the_coordinator(two_workers: CitusCluster, over_two: Dat
     ("made", "named"),
     [
         (
-            "CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';"
-            "CREATE TRIGGER of_others AFTER INSERT ON monitoring_metrics EXECUTE FUNCTION f()",
+            (
+                "CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';"
+                "CREATE TRIGGER of_others AFTER INSERT ON monitoring_metrics EXECUTE FUNCTION f()"
+            ),
             "trigger of_others",
         ),
         (
@@ -254,12 +256,12 @@ class Jobs:
         self._stop = Event()
         self._threads = [Thread(target=self._write, args=(number,)) for number in range(WRITERS)]
 
-    def __enter__(self) -> "Jobs":
+    def __enter__(self) -> Self:
         for thread in self._threads:
             thread.start()
         return self
 
-    def __exit__(self, *_: Any) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stop.set()
         for thread in self._threads:
             thread.join()
@@ -278,7 +280,12 @@ class Jobs:
                     else:
                         db.monitoring.log_many(
                             [
-                                {"model_name": model, "metric_type": "drift", "metric_name": name, "metric_value": value}
+                                {
+                                    "model_name": model,
+                                    "metric_type": "drift",
+                                    "metric_name": name,
+                                    "metric_value": value,
+                                }
                                 for value in (1.0, 2.0)
                             ]
                         )
