@@ -27,7 +27,8 @@ WRITERS = 10
 ROWS = """
     INSERT INTO monitoring_metrics (timestamp, model_name, metric_type, metric_name, metric_value)
     SELECT now() - n * interval '1 minute', 'model ' || n % 20, 'drift', 'metric ' || n % 5, n
-      FROM generate_series(1, 20000) AS n
+      FROM generate_series(1, 20000) AS n;
+    ANALYZE monitoring_metrics;
 """
 # Everything that Citus loses, or that a guest has.
 SPECIAL = """
