@@ -178,7 +178,8 @@ def test_one_answer_lists_all_that_is_missing(two_workers: CitusCluster, undistr
     ):
         here.execute("GRANT SELECT ON pg_catalog.time_partitions TO PUBLIC")
         there.execute("GRANT EXECUTE ON FUNCTION pg_catalog.time_partition_range(regclass) TO mlops_owner")
-        there.execute(f"ALTER DATABASE {name} OWNER TO postgres")
+        there.execute("SET citus.enable_ddl_propagation = off")
+        there.execute("REVOKE CREATE ON SCHEMA public FROM pg_database_owner")
         here.execute("SELECT citus_set_node_property(nodename, nodeport, 'shouldhaveshards', false) FROM pg_dist_node")
         done = database.run("mlops-db", "distribute")
         assert_failed(
@@ -225,7 +226,7 @@ def test_a_worker_names_the_coordinator(two_workers: CitusCluster, over_two: Dat
             "CREATE TABLE t (m text, t text, n text, FOREIGN KEY (m, t, n) REFERENCES mlops_internal.metric_series)",
             "foreign key t_m_t_n_fkey",
         ),
-        ("CREATE POLICY p ON monitoring_metrics USING (true)", "policy p on monitoring_metrics"),
+        ("CREATE POLICY p ON monitoring_metrics USING (true)", "policy p on public.monitoring_metrics"),
         ("CREATE PUBLICATION all_of_it FOR TABLE mlops_internal.metric_series", "publication all_of_it"),
         ("CREATE RULE r AS ON DELETE TO mlops_internal.metric_series DO INSTEAD NOTHING", "rule r"),
         ("CREATE MATERIALIZED VIEW mv AS SELECT * FROM monitoring_metrics", "the materialized view public.mv"),
