@@ -278,7 +278,7 @@ class Jobs:
                 key = f"{model}/{name}"
                 try:
                     if turn % 2:
-                        db.monitoring.log(model, "drift", name, 0.5)
+                        db.monitoring.log("drift", name, 0.5, model_name=model)
                     else:
                         db.monitoring.log_many(
                             [
