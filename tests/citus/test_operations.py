@@ -51,7 +51,9 @@ def rerun(database: Database, run: int, repeats: int, gate: Path) -> None:
 
 
 def assert_one_run(database: Database) -> None:
-    found = database.query("SELECT metric_value, count(*) FROM monitoring_metrics WHERE timestamp = %s GROUP BY 1", (NOON,))
+    found = database.query(
+        "SELECT metric_value, count(*) FROM monitoring_metrics WHERE timestamp = %s GROUP BY 1", (NOON,)
+    )
     assert [rows for _, rows in found] == [len(MODELS) * 3], found
 
 

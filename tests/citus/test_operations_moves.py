@@ -40,12 +40,16 @@ class Moves:
         self.server.execute("SELECT citus_add_node(%s, 5432)", (str(self.third),))
 
     def shards_on(self, worker: Path) -> int:
-        statement = "SELECT count(*) FROM citus_shards WHERE nodename = %s AND table_name = 'monitoring_metrics'::regclass"
+        statement = (
+            "SELECT count(*) FROM citus_shards WHERE nodename = %s AND table_name = 'monitoring_metrics'::regclass"
+        )
         return self.database.value(statement, (str(worker),))
 
     def rebalance(self, mode: str) -> None:
         """In the background, as the documentation says, and wait for its end."""
-        self.server.execute("SELECT citus_rebalance_start(shard_transfer_mode => %s::citus.shard_transfer_mode)", (mode,))
+        self.server.execute(
+            "SELECT citus_rebalance_start(shard_transfer_mode => %s::citus.shard_transfer_mode)", (mode,)
+        )
         self.server.execute("SELECT citus_rebalance_wait()")
         states = self.server.execute("SELECT status::text, count(*) FROM pg_dist_background_task GROUP BY 1").fetchall()
         assert dict(states).keys() == {"done"}, states
@@ -132,7 +136,9 @@ def test_a_huge_model_gets_a_shard_and_then_a_worker_of_its_own_while_jobs_write
             str(moves.third), mode, HUGE,
         )  # fmt: skip
     assert moves.shards_on(moves.third) == 1
-    in_shard = moves.server.execute(f"SELECT shardminvalue = shardmaxvalue FROM pg_dist_shard WHERE shardid = {shard}", (HUGE,))
+    in_shard = moves.server.execute(
+        f"SELECT shardminvalue = shardmaxvalue FROM pg_dist_shard WHERE shardid = {shard}", (HUGE,)
+    )
     assert in_shard.fetchall() == [(True,)]
 
 

@@ -1,7 +1,7 @@
 """Servers with Citus: a cluster of throwaway servers, and databases on it."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any

@@ -233,9 +233,7 @@ class RevisionTransaction:
         else:
             self.guard.run(statement, send, only_once=only_once, bounds=self.bounds)
 
-    def send_one_by_one(
-        self, cursor: psycopg2.extensions.cursor, statement: str, send: Callable[[str], None]
-    ) -> None:
+    def send_one_by_one(self, cursor: psycopg2.extensions.cursor, statement: str, send: Callable[[str], None]) -> None:
         """Send statements one by one: a node of Citus takes one at a time, and would get the text of all of them.
 
         Outside of a transaction, several statements in one message are one transaction, and so they are here.

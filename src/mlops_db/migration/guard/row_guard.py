@@ -548,7 +548,9 @@ class RowGuard:
         """The tables whose rows may go, without the empty ones."""
         of_root = [table for table in before.values() if table.root == root and table.file]
         tables = map(self._protected, of_root if done.deleted else done.whole)
-        return [table for table in tables if query_value(self._cursor, f"SELECT EXISTS (SELECT 1 FROM ONLY {table.sql})")]
+        return [
+            table for table in tables if query_value(self._cursor, f"SELECT EXISTS (SELECT 1 FROM ONLY {table.sql})")
+        ]
 
     def _count(self, tables: list[Table]) -> str:
         """The number of rows in words, estimated if counting takes too long."""
