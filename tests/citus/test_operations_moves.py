@@ -14,7 +14,6 @@ from support.citus import CitusCluster, citus_cluster, database_on_worker, distr
 from support.cluster import connect_superuser
 from support.database import Database
 from support.metric_jobs import HUGE, Jobs, assert_rows_are_those_of_confirmed_calls, jobs
-from support.sessions import wait_until
 
 OWNER = "mlops_owner"
 NAME = "mlops_moves"
