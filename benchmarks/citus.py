@@ -16,7 +16,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Thread
@@ -33,8 +33,8 @@ from mlops_db.storage.db_manager import DatabaseManager
 from throwaway_server import CONFIGURATION, connect, print_table, recreate_database, version
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
-from support.citus import CLOSE_TIME_PARTITIONS, citus_cluster
-from support.cluster import connect_superuser, postmaster_of, settings_of, throwaway_cluster
+from support.citus import citus_cluster
+from support.cluster import postmaster_of, settings_of, throwaway_cluster
 
 DATABASE = "bench_citus"
 MODELS, SERIES_OF_A_MODEL = 200, 100
@@ -134,10 +134,6 @@ def _layouts(programs: Path) -> Iterator[list[Layout]]:
         for workers in (1, 2):
             cluster = running.enter_context(citus_cluster(programs, workers=workers, in_memory=False, **CONFIGURATION))
             database = running.enter_context(cluster.database(DATABASE))
-            for worker in cluster.workers:
-                with closing(connect_superuser(worker, DATABASE)) as server:
-                    for statement in CLOSE_TIME_PARTITIONS:
-                        server.execute(statement)
             nodes = [cluster.coordinator, *cluster.workers]
             layouts.append(Layout(f"{workers} worker{'s' * (workers > 1)}", database.settings, nodes))
         yield layouts

@@ -40,8 +40,15 @@ def make_distributable(cursor: Cursor) -> list[str]:
 
 
 def make_plain(cursor: Cursor) -> list[str]:
-    """Undo `make_distributable`; returns the functions that were rewritten."""
-    return _rewrite(cursor, unwrap)
+    """Undo `make_distributable`; returns the functions that were rewritten.
+
+    On the coordinator only: Citus refuses to touch the copies on the workers after rows were moved in parallel in the same
+    transaction, and nobody calls them.
+    """
+    cursor.execute("SET LOCAL citus.enable_ddl_propagation = off")
+    rewritten = _rewrite(cursor, unwrap)
+    cursor.execute("SET LOCAL citus.enable_ddl_propagation = on")
+    return rewritten
 
 
 def _rewrite(cursor: Cursor, change: Callable[[str], str]) -> list[str]:

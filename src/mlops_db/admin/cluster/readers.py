@@ -7,14 +7,12 @@ drop them all and make them again without their grants and comments.
 
 from __future__ import annotations
 
+import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from mlops_db.admin.cluster.layout import TREE
 from mlops_db.errors import RefusedError
-from mlops_db.schema.reporting_views import REPORTING_VIEWS
-from mlops_db.schema.views import VIEWS
-from mlops_db.server.guests import SAFE_PATH
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +20,6 @@ if TYPE_CHECKING:
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  (psycopg2 names its classes like functions)
 
 NAME = "quote_ident(n.nspname) || '.' || quote_ident(c.relname)"
-OURS = {**VIEWS, **REPORTING_VIEWS}
 _HERE_ONLY = "SET LOCAL citus.enable_ddl_propagation = off"
 _EVERYWHERE = "SET LOCAL citus.enable_ddl_propagation = on"
 # The views that read the tables themselves, and those that read such views.
@@ -52,7 +49,7 @@ _VIEW = f"""
                           ', ' ORDER BY a.attnum)
                  FROM pg_attribute AS a JOIN pg_type AS t ON t.oid = a.atttypid
                 WHERE a.attrelid = c.oid AND a.attnum > 0)),
-           format('CREATE OR REPLACE VIEW %%s%%s AS ', {NAME}, options.list), pg_get_viewdef(c.oid)
+           format('CREATE OR REPLACE VIEW %%s%%s AS %%s', {NAME}, options.list, pg_get_viewdef(c.oid))
       FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
      CROSS JOIN LATERAL (
                SELECT coalesce(' WITH (' || string_agg(format('%%I = %%L', o.option_name, o.option_value), ', ')
@@ -60,6 +57,9 @@ _VIEW = f"""
                  FROM pg_options_to_table(c.reloptions) AS o) AS options (list)
      WHERE c.oid = %s
 """
+# PostgreSQL reads `varchar = varchar` back as a comparison of two casts, and Citus takes only implicit casts where tables
+# are joined by the columns that they are distributed by.
+_JOIN = re.compile(r"\(((?:\w+\.)?model_name)\)::text = \(((?:\w+\.)?model_name)\)::text")
 
 
 def refuse_readers(cursor: Cursor) -> None:
@@ -92,33 +92,18 @@ def readers_set_aside(cursor: Cursor) -> Iterator[list[int]]:
     """Let the views that read the tables read nothing during the block; gives the oids of all views over them."""
     cursor.execute(_READERS)
     readers = cursor.fetchall()
-    aside = []
+    definitions = []
     cursor.execute(_HERE_ONLY)
-    for oid, direct, name, *_ in readers:
+    for oid, direct, *_ in readers:
         if direct:
             cursor.execute(_VIEW, (oid,))
-            [(empty, create, definition)] = cursor.fetchall()
-            aside.append((oid, name.removeprefix("public."), create, definition))
+            [(empty, definition)] = cursor.fetchall()
+            definitions.append(definition)
             cursor.execute(empty)
     cursor.execute(_EVERYWHERE)
     yield [oid for oid, *_ in readers]
     cursor.execute(_HERE_ONLY)
-    for oid, name, create, definition in aside:
-        if not _is_as_written(cursor, oid, create, OURS.get(name), definition):
-            cursor.execute(create + definition)
+    for definition in definitions:
+        cursor.execute(_JOIN.sub(r"\1 = \2", definition))
     cursor.execute(_EVERYWHERE)
 
-
-def _is_as_written(cursor: Cursor, oid: int, create: str, written: str | None, definition: str) -> bool:
-    """Put a view of ours back as the revisions wrote it, if that means the same; whether it does.
-
-    PostgreSQL reads `varchar = varchar` back as a comparison of two casts, and Citus takes only implicit casts for a
-    comparison of the columns that the tables are distributed by.
-    """
-    if written is None:
-        return False
-    cursor.execute("SET LOCAL search_path = pg_catalog, public, pg_temp")
-    cursor.execute(create + written)
-    cursor.execute(f"SET LOCAL search_path = {SAFE_PATH}")
-    cursor.execute("SELECT pg_get_viewdef(%s)", (oid,))
-    return bool(cursor.fetchone() == (definition,))
