@@ -13,8 +13,7 @@ from mlops_db.storage.db_manager import DatabaseManager
 from support.citus import CitusCluster, citus_cluster, database_on_worker, distribute_by_hand
 from support.cluster import connect_superuser
 from support.database import Database
-from support.metric_jobs import HUGE, Jobs, assert_rows_are_those_of_confirmed_calls, jobs
-from support.sessions import wait_until
+from support.metric_jobs import HUGE, Jobs, assert_rows_are_those_of_confirmed_calls, jobs, reruns
 
 OWNER = "mlops_owner"
 NAME = "mlops_moves"
@@ -40,12 +39,16 @@ class Moves:
         self.server.execute("SELECT citus_add_node(%s, 5432)", (str(self.third),))
 
     def shards_on(self, worker: Path) -> int:
-        statement = "SELECT count(*) FROM citus_shards WHERE nodename = %s AND table_name = 'monitoring_metrics'::regclass"
+        statement = (
+            "SELECT count(*) FROM citus_shards WHERE nodename = %s AND table_name = 'monitoring_metrics'::regclass"
+        )
         return self.database.value(statement, (str(worker),))
 
     def rebalance(self, mode: str) -> None:
         """In the background, as the documentation says, and wait for its end."""
-        self.server.execute("SELECT citus_rebalance_start(shard_transfer_mode => %s::citus.shard_transfer_mode)", (mode,))
+        self.server.execute(
+            "SELECT citus_rebalance_start(shard_transfer_mode => %s::citus.shard_transfer_mode)", (mode,)
+        )
         self.server.execute("SELECT citus_rebalance_wait()")
         states = self.server.execute("SELECT status::text, count(*) FROM pg_dist_background_task GROUP BY 1").fetchall()
         assert dict(states).keys() == {"done"}, states
@@ -77,7 +80,6 @@ def written_to(moves: Moves, folder: Path, *, replaces: bool = True) -> Iterator
         yield running
         running.go_on()
         running.stop()
-        print(len(running.calls), max(call.seconds for call in running.calls), running.errors())
         assert_rows_are_those_of_confirmed_calls(moves.database, running.calls)
         assert running.refused_for_good() == []
     assert_in_order(moves.database)
@@ -101,6 +103,14 @@ def assert_in_order(database: Database) -> None:
 def test_shards_go_to_a_new_worker_while_jobs_write(moves: Moves, tmp_path: Path, mode: str) -> None:
     with written_to(moves, tmp_path):
         moves.add_third()
+        moves.rebalance(mode)
+    assert moves.shards_on(moves.third) > 0
+
+
+@pytest.mark.parametrize("mode", ["auto", "block_writes"])
+def test_of_three_reruns_during_a_rebalance_one_has_all_the_rows(moves: Moves, tmp_path: Path, mode: str) -> None:
+    moves.add_third()
+    with reruns(moves.database, tmp_path, 3):
         moves.rebalance(mode)
     assert moves.shards_on(moves.third) > 0
 
@@ -132,7 +142,9 @@ def test_a_huge_model_gets_a_shard_and_then_a_worker_of_its_own_while_jobs_write
             str(moves.third), mode, HUGE,
         )  # fmt: skip
     assert moves.shards_on(moves.third) == 1
-    in_shard = moves.server.execute(f"SELECT shardminvalue = shardmaxvalue FROM pg_dist_shard WHERE shardid = {shard}", (HUGE,))
+    in_shard = moves.server.execute(
+        f"SELECT shardminvalue = shardmaxvalue FROM pg_dist_shard WHERE shardid = {shard}", (HUGE,)
+    )
     assert in_shard.fetchall() == [(True,)]
 
 

@@ -77,6 +77,8 @@ def _is_lost(error: psycopg2.Error, text: str, notices: Sequence[str]) -> bool:
     code = error.pgcode or ""
     if code != _NO_CODE:
         return code.startswith(_LOST)
-    # This one only says that something failed before.
+    # This one only says that something failed before: without a word, if the connection had just gone.
+    if _ESSENTIAL in text and not notices:
+        return True
     texts = notices if _ESSENTIAL in text else (text,)
     return any(mark in line for line in texts for mark in (*_LIBPQ_LOST, "connection to the remote node"))

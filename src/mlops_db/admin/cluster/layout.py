@@ -15,8 +15,8 @@ from mlops_db.migration.session import migration_connection
 from mlops_db.revisions import gate
 from mlops_db.server.citus import has_citus, is_worker, list_distributed_tables, list_nodes
 from mlops_db.server.connection import open_cursor
-from mlops_db.server.guests import SAFE_PATH
 from mlops_db.server.failures import translate_statement_failures
+from mlops_db.server.guests import SAFE_PATH
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
