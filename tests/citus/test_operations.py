@@ -1,4 +1,4 @@
-"""Daily work over two workers: reruns, months, a revision, maintenance beside a long reader, a role of the jobs' own."""
+"""Daily work over two workers: reruns, months, a revision and maintenance beside a long reader, a role of jobs."""
 
 import random
 import threading
@@ -58,7 +58,7 @@ def patiently(do: Callable[[], object]) -> None:
     for _ in range(200):
         try:
             do()
-        except psycopg.errors.LockNotAvailable:
+        except psycopg.errors.LockNotAvailable:  # noqa: PERF203  (each try has its own)
             time.sleep(0.1)
         else:
             return
@@ -110,7 +110,7 @@ def test_others_do_not_wait_behind_a_month_that_waits_for_a_reader(over_two: Dat
                 for _ in range(3):
                     try:
                         maintenance.execute("CALL mlops_internal.maintain(NULL, 4)")
-                    except psycopg.errors.LockNotAvailable as error:
+                    except psycopg.errors.LockNotAvailable as error:  # noqa: PERF203  (the same)
                         tried.append(str(error))
 
             with meanwhile(make_month):
@@ -187,8 +187,8 @@ def test_writers_of_the_same_new_series_of_many_models_all_get_through(over_two:
                 for _ in range(50):
                     try:
                         db.monitoring.log_many(rows)
-                    except ContentionError as error:
-                        assert error.retryable
+                    except ContentionError:  # noqa: PERF203  (the same)
+                        time.sleep(chance.uniform(0, 0.1))
                     else:
                         break
                 else:
