@@ -57,8 +57,8 @@ _VIEW = f"""
                  FROM pg_options_to_table(c.reloptions) AS o) AS options (list)
      WHERE c.oid = %s
 """
-# PostgreSQL shows `varchar = varchar` as a comparison of two casts, and Citus takes only implicit casts where tables are
-# joined by the columns that they are distributed by.
+# PostgreSQL shows `varchar = varchar` as a comparison of two casts, and Citus takes only implicit casts where tables
+# are joined by the columns that they are distributed by.
 _JOIN = re.compile(r"\(((?:\w+\.)?model_name)\)::text = \(((?:\w+\.)?model_name)\)::text")
 
 
