@@ -13,7 +13,7 @@ from mlops_db.storage.db_manager import DatabaseManager
 from support.citus import CitusCluster, citus_cluster, database_on_worker, distribute_by_hand
 from support.cluster import connect_superuser
 from support.database import Database
-from support.metric_jobs import HUGE, Jobs, assert_rows_are_those_of_confirmed_calls, jobs
+from support.metric_jobs import HUGE, Jobs, assert_rows_are_those_of_confirmed_calls, jobs, reruns
 
 OWNER = "mlops_owner"
 NAME = "mlops_moves"
@@ -80,7 +80,6 @@ def written_to(moves: Moves, folder: Path, *, replaces: bool = True) -> Iterator
         yield running
         running.go_on()
         running.stop()
-        print(len(running.calls), max(call.seconds for call in running.calls), running.errors())
         assert_rows_are_those_of_confirmed_calls(moves.database, running.calls)
         assert running.refused_for_good() == []
     assert_in_order(moves.database)
@@ -104,6 +103,14 @@ def assert_in_order(database: Database) -> None:
 def test_shards_go_to_a_new_worker_while_jobs_write(moves: Moves, tmp_path: Path, mode: str) -> None:
     with written_to(moves, tmp_path):
         moves.add_third()
+        moves.rebalance(mode)
+    assert moves.shards_on(moves.third) > 0
+
+
+@pytest.mark.parametrize("mode", ["auto", "block_writes"])
+def test_of_three_reruns_during_a_rebalance_one_has_all_the_rows(moves: Moves, tmp_path: Path, mode: str) -> None:
+    moves.add_third()
+    with reruns(moves.database, tmp_path, 3):
         moves.rebalance(mode)
     assert moves.shards_on(moves.third) > 0
 

@@ -30,7 +30,7 @@ REFUSED = (
     "SELECT * FROM mlops_internal.metric_series",
     "SELECT * FROM model_versions",
     "SELECT mlops_internal.register_missing_series()",
-    "DELETE FROM v_recent_monitoring",
+    "DELETE FROM monitoring_metrics",
 )
 ROWS = """
     INSERT INTO monitoring_metrics (model_name, metric_type, metric_name, metric_value)
@@ -53,11 +53,6 @@ def drop_role(cluster: CitusCluster, database: Database) -> None:
 @pytest.fixture
 def reader(over_two: Database, two_workers: CitusCluster) -> Iterator[Database]:
     """A database over two workers whose reader was granted."""
-    from mlops_db.admin.cluster.functions import make_distributable  # noqa: PLC0415
-    from mlops_db.server.connection import open_cursor  # noqa: PLC0415
-
-    with open_cursor(over_two.settings) as cursor:
-        make_distributable(cursor)
     over_two.query(ROWS)
     make_role(two_workers, over_two)
     try:
@@ -105,6 +100,7 @@ def test_new_months_and_moved_shards_keep_it(reader: Database, two_workers: Citu
     reader.query("DELETE FROM monitoring_metrics WHERE timestamp < now() - interval '1 month' OR timestamp > now()")
     source, target = map(str, two_workers.workers)
     with closing(connect_superuser(two_workers.coordinator, reader.settings.database)) as superuser:
+        superuser.execute(f"SET citus.local_hostname = '{two_workers.coordinator}'")
         superuser.execute(
             "SELECT citus_move_shard_placement(shardid, %s, 5432, %s, 5432, 'block_writes')"
             "  FROM pg_dist_shard_placement JOIN pg_dist_shard USING (shardid)"

@@ -99,10 +99,9 @@ def test_reads_of_all_models_are_done_by_the_workers(monitoring: Monitoring, pla
         assert len(call(monitoring)) > 0, name
         assert plans, name
         for plan in plans:
-            # The catalogue's rows of two models are on one shard or on two.
-            assert re.search("Task Count: (4|2)" if name == "frame of two" else "Task Count: 4", plan), (
-                f"{name}: {plan}"
-            )
+            # Two models may be on one shard.
+            tasks = "Task Count: [124]" if name == "frame of two" else "Task Count: 4"
+            assert re.search(tasks, plan), f"{name}: {plan}"
             assert "Distributed Subplan" not in plan, name
 
 

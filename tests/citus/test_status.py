@@ -41,12 +41,12 @@ def test_the_workers_have_what_the_coordinator_shows(over_two: Database, two_wor
         f"{folder}:5432" for folder in (two_workers.coordinator, *two_workers.workers)
     ]
     assert (coordinator["is_coordinator"], coordinator["shards"]) == (True, 0)
-    assert sum(node["shards"] for node in workers) == 4
+    assert sum(node["shards"] for node in workers) == 8
     assert all(node["is_active"] and node["trouble"] is None and node["bytes"] > 0 for node in workers)
     tables = {table["name"]: (table["shards"], table["rows"], table["bytes"]) for table in cluster["tables"]}
     metrics = next(item for item in found["objects"] if item["name"] == "monitoring_metrics")
     assert (metrics["rows"], metrics["exact"]) == (4_000, True)
-    assert tables["public.monitoring_metrics"] == (4, 4_000, metrics["bytes"])
+    assert tables["public.monitoring_metrics"] == (8, 4_000, metrics["bytes"])
     assert sum(size for _, _, size in tables.values()) == sum(node["bytes"] for node in workers)
     assert cluster["complete"]
 
@@ -63,7 +63,7 @@ def test_the_fullest_shard_is_named_with_its_models(over_two: Database) -> None:
     where = "SELECT nodename || ':' || nodeport FROM citus_shards WHERE shardid = %s"
     assert fullest["node"] == over_two.value(where, [shard])
     assert fullest["bytes"] > 2 * fullest["mean_bytes"]
-    assert (fullest["shards"], fullest["models"]) == (4, ["huge"])
+    assert (fullest["shards"], fullest["models"]) == (8, ["huge"])
     assert "huge; the mean is" in over_two.run("mlops-db", "status").stdout
 
 

@@ -86,7 +86,7 @@ _SHARDS = """
             JOIN pg_dist_placement AS p ON p.groupid = here.groupid
             JOIN pg_dist_shard AS s ON s.shardid = p.shardid
             JOIN pg_class AS l ON l.oid = s.logicalrelid AND l.relispartition
-            JOIN pg_class AS c ON c.oid = to_regclass(shard_name(s.logicalrelid, s.shardid))
+            JOIN pg_class AS c ON c.oid = to_regclass(shard_name(s.logicalrelid, s.shardid, false))
            GROUP BY 1
       ) AS shards
 """

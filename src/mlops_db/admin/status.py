@@ -329,6 +329,8 @@ def _object_status(
     size = None
     if kind == "table":
         size = distributed.bytes if distributed else counter.count(_SIZE, oid, oid)[0]
+    rows: int | None
+    reason: str | None
     if _lacks_rows(cluster) and name in ("monitoring_metrics", "v_recent_monitoring"):
         rows, reason = None, "not all workers answer"
     elif oid in ours:

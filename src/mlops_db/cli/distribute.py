@@ -10,7 +10,6 @@ from argparse import ArgumentParser, Namespace
 
 from mlops_db.admin.cluster.distribute import EARLY_ROWS, distribute, plan_distribution
 from mlops_db.admin.cluster.layout import MAX_SHARDS
-from mlops_db.admin.cluster.requirements import Missing
 from mlops_db.cli.output import print_json, print_line, print_table
 from mlops_db.cli.parser import add_dry_run, add_json, whole_number
 from mlops_db.settings import Settings
@@ -31,11 +30,10 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(options: Namespace) -> int:
     """Distribute and report, or plan and report."""
     settings = Settings.from_environment()
-    missing: list[Missing] = []
     if options.dry_run:
         outcome, missing = plan_distribution(settings, shards=options.shards)
     else:
-        outcome = distribute(settings, shards=options.shards, progress=sys.stderr)
+        outcome, missing = distribute(settings, shards=options.shards, progress=sys.stderr), []
     if options.json:
         print_json({"target": settings.target, "done": not options.dry_run, "missing": missing, **vars(outcome)})
         return 0

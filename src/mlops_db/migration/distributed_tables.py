@@ -86,7 +86,8 @@ BEGIN
         $find$ INTO found;
         IF found IS NOT NULL THEN
             RAISE object_not_in_prerequisite_state USING
-                MESSAGE = 'the script does not run while these tables are distributed: ' || found || '; nothing was changed',
+                MESSAGE = 'the script does not run while these tables are distributed: ' || found
+                          || '; nothing was changed',
                 HINT = '{HINT}';
         END IF;
     END IF;

@@ -63,7 +63,7 @@ DO $pin$ BEGIN
 END $pin$;"""
 
 
-def write_script(
+def write_script(  # noqa: C901  (the parts of a step share the script)
     context: EnvironmentContext, graph: Graph, target_metadata: MetaData, settings: Settings, options: Options
 ) -> None:
     """Write the SQL of the command that Alembic was given.

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import psycopg2
-import psycopg2.extensions
 from alembic.runtime.migration import RevisionStep
 from psycopg2.errors import DiskFull
 from sqlalchemy.exc import SQLAlchemyError
@@ -367,8 +366,8 @@ class OnlineRun:
         def migrate_in_transaction(**options: Any) -> None:
             self.guard = None
             if self.on_citus:
-                driver = self.connection.connection.dbapi_connection
-                bound_waits_on_workers(psycopg2.extensions.cursor(driver))
+                with closing(cast("Cursor", self.connection.connection.cursor())) as cursor:
+                    bound_waits_on_workers(cursor)
             if self.protects_rows and not step.is_upgrade:
                 from mlops_db.migration.guard.row_guard import RowGuard  # noqa: PLC0415  (upgrades start without it)
 
@@ -378,6 +377,7 @@ class OnlineRun:
                     revision,
                     keep_readers_out=revision in self.attempted_downgrades,
                     backed_up=self.back_up(revision),
+                    on_citus=self.on_citus,
                 )
                 self.attempted_downgrades.add(revision)
             migration = self.context.get_context()

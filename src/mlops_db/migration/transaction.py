@@ -231,7 +231,7 @@ class RevisionTransaction:
         elif self.outside:
             self._run_outside(cursor, statement, send, only_once=only_once)
         else:
-            self.guard.run(statement, send, only_once=only_once, bounds=self.bounds)
+            self.guard.run(statement, send, only_once=only_once, bounds=self.bounds, changed=lambda: cursor.rowcount)
 
     def send_one_by_one(self, cursor: psycopg2.extensions.cursor, statement: str, send: Callable[[str], None]) -> None:
         """Send statements one by one: a node of Citus takes one at a time, and would get the text of all of them.
@@ -301,7 +301,7 @@ class RevisionTransaction:
         control.execute("BEGIN")
         try:
             self.guard.begin()
-            self.guard.run(statement, send, only_once=only_once)
+            self.guard.run(statement, send, only_once=only_once, changed=lambda: cursor.rowcount)
             self.guard.finish()
         except BaseException as error:
             if not cursor.connection.closed:

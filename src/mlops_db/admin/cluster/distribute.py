@@ -106,8 +106,8 @@ def _choose(cursor: Cursor, layout: Layout, shards: int | None) -> int:
     if shards not in (None, layout.shards):
         raise RefusedError(
             f"the tables are distributed into {layout.shards} shards, not {shards}; nothing was changed",
-            hint=f"Leave --shards out to keep them, or run `mlops-db undistribute` and then `mlops-db distribute --shards "
-            f"{shards}`.",
+            hint="Leave --shards out to keep them, or run `mlops-db undistribute` and then `mlops-db distribute "
+            f"--shards {shards}`.",
         )
     return layout.shards
 

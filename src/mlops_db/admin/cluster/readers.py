@@ -52,12 +52,13 @@ _VIEW = f"""
            format('CREATE OR REPLACE VIEW %%s%%s AS %%s', {NAME}, options.list, pg_get_viewdef(c.oid))
       FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
      CROSS JOIN LATERAL (
-               SELECT coalesce(' WITH (' || string_agg(format('%%I = %%L', o.option_name, o.option_value), ', ') || ')', '')
+               SELECT coalesce(' WITH (' || string_agg(format('%%I = %%L', o.option_name, o.option_value), ', ')
+                               || ')', '')
                  FROM pg_options_to_table(c.reloptions) AS o) AS options (list)
      WHERE c.oid = %s
 """
-# PostgreSQL shows the casts that it made itself, and a view that is made of that text has them as if somebody had written
-# them. Then Citus does not see that two tables are joined by their model, and refuses the view over shards.
+# PostgreSQL shows `varchar = varchar` as a comparison of two casts, and Citus takes only implicit casts where tables are
+# joined by the columns that they are distributed by.
 _JOIN = re.compile(r"\(((?:\w+\.)?model_name)\)::text = \(((?:\w+\.)?model_name)\)::text")
 
 
@@ -91,17 +92,17 @@ def readers_set_aside(cursor: Cursor) -> Iterator[list[int]]:
     """Let the views that read the tables read nothing during the block; gives the oids of all views over them."""
     cursor.execute(_READERS)
     readers = cursor.fetchall()
-    full = []
+    definitions = []
     cursor.execute(_HERE_ONLY)
     for oid, direct, *_ in readers:
         if direct:
             cursor.execute(_VIEW, (oid,))
             [(empty, definition)] = cursor.fetchall()
-            full.append(_JOIN.sub(r"\1 = \2", definition))
+            definitions.append(definition)
             cursor.execute(empty)
     cursor.execute(_EVERYWHERE)
     yield [oid for oid, *_ in readers]
     cursor.execute(_HERE_ONLY)
-    for definition in full:
-        cursor.execute(definition)
+    for definition in definitions:
+        cursor.execute(_JOIN.sub(r"\1 = \2", definition))
     cursor.execute(_EVERYWHERE)

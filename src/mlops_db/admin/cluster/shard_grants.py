@@ -36,13 +36,10 @@ _GRANT = """
             ALTER DEFAULT PRIVILEGES IN SCHEMA public, mlops_internal GRANT SELECT ON TABLES TO {role};
         END IF;
         FOR shard IN
-            -- shard_name() would leave out the schema public.
-            SELECT pg_catalog.format('%I.%I', n.nspname, c.relname || '_' || s.shardid)
+            SELECT pg_catalog.shard_name(s.logicalrelid, s.shardid, false)
               FROM pg_catalog.pg_dist_local_group AS here
               JOIN pg_catalog.pg_dist_placement AS p ON p.groupid = here.groupid
               JOIN pg_catalog.pg_dist_shard AS s ON s.shardid = p.shardid
-              JOIN pg_catalog.pg_class AS c ON c.oid = s.logicalrelid
-              JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
              WHERE s.logicalrelid::oid = ANY (ARRAY[{tables}]::regclass[])
         LOOP
             EXECUTE pg_catalog.format('GRANT SELECT ON %s TO %I', shard, {name});

@@ -37,7 +37,7 @@ _SHARDS = """
             JOIN pg_dist_shard AS s ON s.shardid = p.shardid
             JOIN pg_class AS root ON root.oid = coalesce(pg_partition_root(s.logicalrelid), s.logicalrelid)
             JOIN pg_namespace AS n ON n.oid = root.relnamespace
-            JOIN pg_class AS c ON c.oid = to_regclass(shard_name(s.logicalrelid, s.shardid))
+            JOIN pg_class AS c ON c.oid = to_regclass(shard_name(s.logicalrelid, s.shardid, false))
            WHERE s.shardminvalue IS NOT NULL
            GROUP BY 1, 2, 3
       ) AS shards

@@ -22,16 +22,14 @@ _OF_MOMENT = """
    AND m.metric_type = replaced.metric_type AND m.metric_name = replaced.metric_name
    AND m.model_name = ANY (%(nodes)s::text[])
 """
-_OF_MAP_INDEX = f" AND m.metadata -> '{MAP_INDEX}' = to_jsonb(%(map_index)s::numeric)"
+OF_MAP_INDEX = f" AND m.metadata -> '{MAP_INDEX}' = to_jsonb(%(map_index)s::numeric)"
 _NEW = "(m.created_at = %(began)s AND m.id > %(first_id)s)"
-# First, whether as many rows look new as were stored. They do not if a trigger has set created_at or id, if the
-# sequence was set back, or if another run of the same microsecond has committed. Then the query fails, and in one
-# message with it the DELETE, whose plan it has.
-_REMOVE_EARLIER = f"""
-SELECT 1 / (count(*) FILTER (WHERE {_NEW}) = %(written)s)::int
-  FROM public.monitoring_metrics AS m, {_OF_MOMENT} {{same_index}};
-DELETE FROM public.monitoring_metrics AS m USING {_OF_MOMENT} AND NOT {_NEW} {{same_index}}
+# It fails if other rows look new than were stored: a trigger has set created_at or id, the sequence was set back, or
+# another run of the same microsecond has committed. It is sent in one message with the DELETE, and before it.
+COUNT_NEW = f"""
+SELECT 1 / (count(*) FILTER (WHERE {_NEW}) = %(written)s)::int FROM public.monitoring_metrics AS m, {_OF_MOMENT}
 """
+REMOVE_EARLIER = f"DELETE FROM public.monitoring_metrics AS m USING {_OF_MOMENT} AND NOT {_NEW}"
 
 
 def remove_earlier_rows(  # noqa: PLR0913  (what was stored, and what is to go)
@@ -67,9 +65,9 @@ def remove_earlier_rows(  # noqa: PLR0913  (what was stored, and what is to go)
         "models": models, "types": types, "names": names, "nodes": sorted(set(models)), "at": at,
         "began": began[0], "first_id": began[1], "written": written, "map_index": map_index,
     }  # fmt: skip
-    query = _REMOVE_EARLIER.format(same_index="" if map_index is None else _OF_MAP_INDEX)
+    same_index = "" if map_index is None else OF_MAP_INDEX
     try:
-        cursor.execute(query, parameters)
+        cursor.execute(f"{COUNT_NEW}{same_index}; {REMOVE_EARLIER}{same_index}", parameters)
     except psycopg2.errors.DivisionByZero:
         raise ContentionError(
             f"{moment}: the {written:,} new rows cannot be told from those of other runs; nothing was stored",
