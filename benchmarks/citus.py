@@ -16,7 +16,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Thread
@@ -25,15 +25,16 @@ from typing import Any
 import psutil
 import psycopg
 
-from metric_rows import COPY, fill, partitions
+from metric_rows import COPY, MICROSECOND, fill, partitions
+from mlops_db.admin.cluster.distribute import distribute
 from mlops_db.migration.commands import upgrade
 from mlops_db.settings import Settings
 from mlops_db.storage.db_manager import DatabaseManager
 from throwaway_server import CONFIGURATION, connect, print_table, recreate_database, version
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
-from support.citus import citus_cluster, distribute_by_hand
-from support.cluster import postmaster_of, settings_of, throwaway_cluster
+from support.citus import CLOSE_TIME_PARTITIONS, citus_cluster
+from support.cluster import connect_superuser, postmaster_of, settings_of, throwaway_cluster
 
 DATABASE = "bench_citus"
 MODELS, SERIES_OF_A_MODEL = 200, 100
@@ -41,7 +42,7 @@ SERIES = MODELS * SERIES_OF_A_MODEL
 TYPES = ("coverage", "drift", "performance")
 COLUMNS = f"""
     'model_' || mod(i, {MODELS}) AS model_name,
-    (ARRAY['coverage', 'drift', 'performance'])[1 + mod(i / {MODELS}, 3)] AS metric_type,
+    (ARRAY['coverage', 'drift', 'performance'])[1 + mod(mod(i / {MODELS}, {SERIES_OF_A_MODEL}), 3)] AS metric_type,
     'metric_' || mod(i / {MODELS}, {SERIES_OF_A_MODEL}) AS metric_name,
     sin(i) AS metric_value, NULL::jsonb AS metadata
 """
@@ -133,6 +134,10 @@ def _layouts(programs: Path) -> Iterator[list[Layout]]:
         for workers in (1, 2):
             cluster = running.enter_context(citus_cluster(programs, workers=workers, in_memory=False, **CONFIGURATION))
             database = running.enter_context(cluster.database(DATABASE))
+            for worker in cluster.workers:
+                with closing(connect_superuser(worker, DATABASE)) as server:
+                    for statement in CLOSE_TIME_PARTITIONS:
+                        server.execute(statement)
             nodes = [cluster.coordinator, *cluster.workers]
             layouts.append(Layout(f"{workers} worker{'s' * (workers > 1)}", database.settings, nodes))
         yield layouts
@@ -143,9 +148,8 @@ def _prepare(layout: Layout) -> None:
     upgrade(layout.settings)
     with connect(layout.settings) as connection:
         fill(connection, rows=SERIES, months=MONTHS, series=SERIES, columns=COLUMNS)
-    settings = layout.settings
     if len(layout.nodes) > 1:
-        distribute_by_hand(host=settings.host, port=settings.port, user=settings.user, dbname=settings.database)
+        distribute(layout.settings)
 
 
 def _ingest(layouts: Sequence[Layout], rows: int) -> None:
@@ -165,13 +169,15 @@ def _ingest(layouts: Sequence[Layout], rows: int) -> None:
             )
 
 
+def _series(i: int) -> tuple[str, str, str]:
+    """Model, type and name of a row; the type follows from the name, as in COLUMNS."""
+    number = i // MODELS % SERIES_OF_A_MODEL
+    return f"model_{i % MODELS}", TYPES[number % len(TYPES)], f"metric_{number}"
+
+
 def _text(rows: range, start: dt.datetime, step: dt.timedelta) -> bytes:
-    lines = []
-    for i in rows:
-        number = i // MODELS % SERIES_OF_A_MODEL
-        kind = TYPES[i // MODELS % 3]
-        lines.append(f"model_{i % MODELS}\t{kind}\tmetric_{number}\t{start + i * step}\t0.5\t\\N\n")
-    return "".join(lines).encode()
+    lines = ("\t".join((*_series(i), f"{start + i * step}", "0.5", r"\N")) for i in rows)
+    return "".join(f"{line}\n" for line in lines).encode()
 
 
 def _copy(settings: Settings, texts: Sequence[bytes]) -> None:
@@ -207,11 +213,11 @@ def _weigh(layout: Layout, rows: int) -> None:
 def _ask(layout: Layout, round_: int) -> None:
     """Run each case once."""
     moment = dt.datetime.now(dt.timezone.utc).replace(microsecond=0)
+    names = ("model_name", "metric_type", "metric_name")
     rows = [
-        {"model_name": f"model_{i % MODELS}", "metric_type": TYPES[i // MODELS % 3], "metric_value": 0.5,
-         "metric_name": f"metric_{i // MODELS % SERIES_OF_A_MODEL}", "timestamp": moment + i * dt.timedelta.resolution}
+        {**dict(zip(names, _series(i), strict=True)), "metric_value": 0.5, "timestamp": moment + i * MICROSECOND}
         for i in range(MANY)
-    ]  # fmt: skip
+    ]
     about = moment - dt.timedelta(hours=1)
     rerun = [
         {

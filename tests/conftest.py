@@ -9,7 +9,7 @@ worker (`-n 0`), because all databases of a server share its roles.
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from typing import Any
 
@@ -18,12 +18,14 @@ import pytest
 from hypothesis import settings
 from pytest_postgresql import factories
 
+from mlops_db.admin.cluster.distribute import distribute
 from mlops_db.migration.commands import upgrade
 from mlops_db.settings import Settings
 from mlops_db.storage.db_manager import DatabaseManager
 from mlops_db.storage.monitoring import Monitoring
-from support.citus import CITUS_SETTINGS, distribute_by_hand, drop_with_daemon, prepare_database, stop_daemon
+from support.citus import CITUS_SETTINGS, prepare_database, stop_daemon
 from support.cluster import chosen_programs, throwaway_cluster
+from support.copies import drop_database
 from support.database import Database
 
 collect_ignore = ["docs/recipes"]  # files for copies of the checkout
@@ -58,8 +60,12 @@ def pytest_configure(config: pytest.Config) -> None:
     config.add_cleanup(cluster.close)
 
 
-def _at_head(*, host: str, port: int, user: str, dbname: str, password: str | None, **_: Any) -> None:
-    upgrade(Settings(host=host, port=int(port), user=user, password=password, database=dbname))
+def _settings_of(*, host: str, port: int, user: str, dbname: str, password: str | None, **_: Any) -> Settings:
+    return Settings(host=host, port=int(port), user=user, password=password, database=dbname)
+
+
+def _at_head(**server: Any) -> None:
+    upgrade(_settings_of(**server))
 
 
 @contextmanager
@@ -78,16 +84,36 @@ def _with_citus(**server: Any) -> None:
         pass
 
 
+def _undistributed(**server: Any) -> None:
+    with _citus_template(**server):
+        _at_head(**server)
+
+
 def _distributed(**server: Any) -> None:
     with _citus_template(**server):
         _at_head(**server)
-        distribute_by_hand(**server)
+        distribute(_settings_of(**server))
 
 
+_plain_empty_template = factories.postgresql_noproc(dbname="mlops_test_empty")
+_plain_head_template = factories.postgresql_noproc(dbname="mlops_test_head", load=[_at_head])
 _citus_empty_template = factories.postgresql_noproc(dbname="mlops_test_citus_empty", load=[_with_citus])
-_distributed_template = factories.postgresql_noproc(dbname="mlops_test_distributed", load=[_distributed])
-_empty_template = factories.postgresql_noproc(dbname="mlops_test_empty")
-_head_template = factories.postgresql_noproc(dbname="mlops_test_head", load=[_at_head])
+_undistributed_template = factories.postgresql_noproc(dbname="mlops_test_undistributed", load=[_undistributed])
+_citus_head_template = factories.postgresql_noproc(dbname="mlops_test_citus_head", load=[_distributed])
+
+
+@pytest.fixture(scope="session")
+def _empty_template(request: pytest.FixtureRequest) -> Any:
+    """What databases without anything are copied from."""
+    distributed = request.config.getoption("distributed")
+    return request.getfixturevalue("_citus_empty_template" if distributed else "_plain_empty_template")
+
+
+@pytest.fixture(scope="session")
+def _head_template(request: pytest.FixtureRequest) -> Any:
+    """What databases at head are copied from."""
+    distributed = request.config.getoption("distributed")
+    return request.getfixturevalue("_citus_head_template" if distributed else "_plain_head_template")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -104,33 +130,29 @@ def pytest_collection_finish() -> None:
 
 
 @pytest.fixture
-def empty(request: pytest.FixtureRequest) -> Iterator[Database]:
+def empty(_empty_template: Any) -> Iterator[Database]:
     """An empty database for this test alone."""
-    if request.config.getoption("distributed"):
-        copy = _copy_of(request.getfixturevalue("_citus_empty_template"), drop=drop_with_daemon)
-    else:
-        copy = _copy_of(request.getfixturevalue("_empty_template"))
-    with copy as database:
+    with _copy_of(_empty_template) as database:
         yield database
 
 
 @pytest.fixture
-def head(request: pytest.FixtureRequest) -> Iterator[Database]:
+def head(_head_template: Any) -> Iterator[Database]:
     """A database at head for this test alone."""
-    if request.config.getoption("distributed"):
-        copy = _copy_of(request.getfixturevalue("_distributed_template"), drop=drop_with_daemon)
-    else:
-        copy = _copy_of(request.getfixturevalue("_head_template"))
-    with copy as database:
+    with _copy_of(_head_template) as database:
         yield database
 
 
-def _drop(server: psycopg.Connection[Any], database: str) -> None:
-    server.execute(f"DROP DATABASE {database} WITH (FORCE)")
+@pytest.fixture
+def undistributed_head(request: pytest.FixtureRequest) -> Iterator[Database]:
+    """A database at head for this test alone, never distributed: such a one goes down to before its months."""
+    distributed = request.config.getoption("distributed")
+    with _copy_of(request.getfixturevalue("_undistributed_template" if distributed else "_head_template")) as database:
+        yield database
 
 
 @contextmanager
-def _copy_of(template: Any, *, drop: Callable[[psycopg.Connection[Any], str], None] = _drop) -> Iterator[Database]:
+def _copy_of(template: Any) -> Iterator[Database]:
     def connect(database: str) -> psycopg.Connection[Any]:
         return psycopg.connect(
             host=template.host,
@@ -151,7 +173,7 @@ def _copy_of(template: Any, *, drop: Callable[[psycopg.Connection[Any], str], No
             yield Database.of(connection)
     finally:
         with closing(connect("postgres")) as server:
-            drop(server, template.dbname)
+            drop_database(server, template.dbname)
 
 
 @pytest.fixture

@@ -9,6 +9,8 @@ Locks: ACCESS SHARE on monitoring_metrics while its moments are read; SHARE ROW 
     v_recent_monitoring; under it, it replays the changes of the last moment and swaps the names.
 Loss on downgrade: nothing. Before the swap of revision 0019, the half-filled copy; the rows are in the table.
 Running code: unaffected. The triggers only log, and need no grant.
+Distributed tables: not monitoring_metrics, not mlops_internal.metric_series; the copy and its log are on one
+    server, and a log has triggers.
 
 The months are in mlops_internal: one for each from the oldest row to three months ahead, and two without an end,
 monitoring_metrics_earlier and _later, for older and newer rows, so that no insert fails because a partition is missing.

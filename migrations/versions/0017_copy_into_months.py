@@ -7,6 +7,7 @@ Disk: 0.9 times monitoring_metrics, for the copy; going down, 0.2 times, for its
     logs meanwhile come on top. The swap of revision 0019 (going down, of 0016) drops one table.
 Loss on downgrade: nothing. Before the swap of revision 0019, the copied rows, which are in the table, too.
 Running code: unaffected.
+Distributed tables: not monitoring_metrics, not mlops_internal.metric_series; the rows are copied within one server.
 Giving up: alembic downgrade 0015 drops the copy; going down, alembic upgrade 0019.
 """
 

@@ -10,6 +10,7 @@ Disk: 0.8 times monitoring_metrics, for the key, with the temporary files of the
     the series are long; going down, 0.8 times, for the copy.
 Loss on downgrade: nothing.
 Running code: unaffected.
+Distributed tables: not monitoring_metrics, not mlops_internal.metric_series; the rows are copied within one server.
 Giving up: alembic downgrade 0015 drops the copy; going down, alembic upgrade 0019.
 """
 

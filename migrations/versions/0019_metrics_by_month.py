@@ -8,6 +8,8 @@ Locks: what is left of the log is replayed first. Then ACCESS EXCLUSIVE on monit
 Loss on downgrade: nothing.
 Running code: breaks: clients that compare the timestamps with moments without time zone, as in revision 0005, or that
     rely on a key on id alone (ON CONFLICT).
+Distributed tables: not monitoring_metrics, not mlops_internal.metric_series; the names are swapped, and a log has
+    triggers.
 
 The swap stops if the copy does not have as many rows as the table, if partitions came or went, or if somebody disabled
 or dropped triggers of the log; then nothing has changed. It stops for what is in its way, too, as revision 0016 does. Grants

@@ -12,8 +12,9 @@ from typing import Any
 import psycopg
 import pytest
 
+from mlops_db.admin.cluster.distribute import distribute
 from mlops_db.migration.commands import upgrade
-from support.citus import CitusCluster, citus_cluster, distribute_by_hand
+from support.citus import CitusCluster, citus_cluster
 from support.cluster import chosen_programs
 from support.database import Database
 
@@ -66,7 +67,7 @@ def undistributed(one_node: CitusCluster) -> Iterator[Database]:
 @pytest.fixture
 def distributed(undistributed: Database) -> Database:
     """The same, distributed."""
-    distribute_by_hand(**_server(undistributed))
+    distribute(undistributed.settings)
     return undistributed
 
 
@@ -81,13 +82,5 @@ def undistributed_over_two(two_workers: CitusCluster) -> Iterator[Database]:
 @pytest.fixture
 def over_two(undistributed_over_two: Database) -> Database:
     """The same, distributed."""
-    distribute_by_hand(**_server(undistributed_over_two))
+    distribute(undistributed_over_two.settings)
     return undistributed_over_two
-
-
-def _server(database: Database) -> dict[str, Any]:
-    settings = database.settings
-    return {
-        "host": settings.host, "port": settings.port, "user": settings.user,
-        "password": settings.password, "dbname": settings.database,
-    }  # fmt: skip

@@ -210,7 +210,8 @@ def test_drift_ends_with_a_retraining_and_the_gates_stop_at_the_first_failure() 
     assert {model.name for model in MODELS} == {event.model_name for event in story.events}
 
 
-def test_an_interrupted_demo_says_that_the_database_is_filled_in_part(head: Database) -> None:
+def test_an_interrupted_demo_says_that_the_database_is_filled_in_part(undistributed_head: Database) -> None:
+    head = undistributed_head
     process = subprocess.Popen(
         [SCRIPTS / "mlops-db", "demo", "--days", "730"],
         env=head.environment,

@@ -10,6 +10,7 @@ from mlops_db.migration.commands import alembic_config
 from mlops_db.project import BASELINE_VIEWS, TABLES, VIEWS
 from mlops_db.revisions.graph import revisions
 from mlops_db.server.guests import REVOKE_CREATE
+from support.citus import has_citus
 from support.database import Database
 from support.process import SECRET
 from support.sessions import another_session
@@ -35,12 +36,13 @@ def test_at_head_it_prints_where_what_and_how_much_and_exits_0(head: Database) -
     rows = dict.fromkeys((*TABLES, *VIEWS), "0") | {"model_versions": "1,200", "v_model_timeline": "1,200"}
     tables = "".join(rf"{name:<20}  table  {rows[name]:>5} +\d+ kB\n" for name in TABLES)
     views = "".join(rf"{name:<20}  view   {rows[name]:>5}\n" for name in VIEWS)
+    cluster, nodes = (r"cluster   .+\nfullest   .+\n", r"\nnode .+\n.+coordinator.+\n") if has_citus(head) else ("", "")
     expected = rf"""database  {re.escape(head.settings.target)}
 server    PostgreSQL {version}
 revision  {HEAD} \(head\)
-
+{cluster}
 object                kind    rows +size
-{tables}{views}"""
+{tables}{views}{nodes}"""
     assert (done.returncode, done.stderr) == (0, "")
     assert re.fullmatch(expected, done.stdout), done.stdout
 
@@ -52,6 +54,7 @@ def test_json_at_head_holds_the_same_for_machines(head: Database) -> None:
 
     assert code == 0
     objects = {item["name"]: item for item in status.pop("objects")}  # type: ignore[attr-defined]
+    assert (status.pop("cluster", None) is not None) == has_citus(head)
     assert status == {
         "target": head.settings.target,
         "server": head.value("SHOW server_version"),

@@ -17,8 +17,9 @@ from support.roles import session
 pytestmark = pytest.mark.one_postgresql
 
 VARIABLE = re.compile(r"\$\{(\w+):-([^}]*)\}")
-# Those that no command reads from the settings: for the profile `dashboards`.
+# Those that no command reads from the settings: for the profiles `dashboards` and `citus`.
 OF_DASHBOARDS = {"MLOPS_READER_PASSWORD", "GRAFANA_ADMIN_PASSWORD", "GRAFANA_PORT"}
+OF_CITUS = {"CITUS_PORT"}
 # What pg_isready exits with when nobody answers; 3 would mean that it could not make sense of its arguments.
 NO_ANSWER = 2
 
@@ -80,7 +81,7 @@ def test_postgres_lets_in_whom_migrate_connects_as(given: dict[str, str]) -> Non
 def test_the_readme_the_example_and_migrate_know_the_variables_that_are_read() -> None:
     read = set(re.findall(r'"((?:POSTGRES|MLOPS)_\w+)"', text_of("src/mlops_db/settings.py")))
     named = set(services()["migrate"]["environment"])
-    assert read == named == variables_of_the_readme() == variables_of_the_example() - OF_DASHBOARDS
+    assert read == named == variables_of_the_readme() == variables_of_the_example() - OF_DASHBOARDS - OF_CITUS
 
 
 def test_migrate_is_given_a_host_and_a_port_and_what_else_is_set() -> None:
@@ -100,6 +101,7 @@ def test_every_variable_that_the_stack_reads_is_in_the_example() -> None:
     assert read
     assert read <= variables_of_the_example()
     assert {name for name in OF_DASHBOARDS if name not in text_of("docs/dashboards.md")} == set()
+    assert {name for name in OF_CITUS if name not in text_of("docs/scaling.md")} == set()
 
 
 def test_the_server_is_published_on_this_machine_only() -> None:
@@ -109,13 +111,85 @@ def test_the_server_is_published_on_this_machine_only() -> None:
 
 def test_nothing_is_published_beyond_this_machine() -> None:
     ports = {name: service["ports"] for name, service in services().items() if "ports" in service}
-    assert ports == {"postgres": ["127.0.0.1:5432:5432"], "grafana": ["127.0.0.1:3000:3000"]}
+    assert ports == {
+        "postgres": ["127.0.0.1:5432:5432"],
+        "grafana": ["127.0.0.1:3000:3000"],
+        "citus-coordinator": ["127.0.0.1:5433:5432"],
+    }
     assert services({"GRAFANA_PORT": "3001"})["grafana"]["ports"] == ["127.0.0.1:3001:3000"]
+    assert services({"CITUS_PORT": "5434"})["citus-coordinator"]["ports"] == ["127.0.0.1:5434:5432"]
 
 
-def test_only_the_profile_starts_grafana() -> None:
+def test_only_the_profiles_start_grafana_and_citus() -> None:
     profiles = {name: service.get("profiles") for name, service in services().items()}
-    assert profiles == {"postgres": None, "migrate": None, "reader": ["dashboards"], "grafana": ["dashboards"]}
+    of_citus = {name: ["citus"] for name in profiles if name.startswith("citus-")}
+    own = {"postgres": None, "migrate": None, "reader": ["dashboards"], "grafana": ["dashboards"]}
+    assert len(of_citus) == 6
+    assert profiles == own | of_citus
+
+
+def test_nothing_of_a_profile_is_needed_without_it() -> None:
+    found = services()
+    for service in found.values():
+        for other in service.get("depends_on", ()):
+            assert found[other].get("profiles") in (None, service.get("profiles"))
+
+
+def test_citus_is_prepared_brought_to_head_and_distributed_in_that_order() -> None:
+    found = services()
+    nodes = ["citus-coordinator", "citus-worker-1", "citus-worker-2"]
+    after = {"condition": "service_completed_successfully"}
+    assert found["citus-prepare"]["command"] == nodes
+    assert found["citus-prepare"]["depends_on"] == {node: {"condition": "service_healthy"} for node in nodes}
+    assert found["citus-migrate"]["depends_on"] == {"citus-prepare": after}
+    assert found["citus-distribute"]["depends_on"] == {"citus-migrate": after}
+    (command,) = instructions("CMD")
+    assert [found[f"citus-{each}"]["command"] for each in ("migrate", "distribute")] == [command, ["distribute"]]
+    assert {found[f"citus-{each}"]["restart"] for each in ("prepare", "migrate", "distribute")} == {"no"}
+
+
+def test_the_image_of_citus_is_pinned_and_the_same_everywhere() -> None:
+    (image,) = {service["image"] for service in services().values() if "citus" in service.get("image", "")}
+    assert re.fullmatch(r"citusdata/citus:\d+\.\d+\.\d+", image)
+
+
+def test_a_url_of_another_server_does_not_reach_the_cluster() -> None:
+    given = {"MLOPS_DATABASE_URL": "postgresql://elsewhere/other", "POSTGRES_HOST": "elsewhere"}
+    for name in ("citus-migrate", "citus-distribute"):
+        named = services(given)[name]["environment"]
+        environment = {key: given.get(key) if value is None else value for key, value in named.items()}
+        settings = Settings.from_environment(
+            {key: value for key, value in environment.items() if value is not None}, env_file=Path("no such file")
+        )
+        assert (settings.host, settings.port) == ("citus-coordinator", 5432)
+
+
+@pytest.mark.parametrize("given", [{}, {"POSTGRES_USER": "a", "POSTGRES_PASSWORD": "b", "MLOPS_DB_NAME": "c"}])
+def test_the_cluster_is_prepared_as_the_role_and_for_the_database_of_migrate(given: dict[str, str]) -> None:
+    settings, found = settings_of_migrate(given), services(given)
+    asked = {"PGUSER": settings.user, "PGPASSWORD": settings.password, "MLOPS_DB_NAME": settings.database}
+    assert found["citus-prepare"]["environment"] == asked
+    for node in found["citus-prepare"]["command"]:
+        server = found[node]["environment"]
+        assert server["POSTGRES_USER"] == settings.user
+        assert server["POSTGRES_PASSWORD"] == server["PGPASSWORD"] == settings.password
+
+
+def test_only_nodes_that_are_not_published_trust_their_network() -> None:
+    trusting = {name for name, each in services().items() if "POSTGRES_HOST_AUTH_METHOD" in each.get("environment", {})}
+    assert trusting == {"citus-worker-1", "citus-worker-2"}
+    assert not [name for name in trusting if "ports" in services()[name]]
+
+
+def test_the_script_that_prepares_the_cluster_is_mounted_read_only_and_is_bash() -> None:
+    service = services()["citus-prepare"]
+    (volume,) = service["volumes"]
+    source, target, options = volume.split(":")
+    shell, script = service["entrypoint"]
+    path = ROOT / source / Path(script).relative_to(target)
+    assert (shell, options) == ("bash", "ro")
+    done = run_command("bash", "-n", str(path), environment=clean_environment())
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_grafana_waits_for_its_role_and_that_for_the_tables() -> None:

@@ -157,9 +157,9 @@ def test_the_snapshot_sees_one_moment_and_changes_nothing(head: Database, monito
 
 
 @pytest.mark.parametrize("revision", ["base", "0024"])
-def test_a_database_at_an_earlier_revision_is_refused(head: Database, revision: str) -> None:
-    command.downgrade(alembic_config(head.settings), revision)
-    with pytest.raises(BehindHeadError) as refused, open_snapshot(head.settings):
+def test_a_database_at_an_earlier_revision_is_refused(undistributed_head: Database, revision: str) -> None:
+    command.downgrade(alembic_config(undistributed_head.settings), revision)
+    with pytest.raises(BehindHeadError) as refused, open_snapshot(undistributed_head.settings):
         pass
     assert "alembic upgrade head" in refused.value.hint
 

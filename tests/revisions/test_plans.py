@@ -13,6 +13,9 @@ from support.database import Database
 
 Node = dict[str, Any]
 MONTHS = 24
+of_metrics = pytest.mark.plain_postgresql(
+    reason="EXPLAIN shows the tasks of Citus; tests/citus/test_reads.py says which shards a query reads"
+)
 
 
 def plan(database: Database, query: str, *, analyze: bool = False) -> list[Node]:
@@ -78,6 +81,7 @@ def test_the_ten_newest_decisions_are_read_from_the_index(head: Database) -> Non
     assert decisions["Actual Rows"] * decisions["Actual Loops"] == 10
 
 
+@of_metrics
 def test_the_newest_row_of_a_series_is_found_without_looking_into_old_months(two_years: Database) -> None:
     partitions = [name for (name,) in two_years.query("SELECT partition FROM mlops_internal.metric_partitions()")]
     assert len(partitions) >= MONTHS + 3
@@ -95,6 +99,7 @@ def test_the_newest_row_of_a_series_is_found_without_looking_into_old_months(two
     assert append["Actual Rows"] == 2, "the two newest rows of each series"
 
 
+@of_metrics
 def test_a_series_that_fell_silent_is_looked_for_month_by_month(two_years: Database) -> None:
     two_years.query("""
         DELETE FROM monitoring_metrics
@@ -107,6 +112,7 @@ def test_a_series_that_fell_silent_is_looked_for_month_by_month(two_years: Datab
     assert answer == [("f0", 200.0, 198.0), ("f1", 199.0, 197.0)]
 
 
+@of_metrics
 def test_a_span_of_time_reads_its_own_months_only(two_years: Database) -> None:
     start = two_years.value("SELECT date_trunc('month', now(), 'UTC') - interval '7 months 3 days'")
     nodes = plan(
@@ -147,6 +153,7 @@ def assert_the_key_is_used(nodes: list[Node]) -> None:
         assert columns == {"model_name": 1, "metric_type": 1, "metric_name": 1, "timestamp": 2}, scan["Index Cond"]
 
 
+@of_metrics
 @pytest.mark.parametrize("reader", [False, True], ids=["owner", "reader"])
 @pytest.mark.parametrize("query", [HISTORY, DAILY], ids=["metric_history", "metric_daily"])
 @pytest.mark.parametrize("bounds", ["literals", "parameters"])
@@ -170,6 +177,7 @@ def test_a_series_over_some_days_is_read_by_the_key_from_the_months_of_these_day
     assert of(nodes, "metric_series") == [], "nobody asked for bounds"
 
 
+@of_metrics
 @pytest.mark.parametrize("query", [HISTORY, DAILY], ids=["metric_history", "metric_daily"])
 def test_the_last_days_are_read_from_the_newest_months(by_index: Database, query: str) -> None:
     expected = by_index.query("""
@@ -183,6 +191,7 @@ def test_the_last_days_are_read_from_the_newest_months(by_index: Database, query
     assert_the_key_is_used(nodes)
 
 
+@of_metrics
 def test_all_series_over_some_days_are_read_from_the_months_of_these_days(two_years: Database) -> None:
     since, until = two_years.query(f"SELECT {SINCE}, {UNTIL}")[0]
 
@@ -191,6 +200,7 @@ def test_all_series_over_some_days_are_read_from_the_months_of_these_days(two_ye
     assert months_of(nodes) == {f"monitoring_metrics_{since[:7].replace('-', '_')}"}
 
 
+@of_metrics
 def test_the_bounds_of_a_series_come_from_the_catalogue(by_index: Database) -> None:
     since, until = by_index.query(f"SELECT {SINCE}, {UNTIL}")[0]
     every_column = HISTORY.replace("timestamp, metric_value", "*").format(f"'{since}'", f"'{until}'")
@@ -203,6 +213,7 @@ def test_the_bounds_of_a_series_come_from_the_catalogue(by_index: Database) -> N
     assert_the_key_is_used(nodes)
 
 
+@of_metrics
 @pytest.mark.parametrize("view", ["v_model_timeline", "reporting.production_periods", "reporting.decision_gates"])
 def test_a_view_of_one_model_reads_its_own_rows_only(head: Database, view: str) -> None:
     head.query("""

@@ -306,6 +306,7 @@ def until_given_up(head: Database) -> None:
     until(lambda: head.query(GIVEN_UP) != [])
 
 
+@pytest.mark.plain_postgresql(reason="Citus takes no triggers of others on a distributed table")
 @pytest.mark.parametrize(
     ("code", "expected"),
     [

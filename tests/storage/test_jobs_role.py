@@ -52,6 +52,9 @@ def test_a_jobs_role_can_make_every_call(jobs: Settings) -> None:
         assert db.monitoring.forget("drift", "ks", with_rows=True) == 1
 
 
+@pytest.mark.plain_postgresql(
+    reason="the shards below a view are read with the rights of who asks, so latest() needs more"
+)
 def test_what_is_granted_for_single_calls_is_needed_by_these_alone(head: Database) -> None:
     with roles.role(head, "jobs") as settings, DatabaseManager(settings) as db:
         head.query(grants_of_jobs().partition("GRANT DELETE")[0])

@@ -35,7 +35,8 @@ AT = datetime(2026, 3, 1, 12, 30, 15, 123456, tzinfo=timezone.utc)
 OTHER_ROLE = "mlops_test_lent"
 OTHER_SESSIONS = """
 SELECT pid FROM pg_stat_activity
- WHERE datname = current_database() AND pid <> pg_backend_pid() AND usesysid IS NOT NULL
+ WHERE datname = current_database() AND pid <> pg_backend_pid()
+   AND backend_type = 'client backend' AND application_name NOT LIKE 'citus%'
 """
 WORDS = 'it\'s 20 °C, "ε" \\ \n %s'
 SHOUTED = extensions.new_type(extensions.UNICODE.values, "SHOUTED", lambda value, _: value and value.upper())

@@ -91,6 +91,7 @@ def run_job(older: Path, database: Database) -> subprocess.CompletedProcess[str]
     )
 
 
+@pytest.mark.plain_postgresql(reason="code from before Citus does not know distributed tables")
 def test_code_of_an_earlier_commit_works_where_newer_revisions_leave_it_unaffected(
     head: Database, tmp_path: Path, older: Path
 ) -> None:

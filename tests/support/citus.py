@@ -11,6 +11,7 @@ import psycopg
 
 from mlops_db.settings import Settings
 from support.cluster import connect_superuser, postmaster_of, start, throwaway_cluster
+from support.copies import drop_database
 from support.database import Database
 from support.sessions import wait_until
 
@@ -26,7 +27,7 @@ CITUS_SETTINGS = {
     "deadlock_timeout": "200ms",
     "citus.enable_statistics_collection": "off",
 }
-# Whoever reads it crashes the coordinator, because its partitions have bounds without an end.
+# Whoever reads it crashes the server, because its partitions have bounds without an end.
 CLOSE_TIME_PARTITIONS = (
     "REVOKE SELECT ON pg_catalog.time_partitions FROM PUBLIC",
     "REVOKE EXECUTE ON FUNCTION pg_catalog.time_partition_range(regclass) FROM PUBLIC",
@@ -46,20 +47,15 @@ def prepare_database(server: psycopg.Connection[Any], *workers: Path, shards_her
         server.execute(statement)
 
 
+def has_citus(database: Database) -> bool:
+    """Whether the extension is in a database; in a distributed run, it is in each."""
+    return bool(database.value("SELECT count(*) FROM pg_extension WHERE extname = 'citus'"))
+
+
 def stop_daemon(server: psycopg.Connection[Any], database: str) -> None:
     """Let nobody use a database, so that it can be copied: Citus has a process in each one."""
     server.execute(f"ALTER DATABASE {database} ALLOW_CONNECTIONS false")
     server.execute("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s", (database,))
-
-
-def drop_with_daemon(server: psycopg.Connection[Any], database: str) -> None:
-    """Drop a database. Its daemon may start once more after DROP has ended it: then again."""
-    for _ in range(20):
-        stop_daemon(server, database)
-        with suppress(psycopg.errors.ObjectInUse):
-            server.execute(f"DROP DATABASE {database} WITH (FORCE)")
-            return
-    server.execute(f"DROP DATABASE {database} WITH (FORCE)")
 
 
 @dataclass(frozen=True)
@@ -95,6 +91,8 @@ def database_on_worker(worker: Path, name: str, *, owner: str = "postgres") -> I
         with closing(connect_superuser(worker, name)) as server:
             server.execute("SET client_min_messages = warning")
             server.execute("CREATE EXTENSION citus")
+            for statement in CLOSE_TIME_PARTITIONS:
+                server.execute(statement)
         yield
     finally:
         _drop(worker, name)
@@ -112,7 +110,7 @@ def _create(node: Path, database: str, owner: str) -> None:
 def _drop(node: Path, database: str) -> None:
     with closing(connect_superuser(node)) as server:
         server.execute("SET client_min_messages = warning")
-        drop_with_daemon(server, database)
+        drop_database(server, database)
 
 
 def kill(folder: Path) -> None:
@@ -158,14 +156,3 @@ def citus_cluster(programs: Path, *, workers: int, in_memory: bool = True, **set
                     server.execute("ALTER SYSTEM SET output_plugin_libraries = pgoutput, citus")
                 server.execute("SELECT pg_reload_conf()")
         yield CitusCluster(programs, coordinator, tuple(others))
-
-
-def distribute_by_hand(*, host: str, port: int, user: str, dbname: str, password: str | None = None, **_: Any) -> None:
-    with psycopg.connect(host=host, port=port, user=user, password=password, dbname=dbname) as connection:
-        connection.execute("SET LOCAL client_min_messages = warning")
-        connection.execute("SET LOCAL citus.enable_unsafe_triggers = on")
-        series = "mlops_internal.metric_series"
-        connection.execute(f"SELECT create_distributed_table('{series}', 'model_name', shard_count := 4)")
-        connection.execute(
-            f"SELECT create_distributed_table('public.monitoring_metrics', 'model_name', colocate_with := '{series}')"
-        )

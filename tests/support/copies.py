@@ -1,7 +1,7 @@
 """Copies of the template at head, for the tests of a module together."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import psycopg
@@ -26,4 +26,19 @@ def copy_of_head(template: Any, name: str) -> Iterator[Database]:
             with psycopg.connect(**connect, dbname=name) as connection:
                 yield Database.of(connection)
         finally:
-            server.execute(sql.SQL("DROP DATABASE {} (FORCE)").format(sql.Identifier(name)))
+            drop_database(server, name)
+
+
+def drop_database(server: psycopg.Connection[Any], name: str) -> None:
+    """Drop a database, whoever uses it. With Citus, its daemon may start once more after DROP has ended it: then again.
+
+    Args:
+        server: a connection to another database, in autocommit.
+        name: of the database.
+    """
+    drop = sql.SQL("DROP DATABASE {} (FORCE)").format(sql.Identifier(name))
+    for _ in range(10):
+        with suppress(psycopg.errors.ObjectInUse):
+            server.execute(drop)
+            return
+    server.execute(drop)

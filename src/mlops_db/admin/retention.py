@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
+from mlops_db.admin.cluster.holders import find_holders
 from mlops_db.errors import UsageError
-from mlops_db.migration.blockers import BlockerWatch
+from mlops_db.migration.blockers import NOBODY, BlockerWatch
 from mlops_db.migration.progress import Progress
 from mlops_db.migration.retry import with_retries
 from mlops_db.migration.session import migration_connection
@@ -74,6 +75,30 @@ _PLAN = text("""
     SELECT 'advance', sequence, NULL, NULL FROM mlops_internal.late_sequences()
 """)
 
+_IS_DISTRIBUTED = text("SELECT to_regclass('pg_catalog.pg_dist_partition') IS NOT NULL")
+# On each node: its shards of each partition.
+_SHARDS = """
+    SELECT coalesce(json_agg(shards), '[]')
+      FROM (
+          SELECT l.relname AS name, sum(greatest(c.reltuples, pg_stat_get_live_tuples(c.oid)))::bigint AS rows,
+                 sum(pg_total_relation_size(c.oid))::bigint AS bytes
+            FROM pg_dist_local_group AS here
+            JOIN pg_dist_placement AS p ON p.groupid = here.groupid
+            JOIN pg_dist_shard AS s ON s.shardid = p.shardid
+            JOIN pg_class AS l ON l.oid = s.logicalrelid AND l.relispartition
+            JOIN pg_class AS c ON c.oid = to_regclass(shard_name(s.logicalrelid, s.shardid, false))
+           GROUP BY 1
+      ) AS shards
+"""
+_ASK_NODES = text("""
+    SELECT bool_and(bool_and(a.success)) OVER (), shards.name, sum(shards.rows)::bigint,
+           pg_size_pretty(sum(shards.bytes))
+      FROM run_command_on_all_nodes(:command) AS a
+      LEFT JOIN LATERAL json_to_recordset(CASE WHEN a.success THEN a.result ELSE '[]' END::json)
+                AS shards (name text, rows bigint, bytes bigint) ON true
+     GROUP BY shards.name
+""")
+
 
 @dataclass(frozen=True)
 class Step:
@@ -123,7 +148,24 @@ def plan(settings: Settings, *, keep: str | None) -> list[Step]:
         StatementFailedError: the server refused.
     """
     with _connect(settings) as connection:
-        return [Step(*row) for row in connection.execute(_PLAN, {"keep": keep})]
+        steps = [Step(*row) for row in connection.execute(_PLAN, {"keep": keep})]
+        if any(step.size for step in steps):
+            steps = _measure_shards(connection, steps)
+        return steps
+
+
+def _measure_shards(connection: Connection, steps: list[Step]) -> list[Step]:
+    """The same steps; on Citus with the rows and sizes of the shards, which are left out unless all nodes say them."""
+    if not connection.execute(_IS_DISTRIBUTED).scalar_one():
+        return steps
+    answers = connection.execute(_ASK_NODES, {"command": _SHARDS}).all()
+    known = all(success for success, *_ in answers)
+    measured = {name: (rows, size) for _, name, rows, size in answers if known}
+    return [
+        replace(step, rows=rows, size=size) if step.size else step
+        for step in steps
+        for rows, size in (measured.get(step.name, (None, None)),)
+    ]
 
 
 def maintain(settings: Settings, *, keep: str | None, progress: TextIO | None = None) -> list[Step]:
@@ -155,11 +197,19 @@ def maintain(settings: Settings, *, keep: str | None, progress: TextIO | None = 
         with _connect(settings) as connection:
             pid = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
             watch = BlockerWatch(settings, pid, reporter, lock_timeout_ms=LOCK_TIMEOUT_MS)
+
+            def blockers() -> str:
+                seen = watch.describe_blockers()
+                if seen != NOBODY:
+                    return seen
+                connection.rollback()
+                return find_holders(connection) or seen
+
             with watch.running():
                 with_retries(
                     lambda: _take_steps(connection, keep, steps, reporter),
                     position=lambda: len(steps),
-                    blockers=watch.describe_blockers,
+                    blockers=blockers,
                     retry_for_ms=settings.retry_for,
                     progress=reporter,
                 )

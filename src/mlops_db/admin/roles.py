@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from psycopg2 import sql
 
+from mlops_db.admin.cluster.shard_grants import grant_on_shards, has_shards_here, refuse_unknown_role
 from mlops_db.admin.reader_role import make_login
 from mlops_db.errors import NotPermittedError, RefusedError
 from mlops_db.project import REPORTING_FUNCTIONS, REPORTING_VIEWS, SCHEMAS, VIEWS
@@ -28,7 +29,8 @@ _MAY_READ = """
 """
 # What the role can do beyond reading the views, granted to it, to a role that it is a member of, or to PUBLIC. The
 # functions has_..._privilege know all three ways, but neither what SET ROLE gives to a role with NOINHERIT, nor that a
-# member of a superuser can become one. So they are asked about each role that it can become.
+# member of a superuser can become one. So they are asked about each role that it can become. What extensions, such as
+# Citus, show to everybody is theirs. Where the coordinator has shards itself, the reader uses the schema they are in.
 _BEYOND = f"""
     SELECT DISTINCT privilege || ' on ' || object
       FROM pg_roles AS able CROSS JOIN LATERAL (
@@ -43,6 +45,8 @@ _BEYOND = f"""
                      ELSE has_table_privilege(able.oid, c.oid, privilege)
                  END
              AND NOT (privilege = 'SELECT' AND c.oid = ANY(%(views)s::regclass[]))
+             AND NOT EXISTS (SELECT FROM pg_depend AS d
+                              WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
           UNION ALL
           SELECT privilege, 'sequence ' || regexp_replace(c.oid::regclass::text, '^public\\.', '')
             FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace,
@@ -52,6 +56,7 @@ _BEYOND = f"""
           UNION ALL
           SELECT privilege, 'schema mlops_internal' FROM unnest(ARRAY['USAGE', 'CREATE']) AS privilege
            WHERE has_schema_privilege(able.oid, 'mlops_internal', privilege)
+             AND NOT (privilege = 'USAGE' AND %(shards_here)s)
           UNION ALL
           SELECT 'CREATE', 'schema reporting' WHERE has_schema_privilege(able.oid, 'reporting', 'CREATE')
           UNION ALL
@@ -69,7 +74,8 @@ _BEYOND = f"""
 def grant_reader(settings: Settings, role: str, *, password: str | None = None, dry_run: bool = False) -> bool:
     """Let a role read the views of public and reporting, in one transaction; refuse it if it can do more than that.
 
-    Migration runs grant it again on what later revisions replace.
+    Migration runs grant it again on what later revisions replace. On Citus the nodes that have shards commit what it
+    needs there afterwards, and a worker that is added later needs the same command once more.
 
     Args:
         settings: where the database is; the role that connects owns the views.
@@ -84,16 +90,19 @@ def grant_reader(settings: Settings, role: str, *, password: str | None = None, 
     Raises:
         ConnectionFailedError: no connection.
         RefusedError: there is no such role, it is built in and should log in, or it can do more than read the views
-            already; nothing was changed.
+            already; nothing was changed. Or a worker lacks it, refused, or does not answer.
         NotPermittedError: the connecting role does not own the views, or may not create roles.
     """
-    about = {
+    about: dict[str, object] = {
         "role": role,
         "views": list(READER_VIEWS),
         "functions": list(READER_FUNCTIONS),
         "schemas": list(SCHEMAS),
     }
     with open_cursor(settings) as cursor:
+        about["shards_here"] = has_shards_here(cursor)
+        if cursor.value("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = %s)", (role,)):
+            refuse_unknown_role(cursor, role)
         if password is not None and not _is_built_in(role):
             make_login(cursor, role, password)
         _refuse_role(cursor, role, is_login=password is not None)
@@ -119,6 +128,9 @@ def grant_reader(settings: Settings, role: str, *, password: str | None = None, 
         may_create = cursor.value(f"SELECT {EVERYBODY_MAY_CREATE}")
         if dry_run:
             cursor.connection.rollback()
+        else:
+            cursor.connection.commit()  # the nodes know the role only now
+            grant_on_shards(cursor, role)
     return bool(may_create)
 
 

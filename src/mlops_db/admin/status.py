@@ -242,7 +242,7 @@ def read_status(settings: Settings) -> DatabaseStatus:
             periods, _ = counter.read(_PRODUCTION)
             production = None if periods is None else tuple(InProduction(*row) for row in periods)
         # Before schema reporting, the view may read every row.
-        may_ask = production is not None and oids.get("v_recent_monitoring") in ours
+        may_ask = production is not None and oids.get("v_recent_monitoring") in ours and not _lacks_rows(cluster)
         newest = counter.read(_NEWEST)[0] if may_ask else None
         newest_metric, newest_metric_age = newest[0] if newest else (None, None)
         return DatabaseStatus(
@@ -259,7 +259,9 @@ def read_status(settings: Settings) -> DatabaseStatus:
             objects=tuple(_object_status(counter, name, oids.get(name), ours, cluster) for name in (*TABLES, *VIEWS)),
             missing_reporting=_read_missing_reporting(cursor),
             # The functions that find it read the tables.
-            upkeep=() if pending or not ours.issuperset(map(oids.get, TABLES)) else tuple(_find_upkeep(counter)),
+            upkeep=()
+            if pending or not ours.issuperset(map(oids.get, TABLES)) or _lacks_rows(cluster)
+            else tuple(_find_upkeep(counter)),
             cluster=cluster,
         )
 
@@ -327,7 +329,11 @@ def _object_status(
     size = None
     if kind == "table":
         size = distributed.bytes if distributed else counter.count(_SIZE, oid, oid)[0]
-    if oid in ours:
+    rows: int | None
+    reason: str | None
+    if _lacks_rows(cluster) and name in ("monitoring_metrics", "v_recent_monitoring"):
+        rows, reason = None, "not all workers answer"
+    elif oid in ours:
         rows, reason = counter.count(sql.SQL("SELECT count(*) FROM public.{}").format(sql.Identifier(name)))
     else:
         rows, reason = None, "it belongs to another role than alembic_version"
@@ -336,6 +342,11 @@ def _object_status(
         rows = distributed.rows if distributed else counter.count(_ESTIMATE, oid, oid)[0]
     pretty = counter.cursor.value("SELECT pg_size_pretty(%s::bigint)", (size,))
     return ObjectStatus(name, kind, present=True, rows=rows, exact=exact, bytes=size, size=pretty, uncounted=reason)
+
+
+def _lacks_rows(cluster: ClusterStatus | None) -> bool:
+    """Whether some shards are on nodes that do not answer: a query over all of them would wait, and fail."""
+    return cluster is not None and not cluster.complete
 
 
 def _find_upkeep(counter: _Counter) -> Iterator[str]:

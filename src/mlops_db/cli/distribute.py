@@ -30,11 +30,10 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(options: Namespace) -> int:
     """Distribute and report, or plan and report."""
     settings = Settings.from_environment()
-    missing = []
     if options.dry_run:
         outcome, missing = plan_distribution(settings, shards=options.shards)
     else:
-        outcome = distribute(settings, shards=options.shards, progress=sys.stderr)
+        outcome, missing = distribute(settings, shards=options.shards, progress=sys.stderr), []
     if options.json:
         print_json({"target": settings.target, "done": not options.dry_run, "missing": missing, **vars(outcome)})
         return 0

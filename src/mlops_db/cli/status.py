@@ -118,6 +118,8 @@ def _for_json(status: DatabaseStatus) -> dict[str, object]:
     age = fields.pop("newest_metric_age")
     production = status.production and [one._asdict() for one in status.production]
     fields |= {"newest_metric_age_s": None if age is None else age.total_seconds(), "production": production}
+    if status.cluster is None:
+        del fields["cluster"]
     return fields | {"state": status.state}
 
 

@@ -2,7 +2,7 @@
 
 It leaves out what the revisions do not decide: owners, tablespaces, oids, statistics, the owner's own privileges, and
 how far batches are. Expressions have one form: PostgreSQL returns some in another form after a dump was restored, or
-if an earlier version made them.
+if an earlier version made them. A function that `mlops-db distribute` rewrote is read as it was.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from mlops_db.project import SCHEMAS
 from mlops_db.revisions.tables import POSITIONS_TABLE
 from mlops_db.server.acl import TO_GRANTEE
 from mlops_db.server.connection import open_cursor
+from mlops_db.server.distributable import unwrap
 from mlops_db.server.guests import SAFE_PATH
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def read_catalogue(cursor: Cursor) -> Catalogue:
         for kind, within, name, properties in cursor.fetchall():
             if POSITIONS_TABLE not in (within, name):
                 found[Name(kind, within, name)] = {
-                    key: restored(value) if key in _EXPRESSIONS else value for key, value in properties.items()
+                    key: restored(unwrap(value)) if key in _EXPRESSIONS else value for key, value in properties.items()
                 }
     return found
 

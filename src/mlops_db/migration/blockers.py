@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 LOOK_EVERY_S = 0.25
 REPORT_AFTER_S = 5.0
+NOBODY = "nobody seen"
 
 
 def _name(oid: str) -> str:
@@ -161,7 +162,7 @@ class BlockerWatch:
         """The blockers that were found last; then they are forgotten."""
         with self._lock:
             blockers, self._blockers = self._blockers, ()
-        return "; ".join(blocker.describe(with_query=self._show_queries) for blocker in blockers) or "nobody seen"
+        return "; ".join(blocker.describe(with_query=self._show_queries) for blocker in blockers) or NOBODY
 
     def _run(self) -> None:
         begun = time.monotonic()

@@ -14,6 +14,7 @@ from sqlalchemy.schema import CreateTable
 from mlops_db.errors import MlopsDbError, UsageError
 from mlops_db.migration import history, running_code, view_grants
 from mlops_db.migration.batches import positions
+from mlops_db.migration.distributed_tables import refuse_in_script
 from mlops_db.migration.operations import OPTIONS, REVISION_FILE
 from mlops_db.migration.session import run_pins
 from mlops_db.migration.step import STEP, RunningStep, direction_name
@@ -62,7 +63,7 @@ DO $pin$ BEGIN
 END $pin$;"""
 
 
-def write_script(
+def write_script(  # noqa: C901  (the parts of a step share the script)
     context: EnvironmentContext, graph: Graph, target_metadata: MetaData, settings: Settings, options: Options
 ) -> None:
     """Write the SQL of the command that Alembic was given.
@@ -85,10 +86,16 @@ def write_script(
     alembics_steps = context.get_context().opts["fn"]
 
     def steps(heads: Any, migration: MigrationContext) -> Iterator[Any]:
-        for step in alembics_steps(heads, migration):
+        found = list(alembics_steps(heads, migration))
+        for check in dict.fromkeys(map(distributed_check, found)):  # before the first step
+            write(check)
+        for step in found:
             write(view_grants.SAVE)
             step.migration_fn = guard(step, migration) if isinstance(step, RevisionStep) else stamp
             yield step
+
+    def distributed_check(step: Any) -> str:
+        return refuse_in_script(step.revision.module.__doc__ or "") if isinstance(step, RevisionStep) else ""
 
     def stamp(**_: Any) -> None:
         write(REFUSE_GUESTS)
@@ -100,6 +107,7 @@ def write_script(
         def migrate_guarded(**arguments: Any) -> None:
             migration.opts[REVISION_FILE] = Path(step.revision.path)
             write(REFUSE_GUESTS)  # in each step: psql may continue after an error
+            write(distributed_check(step))
             write(_REFUSE_ANOTHER_REVISION.format(revisions=", ".join(map(repr, step.from_revisions_no_deps))))
             with revision_script(migration, revision) as transaction, _explain_failures(revision):
                 migration.opts[STEP] = RunningStep(revision, direction_name(is_upgrade=step.is_upgrade), transaction)
@@ -126,7 +134,12 @@ def write_script(
         **further,
     )
     migration = context.get_context()
-    write = migration.impl.static_output
+    static_output = migration.impl.static_output
+
+    def write(text: str) -> None:
+        if text:
+            static_output(text)
+
     # After a downgrade to base, the table is still there, without a row.
     create = CreateTable(migration._version, if_not_exists=True)  # noqa: SLF001  (it has no other name)
     migration._version.create = lambda connection, **_: connection.execute(create)  # type: ignore[method-assign]  # noqa: SLF001

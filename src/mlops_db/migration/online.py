@@ -6,11 +6,11 @@ its own transaction.
 
 from __future__ import annotations
 
-from contextlib import nullcontext, suppress
+from contextlib import closing, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import psycopg2
 from alembic.runtime.migration import RevisionStep
@@ -23,13 +23,15 @@ from mlops_db.migration.autogenerate import comparison_options
 from mlops_db.migration.batches import positions
 from mlops_db.migration.blockers import BlockerWatch
 from mlops_db.migration.database_state import check_version_table_owner, refuse_wrong_database
+from mlops_db.migration.distributed_tables import refuse_distributed
 from mlops_db.migration.history import History
 from mlops_db.migration.operations import OPTIONS, REVISION_FILE
 from mlops_db.migration.plan import plan_lines, stamp_lines, step_name
 from mlops_db.migration.preview import GIVING_UP, describe, written_sql
 from mlops_db.migration.retry import with_retries
 from mlops_db.migration.step import STEP, RunningStep, direction_name, disk_full
-from mlops_db.migration.transaction import revision_statements, unfinished_refusal
+from mlops_db.migration.transaction import bound_waits_on_workers, revision_statements, unfinished_refusal
+from mlops_db.server.citus import has_citus
 from mlops_db.server.failures import find_server_error
 from mlops_db.server.guests import REFUSE_GUESTS, SAFE_PATH
 
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 
     from alembic.runtime.environment import EnvironmentContext
     from alembic.runtime.migration import MigrationContext, MigrationInfo
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812  (psycopg2 names its classes like functions)
     from sqlalchemy import Connection, MetaData
 
     from mlops_db.migration.backup import Backup
@@ -78,6 +81,7 @@ class OnlineRun:
     downgrades: dict[str, str | None] = field(default_factory=dict)  # their SQL by revision; None if it is not known
     step: RunningStep | None = None  # the last one
     grants_saved: bool = False
+    on_citus: bool = False  # known once it migrates
     total: int = 0
     done: int = 0
 
@@ -108,6 +112,9 @@ class OnlineRun:
         if self.options.plan:
             self.print_plan(migration, alembics_steps)
             return
+        with closing(cast("Cursor", self.connection.connection.cursor())) as cursor:
+            self.on_citus = has_citus(cursor)
+        self.end_reading()
         with lock.run_lock(self.connection, wait_ms=self.options.lock_wait, progress=self.progress):
             self.refuse_guests()
             steps = self.find_steps(migration, alembics_steps)
@@ -115,6 +122,7 @@ class OnlineRun:
             if migration.opts.get("purge"):  # of stamp; Alembic empties its table before it asks for the steps
                 self.attempt(alembics_steps)
             elif steps:
+                self.refuse_distributed(steps)
                 self.guard_rows(steps)
                 self.run_steps(steps)
             else:
@@ -180,6 +188,11 @@ class OnlineRun:
         steps = list(alembics_steps(migration.get_current_heads(), migration))
         self.end_reading()
         return steps
+
+    def refuse_distributed(self, steps: list[Any]) -> None:
+        """Stop before the first step if one of them does not run while a table is distributed that is."""
+        refuse_distributed(self.connection, [step for step in steps if isinstance(step, RevisionStep)])
+        self.end_reading()
 
     def print_plan(self, migration: MigrationContext, alembics_steps: Steps) -> None:
         """Print what the run would do."""
@@ -352,6 +365,9 @@ class OnlineRun:
         @wraps(migrate)
         def migrate_in_transaction(**options: Any) -> None:
             self.guard = None
+            if self.on_citus:
+                with closing(cast("Cursor", self.connection.connection.cursor())) as cursor:
+                    bound_waits_on_workers(cursor)
             if self.protects_rows and not step.is_upgrade:
                 from mlops_db.migration.guard.row_guard import RowGuard  # noqa: PLC0415  (upgrades start without it)
 
@@ -361,11 +377,12 @@ class OnlineRun:
                     revision,
                     keep_readers_out=revision in self.attempted_downgrades,
                     backed_up=self.back_up(revision),
+                    on_citus=self.on_citus,
                 )
                 self.attempted_downgrades.add(revision)
             migration = self.context.get_context()
             migration.opts[REVISION_FILE] = Path(step.revision.path)
-            with revision_statements(migration, revision, self.guard) as transaction:
+            with revision_statements(migration, revision, self.guard, on_citus=self.on_citus) as transaction:
                 migration.opts[STEP] = self.step = RunningStep(
                     revision,
                     direction_name(is_upgrade=step.is_upgrade),

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
-from mlops_db.migration.preview import RUNNING_CODE, describe, written_sql
+from mlops_db.migration.distributed_tables import HINT, find_distributed, in_the_way, verb
+from mlops_db.migration.preview import DISTRIBUTED_TABLES, RUNNING_CODE, describe, written_sql
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -68,6 +69,7 @@ def plan_lines(
         yield f"{target}: nothing to do"
         return
     direction = "upgrade" if steps[0].is_upgrade else "downgrade"
+    distributed = find_distributed(connection)
     yield f"{target}: {direction} in {len(steps)} {'step' if len(steps) == 1 else 'steps'}"
     for number, step in enumerate(steps, 1):
         description = describe(step.revision.module.__doc__ or "")
@@ -77,6 +79,9 @@ def plan_lines(
             yield f"      loss: {description.sections.get('Loss on downgrade', 'not declared')}"
         elif code := description.sections.get(RUNNING_CODE):
             yield f"      running code: {code}"
+        if names := in_the_way(step.revision.module.__doc__ or "", distributed):
+            _, _, reason = description.sections[DISTRIBUTED_TABLES].partition(";")
+            yield f"      refused: not while {' and '.join(names)} {verb(names)} distributed:{reason} {HINT}"
         if disk := description.sections.get("Disk"):
             yield f"      disk: {_needed(disk, direction, _find_tables(connection, disk))}: {disk}"
         sql = written_sql(step.revision, direction)

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 GIVING_UP = "Giving up"
 RUNNING_CODE = "Running code"
+DISTRIBUTED_TABLES = "Distributed tables"
 SECTIONS = ("Why", "Locks", "Loss on downgrade", RUNNING_CODE)
-_SECTION = re.compile(rf"^({'|'.join((*SECTIONS, 'Disk', GIVING_UP, 'Accepted'))}):", re.MULTILINE)
+_SECTION = re.compile(rf"^({'|'.join((*SECTIONS, 'Disk', DISTRIBUTED_TABLES, GIVING_UP, 'Accepted'))}):", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,8 @@ class Description:
 
     Attributes:
         title: its first line, without the full stop.
-        sections: the text of `Why`, `Locks`, `Disk`, `Loss on downgrade`, `Running code`, `Giving up` and `Accepted`,
-            each on one line, without missing ones.
+        sections: the text of `Why`, `Locks`, `Disk`, `Loss on downgrade`, `Running code`, `Distributed tables`,
+            `Giving up` and `Accepted`, each on one line, without missing ones.
     """
 
     title: str

@@ -62,6 +62,11 @@ def is_update(sql: str) -> bool:
     return [words[0] for words in _statements(sql)] == ["UPDATE"]
 
 
+def first_words(sql: str) -> list[str]:
+    """The first word of each statement, in capitals."""
+    return [words[0] for words in _statements(sql)]
+
+
 def stored_name(name: str) -> str:
     """A name as the catalogue has it: without quotes, or in lower case."""
     return name[1:-1].replace('""', '"') if name.startswith('"') else name.lower()

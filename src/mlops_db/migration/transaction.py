@@ -21,7 +21,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from mlops_db.errors import DataLossError, MlopsDbError, RefusedError, StatementFailedError
 from mlops_db.migration.guard.row_guard import ALL_ROWS, UNSEEN_HINT
-from mlops_db.migration.statements import ends_transaction, sets_only
+from mlops_db.migration.statements import ends_transaction, sets_only, split_statements
 from mlops_db.server.guests import REFUSE_GUESTS, SAFE_PATH
 
 if TYPE_CHECKING:
@@ -104,12 +104,15 @@ class RevisionTransaction:
     Attributes:
         outside: whether each statement commits by itself, because the revision is in an autocommit_block().
         in_batches: whether batches of it are committed, also by an earlier run.
+        on_citus: whether the database has Citus: its nodes take one statement at a time, and a lock_timeout of their
+            own.
         bounds: of the rows that the next statement changes.
     """
 
-    def __init__(self, revision: str, guard: RowGuard | None) -> None:
+    def __init__(self, revision: str, guard: RowGuard | None, *, on_citus: bool = False) -> None:
         """Take the revision's id, and the guard of a downgrade that must not lose rows."""
         self.revision = revision
+        self.on_citus = on_citus
         self.guard = guard
         self.outside = False
         self.in_batches = False
@@ -228,7 +231,30 @@ class RevisionTransaction:
         elif self.outside:
             self._run_outside(cursor, statement, send, only_once=only_once)
         else:
-            self.guard.run(statement, send, only_once=only_once, bounds=self.bounds)
+            self.guard.run(statement, send, only_once=only_once, bounds=self.bounds, changed=lambda: cursor.rowcount)
+
+    def send_one_by_one(self, cursor: psycopg2.extensions.cursor, statement: str, send: Callable[[str], None]) -> None:
+        """Send statements one by one: a node of Citus takes one at a time, and would get the text of all of them.
+
+        Outside of a transaction, several statements in one message are one transaction, and so they are here.
+        """
+        statements = list(split_statements(statement)) if self.on_citus else [statement]
+        if len(statements) <= 1 or ends_transaction(statement):
+            send(statement)
+            return
+        control = psycopg2.extensions.cursor(cursor.connection)  # so that the last statement's rows stay
+        alone = cursor.connection.info.transaction_status == psycopg2.extensions.TRANSACTION_STATUS_IDLE
+        if alone:
+            control.execute("BEGIN")
+        try:
+            for each in statements:
+                send(each)
+        except psycopg2.Error:
+            if alone and not cursor.connection.closed:
+                control.execute("ROLLBACK")
+            raise
+        if alone:
+            control.execute("COMMIT")
 
     @contextmanager
     def own_transaction(self, connection: Connection) -> Iterator[None]:
@@ -241,6 +267,8 @@ class RevisionTransaction:
         driver: Any = connection.connection.dbapi_connection
         control = psycopg2.extensions.cursor(driver)
         control.execute("BEGIN")
+        if self.on_citus:
+            bound_waits_on_workers(control)
         self.outside = False
         try:
             if self.guard is not None:
@@ -273,7 +301,7 @@ class RevisionTransaction:
         control.execute("BEGIN")
         try:
             self.guard.begin()
-            self.guard.run(statement, send, only_once=only_once)
+            self.guard.run(statement, send, only_once=only_once, changed=lambda: cursor.rowcount)
             self.guard.finish()
         except BaseException as error:
             if not cursor.connection.closed:
@@ -289,9 +317,20 @@ class RevisionTransaction:
             control.execute("COMMIT")
 
 
+def bound_waits_on_workers(cursor: psycopg2.extensions.cursor) -> None:
+    """Let the lock_timeout of the session also bound waits on other nodes of Citus, until the transaction ends.
+
+    Only SET LOCAL gets there: no setting of the session, of the connection's start, or of set_config() does. So does
+    what a revision sets with it from then on.
+    """
+    cursor.execute("SHOW lock_timeout")
+    (timeout,) = cursor.fetchone() or ("0",)
+    cursor.execute(f"SET LOCAL citus.propagate_set_commands = 'local'; SET LOCAL lock_timeout = '{timeout}'")
+
+
 @contextmanager
 def revision_statements(
-    migration: MigrationContext, revision: str, guard: RowGuard | None
+    migration: MigrationContext, revision: str, guard: RowGuard | None, *, on_citus: bool = False
 ) -> Iterator[RevisionTransaction]:
     """Run a revision's statements in the block, in a transaction that has begun; yields the rules for them.
 
@@ -299,6 +338,7 @@ def revision_statements(
         migration: Alembic's context, on a connection of psycopg2.
         revision: the revision's id.
         guard: guards the rows; None if nothing is protected.
+        on_citus: whether the database has Citus.
 
     Raises:
         RefusedError: one of them ends the transaction.
@@ -312,7 +352,7 @@ def revision_statements(
         f"SELECT pg_catalog.set_config('{_MARK}', %(mark)s, true), pg_catalog.transaction_timestamp(),"
         " pg_catalog.current_setting('role')"
     )
-    transaction = RevisionTransaction(revision, guard)
+    transaction = RevisionTransaction(revision, guard, on_citus=on_citus)
     path = f"SET search_path = {REVISION_PATH}"
     _, begun, role = connection.exec_driver_sql(f"{path}; {mark}", {"mark": revision}).one()
     if guard is not None:
@@ -323,6 +363,8 @@ def revision_statements(
         with psycopg2.extensions.cursor(driver) as cursor:  # psycopg2's own class, which checks nothing
             cursor.execute(mark, {"mark": revision})
             _, begun, _ = cursor.fetchone() or (None, None, None)
+            if on_citus and not transaction.outside:
+                bound_waits_on_workers(cursor)
         if guard is not None and not transaction.outside:
             guard.begin()
 
@@ -457,8 +499,12 @@ def _checked_cursor(wanted: Any, transaction: RevisionTransaction) -> type[psyco
 
     class RevisionCursor(base):  # type: ignore[misc]  # known only now
         def execute(self, query: str | bytes | sql.Composable, vars: Any = None) -> None:  # noqa: A002  (psycopg2's name)
-            send = super().execute
-            transaction.run(self, statement_text(query, self), lambda: send(query, vars))
+            send, text = super().execute, statement_text(query, self)
+            if not transaction.on_citus:
+                transaction.run(self, text, lambda: send(query, vars))
+                return
+            complete = text if vars is None else statement_text(self.mogrify(query, vars), self)
+            transaction.run(self, text, lambda: transaction.send_one_by_one(self, complete, send))
 
         def executemany(self, query: str | bytes | sql.Composable, vars_list: Any) -> None:
             send, rows = super().executemany, list(vars_list)

@@ -6,20 +6,32 @@ from datetime import datetime, timedelta
 
 from mlops_db.reporting.states import RANK
 from mlops_db.reporting.words import compared, length_in_words
+from mlops_db.schema.views import recent_monitoring
 from mlops_db.server.cursor import SafeCursor
 
 # How many rows of a series are read to find the one where its state began.
 LOOK_BACK = 1_000
 _MAX_REASON = 200
+_LOWER = 8  # the place of the lower bound among the columns; the upper one is beside it
 _KEPT = 1_000  # characters of an error's text that are read
 
 _OF_SERIES = """
-    history.model_name = recent.model_name
+    history.model_name = {model}
     AND history.metric_type = recent.metric_type
     AND history.metric_name = recent.metric_name
 """
+
+
 # Each LATERAL reads nothing for a series that it is not about. `change` ends at the first row of another state.
-_HEALTH = f"""
+def _health_query(recent: str, model: str) -> str:
+    """The query.
+
+    Args:
+        recent: where the newest values are from.
+        model: SQL for the name of the model whose history is read.
+    """
+    of_series = _OF_SERIES.format(model=model)
+    return f"""
     SELECT recent.model_name, recent.metric_type, recent.metric_name, recent.health, recent.metric_value,
            recent.timestamp, recent.age, recent.expected_interval, recent.lower_threshold, recent.upper_threshold,
            own.own_threshold, own.low_is_drift,
@@ -27,11 +39,11 @@ _HEALTH = f"""
                 ELSE coalesce(change.since, beginning.since) END,
            recent.health = 'stale' OR change.since IS NOT NULL OR beginning.rows < {LOOK_BACK},
            left(recent.metadata ->> 'error', {_KEPT})
-      FROM public.v_recent_monitoring AS recent
+      FROM {recent} AS recent
       LEFT JOIN LATERAL (
           SELECT history.own_threshold, history.low_is_drift
             FROM reporting.metric_history AS history
-           WHERE {_OF_SERIES} AND history.timestamp = recent.timestamp AND history.id = recent.id
+           WHERE {of_series} AND history.timestamp = recent.timestamp AND history.id = recent.id
              AND recent.health = 'drifted'
            LIMIT 1
       ) AS own ON true
@@ -42,7 +54,7 @@ _HEALTH = f"""
                   FROM (
                       SELECT history.timestamp, history.id, history.state
                         FROM reporting.metric_history AS history
-                       WHERE {_OF_SERIES} AND recent.health IN ('low', 'high', 'failed', 'drifted')
+                       WHERE {of_series} AND recent.health IN ('low', 'high', 'failed', 'drifted')
                        ORDER BY history.timestamp DESC, history.id DESC
                        LIMIT {LOOK_BACK}
                   ) AS newest
@@ -56,13 +68,26 @@ _HEALTH = f"""
             FROM (
                 SELECT history.timestamp
                   FROM reporting.metric_history AS history
-                 WHERE {_OF_SERIES} AND recent.health IN ('low', 'high', 'failed', 'drifted')
+                 WHERE {of_series} AND recent.health IN ('low', 'high', 'failed', 'drifted')
                    AND change.since IS NULL
                  ORDER BY history.timestamp DESC, history.id DESC
                  LIMIT {LOOK_BACK}
             ) AS newest
       ) AS beginning ON true
      WHERE %(models)s::text[] IS NULL OR recent.model_name = ANY(%(models)s)
+"""
+
+
+_HEALTH = _health_query("public.v_recent_monitoring", "recent.model_name")
+# One model is on one shard of Citus. The view would be asked on all of them, and the tables are not for a reader.
+_HEALTH_OF_MODEL = _health_query(
+    f"({recent_monitoring(metrics='public.monitoring_metrics', model='%(model)s')})", "%(model)s"
+)
+_MAY_ASK_ITS_SHARD = """
+    SELECT CASE WHEN to_regclass('pg_catalog.pg_dist_partition') IS NULL THEN false
+                WHEN NOT has_schema_privilege('mlops_internal', 'USAGE') THEN false
+                ELSE has_table_privilege('mlops_internal.metric_series', 'SELECT')
+                     AND has_table_privilege('public.monitoring_metrics', 'SELECT') END
 """
 
 
@@ -108,9 +133,24 @@ def read_health(cursor: SafeCursor, models: Sequence[str] = ()) -> list[SeriesHe
         cursor: of `open_snapshot`.
         models: only series of these models; all if it is empty.
     """
-    cursor.execute(_HEALTH, {"models": list(models) or None})
-    found = [_series_health(*row) for row in cursor.fetchall()]
-    return sorted(found, key=lambda one: (RANK[one.state], one.model_name, one.metric_type, one.metric_name))
+    return [health for health, _, _ in read_health_and_bounds(cursor, models)]
+
+
+def read_health_and_bounds(
+    cursor: SafeCursor, models: Sequence[str] = ()
+) -> list[tuple[SeriesHealth, float | None, float | None]]:
+    """Read the health of the series, worst first, then by their names, each with the catalogue's two bounds."""
+    parameters: dict[str, object] = {"models": list(models) or None}
+    query = _HEALTH
+    if len(models) == 1 and cursor.value(_MAY_ASK_ITS_SHARD):
+        query, parameters["model"] = _HEALTH_OF_MODEL, models[0]
+    cursor.execute(query, parameters)
+    found = [(_series_health(*row), row[_LOWER], row[_LOWER + 1]) for row in cursor.fetchall()]
+    return sorted(found, key=lambda one: _place(one[0]))
+
+
+def _place(one: SeriesHealth) -> tuple[int, str, str, str]:
+    return RANK[one.state], one.model_name, one.metric_type, one.metric_name
 
 
 def _series_health(  # noqa: PLR0913, PLR0917  (a row's columns)

@@ -18,7 +18,7 @@ from mlops_db.server.failures import first_line, quoted, translate_statement_fai
 from mlops_db.settings import Settings
 from mlops_db.storage.lock_holders import describe_holders
 from mlops_db.storage.owned_connection import OwnedConnection
-from mlops_db.storage.workers import translate_lost_worker
+from mlops_db.storage.workers import translate_worker_failure
 
 # SQLSTATEs and their classes (manual, appendix A). Errors that only a change of the program can remove are not
 # translated; of their classes a user can resolve the exceptions.
@@ -80,9 +80,9 @@ def translate_failure(  # noqa: PLR0913  (what is known about the transaction)
     code = cause.pgcode
     # An error of libpq, which is one of the connection, has no code. psycopg2 has other classes for errors in its use.
     from_libpq = code is None and type(cause) in (psycopg2.OperationalError, psycopg2.DatabaseError)
-    lost_worker = None if broken else translate_lost_worker(cause, settings, notices, partly_stored=partly_stored)
-    if lost_worker is not None:
-        return lost_worker
+    of_worker = None if broken else translate_worker_failure(cause, settings, notices, partly_stored=partly_stored)
+    if of_worker is not None:
+        return of_worker
     if broken or from_libpq or (code is not None and code.startswith(_LOST)):
         return _lost(first_line(cause.pgerror or str(cause)), settings, committed=committed)
     if code is None or (code.startswith(_PROGRAMMING) and code not in _NOT_PROGRAMMING):

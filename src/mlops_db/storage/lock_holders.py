@@ -15,6 +15,9 @@ from mlops_db.server.cursor import SafeCursor
 
 # CONTEXT: while locking tuple (0,3) in relation "model_versions"; in any language.
 _ROW = re.compile(r"(\(\d+,\d+\)).*[\"«„“](.+?)[\"»“”]")
+# Citus leaves its shards, such as metric_series_102008, out of pg_class for everybody who does not ask for them.
+_SHARD = re.compile(r"_\d{6,}$")
+_SHOW_SHARDS = "SET LOCAL citus.override_table_visibility = off"
 _TABLE = """
 SELECT n.nspname, c.relname FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
  WHERE c.relname = %s AND c.relkind = 'r' AND c.oid >= 16384
@@ -61,6 +64,8 @@ def describe_holders(error: psycopg2.Error) -> str:
                 ways = [("is", f"{_KEEPS_OUT} AND {_USER_TABLE}", ()), ("may be", f"l.granted AND {_USER_TABLE}", ())]
             else:
                 place, relation = row.groups()
+                if _SHARD.search(relation):
+                    cursor.execute(_SHOW_SHARDS)
                 ways = [
                     ("is", "x.transactionid = %s::xid", (_find_transaction(cursor, place, relation),)),
                     ("may be", f"{_HAS_ROWS} AND {_USER_TABLE} AND c.relname = %s", (relation,)),

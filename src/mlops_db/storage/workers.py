@@ -1,7 +1,7 @@
-"""Recognises that a worker of a distributed database does not answer.
+"""Translates what Citus says about the workers of a distributed database.
 
-Jobs are connected to the coordinator, so their connection stays. Citus reports a lost worker in several ways, none of
-them translated into other languages.
+Jobs are connected to the coordinator, so their connection stays if a worker is lost. Citus reports that in several
+ways, and some errors of workers without their SQLSTATE. Its messages are in English, whatever lc_messages is.
 """
 
 import re
@@ -9,18 +9,26 @@ from collections.abc import Sequence
 
 import psycopg2
 
-from mlops_db.errors import ConnectionLostError, MlopsDbError, WorkerUnreachableError
+from mlops_db.errors import (
+    AuthenticationFailedError,
+    ConnectionLostError,
+    ContentionError,
+    MlopsDbError,
+    WorkerUnreachableError,
+)
 from mlops_db.server.failures import first_line
 from mlops_db.settings import Settings
 
 # Where Citus names the node; a host may be the folder of a socket.
 _NODE = re.compile(
-    r"(?:remote node .*?@|to the node |for node |essential: |command on |transaction on |on host )(\S+:\d+)"
+    r"(?:remote node .*?@|to the node |for node |essential: |on host |(?:command|transaction|shard \d+|COPY) on )"
+    r"(\S+:\d+)"
 )
 _LOST = ("08", "57P01", "57P02", "57P03", "57P04", "57P05")
-# Citus gives no code of its own to what libpq says, and to what it finds out at the end of a transaction.
+# The code of what Citus gives no other: what libpq says, what a worker says about COPY, and the end of a transaction.
 _NO_CODE = "XX000"
-_LIBPQ_LOST = (
+_IO_ERROR = "58030"
+_SAYS_LOST = (
     "closed the connection",
     "connection has been closed",
     "connection not open",
@@ -29,20 +37,24 @@ _LIBPQ_LOST = (
     "SSL SYSCALL error",
     "could not receive data from server",
     "could not send data to server",
+    "terminating connection due to",
     "failed to prepare transaction",
+    "failed to COPY to shard",
+    "failed to complete COPY on",
+    "failure on connection marked as essential",  # which only says that something failed before, or not even that
 )
+_CONTENTION = ("deadlock detected", "canceling statement due to lock timeout", "could not serialize access")
 # The worker was asked to commit, and did not answer: a transaction of one worker has no second phase.
 _NOT_COMMITTED = "could not commit transaction for shard"
 _MAY_BE_COMMITTED = (_NOT_COMMITTED, "failed to commit transaction on")
-_ESSENTIAL = "failure on connection marked as essential"
 # The worker answers, but not to this role: that does not pass.
 _REFUSED = ("authentication failed", "no password supplied", "pg_hba.conf", "permitted to log in", "does not exist")
 
 
-def translate_lost_worker(
+def translate_worker_failure(
     error: psycopg2.Error, settings: Settings, notices: Sequence[str], *, partly_stored: bool
 ) -> MlopsDbError | None:
-    """The error to raise instead of `error`; None if it is not about a worker that does not answer.
+    """The error to raise instead of `error`; None if no worker was lost, and the error has its SQLSTATE.
 
     Args:
         error: what the coordinator raised.
@@ -50,35 +62,37 @@ def translate_lost_worker(
         notices: the warnings of the connection, in which Citus says more.
         partly_stored: whether something that was committed before may be stored.
     """
-    text = error.pgerror or str(error)
-    said = (text, error.diag.context or "", *reversed(notices))
-    nodes = [found[1] for line in said if (found := _NODE.search(line))]
-    unknown = _NOT_COMMITTED in text
-    if not (unknown or (nodes and _is_lost(error, text, notices))):
+    text, code = error.pgerror or str(error), error.pgcode or ""
+    line = first_line(text).rpartition("the following error: ")[2]
+    if code == _NO_CODE and _has(_CONTENTION, text, *notices):
+        refusal = ContentionError(line, hint="Others use the same rows at the moment: nothing was stored, try again.")
+        refusal.retryable = not partly_stored
+        return refusal
+    nodes = [found[1] for said in (text, error.diag.context or "", *reversed(notices)) if (found := _NODE.search(said))]
+    unknown = code == _NO_CODE and _NOT_COMMITTED in text
+    lost = code.startswith(_LOST) or (code in (_NO_CODE, _IO_ERROR) and _has(_SAYS_LOST, text))
+    if not unknown and not (nodes and lost):
         return None
     node = f"worker {nodes[0]}" if nodes else "a worker"
-    line = first_line(text).rpartition("the following error: ")[2]
-    if unknown or partly_stored or any(mark in line for line in notices for mark in _MAY_BE_COMMITTED):
+    if unknown or partly_stored or _has(_MAY_BE_COMMITTED, *notices):
         return ConnectionLostError(
             f"{settings.target} lost {node}: {line}; it broke while it was committed, so it may be stored",
             committed=None,
             hint="Check whether it is stored before you repeat it; calls that are idempotent can simply be repeated.",
         )
-    failure = WorkerUnreachableError(
-        f"{node} of {settings.target} does not answer: {line}; nothing of it was stored",
+    where = f"{node} of {settings.target}"
+    if _has(_REFUSED, text):
+        return AuthenticationFailedError(
+            f"{where} refuses the coordinator: {line.removeprefix('FATAL:').strip()}; nothing of it was stored",
+            hint="The coordinator connects to its workers as the role of the job. On each it needs LOGIN, and a "
+            "way in: pg_hba.conf, and its password in the coordinator's .pgpass.",
+        )
+    return WorkerUnreachableError(
+        f"{where} does not answer: {line}; nothing of it was stored",
         hint="Repeat the call when that worker is back. Calls about models of other workers go on; calls about all "
         "models need every worker.",
     )
-    failure.retryable = not any(mark in text for mark in _REFUSED)
-    return failure
 
 
-def _is_lost(error: psycopg2.Error, text: str, notices: Sequence[str]) -> bool:
-    code = error.pgcode or ""
-    if code != _NO_CODE:
-        return code.startswith(_LOST)
-    # This one only says that something failed before: without a word, if the connection had just gone.
-    if _ESSENTIAL in text and not notices:
-        return True
-    texts = notices if _ESSENTIAL in text else (text,)
-    return any(mark in line for line in texts for mark in (*_LIBPQ_LOST, "connection to the remote node"))
+def _has(marks: Sequence[str], *texts: str) -> bool:
+    return any(mark in text for text in texts for mark in marks)

@@ -19,6 +19,7 @@ from mlops_db.admin.cluster.layout import (
     looking,
     read_layout,
 )
+from mlops_db.admin.cluster.readers import readers_set_aside, refuse_readers
 from mlops_db.admin.cluster.requirements import Missing, find_missing, refuse_missing, refuse_obstacles
 from mlops_db.errors import RefusedError
 from mlops_db.migration.progress import Progress
@@ -51,6 +52,7 @@ def plan_distribution(settings: Settings, *, shards: int | None = None) -> tuple
         layout = read_layout(cursor)
         missing = find_missing(cursor, settings)
         refuse_obstacles(cursor, "cannot be carried to shards")
+        refuse_readers(cursor)
         return _plan(cursor, layout, shards), missing
 
 
@@ -104,8 +106,8 @@ def _choose(cursor: Cursor, layout: Layout, shards: int | None) -> int:
     if shards not in (None, layout.shards):
         raise RefusedError(
             f"the tables are distributed into {layout.shards} shards, not {shards}; nothing was changed",
-            hint=f"Leave --shards out to keep them, or run `mlops-db undistribute` and then `mlops-db distribute --shards "
-            f"{shards}`.",
+            hint="Leave --shards out to keep them, or run `mlops-db undistribute` and then `mlops-db distribute "
+            f"--shards {shards}`.",
         )
     return layout.shards
 
@@ -117,18 +119,22 @@ def _distribute(cursor: Cursor, shards: int | None, steps: list[Step], progress:
         cursor.execute(setting)
     layout = read_layout(cursor)
     refuse_obstacles(cursor, "cannot be carried to shards")
+    refuse_readers(cursor)
     chosen = _choose(cursor, layout, shards)
     steps.extend(Step("rewrite", name) for name in make_distributable(cursor))
-    for table, other in ((SERIES, METRICS), (METRICS, SERIES)):
-        if table in layout.distributed:
-            continue
-        progress.begin(f"distribute {table.partition('.')[2]}")
-        if other in layout.distributed or table == METRICS:
-            options, values = "colocate_with := %s", (table, COLUMN, other)
-        else:
-            options, values = "colocate_with := 'none', shard_count := %s", (table, COLUMN, chosen)
-        cursor.execute(f"SELECT create_distributed_table(%s, %s, {options})", values)
-        # Citus has copied them, and would leave them on disk.
-        cursor.execute("SELECT truncate_local_data_after_distributing_table(%s)", (table,))
-        progress.done()
-        steps.append(Step("distribute", table))
+    with readers_set_aside(cursor):
+        for table, other in ((SERIES, METRICS), (METRICS, SERIES)):
+            if table in layout.distributed:
+                continue
+            progress.begin(f"distribute {table.partition('.')[2]}")
+            if table == SERIES and other not in layout.distributed:
+                cursor.execute(
+                    "SELECT create_distributed_table(%s, %s, colocate_with := 'none', shard_count := %s)",
+                    (table, COLUMN, chosen),
+                )
+            else:
+                cursor.execute("SELECT create_distributed_table(%s, %s, colocate_with := %s)", (table, COLUMN, other))
+            # Citus has copied them, and would leave them on disk.
+            cursor.execute("SELECT truncate_local_data_after_distributing_table(%s)", (table,))
+            progress.done()
+            steps.append(Step("distribute", table))

@@ -233,10 +233,10 @@ def _missing_here(cursor: SafeCursor, here: str) -> Iterator[Missing]:
 
 def _missing_on_workers(cursor: SafeCursor, settings: Settings, nodes: list[Node], here: str) -> Iterator[Missing]:
     cursor.execute(
-        "SELECT nodename, nodeport, groupid, hasmetadata AND metadatasynced FROM pg_catalog.pg_dist_node"
+        "SELECT nodename || ':' || nodeport, groupid, hasmetadata AND metadatasynced FROM pg_catalog.pg_dist_node"
         " WHERE noderole = 'primary' AND groupid > 0"
     )
-    groups = {f"{host}:{port}": (host, port, group, synced) for host, port, group, synced in cursor.fetchall()}
+    known = {address: (group, synced) for address, group, synced in cursor.fetchall()}
     workers = [node for node in nodes if not node.is_coordinator]
     for node in workers:
         if not node.is_active:
@@ -246,7 +246,7 @@ def _missing_on_workers(cursor: SafeCursor, settings: Settings, nodes: list[Node
                 f"SELECT citus_activate_node('{node.host}', {node.port}); or, if it is gone, "
                 f"SELECT citus_remove_node('{node.host}', {node.port});",
             )
-        elif not groups[node.address][3]:
+        elif not known[node.address][1]:
             yield Missing(
                 f"the catalogue of worker {node.address} is not synchronised",
                 here,
@@ -254,42 +254,44 @@ def _missing_on_workers(cursor: SafeCursor, settings: Settings, nodes: list[Node
             )
     if not any(node.is_active for node in workers):
         return
-    cursor.execute(_ROLES)
-    roles = [*{settings.owner_role or settings.user, *(name for (name,) in cursor.fetchall())}]
-    wanted = cursor.mogrify("%s::text[]", (sorted(roles),)).decode()
-    cursor.execute(
-        "SELECT nodename, nodeport, success, result FROM pg_catalog.run_command_on_workers(%s)",
-        (_WORKER.format(roles=wanted),),
-    )
     owner = settings.owner_role or settings.user
-    for host, port, success, result in cursor.fetchall():
-        address = f"{host}:{port}"
-        where = f"worker {address}"
-        if not success:
-            yield _unusable(where, result, settings.database, owner, here)
-            continue
-        state: dict[str, Any] = json.loads(result)
-        if state["group"] != groups[address][2]:
-            yield Missing(
-                f"{where} is another node than the one that was added with this address",
-                here,
-                f"SELECT citus_update_node(nodeid, 'HOST', PORT) FROM pg_dist_node WHERE groupid = {groups[address][2]};",
-            )
-        if _too_old(state["citus"]):
-            yield Missing(
-                f"Citus {state['citus']} on {where} is too old", where, f"install {OLDEST[0]}.{OLDEST[1]} or newer"
-            )
-        if state["prepared"] == 0:
-            yield _no_prepared_transactions(where)
-        if not state["create"]:
-            yield Missing(
-                f'role "{owner}" may not create tables in schema public of {where}',
-                where,
-                f'GRANT CREATE ON SCHEMA public TO "{owner}";',
-            )
-        for role in state["roles"] or []:
-            yield Missing(f'{where} has no role "{role}", which has grants here', where, f'CREATE ROLE "{role}";')
-        yield from _open_privileges(state["open"] or [], where)
+    cursor.execute(_ROLES)
+    roles = sorted({owner, *(name for (name,) in cursor.fetchall())})
+    question = _WORKER.format(roles=cursor.mogrify("%s::text[]", (roles,)).decode())
+    cursor.execute(
+        "SELECT nodename || ':' || nodeport, success, result FROM pg_catalog.run_command_on_workers(%s)", (question,)
+    )
+    for address, success, result in cursor.fetchall():
+        if success:
+            yield from _missing_on(address, json.loads(result), known[address][0], owner, here)
+        else:
+            yield _unusable(f"worker {address}", result, settings.database, owner, here)
+
+
+def _missing_on(address: str, state: dict[str, Any], group: int, owner: str, here: str) -> Iterator[Missing]:
+    """What a worker lacks, by its answer."""
+    where = f"worker {address}"
+    if state["group"] != group:
+        yield Missing(
+            f"{where} is another node than the one that was added with this address",
+            here,
+            f"SELECT citus_update_node(nodeid, 'HOST', PORT) FROM pg_dist_node WHERE groupid = {group};",
+        )
+    if _too_old(state["citus"]):
+        yield Missing(
+            f"Citus {state['citus']} on {where} is too old", where, f"install {OLDEST[0]}.{OLDEST[1]} or newer"
+        )
+    if state["prepared"] == 0:
+        yield _no_prepared_transactions(where)
+    if not state["create"]:
+        yield Missing(
+            f'role "{owner}" may not create tables in schema public of {where}',
+            where,
+            f'GRANT CREATE ON SCHEMA public TO "{owner}";',
+        )
+    for role in state["roles"] or []:
+        yield Missing(f'{where} has no role "{role}", which has grants here', where, f'CREATE ROLE "{role}";')
+    yield from _open_privileges(state["open"] or [], where)
 
 
 def _unusable(where: str, result: str, database: str, owner: str, here: str) -> Missing:
@@ -301,9 +303,10 @@ def _unusable(where: str, result: str, database: str, owner: str, here: str) -> 
         return Missing(f'role "{owner}" may not log in on {where}', where, f'ALTER ROLE "{owner}" LOGIN;')
     if re.search(r'database "[^"]*" does not exist', reason):
         return Missing(
-            f'{where} has no database "{database}"', where, f'CREATE DATABASE "{database}" OWNER "{owner}"; then there: '
-            "CREATE EXTENSION citus;",
-        )  # fmt: skip
+            f'{where} has no database "{database}"',
+            where,
+            f'CREATE DATABASE "{database}" OWNER "{owner}"; and in it: CREATE EXTENSION citus;',
+        )
     if "pg_dist_local_group" in reason:
         return Missing(f"the database on {where} has no extension citus", where, "CREATE EXTENSION citus;")
     return Missing(

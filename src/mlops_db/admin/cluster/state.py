@@ -30,13 +30,14 @@ _SHARDS = """
       FROM (
           SELECT n.nspname || '.' || root.relname AS name, s.shardminvalue::bigint AS first,
                  s.shardmaxvalue::bigint AS last,
-                 sum(pg_total_relation_size(c.oid)) AS bytes, sum(greatest(c.reltuples, 0))::bigint AS rows
+                 sum(pg_total_relation_size(c.oid)) AS bytes,
+                 sum(CASE c.relkind WHEN 'r' THEN greatest(c.reltuples, 0) ELSE 0 END)::bigint AS rows
             FROM pg_dist_local_group AS here
             JOIN pg_dist_placement AS p ON p.groupid = here.groupid
             JOIN pg_dist_shard AS s ON s.shardid = p.shardid
             JOIN pg_class AS root ON root.oid = coalesce(pg_partition_root(s.logicalrelid), s.logicalrelid)
             JOIN pg_namespace AS n ON n.oid = root.relnamespace
-            JOIN pg_class AS c ON c.oid = to_regclass(shard_name(s.logicalrelid, s.shardid))
+            JOIN pg_class AS c ON c.oid = to_regclass(shard_name(s.logicalrelid, s.shardid, false))
            WHERE s.shardminvalue IS NOT NULL
            GROUP BY 1, 2, 3
       ) AS shards
@@ -62,7 +63,8 @@ _PLACES = """
 _NO_ANSWER = "no answer in time"
 
 
-class NodeStatus(NamedTuple):
+@dataclass(frozen=True)
+class NodeStatus:
     """A node of the cluster.
 
     Attributes:
@@ -84,7 +86,8 @@ class NodeStatus(NamedTuple):
     trouble: str | None
 
 
-class TableStatus(NamedTuple):
+@dataclass(frozen=True)
+class TableStatus:
     """A distributed table, as its shards have it.
 
     Attributes:
@@ -102,7 +105,8 @@ class TableStatus(NamedTuple):
     size: str
 
 
-class Fullest(NamedTuple):
+@dataclass(frozen=True)
+class Fullest:
     """The fullest shard.
 
     Attributes:

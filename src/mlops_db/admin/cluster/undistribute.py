@@ -25,6 +25,7 @@ from mlops_db.admin.cluster.layout import (
     looking,
     read_layout,
 )
+from mlops_db.admin.cluster.readers import NAME, readers_set_aside, refuse_readers
 from mlops_db.admin.cluster.requirements import refuse_obstacles
 from mlops_db.drift.catalogue import read_catalogue
 from mlops_db.errors import RefusedError
@@ -41,25 +42,12 @@ if TYPE_CHECKING:
 
 SECONDS_A_MILLION = 9.0
 SEQUENCE = "public.monitoring_metrics_id_seq"
-_HERE_ONLY = "SET LOCAL citus.enable_ddl_propagation = off"
-_EVERYWHERE = "SET LOCAL citus.enable_ddl_propagation = on"
 # A lock on every shard, also against transactions that were prepared on a worker and are not committed there yet:
 # their rows could not be seen. The columns are NOT NULL already.
 _LOCK_SHARDS = (
     f"ALTER TABLE {METRICS} ALTER COLUMN model_name SET NOT NULL",
     f"ALTER TABLE {SERIES} ALTER COLUMN model_name SET NOT NULL",
 )
-# The views that read the tables themselves. Those that read such a view do not notice.
-_READERS = f"""
-    WITH {TREE}
-    SELECT DISTINCT c.oid, c.oid::regclass::text, c.relkind = 'm', pg_get_userbyid(c.relowner)::text,
-           pg_has_role(c.relowner, 'USAGE') AND has_schema_privilege(c.relnamespace, 'CREATE'), n.nspname::text
-      FROM pg_depend AS d JOIN pg_rewrite AS r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid
-      JOIN pg_class AS c ON c.oid = r.ev_class JOIN pg_namespace AS n ON n.oid = c.relnamespace
-     WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid IN (SELECT oid FROM tree)
-       AND c.oid NOT IN (SELECT oid FROM tree)
-     ORDER BY c.oid
-"""
 # What else depends on the tables or their row types, and would be dropped with them.
 _DEPENDENTS = f"""
     WITH {TREE}, things (class, oid) AS (
@@ -95,45 +83,28 @@ _NOT_CARRIED = f"""
      WHERE c.reltablespace <> 0
      ORDER BY 1
 """
-_NAME = "quote_ident(n.nspname) || '.' || quote_ident(c.relname)"
 _IN_TREE = "tree JOIN pg_class AS c ON c.oid = tree.oid JOIN pg_namespace AS n ON n.oid = c.relnamespace"
-# A view with the same columns that reads nothing, and the view as it is.
-_VIEW = f"""
-    SELECT format('CREATE OR REPLACE VIEW %%s%%s AS SELECT %%s', {_NAME}, options.list, (
-               SELECT string_agg(format('NULL::%%s%%s AS %%I', format_type(a.atttypid, a.atttypmod),
-                          CASE WHEN a.attcollation <> t.typcollation
-                               THEN ' COLLATE ' || a.attcollation::regcollation ELSE '' END, a.attname),
-                          ', ' ORDER BY a.attnum)
-                 FROM pg_attribute AS a JOIN pg_type AS t ON t.oid = a.atttypid
-                WHERE a.attrelid = c.oid AND a.attnum > 0)),
-           format('CREATE OR REPLACE VIEW %%s%%s AS %%s', {_NAME}, options.list, pg_get_viewdef(c.oid))
-      FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
-     CROSS JOIN LATERAL (
-               SELECT coalesce(' WITH (' || string_agg(format('%%I = %%L', o.option_name, o.option_value), ', ') || ')', '')
-                 FROM pg_options_to_table(c.reloptions) AS o) AS options (list)
-     WHERE c.oid = %s
-"""
 # What Citus does not set on the new tables, or not on all of them, as the statements that set it.
 _PROPERTIES = rf"""
     WITH {TREE}
     SELECT statement FROM (
         SELECT 1, format('COMMENT ON %s %s IS %L', CASE c.relkind WHEN 'i' THEN 'INDEX' WHEN 'I' THEN 'INDEX'
-                         ELSE 'TABLE' END, {_NAME}, d.description)
-          FROM (SELECT oid FROM tree UNION ALL SELECT i.indexrelid FROM pg_index AS i JOIN tree ON tree.oid = i.indrelid)
-            AS o (oid)
+                         ELSE 'TABLE' END, {NAME}, d.description)
+          FROM (SELECT oid FROM tree UNION ALL
+                SELECT i.indexrelid FROM pg_index AS i JOIN tree ON tree.oid = i.indrelid) AS o (oid)
           JOIN pg_class AS c ON c.oid = o.oid JOIN pg_namespace AS n ON n.oid = c.relnamespace
           JOIN pg_description AS d ON d.classoid = 'pg_class'::regclass AND d.objoid = c.oid AND d.objsubid = 0
          UNION ALL
-        SELECT 1, format('COMMENT ON COLUMN %s.%I IS %L', {_NAME}, a.attname, d.description)
+        SELECT 1, format('COMMENT ON COLUMN %s.%I IS %L', {NAME}, a.attname, d.description)
           FROM {_IN_TREE} JOIN pg_attribute AS a ON a.attrelid = c.oid
           JOIN pg_description AS d ON d.classoid = 'pg_class'::regclass AND d.objoid = c.oid AND d.objsubid = a.attnum
          WHERE a.attnum > 0
          UNION ALL
-        SELECT 1, format('COMMENT ON CONSTRAINT %I ON %s IS %L', k.conname, {_NAME}, d.description)
+        SELECT 1, format('COMMENT ON CONSTRAINT %I ON %s IS %L', k.conname, {NAME}, d.description)
           FROM {_IN_TREE} JOIN pg_constraint AS k ON k.conrelid = c.oid
           JOIN pg_description AS d ON d.classoid = 'pg_constraint'::regclass AND d.objoid = k.oid
          UNION ALL
-        SELECT 1, format('COMMENT ON TRIGGER %I ON %s IS %L', t.tgname, {_NAME}, d.description)
+        SELECT 1, format('COMMENT ON TRIGGER %I ON %s IS %L', t.tgname, {NAME}, d.description)
           FROM {_IN_TREE} JOIN pg_trigger AS t ON t.tgrelid = c.oid
           JOIN pg_description AS d ON d.classoid = 'pg_trigger'::regclass AND d.objoid = t.oid
          UNION ALL
@@ -141,47 +112,48 @@ _PROPERTIES = rf"""
           FROM tree JOIN pg_statistic_ext AS s ON s.stxrelid = tree.oid
           JOIN pg_description AS d ON d.classoid = 'pg_statistic_ext'::regclass AND d.objoid = s.oid
          UNION ALL
-        SELECT 1, format('COMMENT ON TYPE %s IS %L', {_NAME}, d.description)
+        SELECT 1, format('COMMENT ON TYPE %s IS %L', {NAME}, d.description)
           FROM {_IN_TREE} JOIN pg_description AS d ON d.classoid = 'pg_type'::regclass AND d.objoid = c.reltype
          UNION ALL
-        SELECT 2, format('ALTER TABLE ONLY %s ALTER COLUMN %I SET STATISTICS %s', {_NAME}, a.attname, a.attstattarget)
+        SELECT 2, format('ALTER TABLE ONLY %s ALTER COLUMN %I SET STATISTICS %s', {NAME}, a.attname, a.attstattarget)
           FROM {_IN_TREE} JOIN pg_attribute AS a ON a.attrelid = c.oid
          WHERE a.attnum > 0 AND NOT a.attisdropped AND a.attstattarget >= 0
          UNION ALL
-        SELECT 2, format('ALTER TABLE ONLY %s ALTER COLUMN %I SET (%s)', {_NAME}, a.attname, (
+        SELECT 2, format('ALTER TABLE ONLY %s ALTER COLUMN %I SET (%s)', {NAME}, a.attname, (
                    SELECT string_agg(format('%I = %L', o.option_name, o.option_value), ', ')
-                     FROM pg_options_to_table(a.attoptions) AS o))
+                     FROM pg_options_to_table(a.attoptions) AS o WHERE o.option_name LIKE 'n_distinct%'))
           FROM {_IN_TREE} JOIN pg_attribute AS a ON a.attrelid = c.oid
-         WHERE a.attoptions IS NOT NULL AND NOT a.attisdropped
+         WHERE a.attoptions::text LIKE '%n_distinct%' AND NOT a.attisdropped
          UNION ALL
-        SELECT 2, format('ALTER TABLE ONLY %s ALTER COLUMN %I SET STORAGE %s', {_NAME}, a.attname,
+        SELECT 2, format('ALTER TABLE ONLY %s ALTER COLUMN %I SET STORAGE %s', {NAME}, a.attname,
                          CASE a.attstorage WHEN 'p' THEN 'PLAIN' WHEN 'e' THEN 'EXTERNAL' WHEN 'm' THEN 'MAIN'
                          ELSE 'EXTENDED' END)
           FROM {_IN_TREE} JOIN pg_attribute AS a ON a.attrelid = c.oid JOIN pg_type AS t ON t.oid = a.atttypid
          WHERE a.attnum > 0 AND a.attstorage <> t.typstorage
          UNION ALL
-        SELECT 2, format('ALTER TABLE %s SET (%s)', {_NAME}, (
+        SELECT 2, format('ALTER TABLE %s SET (%s)', {NAME}, (
                    SELECT string_agg(format('%s%I = %L', o.prefix, p.option_name, p.option_value), ', ')
                      FROM (VALUES ('', c.reloptions), ('toast.', toast.reloptions)) AS o (prefix, options)
                     CROSS JOIN LATERAL pg_options_to_table(o.options) AS p))
           FROM {_IN_TREE} LEFT JOIN pg_class AS toast ON toast.oid = c.reltoastrelid
          WHERE c.relkind = 'r' AND (c.reloptions IS NOT NULL OR toast.reloptions IS NOT NULL)
          UNION ALL
-        SELECT 2, format('ALTER TABLE ONLY %s REPLICA IDENTITY %s', {_NAME}, CASE c.relreplident
+        SELECT 2, format('ALTER TABLE ONLY %s REPLICA IDENTITY %s', {NAME}, CASE c.relreplident
                    WHEN 'f' THEN 'FULL' WHEN 'n' THEN 'NOTHING' ELSE 'USING INDEX ' || (
-                       SELECT quote_ident(named.relname) FROM pg_index AS i JOIN pg_class AS named ON named.oid = i.indexrelid
+                       SELECT quote_ident(named.relname)
+                         FROM pg_index AS i JOIN pg_class AS named ON named.oid = i.indexrelid
                         WHERE i.indrelid = c.oid AND i.indisreplident) END)
           FROM {_IN_TREE} WHERE c.relreplident <> 'd'
          UNION ALL
-        SELECT 2, format('ALTER TABLE %s CLUSTER ON %I', {_NAME}, named.relname)
+        SELECT 2, format('ALTER TABLE %s CLUSTER ON %I', {NAME}, named.relname)
           FROM {_IN_TREE} JOIN pg_index AS i ON i.indrelid = c.oid JOIN pg_class AS named ON named.oid = i.indexrelid
          WHERE i.indisclustered
          UNION ALL
-        SELECT 2, format('ALTER TABLE %s %s TRIGGER %I', {_NAME}, CASE t.tgenabled WHEN 'D' THEN 'DISABLE'
+        SELECT 2, format('ALTER TABLE %s %s TRIGGER %I', {NAME}, CASE t.tgenabled WHEN 'D' THEN 'DISABLE'
                          WHEN 'A' THEN 'ENABLE ALWAYS' ELSE 'ENABLE REPLICA' END, t.tgname)
           FROM {_IN_TREE} JOIN pg_trigger AS t ON t.tgrelid = c.oid WHERE t.tgenabled <> 'O' AND NOT t.tgisinternal
          UNION ALL
-        SELECT 3, format('GRANT %s%s ON TABLE %s', acl.privilege_type, ' (' || quote_ident(o.attname) || ')', {_NAME})
+        SELECT 3, format('GRANT %s%s ON TABLE %s', acl.privilege_type, ' (' || quote_ident(o.attname) || ')', {NAME})
                || {TO_GRANTEE}
           FROM {_IN_TREE}
          CROSS JOIN LATERAL (
@@ -197,21 +169,21 @@ _PROPERTIES = rf"""
 # What default privileges, and Citus, have granted on the new tables.
 _REVOKE = f"""
     WITH {TREE}
-    SELECT DISTINCT format('REVOKE ALL ON TABLE %s FROM %s', {_NAME},
+    SELECT DISTINCT format('REVOKE ALL ON TABLE %s FROM %s', {NAME},
                            coalesce(quote_ident(pg_get_userbyid(nullif(acl.grantee, 0))), 'PUBLIC'))
       FROM {_IN_TREE} CROSS JOIN LATERAL aclexplode(c.relacl) AS acl
 """
 # PostgreSQL 18 names NOT NULL constraints, by the names that the tables have meanwhile.
 _NOT_NULLS = f"""
     WITH {TREE}
-    SELECT {_NAME}, a.attname::text, k.conname::text
+    SELECT {NAME}, a.attname::text, k.conname::text
       FROM {_IN_TREE} JOIN pg_constraint AS k ON k.conrelid = c.oid AND k.contype = 'n'
       JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attnum = k.conkey[1]
 """
 # A name cannot be changed in a partition, nor in its table while the partition has another.
 _PARTITIONS = f"""
-    SELECT format('ALTER TABLE {METRICS} DETACH PARTITION %s', {_NAME}),
-           format('ALTER TABLE {METRICS} ATTACH PARTITION %s %s', {_NAME}, pg_get_expr(c.relpartbound, c.oid))
+    SELECT format('ALTER TABLE {METRICS} DETACH PARTITION %s', {NAME}),
+           format('ALTER TABLE {METRICS} ATTACH PARTITION %s %s', {NAME}, pg_get_expr(c.relpartbound, c.oid))
       FROM pg_inherits AS h JOIN pg_class AS c ON c.oid = h.inhrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace
      WHERE h.inhparent = '{METRICS}'::regclass
 """
@@ -277,26 +249,15 @@ def _refuse_what_would_be_lost(cursor: Cursor) -> None:
         RefusedError: there is something; the message names all of it, and the hint what to do.
     """
     refuse_obstacles(cursor, "cannot be brought back")
+    refuse_readers(cursor)
     cursor.execute(_DEPENDENTS)
     found = [name for (name,) in cursor.fetchall()]
     cursor.execute(_NOT_CARRIED)
     found += [name for (name,) in cursor.fetchall()]
-    remedies = ["Drop it first, and make it again afterwards."]
-    cursor.execute(_READERS)
-    for _, name, materialized, owner, ours, schema in cursor.fetchall():
-        if materialized:
-            found.append(f"the materialized view {name}")
-        elif not ours:
-            found.append(f'the view {name} of role "{owner}"')
-            remedies.append(
-                f'Or let a superuser run GRANT "{owner}" TO CURRENT_ROLE_OF_THIS_RUN; '
-                f'GRANT CREATE ON SCHEMA "{schema}" TO CURRENT_ROLE_OF_THIS_RUN;'
-            )
     if found:
-        [role] = _column(cursor, "SELECT quote_ident(current_user)")
         raise RefusedError(
             f"the tables would lose {', '.join(found)}; nothing was changed",
-            hint=" ".join(remedies).replace("CURRENT_ROLE_OF_THIS_RUN", role),
+            hint="Drop it first, and make it again afterwards.",
         )
 
 
@@ -306,40 +267,29 @@ def _bring_back(cursor: Cursor, steps: list[Step], progress: Progress) -> None:
     if not layout.distributed:
         return
     _refuse_what_would_be_lost(cursor)
+    # Before the rows: afterwards Citus would refuse to send the functions to the workers.
+    steps.extend(Step("rewrite", name) for name in make_plain(cursor))
     for statement in _LOCK_SHARDS:
         cursor.execute(statement)
     before = read_catalogue(cursor)
     properties = _column(cursor, _PROPERTIES)
     names = _not_nulls(cursor)
-    cursor.execute(_READERS)
-    views = [oid for oid, *_ in cursor.fetchall()]
-    definitions = []
-    cursor.execute(_HERE_ONLY)
-    for view in views:
-        cursor.execute(_VIEW, (view,))
-        [(empty, full)] = cursor.fetchall()
-        definitions.append(full)
-        cursor.execute(empty)
-    cursor.execute(_EVERYWHERE)
-    for table in (METRICS, SERIES):
-        if table in layout.distributed:
-            progress.begin(f"bring back {table.partition('.')[2]}")
-            cursor.execute("SELECT undistribute_table(%s)", (table,))
-            progress.done()
-            steps.append(Step("bring back", table))
-    cursor.execute(_UNMARK, (SEQUENCE, views))
-    steps.extend(Step("rewrite", name) for name in make_plain(cursor))
-    cursor.execute(_HERE_ONLY)
-    for statement in (*definitions, *_column(cursor, _REVOKE), *properties):
+    with readers_set_aside(cursor) as views:
+        for table in (METRICS, SERIES):
+            if table in layout.distributed:
+                progress.begin(f"bring back {table.partition('.')[2]}")
+                cursor.execute("SELECT undistribute_table(%s)", (table,))
+                progress.done()
+                steps.append(Step("bring back", table))
+        cursor.execute(_UNMARK, (SEQUENCE, views))
+    for statement in (*_column(cursor, _REVOKE), *properties):
         cursor.execute(statement)
     _rename_not_nulls(cursor, names)
     after = read_catalogue(cursor)
     changed = [str(name) for name in {**before, **after} if before.get(name) != after.get(name)]
-    functions = {step.name.partition("(")[0] for step in steps if step.action == "rewrite"}
-    lost = [name for name in changed if not any(function in name for function in functions)]
-    if lost:
+    if changed:
         raise RefusedError(
-            f"these would not be as before: {', '.join(lost)}; nothing was changed",
+            f"these would not be as before: {', '.join(changed)}; nothing was changed",
             hint="Drop what is special about them first, and make it again afterwards.",
         )
 

@@ -142,7 +142,7 @@ class Job:
             shown=literal(".".join(self.names)),
             target=literal(self.statement.target),
             name=literal(self.key),
-            find_null=literal(f"SELECT EXISTS (SELECT FROM {self.table} WHERE {self.quoted_key} IS NULL)"),
+            find_null=literal(f"SELECT EXISTS (SELECT 1 FROM {self.table} WHERE {self.quoted_key} IS NULL)"),
             are_there=ARE_THERE,
             positions=POSITIONS_TABLE,
             table_is_gone=TABLE_IS_GONE,

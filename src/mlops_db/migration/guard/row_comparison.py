@@ -86,7 +86,7 @@ def count_missing_rows(cursor: Cursor, rows: str, table: Table, holders: list[Ta
             holds_own_value(column.name, column.default) for column in table.columns.values() if column.name not in has
         ]
         if holder.hidden_by or (
-            lacks and query_value(cursor, f"SELECT EXISTS (SELECT FROM ({rows}) AS taken WHERE {' OR '.join(lacks)})")
+            lacks and query_value(cursor, f"SELECT EXISTS (SELECT 1 FROM ({rows}) AS taken WHERE {' OR '.join(lacks)})")
         ):
             continue
         usable.append(has)

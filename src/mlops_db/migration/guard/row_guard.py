@@ -33,6 +33,7 @@ from mlops_db.migration.guard.row_comparison import (
     select_rows,
 )
 from mlops_db.migration.guard.row_values import holds_own_value, rows_in_words
+from mlops_db.migration.guard.shard_writes import ShardWrites
 from mlops_db.migration.guard.table_changes import Harm, find_harm, query_value, read_tables
 from mlops_db.migration.guard.table_copies import TABLE_COPIES, find_gap, read_copies
 from mlops_db.migration.statements import is_savepoint, is_update
@@ -79,7 +80,13 @@ class RowGuard:
     """
 
     def __init__(
-        self, driver: Any, revision: str, *, keep_readers_out: bool, backed_up: Collection[int] | None = None
+        self,
+        driver: Any,
+        revision: str,
+        *,
+        keep_readers_out: bool,
+        backed_up: Collection[int] | None = None,
+        on_citus: bool = False,
     ) -> None:
         """Prepare to guard a downgrade.
 
@@ -90,12 +97,14 @@ class RowGuard:
                 after the first one did not get its lock.
             backed_up: the oids of the tables that are in a backup, and locked against writers until this transaction
                 ends; None if the run makes no backups.
+            on_citus: whether the database has Citus.
         """
         self.unsaved: set[int] = set()
         self._makes_backups = backed_up is not None
         self._backed_up = frozenset(backed_up or ())
         self._cursor = psycopg2.extensions.cursor(driver)
         self._revision = revision
+        self._shards = ShardWrites(self._cursor) if on_citus else None
         self._keeps_readers_out = keep_readers_out
         self._before_downgrade: Tables = {}
         self._before_transaction: Tables = {}
@@ -122,9 +131,11 @@ class RowGuard:
                 f"{self._revision} was not reverted",
                 hint=f"Let a superuser set track_counts = on. Or {UNSEEN_HINT}",
             )
+        if self._shards is not None:
+            self._shards.begin()
         if self._transactions:  # the lock on the tables has ended with the transaction before this one
             self._backed_up = frozenset()
-        now, _ = read_tables(self._cursor)
+        now, _ = self._read()
         self._before_transaction = now
         if not self._before_downgrade:
             self._before_downgrade = now
@@ -132,8 +143,21 @@ class RowGuard:
         self._keep(now)
         self._transactions += 1
 
+    def _read(self) -> tuple[Tables, set[int]]:
+        """Read the tables, and which of them this transaction has locked exclusively."""
+        if self._shards is None:
+            return read_tables(self._cursor)
+        tables, locked = read_tables(self._cursor, on_citus=True)
+        return self._shards.counted(tables), locked
+
     def run(
-        self, statement: str, send: Callable[[], None], *, only_once: bool = False, bounds: Bounds = ALL_ROWS
+        self,
+        statement: str,
+        send: Callable[[], None],
+        *,
+        only_once: bool = False,
+        bounds: Bounds = ALL_ROWS,
+        changed: Callable[[], int] = lambda: 0,
     ) -> None:
         """Run a statement, twice if need be.
 
@@ -143,22 +167,27 @@ class RowGuard:
             only_once: whether it cannot be sent twice, as COPY, which has read its file by then. It may not remove
                 anything.
             bounds: of the rows that it removes or changes, if it is a batch.
+            changed: how many rows it has changed, as the server said.
 
         Raises:
             DataLossError: the statement would lose rows or values, and was taken back.
         """
+        if self._shards is not None:
+            send = self._counting(statement, send, changed)
         if is_savepoint(statement):  # the revision's own, which must not end with one around it
             send()
-            now, _ = read_tables(self._cursor)  # rows that are back may be removed again
+            now, _ = self._read()  # rows that are back may be removed again
             self._keep(now)
             return
         updates = is_update(statement)
         self._cursor.execute(f"SAVEPOINT {SAVEPOINT}")
         send()
-        after, locked = read_tables(self._cursor)
+        after, locked = self._read()
         harm = self._find_harm(self._now, after, locked, updates=updates)
         if harm:
             self._cursor.execute(f"ROLLBACK TO SAVEPOINT {SAVEPOINT}")
+            if self._shards is not None:
+                self._shards.roll_back()
             try:
                 if only_once:
                     self._refuse_unknown(harm)
@@ -169,8 +198,19 @@ class RowGuard:
                 raise
         self._cursor.execute(f"RELEASE SAVEPOINT {SAVEPOINT}")
         if harm:  # a TRUNCATE resets the counters when its savepoint is released
-            after, _ = read_tables(self._cursor)
+            after, _ = self._read()
         self._keep(after)
+
+    def _counting(self, statement: str, send: Callable[[], None], changed: Callable[[], int]) -> Callable[[], None]:
+        """The same sending, which also counts what the statement does to rows in shards."""
+
+        def send_and_count() -> None:
+            assert self._shards is not None
+            send()
+            unknown = self._shards.count(statement, changed(), self._now)
+            self._refuse_unknown(unknown)
+
+        return send_and_count
 
     def finish(self) -> None:
         """Check the effects of the commit itself, and of statements that did not come through `run`.
@@ -181,7 +221,7 @@ class RowGuard:
         """
         if self._refusal is not None:
             raise self._refusal
-        after, locked = read_tables(self._cursor)
+        after, locked = self._read()
         harm = self._find_harm(self._now, after, locked)
         try:
             self._refuse_unknown(harm)
@@ -265,7 +305,7 @@ class RowGuard:
                 if done.deleted and not done.whole
             )
         self._lock_out_writers(harm)
-        before, _ = read_tables(self._cursor)
+        before, _ = self._read()
         self._refuse_hidden(before, harm)
         bounds = self._usable(bounds, harm)
         self._note_batch(before, bounds)
@@ -300,7 +340,7 @@ class RowGuard:
         self._refuse(losses)
         self._lock_out_readers(harm)
         send()
-        after, locked = read_tables(self._cursor)
+        after, locked = self._read()
         done_now = self._find_harm(before, after, locked, updates=updates)
         self._refuse_beyond(after, bounds, done_now)
         losses += self._unforeseen(harm, done_now)
@@ -353,18 +393,20 @@ class RowGuard:
         """Note where the rows of a batch are: those that it updates will be elsewhere."""
         if bounds.table:
             table = before[bounds.table]
-            self._cursor.execute(
-                f"CREATE TEMPORARY TABLE {_BATCH} ON COMMIT DROP AS"
-                f" SELECT tableoid AS part, ctid AS place FROM {table.only}{table.sql}{bounds.where}"
-            )
+            self._cursor.execute(f"CREATE TEMPORARY TABLE {_BATCH} ON COMMIT DROP AS {self._places(table, bounds)}")
+
+    @staticmethod
+    def _places(table: Table, bounds: Bounds) -> str:
+        """A query for where the rows of a batch are. Tables on two nodes of Citus can have the same oid."""
+        shard = table.sharded_by or "NULL::text"
+        return f"SELECT tableoid AS part, ctid AS place, {shard} AS shard FROM {table.only}{table.sql}{bounds.where}"
 
     def _refuse_beyond(self, after: Tables, bounds: Bounds, done: Mapping[int, Harm]) -> None:
         """Refuse a batch that has changed rows outside of its bounds, which are not measured."""
         if not bounds.table:
             return
         harm, table = done.get(bounds.table, Harm()), after[bounds.table]
-        left = f"SELECT tableoid, ctid FROM {table.only}{table.sql}{bounds.where}"
-        gone = f"SELECT part, place FROM pg_temp.{_BATCH} EXCEPT {left}"
+        gone = f"SELECT part, place, shard FROM pg_temp.{_BATCH} EXCEPT {self._places(table, bounds)}"
         moved = query_value(self._cursor, f"SELECT count(*) FROM ({gone}) AS gone")
         self._cursor.execute(f"DROP TABLE pg_temp.{_BATCH}")
         if moved != harm.updated + harm.deleted:
@@ -449,7 +491,7 @@ class RowGuard:
 
     def _refuse_vanished(self, harm: Mapping[int, Harm]) -> None:
         """Refuse if a table is still gone after the statement was taken back: then something unseen dropped it."""
-        there, _ = read_tables(self._cursor)
+        there, _ = self._read()
         self._refuse_unknown(
             root for root, done in harm.items() if not there.keys() >= {root, *(table.oid for table in done.whole)}
         )
@@ -548,7 +590,9 @@ class RowGuard:
         """The tables whose rows may go, without the empty ones."""
         of_root = [table for table in before.values() if table.root == root and table.file]
         tables = map(self._protected, of_root if done.deleted else done.whole)
-        return [table for table in tables if query_value(self._cursor, f"SELECT EXISTS (SELECT FROM ONLY {table.sql})")]
+        return [
+            table for table in tables if query_value(self._cursor, f"SELECT EXISTS (SELECT 1 FROM ONLY {table.sql})")
+        ]
 
     def _count(self, tables: list[Table]) -> str:
         """The number of rows in words, estimated if counting takes too long."""

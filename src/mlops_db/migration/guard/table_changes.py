@@ -26,7 +26,8 @@ _TABLES = f"""
                        quote_ident(a.attname), format_type(a.atttypid, a.atttypmod),
                        pg_get_expr(d.adbin, d.adrelid)))::text
               FROM pg_attribute AS a LEFT JOIN pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
-             WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '')
+             WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''),
+           {{sharded_by}}
       FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
      WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
        AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
@@ -37,6 +38,15 @@ _TABLES = f"""
 _LOCKED = """
     SELECT relation::bigint FROM pg_locks
      WHERE pid = pg_backend_pid() AND locktype = 'relation' AND mode = 'AccessExclusiveLock' AND granted
+"""
+# A statement that changes rows takes this lock, also on a table whose rows are in shards.
+_WRITTEN = """
+    SELECT relation::bigint FROM pg_locks
+     WHERE pid = pg_backend_pid() AND locktype = 'relation' AND mode = 'RowExclusiveLock' AND granted
+"""
+_SHARDED_BY = """
+           (SELECT coalesce(quote_ident(pg_catalog.column_to_column_name(d.logicalrelid, d.partkey)), '')
+              FROM pg_catalog.pg_dist_partition AS d WHERE d.logicalrelid = c.oid)
 """
 _LENGTH = re.compile(r"\(.*?\)")
 
@@ -57,7 +67,10 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """A table at one moment: names as in SQL, counters of this transaction, all but the generated columns."""
+    """A table at one moment: names as in SQL, counters of this transaction, all but the generated columns.
+
+    Of a table whose rows are in shards of Citus, PostgreSQL has no counters and an empty file.
+    """
 
     oid: int
     schema: str
@@ -69,6 +82,12 @@ class Table:
     deleted: int
     hidden_by: str | None
     columns: Mapping[int, Column]
+    sharded_by: str | None = None
+
+    @property
+    def in_shards(self) -> bool:
+        """Whether its rows are in shards; `sharded_by` is the column that says in which, empty if none does."""
+        return self.sharded_by is not None
 
     @property
     def sql(self) -> str:
@@ -132,20 +151,27 @@ class Harm:
         ) and (self.values or (not other.values and other.gone <= self.gone))
 
 
-def read_tables(cursor: Cursor) -> tuple[Tables, set[int]]:
+def read_tables(cursor: Cursor, *, on_citus: bool = False) -> tuple[Tables, set[int]]:
     """Read the tables, without temporary ones, and which of them this transaction has locked exclusively."""
     with on_safe_path(cursor):
         cursor.execute(_LOCKED)
         locked = {oid for (oid,) in cursor.fetchall()}
-        cursor.execute(_TABLES)
+        cursor.execute(_TABLES.format(sharded_by=_SHARDED_BY if on_citus else "NULL"))
         found = {}
         for row in cursor.fetchall():
             columns = {
                 int(number): Column(name, type_, constant_default(default, type_))
-                for number, (name, type_, default) in json.loads(row[-1] or "{}").items()
+                for number, (name, type_, default) in json.loads(row[-2] or "{}").items()
             }
-            found[row[0]] = Table(*(*row[:-1], columns))
+            found[row[0]] = Table(*(*row[:-2], columns, row[-1]))
     return found, locked
+
+
+def read_written(cursor: Cursor) -> set[int]:
+    """The tables in which this transaction may have changed rows, by its locks."""
+    with on_safe_path(cursor):
+        cursor.execute(_WRITTEN)
+        return {oid for (oid,) in cursor.fetchall()}
 
 
 def find_harm(cursor: Cursor, before: Table, after: Table | None, locked: Collection[int]) -> Harm:
@@ -170,13 +196,20 @@ def find_harm(cursor: Cursor, before: Table, after: Table | None, locked: Collec
         harm.gone = set(before.columns.keys() - after.columns.keys()) if before.oid == before.root else set()
         if before.file == after.file:
             pass
-        elif query_value(cursor, f"SELECT pg_relation_size({after.oid}) = 0"):
+        elif query_value(cursor, _is_empty(after)):
             harm.whole = [before]
         elif harm.inserted:  # emptied and filled again: its rows are to be compared
             harm.deleted = max(harm.deleted, 1)
         else:
             harm.values = True
     return harm
+
+
+def _is_empty(table: Table) -> str:
+    """A query for whether a table with a new file has no rows."""
+    if table.in_shards:
+        return f"SELECT NOT EXISTS (SELECT 1 FROM ONLY {table.sql})"
+    return f"SELECT pg_relation_size({table.oid}) = 0"
 
 
 def query_value(cursor: Cursor, query: str) -> Any:

@@ -85,4 +85,4 @@ def find_gap(cursor: Cursor, copied: TableCopy, tables: Tables) -> str | None:
 
 
 def _has_rows(cursor: Cursor, table: str) -> bool:
-    return bool(query_value(cursor, f"SELECT EXISTS (SELECT FROM {table})"))
+    return bool(query_value(cursor, f"SELECT EXISTS (SELECT 1 FROM {table})"))

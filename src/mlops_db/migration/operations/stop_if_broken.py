@@ -29,7 +29,7 @@ DECLARE
 BEGIN
     -- Mostly there is no such row: one pass over the table tells that, instead of one for each rule. EXECUTE may read
     -- in parallel.
-    EXECUTE $every$SELECT count(*) FROM (SELECT FROM public.{table} WHERE {every} LIMIT 1) AS broken$every$ INTO rows;
+    EXECUTE $every$SELECT count(*) FROM (SELECT 1 FROM public.{table} WHERE {every} LIMIT 1) AS broken$every$ INTO rows;
     IF rows = 0 THEN
         RETURN;
     END IF;

@@ -80,11 +80,11 @@ _STATES_OVER_TIME = f"""
                  ) AS intervals
                WINDOW in_order AS (ORDER BY first)
            ) AS beside
-          CROSS JOIN LATERAL (
-              SELECT first AS time, state WHERE changes OR returns
-              UNION ALL
-              SELECT due, {_NUMBER["stale"]} WHERE next > due
-          ) AS changed
+          CROSS JOIN LATERAL unnest(
+              ARRAY[CASE WHEN changes OR returns THEN first END, CASE WHEN next > due THEN due END],
+              ARRAY[state, {_NUMBER["stale"]}]
+          ) AS changed (time, state)
+          WHERE changed.time IS NOT NULL
      ) AS event
      WHERE event.worst < {_NUMBER["ok"]} AND {_CHOSEN}
      ORDER BY time

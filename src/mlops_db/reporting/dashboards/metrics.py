@@ -33,18 +33,19 @@ _SERIES = "concat_ws(' · ', model_name, metric_type, metric_name) AS series"
 _DAY_AND_A_HALF_MS = 36 * 3600 * 1000
 
 # low_is_drift is NULL where there is no value, which least() would pass over, and where nothing tells the direction.
-# A share of 1000 % is as bad as any above it; the limits of the threshold keep the division within a double. With
-# OFFSET 0 PostgreSQL takes the threshold out of the metadata once, not for each of its uses, and sorts no metadata.
+# A share of 1000 % is as bad as any above it; the limits of the threshold keep the division within a double. Grouped by
+# the threshold first, PostgreSQL takes it out of the metadata once, not for each of its uses, and sorts no metadata.
 _DRIFT = f"""
     SELECT to_timestamp(begin) AS time, {_SERIES},
-           max(CASE WHEN low_is_drift THEN own_threshold / greatest(metric_value, own_threshold / 10)
-                    ELSE greatest(least(metric_value, own_threshold * 10), 0) / own_threshold END) AS share
+           max(CASE WHEN low_is_drift THEN own_threshold / greatest(least_value, own_threshold / 10)
+                    ELSE greatest(least(greatest_value, own_threshold * 10), 0) / own_threshold END) AS share
       FROM (
           SELECT floor(date_part('epoch', timestamp) * 1000 / $__interval_ms) * $__interval_ms / 1000 AS begin,
-                 {_KEY}, metric_value, own_threshold, low_is_drift
+                 {_KEY}, own_threshold, low_is_drift, min(metric_value) AS least_value,
+                 max(metric_value) AS greatest_value
             FROM reporting.metric_history
            WHERE $__timeFilter(timestamp) AND {_CHOSEN}
-          OFFSET 0
+           GROUP BY begin, {_KEY}, own_threshold, low_is_drift
       ) AS measured
      WHERE own_threshold BETWEEN 1e-100 AND 1e100 AND low_is_drift IS NOT NULL
      GROUP BY begin, {_KEY}

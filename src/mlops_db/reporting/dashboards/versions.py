@@ -40,13 +40,17 @@ _DAYS = "extract(epoch FROM coalesce(until, CASE WHEN in_production THEN now() E
 _LIVE = "SELECT DISTINCT metric_name FROM public.v_recent_monitoring WHERE metric_type = 'performance' ORDER BY 1"
 _NOW = f"""
     SELECT model_name AS model, model_version AS version, since, {_DAYS} AS "in production", f1_score AS "F1",
-           f1_delta AS "F1 change", brier_score AS "Brier", brier_delta AS "Brier change", not_ok AS "series not ok"
+           f1_delta AS "F1 change", brier_score AS "Brier", brier_delta AS "Brier change"
       FROM reporting.production_periods
-      LEFT JOIN (
-          SELECT model_name, count(*) FILTER (WHERE health <> 'ok') AS not_ok
-            FROM public.v_recent_monitoring GROUP BY model_name
-      ) AS health USING (model_name)
      WHERE in_production AND {_MODEL}
+     ORDER BY model
+"""
+# Grafana joins it: a reader may not read on Citus what is on the coordinator and on the workers in the same query.
+_NOT_OK = f"""
+    SELECT model_name AS model, count(*) FILTER (WHERE health <> 'ok') AS "series not ok"
+      FROM public.v_recent_monitoring
+     WHERE {_MODEL}
+     GROUP BY model_name
      ORDER BY model
 """
 # A version without `since` was put into production by hand, and one without `until` may have ended at any time.
@@ -124,6 +128,15 @@ _STOPS = f"""
      GROUP BY gate
      ORDER BY min(position), gate
 """
+# A model without a version in production has only the second query's row.
+_IN_PRODUCTION = DataTransformerConfig(
+    id_val="filterByValue",
+    options={
+        "filters": [{"fieldName": "version", "config": {"id": "isNotNull", "options": {}}}],
+        "type": "include",
+        "match": "all",
+    },
+)
 
 
 def dashboard() -> Dashboard:
@@ -176,6 +189,9 @@ def _now() -> table.Panel:
             "The version of each model that is in production, since when, its scores before it was promoted, beside "
             "those of the version before it, and how many of the model's series are not ok."
         )
+        .with_target(Query(_NOT_OK, ref_id="B"))
+        .with_transformation(DataTransformerConfig(id_val="joinByField", options={"byField": "model", "mode": "outer"}))
+        .with_transformation(_IN_PRODUCTION)
         .override_by_name(
             "series not ok", looks.properties(thresholds=not_ok, custom_cellOptions={"type": "color-text"})
         )

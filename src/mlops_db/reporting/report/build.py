@@ -10,12 +10,8 @@ from mlops_db.server.cursor import SafeCursor
 from mlops_db.settings import Settings
 
 _MOST_NAMED = 10
-_MODELS = """
-    SELECT model_name FROM public.v_model_timeline
-     UNION SELECT model_name FROM public.v_recent_monitoring
-     UNION SELECT model_name FROM public.v_decision_history
-     ORDER BY model_name
-"""
+# One query a view: a reader may not read on Citus what is on the coordinator and on the workers in the same query.
+_WITH_MODELS = ("v_model_timeline", "v_recent_monitoring", "v_decision_history")
 
 
 def build_report(
@@ -83,8 +79,11 @@ def _read_models(cursor: SafeCursor, settings: Settings, wanted: Sequence[str]) 
     Raises:
         RefusedError: one of those that are wanted is not there.
     """
-    cursor.execute(_MODELS)
-    known = [name for (name,) in cursor.fetchall()]
+    names: set[str] = set()
+    for view in _WITH_MODELS:
+        cursor.execute(f"SELECT DISTINCT model_name FROM public.{view}")
+        names.update(name for (name,) in cursor.fetchall())
+    known = sorted(names)
     unknown = sorted(set(wanted) - set(known))
     if not unknown:
         return known

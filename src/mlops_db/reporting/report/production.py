@@ -25,19 +25,20 @@ _PERIODS = """
      WHERE %(models)s::text[] IS NULL OR model_name = ANY(%(models)s)
      ORDER BY model_name, since NULLS FIRST
 """
-# The bounds of the window stand alone, too: they leave out the other months.
+# The periods come as arrays: a reader may not read on Citus what is on the coordinator and on the workers in the same
+# query. The bounds of the window stand alone, too: they leave out the other months; and so do the models.
 _LIVE = """
     SELECT p.model_name, p.model_version, p.since, h.metric_name, count(h.metric_value), min(h.metric_value),
            CASE WHEN max(abs(h.metric_value)) < 1e140
                 THEN avg(h.metric_value) FILTER (WHERE abs(h.metric_value) < 1e140) END,
            max(h.metric_value)
-      FROM reporting.production_periods AS p
+      FROM unnest(%(names)s::text[], %(versions)s::text[], %(begins)s::timestamptz[], %(ends)s::timestamptz[])
+           AS p (model_name, model_version, since, until)
       JOIN reporting.metric_history AS h
         ON h.model_name = p.model_name AND h.metric_type = 'performance' AND h.metric_name = ANY(%(scores)s)
        AND (h.timestamp >= p.since OR p.since IS NULL) AND (h.timestamp < p.until OR p.until IS NULL)
-     WHERE (p.until IS NOT NULL OR p.in_production)
-       AND h.timestamp >= %(since)s AND h.timestamp <= %(until)s
-       AND (%(models)s::text[] IS NULL OR p.model_name = ANY(%(models)s))
+     WHERE h.timestamp >= %(since)s AND h.timestamp <= %(until)s
+       AND (%(models)s::text[] IS NULL OR h.model_name = ANY(%(models)s))
      GROUP BY 1, 2, 3, 4
     HAVING count(h.metric_value) > 0
 """
@@ -134,7 +135,7 @@ class LivePicture:
 
 def read_production(cursor: SafeCursor, window: Window, models: Sequence[str]) -> Production:
     """Read the periods of some models, or of all if none is named."""
-    parameters = {
+    parameters: dict[str, object] = {
         "models": list(models) or None,
         "since": window.since,
         "until": window.until,
@@ -142,6 +143,13 @@ def read_production(cursor: SafeCursor, window: Window, models: Sequence[str]) -
     }
     cursor.execute(_PERIODS, parameters)
     periods = tuple(Period(*row) for row in cursor.fetchall())
+    ended = [period for period in periods if not period.end_is_unknown]
+    parameters |= {
+        "names": [period.model_name for period in ended],
+        "versions": [period.model_version for period in ended],
+        "begins": [period.since for period in ended],
+        "ends": [period.until for period in ended],
+    }
     cursor.execute(_LIVE, parameters)
     live = {(model, version, since, name): Live(*values) for model, version, since, name, *values in cursor.fetchall()}
     return Production(periods, live)

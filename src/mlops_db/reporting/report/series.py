@@ -8,7 +8,7 @@ from datetime import timezone
 from itertools import pairwise
 from typing import NamedTuple
 
-from mlops_db.reporting.health import SeriesHealth, read_health
+from mlops_db.reporting.health import SeriesHealth, read_health_and_bounds
 from mlops_db.reporting.report.window import Window
 from mlops_db.reporting.states import RANK
 from mlops_db.server.cursor import SafeCursor
@@ -18,10 +18,6 @@ SILENT_INTERVALS = 5
 
 Key = tuple[str, str, str]
 
-_BOUNDS = """
-    SELECT model_name, metric_type, metric_name, lower_threshold, upper_threshold FROM public.v_recent_monitoring
-     WHERE %(models)s::text[] IS NULL OR model_name = ANY(%(models)s)
-"""
 # avg() squares what it averages, and fails if that is more than a double holds.
 _SPANS = """
     SELECT model_name, metric_type, metric_name,
@@ -144,16 +140,14 @@ def read_series(cursor: SafeCursor, window: Window, models: Sequence[str]) -> Al
     """
     since, until, step = window.since, window.until, window.step.total_seconds()
     parameters = {"models": list(models) or None, "since": since, "until": until, "step": step}
-    health = read_health(cursor, models)
-    cursor.execute(_BOUNDS, parameters)
-    bounds = {tuple(key): (lower, upper) for *key, lower, upper in cursor.fetchall()}
+    health = read_health_and_bounds(cursor, models)
     spans: defaultdict[Key, list[Span]] = defaultdict(list)
     cursor.execute(_SPANS, parameters)
     for model_name, metric_type, metric_name, *values in cursor.fetchall():
         spans[model_name, metric_type, metric_name].append(Span(*values))
     series = []
-    for one in health:
+    for one, lower, upper in health:
         key = one.model_name, one.metric_type, one.metric_name
-        series.append(Series(one, *bounds[key], tuple(spans.pop(key, ()))))
-    later = sum(one.timestamp is not None and one.timestamp.astimezone(timezone.utc) > until for one in health)
+        series.append(Series(one, lower, upper, tuple(spans.pop(key, ()))))
+    later = sum(one.timestamp is not None and one.timestamp.astimezone(timezone.utc) > until for one, _, _ in health)
     return AllSeries(tuple(series), len(spans), later)

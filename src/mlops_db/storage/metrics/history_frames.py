@@ -45,19 +45,17 @@ SELECT floor(round((date_part('epoch', timestamp) - 946857600) * 1e6) / %(width)
   {_FROM_SERIES}
  GROUP BY bucket ORDER BY bucket DESC LIMIT %(limit)s
 """
-# A subquery for each series, which the key answers in its order. A join would not do: LIMIT is for each series. For
-# Citus the series come from the catalogue, whose shards lie beside those of the metrics; and one model is compared with
-# both, so that the query goes to its shard.
-_EACH = """
-SELECT given.number, found.*
-  FROM mlops_internal.metric_series AS series
-  JOIN unnest(%(model_names)s::text[], %(metric_types)s::text[], %(metric_names)s::text[])
-       WITH ORDINALITY AS given (model_name, metric_type, metric_name, number)
-    ON series.model_name = given.model_name
-       AND series.metric_type = given.metric_type AND series.metric_name = given.metric_name
- CROSS JOIN LATERAL ({found}) AS found
-"""
-_EACH_OF_MODEL = f"{_EACH} WHERE series.model_name = %(model_name)s"
+# A subquery for each series, which the key answers in its order. A join would not do: LIMIT is for each series.
+_EACH = "SELECT series.number, found.* FROM {series} CROSS JOIN LATERAL ({found}) AS found"
+_GIVEN = "unnest(%(model_names)s::text[], %(metric_types)s::text[], %(metric_names)s::text[]) WITH ORDINALITY"
+_NUMBERED = "(model_name, metric_type, metric_name, number)"
+_AS_GIVEN = f"{_GIVEN} AS series {_NUMBERED}"
+# Citus sends the subquery to several shards only from a table whose shards lie beside them.
+_OF_CATALOGUE = f"""(
+SELECT catalogue.model_name, catalogue.metric_type, catalogue.metric_name, given.number
+  FROM mlops_internal.metric_series AS catalogue
+  JOIN {_GIVEN} AS given {_NUMBERED} USING (model_name, metric_type, metric_name)
+) AS series"""
 _ONE = {name: f"%({name})s" for name in NAMES}
 _OF_SERIES = {name: f"series.{name}" for name in NAMES}
 _OF_MODEL = {**_OF_SERIES, "model_name": _ONE["model_name"]}
@@ -163,17 +161,20 @@ def read_several_series(
     import pandas as pd  # noqa: PLC0415  (optional, and slow to import)
 
     width = parameters["width"]
-    model_names, metric_types, metric_names = _transpose(series)
-    of_model = len(set(model_names)) == 1
-    query, fields = _query(width, _OF_MODEL if of_model else _OF_SERIES)
+    # Rows are reversed: the last series comes first.
+    model_names, metric_types, metric_names = _transpose(series[::-1])
+    one_model = len(set(model_names)) == 1
+    several_shards = not one_model and getattr(cursor.connection, "has_citus", False)
+    found, fields = _query(width, _OF_MODEL if one_model else _OF_SERIES)
+    query = _EACH.format(series=_OF_CATALOGUE if several_shards else _AS_GIVEN, found=found)
     names = {"model_names": model_names, "metric_types": metric_types, "metric_names": metric_names}
-    each = (_EACH_OF_MODEL if of_model else _EACH).format(found=query)
-    given = {**parameters, **names, "model_name": model_names[0] if of_model else None}
-    rows = _copy_rows(cursor, each, given, {"number": ">i8", **fields})
-    # The series come in any order, the rows of each one in theirs.
-    numbers = rows["number"].astype("int64") - 1
-    in_order = np.argsort(numbers, kind="stable")
-    rows, numbers = rows[in_order], numbers[in_order]
+    given = {**parameters, **names, "model_name": model_names[0] if one_model else None}
+    rows = _copy_rows(cursor, query, given, {"number": ">i8", **fields})
+    numbers = len(series) - rows["number"].astype("int64")
+    # The series may come in another order, as from several shards; the rows of each one are in theirs.
+    if (numbers[1:] < numbers[:-1]).any():
+        in_order = np.argsort(numbers, kind="stable")
+        rows, numbers = rows[in_order], numbers[in_order]
     frame = _make_frame(rows, width)
     if wide_by is not None:
         return _widen(frame, numbers, _column_index(series, wide_by))

@@ -14,23 +14,22 @@ from mlops_db.storage.transaction_lock import lock_until_commit
 # ids above `first_id`, which it took before it stored them. xmin would not do: on Citus it is the worker's.
 # Of two runs at once both have stored theirs. The one that gets the lock last sees the other's committed rows, which a
 # transaction at READ COMMITTED does, and removes them.
-# The models are there twice: Citus finds the nodes by the array, before it reads a row.
+# The models are there twice: Citus finds the nodes by their array, before it reads a row.
 BEGIN_REPLACEMENT = "SELECT CURRENT_TIMESTAMP, nextval('public.monitoring_metrics_id_seq')"
 _OF_MOMENT = """
  unnest(%(models)s::text[], %(types)s::text[], %(names)s::text[]) AS replaced (model_name, metric_type, metric_name)
  WHERE m.timestamp = %(at)s AND m.model_name = replaced.model_name
    AND m.metric_type = replaced.metric_type AND m.metric_name = replaced.metric_name
-   AND m.model_name = ANY (%(models)s::text[])
+   AND m.model_name = ANY (%(nodes)s::text[])
 """
-_OF_MAP_INDEX = f" AND m.metadata -> '{MAP_INDEX}' = to_jsonb(%(map_index)s::numeric)"
+OF_MAP_INDEX = f" AND m.metadata -> '{MAP_INDEX}' = to_jsonb(%(map_index)s::numeric)"
 _NEW = "(m.created_at = %(began)s AND m.id > %(first_id)s)"
-# Whether the rows that look new are those that were stored. They are not if a trigger has set created_at or id, if the
-# sequence was set back, or if another run of the same microsecond has committed. Then the query fails, in the same
-# message as the DELETE, and so before it.
-_REMOVE_EARLIER = f"""
-SELECT 1 / (count(*) = %(written)s)::int FROM public.monitoring_metrics AS m, {_OF_MOMENT} AND {_NEW} {{same_index}};
-DELETE FROM public.monitoring_metrics AS m USING {_OF_MOMENT} AND NOT {_NEW} {{same_index}}
+# It fails if other rows look new than were stored: a trigger has set created_at or id, the sequence was set back, or
+# another run of the same microsecond has committed. It is sent in one message with the DELETE, and before it.
+COUNT_NEW = f"""
+SELECT 1 / (count(*) FILTER (WHERE {_NEW}) = %(written)s)::int FROM public.monitoring_metrics AS m, {_OF_MOMENT}
 """
+REMOVE_EARLIER = f"DELETE FROM public.monitoring_metrics AS m USING {_OF_MOMENT} AND NOT {_NEW}"
 
 
 def remove_earlier_rows(  # noqa: PLR0913  (what was stored, and what is to go)
@@ -63,12 +62,12 @@ def remove_earlier_rows(  # noqa: PLR0913  (what was stored, and what is to go)
     lock_until_commit(cursor, f"mlops_db.replace {moment}", moment, wait_ms)
     models, types, names = [list(part) for part in zip(*sorted(series), strict=True)]
     parameters = {
-        "models": models, "types": types, "names": names, "at": at, "map_index": map_index, "written": written,
-        "began": began[0], "first_id": began[1],
+        "models": models, "types": types, "names": names, "nodes": sorted(set(models)), "at": at,
+        "began": began[0], "first_id": began[1], "written": written, "map_index": map_index,
     }  # fmt: skip
-    query = _REMOVE_EARLIER.format(same_index="" if map_index is None else _OF_MAP_INDEX)
+    same_index = "" if map_index is None else OF_MAP_INDEX
     try:
-        cursor.execute(query, parameters)
+        cursor.execute(f"{COUNT_NEW}{same_index}; {REMOVE_EARLIER}{same_index}", parameters)
     except psycopg2.errors.DivisionByZero:
         raise ContentionError(
             f"{moment}: the {written:,} new rows cannot be told from those of other runs; nothing was stored",

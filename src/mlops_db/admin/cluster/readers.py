@@ -1,0 +1,124 @@
+"""Sets the views that read the tables aside while Citus changes these, and puts them back.
+
+Meanwhile they read nothing. They stay the same objects, with their grants, comments, owners, and the views of others
+over them. Citus sees no views then: it would copy them to the workers, which need none, and undistribute_table would
+drop them all and make them again without their grants and comments.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from mlops_db.admin.cluster.layout import TREE
+from mlops_db.errors import RefusedError
+from mlops_db.schema.reporting_views import REPORTING_VIEWS
+from mlops_db.schema.views import VIEWS
+from mlops_db.server.guests import SAFE_PATH
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812  (psycopg2 names its classes like functions)
+
+NAME = "quote_ident(n.nspname) || '.' || quote_ident(c.relname)"
+OURS = {**VIEWS, **REPORTING_VIEWS}
+_HERE_ONLY = "SET LOCAL citus.enable_ddl_propagation = off"
+_EVERYWHERE = "SET LOCAL citus.enable_ddl_propagation = on"
+# The views that read the tables themselves, and those that read such views.
+_READERS = f"""
+    WITH RECURSIVE {TREE}, reads (what, view) AS (
+        SELECT d.refobjid, r.ev_class FROM pg_depend AS d
+          JOIN pg_rewrite AS r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid
+         WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid <> r.ev_class
+    ), readers (oid, direct) AS (
+        SELECT reads.view, true FROM reads JOIN tree ON tree.oid = reads.what
+         UNION
+        SELECT reads.view, false FROM reads JOIN readers ON readers.oid = reads.what
+    )
+    SELECT c.oid, bool_or(readers.direct), {NAME}, c.relkind = 'm', quote_ident(pg_get_userbyid(c.relowner)),
+           pg_has_role(c.relowner, 'USAGE') AND has_schema_privilege(n.oid, 'CREATE'), quote_ident(n.nspname)
+      FROM readers JOIN pg_class AS c ON c.oid = readers.oid JOIN pg_namespace AS n ON n.oid = c.relnamespace
+     WHERE c.relkind IN ('v', 'm')
+     GROUP BY c.oid, n.oid
+     ORDER BY c.oid
+"""
+# A view with the same columns that reads nothing, and the view as it is.
+_VIEW = f"""
+    SELECT format('CREATE OR REPLACE VIEW %%s%%s AS SELECT %%s', {NAME}, options.list, (
+               SELECT string_agg(format('NULL::%%s%%s AS %%I', format_type(a.atttypid, a.atttypmod),
+                          CASE WHEN a.attcollation <> t.typcollation
+                               THEN ' COLLATE ' || a.attcollation::regcollation ELSE '' END, a.attname),
+                          ', ' ORDER BY a.attnum)
+                 FROM pg_attribute AS a JOIN pg_type AS t ON t.oid = a.atttypid
+                WHERE a.attrelid = c.oid AND a.attnum > 0)),
+           format('CREATE OR REPLACE VIEW %%s%%s AS ', {NAME}, options.list), pg_get_viewdef(c.oid)
+      FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+     CROSS JOIN LATERAL (
+               SELECT coalesce(' WITH (' || string_agg(format('%%I = %%L', o.option_name, o.option_value), ', ')
+                               || ')', '')
+                 FROM pg_options_to_table(c.reloptions) AS o) AS options (list)
+     WHERE c.oid = %s
+"""
+
+
+def refuse_readers(cursor: Cursor) -> None:
+    """Refuse views that read the tables and cannot be replaced.
+
+    Raises:
+        RefusedError: there are some; the message names all of them.
+    """
+    found, remedies = [], ["Drop it first, and make it again afterwards."]
+    cursor.execute(_READERS)
+    for _, direct, name, materialized, owner, ours, schema in cursor.fetchall():
+        if direct and materialized:
+            found.append(f"the materialized view {name}")
+        elif direct and not ours:
+            found.append(f"the view {name} of role {owner}")
+            remedies.append(
+                f"Or let a superuser run GRANT {owner} TO {{role}}; GRANT CREATE ON SCHEMA {schema} TO {{role}};"
+            )
+    if found:
+        cursor.execute("SELECT quote_ident(current_user)")
+        [(role,)] = cursor.fetchall()
+        raise RefusedError(
+            f"{', '.join(found)} cannot be kept: it reads the tables themselves; nothing was changed",
+            hint=" ".join(dict.fromkeys(remedies)).replace("{role}", role),
+        )
+
+
+@contextmanager
+def readers_set_aside(cursor: Cursor) -> Iterator[list[int]]:
+    """Let the views that read the tables read nothing during the block; gives the oids of all views over them."""
+    cursor.execute(_READERS)
+    readers = cursor.fetchall()
+    aside = []
+    cursor.execute(_HERE_ONLY)
+    for oid, direct, name, *_ in readers:
+        if direct:
+            cursor.execute(_VIEW, (oid,))
+            [(empty, create, definition)] = cursor.fetchall()
+            aside.append((oid, name.removeprefix("public."), create, definition))
+            cursor.execute(empty)
+    cursor.execute(_EVERYWHERE)
+    yield [oid for oid, *_ in readers]
+    cursor.execute(_HERE_ONLY)
+    for oid, name, create, definition in aside:
+        if not _is_as_written(cursor, oid, create, OURS.get(name), definition):
+            cursor.execute(create + definition)
+    cursor.execute(_EVERYWHERE)
+
+
+def _is_as_written(cursor: Cursor, oid: int, create: str, written: str | None, definition: str) -> bool:
+    """Put a view of ours back as the revisions wrote it, if that means the same; whether it does.
+
+    PostgreSQL reads `varchar = varchar` back as a comparison of two casts, and Citus takes only implicit casts for a
+    comparison of the columns that the tables are distributed by.
+    """
+    if written is None:
+        return False
+    cursor.execute("SET LOCAL search_path = pg_catalog, public, pg_temp")
+    cursor.execute(create + written)
+    cursor.execute(f"SET LOCAL search_path = {SAFE_PATH}")
+    cursor.execute("SELECT pg_get_viewdef(%s)", (oid,))
+    return bool(cursor.fetchone() == (definition,))

@@ -1,0 +1,261 @@
+"""Revisions on a database whose tables are distributed over two workers, written as a user writes them."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from support.citus import CitusCluster
+from support.database import Database, revision_of
+from support.projects import Checkout, sql, versions
+
+REFUSED_BELOW_MONTHS = (
+    "FAILED: revision 0019 (downgrade) does not run while mlops_internal.metric_series and monitoring_metrics are "
+    "distributed; nothing was changed\nHint: Run `mlops-db undistribute`, then the same command.\n"
+)
+BY_ID = 'op.create_index_concurrently("metrics_by_id", "monitoring_metrics", ["id"])'
+# By name: what upgrade() and downgrade() run.
+REVISIONS = {
+    "not_valid": (
+        sql("ALTER TABLE monitoring_metrics ADD CONSTRAINT small CHECK (metric_value < 1e9) NOT VALID"),
+        'op.drop_constraint("small", "monitoring_metrics")',
+    ),
+    "validate": ('op.validate_constraint("small", "monitoring_metrics")', "pass"),
+    "column": (
+        'op.add_column("monitoring_metrics", sa.Column("region", sa.Text(), server_default="eu", nullable=False))',
+        'op.drop_column("monitoring_metrics", "region")',
+    ),
+    "generated": (
+        'op.add_column("monitoring_metrics", sa.Column("up", sa.Text(), sa.Computed("upper(metric_name)")))',
+        'op.drop_column("monitoring_metrics", "up")',
+    ),
+    "index": (
+        'op.create_index_concurrently("by_registration", "metric_series", ["registered_at"], schema="mlops_internal")',
+        'op.drop_index("by_registration", schema="mlops_internal")',
+    ),
+    "index_of_months": (BY_ID, 'op.drop_index("metrics_by_id")'),
+    "batches": (
+        (
+            'op.run_in_batches("UPDATE monitoring_metrics SET metric_value = metric_value + 1'
+            ' WHERE id > :after AND id <= :upto", table="monitoring_metrics", key="id")'
+        ),
+        (
+            'op.run_in_batches("UPDATE monitoring_metrics SET metric_value = metric_value - 1'
+            ' WHERE id > :after AND id <= :upto", table="monitoring_metrics", key="id")'
+        ),
+    ),
+    "several_at_once": (
+        sql(
+            "ALTER TABLE monitoring_metrics ADD COLUMN team text;"
+            "COMMENT ON COLUMN monitoring_metrics.team IS 'a; b';"
+            "ALTER TABLE mlops_internal.metric_series ADD CONSTRAINT named CHECK (model_name <> 'x');"
+        ),
+        sql(
+            "ALTER TABLE mlops_internal.metric_series DROP CONSTRAINT named;"
+            "ALTER TABLE monitoring_metrics DROP COLUMN team"
+        ),
+    ),
+    "file": ('op.execute_file("test.sql")', 'op.drop_column("monitoring_metrics", "site")'),
+    "view": (
+        sql("CREATE VIEW values_by_model AS SELECT model_name, sum(metric_value) FROM monitoring_metrics GROUP BY 1"),
+        sql("DROP VIEW values_by_model"),
+    ),
+    "table": (
+        'op.create_table("notes", sa.Column("id", sa.BigInteger(), sa.Identity(), primary_key=True))',
+        'op.drop_table("notes")',
+    ),
+    "renames": (
+        'op.alter_column("monitoring_metrics", "region", new_column_name="area")',
+        'op.alter_column("monitoring_metrics", "area", new_column_name="region")',
+    ),
+    "broken": ('op.stop_if_broken("monitoring_metrics", {"too big": "metric_value > 1e8"}, revision="x")', "pass"),
+    "drop_column": (
+        'op.drop_column("monitoring_metrics", "up")',
+        'op.add_column("monitoring_metrics", sa.Column("up", sa.Text(), sa.Computed("upper(metric_name)")))',
+    ),
+}
+FILE = """\
+ALTER TABLE monitoring_metrics ADD COLUMN site text;
+COMMENT ON COLUMN monitoring_metrics.site IS 'where';
+"""
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Checkout:
+    made = Checkout(tmp_path)
+    (versions(made.ini) / "sql" / "test.sql").write_text(FILE, encoding="utf-8")
+    return made
+
+
+@pytest.fixture
+def filled(over_two: Database) -> Database:
+    """300 metrics of 30 models, over two workers."""
+    over_two.query(
+        "INSERT INTO monitoring_metrics (metric_type, metric_name, metric_value, model_name)"
+        " SELECT 'drift', 'age', n, 'model ' || n % 30 FROM generate_series(1, 300) AS n"
+    )
+    return over_two
+
+
+def total(database: Database) -> tuple[int, float]:
+    (found,) = database.query("SELECT count(*), sum(metric_value) FROM monitoring_metrics")
+    return found
+
+
+def test_later_revisions_go_up_and_down(filled: Database, checkout: Checkout) -> None:
+    before, start = total(filled), checkout.head
+    for name, (up, down) in REVISIONS.items():
+        checkout.add(up, down, title=name)
+    done = checkout.alembic(filled, "upgrade", "head")
+    assert done.returncode == 0, done.stdout
+    assert total(filled) == (300, before[1] + 300)
+    assert filled.value("SELECT bool_and(indisvalid) FROM pg_index") is True
+    assert {row[0] for row in filled.query("SELECT DISTINCT area || '-' || team IS NULL FROM monitoring_metrics")} == {
+        True
+    }
+    done = checkout.alembic(filled, "downgrade", start)
+    assert done.returncode == 0, done.stdout
+    assert total(filled) == before
+    done = filled.run("mlops-db", "check")
+    assert (done.returncode, done.stdout) == (
+        0,
+        f"theirs: extension citus\n{filled.settings.target} at revision {start}: no difference\n",
+    )
+
+
+@pytest.mark.parametrize(
+    ("down", "lost"),
+    [
+        (sql("DELETE FROM monitoring_metrics WHERE model_name = 'model 7'"), "10 rows of monitoring_metrics"),
+        (sql("UPDATE monitoring_metrics SET metadata = NULL"), "300 rows of monitoring_metrics.metadata"),
+        (sql("DO $$ BEGIN DELETE FROM monitoring_metrics WHERE id < 9; END $$"), "an unknown part of"),
+        (sql("TRUNCATE mlops_internal.metric_series"), "30 rows of metric_series"),
+        (
+            ('op.run_in_batches("DELETE FROM monitoring_metrics WHERE id > :after AND id <= :upto",'
+            ' table="monitoring_metrics", key="id")'),
+            "300 rows of monitoring_metrics",
+        ),
+    ],
+)  # fmt: skip
+def test_a_downgrade_that_would_lose_rows_of_shards_is_stopped(
+    filled: Database, checkout: Checkout, down: str, lost: str
+) -> None:
+    filled.query("UPDATE monitoring_metrics SET metadata = '{}'")
+    before = total(filled)
+    checkout.add(BY_ID, 'op.drop_index("metrics_by_id")')
+    checkout.add("pass", f"op.execute('SELECT 1')\n{down}" if "run_in_batches" not in down else down)
+    assert checkout.alembic(filled, "upgrade", "head").returncode == 0
+    done = checkout.alembic(_Production(filled), "downgrade", "-1")
+    assert done.returncode != 0
+    assert "would lose" in done.stdout
+    assert lost.replace("metric_series", "") in done.stdout.replace("metric_series", "").replace("mlops_internal.", "")
+    assert total(filled) == before
+    assert revision_of(filled) == checkout.head
+
+
+class _Production(Database):
+    """The same database, in production."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database.connection, database.settings)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return super().environment | {"MLOPS_ENV": "production"}
+
+
+def test_a_downgrade_in_batches_that_keeps_its_rows_goes_through(filled: Database, checkout: Checkout) -> None:
+    before = total(filled)
+    checkout.add(BY_ID, 'op.drop_index("metrics_by_id")')
+    checkout.add(
+        "pass",
+        'op.run_in_batches("UPDATE monitoring_metrics SET metric_value = metric_value + 1'
+        ' WHERE id > :after AND id <= :upto", table="monitoring_metrics", key="id")',
+    )
+    assert checkout.alembic(filled, "upgrade", "head").returncode == 0
+    done = checkout.alembic(_Production(filled), "downgrade", "-1")
+    assert done.returncode == 0, done.stdout
+    assert total(filled) == (before[0], before[1] + 300)
+
+
+def test_a_downgrade_below_the_months_is_refused_before_its_first_step(filled: Database) -> None:
+    done = filled.run("alembic", "downgrade", "base")
+    assert done.returncode != 0
+    assert done.stdout == REFUSED_BELOW_MONTHS
+    head = revision_of(filled)
+    plan = filled.run("alembic", "-x", "plan=true", "downgrade", "0015")
+    assert "refused: not while mlops_internal.metric_series and monitoring_metrics are distributed" in plan.stdout
+    script = filled.run("alembic", "downgrade", f"{head}:0018", "--sql").stdout
+    assert "the script does not run while these tables are distributed" in script
+    with pytest.raises(AssertionError, match=r"public\.monitoring_metrics and mlops_internal\.metric_series"):
+        filled.psql(script)
+    assert revision_of(filled) == head
+    assert filled.run("alembic", "downgrade", "0019").returncode == 0
+    assert filled.run("alembic", "upgrade", "head").returncode == 0
+
+
+def test_waits_on_a_worker_are_bounded(filled: Database, checkout: Checkout, two_workers: CitusCluster) -> None:
+    checkout.add(*REVISIONS["column"])
+    shards = (
+        "SELECT max(shard_name) FROM citus_shards WHERE table_name = 'monitoring_metrics'::regclass AND nodename = %s"
+    )
+    worker = str(two_workers.workers[0])
+    shard = filled.value(shards, [worker])
+    with closing(
+        psycopg.connect(host=worker, user="postgres", dbname=filled.settings.database, application_name="a reader")
+    ) as reader:
+        reader.execute("SET citus.enable_manual_changes_to_shards = on")
+        reader.execute(f"LOCK TABLE {shard} IN ACCESS SHARE MODE")
+        options = ("-x", "lock-timeout=200ms", "-x", "retry-for=1s")
+        done = checkout.alembic(filled, *options, "upgrade", "head")
+    assert done.returncode != 0
+    assert "FAILED: no lock after" in done.stdout
+    assert checkout.alembic(filled, "upgrade", "head").returncode == 0
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["alembic", "upgrade", "head"], ["alembic", "current"], ["alembic", "check"],
+        ["alembic", "stamp", "--purge", "head"],
+        ["mlops-db", "status"], ["mlops-db", "maintain"], ["mlops-db", "health"], ["mlops-db", "check"],
+        ["mlops-db", "adopt"],
+    ],
+)  # fmt: skip
+def test_a_worker_says_that_it_is_one(two_workers: CitusCluster, worker: Database, command: list[str]) -> None:
+    done = worker.run(*command)
+    said = (done.stdout + done.stderr).splitlines()[:2]
+    assert done.returncode != 0
+    assert said[0].partition(": ")[2] == (
+        f"{worker.settings.target} is a worker of a Citus cluster, and the tables are on its coordinator; "
+        "nothing was changed"
+    )
+    assert said[1].endswith(f"Connect to the coordinator: POSTGRES_HOST={two_workers.coordinator} POSTGRES_PORT=5432.")
+    assert worker.value("SELECT to_regclass('public.alembic_version')") is None
+
+
+@pytest.fixture
+def worker(over_two: Database, two_workers: CitusCluster) -> Iterator[Database]:
+    """The same database on a worker."""
+    settings = over_two.settings
+    with closing(
+        psycopg.connect(host=str(two_workers.workers[0]), user=settings.user, dbname=settings.database)
+    ) as connection:
+        yield Database.of(connection)
+
+
+def test_undistributed_everything_is_as_on_plain_postgresql(undistributed: Database) -> None:
+    head = revision_of(undistributed)
+    for command in (["downgrade", "base"], ["upgrade", "head"], ["check"], ["current"], ["history"]):
+        done = undistributed.run("alembic", *command)
+        assert done.returncode == 0, done.stdout
+    assert undistributed.run("alembic", "downgrade", "base").returncode == 0
+    undistributed.psql(undistributed.run("alembic", "upgrade", "head", "--sql").stdout)
+    assert revision_of(undistributed) == head
+    done = undistributed.run("mlops-db", "check")
+    assert (done.returncode, done.stdout) == (
+        0,
+        f"theirs: extension citus\n{undistributed.settings.target} at revision {head}: no difference\n",
+    )

@@ -1,0 +1,203 @@
+"""Writes of jobs on a coordinator with two workers: reruns at once, several models in a call, and the role of jobs."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from mlops_db.errors import AuthenticationFailedError, ContentionError
+from mlops_db.storage.db_manager import DatabaseManager
+from mlops_db.storage.mapped_moment import MappedMoment
+from mlops_db.storage.metrics.bounds import Bounds
+from support.database import TIMEOUT_S, Database
+
+NOON = datetime(2026, 11, 1, 12, tzinfo=timezone.utc)
+MODELS = [f"model {number}" for number in range(6)]
+OPERATING = Path(__file__).parents[2] / "docs" / "operating.md"
+# One of several runs about one moment, which is repeated as an orchestrator does after an error that is retryable.
+RUN = """
+import sys
+from datetime import datetime
+from mlops_db import DatabaseManager, MlopsDbError
+from mlops_db.storage.mapped_moment import MappedMoment
+
+value, moment, map_index, models = float(sys.argv[1]), datetime.fromisoformat(sys.argv[2]), sys.argv[3], sys.argv[4:]
+rows = [
+    {"metric_type": "drift", "metric_name": f"m{i}", "metric_value": value, "model_name": model}
+    for model in models for i in range(20)
+]
+replace = MappedMoment.of(moment, int(map_index)) if map_index else moment
+with DatabaseManager() as db:
+    print("ready", flush=True)
+    sys.stdin.readline()
+    for attempt in range(4):
+        for _ in range(10):
+            try:
+                db.monitoring.log_many(rows, replace=replace)
+                break
+            except MlopsDbError as error:
+                if not error.retryable:
+                    raise
+        else:
+            raise SystemExit("never")
+"""
+
+
+@pytest.fixture
+def db(over_two: Database) -> Iterator[DatabaseManager]:
+    with DatabaseManager(over_two.settings) as manager:
+        yield manager
+
+
+def run_at_once(database: Database, *runs: tuple[str, ...]) -> None:
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", RUN, *arguments, *MODELS],
+            env=database.environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            encoding="utf-8",
+        )
+        for arguments in runs
+    ]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    for process in processes:
+        process.communicate(timeout=TIMEOUT_S)
+        assert process.returncode == 0
+
+
+def test_of_three_reruns_at_once_the_rows_of_one_are_left(over_two: Database) -> None:
+    run_at_once(over_two, *((str(value), NOON.isoformat(), "") for value in range(3)))
+    left = over_two.query(
+        "SELECT model_name, count(*), count(DISTINCT metric_name) FROM monitoring_metrics GROUP BY 1 ORDER BY 1"
+    )
+    assert left == [(model, 20, 20) for model in MODELS]
+    assert len(over_two.query("SELECT DISTINCT metric_value FROM monitoring_metrics")) == 1
+
+
+def test_mapped_runs_at_once_each_leave_their_rows(over_two: Database) -> None:
+    run_at_once(over_two, *((str(index), NOON.isoformat(), str(index)) for index in range(3)))
+    left = over_two.query(
+        "SELECT metric_value, metadata, count(*) FROM monitoring_metrics GROUP BY 1, 2 ORDER BY 1",
+    )
+    assert left == [(index, {"map_index": index}, 20 * len(MODELS)) for index in range(3)]
+
+
+def rows(value: float, *models: str) -> list[dict[str, object]]:
+    return [
+        {"metric_type": "drift", "metric_name": "age", "metric_value": value, "model_name": model} for model in models
+    ]
+
+
+def test_rows_and_bounds_of_several_models_in_one_call(db: DatabaseManager) -> None:
+    bounds = [Bounds("drift", "age", upper=0.5, model_name=model) for model in MODELS]
+    assert db.monitoring.log_many(rows(0, *MODELS), replace=NOON, bounds=bounds).replaced == 0
+    assert db.monitoring.log_many(rows(1, *MODELS[:4]), replace=NOON, bounds=bounds[:2]).replaced == 4
+    assert {state.model_name: (state.metric_value, state.upper_threshold) for state in db.monitoring.latest()} == {
+        model: (1 if model in MODELS[:4] else 0, 0.5) for model in MODELS
+    }
+    plain = db.monitoring.log_many(rows(2, MODELS[0]), replace=MappedMoment.of(NOON, 1))
+    assert plain.replaced == 0
+    assert db.monitoring.log_many(rows(3, MODELS[0]), replace=MappedMoment.of(NOON, 1)).replaced == 1
+    assert db.monitoring.log_many(rows(4, MODELS[0]), replace=NOON).replaced == 2
+    assert [row.metric_value for row in db.monitoring.history("drift", "age", model_name=MODELS[0])] == [4]
+
+
+def test_a_sequence_that_was_set_back_loses_nothing(db: DatabaseManager, over_two: Database) -> None:
+    db.monitoring.log_many(rows(1, *MODELS), replace=NOON)
+    over_two.query("SELECT setval('monitoring_metrics_id_seq', 1000)")
+
+    def setting_back() -> Iterator[dict[str, object]]:
+        yield from rows(2, *MODELS)
+        over_two.query("SELECT setval('monitoring_metrics_id_seq', 500)")
+
+    with pytest.raises(ContentionError, match="cannot be told from those of other runs; nothing was stored"):
+        db.monitoring.log_many(setting_back(), replace=NOON)
+    assert over_two.query("SELECT metric_value, count(*) FROM monitoring_metrics GROUP BY 1") == [(1, len(MODELS))]
+
+
+def test_a_series_is_forgotten_on_its_shard(db: DatabaseManager, over_two: Database) -> None:
+    db.monitoring.log_many(rows(1, *MODELS))
+    assert db.monitoring.forget("drift", "age", model_name=MODELS[1], with_rows=True) == 1
+    assert [series.model_name for series in db.monitoring.series()] == [MODELS[0], *MODELS[2:]]
+    assert over_two.value("SELECT count(*) FROM monitoring_metrics") == len(MODELS) - 1
+
+
+def test_to_forget_waits_only_a_moment_for_a_row_on_a_worker(db: DatabaseManager, over_two: Database) -> None:
+    db.monitoring.log_many(rows(1, *MODELS))
+    shard, node = over_two.query(
+        "SELECT shard_name, nodename FROM citus_shards WHERE table_name = 'mlops_internal.metric_series'::regclass"
+        " AND shardid = get_shard_id_for_distribution_column('mlops_internal.metric_series', %s::text)",
+        [MODELS[0]],
+    )[0]
+    settings = over_two.settings
+    # A session of the worker itself, so that nothing waits on the coordinator, where the timeout holds anyhow.
+    with psycopg.connect(host=node, user="postgres", dbname=settings.database) as worker:
+        worker.execute(f"SELECT 1 FROM {shard} WHERE model_name = %s FOR UPDATE", [MODELS[0]])
+        impatient = DatabaseManager(replace(settings, lock_wait=1))
+        with impatient, pytest.raises(ContentionError, match="lock timeout"):
+            impatient.monitoring.forget("drift", "age", model_name=MODELS[0], with_rows=True)
+    assert over_two.value("SELECT count(*) FROM monitoring_metrics") == len(MODELS)
+
+
+def grants() -> str:
+    found = re.search(r"```sql jobs\n(.*?)```", OPERATING.read_text(encoding="utf-8"), re.DOTALL)
+    assert found is not None
+    return found[1]
+
+
+def test_the_role_of_jobs_needs_no_more_than_on_one_node_but_a_login(over_two: Database) -> None:
+    settings = over_two.settings
+    jobs = replace(settings, user="jobs")
+    become_jobs = replace(settings, user="login", parameters={"options": "-c role=jobs"})
+    with psycopg.connect(
+        host=settings.host, user="postgres", dbname=settings.database, autocommit=True
+    ) as superuser:  # fmt: skip
+        superuser.execute("CREATE ROLE jobs LOGIN")
+        try:
+            over_two.query(grants())
+            with DatabaseManager(jobs) as db:
+                make_every_call(db)
+            superuser.execute("CREATE ROLE login LOGIN")
+            superuser.execute("GRANT jobs TO login")
+            with DatabaseManager(become_jobs) as db:
+                make_every_call(db)
+            superuser.execute("ALTER ROLE jobs NOLOGIN")
+            with DatabaseManager(become_jobs) as db:
+                with pytest.raises(AuthenticationFailedError, match='"jobs" is not permitted to log in') as refused:
+                    db.monitoring.latest(MODELS[0])
+                assert not refused.value.retryable
+        finally:
+            superuser.execute("DROP OWNED BY jobs")
+            superuser.execute("DROP ROLE IF EXISTS login")
+            superuser.execute("DROP ROLE jobs")
+
+
+def make_every_call(db: DatabaseManager) -> None:
+    for _ in range(2):
+        db.monitoring.log_many(
+            rows(1, *MODELS),
+            replace=NOON,
+            bounds=[Bounds("drift", "age", upper=2, model_name=model) for model in MODELS],
+        )
+    db.monitoring.log("drift", "psi", 1, model_name=MODELS[0])
+    db.monitoring.expect("drift", "age", interval=timedelta(hours=1), model_name=MODELS[0])
+    assert len(db.monitoring.latest()) == len(db.monitoring.series()) == len(MODELS) + 1
+    assert len(db.monitoring.latest(MODELS[0])) == 2
+    assert db.monitoring.gaps(MODELS[0], since=NOON)
+    assert list(db.monitoring.history("drift", "age", model_name=MODELS[1]))
+    assert len(db.monitoring.frame()) == len(MODELS) + 1
+    assert db.monitoring.forget("drift", "psi", model_name=MODELS[0], with_rows=True) == 1
+    db.models.register("run", "1")
