@@ -11,10 +11,11 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from mlops_db.admin.cluster.distribute import distribute
 from mlops_db.errors import MlopsDbError
 from mlops_db.migration.commands import upgrade
 from mlops_db.storage.db_manager import DatabaseManager
-from support.citus import CitusCluster, citus_cluster, distribute_by_hand, kill, start_again
+from support.citus import CitusCluster, citus_cluster, kill, start_again
 from support.cluster import connect_superuser, settings_of, stop
 from support.database import Database
 from support.metric_jobs import Jobs, assert_rows_are_those_of_confirmed_calls, jobs
@@ -37,8 +38,7 @@ def database(mortal: CitusCluster) -> Iterator[Database]:
     """A distributed database on them."""
     with mortal.database(NAME, owner="mlops_owner") as database:
         upgrade(database.settings)
-        settings = database.settings
-        distribute_by_hand(host=settings.host, port=int(settings.port), user=settings.user, dbname=settings.database)
+        distribute(database.settings)
         yield database
 
 

@@ -8,9 +8,10 @@ from typing import Any
 import psycopg
 import pytest
 
+from mlops_db.admin.cluster.distribute import distribute
 from mlops_db.migration.commands import upgrade
 from mlops_db.storage.db_manager import DatabaseManager
-from support.citus import CitusCluster, citus_cluster, database_on_worker, distribute_by_hand
+from support.citus import CitusCluster, citus_cluster, database_on_worker
 from support.cluster import connect_superuser
 from support.database import Database
 from support.metric_jobs import HUGE, Jobs, assert_rows_are_those_of_confirmed_calls, jobs, reruns
@@ -67,8 +68,7 @@ def moves(three_workers: CitusCluster) -> Iterator[Moves]:
         server = left.enter_context(closing(connect_superuser(cluster.coordinator, NAME)))
         server.execute("SET client_min_messages = warning")
         upgrade(database.settings)
-        settings = database.settings
-        distribute_by_hand(host=settings.host, port=int(settings.port), user=settings.user, dbname=settings.database)
+        distribute(database.settings)
         yield Moves(database, server, third)
 
 
