@@ -47,6 +47,7 @@ COLUMNS = f"""
     sin(i) AS metric_value, NULL::jsonb AS metadata
 """
 DAYS, MONTHS = 90, 5
+SETTLE_S = 0.3  # until a postmaster has the time of sessions that have just ended
 WRITERS, BATCH, MANY, RERUN, SINGLE = 4, 25_000, 50_000, 40, 100
 COPIED, BY_THE_COORDINATOR = f"COPY by {WRITERS} writers, a row", "of it the coordinator, a row"
 MODEL, KIND, NAME = "model_7", "coverage", "metric_0"
@@ -72,6 +73,7 @@ class Layout:
         used, started = [_used(node) for node in self.nodes], time.perf_counter()
         run()
         self.seconds.setdefault(case, []).append((time.perf_counter() - started) / per)
+        time.sleep(SETTLE_S)
         spent = [_used(node) - before for node, before in zip(self.nodes, used, strict=True)]
         self.processor.setdefault(case, []).append(sum(spent) / per)
         if case == COPIED:

@@ -8,12 +8,13 @@ from typing import Any
 import psycopg
 import pytest
 
+from mlops_db.admin.cluster.distribute import distribute
 from mlops_db.migration.commands import upgrade
 from mlops_db.storage.db_manager import DatabaseManager
-from support.citus import CitusCluster, citus_cluster, database_on_worker, distribute_by_hand
+from support.citus import CitusCluster, citus_cluster, database_on_worker
 from support.cluster import connect_superuser
 from support.database import Database
-from support.metric_jobs import HUGE, Jobs, assert_rows_are_those_of_confirmed_calls, jobs
+from support.metric_jobs import HUGE, Jobs, assert_rows_are_those_of_confirmed_calls, jobs, reruns
 
 OWNER = "mlops_owner"
 NAME = "mlops_moves"
@@ -67,8 +68,7 @@ def moves(three_workers: CitusCluster) -> Iterator[Moves]:
         server = left.enter_context(closing(connect_superuser(cluster.coordinator, NAME)))
         server.execute("SET client_min_messages = warning")
         upgrade(database.settings)
-        settings = database.settings
-        distribute_by_hand(host=settings.host, port=int(settings.port), user=settings.user, dbname=settings.database)
+        distribute(database.settings)
         yield Moves(database, server, third)
 
 
@@ -80,7 +80,6 @@ def written_to(moves: Moves, folder: Path, *, replaces: bool = True) -> Iterator
         yield running
         running.go_on()
         running.stop()
-        print(len(running.calls), max(call.seconds for call in running.calls), running.errors())
         assert_rows_are_those_of_confirmed_calls(moves.database, running.calls)
         assert running.refused_for_good() == []
     assert_in_order(moves.database)
@@ -104,6 +103,14 @@ def assert_in_order(database: Database) -> None:
 def test_shards_go_to_a_new_worker_while_jobs_write(moves: Moves, tmp_path: Path, mode: str) -> None:
     with written_to(moves, tmp_path):
         moves.add_third()
+        moves.rebalance(mode)
+    assert moves.shards_on(moves.third) > 0
+
+
+@pytest.mark.parametrize("mode", ["auto", "block_writes"])
+def test_of_three_reruns_during_a_rebalance_one_has_all_the_rows(moves: Moves, tmp_path: Path, mode: str) -> None:
+    moves.add_third()
+    with reruns(moves.database, tmp_path, 3):
         moves.rebalance(mode)
     assert moves.shards_on(moves.third) > 0
 

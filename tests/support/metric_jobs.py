@@ -9,7 +9,7 @@ import json
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -27,6 +27,7 @@ HUGE = "huge"  # a model that all jobs write to
 PAUSE_S = 0.02
 RETRY_FOR_S = 60.0
 REPLACED = (datetime(2026, 10, 1, tzinfo=timezone.utc), datetime(2026, 10, 2, tzinfo=timezone.utc))
+RERUN_ROWS = 42  # two of each model
 CONFIRMED, REFUSED, UNKNOWN = "confirmed", "refused", "unknown"
 
 
@@ -64,14 +65,12 @@ class Job:
     chance: random.Random
     journal: Any
     models: Sequence[str]
-    replaces: bool
+    actions: Mapping[Callable[["Job"], bool], int]
     numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def work(self, stop: Path) -> None:
         while not stop.exists():
-            action = self.chance.choices(list(ACTIONS), list(ACTIONS.values()))[0]
-            if action is replace and not self.replaces:
-                continue
+            action = self.chance.choices(list(self.actions), list(self.actions.values()))[0]
             until = time.monotonic() + RETRY_FOR_S
             while not action(self) and time.monotonic() < until and not stop.exists():
                 time.sleep(0.05)
@@ -165,6 +164,19 @@ def replace(job: Job) -> bool:
     )
 
 
+def replace_the_same(job: Job) -> bool:
+    """The rows of a moment, of the models that all jobs write to."""
+    at = REPLACED[0]
+    rows = RERUN_ROWS // len(job.models)
+    return job.call(
+        RERUN_ROWS,
+        lambda n: job.db.monitoring.log_many(
+            [job.row(m, f"rerun {i}", n) for m in job.models for i in range(rows)], replace=at
+        ),
+        replaces=at,
+    )
+
+
 ACTIONS: dict[Callable[[Job], bool], int] = {
     log: 6, log_failure: 2, log_many: 8, log_new_series: 1, log_new_model: 1, log_same_new_series: 2, replace: 6,
 }  # fmt: skip
@@ -213,13 +225,38 @@ class Jobs:
 @contextmanager
 def jobs(settings: Settings, folder: Path, *, count: int = 10, replaces: bool = True) -> Iterator[Jobs]:
     """Run jobs during the block; `replaces`: some of their calls replace rows."""
+    actions = {action: share for action, share in ACTIONS.items() if replaces or action is not replace}
+    with _running(settings, folder, count, actions) as running:
+        yield running
+
+
+@contextmanager
+def reruns(database: Database, folder: Path, count: int) -> Iterator[Jobs]:
+    """Run one task several times at once, over and over, during the block; then one run has all the rows."""
+    with _running(database.settings, folder, count, {replace_the_same: 1}) as running:
+        running.go_on(count * 2)
+        yield running
+        running.go_on(count * 2)
+        running.stop()
+        assert running.refused_for_good() == []
+        statement = (
+            "SELECT metadata ->> 'job', metadata ->> 'call', count(*) FROM monitoring_metrics"
+            " WHERE timestamp = %s GROUP BY 1, 2"
+        )
+        assert [rows for _, _, rows in database.query(statement, (REPLACED[0],))] == [RERUN_ROWS]
+
+
+@contextmanager
+def _running(
+    settings: Settings, folder: Path, count: int, actions: Mapping[Callable[[Job], bool], int]
+) -> Iterator[Jobs]:
     models = [HUGE, *(f"model {i}" for i in range(20))]
-    folder.mkdir()
+    folder.mkdir(parents=True, exist_ok=True)
 
     def work(number: int) -> None:
         chance = random.Random(number)  # noqa: S311  (deeds, not secrets)
         with DatabaseManager(settings) as db, (folder / f"{number}.journal").open("wb", buffering=0) as journal:
-            Job(number, db, chance, journal, models, replaces).work(folder / "stop")
+            Job(number, db, chance, journal, models, actions).work(folder / "stop")
 
     running = Jobs(folder, [forked(lambda n=n: work(n)) for n in range(count)])  # type: ignore[misc]
     try:
@@ -234,7 +271,8 @@ def assert_rows_are_those_of_confirmed_calls(database: Database, calls: Sequence
     found = {
         (job, number): rows
         for job, number, rows in database.query(
-            "SELECT (metadata ->> 'job')::int, (metadata ->> 'call')::int, count(*) FROM monitoring_metrics GROUP BY 1, 2"
+            "SELECT (metadata ->> 'job')::int, (metadata ->> 'call')::int, count(*)"
+            "  FROM monitoring_metrics GROUP BY 1, 2"
         )
     }
     wrong = []

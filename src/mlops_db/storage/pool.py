@@ -163,6 +163,7 @@ class ConnectionPool:
     def _transaction(self, driver: OwnedConnection) -> Iterator[None]:
         commits = driver.commits
         partly_stored = committing = False
+        driver.notices = []  # what follows is of this transaction
         try:
             if not self.schema_is_known:
                 require_known_schema(driver, self.settings)

@@ -42,8 +42,8 @@ def make_distributable(cursor: Cursor) -> list[str]:
 def make_plain(cursor: Cursor) -> list[str]:
     """Undo `make_distributable`; returns the functions that were rewritten.
 
-    On the coordinator only: Citus refuses to touch the copies on the workers after rows were moved in parallel in the same
-    transaction, and nobody calls them.
+    On the coordinator only: Citus refuses to touch the copies on the workers after rows were moved in parallel in the
+    same transaction, and nobody calls them.
     """
     cursor.execute("SET LOCAL citus.enable_ddl_propagation = off")
     rewritten = _rewrite(cursor, unwrap)

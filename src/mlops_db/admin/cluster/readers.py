@@ -57,7 +57,7 @@ _VIEW = f"""
                  FROM pg_options_to_table(c.reloptions) AS o) AS options (list)
      WHERE c.oid = %s
 """
-# PostgreSQL reads `varchar = varchar` back as a comparison of two casts, and Citus takes only implicit casts where tables
+# PostgreSQL shows `varchar = varchar` as a comparison of two casts, and Citus takes only implicit casts where tables
 # are joined by the columns that they are distributed by.
 _JOIN = re.compile(r"\(((?:\w+\.)?model_name)\)::text = \(((?:\w+\.)?model_name)\)::text")
 
@@ -106,4 +106,3 @@ def readers_set_aside(cursor: Cursor) -> Iterator[list[int]]:
     for definition in definitions:
         cursor.execute(_JOIN.sub(r"\1 = \2", definition))
     cursor.execute(_EVERYWHERE)
-
