@@ -25,6 +25,8 @@ from mlops_db.storage.workers import translate_worker_failure
 _PROGRAMMING = ("0A", "25", "26", "34", "3B", "42")
 _NOT_PROGRAMMING = ("25006", "42501", "42P01")
 _LOST = ("08", "57P01", "57P02", "57P03", "57P04", "57P05", "25P03", "25P04")
+# Citus: the coordinator was killed while the session waited for workers.
+_POSTMASTER_IS_GONE = ("XX000", "postmaster was shut down, exiting")
 _NO_LOCK = "55P03"
 _CONTENTION = ("40001", "40P01", _NO_LOCK)
 # Citus: the shard was split while the statement waited. It has no code of its own.
@@ -84,7 +86,8 @@ def translate_failure(  # noqa: PLR0913  (what is known about the transaction)
         of_worker = translate_worker_failure(cause, settings, notices, partly_stored=partly_stored)
         if of_worker is not None:
             return of_worker
-    if broken or from_libpq or (code is not None and code.startswith(_LOST)):
+    is_killed = code == _POSTMASTER_IS_GONE[0] and _POSTMASTER_IS_GONE[1] in str(cause)
+    if broken or from_libpq or is_killed or (code is not None and code.startswith(_LOST)):
         return _lost(first_line(cause.pgerror or str(cause)), settings, committed=committed)
     if code is None or (code.startswith(_PROGRAMMING) and code not in _NOT_PROGRAMMING):
         return None

@@ -71,7 +71,8 @@ def translate_worker_failure(
     nodes = [found[1] for said in (text, error.diag.context or "", *reversed(notices)) if (found := _NODE.search(said))]
     unknown = code == _NO_CODE and _NOT_COMMITTED in text
     lost = code.startswith(_LOST) or (code in (_NO_CODE, _IO_ERROR) and _has(_SAYS_LOST, text))
-    if not unknown and not (nodes and lost):
+    # What libpq or a dying worker says may come without its address.
+    if not unknown and not (lost and (nodes or code == _NO_CODE)):
         return None
     node = f"worker {nodes[0]}" if nodes else "a worker"
     if unknown or partly_stored or _has(_MAY_BE_COMMITTED, *notices):
