@@ -386,7 +386,7 @@ def test_a_session_that_ends_under_a_bulk_call_gets_its_own_error(head: Database
         "could not find valid entry for shard 5",
     ],
 )
-def test_words_of_citus_mean_nothing_without_it(head: Database, manager: DatabaseManager, words: str) -> None:
-    with pytest.raises(StatementFailedError, match=words.partition(":")[0]) as raised, manager.cursor() as cursor:
+def test_words_of_citus_mean_nothing_without_it(db: DatabaseManager, words: str) -> None:
+    with pytest.raises(StatementFailedError, match=words.partition(":")[0]) as raised, db.cursor() as cursor:
         cursor.execute(f"DO $$ BEGIN RAISE '{words}' USING ERRCODE = 'XX000'; END $$")
     assert type(raised.value) is StatementFailedError
