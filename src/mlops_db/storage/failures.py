@@ -29,8 +29,6 @@ _LOST = ("08", "57P01", "57P02", "57P03", "57P04", "57P05", "25P03", "25P04")
 _POSTMASTER_IS_GONE = ("XX000", "postmaster was shut down, exiting")
 _NO_LOCK = "55P03"
 _CONTENTION = ("40001", "40P01", _NO_LOCK)
-# Citus: the shard was split while the statement waited. It has no code of its own.
-_SHARD_IS_GONE = ("XX000", "could not find valid entry for shard")
 # A statement that writes; LOCK TABLE in a mode for writers.
 _NO_WRITES = ("25006", "55000")
 # A whole server is read-only by its configuration file or command line, not by a setting of a role, a database or a
@@ -128,7 +126,7 @@ def _translate_refusal(error: psycopg2.Error, code: str, settings: Settings, *, 
             'target_session_attrs=read-write: docs/operating.md, "Replication and failover".',
         )
         refusal.retryable = not partly_stored
-    elif code in _CONTENTION or (code == _SHARD_IS_GONE[0] and _SHARD_IS_GONE[1] in str(refusal)):
+    elif code in _CONTENTION:
         hint = "Others use the same rows at the moment: nothing was stored, try again."
         if partly_stored:
             hint = "Others use the same rows at the moment; a part of the block may be stored: check before you retry."

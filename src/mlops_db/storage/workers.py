@@ -43,7 +43,12 @@ _SAYS_LOST = (
     "failed to complete COPY on",
     "failure on connection marked as essential",  # which only says that something failed before, or not even that
 )
-_CONTENTION = ("deadlock detected", "canceling statement due to lock timeout", "could not serialize access")
+_CONTENTION = (
+    "deadlock detected",
+    "canceling statement due to lock timeout",
+    "could not serialize access",
+    "could not find valid entry for shard",  # it was split while the statement waited
+)
 # The worker was asked to commit, and did not answer: a transaction of one worker has no second phase.
 _NOT_COMMITTED = "could not commit transaction for shard"
 _MAY_BE_COMMITTED = (_NOT_COMMITTED, "failed to commit transaction on")
