@@ -31,7 +31,7 @@ from mlops_db.storage.metrics.copy_stream import MetricCopy, SkippedRow
 from mlops_db.storage.metrics.gaps import Gap, gaps_query
 from mlops_db.storage.metrics.history import Metric, read_history
 from mlops_db.storage.metrics.latest import latest_query
-from mlops_db.storage.metrics.replacement import BEGIN_REPLACEMENT, remove_earlier_rows
+from mlops_db.storage.metrics.replacement import begin_replacement, remove_earlier_rows
 from mlops_db.storage.metrics.rows import (
     TIMESTAMP_HINT,
     VALUE_HINT,
@@ -284,9 +284,8 @@ class Monitoring:
         stream = rows_of(rows)
         replaced = 0
         with self._transactions.safe_cursor() as cursor:
-            takes_id = only_at is not None and getattr(cursor.connection, "has_citus", False)
-            cursor.execute(BEGIN_REPLACEMENT if takes_id else "SELECT CURRENT_TIMESTAMP, NULL")
-            ((now, first_id),) = cursor.fetchall()
+            began = None if only_at is None else begin_replacement(cursor)
+            now = began.now if began else cursor.value("SELECT CURRENT_TIMESTAMP")
             if only_at is not None:
                 refuse_future(only_at, now, "replace", hint=hint)
             copy = MetricCopy(stream, at=only_at or now, only_at=only_at is not None, skip=skip, map_index=map_index)
@@ -295,13 +294,13 @@ class Monitoring:
                 # After the rows, so that `forget` and this cannot wait for each other; and before the lock of the
                 # moment, because others that have registered a series may still want it.
                 set_bounds(cursor, checked_bounds)
-            if only_at is not None:
+            if only_at is not None and began is not None:
                 wait_ms = self._transactions.settings.lock_wait
                 replaced = remove_earlier_rows(
                     cursor,
                     copy.series,
                     at=only_at,
-                    began=(now, first_id),
+                    began=began,
                     written=copy.stored,
                     map_index=map_index,
                     wait_ms=wait_ms,

@@ -13,7 +13,7 @@ from mlops_db.migration.progress import duration
 from mlops_db.migration.retry import with_retries
 from mlops_db.migration.session import migration_connection
 from mlops_db.revisions import gate
-from mlops_db.server.citus import has_citus, is_worker, list_distributed_tables, list_nodes
+from mlops_db.server.citus import has_citus, list_distributed_tables
 from mlops_db.server.connection import open_cursor
 from mlops_db.server.failures import translate_statement_failures
 from mlops_db.server.guests import SAFE_PATH
@@ -181,27 +181,12 @@ def looking(settings: Settings) -> Iterator[SafeCursor]:
 
     Raises:
         ConnectionFailedError: no connection.
-        RefusedError: this is a worker.
+        WorkerNodeError: this is a worker.
         MlopsDbError: the database is not at head, or not ours.
     """
     with open_cursor(settings) as cursor:
-        refuse_worker(cursor, settings.target)
         gate.require_usable(cursor, settings.target)
         yield cursor
-
-
-def refuse_worker(cursor: Cursor, target: str) -> None:
-    """Refuse a worker: the tables are the coordinator's.
-
-    Raises:
-        RefusedError: this node is one.
-    """
-    if is_worker(cursor):
-        coordinator = next((node.address for node in list_nodes(cursor) if node.is_coordinator), "another server")
-        raise RefusedError(
-            f"{target} is a worker of a Citus cluster, whose coordinator is {coordinator}; nothing was changed",
-            hint="Connect to the coordinator: set POSTGRES_HOST and POSTGRES_PORT.",
-        )
 
 
 def change(settings: Settings, progress: Progress, steps: Callable[[Cursor], None]) -> None:

@@ -2,38 +2,62 @@
 
 from collections.abc import Collection
 from datetime import datetime
+from typing import NamedTuple
 
 import psycopg2.errors
 
 from mlops_db.errors import ContentionError
+from mlops_db.server.citus import HAS_CITUS
 from mlops_db.server.cursor import SafeCursor
 from mlops_db.storage.metrics.rows import MAP_INDEX
 from mlops_db.storage.transaction_lock import lock_until_commit
 
-# The new rows are stored already, because their series are known only then. They are the rows of this transaction. Of
-# two runs at once both have stored theirs. The one that gets the lock last sees the other's committed rows, which a
-# transaction at READ COMMITTED does, and removes them.
+_BEGIN = f"SELECT CURRENT_TIMESTAMP, nextval('public.monitoring_metrics_id_seq'), {HAS_CITUS}"
+# The new rows are stored already, because their series are known only then. They are the rows of this transaction. On
+# Citus xmin is the worker's: there they have the time of this transaction, and ids above the one that it took before it
+# stored them. The statement that removes rows decides which holds, because a database may get Citus meanwhile; with OR,
+# because Citus takes no such functions within CASE.
+_NEW = f"""
+    ({HAS_CITUS} AND m.created_at = %(now)s AND m.id > %(first_id)s
+     OR NOT {HAS_CITUS} AND m.xmin = pg_current_xact_id()::xid)
+"""
+# The models are there twice: Citus finds the nodes by their array, before it reads a row.
 _OF_MOMENT = """
  unnest(%(models)s::text[], %(types)s::text[], %(names)s::text[]) AS replaced (model_name, metric_type, metric_name)
  WHERE m.timestamp = %(at)s AND m.model_name = replaced.model_name
    AND m.metric_type = replaced.metric_type AND m.metric_name = replaced.metric_name
+   AND m.model_name = ANY (%(nodes)s::text[])
 """
 OF_MAP_INDEX = f" AND m.metadata -> '{MAP_INDEX}' = to_jsonb(%(map_index)s::numeric)"
-REMOVE_OTHERS = f"""
-DELETE FROM public.monitoring_metrics AS m USING {_OF_MOMENT} AND m.xmin <> pg_current_xact_id()::xid
-"""
-
-# On Citus xmin is the worker's. There the new rows have the time of this transaction, and ids above `first_id`, which
-# it took before it stored them. The models are there twice: Citus finds the nodes by their array, and reads no row.
-BEGIN_REPLACEMENT = "SELECT CURRENT_TIMESTAMP, nextval('public.monitoring_metrics_id_seq')"
-_ON_NODES = f"{_OF_MOMENT} AND m.model_name = ANY (%(nodes)s::text[])"
-_NEW = "(m.created_at = %(began)s AND m.id > %(first_id)s)"
-# It fails if other rows look new than were stored: the sequence was set back, or another run of the same microsecond
-# has committed. It is sent in one message with the DELETE, and before it.
+# It fails if other rows look new than were stored: on Citus, where the sequence was set back, or another run of the
+# same microsecond has committed. It is sent in one message with the DELETE, and before it.
 COUNT_NEW = f"""
-SELECT 1 / (count(*) FILTER (WHERE {_NEW}) = %(written)s)::int FROM public.monitoring_metrics AS m, {_ON_NODES}
+SELECT 1 / (count(*) FILTER (WHERE {_NEW}) = %(written)s)::int FROM public.monitoring_metrics AS m, {_OF_MOMENT}
 """
-REMOVE_EARLIER = f"DELETE FROM public.monitoring_metrics AS m USING {_ON_NODES} AND NOT {_NEW}"
+# Of two runs at once both have stored theirs. The one that gets the lock last sees the other's committed rows, which a
+# transaction at READ COMMITTED does, and removes them.
+REMOVE_EARLIER = f"DELETE FROM public.monitoring_metrics AS m USING {_OF_MOMENT} AND NOT {_NEW}"
+
+
+class Beginning(NamedTuple):
+    """The beginning of a transaction that replaces rows, from before it stores the new ones.
+
+    Attributes:
+        now: its time; the new rows have it as created_at.
+        first_id: the new rows have greater ids.
+        has_citus: whether the database has Citus.
+    """
+
+    now: datetime
+    first_id: int
+    has_citus: bool
+
+
+def begin_replacement(cursor: SafeCursor) -> Beginning:
+    """Note where the cursor's transaction begins."""
+    cursor.execute(_BEGIN)
+    ((now, first_id, has_citus),) = cursor.fetchall()
+    return Beginning(now, first_id, has_citus)
 
 
 def remove_earlier_rows(  # noqa: PLR0913  (what was stored, and what is to go)
@@ -41,7 +65,7 @@ def remove_earlier_rows(  # noqa: PLR0913  (what was stored, and what is to go)
     series: Collection[tuple[str, str, str]],
     *,
     at: datetime,
-    began: tuple[datetime, int | None],
+    began: Beginning,
     written: int,
     map_index: int | None,
     wait_ms: int,
@@ -52,7 +76,7 @@ def remove_earlier_rows(  # noqa: PLR0913  (what was stored, and what is to go)
         cursor: of the transaction that has stored the new rows.
         series: the (model_name, metric_type, metric_name) of the new rows.
         at: the moment.
-        began: on Citus, what `BEGIN_REPLACEMENT` returned before the new rows were stored; elsewhere without an id.
+        began: what `begin_replacement` returned before the new rows were stored.
         written: how many new rows there are.
         map_index: remove only rows with this map index; None: all rows.
         wait_ms: how long to wait for other runs about the moment, in milliseconds.
@@ -67,14 +91,12 @@ def remove_earlier_rows(  # noqa: PLR0913  (what was stored, and what is to go)
     models, types, names = [list(part) for part in zip(*sorted(series), strict=True)]
     parameters = {
         "models": models, "types": types, "names": names, "nodes": sorted(set(models)), "at": at,
-        "began": began[0], "first_id": began[1], "written": written, "map_index": map_index,
+        "now": began.now, "first_id": began.first_id, "written": written, "map_index": map_index,
     }  # fmt: skip
     same_index = "" if map_index is None else OF_MAP_INDEX
-    if began[1] is None:
-        cursor.execute(f"{REMOVE_OTHERS}{same_index}", parameters)
-        return cursor.rowcount
+    count = f"{COUNT_NEW}{same_index};" if began.has_citus else ""
     try:
-        cursor.execute(f"{COUNT_NEW}{same_index}; {REMOVE_EARLIER}{same_index}", parameters)
+        cursor.execute(f"{count} {REMOVE_EARLIER}{same_index}", parameters)
     except psycopg2.errors.DivisionByZero:
         raise ContentionError(
             f"{moment}: the {written:,} new rows cannot be told from those of other runs; nothing was stored",
