@@ -156,6 +156,7 @@ def test_a_plan_changes_nothing_and_says_rows_and_stall(undistributed: Database)
     assert done.returncode == 0, done.stderr
     assert "distribute  public.monitoring_metrics" in done.stdout
     assert "about 20," in done.stdout
+    assert "readers and writers of the metrics wait about 3." in done.stdout
     assert "Now is the time" in done.stdout
     plan = json.loads(undistributed.run("mlops-db", "distribute", "--dry-run", "--json", "--shards", "3").stdout)
     assert (plan["done"], plan["shards"], plan["missing"], len(plan["steps"])) == (False, 3, [], 2)

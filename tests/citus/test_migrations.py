@@ -9,6 +9,7 @@ import pytest
 
 from support.citus import CitusCluster
 from support.database import Database, revision_of
+from support.dump_programs import rows_of
 from support.projects import Checkout, sql, versions
 
 REFUSED_BELOW_MONTHS = (
@@ -180,6 +181,36 @@ def test_a_downgrade_in_batches_that_keeps_its_rows_goes_through(filled: Databas
     assert total(filled) == (before[0], before[1] + 300)
 
 
+@pytest.mark.parametrize(
+    ("table", "rows", "lost"),
+    [
+        ("monitoring_metrics", "", None),
+        ("mlops_internal.metric_series", "", None),
+        ("monitoring_metrics", " LIMIT 299", "1 row of monitoring_metrics"),
+    ],
+)
+def test_a_downgrade_may_move_rows_out_of_shards(
+    filled: Database, checkout: Checkout, table: str, rows: str, lost: str | None
+) -> None:
+    moves = (
+        f"CREATE TABLE moved AS SELECT * FROM {table} LIMIT 0",
+        f"INSERT INTO moved SELECT * FROM {table}{rows}",
+        f"DELETE FROM {table}",
+    )
+    checkout.add("pass", "\n".join(f'op.execute("{statement}")' for statement in moves))
+    assert checkout.alembic(filled, "upgrade", "head").returncode == 0
+    before = filled.value(f"SELECT count(*) FROM {table}")
+    done = checkout.alembic(_Production(filled), "downgrade", "-1")
+    if lost is None:
+        assert done.returncode == 0, done.stdout
+        assert filled.value("SELECT count(*) FROM moved") == before
+        assert filled.value(f"SELECT count(*) FROM {table}") == 0
+    else:
+        assert f"would lose {lost};" in done.stdout
+        assert filled.value(f"SELECT count(*) FROM {table}") == before
+        assert filled.value("SELECT to_regclass('moved')") is None
+
+
 def test_a_downgrade_below_the_months_is_refused_before_its_first_step(filled: Database) -> None:
     done = filled.run("alembic", "downgrade", "base")
     assert done.returncode != 0
@@ -221,7 +252,7 @@ def test_waits_on_a_worker_are_bounded(filled: Database, checkout: Checkout, two
         ["alembic", "upgrade", "head"], ["alembic", "current"], ["alembic", "check"],
         ["alembic", "stamp", "--purge", "head"],
         ["mlops-db", "status"], ["mlops-db", "maintain"], ["mlops-db", "health"], ["mlops-db", "check"],
-        ["mlops-db", "adopt"],
+        ["mlops-db", "adopt"], ["mlops-db", "history"], ["mlops-db", "create"],
     ],
 )  # fmt: skip
 def test_a_worker_says_that_it_is_one(two_workers: CitusCluster, worker: Database, command: list[str]) -> None:
@@ -259,3 +290,74 @@ def test_undistributed_everything_is_as_on_plain_postgresql(undistributed: Datab
         0,
         f"theirs: extension citus\n{undistributed.settings.target} at revision {head}: no difference\n",
     )
+
+
+def test_a_backup_has_the_rows_of_shards(filled: Database, checkout: Checkout, tmp_path: Path) -> None:
+    folder = tmp_path / "backups"
+    folder.mkdir()
+    checkout.add("pass", sql("DELETE FROM monitoring_metrics"))
+    assert checkout.alembic(filled, "upgrade", "head").returncode == 0
+    done = checkout.alembic(_Production(filled), "-x", f"backup={folder}", "downgrade", "-1")
+    assert done.returncode == 0, done.stdout
+    (file,) = folder.iterdir()
+    assert sum(len(rows) for rows in rows_of(file).values()) == 300
+    assert total(filled)[0] == 0
+
+
+def test_a_plan_says_that_rows_are_in_shards(filled: Database, checkout: Checkout) -> None:
+    checkout.add(*REVISIONS["column"])
+    planned = checkout.alembic(filled, "-x", "plan=true", "upgrade", "head").stdout
+    assert "tables: monitoring_metrics (in shards, see `mlops-db status`)" in planned
+
+
+def test_a_trigger_needs_the_setting_that_the_page_names(filled: Database, checkout: Checkout) -> None:
+    trigger = (
+        "CREATE FUNCTION mlops_internal.keeps() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp"
+        " AS $$ BEGIN RETURN NEW; END $$; {}"
+        "CREATE TRIGGER keeps BEFORE INSERT ON monitoring_metrics FOR EACH ROW EXECUTE FUNCTION mlops_internal.keeps()"
+    )
+    drop = sql("DROP TRIGGER keeps ON monitoring_metrics; DROP FUNCTION mlops_internal.keeps()")
+    refused = checkout.add(sql(trigger.format("")), drop)
+    done = checkout.alembic(filled, "upgrade", "head")
+    assert done.returncode != 0
+    assert "triggers are not supported on distributed tables" in done.stdout
+    (versions(checkout.ini) / f"{refused}_test.py").unlink()
+    checkout.ids.remove(refused)
+    checkout.add(sql(trigger.format("SET LOCAL citus.enable_unsafe_triggers = on;")), drop)
+    done = checkout.alembic(filled, "upgrade", "head")
+    assert done.returncode == 0, done.stdout
+    filled.query("INSERT INTO monitoring_metrics (metric_type, metric_name, metric_value) VALUES ('drift', 'age', 1)")
+    assert total(filled)[0] == 301
+
+
+def test_shards_that_the_database_shows_are_no_difference(distributed: Database, one_node: CitusCluster) -> None:
+    name = distributed.settings.database
+    distributed.query(f"ALTER DATABASE {name} SET citus.override_table_visibility = off")
+    distributed.query(f"ALTER DATABASE {name} SET citus.show_shards_for_app_name_prefixes = '*'")
+    at = f"{distributed.settings.target} at revision {revision_of(distributed)}"
+    clean = f"theirs: extension citus\n{at}: no difference\n"
+    with closing(psycopg.connect(host=str(one_node.coordinator), user="postgres", dbname=name)) as seen:
+        count = "SELECT count(*) FROM pg_class WHERE relname ~ '^monitoring_metrics_[0-9]{6}$'"
+        assert seen.execute(count).fetchone() != (0,)  # otherwise this test would show nothing
+    for command in ("check", "maintain", "undistribute", "distribute"):
+        assert distributed.run("mlops-db", command).returncode == 0
+        assert distributed.run("mlops-db", "check").stdout == clean
+    assert distributed.run("alembic", "check").returncode == 0
+
+
+def test_what_is_named_like_a_shard_is_none(filled: Database) -> None:
+    """The trigger refuses it: it could otherwise write into the catalogue as its owner."""
+    shard = filled.value("SELECT min(shardid) FROM pg_dist_shard WHERE logicalrelid = 'monitoring_metrics'::regclass")
+    before = filled.value("SELECT count(*) FROM mlops_internal.metric_series")
+    for name in (f"monitoring_metrics_{shard}", "monitoring_metrics_7"):
+        filled.query(f"CREATE TABLE public.{name} (LIKE monitoring_metrics INCLUDING DEFAULTS)")
+        filled.query(
+            f"CREATE TRIGGER registers AFTER INSERT ON public.{name} REFERENCING NEW TABLE AS new_rows"
+            " FOR EACH STATEMENT EXECUTE FUNCTION mlops_internal.register_new_series()"
+        )
+        with pytest.raises(psycopg.Error, match=r"is not monitoring_metrics|does not exist"):
+            filled.query(
+                f"INSERT INTO public.{name} (id, metric_type, metric_name, metric_value, model_name)"
+                " VALUES (1, 'drift', 'forged', 1, 'forged')"
+            )
+    assert filled.value("SELECT count(*) FROM mlops_internal.metric_series") == before

@@ -137,5 +137,5 @@ def test_after_a_node_was_killed_the_rows_are_those_of_confirmed_calls(
             start_again(mortal.programs, node)
         running.go_on(100)
         running.stop()
-    assert running.refused_for_good() == []
     assert_all_as_confirmed(mortal, running)
+    assert running.refused_for_good() == []

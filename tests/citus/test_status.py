@@ -3,6 +3,9 @@
 import json
 from typing import Any
 
+import pytest
+
+from mlops_db.admin import status as of_status
 from support.citus import CitusCluster
 from support.cluster import freeze_server
 from support.database import Database
@@ -77,3 +80,17 @@ def test_a_worker_that_hangs_is_named(over_two: Database, two_workers: CitusClus
     assert f"{two_workers.workers[0]}:5432 did not answer" not in done.stdout
     assert "without the nodes that did not answer" in done.stdout
     assert "fullest" not in done.stdout
+
+
+def test_what_asks_the_workers_is_not_canceled_while_it_connects(
+    over_two: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    over_two.query(ROWS, [40])
+    over_two.query("DELETE FROM mlops_internal.metric_series WHERE model_name = 'model 1'")
+    monkeypatch.setattr(of_status, "COUNT_FOR_S", 0)  # a server so busy that the time is over: 10 ms for each query
+
+    found = of_status.read_status(over_two.settings)
+
+    assert any("register series" in text for text in found.upkeep)
+    assert found.cluster is not None
+    assert found.cluster.complete

@@ -25,6 +25,7 @@ def kinds_in_public(database: Database) -> dict[str, str]:
         database.query("""
             SELECT relname, relkind::text FROM pg_class
              WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p', 'v', 'm', 'f')
+               AND oid NOT IN (SELECT objid FROM pg_depend WHERE classid = 'pg_class'::regclass AND deptype = 'e')
         """)
     )
 

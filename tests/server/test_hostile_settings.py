@@ -32,6 +32,8 @@ HOSTILE = {
     "extra_float_digits": "-15",
     "bytea_output": "escape",
     "quote_all_identifiers": "on",
+    "citus.override_table_visibility": "off",
+    "citus.show_shards_for_app_name_prefixes": "*",
     "default_transaction_isolation": "serializable",
     "default_transaction_deferrable": "on",
     "row_security": "on",

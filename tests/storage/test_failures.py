@@ -374,3 +374,19 @@ def test_a_session_that_ends_under_a_bulk_call_gets_its_own_error(head: Database
             db.monitoring.log_many(ended(fail))
         assert caught.value.retryable
     assert db.execute_query("SELECT count(*) FROM monitoring_metrics") == [(0,)]
+
+
+@pytest.mark.plain_postgresql(reason="on Citus the same words are about a worker")
+@pytest.mark.parametrize(
+    "words",
+    [
+        "could not commit transaction for shard 1 on h:1",
+        "deadlock detected on remote node x@h:1",
+        "connection to the remote node x@h:1 failed: server closed the connection",
+        "could not find valid entry for shard 5",
+    ],
+)
+def test_words_of_citus_mean_nothing_without_it(db: DatabaseManager, words: str) -> None:
+    with pytest.raises(StatementFailedError, match=words.partition(":")[0]) as raised, db.cursor() as cursor:
+        cursor.execute(f"DO $$ BEGIN RAISE '{words}' USING ERRCODE = 'XX000'; END $$")
+    assert type(raised.value) is StatementFailedError

@@ -30,6 +30,7 @@ from mlops_db.migration.progress import Progress
 from mlops_db.migration.session import migration_connection
 from mlops_db.project import BASELINE, BASELINE_TABLES, BASELINE_VIEWS
 from mlops_db.revisions.gate import find_head
+from mlops_db.server.citus import list_distributed_tables
 from mlops_db.server.connection import open_cursor
 from mlops_db.server.failures import translate_statement_failures
 from mlops_db.server.guests import REFUSE_GUESTS
@@ -218,6 +219,7 @@ def _refuse_what_is_not_hand_made(cursor: Cursor, settings: Settings) -> None:
     except LostRecordError:
         raise
     except UnmanagedDatabaseError:
+        _refuse_distributed(cursor)
         return
     if revision is not None:
         raise RefusedError(
@@ -229,6 +231,17 @@ def _refuse_what_is_not_hand_made(cursor: Cursor, settings: Settings) -> None:
         f"{settings.target} has none of the tables {', '.join(BASELINE_TABLES)}",
         hint="Run `mlops-db init`: it creates them.",
     )
+
+
+def _refuse_distributed(cursor: Cursor) -> None:
+    """Refuse tables that somebody has distributed by hand: the revisions begin with tables on one server."""
+    names = [f"{table.schema}.{table.name}" for table in list_distributed_tables(cursor)]
+    if ours := [name.removeprefix("public.") for name in names if name in OUR_TABLES]:
+        raise RefusedError(
+            f"{' and '.join(ours)} {'is' if len(ours) == 1 else 'are'} distributed already; nothing was changed",
+            hint=" ".join(f"SELECT undistribute_table('{name}');" for name in ours)
+            + " Then adopt and upgrade. `mlops-db distribute` distributes it again.",
+        )
 
 
 def _belongs_to_ours(name: Name, found: Catalogue) -> bool:

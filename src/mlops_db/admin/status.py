@@ -28,6 +28,9 @@ from mlops_db.settings import Settings
 
 COUNT_FOR_S = 1.8  # two seconds, together with LEAST_MS of each query
 LEAST_MS = 10
+# Citus 14.0 on PostgreSQL 18 can crash the server if a statement is canceled while run_command_on_... connects to a
+# worker. So its time is longer than connecting may take.
+LEAST_ON_WORKERS_MS = 5_000
 STATEMENT_TIMEOUT = "2s"
 LOCK_TIMEOUT = "200ms"
 
@@ -261,7 +264,7 @@ def read_status(settings: Settings) -> DatabaseStatus:
             # The functions that find it read the tables.
             upkeep=()
             if pending or not ours.issuperset(map(oids.get, TABLES)) or _lacks_rows(cluster)
-            else tuple(_find_upkeep(counter)),
+            else tuple(_find_upkeep(counter, cluster)),
             cluster=cluster,
         )
 
@@ -299,12 +302,14 @@ class _Counter:
         rows, reason = self.read(query, *parameters)
         return rows[0][0] if rows else None, reason
 
-    def read(self, query: str | sql.Composable, *parameters: object) -> tuple[list[tuple[Any, ...]] | None, str | None]:
+    def read(
+        self, query: str | sql.Composable, *parameters: object, least_ms: int = LEAST_MS
+    ) -> tuple[list[tuple[Any, ...]] | None, str | None]:
         """Return the query's rows; or None and the server's reason, which is None if the time was over.
 
         A query has half of the time that is left, so that a large table leaves some for the next ones.
         """
-        milliseconds = max(LEAST_MS, int((self.ends - time.monotonic()) * 500))
+        milliseconds = max(least_ms, int((self.ends - time.monotonic()) * 500))
         self.cursor.execute("SAVEPOINT attempt")
         self.cursor.execute("SET LOCAL statement_timeout = %s", (milliseconds,))
         rows = reason = None
@@ -349,10 +354,12 @@ def _lacks_rows(cluster: ClusterStatus | None) -> bool:
     return cluster is not None and not cluster.complete
 
 
-def _find_upkeep(counter: _Counter) -> Iterator[str]:
+def _find_upkeep(counter: _Counter, cluster: ClusterStatus | None) -> Iterator[str]:
     if counter.count(_OUR_FUNCTIONS)[0] != 2:  # noqa: PLR2004  (both)
         return
-    if counter.count("SELECT count(*) FROM mlops_internal.missing_series(1)")[0]:
+    least_ms = LEAST_ON_WORKERS_MS if cluster and cluster.tables else LEAST_MS
+    missing, _ = counter.read("SELECT 1 FROM mlops_internal.missing_series(1)", least_ms=least_ms)
+    if missing:
         yield "register series of monitoring_metrics that v_recent_monitoring lacks"
     if counter.count("SELECT count(*) FROM mlops_internal.late_sequences()")[0]:
         yield "advance sequences whose next ids are taken"

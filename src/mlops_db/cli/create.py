@@ -7,7 +7,8 @@ from contextlib import nullcontext, redirect_stdout
 from mlops_db.cli.output import print_json, print_line
 from mlops_db.cli.parser import add_dry_run, add_json
 from mlops_db.errors import DatabaseMissingError
-from mlops_db.server.connection import connect
+from mlops_db.server.citus import refuse_worker
+from mlops_db.server.connection import open_cursor
 from mlops_db.server.create_database import create_database
 from mlops_db.settings import Settings
 
@@ -35,7 +36,8 @@ def create(settings: Settings, options: Namespace) -> bool:
         if not options.dry_run:
             return create_database(settings)
         try:
-            connect(settings).close()
+            with open_cursor(settings) as cursor:
+                refuse_worker(cursor, settings.target)
         except DatabaseMissingError:
             print_line(f"Database '{settings.database}' would be created")
             return True

@@ -5,9 +5,10 @@ from __future__ import annotations
 from contextlib import closing
 from typing import TYPE_CHECKING, cast
 
-from mlops_db.revisions.gate import Position, refuse_behind_head, refuse_worker, refuse_wrong_rows
+from mlops_db.revisions.gate import Position, refuse_behind_head, refuse_wrong_rows
 from mlops_db.revisions.remains import refuse_remains
 from mlops_db.revisions.tables import VERSION_TABLE, reading_fault, refuse_to_read
+from mlops_db.server.citus import refuse_worker
 
 if TYPE_CHECKING:
     from alembic.runtime.migration import MigrationContext

@@ -29,6 +29,7 @@ from mlops_db.migration import lock, running_code, view_grants
 from mlops_db.migration.batches import positions
 from mlops_db.migration.transaction import HALF_DONE, REVISION_OF_TRANSACTION, transaction_refusal
 from mlops_db.revisions.tables import HISTORY_TABLE, RUNNING_CODE_TABLE, is_readable
+from mlops_db.server.citus import refuse_worker
 from mlops_db.server.connection import open_cursor
 from mlops_db.server.guests import OTHERS_HAVE_OBJECTS, REFUSE_GUESTS
 
@@ -267,11 +268,13 @@ def read_history(settings: Settings, *, limit: int) -> list[Entry]:
         ConnectionFailedError: no connection.
         NotPermittedError: the role may not read it.
         RefusedError: the table belongs to another role.
+        WorkerNodeError: it is a worker of a Citus cluster.
     """
     columns = "id, revision, direction, started_at, finished_at, role, client, tools, outcome, error, backup"
     with open_cursor(settings) as cursor:
         cursor.execute("SET LOCAL timezone = 'UTC'")  # behind a pooler the session is not pinned
         if not is_readable(cursor, HISTORY_TABLE, settings.target):
+            refuse_worker(cursor, settings.target)
             return []
         cursor.execute(f"SELECT {columns} FROM {HISTORY_TABLE} ORDER BY id DESC LIMIT %s", (limit,))
         return [Entry(*row) for row in cursor.fetchall()]

@@ -13,7 +13,7 @@ from mlops_db.migration.distributed_tables import HINT, find_distributed, in_the
 from mlops_db.migration.preview import DISTRIBUTED_TABLES, RUNNING_CODE, describe, written_sql
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from alembic.runtime.migration import RevisionStep, StampStep
     from sqlalchemy import Connection
@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 # rows is as fresh as the statistics. The pages are those of the last VACUUM or ANALYZE, in proportion to the rows since
 # then; if there are rows and neither has run, the size is not known.
 _TABLES = text("""
-    SELECT name, rows, bytes, coalesce(pg_size_pretty(bytes), 'size unknown') AS size
-      FROM (SELECT c.relname AS name, coalesce(sum(greatest(part.reltuples, live.rows, 0)), 0)::bigint AS rows,
+    SELECT schema, name, rows, bytes, coalesce(pg_size_pretty(bytes), 'size unknown') AS size
+      FROM (SELECT n.nspname AS schema, c.relname AS name,
+                   coalesce(sum(greatest(part.reltuples, live.rows, 0)), 0)::bigint AS rows,
                    CASE WHEN NOT coalesce(bool_or(live.rows > 0 AND part.reltuples <= 0), false)
                         THEN coalesce(sum(ceil(pages.total * greatest(live.rows / nullif(part.reltuples, 0), 1))), 0)
                              ::bigint * current_setting('block_size')::bigint
@@ -42,9 +43,10 @@ _TABLES = text("""
              ) AS pages
              WHERE n.nspname IN ('public', 'mlops_internal') AND c.relkind IN ('r', 'p', 'm')
                AND NOT c.relispartition AND c.relname = ANY(:words)
-             GROUP BY c.relname) AS found
+             GROUP BY n.nspname, c.relname) AS found
      ORDER BY name
 """)
+IN_SHARDS = "in shards, see `mlops-db status`"
 _MB = 1024**2
 _TIMES = {
     "upgrade": re.compile(r"(\d+(?:\.\d+)?) times\b"),
@@ -83,7 +85,7 @@ def plan_lines(
             _, _, reason = description.sections[DISTRIBUTED_TABLES].partition(";")
             yield f"      refused: not while {' and '.join(names)} {verb(names)} distributed:{reason} {HINT}"
         if disk := description.sections.get("Disk"):
-            yield f"      disk: {_needed(disk, direction, _find_tables(connection, disk))}: {disk}"
+            yield f"      disk: {_needed(disk, direction, _find_tables(connection, disk), distributed)}: {disk}"
         sql = written_sql(step.revision, direction)
         if backup:
             yield f"      backup: {_backed_up(connection, step.revision.revision, sql)}"
@@ -91,7 +93,10 @@ def plan_lines(
             yield "      tables: not known before it runs"
             continue
         tables = ", ".join(
-            f"{table.name} (about {table.rows:,} rows, {table.size})" for table in _find_tables(connection, sql)
+            f"{table.name} ({IN_SHARDS})"
+            if _is_in(distributed, table)
+            else f"{table.name} (about {table.rows:,} rows, {table.size})"
+            for table in _find_tables(connection, sql)
         )
         yield f"      tables: {tables or 'none that exist yet'}"
 
@@ -117,13 +122,20 @@ def _find_tables(connection: Connection, named_in: str) -> Sequence[Any]:
     return connection.execute(_TABLES, {"words": sorted(set(re.findall(r"[\w$]+", named_in)))}).all()
 
 
-def _needed(text: str, direction: str, tables: Sequence[Any]) -> str:
+def _is_in(distributed: Collection[str], table: Any) -> bool:
+    """Whether a table's rows are in shards, of which the catalogue here has no statistics."""
+    return f"{table.schema}.{table.name}" in distributed
+
+
+def _needed(text: str, direction: str, tables: Sequence[Any], distributed: Collection[str]) -> str:
     """The size of the tables with their indexes; not known without statistics, which tell of no rows either.
 
     A text such as `1.5 times monitoring_metrics; going down, 0.8 times` multiplies it.
     """
     if not tables:
         return "unknown before the table exists"
+    if any(_is_in(distributed, table) for table in tables):
+        return f"unknown here, {IN_SHARDS}"
     if any(table.bytes is None for table in tables) or not any(table.rows for table in tables):
         return "unknown before VACUUM or ANALYZE"
     times = float(found[1]) if (found := _TIMES[direction].match(text)) else 1

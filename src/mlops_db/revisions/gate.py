@@ -20,7 +20,6 @@ from mlops_db.errors import (
     RecordedRevisionError,
     UnknownRevisionError,
     UnmanagedDatabaseError,
-    WorkerNodeError,
     alembic,
 )
 from mlops_db.project import REPORTING_VIEWS, TABLES, VIEWS
@@ -28,7 +27,7 @@ from mlops_db.revisions.graph import Graph, Revision, package_graph
 from mlops_db.revisions.remains import refuse_remains
 from mlops_db.revisions.running_code import read_running_code
 from mlops_db.revisions.tables import OWNS_OURS, VERSION_TABLE, is_readable, refuse_to_read
-from mlops_db.server.citus import find_coordinator, is_worker
+from mlops_db.server.citus import refuse_worker
 
 _log = logging.getLogger(__name__)
 # The databases whose newer revision was logged, by process: a forked one has a log of its own.
@@ -157,16 +156,6 @@ def refuse_behind_head(position: Position, target: str) -> None:
     """
     if position.pending:
         raise BehindHeadError(" and ".join(position.heads) or None, target)
-
-
-def refuse_worker(cursor: Cursor, target: str) -> None:
-    """Refuse a worker of a Citus cluster. Only a database without a recorded revision can be one.
-
-    Raises:
-        WorkerNodeError: it is one; the hint names the coordinator.
-    """
-    if is_worker(cursor):
-        raise WorkerNodeError(target, find_coordinator(cursor))
 
 
 def refuse_wrong_rows(heads: Sequence[str], graph: Graph, target: str, *, overlap: bool = True) -> None:

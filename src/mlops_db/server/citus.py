@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 from psycopg2.extensions import cursor as Cursor  # noqa: N812  (psycopg2 names its classes like functions)
 
+from mlops_db.errors import WorkerNodeError
+
 # A condition of SQL: whether the database has the extension.
 HAS_CITUS = "to_regclass('pg_catalog.pg_dist_local_group') IS NOT NULL"
 
@@ -81,6 +83,16 @@ def is_worker(cursor: Cursor) -> bool:
 def find_coordinator(cursor: Cursor) -> str | None:
     """Host and port of the coordinator, as the nodes connect to it; None without Citus, or if no node knows it."""
     return next((node.address for node in list_nodes(cursor) if node.is_coordinator), None)
+
+
+def refuse_worker(cursor: Cursor, target: str) -> None:
+    """Refuse a worker of a Citus cluster.
+
+    Raises:
+        WorkerNodeError: it is one; the hint names the coordinator.
+    """
+    if is_worker(cursor):
+        raise WorkerNodeError(target, find_coordinator(cursor))
 
 
 def list_distributed_tables(cursor: Cursor) -> list[DistributedTable]:

@@ -18,6 +18,7 @@ from mlops_db.errors import (
     exit_code_of,
 )
 from mlops_db.server.advisory import select_holders
+from mlops_db.server.citus import refuse_worker
 from mlops_db.server.connection import connect, open_cursor
 from mlops_db.server.cursor import SafeCursor
 from mlops_db.server.failures import quoted, translate_statement_failures
@@ -56,6 +57,7 @@ def create_database(settings: Settings) -> bool:
         ConnectionFailedError: no connection to the server.
         DatabaseMissingError: it is missing, and there is no other database that we can connect to and create it from.
         NotPermittedError: the role may not create databases.
+        WorkerNodeError: it is there, on a worker of a Citus cluster.
         StatementFailedError: the server refused for another reason.
     """
     check_database_name(settings.database)
@@ -84,6 +86,7 @@ def _print(line: str) -> None:
 def _complete(settings: Settings) -> None:
     """Give the database its time zone if it is incomplete."""
     with open_cursor(settings, autocommit=True) as cursor:
+        refuse_worker(cursor, settings.target)
         if cursor.value(_IS_INCOMPLETE):
             _wait_for_other_creators(cursor, settings)
             if cursor.value(_IS_INCOMPLETE):

@@ -25,6 +25,9 @@ PINS = {
     "extra_float_digits": "1",
     "bytea_output": "hex",
     "quote_all_identifiers": "off",
+    # Shards of Citus are not tables beside those that they belong to; without Citus, nobody reads these.
+    "citus.override_table_visibility": "on",
+    "citus.show_shards_for_app_name_prefixes": "",
     # At READ COMMITTED, a lock holder's snapshot cannot hold up CREATE INDEX CONCURRENTLY.
     "default_transaction_isolation": "read committed",
     "default_transaction_deferrable": "off",

@@ -25,10 +25,10 @@ from mlops_db.storage.workers import translate_worker_failure
 _PROGRAMMING = ("0A", "25", "26", "34", "3B", "42")
 _NOT_PROGRAMMING = ("25006", "42501", "42P01")
 _LOST = ("08", "57P01", "57P02", "57P03", "57P04", "57P05", "25P03", "25P04")
+# Citus: the coordinator was killed while the session waited for workers.
+_POSTMASTER_IS_GONE = ("XX000", "postmaster was shut down, exiting")
 _NO_LOCK = "55P03"
 _CONTENTION = ("40001", "40P01", _NO_LOCK)
-# Citus: the shard was split while the statement waited. It has no code of its own.
-_SHARD_IS_GONE = ("XX000", "could not find valid entry for shard")
 # A statement that writes; LOCK TABLE in a mode for writers.
 _NO_WRITES = ("25006", "55000")
 # A whole server is read-only by its configuration file or command line, not by a setting of a role, a database or a
@@ -59,7 +59,7 @@ def translate_failure(  # noqa: PLR0913  (what is known about the transaction)
     broken: bool,
     committed: bool | None,
     partly_stored: bool = False,
-    notices: Sequence[str] = (),
+    notices: Sequence[str] | None = None,
 ) -> MlopsDbError | None:
     """The error to raise instead of `error`; None if it is not translated: a program's defect, or no database error.
 
@@ -69,7 +69,7 @@ def translate_failure(  # noqa: PLR0913  (what is known about the transaction)
         broken: whether the connection is gone.
         committed: what is known about the transaction, as in `ConnectionLostError`.
         partly_stored: whether something that was committed before may be stored.
-        notices: what the server said beside the error, such as warnings.
+        notices: what Citus said beside the error, such as warnings; None: it is not there, and nobody means workers.
     """
     cause = error.orig if isinstance(error, StatementError) else error
     if isinstance(cause, MlopsDbError):  # the connection raised it, within a statement of SQLAlchemy's
@@ -80,10 +80,12 @@ def translate_failure(  # noqa: PLR0913  (what is known about the transaction)
     code = cause.pgcode
     # An error of libpq, which is one of the connection, has no code. psycopg2 has other classes for errors in its use.
     from_libpq = code is None and type(cause) in (psycopg2.OperationalError, psycopg2.DatabaseError)
-    of_worker = None if broken else translate_worker_failure(cause, settings, notices, partly_stored=partly_stored)
-    if of_worker is not None:
-        return of_worker
-    if broken or from_libpq or (code is not None and code.startswith(_LOST)):
+    if notices is not None and not broken:
+        of_worker = translate_worker_failure(cause, settings, notices, partly_stored=partly_stored)
+        if of_worker is not None:
+            return of_worker
+    is_killed = code == _POSTMASTER_IS_GONE[0] and _POSTMASTER_IS_GONE[1] in str(cause)
+    if broken or from_libpq or is_killed or (code is not None and code.startswith(_LOST)):
         return _lost(first_line(cause.pgerror or str(cause)), settings, committed=committed)
     if code is None or (code.startswith(_PROGRAMMING) and code not in _NOT_PROGRAMMING):
         return None
@@ -124,7 +126,7 @@ def _translate_refusal(error: psycopg2.Error, code: str, settings: Settings, *, 
             'target_session_attrs=read-write: docs/operating.md, "Replication and failover".',
         )
         refusal.retryable = not partly_stored
-    elif code in _CONTENTION or (code == _SHARD_IS_GONE[0] and _SHARD_IS_GONE[1] in str(refusal)):
+    elif code in _CONTENTION:
         hint = "Others use the same rows at the moment: nothing was stored, try again."
         if partly_stored:
             hint = "Others use the same rows at the moment; a part of the block may be stored: check before you retry."

@@ -284,7 +284,8 @@ class Monitoring:
         stream = rows_of(rows)
         replaced = 0
         with self._transactions.safe_cursor() as cursor:
-            cursor.execute("SELECT CURRENT_TIMESTAMP, NULL" if only_at is None else BEGIN_REPLACEMENT)
+            takes_id = only_at is not None and getattr(cursor.connection, "has_citus", False)
+            cursor.execute(BEGIN_REPLACEMENT if takes_id else "SELECT CURRENT_TIMESTAMP, NULL")
             ((now, first_id),) = cursor.fetchall()
             if only_at is not None:
                 refuse_future(only_at, now, "replace", hint=hint)

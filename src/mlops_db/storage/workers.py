@@ -43,7 +43,12 @@ _SAYS_LOST = (
     "failed to complete COPY on",
     "failure on connection marked as essential",  # which only says that something failed before, or not even that
 )
-_CONTENTION = ("deadlock detected", "canceling statement due to lock timeout", "could not serialize access")
+_CONTENTION = (
+    "deadlock detected",
+    "canceling statement due to lock timeout",
+    "could not serialize access",
+    "could not find valid entry for shard",  # it was split while the statement waited
+)
 # The worker was asked to commit, and did not answer: a transaction of one worker has no second phase.
 _NOT_COMMITTED = "could not commit transaction for shard"
 _MAY_BE_COMMITTED = (_NOT_COMMITTED, "failed to commit transaction on")
@@ -71,7 +76,8 @@ def translate_worker_failure(
     nodes = [found[1] for said in (text, error.diag.context or "", *reversed(notices)) if (found := _NODE.search(said))]
     unknown = code == _NO_CODE and _NOT_COMMITTED in text
     lost = code.startswith(_LOST) or (code in (_NO_CODE, _IO_ERROR) and _has(_SAYS_LOST, text))
-    if not unknown and not (nodes and lost):
+    # What libpq or a dying worker says may come without its address.
+    if not unknown and not (lost and (nodes or code == _NO_CODE)):
         return None
     node = f"worker {nodes[0]}" if nodes else "a worker"
     if unknown or partly_stored or _has(_MAY_BE_COMMITTED, *notices):

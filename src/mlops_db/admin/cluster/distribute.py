@@ -8,6 +8,7 @@ from mlops_db.admin.cluster.functions import make_distributable
 from mlops_db.admin.cluster.layout import (
     COLUMN,
     DISTRIBUTED,
+    FIXED_S,
     METRICS,
     SERIES,
     SHARDS_A_NODE,
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from mlops_db.server.cursor import SafeCursor
     from mlops_db.settings import Settings
 
-SECONDS_A_MILLION = 9.0
+SECONDS_A_MILLION = 12.0
 EARLY_ROWS = 1_000_000
 # Shards in one transaction on each node, whatever the settings of the database are.
 _SETTINGS = (
@@ -90,9 +91,8 @@ def _plan(cursor: SafeCursor, layout: Layout, shards: int | None) -> Outcome:
     chosen = _choose(cursor, layout, shards)
     left = [table for table in DISTRIBUTED if table not in layout.distributed]
     rows, size = count_rows(cursor, layout) if left else (0, 0)
-    return Outcome(
-        chosen, tuple(Step("distribute", table) for table in left), rows, size, rows / 1e6 * SECONDS_A_MILLION
-    )
+    stall = FIXED_S + rows / 1e6 * SECONDS_A_MILLION if left else 0.0
+    return Outcome(chosen, tuple(Step("distribute", table) for table in left), rows, size, stall)
 
 
 def _choose(cursor: Cursor, layout: Layout, shards: int | None) -> int:

@@ -45,6 +45,8 @@ BOUND_WAITS = (
     f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}",
     "SET LOCAL citus.propagate_set_commands = 'none'",
 )
+# What the tables of all shards cost, with four months and four to eight shards, without any rows.
+FIXED_S = 3.0
 QUIET = "SET LOCAL client_min_messages = error"  # Citus tells about each step of its own
 # Readers wait as well, from the beginning: a stronger lock at the end could deadlock with them, after all that work.
 LOCK = f"LOCK TABLE {METRICS}, {SERIES} IN ACCESS EXCLUSIVE MODE"

@@ -287,10 +287,12 @@ def _missing_on(address: str, state: dict[str, Any], group: int, owner: str, her
         yield Missing(
             f'role "{owner}" may not create tables in schema public of {where}',
             where,
-            f'GRANT CREATE ON SCHEMA public TO "{owner}";',
+            f"GRANT CREATE ON SCHEMA public TO {quoted_name(owner)};",
         )
     for role in state["roles"] or []:
-        yield Missing(f'{where} has no role "{role}", which has grants here', where, f'CREATE ROLE "{role}";')
+        yield Missing(
+            f'{where} has no role "{role}", which has grants here', where, f"CREATE ROLE {quoted_name(role)};"
+        )
     yield from _open_privileges(state["open"] or [], where)
 
 
@@ -298,23 +300,29 @@ def _unusable(where: str, result: str, database: str, owner: str, here: str) -> 
     """What a worker lacks that did not answer the question."""
     reason = " ".join(result.split()).removeprefix("ERROR: ").strip()
     if re.search(r'role "[^"]*" does not exist', reason):
-        return Missing(f'{where} has no role "{owner}"', where, f'CREATE ROLE "{owner}" LOGIN;')
+        return Missing(f'{where} has no role "{owner}"', where, f"CREATE ROLE {quoted_name(owner)} LOGIN;")
     if "is not permitted to log in" in reason:
-        return Missing(f'role "{owner}" may not log in on {where}', where, f'ALTER ROLE "{owner}" LOGIN;')
+        return Missing(f'role "{owner}" may not log in on {where}', where, f"ALTER ROLE {quoted_name(owner)} LOGIN;")
     if re.search(r'database "[^"]*" does not exist', reason):
         return Missing(
             f'{where} has no database "{database}"',
             where,
-            f'CREATE DATABASE "{database}" OWNER "{owner}"; and in it: CREATE EXTENSION citus;',
+            f"CREATE DATABASE {quoted_name(database)} OWNER {quoted_name(owner)}; and in it: CREATE EXTENSION citus;",
         )
     if "pg_dist_local_group" in reason:
         return Missing(f"the database on {where} has no extension citus", where, "CREATE EXTENSION citus;")
     return Missing(
-        f'{where} does not let role "{owner}" in: {reason}',
+        f'the coordinator cannot connect to {where} as role "{owner}": {reason}',
         here,
-        "see that the worker runs, that its address in pg_dist_node is right, and that its pg_hba.conf and this "
-        "server's .pgpass let the role in; a node that is gone: SELECT citus_remove_node(HOST, PORT);",
+        "see that the worker runs, that its address in pg_dist_node is right, that it has the database, that the role "
+        "may log in there (LOGIN), and that its pg_hba.conf and this server's .pgpass let it in; a node that is gone: "
+        "SELECT citus_remove_node(HOST, PORT);",
     )
+
+
+def quoted_name(name: str) -> str:
+    """A role or database as SQL takes it, whatever is in its name."""
+    return '"' + name.replace('"', '""') + '"'
 
 
 def _open_privileges(found: list[list[str]], where: str) -> list[Missing]:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 # What a node that is down may cost. A node that is merely slow to answer needs less.
 CONNECT_TIMEOUT = "500ms"
+# All nodes are connected to by then, or given up: who cancels before it can crash a server with Citus 14.0.
+ANSWER_MS = 3_000
 MOST_MODELS = 3
 
 VERSION = "(SELECT extversion FROM pg_extension WHERE extname = 'citus')"
@@ -156,7 +158,9 @@ class Reader(Protocol):
 
     cursor: SafeCursor
 
-    def read(self, query: str, *parameters: object) -> tuple[list[tuple[Any, ...]] | None, str | None]:
+    def read(
+        self, query: str, *parameters: object, least_ms: int = ...
+    ) -> tuple[list[tuple[Any, ...]] | None, str | None]:
         """The query's rows; or None and the server's reason."""
 
 
@@ -183,7 +187,7 @@ def read_cluster(reader: Reader, version: str) -> ClusterStatus:
     if not tables:
         return ClusterStatus(version)
     cursor.execute("SET LOCAL citus.node_connection_timeout = %s", (CONNECT_TIMEOUT,))
-    answers, trouble = reader.read(_ASK_NODES)
+    answers, trouble = reader.read(_ASK_NODES, least_ms=ANSWER_MS)
     nodes, shards = _read_answers(cursor, answers or [], trouble)
     sums = []
     for table in tables if shards else ():

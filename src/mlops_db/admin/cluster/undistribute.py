@@ -14,6 +14,7 @@ from psycopg2 import sql
 from mlops_db.admin.cluster.functions import make_plain
 from mlops_db.admin.cluster.layout import (
     DISTRIBUTED,
+    FIXED_S,
     METRICS,
     SERIES,
     TREE,
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from mlops_db.server.cursor import SafeCursor
     from mlops_db.settings import Settings
 
-SECONDS_A_MILLION = 9.0
+SECONDS_A_MILLION = 25.0
 SEQUENCE = "public.monitoring_metrics_id_seq"
 # A lock on every shard, also against transactions that were prepared on a worker and are not committed there yet:
 # their rows could not be seen. The columns are NOT NULL already.
@@ -239,7 +240,7 @@ def undistribute(settings: Settings, *, progress: TextIO | None = None) -> Outco
 def _plan(cursor: SafeCursor, layout: Layout) -> Outcome:
     rows, size = count_rows(cursor, layout) if layout.distributed else (0, 0)
     steps = tuple(Step("bring back", table) for table in reversed(DISTRIBUTED) if table in layout.distributed)
-    return Outcome(None, steps, rows, size, rows / 1e6 * SECONDS_A_MILLION)
+    return Outcome(None, steps, rows, size, FIXED_S + rows / 1e6 * SECONDS_A_MILLION if steps else 0.0)
 
 
 def _refuse_what_would_be_lost(cursor: Cursor) -> None:

@@ -163,10 +163,11 @@ def read_several_series(
     width = parameters["width"]
     # Rows are reversed: the last series comes first.
     model_names, metric_types, metric_names = _transpose(series[::-1])
-    one_model = len(set(model_names)) == 1
-    several_shards = not one_model and getattr(cursor.connection, "has_citus", False)
+    has_citus = getattr(cursor.connection, "has_citus", False)
+    # One model is on one shard.
+    one_model = has_citus and len(set(model_names)) == 1
     found, fields = _query(width, _OF_MODEL if one_model else _OF_SERIES)
-    query = _EACH.format(series=_OF_CATALOGUE if several_shards else _AS_GIVEN, found=found)
+    query = _EACH.format(series=_OF_CATALOGUE if has_citus and not one_model else _AS_GIVEN, found=found)
     names = {"model_names": model_names, "metric_types": metric_types, "metric_names": metric_names}
     given = {**parameters, **names, "model_name": model_names[0] if one_model else None}
     rows = _copy_rows(cursor, query, given, {"number": ">i8", **fields})

@@ -10,26 +10,30 @@ from mlops_db.server.cursor import SafeCursor
 from mlops_db.storage.metrics.rows import MAP_INDEX
 from mlops_db.storage.transaction_lock import lock_until_commit
 
-# The new rows are stored already, because their series are known only then. They have the time of this transaction, and
-# ids above `first_id`, which it took before it stored them. xmin would not do: on Citus it is the worker's.
-# Of two runs at once both have stored theirs. The one that gets the lock last sees the other's committed rows, which a
+# The new rows are stored already, because their series are known only then. They are the rows of this transaction. Of
+# two runs at once both have stored theirs. The one that gets the lock last sees the other's committed rows, which a
 # transaction at READ COMMITTED does, and removes them.
-# The models are there twice: Citus finds the nodes by their array, before it reads a row.
-BEGIN_REPLACEMENT = "SELECT CURRENT_TIMESTAMP, nextval('public.monitoring_metrics_id_seq')"
 _OF_MOMENT = """
  unnest(%(models)s::text[], %(types)s::text[], %(names)s::text[]) AS replaced (model_name, metric_type, metric_name)
  WHERE m.timestamp = %(at)s AND m.model_name = replaced.model_name
    AND m.metric_type = replaced.metric_type AND m.metric_name = replaced.metric_name
-   AND m.model_name = ANY (%(nodes)s::text[])
 """
 OF_MAP_INDEX = f" AND m.metadata -> '{MAP_INDEX}' = to_jsonb(%(map_index)s::numeric)"
-_NEW = "(m.created_at = %(began)s AND m.id > %(first_id)s)"
-# It fails if other rows look new than were stored: a trigger has set created_at or id, the sequence was set back, or
-# another run of the same microsecond has committed. It is sent in one message with the DELETE, and before it.
-COUNT_NEW = f"""
-SELECT 1 / (count(*) FILTER (WHERE {_NEW}) = %(written)s)::int FROM public.monitoring_metrics AS m, {_OF_MOMENT}
+REMOVE_OTHERS = f"""
+DELETE FROM public.monitoring_metrics AS m USING {_OF_MOMENT} AND m.xmin <> pg_current_xact_id()::xid
 """
-REMOVE_EARLIER = f"DELETE FROM public.monitoring_metrics AS m USING {_OF_MOMENT} AND NOT {_NEW}"
+
+# On Citus xmin is the worker's. There the new rows have the time of this transaction, and ids above `first_id`, which
+# it took before it stored them. The models are there twice: Citus finds the nodes by their array, and reads no row.
+BEGIN_REPLACEMENT = "SELECT CURRENT_TIMESTAMP, nextval('public.monitoring_metrics_id_seq')"
+_ON_NODES = f"{_OF_MOMENT} AND m.model_name = ANY (%(nodes)s::text[])"
+_NEW = "(m.created_at = %(began)s AND m.id > %(first_id)s)"
+# It fails if other rows look new than were stored: the sequence was set back, or another run of the same microsecond
+# has committed. It is sent in one message with the DELETE, and before it.
+COUNT_NEW = f"""
+SELECT 1 / (count(*) FILTER (WHERE {_NEW}) = %(written)s)::int FROM public.monitoring_metrics AS m, {_ON_NODES}
+"""
+REMOVE_EARLIER = f"DELETE FROM public.monitoring_metrics AS m USING {_ON_NODES} AND NOT {_NEW}"
 
 
 def remove_earlier_rows(  # noqa: PLR0913  (what was stored, and what is to go)
@@ -37,7 +41,7 @@ def remove_earlier_rows(  # noqa: PLR0913  (what was stored, and what is to go)
     series: Collection[tuple[str, str, str]],
     *,
     at: datetime,
-    began: tuple[datetime, int],
+    began: tuple[datetime, int | None],
     written: int,
     map_index: int | None,
     wait_ms: int,
@@ -48,7 +52,7 @@ def remove_earlier_rows(  # noqa: PLR0913  (what was stored, and what is to go)
         cursor: of the transaction that has stored the new rows.
         series: the (model_name, metric_type, metric_name) of the new rows.
         at: the moment.
-        began: what `BEGIN_REPLACEMENT` returned before the new rows were stored.
+        began: on Citus, what `BEGIN_REPLACEMENT` returned before the new rows were stored; elsewhere without an id.
         written: how many new rows there are.
         map_index: remove only rows with this map index; None: all rows.
         wait_ms: how long to wait for other runs about the moment, in milliseconds.
@@ -66,6 +70,9 @@ def remove_earlier_rows(  # noqa: PLR0913  (what was stored, and what is to go)
         "began": began[0], "first_id": began[1], "written": written, "map_index": map_index,
     }  # fmt: skip
     same_index = "" if map_index is None else OF_MAP_INDEX
+    if began[1] is None:
+        cursor.execute(f"{REMOVE_OTHERS}{same_index}", parameters)
+        return cursor.rowcount
     try:
         cursor.execute(f"{COUNT_NEW}{same_index}; {REMOVE_EARLIER}{same_index}", parameters)
     except psycopg2.errors.DivisionByZero:
