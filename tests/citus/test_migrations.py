@@ -180,6 +180,32 @@ def test_a_downgrade_in_batches_that_keeps_its_rows_goes_through(filled: Databas
     assert total(filled) == (before[0], before[1] + 300)
 
 
+@pytest.mark.parametrize(
+    ("table", "rows", "lost"),
+    [
+        ("monitoring_metrics", "", None),
+        ("mlops_internal.metric_series", "", None),
+        ("monitoring_metrics", " LIMIT 299", "1 row of monitoring_metrics"),
+    ],
+)
+def test_a_downgrade_may_move_rows_out_of_shards(
+    filled: Database, checkout: Checkout, table: str, rows: str, lost: str | None
+) -> None:
+    moves = f"INSERT INTO moved SELECT * FROM {table}{rows}; DELETE FROM {table}"
+    checkout.add("pass", sql(f"CREATE TABLE moved AS SELECT * FROM {table} LIMIT 0; {moves}"))
+    assert checkout.alembic(filled, "upgrade", "head").returncode == 0
+    before = filled.value(f"SELECT count(*) FROM {table}")
+    done = checkout.alembic(_Production(filled), "downgrade", "-1")
+    if lost is None:
+        assert done.returncode == 0, done.stdout
+        assert filled.value("SELECT count(*) FROM moved") == before
+        assert filled.value(f"SELECT count(*) FROM {table}") == 0
+    else:
+        assert f"would lose {lost};" in done.stdout
+        assert filled.value(f"SELECT count(*) FROM {table}") == before
+        assert filled.value("SELECT to_regclass('moved')") is None
+
+
 def test_a_downgrade_below_the_months_is_refused_before_its_first_step(filled: Database) -> None:
     done = filled.run("alembic", "downgrade", "base")
     assert done.returncode != 0

@@ -10,6 +10,7 @@ from mlops_db.admin.cluster.shard_grants import grant_on_shards, has_shards_here
 from mlops_db.admin.reader_role import make_login
 from mlops_db.errors import NotPermittedError, RefusedError
 from mlops_db.project import REPORTING_FUNCTIONS, REPORTING_VIEWS, SCHEMAS, VIEWS
+from mlops_db.server.citus import HAS_CITUS
 from mlops_db.server.connection import open_cursor
 from mlops_db.server.guests import EVERYBODY_MAY_CREATE
 
@@ -29,8 +30,8 @@ _MAY_READ = """
 """
 # What the role can do beyond reading the views, granted to it, to a role that it is a member of, or to PUBLIC. The
 # functions has_..._privilege know all three ways, but neither what SET ROLE gives to a role with NOINHERIT, nor that a
-# member of a superuser can become one. So they are asked about each role that it can become. What extensions, such as
-# Citus, show to everybody is theirs. Where the coordinator has shards itself, the reader uses the schema they are in.
+# member of a superuser can become one. So they are asked about each role that it can become. What Citus
+# shows to everybody is its own. Where the coordinator has shards itself, the reader uses the schema they are in.
 _BEYOND = f"""
     SELECT DISTINCT privilege || ' on ' || object
       FROM pg_roles AS able CROSS JOIN LATERAL (
@@ -45,8 +46,9 @@ _BEYOND = f"""
                      ELSE has_table_privilege(able.oid, c.oid, privilege)
                  END
              AND NOT (privilege = 'SELECT' AND c.oid = ANY(%(views)s::regclass[]))
-             AND NOT EXISTS (SELECT FROM pg_depend AS d
-                              WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
+             AND NOT EXISTS (SELECT FROM pg_depend AS d JOIN pg_extension AS e ON e.oid = d.refobjid
+                              WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'
+                                AND e.extname IN ('citus', 'citus_columnar'))
           UNION ALL
           SELECT privilege, 'sequence ' || regexp_replace(c.oid::regclass::text, '^public\\.', '')
             FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace,
@@ -100,8 +102,10 @@ def grant_reader(settings: Settings, role: str, *, password: str | None = None, 
         "schemas": list(SCHEMAS),
     }
     with open_cursor(settings) as cursor:
-        about["shards_here"] = has_shards_here(cursor)
-        if cursor.value("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = %s)", (role,)):
+        cursor.execute(f"SELECT {EVERYBODY_MAY_CREATE}, {HAS_CITUS}")
+        ((may_create, on_citus),) = cursor.fetchall()
+        about["shards_here"] = on_citus and has_shards_here(cursor)
+        if on_citus and cursor.value("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = %s)", (role,)):
             refuse_unknown_role(cursor, role)
         if password is not None and not _is_built_in(role):
             make_login(cursor, role, password)
@@ -125,10 +129,9 @@ def grant_reader(settings: Settings, role: str, *, password: str | None = None, 
                 hint="REVOKE that, from the role, from PUBLIC, or from the roles that it is a member of; or take "
                 "another role.",
             )
-        may_create = cursor.value(f"SELECT {EVERYBODY_MAY_CREATE}")
         if dry_run:
             cursor.connection.rollback()
-        else:
+        elif on_citus:
             cursor.connection.commit()  # the nodes know the role only now
             grant_on_shards(cursor, role)
     return bool(may_create)

@@ -112,9 +112,6 @@ class OnlineRun:
         if self.options.plan:
             self.print_plan(migration, alembics_steps)
             return
-        with closing(cast("Cursor", self.connection.connection.cursor())) as cursor:
-            self.on_citus = has_citus(cursor)
-        self.end_reading()
         with lock.run_lock(self.connection, wait_ms=self.options.lock_wait, progress=self.progress):
             self.refuse_guests()
             steps = self.find_steps(migration, alembics_steps)
@@ -191,7 +188,10 @@ class OnlineRun:
 
     def refuse_distributed(self, steps: list[Any]) -> None:
         """Stop before the first step if one of them does not run while a table is distributed that is."""
-        refuse_distributed(self.connection, [step for step in steps if isinstance(step, RevisionStep)])
+        with closing(cast("Cursor", self.connection.connection.cursor())) as cursor:
+            self.on_citus = has_citus(cursor)
+        if self.on_citus:
+            refuse_distributed(self.connection, [step for step in steps if isinstance(step, RevisionStep)])
         self.end_reading()
 
     def print_plan(self, migration: MigrationContext, alembics_steps: Steps) -> None:

@@ -336,7 +336,9 @@ def _describe(connection: Connection, definition: str) -> View:
     view = f"pg_temp.{_AGAIN}"
     canonical = _definition(connection, view)
     columns = tuple((name, type_) for name, type_ in connection.execute(_SHAPE, {"view": view}))
-    _execute(connection, f"DROP VIEW {_AGAIN}")  # Citus finds no schema pg_temp
+    # By the schema's own name: Citus finds no schema pg_temp, and without one public may come first.
+    drop = f"format('DROP VIEW %I.{_AGAIN}', pg_my_temp_schema()::regnamespace)"
+    _execute(connection, f"DO $drop$ BEGIN EXECUTE {drop}; END $drop$")
     return View(definition.strip().removesuffix(";"), canonical, columns, comments={})
 
 

@@ -63,10 +63,11 @@ def open_snapshot(settings: Settings) -> Iterator[SafeCursor]:
     """
     with open_cursor(settings, readonly=True, isolation_level="REPEATABLE READ") as cursor:
         # LOCAL: a transaction pooler may give the session to another client afterwards.
-        cursor.execute("SET LOCAL statement_timeout = %s", (STATEMENT_TIMEOUT,))
-        cursor.execute("SET LOCAL lock_timeout = %s", (LOCK_TIMEOUT,))
         # The plans have many partitions: compiling all that takes longer than running it.
-        cursor.execute("SET LOCAL jit = off")
+        cursor.execute(
+            "SET LOCAL statement_timeout = %s; SET LOCAL lock_timeout = %s; SET LOCAL jit = off",
+            (STATEMENT_TIMEOUT, LOCK_TIMEOUT),
+        )
         if cursor.value(_MAY_READ_REVISION) is not False:
             gate.require_usable(cursor, settings.target)
         _refuse_without_views(cursor, settings)

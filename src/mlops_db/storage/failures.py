@@ -59,7 +59,7 @@ def translate_failure(  # noqa: PLR0913  (what is known about the transaction)
     broken: bool,
     committed: bool | None,
     partly_stored: bool = False,
-    notices: Sequence[str] = (),
+    notices: Sequence[str] | None = None,
 ) -> MlopsDbError | None:
     """The error to raise instead of `error`; None if it is not translated: a program's defect, or no database error.
 
@@ -69,7 +69,7 @@ def translate_failure(  # noqa: PLR0913  (what is known about the transaction)
         broken: whether the connection is gone.
         committed: what is known about the transaction, as in `ConnectionLostError`.
         partly_stored: whether something that was committed before may be stored.
-        notices: what the server said beside the error, such as warnings.
+        notices: what Citus said beside the error, such as warnings; None: it is not there, and nobody means workers.
     """
     cause = error.orig if isinstance(error, StatementError) else error
     if isinstance(cause, MlopsDbError):  # the connection raised it, within a statement of SQLAlchemy's
@@ -80,9 +80,10 @@ def translate_failure(  # noqa: PLR0913  (what is known about the transaction)
     code = cause.pgcode
     # An error of libpq, which is one of the connection, has no code. psycopg2 has other classes for errors in its use.
     from_libpq = code is None and type(cause) in (psycopg2.OperationalError, psycopg2.DatabaseError)
-    of_worker = None if broken else translate_worker_failure(cause, settings, notices, partly_stored=partly_stored)
-    if of_worker is not None:
-        return of_worker
+    if notices is not None and not broken:
+        of_worker = translate_worker_failure(cause, settings, notices, partly_stored=partly_stored)
+        if of_worker is not None:
+            return of_worker
     if broken or from_libpq or (code is not None and code.startswith(_LOST)):
         return _lost(first_line(cause.pgerror or str(cause)), settings, committed=committed)
     if code is None or (code.startswith(_PROGRAMMING) and code not in _NOT_PROGRAMMING):

@@ -163,7 +163,8 @@ class ConnectionPool:
     def _transaction(self, driver: OwnedConnection) -> Iterator[None]:
         commits = driver.commits
         partly_stored = committing = False
-        driver.notices = []  # what follows is of this transaction
+        if driver.has_citus:
+            driver.notices = []  # what follows is of this transaction
         try:
             if not self.schema_is_known:
                 require_known_schema(driver, self.settings)
@@ -187,7 +188,7 @@ class ConnectionPool:
                     broken=driver.broken,
                     committed=committed,
                     partly_stored=partly_stored,
-                    notices=driver.notices,
+                    notices=driver.notices if driver.has_citus else None,
                 )
             with suppress(psycopg2.Error):
                 driver.rollback()

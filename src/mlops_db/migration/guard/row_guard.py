@@ -332,7 +332,7 @@ class RowGuard:
         copies = {}
         for root, tables in removed.items():
             rows = select_rows(tables, bounds.of(root).where)
-            if inserts or harm[root].deleted or root in filled:
+            if inserts or harm[root].deleted or root in filled or tables[0].in_shards:
                 copies[root] = f"pg_temp.mlops_db_rows_{root}"
                 self._cursor.execute(f"CREATE TEMPORARY TABLE mlops_db_rows_{root} ON COMMIT DROP AS {rows}")
             else:

@@ -83,7 +83,8 @@ def _read_models(cursor: SafeCursor, settings: Settings, wanted: Sequence[str]) 
     for view in _WITH_MODELS:
         cursor.execute(f"SELECT DISTINCT model_name FROM public.{view}")
         names.update(name for (name,) in cursor.fetchall())
-    known = sorted(names)
+    cursor.execute("SELECT name FROM unnest(%s::text[]) AS name ORDER BY name", (list(names),))
+    known = [name for (name,) in cursor.fetchall()]
     unknown = sorted(set(wanted) - set(known))
     if not unknown:
         return known
