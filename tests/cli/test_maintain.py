@@ -19,8 +19,8 @@ A_YEAR = """
 """
 # As if nobody had been here for three months.
 NOTHING_AHEAD = """
-    ALTER TABLE monitoring_metrics DETACH PARTITION mlops_internal.monitoring_metrics_later;
     DO $$ DECLARE month text; BEGIN
+        ALTER TABLE monitoring_metrics DETACH PARTITION mlops_internal.monitoring_metrics_later;
         FOR month IN SELECT partition FROM mlops_internal.metric_partitions() WHERE lower > now() LOOP
             EXECUTE format('DROP TABLE mlops_internal.%I', month);
         END LOOP;
