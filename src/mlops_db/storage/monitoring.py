@@ -58,7 +58,7 @@ _INSERT = """
 INSERT INTO public.monitoring_metrics (metric_type, metric_name, model_name, timestamp, metric_value, metadata)
 VALUES (%(metric_type)s, %(metric_name)s, %(model_name)s, coalesce(%(timestamp)s, CURRENT_TIMESTAMP), %(metric_value)s,
         %(metadata)s)
-RETURNING id, created_at
+RETURNING id, created_at::timestamptz
 """
 
 
@@ -195,9 +195,10 @@ class Monitoring:
         with self._transactions.safe_cursor() as cursor:
             cursor.execute(_INSERT, row)
             id_: int
-            ((id_, now),) = cursor.fetchall()
-            if when is not None:
-                refuse_future(when, now, "timestamp", hint=TIMESTAMP_HINT)
+            ((id_, created_at),) = cursor.fetchall()
+            # Citus returns no time but that of the row, which a trigger may have set.
+            if when is not None and when > created_at:
+                refuse_future(when, cursor.value("SELECT CURRENT_TIMESTAMP"), "timestamp", hint=TIMESTAMP_HINT)
         return id_
 
     def log_failure(  # noqa: PLR0913  (the same)
