@@ -43,6 +43,11 @@ def months(database: Database, first: int, last: int) -> list[str]:
     ]
 
 
+def steps(stderr: str) -> list[str]:
+    """The lines about steps, without those about a step that takes longer than a second."""
+    return [line for line in stderr.splitlines() if line.split()[0] in {"create", "move", "drop"}]
+
+
 def test_a_fresh_database_has_nothing_to_do(head: Database) -> None:
     done = head.run("mlops-db", "maintain", "--keep", "90d")
 
@@ -64,7 +69,7 @@ def test_it_creates_moves_and_drops_and_says_so(head: Database) -> None:
     assert done.stdout == (
         f"{head.settings.target}: 3 partitions created, 11 partitions filled with moved rows, 5 partitions dropped.\n"
     )
-    assert done.stderr.splitlines() == [
+    assert steps(done.stderr) == [
         *(f"create {name}" for name in months(head, 1, 3)),
         *(f"move {name}" for name in reversed(months(head, -11, -1))),
         *(f"drop {name}" for name in months(head, -11, -7)),
@@ -91,7 +96,7 @@ def test_a_dry_run_lists_the_steps_of_the_next_run_and_changes_nothing(head: Dat
     assert head.query(PARTITIONS) == before
     planned = [line.split()[:2] for line in dry.stdout.splitlines()[1:-1]]
     done = head.run("mlops-db", "maintain")
-    assert [line.split() for line in done.stderr.splitlines()] == planned
+    assert [line.split() for line in steps(done.stderr)] == planned
 
 
 def test_a_dry_run_counts_the_rows_of_a_partition_to_drop(head: Database) -> None:
