@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -11,10 +12,14 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from mlops_db.admin.cluster.distribute import distribute
 from mlops_db.errors import AuthenticationFailedError, ContentionError
+from mlops_db.migration.commands import upgrade
 from mlops_db.storage.db_manager import DatabaseManager
 from mlops_db.storage.mapped_moment import MappedMoment
 from mlops_db.storage.metrics.bounds import Bounds
+from support.citus import CitusCluster, prepare_database
+from support.cluster import connect_superuser
 from support.database import TIMEOUT_S, Database
 
 NOON = datetime(2026, 11, 1, 12, tzinfo=timezone.utc)
@@ -201,3 +206,28 @@ def make_every_call(db: DatabaseManager) -> None:
     assert len(db.monitoring.frame()) == len(MODELS) + 1
     assert db.monitoring.forget("drift", "psi", model_name=MODELS[0], with_rows=True) == 1
     db.models.register("run", "1")
+
+
+def test_a_pool_from_before_the_extension_goes_on(one_node: CitusCluster) -> None:
+    # A server gets Citus when it starts; the extension and the shards come while jobs keep their connections.
+    name = "mlops_early_pool"
+    with one_node.plain_database(name, owner="mlops_owner") as database:
+        upgrade(database.settings)
+        with DatabaseManager(replace(database.settings, pool_size=1)) as db:
+            rows = [
+                {"metric_type": "drift", "metric_name": "age", "metric_value": i, "model_name": model}
+                for i, model in enumerate(MODELS)
+            ]
+            db.monitoring.log_many(rows, replace=NOON)
+            pid = db.execute_query("SELECT pg_backend_pid()")
+            with closing(connect_superuser(one_node.coordinator, name)) as server:
+                prepare_database(server, shards_here=True)
+            distribute(database.settings)
+
+            assert db.monitoring.log_many(rows, replace=NOON).replaced == len(MODELS)
+            assert db.monitoring.log("drift", "age", 7, model_name=MODELS[0])
+            assert len(db.monitoring.latest()) == len(MODELS)
+            assert [state.metric_value for state in db.monitoring.latest(MODELS[0])] == [7]
+            assert len(db.monitoring.frame()) == len(MODELS) + 1
+            assert len(db.monitoring.history_frame("drift", "age", model_name=MODELS[0])) == 2
+            assert db.execute_query("SELECT pg_backend_pid()") == pid

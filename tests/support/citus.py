@@ -70,17 +70,25 @@ class CitusCluster:
     def database(self, name: str, *, owner: str = "postgres") -> Iterator[Database]:
         """A database on all nodes, which the cluster's nodes know, without tables; gives the coordinator's."""
         with ExitStack() as left:
-            _create(self.coordinator, name, owner)
-            left.callback(_drop, self.coordinator, name)
+            database = left.enter_context(self.plain_database(name, owner=owner))
             for worker in self.workers:
                 left.enter_context(database_on_worker(worker, name, owner=owner))
             with closing(connect_superuser(self.coordinator, name)) as server:
                 prepare_database(server, *self.workers, shards_here=not self.workers)
+            yield database
+
+    @contextmanager
+    def plain_database(self, name: str, *, owner: str) -> Iterator[Database]:
+        """A database on the coordinator, without the extension and without tables."""
+        _create(self.coordinator, name, owner)
+        try:
             settings = Settings(host=str(self.coordinator), port=5432, user=owner, password=None, database=name)
             with closing(
                 psycopg.connect(host=settings.host, port=5432, user=owner, dbname=name, autocommit=True)
             ) as connection:
                 yield Database(connection, settings)
+        finally:
+            _drop(self.coordinator, name)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ waits for locks.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -14,11 +15,13 @@ from typing import TYPE_CHECKING
 from sqlalchemy import text
 
 from mlops_db.admin.cluster.holders import find_holders
+from mlops_db.admin.cluster.shards import ASK_NODES, read_shards
 from mlops_db.errors import UsageError
 from mlops_db.migration.blockers import NOBODY, BlockerWatch
 from mlops_db.migration.progress import Progress
 from mlops_db.migration.retry import with_retries
 from mlops_db.migration.session import migration_connection
+from mlops_db.server.citus import HAS_CITUS
 from mlops_db.server.failures import translate_statement_failures
 
 if TYPE_CHECKING:
@@ -73,30 +76,6 @@ _PLAN = text("""
     SELECT 'register', 'metric_series', count(*), NULL FROM mlops_internal.missing_series() HAVING count(*) > 0
     UNION ALL
     SELECT 'advance', sequence, NULL, NULL FROM mlops_internal.late_sequences()
-""")
-
-_IS_DISTRIBUTED = text("SELECT to_regclass('pg_catalog.pg_dist_partition') IS NOT NULL")
-# On each node: its shards of each partition.
-_SHARDS = """
-    SELECT coalesce(json_agg(shards), '[]')
-      FROM (
-          SELECT l.relname AS name, sum(greatest(c.reltuples, pg_stat_get_live_tuples(c.oid)))::bigint AS rows,
-                 sum(pg_total_relation_size(c.oid))::bigint AS bytes
-            FROM pg_dist_local_group AS here
-            JOIN pg_dist_placement AS p ON p.groupid = here.groupid
-            JOIN pg_dist_shard AS s ON s.shardid = p.shardid
-            JOIN pg_class AS l ON l.oid = s.logicalrelid AND l.relispartition
-            JOIN pg_class AS c ON c.oid = to_regclass(shard_name(s.logicalrelid, s.shardid, false))
-           GROUP BY 1
-      ) AS shards
-"""
-_ASK_NODES = text("""
-    SELECT bool_and(bool_and(a.success)) OVER (), shards.name, sum(shards.rows)::bigint,
-           pg_size_pretty(sum(shards.bytes))
-      FROM run_command_on_all_nodes(:command) AS a
-      LEFT JOIN LATERAL json_to_recordset(CASE WHEN a.success THEN a.result ELSE '[]' END::json)
-                AS shards (name text, rows bigint, bytes bigint) ON true
-     GROUP BY shards.name
 """)
 
 
@@ -156,16 +135,24 @@ def plan(settings: Settings, *, keep: str | None) -> list[Step]:
 
 def _measure_shards(connection: Connection, steps: list[Step]) -> list[Step]:
     """The same steps; on Citus with the rows and sizes of the shards, which are left out unless all nodes say them."""
-    if not connection.execute(_IS_DISTRIBUTED).scalar_one():
+    if not connection.exec_driver_sql(f"SELECT {HAS_CITUS}").scalar_one():
         return steps
-    answers = connection.execute(_ASK_NODES, {"command": _SHARDS}).all()
-    known = all(success for success, *_ in answers)
-    measured = {name: (rows, size) for _, name, rows, size in answers if known}
-    return [
-        replace(step, rows=rows, size=size) if step.size else step
-        for step in steps
-        for rows, size in (measured.get(step.name, (None, None)),)
-    ]
+    answers = connection.exec_driver_sql(ASK_NODES).all()
+    known = all(success for _, success, _ in answers)
+    rows: Counter[str] = Counter()
+    sizes: Counter[str] = Counter()
+    for shard in (shard for answer in answers if known for shard in read_shards(*answer)):
+        rows[shard.partition] += shard.rows
+        sizes[shard.partition] += shard.bytes
+    return [_measured(connection, step, rows, sizes) if step.size else step for step in steps]
+
+
+def _measured(connection: Connection, step: Step, rows: Counter[str], sizes: Counter[str]) -> Step:
+    partition = f"mlops_internal.{step.name}"
+    if partition not in sizes:
+        return replace(step, rows=None, size=None)
+    size = connection.execute(text("SELECT pg_size_pretty(CAST(:size AS bigint))"), {"size": sizes[partition]})
+    return replace(step, rows=rows[partition], size=size.scalar_one())
 
 
 def maintain(settings: Settings, *, keep: str | None, progress: TextIO | None = None) -> list[Step]:

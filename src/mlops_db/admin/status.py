@@ -31,6 +31,8 @@ LEAST_MS = 10
 # Citus 14.0 on PostgreSQL 18 can crash the server if a statement is canceled while run_command_on_... connects to a
 # worker. So its time is longer than connecting may take.
 LEAST_ON_WORKERS_MS = 5_000
+# What reads rows that may be in shards.
+_IN_SHARDS = ("monitoring_metrics", "v_recent_monitoring")
 STATEMENT_TIMEOUT = "2s"
 LOCK_TIMEOUT = "200ms"
 
@@ -246,7 +248,7 @@ def read_status(settings: Settings) -> DatabaseStatus:
             production = None if periods is None else tuple(InProduction(*row) for row in periods)
         # Before schema reporting, the view may read every row.
         may_ask = production is not None and oids.get("v_recent_monitoring") in ours and not _lacks_rows(cluster)
-        newest = counter.read(_NEWEST)[0] if may_ask else None
+        newest = counter.read_metrics(_NEWEST, cluster)[0] if may_ask else None
         newest_metric, newest_metric_age = newest[0] if newest else (None, None)
         return DatabaseStatus(
             target=settings.target,
@@ -278,6 +280,8 @@ def _open_reader(settings: Settings) -> Iterator[SafeCursor]:
         # Rows that a policy hides become an error instead of a smaller number.
         cursor.execute("SET LOCAL row_security = off")
         yield cursor
+        # Nothing is to be committed, and on Citus a worker that was lost after it had answered would refuse that.
+        cursor.connection.rollback()
 
 
 def _read_oids(cursor: SafeCursor) -> dict[str, int]:
@@ -323,6 +327,16 @@ class _Counter:
         self.cursor.execute("ROLLBACK TO SAVEPOINT attempt")  # the time limit, too
         return rows, reason
 
+    def read_metrics(
+        self, query: str | sql.Composable, cluster: ClusterStatus | None
+    ) -> tuple[list[tuple[Any, ...]] | None, str | None]:
+        """The same for a query of monitoring_metrics, which may be in shards: it is not begun when the time is over."""
+        if not cluster or not cluster.tables:
+            return self.read(query)
+        if time.monotonic() >= self.ends:
+            return None, None
+        return self.read(query, least_ms=LEAST_ON_WORKERS_MS)
+
 
 def _object_status(
     counter: _Counter, name: str, oid: int | None, ours: set[int], cluster: ClusterStatus | None
@@ -336,10 +350,12 @@ def _object_status(
         size = distributed.bytes if distributed else counter.count(_SIZE, oid, oid)[0]
     rows: int | None
     reason: str | None
-    if _lacks_rows(cluster) and name in ("monitoring_metrics", "v_recent_monitoring"):
+    if _lacks_rows(cluster) and name in _IN_SHARDS:
         rows, reason = None, "not all workers answer"
     elif oid in ours:
-        rows, reason = counter.count(sql.SQL("SELECT count(*) FROM public.{}").format(sql.Identifier(name)))
+        query = sql.SQL("SELECT count(*) FROM public.{}").format(sql.Identifier(name))
+        counted, reason = counter.read_metrics(query, cluster) if name in _IN_SHARDS else counter.read(query)
+        rows = counted[0][0] if counted else None
     else:
         rows, reason = None, "it belongs to another role than alembic_version"
     exact = rows is not None
@@ -361,5 +377,6 @@ def _find_upkeep(counter: _Counter, cluster: ClusterStatus | None) -> Iterator[s
     missing, _ = counter.read("SELECT 1 FROM mlops_internal.missing_series(1)", least_ms=least_ms)
     if missing:
         yield "register series of monitoring_metrics that v_recent_monitoring lacks"
-    if counter.count("SELECT count(*) FROM mlops_internal.late_sequences()")[0]:
+    late, _ = counter.read("SELECT 1 FROM mlops_internal.late_sequences()", least_ms=least_ms)
+    if late:
         yield "advance sequences whose next ids are taken"

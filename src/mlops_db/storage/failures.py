@@ -84,7 +84,7 @@ def translate_failure(  # noqa: PLR0913  (what is known about the transaction)
         of_worker = translate_worker_failure(cause, settings, notices, partly_stored=partly_stored)
         if of_worker is not None:
             return of_worker
-    is_killed = code == _POSTMASTER_IS_GONE[0] and _POSTMASTER_IS_GONE[1] in str(cause)
+    is_killed = notices is not None and code == _POSTMASTER_IS_GONE[0] and _POSTMASTER_IS_GONE[1] in str(cause)
     if broken or from_libpq or is_killed or (code is not None and code.startswith(_LOST)):
         return _lost(first_line(cause.pgerror or str(cause)), settings, committed=committed)
     if code is None or (code.startswith(_PROGRAMMING) and code not in _NOT_PROGRAMMING):

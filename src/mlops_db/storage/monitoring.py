@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, SupportsFloat
 
 from mlops_db.errors import ContentionError, InvalidValueError
 from mlops_db.schema.limits import DEFAULT_MODEL
+from mlops_db.server.citus import HAS_CITUS
 from mlops_db.storage.arguments import (
     check_choice,
     check_flag,
@@ -580,10 +581,15 @@ class Monitoring:
         where = " AND ".join(f"{key} = ANY (%({key})s)" for key in filters) or "true"
         with self._transactions.safe_cursor() as cursor:
             cursor.execute(
-                f"SELECT {', '.join(names)} FROM mlops_internal.metric_series WHERE {where} ORDER BY 1, 2, 3", filters
+                f"SELECT {', '.join(names)}, {HAS_CITUS} FROM mlops_internal.metric_series WHERE {where}"
+                " ORDER BY 1, 2, 3",
+                filters,
             )
-            series = cursor.fetchall()
-            return history_frames.read_several_series(cursor, series, parameters, several if wide else None)
+            rows = cursor.fetchall()
+            series = [row[:-1] for row in rows]
+            has_citus = bool(rows) and rows[0][-1]
+            wide_by = several if wide else None
+            return history_frames.read_several_series(cursor, series, parameters, wide_by, has_citus=has_citus)
 
 
 def failure_reason(error: BaseException | str) -> str:

@@ -57,6 +57,7 @@ class OwnedConnection(Connection):
         owner: the process's id.
         pinned: whether the session has the pool's options; otherwise each transaction sets them.
         has_citus: whether the database had the extension Citus when the connection was opened.
+        may_get_citus: whether the server has it, so that the database may have it by now.
         stays_clean: whether only statements of this package run on it for now, after which nothing is to restore.
         commits: how many commits were begun, and not refused; the outcome of one that broke is unknown.
         failures: the errors that were raised through it since it was lent, other than by a cursor.
@@ -69,7 +70,7 @@ class OwnedConnection(Connection):
         super().__init__(*args, **parameters)
         self.owner = os.getpid()
         self.pinned = True
-        self.has_citus = False
+        self.has_citus = self.may_get_citus = False
         self.stays_clean = False
         self.commits = 0
         self.failures: list[Exception] = []

@@ -4,24 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mlops_db.admin.cluster.functions import make_distributable
+from mlops_db.admin.cluster.functions import find_undistributable, make_distributable
 from mlops_db.admin.cluster.layout import (
     COLUMN,
-    DISTRIBUTED,
-    FIXED_S,
     METRICS,
     SERIES,
     SHARDS_A_NODE,
     Layout,
-    Outcome,
-    Step,
-    change,
     count_rows,
-    looking,
     read_layout,
 )
-from mlops_db.admin.cluster.readers import readers_set_aside, refuse_readers
+from mlops_db.admin.cluster.outcome import Outcome, Step, expect_stall
+from mlops_db.admin.cluster.readers import find_unjoinable, make_joinable, readers_set_aside, refuse_readers
 from mlops_db.admin.cluster.requirements import Missing, find_missing, refuse_missing, refuse_obstacles
+from mlops_db.admin.cluster.transaction import change, looking
 from mlops_db.errors import RefusedError
 from mlops_db.migration.progress import Progress
 from mlops_db.server.citus import list_nodes
@@ -76,6 +72,8 @@ def distribute(settings: Settings, *, shards: int | None = None, progress: TextI
     """
     planned, missing = plan_distribution(settings, shards=shards)
     refuse_missing(missing)
+    if not planned.steps:
+        return planned
     reporter = Progress(progress)
     steps: list[Step] = []
     try:
@@ -89,10 +87,12 @@ def distribute(settings: Settings, *, shards: int | None = None, progress: TextI
 
 def _plan(cursor: SafeCursor, layout: Layout, shards: int | None) -> Outcome:
     chosen = _choose(cursor, layout, shards)
-    left = [table for table in DISTRIBUTED if table not in layout.distributed]
-    rows, size = count_rows(cursor, layout) if left else (0, 0)
-    stall = FIXED_S + rows / 1e6 * SECONDS_A_MILLION if left else 0.0
-    return Outcome(chosen, tuple(Step("distribute", table) for table in left), rows, size, stall)
+    rows, size = count_rows(cursor, layout) if layout.left else (0, 0)
+    stall = expect_stall(rows, SECONDS_A_MILLION) if layout.left else 0.0
+    unjoinable = [] if layout.left else [name for _, name in find_unjoinable(cursor)]
+    rewritten = (*find_undistributable(cursor), *unjoinable)
+    steps = [*(Step("rewrite", name) for name in rewritten), *(Step("distribute", table) for table in layout.left)]
+    return Outcome(chosen, tuple(steps), rows, size, stall)
 
 
 def _choose(cursor: Cursor, layout: Layout, shards: int | None) -> int:
@@ -121,18 +121,20 @@ def _distribute(cursor: Cursor, shards: int | None, steps: list[Step], progress:
     refuse_obstacles(cursor, "cannot be carried to shards")
     refuse_readers(cursor)
     chosen = _choose(cursor, layout, shards)
-    steps.extend(Step("rewrite", name) for name in make_distributable(cursor))
+    joinable = [] if layout.left else make_joinable(cursor)
+    steps.extend(Step("rewrite", name) for name in (*make_distributable(cursor), *joinable))
+    if not layout.left:
+        return
     with readers_set_aside(cursor):
-        for table, other in ((SERIES, METRICS), (METRICS, SERIES)):
-            if table in layout.distributed:
-                continue
+        for table in layout.left:
             progress.begin(f"distribute {table.partition('.')[2]}")
-            if table == SERIES and other not in layout.distributed:
+            if table == SERIES and not layout.distributed:
                 cursor.execute(
                     "SELECT create_distributed_table(%s, %s, colocate_with := 'none', shard_count := %s)",
                     (table, COLUMN, chosen),
                 )
             else:
+                other = METRICS if table == SERIES else SERIES
                 cursor.execute("SELECT create_distributed_table(%s, %s, colocate_with := %s)", (table, COLUMN, other))
             # Citus has copied them, and would leave them on disk.
             cursor.execute("SELECT truncate_local_data_after_distributing_table(%s)", (table,))

@@ -25,6 +25,11 @@ _FUNCTIONS = """
 """
 
 
+def find_undistributable(cursor: Cursor) -> list[str]:
+    """The functions of schema reporting that Citus would refuse over distributed tables."""
+    return [name for name, _ in _rewritten(cursor, wrap)]
+
+
 def make_distributable(cursor: Cursor) -> list[str]:
     """Rewrite the functions of schema reporting that take parameters, so that they can read distributed tables.
 
@@ -42,21 +47,19 @@ def make_distributable(cursor: Cursor) -> list[str]:
 def make_plain(cursor: Cursor) -> list[str]:
     """Undo `make_distributable`; returns the functions that were rewritten.
 
-    On the coordinator only: Citus refuses to touch the copies on the workers after rows were moved in parallel in the
-    same transaction, and nobody calls them.
+    Before any row is moved: afterwards Citus does not send functions to the workers in the same transaction.
     """
-    cursor.execute("SET LOCAL citus.enable_ddl_propagation = off")
-    rewritten = _rewrite(cursor, unwrap)
-    cursor.execute("SET LOCAL citus.enable_ddl_propagation = on")
-    return rewritten
+    return _rewrite(cursor, unwrap)
 
 
 def _rewrite(cursor: Cursor, change: Callable[[str], str]) -> list[str]:
+    changes = _rewritten(cursor, change)
+    for _, definition in changes:
+        cursor.execute(definition)
+    return [name for name, _ in changes]
+
+
+def _rewritten(cursor: Cursor, change: Callable[[str], str]) -> list[tuple[str, str]]:
+    """The functions that the change changes, with their new definitions."""
     cursor.execute(_FUNCTIONS)
-    rewritten = []
-    for name, definition in cursor.fetchall():
-        changed = change(definition)
-        if changed != definition:
-            cursor.execute(changed)
-            rewritten.append(name)
-    return rewritten
+    return [(name, changed) for name, definition in cursor if (changed := change(definition)) != definition]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mlops_db.errors import printable
+from mlops_db.server.citus import HAS_CITUS
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -27,7 +28,7 @@ def find_holders(connection: Connection) -> str:
     Args:
         connection: to the coordinator, outside of a transaction. Without Citus there are none.
     """
-    if not connection.exec_driver_sql("SELECT to_regclass('pg_catalog.pg_dist_node') IS NOT NULL").scalar_one():
+    if not connection.exec_driver_sql(f"SELECT {HAS_CITUS}").scalar_one():
         return ""
     rows = connection.exec_driver_sql(
         "SELECT nodename || ':' || nodeport, result FROM run_command_on_workers(%s) WHERE success AND result <> ''",

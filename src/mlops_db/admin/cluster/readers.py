@@ -11,6 +11,8 @@ import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import psycopg2.errors
+
 from mlops_db.admin.cluster.layout import TREE
 from mlops_db.errors import RefusedError
 
@@ -60,6 +62,37 @@ _VIEW = f"""
 # PostgreSQL shows `varchar = varchar` as a comparison of two casts, and Citus takes only implicit casts where tables
 # are joined by the columns that they are distributed by.
 _JOIN = re.compile(r"\(((?:\w+\.)?model_name)\)::text = \(((?:\w+\.)?model_name)\)::text")
+
+
+def find_unjoinable(cursor: Cursor) -> list[tuple[int, str]]:
+    """The oids and names of the views over the distributed tables that Citus refuses because of casts in their joins.
+
+    Dumps, pg_upgrade and pg_get_viewdef write PostgreSQL's own casts out, and whoever runs that text has such a view.
+    """
+    cursor.execute(_READERS)
+    views = [(oid, name) for oid, direct, name, materialized, *_ in cursor.fetchall() if direct and not materialized]
+    found = []
+    for oid, name in views:
+        cursor.execute("SAVEPOINT explained")
+        try:
+            cursor.execute(f"EXPLAIN SELECT 1 FROM {name}")
+        except psycopg2.errors.FeatureNotSupported as error:
+            if "complex joins" in str(error):
+                found.append((oid, name))
+        cursor.execute("ROLLBACK TO SAVEPOINT explained")
+    return found
+
+
+def make_joinable(cursor: Cursor) -> list[str]:
+    """Write these views anew without the casts; returns their names. They stay the same objects."""
+    found = find_unjoinable(cursor)
+    cursor.execute(_HERE_ONLY)
+    for oid, _ in found:
+        cursor.execute(_VIEW, (oid,))
+        ((_, definition),) = cursor.fetchall()
+        cursor.execute(_JOIN.sub(r"\1 = \2", definition))
+    cursor.execute(_EVERYWHERE)
+    return [name for _, name in found]
 
 
 def refuse_readers(cursor: Cursor) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from mlops_db.admin.cluster.layout import METRICS, SERIES, TREE
 from mlops_db.errors import RefusedError
 from mlops_db.server.citus import has_citus, list_nodes
+from mlops_db.server.failures import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,13 +76,13 @@ _WORKER = f"""
 """
 # What is in the way on the two tables and their months, and would not work over shards as it does now.
 _OBSTACLES = f"""
-    WITH {TREE}, ours (trigger) AS (
-        VALUES ('monitoring_metrics_register_series'), ('monitoring_metrics_register_updated_series')
-    )
+    WITH {TREE}
     SELECT found.what || ' on ' || found.oid::regclass FROM (
         SELECT 'trigger ' || quote_ident(t.tgname), t.tgrelid FROM pg_trigger AS t
-         WHERE NOT t.tgisinternal AND t.tgname NOT IN (SELECT trigger FROM ours)
-           AND t.tgname NOT LIKE 'truncate\\_trigger\\_%'
+         WHERE NOT t.tgisinternal AND t.tgfoid NOT IN (
+                   SELECT to_regprocedure(name)::oid FROM (VALUES ('mlops_internal.register_new_series()'),
+                                                           ('pg_catalog.citus_truncate_trigger()')) AS known (name)
+                    WHERE to_regprocedure(name) IS NOT NULL)
          UNION ALL
         SELECT 'foreign key ' || quote_ident(k.conname), k.conrelid FROM pg_constraint AS k WHERE k.contype = 'f'
          UNION ALL
@@ -287,12 +288,10 @@ def _missing_on(address: str, state: dict[str, Any], group: int, owner: str, her
         yield Missing(
             f'role "{owner}" may not create tables in schema public of {where}',
             where,
-            f"GRANT CREATE ON SCHEMA public TO {quoted_name(owner)};",
+            f"GRANT CREATE ON SCHEMA public TO {quoted(owner)};",
         )
     for role in state["roles"] or []:
-        yield Missing(
-            f'{where} has no role "{role}", which has grants here', where, f"CREATE ROLE {quoted_name(role)};"
-        )
+        yield Missing(f'{where} has no role "{role}", which has grants here', where, f"CREATE ROLE {quoted(role)};")
     yield from _open_privileges(state["open"] or [], where)
 
 
@@ -300,14 +299,14 @@ def _unusable(where: str, result: str, database: str, owner: str, here: str) -> 
     """What a worker lacks that did not answer the question."""
     reason = " ".join(result.split()).removeprefix("ERROR: ").strip()
     if re.search(r'role "[^"]*" does not exist', reason):
-        return Missing(f'{where} has no role "{owner}"', where, f"CREATE ROLE {quoted_name(owner)} LOGIN;")
+        return Missing(f'{where} has no role "{owner}"', where, f"CREATE ROLE {quoted(owner)} LOGIN;")
     if "is not permitted to log in" in reason:
-        return Missing(f'role "{owner}" may not log in on {where}', where, f"ALTER ROLE {quoted_name(owner)} LOGIN;")
+        return Missing(f'role "{owner}" may not log in on {where}', where, f"ALTER ROLE {quoted(owner)} LOGIN;")
     if re.search(r'database "[^"]*" does not exist', reason):
         return Missing(
             f'{where} has no database "{database}"',
             where,
-            f"CREATE DATABASE {quoted_name(database)} OWNER {quoted_name(owner)}; and in it: CREATE EXTENSION citus;",
+            f"CREATE DATABASE {quoted(database)} OWNER {quoted(owner)}; and in it: CREATE EXTENSION citus;",
         )
     if "pg_dist_local_group" in reason:
         return Missing(f"the database on {where} has no extension citus", where, "CREATE EXTENSION citus;")
@@ -318,11 +317,6 @@ def _unusable(where: str, result: str, database: str, owner: str, here: str) -> 
         "may log in there (LOGIN), and that its pg_hba.conf and this server's .pgpass let it in; a node that is gone: "
         "SELECT citus_remove_node(HOST, PORT);",
     )
-
-
-def quoted_name(name: str) -> str:
-    """A role or database as SQL takes it, whatever is in its name."""
-    return '"' + name.replace('"', '""') + '"'
 
 
 def _open_privileges(found: list[list[str]], where: str) -> list[Missing]:

@@ -6,11 +6,11 @@ node that does not answer is named, and what the others have is summed.
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+from mlops_db.admin.cluster.shards import ASK_NODES, Shard, read_shards
 from mlops_db.errors import printable
 from mlops_db.server.citus import list_distributed_tables, list_nodes
 
@@ -26,28 +26,6 @@ ANSWER_MS = 3_000
 MOST_MODELS = 3
 
 VERSION = "(SELECT extversion FROM pg_extension WHERE extname = 'citus')"
-# On each node: its shards. A table's partitions have shards of their own, in the same place as the table's.
-_SHARDS = """
-    SELECT coalesce(json_agg(json_build_array(name, first, last, bytes, rows)), '[]')
-      FROM (
-          SELECT n.nspname || '.' || root.relname AS name, s.shardminvalue::bigint AS first,
-                 s.shardmaxvalue::bigint AS last,
-                 sum(pg_total_relation_size(c.oid)) AS bytes,
-                 sum(CASE c.relkind WHEN 'r' THEN greatest(c.reltuples, 0) ELSE 0 END)::bigint AS rows
-            FROM pg_dist_local_group AS here
-            JOIN pg_dist_placement AS p ON p.groupid = here.groupid
-            JOIN pg_dist_shard AS s ON s.shardid = p.shardid
-            JOIN pg_class AS root ON root.oid = coalesce(pg_partition_root(s.logicalrelid), s.logicalrelid)
-            JOIN pg_namespace AS n ON n.oid = root.relnamespace
-            JOIN pg_class AS c ON c.oid = to_regclass(shard_name(s.logicalrelid, s.shardid, false))
-           WHERE s.shardminvalue IS NOT NULL
-           GROUP BY 1, 2, 3
-      ) AS shards
-"""
-_ASK_NODES = f"""
-    SELECT n.nodename, n.nodeport, a.success, a.result
-      FROM run_command_on_all_nodes($command${_SHARDS}$command$) AS a JOIN pg_dist_node AS n ON n.nodeid = a.nodeid
-"""
 # A shard has the models whose names have these hashes.
 _MODELS = f"""
     SELECT model_name FROM mlops_internal.metric_series
@@ -164,17 +142,6 @@ class Reader(Protocol):
         """The query's rows; or None and the server's reason."""
 
 
-class _Shard(NamedTuple):
-    """The part of a shard that one table has."""
-
-    node: str
-    table: str
-    first_hash: int
-    last_hash: int
-    bytes: int
-    rows: int
-
-
 def read_cluster(reader: Reader, version: str) -> ClusterStatus:
     """Read what the cluster has.
 
@@ -187,7 +154,7 @@ def read_cluster(reader: Reader, version: str) -> ClusterStatus:
     if not tables:
         return ClusterStatus(version)
     cursor.execute("SET LOCAL citus.node_connection_timeout = %s", (CONNECT_TIMEOUT,))
-    answers, trouble = reader.read(_ASK_NODES, least_ms=ANSWER_MS)
+    answers, trouble = reader.read(ASK_NODES, least_ms=ANSWER_MS)
     nodes, shards = _read_answers(cursor, answers or [], trouble)
     sums = []
     for table in tables if shards else ():
@@ -207,18 +174,18 @@ def read_cluster(reader: Reader, version: str) -> ClusterStatus:
 
 def _read_answers(
     cursor: SafeCursor, answers: Iterable[tuple[Any, ...]], trouble: str | None
-) -> tuple[list[NodeStatus], list[_Shard]]:
+) -> tuple[list[NodeStatus], list[Shard]]:
     """The nodes, and the shards of those that answered."""
-    answered = {f"{host}:{port}": (success, result) for host, port, success, result in answers}
+    answered = {address: (success, result) for address, success, result in answers}
     cursor.execute(_PLACES)
     places = {f"{host}:{port}": count for host, port, count in cursor.fetchall()}
     nodes: list[NodeStatus] = []
-    shards: list[_Shard] = []
+    shards: list[Shard] = []
     for node in list_nodes(cursor):
         size, text, why = None, None, None
         success, result = answered.get(node.address, (False, trouble or _NO_ANSWER))
         if success:
-            own = [_Shard(node.address, *values) for values in json.loads(result)]
+            own = read_shards(node.address, success, result)
             shards += own
             size = sum(shard.bytes for shard in own)
             text = _pretty(cursor, size)
@@ -230,12 +197,12 @@ def _read_answers(
     return nodes, shards
 
 
-def _find_fullest(reader: Reader, shards: list[_Shard]) -> Fullest:
+def _find_fullest(reader: Reader, shards: list[Shard]) -> Fullest:
     sizes: defaultdict[tuple[str, int, int], int] = defaultdict(int)
     for shard in shards:
         sizes[shard.node, shard.first_hash, shard.last_hash] += shard.bytes
     (node, first, last), size = max(sizes.items(), key=lambda item: item[1])
-    models, _ = reader.read(_MODELS, first, last)
+    models, _ = reader.read(_MODELS, first, last, least_ms=ANSWER_MS)
     names = tuple(name for (name,) in models or [])
     mean = sum(sizes.values()) // len(sizes)
     return Fullest(node, size, _pretty(reader.cursor, size), mean, _pretty(reader.cursor, mean), len(sizes), names)

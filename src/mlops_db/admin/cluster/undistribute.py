@@ -12,22 +12,11 @@ from typing import TYPE_CHECKING
 from psycopg2 import sql
 
 from mlops_db.admin.cluster.functions import make_plain
-from mlops_db.admin.cluster.layout import (
-    DISTRIBUTED,
-    FIXED_S,
-    METRICS,
-    SERIES,
-    TREE,
-    Layout,
-    Outcome,
-    Step,
-    change,
-    count_rows,
-    looking,
-    read_layout,
-)
+from mlops_db.admin.cluster.layout import DISTRIBUTED, METRICS, SERIES, TREE, Layout, count_rows, read_layout
+from mlops_db.admin.cluster.outcome import Outcome, Step, expect_stall
 from mlops_db.admin.cluster.readers import NAME, readers_set_aside, refuse_readers
 from mlops_db.admin.cluster.requirements import refuse_obstacles
+from mlops_db.admin.cluster.transaction import change, looking
 from mlops_db.drift.catalogue import read_catalogue
 from mlops_db.errors import RefusedError
 from mlops_db.migration.progress import Progress
@@ -240,7 +229,7 @@ def undistribute(settings: Settings, *, progress: TextIO | None = None) -> Outco
 def _plan(cursor: SafeCursor, layout: Layout) -> Outcome:
     rows, size = count_rows(cursor, layout) if layout.distributed else (0, 0)
     steps = tuple(Step("bring back", table) for table in reversed(DISTRIBUTED) if table in layout.distributed)
-    return Outcome(None, steps, rows, size, FIXED_S + rows / 1e6 * SECONDS_A_MILLION if steps else 0.0)
+    return Outcome(None, steps, rows, size, expect_stall(rows, SECONDS_A_MILLION) if steps else 0.0)
 
 
 def _refuse_what_would_be_lost(cursor: Cursor) -> None:
@@ -268,7 +257,6 @@ def _bring_back(cursor: Cursor, steps: list[Step], progress: Progress) -> None:
     if not layout.distributed:
         return
     _refuse_what_would_be_lost(cursor)
-    # Before the rows: afterwards Citus would refuse to send the functions to the workers.
     steps.extend(Step("rewrite", name) for name in make_plain(cursor))
     for statement in _LOCK_SHARDS:
         cursor.execute(statement)

@@ -147,7 +147,12 @@ def read_series(cursor: SafeCursor, parameters: Mapping[str, Any]) -> "DataFrame
 
 
 def read_several_series(
-    cursor: SafeCursor, series: Sequence[Series], parameters: Mapping[str, Any], wide_by: Sequence[str] | None
+    cursor: SafeCursor,
+    series: Sequence[Series],
+    parameters: Mapping[str, Any],
+    wide_by: Sequence[str] | None,
+    *,
+    has_citus: bool,
 ) -> "DataFrame":
     """Several series in one frame, by `timestamp`.
 
@@ -156,6 +161,7 @@ def read_several_series(
         series: the series, in the order of the result.
         parameters: since, until, limit and width, as for `read_series`; they hold for each series.
         wide_by: the parts of a series' name that name its column; None for one row a value, with the name in columns.
+        has_citus: whether the database has Citus.
     """
     import numpy as np  # noqa: PLC0415  (pandas brings it)
     import pandas as pd  # noqa: PLC0415  (optional, and slow to import)
@@ -163,7 +169,6 @@ def read_several_series(
     width = parameters["width"]
     # Rows are reversed: the last series comes first.
     model_names, metric_types, metric_names = _transpose(series[::-1])
-    has_citus = getattr(cursor.connection, "has_citus", False)
     # One model is on one shard.
     one_model = has_citus and len(set(model_names)) == 1
     found, fields = _query(width, _OF_MODEL if one_model else _OF_SERIES)
