@@ -48,7 +48,8 @@ BEGIN
     LOOP
         IF NOT answer.success THEN
             RAISE connection_exception USING
-                MESSAGE = format('the series on %s:%s are not known: %s', answer.nodename, answer.nodeport, answer.result);
+                MESSAGE = format('the series on %s:%s are not known: %s', answer.nodename, answer.nodeport, answer.result),
+                HINT = 'Call it again when that worker is back.';
         END IF;
         RETURN QUERY SELECT r.* FROM json_to_recordset(answer.result::json)
                                   AS r (model_name text, metric_type text, metric_name text)

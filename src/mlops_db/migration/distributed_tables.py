@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 
 from mlops_db.errors import RefusedError
 from mlops_db.migration.preview import DISTRIBUTED_TABLES, describe
-from mlops_db.server.citus import list_distributed_tables
+from mlops_db.server.citus import HAS_CITUS, list_distributed_tables
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -77,9 +77,9 @@ DO $distributed$
 DECLARE
     found text;
 BEGIN
-    IF to_regclass('pg_catalog.pg_dist_partition') IS NOT NULL THEN
+    IF {HAS_CITUS} THEN
         EXECUTE $find$
-            SELECT string_agg(n.nspname || '.' || c.relname, ' and ' ORDER BY 1)
+            SELECT string_agg(n.nspname || '.' || c.relname, ' and ' ORDER BY n.nspname, c.relname)
               FROM pg_catalog.pg_dist_partition AS d JOIN pg_class AS c ON c.oid = d.logicalrelid
               JOIN pg_namespace AS n ON n.oid = c.relnamespace
              WHERE d.partmethod = 'h' AND n.nspname || '.' || c.relname = ANY (ARRAY[{listed}])

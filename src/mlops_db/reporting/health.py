@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from mlops_db.reporting.states import RANK
 from mlops_db.reporting.words import compared, length_in_words
 from mlops_db.schema.views import recent_monitoring
+from mlops_db.server.citus import HAS_CITUS
 from mlops_db.server.cursor import SafeCursor
 
 # How many rows of a series are read to find the one where its state began.
@@ -22,9 +23,10 @@ _OF_SERIES = """
 """
 
 
-# Each LATERAL reads nothing for a series that it is not about. `change` ends at the first row of another state.
 def _health_query(recent: str, model: str) -> str:
-    """The query.
+    """SQL for the health of series, and since when they have it.
+
+    Each LATERAL reads nothing for a series that it is not about. `change` ends at the first row of another state.
 
     Args:
         recent: where the newest values are from.
@@ -83,8 +85,8 @@ _HEALTH = _health_query("public.v_recent_monitoring", "recent.model_name")
 _HEALTH_OF_MODEL = _health_query(
     f"({recent_monitoring(metrics='public.monitoring_metrics', model='%(model)s')})", "%(model)s"
 )
-_MAY_ASK_ITS_SHARD = """
-    SELECT CASE WHEN to_regclass('pg_catalog.pg_dist_partition') IS NULL THEN false
+_MAY_ASK_ITS_SHARD = f"""
+    SELECT CASE WHEN NOT {HAS_CITUS} THEN false
                 WHEN NOT has_schema_privilege('mlops_internal', 'USAGE') THEN false
                 ELSE has_table_privilege('mlops_internal.metric_series', 'SELECT')
                      AND has_table_privilege('public.monitoring_metrics', 'SELECT') END
