@@ -17,8 +17,8 @@ register_series is a function of its own: on an engine that allows no trigger on
 functions run with the rights of their owner, so a role that inserts metrics needs no other grant. Therefore only the
 owner may call them or create a trigger with them; a writer that has to call one gets EXECUTE on
 mlops_internal.register_series. The trigger refuses every table but monitoring_metrics, whose columns have types of
-PostgreSQL's own; on Citus also its shards, where the trigger runs. Names without a schema in the functions are PostgreSQL's (manual, "Writing SECURITY DEFINER Functions
-Safely").
+PostgreSQL's own; on Citus also its shards, where it runs. Names without a schema in the functions are PostgreSQL's
+(manual, "Writing SECURITY DEFINER Functions Safely").
 """
 
 from alembic import op

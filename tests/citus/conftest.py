@@ -1,4 +1,4 @@
-"""Clusters of Citus: `uv run pytest -n 0 -m citus --postgresql-exec=/usr/lib/postgresql/18/bin/pg_ctl`.
+"""Clusters of Citus: `uv run pytest -n 0 -m "citus and not soak" --postgresql-exec=/usr/lib/postgresql/18/bin/pg_ctl`.
 
 Each test here runs on the programs that `--postgresql-exec` names. Without Citus there, it is skipped with a message;
 in CI with MLOPS_DB_CITUS=required it fails. `--distributed` runs any other test on a distributed database of one node.
