@@ -238,7 +238,7 @@ class RevisionTransaction:
 
         Outside of a transaction, several statements in one message are one transaction, and so they are here.
         """
-        statements = list(split_statements(statement)) if self.on_citus else [statement]
+        statements = list(split_statements(statement))
         if len(statements) <= 1 or ends_transaction(statement):
             send(statement)
             return
