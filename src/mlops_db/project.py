@@ -37,6 +37,7 @@ USED_INTERNALS = (
     "move_earlier_month",
     "partitions_older_than",
     "register_missing_series",
+    "register_new_series",
     "register_series",
 )
 
