@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from mlops_db.errors import InvalidMetricError, InvalidValueError
 from mlops_db.storage.db_manager import DatabaseManager
 from mlops_db.storage.mapped_moment import MappedMoment
-from mlops_db.storage.metrics.replacement import COUNT_NEW, OF_MAP_INDEX, REMOVE_EARLIER
+from mlops_db.storage.metrics.replacement import COUNT_NEW_ON_CITUS, OF_MAP_INDEX, REMOVE_EARLIER
 from mlops_db.storage.monitoring import Monitoring
 from support.database import TIMEOUT_S, Database
 from support.forks import exit_code, forked
@@ -493,7 +493,7 @@ def test_what_a_run_wrote_is_found_by_the_key_of_its_month(head: Database, monit
         "written": 1, "now": now, "first_id": 0,
     }  # fmt: skip
     month = f"monitoring_metrics_{now:%Y_%m}"
-    for statement in (COUNT_NEW, REMOVE_EARLIER):
+    for statement in (COUNT_NEW_ON_CITUS, REMOVE_EARLIER):
         plan = "\n".join(line for (line,) in head.query(f"EXPLAIN {statement}{OF_MAP_INDEX}", given))
         assert f"Index Scan using {month}_pkey on {month}" in plan
         assert plan.count("monitoring_metrics_") == plan.count(month)

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Literal, SupportsFloat
 
 from mlops_db.errors import ContentionError, InvalidValueError
 from mlops_db.schema.limits import DEFAULT_MODEL
-from mlops_db.server.citus import HAS_CITUS
 from mlops_db.storage.arguments import (
     check_choice,
     check_flag,
@@ -45,6 +44,7 @@ from mlops_db.storage.metrics.rows import (
 )
 from mlops_db.storage.metrics.series import EXPECT, forget_series
 from mlops_db.storage.metrics.tables import rows_of
+from mlops_db.storage.owned_connection import is_on_citus
 from mlops_db.storage.transactions import Transactions, columns_of, equal, read_records
 
 if TYPE_CHECKING:
@@ -391,8 +391,8 @@ class Monitoring:
         """
         filters = check_filters(model_name=model_name, metric_type=metric_type)
         with self._transactions.safe_cursor() as cursor:
-            has_citus = getattr(cursor.connection, "has_citus", False)
-            cursor.execute(latest_query(columns_of(SeriesState), filters, has_citus=has_citus), filters)
+            query = latest_query(columns_of(SeriesState), filters, on_citus=is_on_citus(cursor))
+            cursor.execute(query, filters)
             return [SeriesState(*row) for row in cursor]
 
     def series(self, model_name: str | None = None) -> list[Series]:
@@ -580,16 +580,12 @@ class Monitoring:
         history_frames.require_copy()
         where = " AND ".join(f"{key} = ANY (%({key})s)" for key in filters) or "true"
         with self._transactions.safe_cursor() as cursor:
+            on_citus = is_on_citus(cursor)
             cursor.execute(
-                f"SELECT {', '.join(names)}, {HAS_CITUS} FROM mlops_internal.metric_series WHERE {where}"
-                " ORDER BY 1, 2, 3",
-                filters,
+                f"SELECT {', '.join(names)} FROM mlops_internal.metric_series WHERE {where} ORDER BY 1, 2, 3", filters
             )
-            rows = cursor.fetchall()
-            series = [row[:-1] for row in rows]
-            has_citus = bool(rows) and rows[0][-1]
             wide_by = several if wide else None
-            return history_frames.read_several_series(cursor, series, parameters, wide_by, has_citus=has_citus)
+            return history_frames.read_several_series(cursor, cursor.fetchall(), parameters, wide_by, on_citus=on_citus)
 
 
 def failure_reason(error: BaseException | str) -> str:

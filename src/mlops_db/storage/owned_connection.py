@@ -13,6 +13,7 @@ from psycopg2.extensions import connection as Connection  # noqa: N812  (psycopg
 from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
 from mlops_db.errors import RefusedError, StatementFailedError
+from mlops_db.server.citus import has_citus
 
 # Settings by which psycopg2 reads values, and which the server reports. PGTZ, PGDATESTYLE and psycopg2 itself set some
 # of them after the session began, so that RESET does not restore them.
@@ -33,6 +34,16 @@ def _note_failures(method: _Method) -> _Method:
             raise
 
     return noting  # type: ignore[return-value]
+
+
+def may_have_citus(cursor: Cursor) -> bool:
+    """Whether the server has the library of Citus, so that its databases may get the extension at any time."""
+    return getattr(cursor.connection, "may_have_citus", True)
+
+
+def is_on_citus(cursor: Cursor) -> bool:
+    """Whether the database has the extension Citus by now; a server without its library is not asked."""
+    return may_have_citus(cursor) and has_citus(cursor)
 
 
 @dataclass(frozen=True)
@@ -56,8 +67,7 @@ class OwnedConnection(Connection):
     Attributes:
         owner: the process's id.
         pinned: whether the session has the pool's options; otherwise each transaction sets them.
-        has_citus: whether the database had the extension Citus when the connection was opened.
-        may_get_citus: whether the server has it, so that the database may have it by now.
+        may_have_citus: whether the server has the library of Citus, which it gets only when it starts.
         stays_clean: whether only statements of this package run on it for now, after which nothing is to restore.
         commits: how many commits were begun, and not refused; the outcome of one that broke is unknown.
         failures: the errors that were raised through it since it was lent, other than by a cursor.
@@ -70,7 +80,7 @@ class OwnedConnection(Connection):
         super().__init__(*args, **parameters)
         self.owner = os.getpid()
         self.pinned = True
-        self.has_citus = self.may_get_citus = False
+        self.may_have_citus = False
         self.stays_clean = False
         self.commits = 0
         self.failures: list[Exception] = []

@@ -23,7 +23,6 @@ from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 from mlops_db.errors import PoolerError, PoolExhaustedError, StandbyError
 from mlops_db.revisions.gate import require_usable
 from mlops_db.server.bounded import no_answer, open_bounded
-from mlops_db.server.citus import HAS_CITUS
 from mlops_db.server.connection import open_connection
 from mlops_db.server.cursor import SafeCursor
 from mlops_db.server.driver_types import CASTERS
@@ -38,10 +37,7 @@ from mlops_db.storage.timeouts import Timeouts
 _BEGIN_WITHOUT_OPTIONS = (
     f"SET TRANSACTION ISOLATION LEVEL READ COMMITTED; SET LOCAL search_path = {SAFE_PATH}; %s{set_local(JOB_PINS)}"
 )
-# A server gets Citus when it starts, and its databases the extension at any time.
-_WHERE_THIS_IS = (
-    f"SELECT current_setting(%s, true), {HAS_CITUS}, current_setting('citus.shard_count', true) IS NOT NULL"
-)
+_WHERE_THIS_IS = "SELECT current_setting(%s, true), current_setting('citus.shard_count', true) IS NOT NULL"
 # A server that vanished without a word is noticed within two minutes; libpq leaves it to the system, which takes hours.
 _KEEPALIVE = {
     "keepalives_idle": "60",
@@ -166,7 +162,7 @@ class ConnectionPool:
     def _transaction(self, driver: OwnedConnection) -> Iterator[None]:
         commits = driver.commits
         partly_stored = committing = False
-        if driver.may_get_citus:
+        if driver.may_have_citus:
             driver.notices = []  # what follows is of this transaction
         try:
             if not self.schema_is_known:
@@ -191,7 +187,7 @@ class ConnectionPool:
                     broken=driver.broken,
                     committed=committed,
                     partly_stored=partly_stored,
-                    notices=driver.notices if driver.may_get_citus else None,
+                    notices=driver.notices if driver.may_have_citus else None,
                 )
             with suppress(psycopg2.Error):
                 driver.rollback()
@@ -254,7 +250,7 @@ class ConnectionPool:
         connection.autocommit = True
         with connection.cursor(cursor_factory=SafeCursor) as cursor:
             cursor.execute(_WHERE_THIS_IS, (MARK,))
-            ((pinned, connection.has_citus, connection.may_get_citus),) = cursor.fetchall()
+            ((pinned, connection.may_have_citus),) = cursor.fetchall()
             connection.pinned = pinned == "on"
             # PGTZ reaches the server beside the options, and overrides them.
             if connection.pinned and connection.info.parameter_status("TimeZone") != JOB_PINS["timezone"]:

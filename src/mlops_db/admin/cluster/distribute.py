@@ -89,7 +89,7 @@ def _plan(cursor: SafeCursor, layout: Layout, shards: int | None) -> Outcome:
     chosen = _choose(cursor, layout, shards)
     rows, size = count_rows(cursor, layout) if layout.left else (0, 0)
     stall = expect_stall(rows, SECONDS_A_MILLION) if layout.left else 0.0
-    unjoinable = [] if layout.left else [name for _, name in find_unjoinable(cursor)]
+    unjoinable = () if layout.left else find_unjoinable(cursor)
     rewritten = (*find_undistributable(cursor), *unjoinable)
     steps = [*(Step("rewrite", name) for name in rewritten), *(Step("distribute", table) for table in layout.left)]
     return Outcome(chosen, tuple(steps), rows, size, stall)

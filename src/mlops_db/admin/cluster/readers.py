@@ -64,35 +64,46 @@ _VIEW = f"""
 _JOIN = re.compile(r"\(((?:\w+\.)?model_name)\)::text = \(((?:\w+\.)?model_name)\)::text")
 
 
-def find_unjoinable(cursor: Cursor) -> list[tuple[int, str]]:
-    """The oids and names of the views over the distributed tables that Citus refuses because of casts in their joins.
+def find_unjoinable(cursor: Cursor) -> dict[str, str]:
+    """The views over the distributed tables that Citus refuses because of casts in their joins, with their cure.
 
     Dumps, pg_upgrade and pg_get_viewdef write PostgreSQL's own casts out, and whoever runs that text has such a view.
+
+    Returns:
+        For each view the statement that writes it anew without the casts. It stays the same object.
     """
     cursor.execute(_READERS)
     views = [(oid, name) for oid, direct, name, materialized, *_ in cursor.fetchall() if direct and not materialized]
-    found = []
-    for oid, name in views:
-        cursor.execute("SAVEPOINT explained")
-        try:
-            cursor.execute(f"EXPLAIN SELECT 1 FROM {name}")
-        except psycopg2.errors.FeatureNotSupported as error:
-            if "complex joins" in str(error):
-                found.append((oid, name))
+    return {name: cure for oid, name in views if _is_refused(cursor, name) and (cure := _without_casts(cursor, oid))}
+
+
+def _is_refused(cursor: Cursor, view: str) -> bool:
+    cursor.execute("SAVEPOINT explained")
+    try:
+        cursor.execute(f"EXPLAIN SELECT 1 FROM {view}")
+    except psycopg2.errors.FeatureNotSupported as error:
+        return "complex joins" in str(error)
+    finally:
         cursor.execute("ROLLBACK TO SAVEPOINT explained")
-    return found
+    return False
+
+
+def _without_casts(cursor: Cursor, oid: int) -> str | None:
+    """The statement that writes a view anew; None if it has no such casts, so that Citus refuses something else."""
+    cursor.execute(_VIEW, (oid,))
+    ((_, definition),) = cursor.fetchall()
+    cure, changes = _JOIN.subn(r"\1 = \2", definition)
+    return cure if changes else None
 
 
 def make_joinable(cursor: Cursor) -> list[str]:
-    """Write these views anew without the casts; returns their names. They stay the same objects."""
-    found = find_unjoinable(cursor)
+    """Write these views anew without the casts; returns their names."""
+    cures = find_unjoinable(cursor)
     cursor.execute(_HERE_ONLY)
-    for oid, _ in found:
-        cursor.execute(_VIEW, (oid,))
-        ((_, definition),) = cursor.fetchall()
-        cursor.execute(_JOIN.sub(r"\1 = \2", definition))
+    for cure in cures.values():
+        cursor.execute(cure)
     cursor.execute(_EVERYWHERE)
-    return [name for _, name in found]
+    return list(cures)
 
 
 def refuse_readers(cursor: Cursor) -> None:

@@ -152,7 +152,7 @@ def read_several_series(
     parameters: Mapping[str, Any],
     wide_by: Sequence[str] | None,
     *,
-    has_citus: bool,
+    on_citus: bool,
 ) -> "DataFrame":
     """Several series in one frame, by `timestamp`.
 
@@ -161,7 +161,7 @@ def read_several_series(
         series: the series, in the order of the result.
         parameters: since, until, limit and width, as for `read_series`; they hold for each series.
         wide_by: the parts of a series' name that name its column; None for one row a value, with the name in columns.
-        has_citus: whether the database has Citus.
+        on_citus: whether the database has Citus.
     """
     import numpy as np  # noqa: PLC0415  (pandas brings it)
     import pandas as pd  # noqa: PLC0415  (optional, and slow to import)
@@ -170,9 +170,9 @@ def read_several_series(
     # Rows are reversed: the last series comes first.
     model_names, metric_types, metric_names = _transpose(series[::-1])
     # One model is on one shard.
-    one_model = has_citus and len(set(model_names)) == 1
+    one_model = on_citus and len(set(model_names)) == 1
     found, fields = _query(width, _OF_MODEL if one_model else _OF_SERIES)
-    query = _EACH.format(series=_OF_CATALOGUE if has_citus and not one_model else _AS_GIVEN, found=found)
+    query = _EACH.format(series=_OF_CATALOGUE if on_citus and not one_model else _AS_GIVEN, found=found)
     names = {"model_names": model_names, "metric_types": metric_types, "metric_names": metric_names}
     given = {**parameters, **names, "model_name": model_names[0] if one_model else None}
     rows = _copy_rows(cursor, query, given, {"number": ">i8", **fields})

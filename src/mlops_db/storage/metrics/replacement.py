@@ -7,20 +7,18 @@ from typing import NamedTuple
 import psycopg2.errors
 
 from mlops_db.errors import ContentionError
-from mlops_db.server.citus import HAS_CITUS
+from mlops_db.server.citus import has_citus
 from mlops_db.server.cursor import SafeCursor
 from mlops_db.storage.metrics.rows import MAP_INDEX
+from mlops_db.storage.owned_connection import may_have_citus
 from mlops_db.storage.transaction_lock import lock_until_commit
 
-_BEGIN = f"SELECT CURRENT_TIMESTAMP, nextval('public.monitoring_metrics_id_seq'), {HAS_CITUS}"
+_BEGIN = "SELECT CURRENT_TIMESTAMP, nextval('public.monitoring_metrics_id_seq')"
 # The new rows are stored already, because their series are known only then. They are the rows of this transaction. On
 # Citus xmin is the worker's: there they have the time of this transaction, and ids above the one that it took before it
-# stored them. The statement that removes rows decides which holds, because a database may get Citus meanwhile; with OR,
-# because Citus takes no such functions within CASE.
-_NEW = f"""
-    ({HAS_CITUS} AND m.created_at = %(now)s AND m.id > %(first_id)s
-     OR NOT {HAS_CITUS} AND m.xmin = pg_current_xact_id()::xid)
-"""
+# stored them.
+_NEW = "m.xmin = pg_current_xact_id()::xid"
+_NEW_ON_CITUS = "m.created_at = %(now)s AND m.id > %(first_id)s"
 # The models are there twice: Citus finds the nodes by their array, before it reads a row.
 _OF_MOMENT = """
  unnest(%(models)s::text[], %(types)s::text[], %(names)s::text[]) AS replaced (model_name, metric_type, metric_name)
@@ -29,14 +27,17 @@ _OF_MOMENT = """
    AND m.model_name = ANY (%(nodes)s::text[])
 """
 OF_MAP_INDEX = f" AND m.metadata -> '{MAP_INDEX}' = to_jsonb(%(map_index)s::numeric)"
-# It fails if other rows look new than were stored: on Citus, where the sequence was set back, or another run of the
-# same microsecond has committed. It is sent in one message with the DELETE, and before it.
-COUNT_NEW = f"""
-SELECT 1 / (count(*) FILTER (WHERE {_NEW}) = %(written)s)::int FROM public.monitoring_metrics AS m, {_OF_MOMENT}
-"""
 # Of two runs at once both have stored theirs. The one that gets the lock last sees the other's committed rows, which a
 # transaction at READ COMMITTED does, and removes them.
-REMOVE_EARLIER = f"DELETE FROM public.monitoring_metrics AS m USING {_OF_MOMENT} AND NOT {_NEW}"
+_REMOVE = f"DELETE FROM public.monitoring_metrics AS m USING {_OF_MOMENT}"
+REMOVE_EARLIER = f"{_REMOVE} AND NOT ({_NEW})"
+REMOVE_EARLIER_ON_CITUS = f"{_REMOVE} AND NOT ({_NEW_ON_CITUS})"
+# It fails if other rows look new than were stored, because the sequence was set back, or another run of the same
+# microsecond has committed. It is sent in one message with the DELETE, and before it.
+COUNT_NEW_ON_CITUS = f"""
+SELECT 1 / (count(*) FILTER (WHERE {_NEW_ON_CITUS}) = %(written)s)::int
+  FROM public.monitoring_metrics AS m, {_OF_MOMENT}
+"""
 
 
 class Beginning(NamedTuple):
@@ -44,20 +45,17 @@ class Beginning(NamedTuple):
 
     Attributes:
         now: its time; the new rows have it as created_at.
-        first_id: the new rows have greater ids.
-        has_citus: whether the database has Citus.
+        first_id: the new rows have greater ids; None if the server has no Citus, where nobody asks for it.
     """
 
     now: datetime
-    first_id: int
-    has_citus: bool
+    first_id: int | None
 
 
 def begin_replacement(cursor: SafeCursor) -> Beginning:
     """Note where the cursor's transaction begins."""
-    cursor.execute(_BEGIN)
-    ((now, first_id, has_citus),) = cursor.fetchall()
-    return Beginning(now, first_id, has_citus)
+    cursor.execute(_BEGIN if may_have_citus(cursor) else "SELECT CURRENT_TIMESTAMP, NULL")
+    return Beginning(*cursor.fetchall()[0])
 
 
 def remove_earlier_rows(  # noqa: PLR0913  (what was stored, and what is to go)
@@ -94,9 +92,12 @@ def remove_earlier_rows(  # noqa: PLR0913  (what was stored, and what is to go)
         "now": began.now, "first_id": began.first_id, "written": written, "map_index": map_index,
     }  # fmt: skip
     same_index = "" if map_index is None else OF_MAP_INDEX
-    count = f"{COUNT_NEW}{same_index};" if began.has_citus else ""
+    # A database can get Citus between the first statement and the COPY, but not after the COPY, whose locks last.
+    if began.first_id is None or not has_citus(cursor):
+        cursor.execute(f"{REMOVE_EARLIER}{same_index}", parameters)
+        return cursor.rowcount
     try:
-        cursor.execute(f"{count} {REMOVE_EARLIER}{same_index}", parameters)
+        cursor.execute(f"{COUNT_NEW_ON_CITUS}{same_index}; {REMOVE_EARLIER_ON_CITUS}{same_index}", parameters)
     except psycopg2.errors.DivisionByZero:
         raise ContentionError(
             f"{moment}: the {written:,} new rows cannot be told from those of other runs; nothing was stored",
