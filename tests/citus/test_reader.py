@@ -63,9 +63,9 @@ def reader(over_two: Database, two_workers: CitusCluster) -> Iterator[Database]:
         drop_role(two_workers, over_two)
 
 
-def as_reader(node: Any, database: Database, statement: str) -> list[tuple[Any, ...]]:
+def as_reader(node: Any, database: Database, statement: str, *, role: str = ROLE) -> list[tuple[Any, ...]]:
     settings = database.settings
-    with closing(psycopg.connect(host=str(node), port=5432, user=ROLE, dbname=settings.database)) as connection:
+    with closing(psycopg.connect(host=str(node), port=5432, user=role, dbname=settings.database)) as connection:
         return connection.execute(statement).fetchall()
 
 
@@ -85,6 +85,42 @@ def test_it_reads_the_views_and_nothing_else(reader: Database, two_workers: Citu
     again = reader.run("mlops-db", "grant-reader", ROLE)
     assert again.returncode == 0, again.stderr
     assert reader.run("mlops-db", "check").returncode == 0
+
+
+def test_who_read_before_reads_after(undistributed_over_two: Database, two_workers: CitusCluster) -> None:
+    database = undistributed_over_two
+    database.query(ROWS)
+    make_role(two_workers, database, "NOLOGIN")
+    login = f"{ROLE}'s $do$ login"
+    with closing(connect_superuser(two_workers.coordinator, database.settings.database)) as superuser:
+        superuser.execute(f'CREATE ROLE "{login}" LOGIN')
+        superuser.execute(f'GRANT {ROLE} TO "{login}"')
+    try:
+        for role in (ROLE, login):
+            done = database.run("mlops-db", "grant-reader", role)
+            assert done.returncode == 0, done.stderr
+        for _ in range(2):  # the second run has nothing to distribute
+            done = database.run("mlops-db", "distribute")
+            assert done.returncode == 0, done.stderr
+            for statement in READS:
+                assert as_reader(two_workers.coordinator, database, statement, role=login), statement
+            for worker in two_workers.workers:
+                revoke_on_worker(worker, database, login)
+    finally:
+        with closing(connect_superuser(two_workers.coordinator, database.settings.database)) as superuser:
+            superuser.execute(f'DROP OWNED BY "{login}"')
+            superuser.execute(f'DROP ROLE "{login}"')
+        drop_role(two_workers, database)
+
+
+def revoke_on_worker(worker: Any, database: Database, role: str) -> None:
+    """As a worker that was added later is."""
+    with closing(connect_superuser(worker, database.settings.database)) as superuser:
+        superuser.execute("SET citus.enable_ddl_propagation = off")
+        superuser.execute("SET citus.enable_manual_changes_to_shards = on")
+        superuser.execute("SET citus.override_table_visibility = off")
+        for schema in ("public", "mlops_internal"):
+            superuser.execute(f'REVOKE SELECT ON ALL TABLES IN SCHEMA {schema} FROM "{role}"')
 
 
 def test_new_months_and_moved_shards_keep_it(reader: Database, two_workers: CitusCluster) -> None:

@@ -116,6 +116,9 @@ def test_the_steps_of_the_page_one_after_the_other(
     assert _shards(cluster) == {"worker-1": 4, "worker-2": 4}
 
     statements("add-worker")
+    done = _shell("mlops-db distribute", cluster)
+    assert done.returncode == 0, done.stderr
+    statements("rebalance")
     assert sum(_shards(cluster).values()) == 8
     assert _shards(cluster).get("worker-3")
     _are_whole(cluster)

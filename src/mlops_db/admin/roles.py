@@ -77,7 +77,7 @@ def grant_reader(settings: Settings, role: str, *, password: str | None = None, 
     """Let a role read the views of public and reporting, in one transaction; refuse it if it can do more than that.
 
     Migration runs grant it again on what later revisions replace. On Citus the nodes that have shards commit what it
-    needs there afterwards, and a worker that is added later needs the same command once more.
+    needs there afterwards; for a worker that is added later, `distribute` grants it.
 
     Args:
         settings: where the database is; the role that connects owns the views.

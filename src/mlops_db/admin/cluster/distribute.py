@@ -17,6 +17,7 @@ from mlops_db.admin.cluster.layout import (
 from mlops_db.admin.cluster.outcome import Outcome, Step, expect_stall
 from mlops_db.admin.cluster.readers import find_unjoinable, make_joinable, readers_set_aside, refuse_readers
 from mlops_db.admin.cluster.requirements import Missing, find_missing, refuse_missing, refuse_obstacles
+from mlops_db.admin.cluster.shard_grants import grant_readers_on_shards
 from mlops_db.admin.cluster.transaction import change, looking
 from mlops_db.errors import RefusedError
 from mlops_db.migration.progress import Progress
@@ -57,7 +58,8 @@ def distribute(settings: Settings, *, shards: int | None = None, progress: TextI
     """Distribute monitoring_metrics and metric_series by the hash of model_name; what is done is skipped.
 
     All is done in one transaction: wherever it is killed, either all is done or nothing. Readers and writers of the
-    metrics wait for its end. All other tables stay on the coordinator.
+    metrics wait for its end. All other tables stay on the coordinator. Then the roles that read the views get on the
+    nodes what they need there, each time: a worker that was added later gets it so, too.
 
     Args:
         settings: where the coordinator is; the role owns the tables.
@@ -73,6 +75,7 @@ def distribute(settings: Settings, *, shards: int | None = None, progress: TextI
     planned, missing = plan_distribution(settings, shards=shards)
     refuse_missing(missing)
     if not planned.steps:
+        grant_readers_on_shards(settings)
         return planned
     reporter = Progress(progress)
     steps: list[Step] = []
@@ -82,6 +85,7 @@ def distribute(settings: Settings, *, shards: int | None = None, progress: TextI
         change(settings, reporter, lambda cursor: _distribute(cursor, shards, steps, reporter))
     finally:
         reporter.stop()
+    grant_readers_on_shards(settings)
     return Outcome(planned.shards, tuple(steps), planned.rows, planned.size, planned.stall_s)
 
 

@@ -11,21 +11,32 @@ from typing import TYPE_CHECKING
 
 from psycopg2 import sql
 
+from mlops_db.admin.cluster.layout import DISTRIBUTED
 from mlops_db.errors import RefusedError
 from mlops_db.server.citus import list_distributed_tables, list_nodes
+from mlops_db.server.connection import open_cursor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from mlops_db.server.cursor import SafeCursor
+    from mlops_db.settings import Settings
 
-# Below the views of a reader.
-TABLES = ("public.monitoring_metrics", "mlops_internal.metric_series")
-
+# Who reads the views by a grant of its own, and not the tables: on these, Citus grants on the nodes itself.
+_READERS = """
+    SELECT DISTINCT role.rolname::text
+      FROM pg_class AS c
+     CROSS JOIN LATERAL aclexplode(c.relacl) AS acl
+      JOIN pg_roles AS role ON role.oid = acl.grantee
+     WHERE c.oid = 'public.v_recent_monitoring'::regclass AND acl.privilege_type = 'SELECT'
+       AND acl.grantee <> c.relowner AND NOT role.rolsuper
+       AND NOT (has_table_privilege(role.oid, 'public.monitoring_metrics', 'SELECT')
+                AND has_table_privilege(role.oid, 'mlops_internal.metric_series', 'SELECT'))
+     ORDER BY 1
+"""
 _HAS_ROLE = "SELECT count(*) FROM pg_roles WHERE rolname = {role}"
 # Later shards of the coordinator would have to have default privileges there, and so would all its other new tables.
 _GRANT = """
-    DO $do$
     DECLARE
         shard text;
         is_worker constant boolean := (SELECT groupid > 0 FROM pg_catalog.pg_dist_local_group);
@@ -44,7 +55,7 @@ _GRANT = """
         LOOP
             EXECUTE pg_catalog.format('GRANT SELECT ON %s TO %I', shard, {name});
         END LOOP;
-    END $do$
+    END
 """
 
 
@@ -73,6 +84,19 @@ def refuse_unknown_role(cursor: SafeCursor, role: str) -> None:
             )
 
 
+def grant_readers_on_shards(settings: Settings) -> None:
+    """Let all roles that read the views read the shards below them, as `grant_on_shards` does.
+
+    Raises:
+        ConnectionFailedError: no connection.
+        RefusedError: a node refused, or does not answer.
+    """
+    with open_cursor(settings) as cursor:
+        cursor.execute(_READERS)
+        for (role,) in cursor.fetchall():
+            grant_on_shards(cursor, role)
+
+
 def grant_on_shards(cursor: SafeCursor, role: str) -> None:
     """Let a role read the shards of the tables below the views, on each node that may have some.
 
@@ -87,15 +111,9 @@ def grant_on_shards(cursor: SafeCursor, role: str) -> None:
     """
     if not list_distributed_tables(cursor):
         return
-    command = (
-        sql.SQL(_GRANT)
-        .format(
-            role=sql.Identifier(role),
-            name=sql.Literal(role),
-            tables=sql.SQL(", ").join(map(sql.Literal, TABLES)),
-        )
-        .as_string(cursor)
-    )
+    tables = sql.SQL(", ").join(map(sql.Literal, DISTRIBUTED))
+    body = sql.SQL(_GRANT).format(role=sql.Identifier(role), name=sql.Literal(role), tables=tables)
+    command = sql.SQL("DO {}").format(sql.Literal(body.as_string(cursor))).as_string(cursor)
     for _ in _ask_workers(cursor, command):
         pass
     if has_shards_here(cursor):
