@@ -105,7 +105,7 @@ def test_who_read_before_reads_after(undistributed_over_two: Database, two_worke
             for statement in READS:
                 assert as_reader(two_workers.coordinator, database, statement, role=login), statement
             for worker in two_workers.workers:
-                revoke_on_worker(worker, database, login)
+                revoke_on_worker(worker, database, ROLE, login)
     finally:
         with closing(connect_superuser(two_workers.coordinator, database.settings.database)) as superuser:
             superuser.execute(f'DROP OWNED BY "{login}"')
@@ -113,14 +113,12 @@ def test_who_read_before_reads_after(undistributed_over_two: Database, two_worke
         drop_role(two_workers, database)
 
 
-def revoke_on_worker(worker: Any, database: Database, role: str) -> None:
-    """As a worker that was added later is."""
+def revoke_on_worker(worker: Any, database: Database, *roles: str) -> None:
+    """Leave the roles there with as little as on a worker that was added later."""
     with closing(connect_superuser(worker, database.settings.database)) as superuser:
         superuser.execute("SET citus.enable_ddl_propagation = off")
-        superuser.execute("SET citus.enable_manual_changes_to_shards = on")
-        superuser.execute("SET citus.override_table_visibility = off")
-        for schema in ("public", "mlops_internal"):
-            superuser.execute(f'REVOKE SELECT ON ALL TABLES IN SCHEMA {schema} FROM "{role}"')
+        for role in roles:
+            superuser.execute(f'REVOKE SELECT ON ALL TABLES IN SCHEMA public, mlops_internal FROM "{role}"')
 
 
 def test_new_months_and_moved_shards_keep_it(reader: Database, two_workers: CitusCluster) -> None:
