@@ -1,5 +1,6 @@
 """Translates the failures of libpq, psycopg2 and the server into errors of ours, each with a hint."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -36,6 +37,12 @@ _HINTS: dict[type[psycopg2.Error], str] = {
     ),
     psycopg2.errors.QueryCanceled: "If it needs more time: -x statement-timeout=10min. Run it again to resume.",
 }
+# What Citus says about a node that it does not reach; always in English.
+_OF_NODE = ("connection to the remote node ", "failure on connection marked as essential")
+_NODE_HINT = (
+    "The coordinator connects to each node of Citus as the role that asks. See that the node runs, and lets it in: "
+    'docs/scaling.md, "Setting it up".'
+)
 
 
 @contextmanager
@@ -89,6 +96,10 @@ def translate_statement_failure(error: psycopg2.Error, settings: Settings) -> Ml
     for kind, hint in _HINTS.items():
         if isinstance(error, kind):
             return StatementFailedError(line, hint=hint)
+    if any(mark in line for mark in _OF_NODE):
+        no_login = re.search(r'role "(.*)" is not permitted to log in', line)
+        hint = f"On every node a superuser does: ALTER ROLE {quoted(no_login[1])} LOGIN; " if no_login else ""
+        return StatementFailedError(line, hint=hint + _NODE_HINT)
     if error.pgcode is None or isinstance(error, psycopg2.errors.AdminShutdown):
         return StatementFailedError(
             f"the connection to {settings.target} broke: {line}",
