@@ -111,3 +111,38 @@ def test_what_one_worker_lacks_is_named(at_head: Database, two_workers: CitusClu
 
     done = at_head.run("mlops-db", "distribute", **AS_OWNER)
     assert done.returncode == 0, done.stderr
+
+
+def test_whatever_the_database_sets_tables_are_plain_and_then_in_shards(
+    half: Database, two_workers: CitusCluster
+) -> None:
+    for name, value in (
+        ("enable_schema_based_sharding", "on"),
+        ("use_citus_managed_tables", "on"),
+        ("enable_metadata_sync", "off"),
+        ("shard_replication_factor", "2"),
+        ("shard_count", "7"),
+    ):
+        on(two_workers.coordinator, f"ALTER DATABASE {NAME} SET citus.{name} = {value}")
+    for node in (two_workers.coordinator, *two_workers.workers):
+        on(node, f"ALTER ROLE {OWNER} LOGIN")
+    done = half.run("mlops-db", "init", **AS_OWNER)
+    assert done.returncode == 0, done.stderr
+    assert half.query("SELECT FROM pg_dist_partition") == []
+    for words in ("distribute", "check", "maintain"):
+        done = half.run("mlops-db", words, **AS_OWNER)
+        assert done.returncode == 0, done.stderr
+    half.query(f"SET ROLE {OWNER}")
+    half.query("INSERT INTO monitoring_metrics (metric_type, metric_name, metric_value) VALUES ('drift', 'a', 1)")
+    assert half.value("SELECT count(*) FROM v_recent_monitoring") == 1
+
+
+def test_tables_that_citus_has_in_another_way_are_named(at_head: Database, two_workers: CitusCluster) -> None:
+    on(two_workers.coordinator, "SELECT citus_add_local_table_to_metadata('mlops_internal.metric_series')")
+    for words in ("distribute", "undistribute"):
+        assert_failed(
+            at_head.run("mlops-db", words, **AS_OWNER),
+            "mlops_internal.metric_series is managed by Citus on this node; nothing was changed",
+            "first: SELECT undistribute_table('mlops_internal.metric_series'); Comments",
+            "mlops-db check --sql",
+        )
