@@ -20,7 +20,7 @@ from support.citus import CLOSE_TIME_PARTITIONS, CitusCluster
 from support.cluster import connect_superuser
 from support.database import SCRIPTS, Database
 from support.process import assert_failed
-from support.sessions import another_session
+from support.sessions import another_session, wait_until
 
 SOAK_RUNS = int(os.environ.get("MLOPS_DB_SOAK_RUNS", "6"))
 WRITERS = 10
@@ -277,6 +277,27 @@ def test_whoever_holds_the_table_is_named(undistributed: Database) -> None:
         done = undistributed.run("mlops-db", "distribute", MLOPS_RETRY_FOR="1s")
         assert done.returncode == 1
         assert "holder" in done.stderr.splitlines()[-2]
+    assert not distributed_tables(undistributed)
+
+
+def test_a_session_that_is_ended_is_two_lines(undistributed: Database) -> None:
+    find = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LOCK TABLE %'"
+    with (
+        another_session(undistributed, "holder", "SELECT FROM monitoring_metrics"),
+        subprocess.Popen(
+            [SCRIPTS / "mlops-db", "distribute"],
+            env=undistributed.environment,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+        ) as process,
+    ):
+        wait_until(lambda: undistributed.query(f"SELECT pg_terminate_backend(pid) FROM ({find}) AS s"), "the lock")
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "Traceback" not in errors
+    message, hint = errors.splitlines()[-2:]
+    assert message.startswith(f"error: the connection to {undistributed.settings.target} broke: terminating connection")
+    assert hint == "hint: Look at the server's log, then run the same command again."
     assert not distributed_tables(undistributed)
 
 

@@ -34,6 +34,8 @@ HOSTILE = {
     "quote_all_identifiers": "on",
     "citus.override_table_visibility": "off",
     "citus.show_shards_for_app_name_prefixes": "*",
+    "citus.enable_schema_based_sharding": "on",
+    "citus.use_citus_managed_tables": "on",
     "default_transaction_isolation": "serializable",
     "default_transaction_deferrable": "on",
     "row_security": "on",

@@ -94,4 +94,8 @@ def migration_connection(settings: Settings, options: Options | None = None) -> 
     with engine.connect() as connection:
         # For a revision that inspects tables; SQLAlchemy would take the first schema of the search path.
         connection.dialect.default_schema_name = "public"
-        yield connection
+        try:
+            yield connection
+        finally:
+            if opened[-1].closed and not connection.closed and not connection.invalidated:
+                connection.invalidate()  # SQLAlchemy would log that it cannot roll back, with a traceback

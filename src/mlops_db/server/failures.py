@@ -1,5 +1,6 @@
 """Translates the failures of libpq, psycopg2 and the server into errors of ours, each with a hint."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -36,6 +37,32 @@ _HINTS: dict[type[psycopg2.Error], str] = {
     ),
     psycopg2.errors.QueryCanceled: "If it needs more time: -x statement-timeout=10min. Run it again to resume.",
 }
+# The code of what Citus gives no other: what libpq says, what a worker says about COPY, and the end of a transaction.
+NO_CODE = "XX000"
+IO_ERROR = "58030"
+# What is said then if a node of Citus was lost; always in English.
+SAYS_NODE_LOST = (
+    "closed the connection",
+    "connection has been closed",
+    "connection not open",
+    "no connection to the server",
+    "invalid socket",
+    "SSL SYSCALL error",
+    "could not receive data from server",
+    "could not send data to server",
+    "terminating connection due to",
+    "failed to prepare transaction",
+    "failed to COPY to shard",
+    "failed to complete COPY on",
+    "failure on connection marked as essential",  # which only says that something failed before, or not even that
+)
+_NO_CONNECTION_TO_NODE = "connection to the remote node "
+_NODE_HINT = (
+    "The coordinator lost a node of Citus, or cannot connect to it as the role that asks. See that the node runs, and "
+    'lets the role in: docs/scaling.md, "Setting it up". Then run the same command again.'
+)
+# Citus: the coordinator was killed while the session waited for workers.
+POSTMASTER_IS_GONE = "postmaster was shut down, exiting"
 
 
 @contextmanager
@@ -89,7 +116,13 @@ def translate_statement_failure(error: psycopg2.Error, settings: Settings) -> Ml
     for kind, hint in _HINTS.items():
         if isinstance(error, kind):
             return StatementFailedError(line, hint=hint)
-    if error.pgcode is None or isinstance(error, psycopg2.errors.AdminShutdown):
+    if _NO_CONNECTION_TO_NODE in line or (
+        error.pgcode in (NO_CODE, IO_ERROR) and any(mark in line for mark in SAYS_NODE_LOST)
+    ):
+        no_login = re.search(r'role "(.*)" is not permitted to log in', line)
+        hint = f"On every node a superuser does: ALTER ROLE {quoted(no_login[1])} LOGIN; " if no_login else ""
+        return StatementFailedError(line, hint=hint + _NODE_HINT)
+    if error.pgcode is None or isinstance(error, psycopg2.errors.AdminShutdown) or POSTMASTER_IS_GONE in line:
         return StatementFailedError(
             f"the connection to {settings.target} broke: {line}",
             hint="Look at the server's log, then run the same command again.",

@@ -28,6 +28,9 @@ PINS = {
     # Shards of Citus are not tables beside those that they belong to; without Citus, nobody reads these.
     "citus.override_table_visibility": "on",
     "citus.show_shards_for_app_name_prefixes": "",
+    # Our tables and schemas are plain ones until `mlops-db distribute` takes some of them.
+    "citus.enable_schema_based_sharding": "off",
+    "citus.use_citus_managed_tables": "off",
     # At READ COMMITTED, a lock holder's snapshot cannot hold up CREATE INDEX CONCURRENTLY.
     "default_transaction_isolation": "read committed",
     "default_transaction_deferrable": "off",

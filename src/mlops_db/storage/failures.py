@@ -14,7 +14,7 @@ from mlops_db.errors import (
     StatementTimeoutError,
 )
 from mlops_db.server.cursor import SafeCursor
-from mlops_db.server.failures import first_line, quoted, translate_statement_failure
+from mlops_db.server.failures import NO_CODE, POSTMASTER_IS_GONE, first_line, quoted, translate_statement_failure
 from mlops_db.settings import Settings
 from mlops_db.storage.lock_holders import describe_holders
 from mlops_db.storage.owned_connection import OwnedConnection
@@ -25,8 +25,6 @@ from mlops_db.storage.workers import translate_worker_failure
 _PROGRAMMING = ("0A", "25", "26", "34", "3B", "42")
 _NOT_PROGRAMMING = ("25006", "42501", "42P01")
 _LOST = ("08", "57P01", "57P02", "57P03", "57P04", "57P05", "25P03", "25P04")
-# Citus: the coordinator was killed while the session waited for workers.
-_POSTMASTER_IS_GONE = ("XX000", "postmaster was shut down, exiting")
 _NO_LOCK = "55P03"
 _CONTENTION = ("40001", "40P01", _NO_LOCK)
 # A statement that writes; LOCK TABLE in a mode for writers.
@@ -84,7 +82,7 @@ def translate_failure(  # noqa: PLR0913  (what is known about the transaction)
         of_worker = translate_worker_failure(cause, settings, notices, partly_stored=partly_stored)
         if of_worker is not None:
             return of_worker
-    is_killed = notices is not None and code == _POSTMASTER_IS_GONE[0] and _POSTMASTER_IS_GONE[1] in str(cause)
+    is_killed = notices is not None and code == NO_CODE and POSTMASTER_IS_GONE in str(cause)
     if broken or from_libpq or is_killed or (code is not None and code.startswith(_LOST)):
         return _lost(first_line(cause.pgerror or str(cause)), settings, committed=committed)
     if code is None or (code.startswith(_PROGRAMMING) and code not in _NOT_PROGRAMMING):

@@ -16,7 +16,7 @@ from mlops_db.errors import (
     MlopsDbError,
     WorkerUnreachableError,
 )
-from mlops_db.server.failures import first_line
+from mlops_db.server.failures import IO_ERROR, NO_CODE, SAYS_NODE_LOST, first_line
 from mlops_db.settings import Settings
 
 # Where Citus names the node; a host may be the folder of a socket.
@@ -25,24 +25,6 @@ _NODE = re.compile(
     r"(\S+:\d+)"
 )
 _LOST = ("08", "57P01", "57P02", "57P03", "57P04", "57P05")
-# The code of what Citus gives no other: what libpq says, what a worker says about COPY, and the end of a transaction.
-_NO_CODE = "XX000"
-_IO_ERROR = "58030"
-_SAYS_LOST = (
-    "closed the connection",
-    "connection has been closed",
-    "connection not open",
-    "no connection to the server",
-    "invalid socket",
-    "SSL SYSCALL error",
-    "could not receive data from server",
-    "could not send data to server",
-    "terminating connection due to",
-    "failed to prepare transaction",
-    "failed to COPY to shard",
-    "failed to complete COPY on",
-    "failure on connection marked as essential",  # which only says that something failed before, or not even that
-)
 _CONTENTION = (
     "deadlock detected",
     "canceling statement due to lock timeout",
@@ -69,15 +51,15 @@ def translate_worker_failure(
     """
     text, code = error.pgerror or str(error), error.pgcode or ""
     line = first_line(text).rpartition("the following error: ")[2]
-    if code == _NO_CODE and _has(_CONTENTION, text, *notices):
+    if code == NO_CODE and _has(_CONTENTION, text, *notices):
         refusal = ContentionError(line, hint="Others use the same rows at the moment: nothing was stored, try again.")
         refusal.retryable = not partly_stored
         return refusal
     nodes = [found[1] for said in (text, error.diag.context or "", *reversed(notices)) if (found := _NODE.search(said))]
-    unknown = code == _NO_CODE and _NOT_COMMITTED in text
-    lost = code.startswith(_LOST) or (code in (_NO_CODE, _IO_ERROR) and _has(_SAYS_LOST, text))
+    unknown = code == NO_CODE and _NOT_COMMITTED in text
+    lost = code.startswith(_LOST) or (code in (NO_CODE, IO_ERROR) and _has(SAYS_NODE_LOST, text))
     # What libpq or a dying worker says may come without its address.
-    if not unknown and not (lost and (nodes or code == _NO_CODE)):
+    if not unknown and not (lost and (nodes or code == NO_CODE)):
         return None
     node = f"worker {nodes[0]}" if nodes else "a worker"
     if unknown or partly_stored or _has(_MAY_BE_COMMITTED, *notices):

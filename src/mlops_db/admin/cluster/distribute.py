@@ -36,6 +36,7 @@ EARLY_ROWS = 1_000_000
 # Shards in one transaction on each node, whatever the settings of the database are.
 _SETTINGS = (
     "SET LOCAL citus.enable_ddl_propagation = on",
+    "SET LOCAL citus.enable_metadata_sync = on",
     "SET LOCAL citus.shard_replication_factor = 1",
     "SET LOCAL citus.enable_unsafe_triggers = on",
 )

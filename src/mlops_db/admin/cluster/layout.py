@@ -27,8 +27,11 @@ TREE = f"""
     )
 """
 _METHODS = """
-    SELECT c.oid::regclass::text, d.partmethod::text FROM pg_catalog.pg_dist_partition AS d
-      JOIN pg_class AS c ON c.oid = d.logicalrelid
+    SELECT n.nspname || '.' || c.relname, CASE WHEN d.partmethod <> 'n' THEN 'in other shards'
+           WHEN d.repmodel = 't' THEN 'a reference table' WHEN d.colocationid = 0 THEN 'managed by Citus on this node'
+           ELSE 'in a single shard' END
+      FROM pg_catalog.pg_dist_partition AS d
+      JOIN pg_class AS c ON c.oid = d.logicalrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace
      WHERE c.oid = ANY (%s::regclass[]) AND d.partmethod <> 'h'
 """
 # Rows by the statistics.
@@ -66,20 +69,24 @@ def read_layout(cursor: Cursor) -> Layout:
     if not has_citus(cursor):
         return Layout(None, ())
     cursor.execute(_METHODS, (list(DISTRIBUTED),))
-    wrong = [f"{name} is {'a reference table' if method == 'n' else 'in other shards'}" for name, method in cursor]
+    others = {name: f"{name} is {how}" for name, how in cursor}
     found = {
         name: table
         for table in list_distributed_tables(cursor)
         if (name := f"{table.schema}.{table.name}") in DISTRIBUTED
     }
-    wrong += [f"{name} is by {table.column}" for name, table in found.items() if table.column != COLUMN]
+    wrong = [
+        *others.values(),
+        *(f"{name} is by {table.column}" for name, table in found.items() if table.column != COLUMN),
+    ]
     if len({table.colocation for table in found.values()}) > 1:
         wrong.append("the two tables are not colocated")
     if wrong:
         raise RefusedError(
             f"the tables are distributed in another way than by {COLUMN}: {', '.join(wrong)}; nothing was changed",
             hint="Bring them back by hand first: "
-            + " ".join(f"SELECT undistribute_table('{name}');" for name in DISTRIBUTED),
+            + " ".join(f"SELECT undistribute_table('{name}');" for name in DISTRIBUTED if name in {**found, **others})
+            + " Comments and grants that this loses are in `mlops-db check --sql`.",
         )
     return Layout(next((table.shards for table in found.values()), None), tuple(found))
 

@@ -33,6 +33,10 @@ CRASHING = {
         "REVOKE EXECUTE ON FUNCTION pg_catalog.time_partition_range(regclass) FROM {}",
     ),
 }
+_OPEN_AT_FIRST = [[privilege, "PUBLIC"] for privilege in CRASHING]
+_EXTENSION = " ".join(["CREATE EXTENSION citus;", *(f"{revoke.format('PUBLIC')};" for _, revoke in CRASHING.values())])
+# To ask again why a node was not reached.
+_CONNECT_TIMEOUT = "5s"
 _OPEN = """
     SELECT json_agg(json_build_array(acl.privilege_type, coalesce(quote_ident(role.rolname), 'PUBLIC')))
       FROM (SELECT c.relacl, c.relowner, acldefault('r', c.relowner) FROM pg_class AS c
@@ -47,7 +51,7 @@ _OPEN = """
 # The roles that the tables, and what is copied to the workers with them, name: Citus grants to them there.
 _ROLES = f"""
     WITH {TREE}
-    SELECT DISTINCT role.rolname::text
+    SELECT DISTINCT role.rolname::text, role.rolcanlogin
       FROM (SELECT c.relacl FROM pg_class AS c JOIN tree ON tree.oid = c.oid
              UNION ALL
             SELECT a.attacl FROM pg_attribute AS a JOIN tree ON tree.oid = a.attrelid
@@ -71,8 +75,10 @@ _WORKER = f"""
         'prepared', current_setting('max_prepared_transactions')::int,
         'create', has_schema_privilege('public', 'CREATE'),
         'open', ({_OPEN}),
-        'roles', (SELECT json_agg(wanted.name) FROM unnest({{roles}}) AS wanted (name)
-                   WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = wanted.name)))
+        'roles', (SELECT json_agg(json_build_array(wanted.name, wanted.login, role.rolname IS NOT NULL))
+                    FROM unnest({{names}}, {{logins}}) AS wanted (name, login)
+                    LEFT JOIN pg_roles AS role ON role.rolname = wanted.name
+                   WHERE role.rolname IS NULL OR (wanted.login AND NOT role.rolcanlogin)))
 """
 # What is in the way on the two tables and their months, and would not work over shards as it does now.
 _OBSTACLES = f"""
@@ -154,9 +160,13 @@ def refuse_obstacles(cursor: Cursor, words: str) -> None:
 def find_missing(cursor: SafeCursor, settings: Settings) -> list[Missing]:
     """Find everything that has to be done before the tables can be distributed; nothing if all is done."""
     here = f"the coordinator, {settings.target}"
-    host = "localhost" if settings.host.startswith("/") else settings.host
-    set_host = f"SELECT citus_set_coordinator_host('{host}', {cursor.value('SHOW port')});"
-    shards_here = f"SELECT citus_set_node_property('{host}', {cursor.value('SHOW port')}, 'shouldhaveshards', true);"
+    nodes = list_nodes(cursor)
+    host, port = "localhost" if settings.host.startswith("/") else settings.host, cursor.value("SHOW port")
+    set_host = f"SELECT citus_set_coordinator_host('{host}', {port});"
+    for node in nodes:
+        if node.is_coordinator:
+            host, port = node.host, node.port
+    shards_here = f"SELECT citus_set_node_property('{host}', {port}, 'shouldhaveshards', true);"
     no_node = Missing(
         "no node may have shards",
         here,
@@ -182,18 +192,17 @@ def find_missing(cursor: SafeCursor, settings: Settings) -> list[Missing]:
             Missing("the database has no extension citus", here, "CREATE EXTENSION citus;"),
             no_host,
             no_node,
-            *_open_privileges([["SELECT", "PUBLIC"], ["EXECUTE", "PUBLIC"]], here),
+            *_open_privileges(_OPEN_AT_FIRST, here),
         ]
         return missing
     if not loaded:
         return missing
     missing += _missing_here(cursor, here)
-    nodes = list_nodes(cursor)
     if not any(node.is_coordinator for node in nodes):
         missing.append(no_host)
     if not any(node.is_active and node.has_shards for node in nodes):
         missing.append(no_node)
-    missing += _missing_on_workers(cursor, settings, nodes, here)
+    missing += _missing_on_nodes(cursor, settings, nodes, here)
     return missing
 
 
@@ -232,12 +241,14 @@ def _missing_here(cursor: SafeCursor, here: str) -> Iterator[Missing]:
     yield from _open_privileges(cursor.value(_OPEN) or [], here)
 
 
-def _missing_on_workers(cursor: SafeCursor, settings: Settings, nodes: list[Node], here: str) -> Iterator[Missing]:
+def _missing_on_nodes(cursor: SafeCursor, settings: Settings, nodes: list[Node], here: str) -> Iterator[Missing]:
     cursor.execute(
         "SELECT nodename || ':' || nodeport, groupid, hasmetadata AND metadatasynced FROM pg_catalog.pg_dist_node"
         " WHERE noderole = 'primary' AND groupid > 0"
     )
-    known = {address: (group, synced) for address, group, synced in cursor.fetchall()}
+    rows = cursor.fetchall()
+    groups = {address: group for address, group, _ in rows}
+    unsynced = {address for address, _, synced in rows if not synced}
     workers = [node for node in nodes if not node.is_coordinator]
     for node in workers:
         if not node.is_active:
@@ -247,32 +258,76 @@ def _missing_on_workers(cursor: SafeCursor, settings: Settings, nodes: list[Node
                 f"SELECT citus_activate_node('{node.host}', {node.port}); or, if it is gone, "
                 f"SELECT citus_remove_node('{node.host}', {node.port});",
             )
-        elif not known[node.address][1]:
+        elif node.address in unsynced:
             yield Missing(
                 f"the catalogue of worker {node.address} is not synchronised",
                 here,
                 f"SELECT start_metadata_sync_to_node('{node.host}', {node.port});",
             )
+    owner: str = cursor.value("SELECT current_user::text")  # MLOPS_OWNER_ROLE is not all that can set it
+    yield from _unconnected_here(cursor, nodes, owner, here)
     if not any(node.is_active for node in workers):
         return
-    owner = settings.owner_role or settings.user
     cursor.execute(_ROLES)
-    roles = sorted({owner, *(name for (name,) in cursor.fetchall())})
-    question = _WORKER.format(roles=cursor.mogrify("%s::text[]", (roles,)).decode())
+    names, logins = [], []
+    for name, login in cursor.fetchall():
+        names.append(name)
+        logins.append(login)
+    question = _WORKER.format(
+        names=cursor.mogrify("%s::text[]", (names,)).decode(),
+        logins=cursor.mogrify("%s::boolean[]", (logins,)).decode(),
+    )
     cursor.execute(
         "SELECT nodename || ':' || nodeport, success, result FROM pg_catalog.run_command_on_workers(%s)", (question,)
     )
     for address, success, result in cursor.fetchall():
         if success:
-            yield from _missing_on(address, json.loads(result), known[address][0], owner, here)
+            # A worker that is not synchronised does not know its group.
+            group = None if address in unsynced else groups[address]
+            yield from _missing_on(address, json.loads(result), group, owner, here)
         else:
-            yield _unusable(f"worker {address}", result, settings.database, owner, here)
+            reason = _why_unreachable(cursor, address) or result
+            yield _unusable(f"worker {address}", reason, settings.database, owner, here)
 
 
-def _missing_on(address: str, state: dict[str, Any], group: int, owner: str, here: str) -> Iterator[Missing]:
+def _why_unreachable(cursor: SafeCursor, address: str) -> str | None:
+    """Why the coordinator cannot connect to a node as the role that asks; None if it can.
+
+    Citus says that in a warning, and `run_command_on_workers` does not say it at all.
+    """
+    cursor.execute("SET LOCAL client_min_messages = warning")
+    cursor.execute("SET LOCAL citus.node_connection_timeout = %s", (_CONNECT_TIMEOUT,))
+    notices = cursor.connection.notices
+    notices.clear()
+    host, _, port = address.rpartition(":")
+    if cursor.value("SELECT pg_catalog.citus_check_connection_to_node(%s, %s)", (host, int(port))):
+        return None
+    said = " ".join(notices[-1].split()) if notices else f"failed to connect to {address}"
+    return said.rpartition("the following error: ")[2].removeprefix("FATAL:").strip()
+
+
+def _unconnected_here(cursor: SafeCursor, nodes: list[Node], owner: str, here: str) -> Iterator[Missing]:
+    """What the coordinator lacks to connect to itself, which status and others do."""
+    if not cursor.value("SELECT rolcanlogin FROM pg_roles WHERE rolname = current_user"):
+        yield Missing(
+            f'role "{owner}" may not log in, and Citus connects to all nodes, this one included, as the role that asks',
+            here,
+            f"ALTER ROLE {quoted(owner)} LOGIN;",
+        )
+        return
+    for node in nodes:
+        if node.is_coordinator and (reason := _why_unreachable(cursor, node.address)):
+            yield Missing(
+                f'the coordinator cannot connect to itself, as {node.address}, as role "{owner}": {reason}',
+                here,
+                "see that this address is right, and that its pg_hba.conf and its own .pgpass let the role in",
+            )
+
+
+def _missing_on(address: str, state: dict[str, Any], group: int | None, owner: str, here: str) -> Iterator[Missing]:
     """What a worker lacks, by its answer."""
     where = f"worker {address}"
-    if state["group"] != group:
+    if group is not None and state["group"] != group:
         yield Missing(
             f"{where} is another node than the one that was added with this address",
             here,
@@ -290,8 +345,13 @@ def _missing_on(address: str, state: dict[str, Any], group: int, owner: str, her
             where,
             f"GRANT CREATE ON SCHEMA public TO {quoted(owner)};",
         )
-    for role in state["roles"] or []:
-        yield Missing(f'{where} has no role "{role}", which has grants here', where, f"CREATE ROLE {quoted(role)};")
+    for role, login, exists in state["roles"] or []:
+        if exists:
+            login_there = f"ALTER ROLE {quoted(role)} LOGIN;"
+            yield Missing(f'role "{role}" may log in on the coordinator, and not on {where}', where, login_there)
+        else:
+            create = f"CREATE ROLE {quoted(role)}{' LOGIN' if login else ''};"
+            yield Missing(f'{where} has no role "{role}", which has grants here', where, create)
     yield from _open_privileges(state["open"] or [], where)
 
 
@@ -306,10 +366,10 @@ def _unusable(where: str, result: str, database: str, owner: str, here: str) -> 
         return Missing(
             f'{where} has no database "{database}"',
             where,
-            f"CREATE DATABASE {quoted(database)} OWNER {quoted(owner)}; and in it: CREATE EXTENSION citus;",
+            f"CREATE DATABASE {quoted(database)} OWNER {quoted(owner)}; and in it: {_EXTENSION}",
         )
     if "pg_dist_local_group" in reason:
-        return Missing(f"the database on {where} has no extension citus", where, "CREATE EXTENSION citus;")
+        return Missing(f"the database on {where} has no extension citus", where, _EXTENSION)
     return Missing(
         f'the coordinator cannot connect to {where} as role "{owner}": {reason}',
         here,
