@@ -12,6 +12,15 @@ from mlops_db.errors import WorkerNodeError
 
 # A condition of SQL: whether the database has the extension.
 HAS_CITUS = "to_regclass('pg_catalog.pg_dist_local_group') IS NOT NULL"
+# For scripts: the session's lock_timeout bounds waits on other nodes, too, until the transaction ends. Of all ways to
+# set it, only SET LOCAL gets there.
+BOUND_WAITS_ON_WORKERS = f"""\
+DO $waits$ BEGIN
+    IF {HAS_CITUS} THEN
+        SET LOCAL citus.propagate_set_commands = 'local';
+        EXECUTE pg_catalog.format('SET LOCAL lock_timeout = %L', pg_catalog.current_setting('lock_timeout'));
+    END IF;
+END $waits$;"""
 
 
 class Node(NamedTuple):

@@ -144,7 +144,7 @@ def _write(operations: Operations, index: Index, timeouts: Mapping[str, int]) ->
     script = index_script(
         literal(_quoted_table(dialect, index)),
         literal(_quoted_name(dialect, index)),
-        (str(create.compile(dialect=dialect)), literal(str(CreateIndexOnOnly(index).compile(dialect=dialect)))),
+        (str(create.compile(dialect=dialect)), str(CreateIndexOnOnly(index).compile(dialect=dialect))),
         patient="\n".join(f"SET {name} = {value};" for name, value in timeouts.items()),
         impatient="\n".join(f"SET {name} = {own_timeout(operations, name)};" for name in timeouts),
     )
