@@ -8,10 +8,12 @@ from typing import Any
 import psycopg
 import pytest
 
-from support.citus import CitusCluster
+from support.citus import CitusCluster, kill, start_again
+from support.cluster import connect_superuser
 from support.database import Database, revision_of
 from support.dump_programs import rows_of
 from support.projects import Checkout, sql, versions
+from support.sessions import wait_until
 
 REFUSED_BELOW_MONTHS = (
     "FAILED: revision 0019 (downgrade) does not run while mlops_internal.metric_series and monitoring_metrics are "
@@ -286,6 +288,37 @@ def test_waits_on_a_worker_are_bounded(
     assert (revision_of(filled), total(filled)) == (start, before)
     reader.rollback()
     assert checkout.alembic(filled, "upgrade", "head").returncode == 0
+
+
+def test_batches_resume_after_the_loss_of_a_worker(
+    filled: Database, checkout: Checkout, two_workers: CitusCluster
+) -> None:
+    filled.query(
+        "INSERT INTO monitoring_metrics (metric_type, metric_name, metric_value, model_name)"
+        " SELECT 'drift', 'age', n, 'model ' || n % 30 FROM generate_series(1, 30000) AS n"
+    )
+    checkout.add(*REVISIONS["index_of_months"])
+    assert checkout.alembic(filled, "upgrade", "head").returncode == 0
+    rows, before = total(filled)
+    checkout.add(REVISIONS["batches"][0].replace('key="id"', 'key="id", target="20ms"'))
+    running = checkout.start(filled, "upgrade", "head")
+    positions = "SELECT coalesce(max(changed_rows), 0) FROM mlops_internal.batch_positions"
+    there = "SELECT to_regclass('mlops_internal.batch_positions') IS NOT NULL"
+    wait_until(lambda: filled.value(there) and filled.value(positions) > 0, "a batch")
+    worker = two_workers.workers[0]
+    kill(worker)
+    try:
+        done, again = running.ended(), checkout.alembic(filled, "upgrade", "head")
+    finally:
+        start_again(two_workers.programs, worker)
+    for failed in (done, again):
+        assert failed.returncode != 0
+        assert failed.stdout.startswith(f"FAILED: worker {worker}:5432 of {filled.settings.target} was lost, or does")
+        assert failed.stdout.endswith("Hint: Run the same command again when that worker is back.\n")
+    with closing(connect_superuser(two_workers.coordinator, filled.settings.database)) as server:
+        server.execute("SELECT recover_prepared_transactions()")  # else Citus does so within a minute
+    assert checkout.alembic(filled, "upgrade", "head").returncode == 0
+    assert total(filled) == (rows, before + rows)
 
 
 def test_a_transaction_without_a_session_on_a_worker_is_named(

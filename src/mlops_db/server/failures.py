@@ -18,8 +18,10 @@ from mlops_db.errors import (
     TooManyConnectionsError,
     alembic,
 )
+from mlops_db.server.citus import NODE
 from mlops_db.settings import Settings
 
+_SAYS_LOST = ("connection", "SSL SYSCALL error")  # what libpq says comes without a code
 _BUSY = "Other sessions use it: let them finish, then run it again."
 _HINTS: dict[type[psycopg2.Error], str] = {
     psycopg2.errors.ReadOnlySqlTransaction: (
@@ -70,6 +72,11 @@ def find_server_error(error: BaseException | None) -> psycopg2.Error | None:
 def translate_statement_failure(error: psycopg2.Error, settings: Settings) -> MlopsDbError:
     """The error to raise for a refused statement; a RAISE of our own functions brings its message and hint."""
     line = first_line(error.pgerror or str(error))
+    if worker := _lost_worker(error):
+        return StatementFailedError(
+            f"worker {worker} of {settings.target} was lost, or does not answer: {line}",
+            hint="Run the same command again when that worker is back.",
+        )
     if error.diag.message_detail:
         line = f"{line} ({'; '.join(error.diag.message_detail.splitlines())})"
     if error.diag.source_function == "exec_stmt_raise" and error.diag.message_hint:
@@ -95,6 +102,15 @@ def translate_statement_failure(error: psycopg2.Error, settings: Settings) -> Ml
             hint="Look at the server's log, then run the same command again.",
         )
     return StatementFailedError(f"{line} (SQLSTATE {error.pgcode})", hint="The server's log has the statement.")
+
+
+def _lost_worker(error: psycopg2.Error) -> str | None:
+    """The node of Citus that the coordinator has lost; None if the error says nothing of the kind."""
+    text = f"{error.pgerror}\n{error.diag.context}"
+    code = error.pgcode or ""
+    lost = code.startswith(("08", "57P0")) or (code == "XX000" and any(mark in text for mark in _SAYS_LOST))
+    node = NODE.search(text) if lost else None
+    return None if node is None else node[1]
 
 
 @contextmanager

@@ -4,7 +4,6 @@ Jobs are connected to the coordinator, so their connection stays if a worker is 
 ways, and some errors of workers without their SQLSTATE. Its messages are in English, whatever lc_messages is.
 """
 
-import re
 from collections.abc import Sequence
 
 import psycopg2
@@ -16,14 +15,10 @@ from mlops_db.errors import (
     MlopsDbError,
     WorkerUnreachableError,
 )
+from mlops_db.server.citus import NODE
 from mlops_db.server.failures import first_line
 from mlops_db.settings import Settings
 
-# Where Citus names the node; a host may be the folder of a socket.
-_NODE = re.compile(
-    r"(?:remote node .*?@|to the node |for node |essential: |on host |(?:command|transaction|shard \d+|COPY) on )"
-    r"(\S+:\d+)"
-)
 _LOST = ("08", "57P01", "57P02", "57P03", "57P04", "57P05")
 # The code of what Citus gives no other: what libpq says, what a worker says about COPY, and the end of a transaction.
 _NO_CODE = "XX000"
@@ -73,7 +68,7 @@ def translate_worker_failure(
         refusal = ContentionError(line, hint="Others use the same rows at the moment: nothing was stored, try again.")
         refusal.retryable = not partly_stored
         return refusal
-    nodes = [found[1] for said in (text, error.diag.context or "", *reversed(notices)) if (found := _NODE.search(said))]
+    nodes = [found[1] for said in (text, error.diag.context or "", *reversed(notices)) if (found := NODE.search(said))]
     unknown = code == _NO_CODE and _NOT_COMMITTED in text
     lost = code.startswith(_LOST) or (code in (_NO_CODE, _IO_ERROR) and _has(_SAYS_LOST, text))
     # What libpq or a dying worker says may come without its address.
