@@ -290,6 +290,36 @@ def test_waits_on_a_worker_are_bounded(
     assert checkout.alembic(filled, "upgrade", "head").returncode == 0
 
 
+@pytest.mark.parametrize(
+    "built",
+    [("index", "mlops_internal.metric_series"), ("index_of_months", "mlops_internal.monitoring_metrics_earlier")],
+)
+def test_an_index_that_failed_on_one_worker_is_built_again(
+    filled: Database, checkout: Checkout, two_workers: CitusCluster, reader: psycopg.Connection[Any],
+    built: tuple[str, str],
+) -> None:  # fmt: skip
+    (name, table), start, worker = built, checkout.head, two_workers.workers[0]
+    checkout.add(*REVISIONS[name])
+    waiting = "application_name LIKE 'citus%%' AND query LIKE %s AND wait_event_type = 'Lock'"
+    reader.execute(f"LOCK TABLE {shard_on(worker, filled, table)} IN ROW EXCLUSIVE MODE")
+    running = checkout.start(filled, "upgrade", "head")
+    with closing(connect_superuser(worker, filled.settings.database)) as server:
+        for statement in ("CREATE%INDEX CONCURRENTLY%", "DROP INDEX CONCURRENTLY%"):  # and that of tidying up
+            found = f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE {waiting}"
+            wait_until(
+                lambda: server.execute(found, [statement]).fetchall() or not running.process.is_alive(),  # noqa: B023
+                f"{statement} on a worker",
+            )
+    assert running.ended().returncode != 0
+    reader.rollback()
+    assert filled.value("SELECT bool_and(indisvalid) FROM pg_index") is False
+    done = checkout.alembic(filled, "upgrade", "head")
+    assert done.returncode == 0, done.stdout
+    assert filled.value("SELECT bool_and(indisvalid) FROM pg_index") is True
+    assert checkout.alembic(filled, "downgrade", start).returncode == 0
+    assert filled.run("mlops-db", "check").returncode == 0
+
+
 def test_batches_resume_after_the_loss_of_a_worker(
     filled: Database, checkout: Checkout, two_workers: CitusCluster
 ) -> None:

@@ -201,7 +201,8 @@ def _drop_invalid(connection: Connection, index: Index) -> _Found | None:
     """Drop the index if it is invalid; returns the one that is left under its name."""
     found = _find(connection, index)
     if found is not None and found.same_table and not found.valid:
-        connection.execute(DropIndex(index))
+        # On Citus, an earlier try to drop it may have reached some of the shards.
+        connection.execute(DropIndex(index, if_exists=True))
         return None
     return found
 

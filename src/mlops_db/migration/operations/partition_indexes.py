@@ -47,12 +47,13 @@ _UNFIT = """
       FROM pg_inherits AS t JOIN pg_class AS p ON p.oid = t.inhrelid
      WHERE t.inhparent = {table}::regclass AND p.relkind <> 'r'
 """
-# The next statement for each partition whose index is not attached, and whether it only attaches.
+# The next statement for each partition whose index is not attached, and whether it only attaches. On Citus, an invalid
+# index may be missing on some nodes.
 _STATEMENTS = f"""
     SELECT CASE WHEN own.name IS NULL
                 THEN 'CREATE ' || CASE WHEN whole.indisunique THEN 'UNIQUE ' ELSE '' END || 'INDEX CONCURRENTLY ON '
                      || p.oid::regclass::text || ' USING ' || {_USING.format(row="whole")}
-                WHEN NOT own.valid THEN 'DROP INDEX CONCURRENTLY ' || own.name
+                WHEN NOT own.valid THEN 'DROP INDEX CONCURRENTLY IF EXISTS ' || own.name
                 ELSE 'ALTER INDEX ' || whole.indexrelid::regclass::text || ' ATTACH PARTITION ' || own.name END
            AS statement, coalesce(own.valid, false) AS attaches
       FROM pg_index AS whole
