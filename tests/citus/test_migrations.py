@@ -3,14 +3,17 @@
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 
-from support.citus import CitusCluster
+from support.citus import CitusCluster, kill, start_again
+from support.cluster import connect_superuser
 from support.database import Database, revision_of
 from support.dump_programs import rows_of
 from support.projects import Checkout, sql, versions
+from support.sessions import wait_until
 
 REFUSED_BELOW_MONTHS = (
     "FAILED: revision 0019 (downgrade) does not run while mlops_internal.metric_series and monitoring_metrics are "
@@ -227,23 +230,141 @@ def test_a_downgrade_below_the_months_is_refused_before_its_first_step(filled: D
     assert filled.run("alembic", "upgrade", "head").returncode == 0
 
 
-def test_waits_on_a_worker_are_bounded(filled: Database, checkout: Checkout, two_workers: CitusCluster) -> None:
-    checkout.add(*REVISIONS["column"])
-    shards = (
-        "SELECT max(shard_name) FROM citus_shards WHERE table_name = 'monitoring_metrics'::regclass AND nodename = %s"
-    )
-    worker = str(two_workers.workers[0])
-    shard = filled.value(shards, [worker])
-    with closing(
-        psycopg.connect(host=worker, user="postgres", dbname=filled.settings.database, application_name="a reader")
-    ) as reader:
-        reader.execute("SET citus.enable_manual_changes_to_shards = on")
-        reader.execute(f"LOCK TABLE {shard} IN ACCESS SHARE MODE")
-        options = ("-x", "lock-timeout=200ms", "-x", "retry-for=1s")
-        done = checkout.alembic(filled, *options, "upgrade", "head")
-    assert done.returncode != 0
-    assert "FAILED: no lock after" in done.stdout
+def test_later_revisions_run_as_a_script(filled: Database, checkout: Checkout) -> None:
+    before, start = total(filled), checkout.head
+    for name, (up, down) in REVISIONS.items():
+        if name != "broken":  # it reads rows
+            checkout.add(up, down, title=name)
+    filled.psql(checkout.alembic(filled, "upgrade", f"{start}:head", "--sql").stdout)
+    assert total(filled) == (300, before[1] + 300)
+    assert filled.value("SELECT bool_and(indisvalid) FROM pg_index") is True
+    filled.psql(checkout.alembic(filled, "downgrade", f"head:{start}", "--sql").stdout)
+    assert total(filled) == before
+    assert filled.run("mlops-db", "check").returncode == 0
+
+
+IMPATIENT = ("-x", "lock-timeout=200ms", "-x", "retry-for=1s")
+WAITING = [
+    ("column", "ACCESS SHARE", "step"), ("index_of_months", "ROW EXCLUSIVE", "step"),
+    ("several_at_once", "ACCESS SHARE", "step"), ("batches", "SHARE", "batch"),
+]  # fmt: skip
+
+
+@pytest.fixture
+def reader(filled: Database, two_workers: CitusCluster) -> Iterator[psycopg.Connection[Any]]:
+    """A session on a worker that may lock a shard."""
+    with closing(_on(two_workers.workers[0], filled, application_name="a reader")) as connection:
+        yield connection
+
+
+def _on(worker: Path, database: Database, **options: str) -> psycopg.Connection[Any]:
+    connection = psycopg.connect(host=str(worker), user="postgres", dbname=database.settings.database, **options)
+    connection.execute("SET citus.enable_manual_changes_to_shards = on")
+    return connection
+
+
+def shard_on(worker: Path, database: Database, table: str = "monitoring_metrics") -> str:
+    shards = "SELECT max(shard_name) FROM citus_shards WHERE table_name = %s::regclass AND nodename = %s"
+    return str(database.value(shards, [table, str(worker)]))
+
+
+@pytest.mark.parametrize("waiting", WAITING)
+def test_waits_on_a_worker_are_bounded(
+    filled: Database, checkout: Checkout, two_workers: CitusCluster, reader: psycopg.Connection[Any],
+    waiting: tuple[str, str, str],
+) -> None:  # fmt: skip
+    name, mode, unit = waiting
+    checkout.add(*REVISIONS["index_of_months" if name == "batches" else "not_valid"])
     assert checkout.alembic(filled, "upgrade", "head").returncode == 0
+    worker, before, start = two_workers.workers[0], total(filled), checkout.head
+    checkout.add(*REVISIONS[name])
+    reader.execute(f"LOCK TABLE {shard_on(worker, filled)} IN {mode} MODE")
+    done = checkout.alembic(filled, *IMPATIENT, "upgrade", "head")
+    assert done.returncode != 0
+    assert f", blocked by pid {reader.info.backend_pid} (a reader) on {worker}:5432; the {unit} was" in done.stdout
+    script = checkout.alembic(filled, *IMPATIENT, "upgrade", f"{start}:head", "--sql").stdout
+    with pytest.raises(AssertionError, match="due to lock timeout"):
+        filled.psql(script)
+    assert (revision_of(filled), total(filled)) == (start, before)
+    reader.rollback()
+    assert checkout.alembic(filled, "upgrade", "head").returncode == 0
+
+
+@pytest.mark.parametrize(
+    "built",
+    [("index", "mlops_internal.metric_series"), ("index_of_months", "mlops_internal.monitoring_metrics_earlier")],
+)
+def test_an_index_that_failed_on_one_worker_is_built_again(
+    filled: Database, checkout: Checkout, two_workers: CitusCluster, reader: psycopg.Connection[Any],
+    built: tuple[str, str],
+) -> None:  # fmt: skip
+    (name, table), start, worker = built, checkout.head, two_workers.workers[0]
+    checkout.add(*REVISIONS[name])
+    waiting = "application_name LIKE 'citus%%' AND query LIKE %s AND wait_event_type = 'Lock'"
+    reader.execute(f"LOCK TABLE {shard_on(worker, filled, table)} IN ROW EXCLUSIVE MODE")
+    running = checkout.start(filled, "upgrade", "head")
+    with closing(connect_superuser(worker, filled.settings.database)) as server:
+        for statement in ("CREATE%INDEX CONCURRENTLY%", "DROP INDEX CONCURRENTLY%"):  # and that of tidying up
+            found = f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE {waiting}"
+            wait_until(
+                lambda: server.execute(found, [statement]).fetchall() or not running.process.is_alive(),  # noqa: B023
+                f"{statement} on a worker",
+            )
+    assert running.ended().returncode != 0
+    reader.rollback()
+    assert filled.value("SELECT bool_and(indisvalid) FROM pg_index") is False
+    done = checkout.alembic(filled, "upgrade", "head")
+    assert done.returncode == 0, done.stdout
+    assert filled.value("SELECT bool_and(indisvalid) FROM pg_index") is True
+    assert checkout.alembic(filled, "downgrade", start).returncode == 0
+    assert filled.run("mlops-db", "check").returncode == 0
+
+
+def test_batches_resume_after_the_loss_of_a_worker(
+    filled: Database, checkout: Checkout, two_workers: CitusCluster
+) -> None:
+    filled.query(
+        "INSERT INTO monitoring_metrics (metric_type, metric_name, metric_value, model_name)"
+        " SELECT 'drift', 'age', n, 'model ' || n % 30 FROM generate_series(1, 30000) AS n"
+    )
+    checkout.add(*REVISIONS["index_of_months"])
+    assert checkout.alembic(filled, "upgrade", "head").returncode == 0
+    rows, before = total(filled)
+    checkout.add(REVISIONS["batches"][0].replace('key="id"', 'key="id", target="20ms"'))
+    running = checkout.start(filled, "upgrade", "head")
+    positions = "SELECT coalesce(max(changed_rows), 0) FROM mlops_internal.batch_positions"
+    there = "SELECT to_regclass('mlops_internal.batch_positions') IS NOT NULL"
+    wait_until(lambda: filled.value(there) and filled.value(positions) > 0, "a batch")
+    worker = two_workers.workers[0]
+    kill(worker)
+    try:
+        done, again = running.ended(), checkout.alembic(filled, "upgrade", "head")
+    finally:
+        start_again(two_workers.programs, worker)
+    for failed in (done, again):
+        assert failed.returncode != 0
+        assert failed.stdout.startswith(f"FAILED: worker {worker}:5432 of {filled.settings.target} was lost, or does")
+        assert failed.stdout.endswith("Hint: Run the same command again when that worker is back.\n")
+    with closing(connect_superuser(two_workers.coordinator, filled.settings.database)) as server:
+        server.execute("SELECT recover_prepared_transactions()")  # else Citus does so within a minute
+    assert checkout.alembic(filled, "upgrade", "head").returncode == 0
+    assert total(filled) == (rows, before + rows)
+
+
+def test_a_transaction_without_a_session_on_a_worker_is_named(
+    filled: Database, checkout: Checkout, two_workers: CitusCluster, reader: psycopg.Connection[Any]
+) -> None:
+    checkout.add(*REVISIONS["column"])
+    worker = two_workers.workers[0]
+    reader.execute(f"LOCK TABLE {shard_on(worker, filled)} IN ROW EXCLUSIVE MODE")
+    reader.execute("PREPARE TRANSACTION 'left over'")
+    try:
+        done = checkout.alembic(filled, *IMPATIENT, "upgrade", "head")
+    finally:
+        reader.rollback()
+        reader.autocommit = True
+        reader.execute("ROLLBACK PREPARED 'left over'")
+    assert f", blocked by a prepared transaction (see pg_prepared_xacts) on {worker}:5432; the step was" in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
-from mlops_db.admin.cluster.holders import find_holders
 from mlops_db.admin.cluster.shards import ASK_NODES, read_shards
 from mlops_db.errors import UsageError
-from mlops_db.migration.blockers import NOBODY, BlockerWatch
+from mlops_db.migration.blockers import BlockerWatch
 from mlops_db.migration.progress import Progress
 from mlops_db.migration.retry import with_retries
 from mlops_db.migration.session import migration_connection
@@ -184,19 +183,11 @@ def maintain(settings: Settings, *, keep: str | None, progress: TextIO | None = 
         with _connect(settings) as connection:
             pid = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
             watch = BlockerWatch(settings, pid, reporter, lock_timeout_ms=LOCK_TIMEOUT_MS)
-
-            def blockers() -> str:
-                seen = watch.describe_blockers()
-                if seen != NOBODY:
-                    return seen
-                connection.rollback()
-                return find_holders(connection) or seen
-
             with watch.running():
                 with_retries(
                     lambda: _take_steps(connection, keep, steps, reporter),
                     position=lambda: len(steps),
-                    blockers=blockers,
+                    blockers=lambda: watch.describe_blockers(connection),
                     retry_for_ms=settings.retry_for,
                     progress=reporter,
                 )

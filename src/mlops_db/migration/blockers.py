@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from mlops_db.errors import MlopsDbError
 from mlops_db.migration.progress import duration
+from mlops_db.migration.shard_holders import find_shard_holders
 from mlops_db.server.connection import open_cursor
 
 if TYPE_CHECKING:
@@ -158,11 +159,17 @@ class BlockerWatch:
             self._stopped.set()
             thread.join()
 
-    def describe_blockers(self) -> str:
-        """The blockers that were found last; then they are forgotten."""
+    def describe_blockers(self, connection: Connection) -> str:
+        """The blockers that were found last, which are then forgotten; if there were none, who holds shards now.
+
+        Args:
+            connection: the backend's, after an attempt that got no lock; outside of a transaction, or in one that
+                has failed.
+        """
         with self._lock:
             blockers, self._blockers = self._blockers, ()
-        return "; ".join(blocker.describe(with_query=self._show_queries) for blocker in blockers) or NOBODY
+        seen = "; ".join(blocker.describe(with_query=self._show_queries) for blocker in blockers)
+        return seen or find_shard_holders(connection) or NOBODY
 
     def _run(self) -> None:
         begun = time.monotonic()

@@ -18,7 +18,7 @@ from mlops_db.migration.distributed_tables import refuse_in_script
 from mlops_db.migration.operations import OPTIONS, REVISION_FILE
 from mlops_db.migration.session import run_pins
 from mlops_db.migration.step import STEP, RunningStep, direction_name
-from mlops_db.migration.transaction import revision_script, unfinished_refusal
+from mlops_db.migration.transaction import SCRIPT_ENTERS, revision_script, unfinished_refusal
 from mlops_db.server.guests import REFUSE_GUESTS
 from mlops_db.server.pins import NEWER_PINS
 
@@ -106,7 +106,7 @@ def write_script(  # noqa: C901  (the parts of a step share the script)
         @wraps(migrate)
         def migrate_guarded(**arguments: Any) -> None:
             migration.opts[REVISION_FILE] = Path(step.revision.path)
-            write(REFUSE_GUESTS)  # in each step: psql may continue after an error
+            write(SCRIPT_ENTERS)  # in each step: psql may continue after an error
             write(distributed_check(step))
             write(_REFUSE_ANOTHER_REVISION.format(revisions=", ".join(map(repr, step.from_revisions_no_deps))))
             with revision_script(migration, revision) as transaction, _explain_failures(revision):

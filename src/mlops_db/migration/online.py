@@ -288,13 +288,13 @@ class OnlineRun:
             show_queries=self.options.show_queries,
         )
         # The watch connects by itself, and the password of a caller's connection is not known here.
-        self.describe_blockers = watch.describe_blockers
+        self.describe_blockers = lambda: watch.describe_blockers(self.connection)
         callers_connection = self.context.config.attributes.get("connection") is not None
         with nullcontext() if callers_connection else watch.running():
             with_retries(
                 lambda: self.attempt_with_backups(steps_left),
                 position=lambda: self.done,
-                blockers=watch.describe_blockers,
+                blockers=self.describe_blockers,
                 retry_for_ms=self.options.retry_for,
                 progress=self.progress,
             )

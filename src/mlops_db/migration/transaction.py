@@ -22,6 +22,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from mlops_db.errors import DataLossError, MlopsDbError, RefusedError, StatementFailedError
 from mlops_db.migration.guard.row_guard import ALL_ROWS, UNSEEN_HINT
 from mlops_db.migration.statements import ends_transaction, sets_only, split_statements
+from mlops_db.server.citus import BOUND_WAITS_ON_WORKERS
 from mlops_db.server.guests import REFUSE_GUESTS, SAFE_PATH
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ REVISION_PATH = "public, pg_temp"
 # Set for the revision's transaction only: if it is missing at the end, the revision has begun another one.
 _MARK = "mlops_db.revision"
 REVISION_OF_TRANSACTION = f"current_setting('{_MARK}', true)"
+# What a script of --sql does first in each transaction of a revision.
+SCRIPT_ENTERS = f"{REFUSE_GUESTS}\n\n{BOUND_WAITS_ON_WORKERS}"
 # PostgreSQL raises these for a statement that commits by itself.
 _COMMITS_INSIDE = (psycopg2.errors.ActiveSqlTransaction, psycopg2.errors.InvalidTransactionTermination)
 NOTHING_DONE = "nothing of it was applied"
@@ -246,6 +249,7 @@ class RevisionTransaction:
         alone = cursor.connection.info.transaction_status == psycopg2.extensions.TRANSACTION_STATUS_IDLE
         if alone:
             control.execute("BEGIN")
+            bound_waits_on_workers(control)
         try:
             for each in statements:
                 send(each)
@@ -410,7 +414,7 @@ def revision_script(migration: MigrationContext, revision: str) -> Iterator[Revi
     write(f"SET search_path = {REVISION_PATH};")
     migration.impl.static_output = read_and_write  # type: ignore[method-assign]  # of this one script
     try:
-        with _autocommit_block(migration, transaction, leave=transaction.end, enter=lambda: write(REFUSE_GUESTS)):
+        with _autocommit_block(migration, transaction, leave=transaction.end, enter=lambda: write(SCRIPT_ENTERS)):
             yield transaction
             transaction.end()
     finally:

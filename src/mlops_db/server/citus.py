@@ -4,6 +4,7 @@ Nothing of it is stored anywhere else. A database without the extension has no n
 catalogue is in schema pg_catalog, where only a superuser can create objects, so nobody else can imitate it.
 """
 
+import re
 from typing import NamedTuple
 
 from psycopg2.extensions import cursor as Cursor  # noqa: N812  (psycopg2 names its classes like functions)
@@ -12,6 +13,20 @@ from mlops_db.errors import WorkerNodeError
 
 # A condition of SQL: whether the database has the extension.
 HAS_CITUS = "to_regclass('pg_catalog.pg_dist_local_group') IS NOT NULL"
+# Where Citus names a node in its messages; a host may be the folder of a socket.
+NODE = re.compile(
+    r"(?:remote node .*?@|to the node |for node |essential: |on host |(?:command|transaction|shard \d+|COPY) on )"
+    r"(\S+:\d+)"
+)
+# For scripts: the session's lock_timeout bounds waits on other nodes, too, until the transaction ends. Of all ways to
+# set it, only SET LOCAL gets there.
+BOUND_WAITS_ON_WORKERS = f"""\
+DO $waits$ BEGIN
+    IF {HAS_CITUS} THEN
+        SET LOCAL citus.propagate_set_commands = 'local';
+        EXECUTE pg_catalog.format('SET LOCAL lock_timeout = %L', pg_catalog.current_setting('lock_timeout'));
+    END IF;
+END $waits$;"""
 
 
 class Node(NamedTuple):

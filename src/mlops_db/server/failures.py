@@ -19,6 +19,7 @@ from mlops_db.errors import (
     TooManyConnectionsError,
     alembic,
 )
+from mlops_db.server.citus import NODE
 from mlops_db.settings import Settings
 
 _BUSY = "Other sessions use it: let them finish, then run it again."
@@ -58,8 +59,8 @@ SAYS_NODE_LOST = (
 )
 _NO_CONNECTION_TO_NODE = "connection to the remote node "
 _NODE_HINT = (
-    "The coordinator lost a node of Citus, or cannot connect to it as the role that asks. See that the node runs, and "
-    'lets the role in: docs/scaling.md, "Setting it up". Then run the same command again.'
+    "The coordinator connects to each node of Citus as the role that asks. See that the node runs, and lets it in: "
+    'docs/scaling.md, "Setting it up". Run the same command again when that worker is back.'
 )
 # Citus: the coordinator was killed while the session waited for workers.
 POSTMASTER_IS_GONE = "postmaster was shut down, exiting"
@@ -97,6 +98,8 @@ def find_server_error(error: BaseException | None) -> psycopg2.Error | None:
 def translate_statement_failure(error: psycopg2.Error, settings: Settings) -> MlopsDbError:
     """The error to raise for a refused statement; a RAISE of our own functions brings its message and hint."""
     line = first_line(error.pgerror or str(error))
+    if lost := _translate_lost_node(error, line, settings):
+        return lost
     if error.diag.message_detail:
         line = f"{line} ({'; '.join(error.diag.message_detail.splitlines())})"
     if error.diag.source_function == "exec_stmt_raise" and error.diag.message_hint:
@@ -116,18 +119,25 @@ def translate_statement_failure(error: psycopg2.Error, settings: Settings) -> Ml
     for kind, hint in _HINTS.items():
         if isinstance(error, kind):
             return StatementFailedError(line, hint=hint)
-    if _NO_CONNECTION_TO_NODE in line or (
-        error.pgcode in (NO_CODE, IO_ERROR) and any(mark in line for mark in SAYS_NODE_LOST)
-    ):
-        no_login = re.search(r'role "(.*)" is not permitted to log in', line)
-        hint = f"On every node a superuser does: ALTER ROLE {quoted(no_login[1])} LOGIN; " if no_login else ""
-        return StatementFailedError(line, hint=hint + _NODE_HINT)
     if error.pgcode is None or isinstance(error, psycopg2.errors.AdminShutdown) or POSTMASTER_IS_GONE in line:
         return StatementFailedError(
             f"the connection to {settings.target} broke: {line}",
             hint="Look at the server's log, then run the same command again.",
         )
     return StatementFailedError(f"{line} (SQLSTATE {error.pgcode})", hint="The server's log has the statement.")
+
+
+def _translate_lost_node(error: psycopg2.Error, line: str, settings: Settings) -> StatementFailedError | None:
+    """The error to raise if the coordinator of Citus has lost a node, or cannot connect to it; else None."""
+    text, code = f"{error.pgerror}\n{error.diag.context}", error.pgcode or ""
+    node = NODE.search(text)
+    says_so = code in (NO_CODE, IO_ERROR) and any(mark in text for mark in SAYS_NODE_LOST)
+    if not (_NO_CONNECTION_TO_NODE in text or says_so or (node and code.startswith(("08", "57P0")))):
+        return None
+    where = f"worker {node[1]} of {settings.target} was lost, or does not answer: " if node else ""
+    no_login = re.search(r'role "(.*)" is not permitted to log in', line)
+    hint = f"On every node a superuser does: ALTER ROLE {quoted(no_login[1])} LOGIN; " if no_login else ""
+    return StatementFailedError(where + line, hint=hint + _NODE_HINT)
 
 
 @contextmanager

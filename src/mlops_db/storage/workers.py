@@ -4,7 +4,6 @@ Jobs are connected to the coordinator, so their connection stays if a worker is 
 ways, and some errors of workers without their SQLSTATE. Its messages are in English, whatever lc_messages is.
 """
 
-import re
 from collections.abc import Sequence
 
 import psycopg2
@@ -16,14 +15,10 @@ from mlops_db.errors import (
     MlopsDbError,
     WorkerUnreachableError,
 )
+from mlops_db.server.citus import NODE
 from mlops_db.server.failures import IO_ERROR, NO_CODE, SAYS_NODE_LOST, first_line
 from mlops_db.settings import Settings
 
-# Where Citus names the node; a host may be the folder of a socket.
-_NODE = re.compile(
-    r"(?:remote node .*?@|to the node |for node |essential: |on host |(?:command|transaction|shard \d+|COPY) on )"
-    r"(\S+:\d+)"
-)
 _LOST = ("08", "57P01", "57P02", "57P03", "57P04", "57P05")
 _CONTENTION = (
     "deadlock detected",
@@ -55,7 +50,7 @@ def translate_worker_failure(
         refusal = ContentionError(line, hint="Others use the same rows at the moment: nothing was stored, try again.")
         refusal.retryable = not partly_stored
         return refusal
-    nodes = [found[1] for said in (text, error.diag.context or "", *reversed(notices)) if (found := _NODE.search(said))]
+    nodes = [found[1] for said in (text, error.diag.context or "", *reversed(notices)) if (found := NODE.search(said))]
     unknown = code == NO_CODE and _NOT_COMMITTED in text
     lost = code.startswith(_LOST) or (code in (NO_CODE, IO_ERROR) and _has(SAYS_NODE_LOST, text))
     # What libpq or a dying worker says may come without its address.

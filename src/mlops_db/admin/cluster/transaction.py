@@ -78,7 +78,7 @@ def change(settings: Settings, progress: Progress, steps: Callable[[Cursor], Non
                 with_retries(
                     lambda: _in_transaction(connection, steps),
                     position=lambda: 0,
-                    blockers=watch.describe_blockers,
+                    blockers=lambda: watch.describe_blockers(connection),
                     retry_for_ms=settings.retry_for,
                     progress=progress,
                 )

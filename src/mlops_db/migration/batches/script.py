@@ -11,6 +11,7 @@ from mlops_db.migration.progress import LOG_EVERY_S
 from mlops_db.migration.retry import FIRST_PAUSE_S, LAST_PAUSE_S
 from mlops_db.migration.statements import dollar_quoted, literal
 from mlops_db.revisions.tables import POSITIONS_TABLE
+from mlops_db.server.citus import BOUND_WAITS_ON_WORKERS
 from mlops_db.server.guests import REFUSE_GUESTS
 
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ BEGIN
         began := clock_timestamp();
         BEGIN
             EXECUTE {refuse_guests};
+            EXECUTE {bound_waits};
             SET LOCAL enable_sort = off; -- without statistics, each batch would sort all rows that are left
             EXECUTE {find_end} INTO upto USING done, greatest_key, size;
             SET LOCAL enable_sort TO DEFAULT;
@@ -183,6 +185,7 @@ def run(job: Job, *, retry_for_ms: int) -> str:
         find_keys=literal(job.find_keys()),
         store=job.store("before_first", "greatest_key"),
         refuse_guests=literal(REFUSE_GUESTS),
+        bound_waits=literal(BOUND_WAITS_ON_WORKERS),
         find_end=literal(job.find_end("$1", "$2", "$3")),
         statement=literal(job.statement.bind("$1", "$2")),
         move=job.move("done", "upto", "changed"),

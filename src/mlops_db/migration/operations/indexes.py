@@ -144,7 +144,7 @@ def _write(operations: Operations, index: Index, timeouts: Mapping[str, int]) ->
     script = index_script(
         literal(_quoted_table(dialect, index)),
         literal(_quoted_name(dialect, index)),
-        (str(create.compile(dialect=dialect)), literal(str(CreateIndexOnOnly(index).compile(dialect=dialect)))),
+        (str(create.compile(dialect=dialect)), str(CreateIndexOnOnly(index).compile(dialect=dialect))),
         patient="\n".join(f"SET {name} = {value};" for name, value in timeouts.items()),
         impatient="\n".join(f"SET {name} = {own_timeout(operations, name)};" for name in timeouts),
     )
@@ -201,7 +201,8 @@ def _drop_invalid(connection: Connection, index: Index) -> _Found | None:
     """Drop the index if it is invalid; returns the one that is left under its name."""
     found = _find(connection, index)
     if found is not None and found.same_table and not found.valid:
-        connection.execute(DropIndex(index))
+        # On Citus, an earlier try to drop it may have reached some of the shards.
+        connection.execute(DropIndex(index, if_exists=True))
         return None
     return found
 

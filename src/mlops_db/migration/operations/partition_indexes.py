@@ -20,6 +20,8 @@ from sqlalchemy.schema import CreateIndex
 
 from mlops_db.errors import RefusedError
 from mlops_db.migration.retry import with_retries
+from mlops_db.migration.statements import literal, split_statements
+from mlops_db.server.citus import BOUND_WAITS_ON_WORKERS
 from mlops_db.server.guests import SAFE_PATH
 
 if TYPE_CHECKING:
@@ -45,12 +47,13 @@ _UNFIT = """
       FROM pg_inherits AS t JOIN pg_class AS p ON p.oid = t.inhrelid
      WHERE t.inhparent = {table}::regclass AND p.relkind <> 'r'
 """
-# The next statement for each partition whose index is not attached, and whether it only attaches.
+# The next statement for each partition whose index is not attached, and whether it only attaches. On Citus, an invalid
+# index may be missing on some nodes.
 _STATEMENTS = f"""
     SELECT CASE WHEN own.name IS NULL
                 THEN 'CREATE ' || CASE WHEN whole.indisunique THEN 'UNIQUE ' ELSE '' END || 'INDEX CONCURRENTLY ON '
                      || p.oid::regclass::text || ' USING ' || {_USING.format(row="whole")}
-                WHEN NOT own.valid THEN 'DROP INDEX CONCURRENTLY ' || own.name
+                WHEN NOT own.valid THEN 'DROP INDEX CONCURRENTLY IF EXISTS ' || own.name
                 ELSE 'ALTER INDEX ' || whole.indexrelid::regclass::text || ' ATTACH PARTITION ' || own.name END
            AS statement, coalesce(own.valid, false) AS attaches
       FROM pg_index AS whole
@@ -94,7 +97,9 @@ def _compile(create: CreateIndexOnOnly, compiler: Any, **options: Any) -> str:
     return f"{_CLEAR_TABLESPACE} {statement.replace('INDEX CONCURRENTLY ', 'INDEX ', 1).replace(on, only, 1)}"
 
 
-# For psql. The statements are asked for twice: one that drops an invalid index is followed by one that builds it.
+# For psql, where \gexec executes one column after the other. The statements are asked for twice: one that drops an
+# invalid index is followed by one that builds it. Those that lock briefly are in transactions, in which waits on the
+# workers of Citus are bounded.
 _SCRIPT = r"""
 {is_partitioned} \gset
 \if :is_partitioned
@@ -106,12 +111,12 @@ BEGIN
         RAISE wrong_object_type USING MESSAGE = '{unfit_message}' || unfit, HINT = '{unfit_hint}';
     END IF;
 END $unfit$;
-SELECT {create} WHERE to_regclass({index}) IS NULL \gexec
+SELECT 'BEGIN', {bound_waits}, {create}, 'COMMIT' WHERE to_regclass({index}) IS NULL \gexec
 {patient}
 SELECT next.statement FROM ({statements}) AS next WHERE NOT next.attaches \gexec
 SELECT next.statement FROM ({statements}) AS next WHERE NOT next.attaches \gexec
 {impatient}
-SELECT next.statement FROM ({statements}) AS next WHERE next.attaches \gexec
+SELECT 'BEGIN', {bound_waits}, next.statement, 'COMMIT' FROM ({statements}) AS next WHERE next.attaches \gexec
 \else
 {patient}
 {create_concurrently};
@@ -178,6 +183,8 @@ class PartitionIndexes:
                     raise
 
     def _attach(self, statement: str) -> None:
+        # Two statements are one transaction, in which waits on the workers of Citus are bounded, too.
+        statement = f"SET LOCAL search_path = {SAFE_PATH}; {statement}"
         if self.step is None:
             self._execute(statement)
             return
@@ -209,7 +216,7 @@ def index_script(table: str, index: str, statements: tuple[str, str], *, patient
     Args:
         table: as a literal of SQL.
         index: the same.
-        statements: that of another table, and as a literal of SQL that of a partitioned one.
+        statements: those of another table, and of a partitioned one.
         patient: statements that set the timeouts for a long statement.
         impatient: statements that set those of the run.
     """
@@ -221,7 +228,8 @@ def index_script(table: str, index: str, statements: tuple[str, str], *, patient
         unfit_hint=_UNFIT_HINT,
         statements=_STATEMENTS.format(index=index).strip(),
         index=index,
-        create=create,
+        bound_waits=literal(BOUND_WAITS_ON_WORKERS),
+        create=", ".join(map(literal, split_statements(create))),
         create_concurrently=create_concurrently,
         patient=patient,
         impatient=impatient,
