@@ -1,9 +1,10 @@
 """What does Citus cost and bring, with one worker and with two, against one plain PostgreSQL?
 
 Three clusters at head on this machine, each with the same rows: 200 models with 100 series each, over 90 days. All
-cases run in turn, plain PostgreSQL first; a ratio is the median of the rounds' ratios to it. Processor time is that of
-all processes of all nodes, so it can be compared although the nodes share the cores of this machine. There are no bars:
-the script answers a question, see docs/scaling.md.
+cases run in turn, plain PostgreSQL first. By the clock, a ratio is the median of the rounds' ratios to it; on a busy
+machine it may contradict the medians beside it. Processor time is that of all processes of all nodes, as a mean, so it
+can be compared although the nodes share the cores of this machine. There are no bars: the script answers a question,
+see docs/scaling.md.
 
     uv run python benchmarks/citus.py --pg-ctl /usr/lib/postgresql/18/bin/pg_ctl
     uv run python benchmarks/citus.py --pg-ctl /usr/lib/postgresql/18/bin/pg_ctl --rows 200000 --rounds 3

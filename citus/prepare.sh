@@ -18,7 +18,7 @@ for node in "$coordinator" "${workers[@]}"; do
     run "$node" --dbname=postgres --set=name="$database" <<'SQL'
 SELECT format('CREATE DATABASE %I', :'name') WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = :'name') \gexec
 SQL
-    # Who reads time_partitions crashes the server, because two partitions of the metrics have bounds without an end.
+    # Whoever reads time_partitions crashes the server, because two partitions of the metrics have bounds without an end.
     run "$node" --dbname="$database" <<'SQL'
 CREATE EXTENSION IF NOT EXISTS citus;
 REVOKE SELECT ON pg_catalog.time_partitions FROM PUBLIC;

@@ -13,10 +13,10 @@ The triggers look at the rows of a statement together, so that no row of the cat
 is there already. Their query is planned each time: EXECUTE costs a tenth of a millisecond, a cached plan made COPY
 10 to 20 % slower (docs/scaling.md).
 
-register_series is a function of its own: on an engine that allows no trigger on the table, the writer calls it. Both
-functions run with the rights of their owner, so a role that inserts metrics needs no other grant. Therefore only the
-owner may call them or create a trigger with them; a writer that has to call one gets EXECUTE on
-mlops_internal.register_series. The trigger refuses every table but monitoring_metrics, whose columns have types of
+The triggers do not call register_series. It is for a writer whose rows fire no trigger, such as one with
+session_replication_role = replica. Both functions run with the rights of their owner, so a role that inserts metrics
+needs no other grant. Therefore only the owner may call them or create a trigger with them; such a writer gets EXECUTE
+on mlops_internal.register_series. The trigger refuses every table but monitoring_metrics, whose columns have types of
 PostgreSQL's own; on Citus also its shards, where it runs. Names without a schema in the functions are PostgreSQL's
 (manual, "Writing SECURITY DEFINER Functions Safely").
 """

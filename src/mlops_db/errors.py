@@ -237,7 +237,7 @@ class LostRecordError(UnmanagedDatabaseError):
 
 
 class WorkerNodeError(MlopsDbError):
-    """The database is a worker of a Citus cluster: it has shards, and no tables of its own."""
+    """The database is a worker of a Citus cluster: a node other than the coordinator, which clients connect to."""
 
     def __init__(self, target: str, coordinator: str | None) -> None:
         """Take what the connection reached, and host and port of the coordinator, if they are known."""

@@ -8,22 +8,20 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
-from threading import Event, Thread
+from contextlib import closing, contextmanager
+from pathlib import Path
 
 import psycopg
 import pytest
-from typing_extensions import Self
 
-from mlops_db import DatabaseManager, MlopsDbError
 from support.citus import CLOSE_TIME_PARTITIONS, CitusCluster
 from support.cluster import connect_superuser
 from support.database import SCRIPTS, Database
+from support.metric_jobs import assert_rows_are_those_of_confirmed_calls, jobs
 from support.process import assert_failed
 from support.sessions import another_session, wait_until
 
 SOAK_RUNS = int(os.environ.get("MLOPS_DB_SOAK_RUNS", "6"))
-WRITERS = 10
 ROWS = """
     INSERT INTO monitoring_metrics (timestamp, model_name, metric_type, metric_name, metric_value)
     SELECT now() - n * interval '1 minute', 'model ' || n % 20, 'drift', 'metric ' || n % 5, n
@@ -301,102 +299,47 @@ def test_a_session_that_is_ended_is_two_lines(undistributed: Database) -> None:
     assert not distributed_tables(undistributed)
 
 
-class Jobs:
-    """Jobs that write until they are stopped, and know what was committed."""
-
-    def __init__(self, database: Database) -> None:
-        self.written: dict[str, int] = {}
-        self.unsure: dict[str, int] = {}
-        self._database = database
-        self._stop = Event()
-        self._threads = [Thread(target=self._write, args=(number,)) for number in range(WRITERS)]
-
-    def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _write(self, number: int) -> None:
-        model = f"job {number}"
-        with DatabaseManager(self._database.settings) as db:
-            turn = 0
-            while not self._stop.is_set():
-                turn += 1
-                name = f"metric {turn}"
-                key = f"{model}/{name}"
-                try:
-                    if turn % 2:
-                        db.monitoring.log("drift", name, 0.5, model_name=model)
-                    else:
-                        db.monitoring.log_many(
-                            [
-                                {
-                                    "model_name": model,
-                                    "metric_type": "drift",
-                                    "metric_name": name,
-                                    "metric_value": value,
-                                }
-                                for value in (1.0, 2.0)
-                            ]
-                        )
-                except MlopsDbError:
-                    self.unsure[key] = 2 - turn % 2
-                else:
-                    self.written[key] = 2 - turn % 2
-                time.sleep(0.01)
-
-    def check(self, database: Database) -> None:
-        """Each call's rows are there once; those of a call that failed may be there, once."""
-        found = dict(
-            database.query(
-                "SELECT model_name || '/' || metric_name, count(*)::int FROM monitoring_metrics"
-                " WHERE model_name LIKE 'job %' GROUP BY 1"
-            )
-        )
-        assert {key: found.get(key) for key in self.written} == self.written
-        assert all(self.unsure.get(key) == count for key, count in found.items() if key not in self.written)
-
-
-def test_ten_writers_and_random_kills_lose_nothing(undistributed_over_two: Database) -> None:
+def test_ten_writers_and_random_kills_lose_nothing(undistributed_over_two: Database, tmp_path: Path) -> None:
     database = undistributed_over_two
     database.query(ROWS)
     chance = random.Random(17)  # noqa: S311  (moments, not secrets)
-    with Jobs(database) as jobs:
+    hit = {"backend": 0, "command": 0}
+    with jobs(database.settings, tmp_path / "jobs") as running:
         for number in range(SOAK_RUNS):
             command = ("distribute", "undistribute")[number % 2]
-            _kill(database, command, chance, backend=number % 3 == 0)
+            what = "backend" if number % 3 == 0 else "command"
+            hit[what] += _kill(database, command, chance, what)
             assert distributed_tables(database) in (BOTH, set())
             done = database.run("mlops-db", command)
             assert done.returncode == 0, done.stderr
             assert distributed_tables(database) == (BOTH if command == "distribute" else set())
-    assert len(jobs.written) > WRITERS
-    jobs.check(database)
-    assert database.value("SELECT count(*) FROM monitoring_metrics WHERE model_name LIKE 'model %'") == 20000
+        running.go_on()
+        running.stop()
+    assert all(hit.values()), hit
+    assert running.refused_for_good() == []
     assert database.value("SELECT count(*) FROM mlops_internal.missing_series()") == 0
+    assert database.value("SELECT count(*) FROM monitoring_metrics WHERE metadata IS NULL") == 20000
+    database.query("DELETE FROM monitoring_metrics WHERE metadata IS NULL")
+    assert_rows_are_those_of_confirmed_calls(database, running.calls)
 
 
-def _kill(database: Database, command: str, chance: random.Random, *, backend: bool) -> None:
-    """Start a command, and kill it or its backend at a random moment; wait until the server has noticed."""
+def _kill(database: Database, command: str, chance: random.Random, what: str) -> bool:
+    """Start a command, and kill it or its backend at a random moment; wait until the server has noticed.
+
+    Returns whether that ended the command, and not its own success.
+    """
+    mine = "FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'to be killed'"
     with subprocess.Popen(
         [SCRIPTS / "mlops-db", command],
-        env=database.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        env=database.environment | {"PGAPPNAME": "to be killed"},
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     ) as running:  # fmt: skip
-        time.sleep(chance.uniform(0.3, 4))
-        mine = (
-            "FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'mlops-db % pid"
-            f" {running.pid}'"
-        )
-        if backend:
+        wait_until(lambda: database.value(f"SELECT count(*) {mine}"), "the command to connect")
+        time.sleep(chance.uniform(0, 0.8))
+        if what == "backend":
             database.query(f"SELECT pg_terminate_backend(pid) {mine}")
         else:
-            with suppress(ProcessLookupError):
-                running.send_signal(signal.SIGKILL)
-        running.wait(60)
-        deadline = time.monotonic() + 60
-        while database.value(f"SELECT count(*) {mine}") and time.monotonic() < deadline:
-            time.sleep(0.1)
+            running.kill()
+        code = running.wait(60)
+        wait_until(lambda: not database.value(f"SELECT count(*) {mine}"), "the end of its backend")
+    return code > 0 if what == "backend" else code == -signal.SIGKILL

@@ -1,10 +1,10 @@
-"""Daily work over two workers: reruns, months, a revision and maintenance beside a long reader, a role of jobs."""
+"""Daily work over two workers: reruns, months, a revision and maintenance beside a long reader, new series."""
 
 import random
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -14,17 +14,12 @@ import pytest
 
 from mlops_db.errors import ContentionError
 from mlops_db.storage.db_manager import DatabaseManager
-from mlops_db.storage.metrics.bounds import Bounds
-from support.citus import CitusCluster
-from support.cluster import connect_superuser
 from support.database import Database
-from support.documented import grants_of_jobs
 from support.forks import exit_code, forked
 from support.metric_jobs import assert_rows_are_those_of_confirmed_calls, jobs, reruns
 from support.projects import Checkout, sql
 from support.sessions import another_session, wait_until
 
-NOON = datetime(2026, 11, 1, 12, tzinfo=timezone.utc)
 MODELS = [f"model {i}" for i in range(12)]  # on both workers
 
 
@@ -94,7 +89,7 @@ def meanwhile(do: Callable[[], object]) -> Iterator[None]:
 
 
 def test_others_do_not_wait_behind_a_month_that_waits_for_a_reader(over_two: Database) -> None:
-    """The reader stays open all the while; were the wait on a worker not bounded, log() would meet its own timeout."""
+    """The reader came by the coordinator, so the wait is bounded there; test_maintain.py has one on a worker."""
     info = over_two.settings
     with (
         DatabaseManager(replace(info, pool_lock_timeout=20_000)) as db,
@@ -123,6 +118,7 @@ def test_others_do_not_wait_behind_a_month_that_waits_for_a_reader(over_two: Dat
 
 
 def test_others_do_not_wait_behind_a_revision_that_waits_for_a_reader(over_two: Database, tmp_path: Path) -> None:
+    """The wait is on the coordinator here, too; test_migrations.py has one on a worker."""
     checkout = Checkout(tmp_path)
     checkout.add(
         sql("ALTER TABLE monitoring_metrics ADD COLUMN note text"),
@@ -140,34 +136,6 @@ def test_others_do_not_wait_behind_a_revision_that_waits_for_a_reader(over_two: 
         done = checkout.alembic(over_two, "upgrade", "head")
         assert done.returncode == 0, done
         db.monitoring.log("t", "n", 3, model_name=MODELS[0])
-
-
-def test_a_jobs_role_can_make_every_call_over_two_workers(over_two: Database, two_workers: CitusCluster) -> None:
-    with closing(connect_superuser(two_workers.coordinator, over_two.settings.database)) as server:
-        server.execute("CREATE ROLE jobs_over_two LOGIN")  # Citus makes it on the workers, too
-        try:
-            over_two.psql(grants_of_jobs().replace("TO jobs;", "TO jobs_over_two;"))
-            with DatabaseManager(replace(over_two.settings, user="jobs_over_two")) as db:
-                rows = [{"metric_type": "t", "metric_name": "n", "metric_value": 1, "model_name": m} for m in MODELS]
-                db.models.register("run-0", "run-0")
-                db.models.promote("run-0")
-                db.decisions.record("reject", candidate=None, decided_at=NOON)
-                assert db.decisions.history()
-                db.monitoring.log("t", "n", 0.5, model_name=MODELS[0])
-                db.monitoring.log_failure("t", "ks", "no data", model_name=MODELS[0])
-                assert db.monitoring.log_many(rows, replace=NOON).replaced == 0
-                assert db.monitoring.log_many(rows, replace=NOON).replaced == len(MODELS)
-                db.monitoring.expect("t", "n", interval=timedelta(days=1), model_name=MODELS[0])
-                db.monitoring.log_many(rows, bounds=[Bounds("t", "n", upper=0.2, model_name=m) for m in MODELS])
-                assert len(db.monitoring.latest()) == len(db.monitoring.series()) == len(MODELS) + 1
-                assert len(db.monitoring.latest(MODELS[0])) == 2
-                assert list(db.monitoring.history("t", "n", model_name=MODELS[0]))
-                assert len(db.monitoring.history_frame("t", "n", model_name=MODELS[0])) == 3
-                assert db.monitoring.gaps(model_name=MODELS[0], since=NOON)
-                assert db.monitoring.forget("t", "ks", model_name=MODELS[0], with_rows=True) == 1
-        finally:
-            server.execute("DROP OWNED BY jobs_over_two")
-            server.execute("DROP ROLE jobs_over_two")
 
 
 def test_writers_of_the_same_new_series_of_many_models_all_get_through(over_two: Database, tmp_path: Path) -> None:

@@ -12,9 +12,7 @@ import psycopg
 import pytest
 
 from mlops_db.admin.cluster.distribute import distribute
-from mlops_db.errors import MlopsDbError
 from mlops_db.migration.commands import upgrade
-from mlops_db.storage.db_manager import DatabaseManager
 from support.citus import CitusCluster, citus_cluster, kill, start_again
 from support.cluster import connect_superuser, settings_of, stop
 from support.database import Database
@@ -42,22 +40,6 @@ def database(mortal: CitusCluster) -> Iterator[Database]:
         yield database
 
 
-def models_on(database: Database, worker: Path, count: int = 3) -> list[str]:
-    """Models whose rows are on a worker."""
-    found = []
-    for number in range(1000):
-        place = database.value(
-            "SELECT nodename FROM pg_dist_placement AS p JOIN pg_dist_node AS n USING (groupid)"
-            " WHERE shardid = get_shard_id_for_distribution_column('monitoring_metrics', %s::text)",
-            (f"model {number}",),
-        )
-        if place == str(worker):
-            found.append(f"model {number}")
-        if len(found) == count:
-            break
-    return found
-
-
 def prepared(cluster: CitusCluster) -> list[tuple[str, str]]:
     """The prepared transactions on all nodes."""
     found = []
@@ -77,41 +59,6 @@ def assert_all_as_confirmed(cluster: CitusCluster, running: Jobs) -> None:
         assert database.query("SELECT * FROM mlops_internal.missing_series()") == []
         checked = database.run("mlops-db", "check")
         assert checked.returncode == 0, checked
-
-
-def test_a_killed_worker_fails_the_calls_of_its_models_alone(mortal: CitusCluster, database: Database) -> None:
-    dead, alive = mortal.workers
-    on_dead, on_alive = models_on(database, dead), models_on(database, alive)
-    with DatabaseManager(database.settings) as db:
-        for model in on_dead + on_alive:
-            db.monitoring.log("t", "n", 1, model_name=model)
-        kill(dead)
-        try:
-            calls = [
-                lambda: db.monitoring.log("t", "n", 2, model_name=on_dead[0]),
-                lambda: db.monitoring.log_many(
-                    [
-                        {"metric_type": "t", "metric_name": "n", "metric_value": 2, "model_name": model}
-                        for model in (on_dead[0], on_alive[0])
-                    ]
-                ),
-                lambda: db.monitoring.latest(on_dead[0]),
-                db.monitoring.latest,
-            ]
-            for call in calls * 2:
-                with pytest.raises(MlopsDbError) as raised:
-                    call()
-                assert raised.value.retryable
-                assert dead.name in str(raised.value)
-            for model in on_alive:
-                db.monitoring.log("t", "n", 2, model_name=model)
-                assert [state.metric_value for state in db.monitoring.latest(model)] == [2]
-        finally:
-            start_again(mortal.programs, dead)
-        for model in on_dead:
-            db.monitoring.log("t", "n", 3, model_name=model)
-            assert [state.metric_value for state in db.monitoring.latest(model)] == [3]
-        assert len(db.monitoring.latest()) == 6
 
 
 def soak(normal: int, runs: int) -> list[object]:

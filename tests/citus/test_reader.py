@@ -151,7 +151,9 @@ def test_on_a_worker_it_reads_the_rows_that_the_views_show(reader: Database, two
         "SELECT shard_name(logicalrelid, shardid) FROM pg_dist_placement JOIN pg_dist_shard USING (shardid)"
         " JOIN pg_dist_local_group USING (groupid) WHERE logicalrelid = 'public.monitoring_metrics'::regclass"
     )
-    for (shard,) in as_reader(worker, reader, shards):
+    found = as_reader(worker, reader, shards)
+    assert len(found) == 4
+    for (shard,) in found:
         as_reader(worker, reader, f"SELECT * FROM {shard}")
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             as_reader(worker, reader, f"DELETE FROM {shard} RETURNING 1")

@@ -32,7 +32,7 @@ def block(name: str) -> str:
 
 @pytest.fixture(scope="module")
 def nodes(citus_programs: Path) -> Iterator[dict[str, Path]]:
-    """Servers by the names that the page gives them, with the database and its owner; the last one is not added."""
+    """Servers by the names that the page gives them, with the owner's role; the last one is not added."""
     with ExitStack() as running:
         nodes = {name: running.enter_context(throwaway_cluster(citus_programs, **CITUS_SETTINGS)) for name in NAMES}
         for node in nodes.values():
@@ -40,7 +40,6 @@ def nodes(citus_programs: Path) -> Iterator[dict[str, Path]]:
                 server.execute(f"ALTER SYSTEM SET citus.local_hostname = '{node}'")  # not TCP, as all of these servers
                 server.execute("SELECT pg_reload_conf()")
                 server.execute("CREATE ROLE mlops_owner LOGIN")
-                server.execute(f"CREATE DATABASE {DATABASE} OWNER mlops_owner")
         yield nodes
 
 
@@ -48,9 +47,9 @@ def nodes(citus_programs: Path) -> Iterator[dict[str, Path]]:
 def statements(nodes: dict[str, Path]) -> Callable[..., list[Any]]:
     """Runs a block of SQL on a node as a superuser, and gives the rows of its last query."""
 
-    def run(name: str, where: str = "coordinator") -> list[Any]:
+    def run(name: str, where: str = "coordinator", database: str = DATABASE) -> list[Any]:
         rows: list[Any] = []
-        with closing(connect_superuser(nodes[where], DATABASE)) as server:
+        with closing(connect_superuser(nodes[where], database)) as server:
             server.execute("SET client_min_messages = warning")
             for statement in block(name).split(";"):
                 text = re.sub(r"'(coordinator|worker-\d)'", lambda match: f"'{nodes[match[1]]}'", statement)
@@ -66,6 +65,7 @@ def statements(nodes: dict[str, Path]) -> Callable[..., list[Any]]:
 def cluster(nodes: dict[str, Path], statements: Callable[..., list[Any]]) -> dict[str, Path]:
     """The page's cluster, with rows of 40 models."""
     for name in NAMES:
+        statements("database", name, database="postgres")
         statements("every-node", name)
     statements("coordinator")
     done = _shell(block("distribute"), nodes)
@@ -140,6 +140,7 @@ def test_the_steps_of_the_page_one_after_the_other(
     assert found == [(str(cluster["worker-2"]),)]
     _are_whole(cluster)
 
+    assert statements("restore-point")
     done = _shell(f"{block('undistribute')}mlops-db check", cluster)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.endswith(": no difference\n")

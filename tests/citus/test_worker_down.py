@@ -15,6 +15,7 @@ from mlops_db.storage.metrics.bounds import Bounds
 from support.citus import CitusCluster
 from support.cluster import connect_superuser, start, stop
 from support.database import Database
+from support.sessions import wait_until
 
 NOON = datetime(2026, 11, 1, 12, tzinfo=timezone.utc)
 BY_NODE = """
@@ -170,11 +171,16 @@ def test_its_sessions_are_ended(db: DatabaseManager, over_two: Database, place: 
         def end() -> None:
             worker.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {OF_COORDINATOR}")
 
-        timer = threading.Timer(1, end)
-        timer.start()
+        def end_the_read() -> None:
+            reading = f"SELECT FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND {OF_COORDINATOR}"
+            wait_until(lambda: worker.execute(reading).fetchall(), "the read to be on the worker")
+            end()
+
+        ending = threading.Thread(target=end_the_read)
+        ending.start()
         with pytest.raises(WorkerUnreachableError, match="does not answer") as failed:
             db.execute_query(read, [place.model])
-        timer.join()
+        ending.join()
         assert place.address in str(failed.value)
         # A connection of the coordinator's that it finds dead may fail the next call, but not the one after it.
         errors: list[WorkerUnreachableError] = []
@@ -185,6 +191,7 @@ def test_its_sessions_are_ended(db: DatabaseManager, over_two: Database, place: 
             except WorkerUnreachableError as error:
                 errors.append(error)
                 call()
+        assert errors
         assert all(error.retryable and place.address in str(error) for error in errors)
 
 

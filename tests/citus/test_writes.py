@@ -1,13 +1,11 @@
-"""Writes of jobs on a coordinator with two workers: reruns at once, several models in a call, and the role of jobs."""
+"""Writes of jobs on a coordinator with two workers: mapped runs at once, several models in a call, and their role."""
 
-import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
-from pathlib import Path
 
 import psycopg
 import pytest
@@ -21,30 +19,29 @@ from mlops_db.storage.metrics.bounds import Bounds
 from support.citus import CitusCluster, prepare_database
 from support.cluster import connect_superuser
 from support.database import TIMEOUT_S, Database
+from support.documented import grants_of_jobs
 
 NOON = datetime(2026, 11, 1, 12, tzinfo=timezone.utc)
 MODELS = [f"model {number}" for number in range(6)]
-OPERATING = Path(__file__).parents[2] / "docs" / "operating.md"
-# One of several runs about one moment, which is repeated as an orchestrator does after an error that is retryable.
+# One of several mapped runs about one moment, repeated as an orchestrator does after an error that is retryable.
 RUN = """
 import sys
 from datetime import datetime
 from mlops_db import DatabaseManager, MlopsDbError
 from mlops_db.storage.mapped_moment import MappedMoment
 
-value, moment, map_index, models = float(sys.argv[1]), datetime.fromisoformat(sys.argv[2]), sys.argv[3], sys.argv[4:]
+map_index, moment, models = int(sys.argv[1]), datetime.fromisoformat(sys.argv[2]), sys.argv[3:]
 rows = [
-    {"metric_type": "drift", "metric_name": f"m{i}", "metric_value": value, "model_name": model}
+    {"metric_type": "drift", "metric_name": f"m{i}", "metric_value": map_index, "model_name": model}
     for model in models for i in range(20)
 ]
-replace = MappedMoment.of(moment, int(map_index)) if map_index else moment
 with DatabaseManager() as db:
     print("ready", flush=True)
     sys.stdin.readline()
     for attempt in range(4):
         for _ in range(10):
             try:
-                db.monitoring.log_many(rows, replace=replace)
+                db.monitoring.log_many(rows, replace=MappedMoment.of(moment, map_index))
                 break
             except MlopsDbError as error:
                 if not error.retryable:
@@ -83,17 +80,8 @@ def run_at_once(database: Database, *runs: tuple[str, ...]) -> None:
         assert process.returncode == 0
 
 
-def test_of_three_reruns_at_once_the_rows_of_one_are_left(over_two: Database) -> None:
-    run_at_once(over_two, *((str(value), NOON.isoformat(), "") for value in range(3)))
-    left = over_two.query(
-        "SELECT model_name, count(*), count(DISTINCT metric_name) FROM monitoring_metrics GROUP BY 1 ORDER BY 1"
-    )
-    assert left == [(model, 20, 20) for model in MODELS]
-    assert len(over_two.query("SELECT DISTINCT metric_value FROM monitoring_metrics")) == 1
-
-
 def test_mapped_runs_at_once_each_leave_their_rows(over_two: Database) -> None:
-    run_at_once(over_two, *((str(index), NOON.isoformat(), str(index)) for index in range(3)))
+    run_at_once(over_two, *((str(index), NOON.isoformat()) for index in range(3)))
     left = over_two.query(
         "SELECT metric_value, metadata, count(*) FROM monitoring_metrics GROUP BY 1, 2 ORDER BY 1",
     )
@@ -157,12 +145,6 @@ def test_to_forget_waits_only_a_moment_for_a_row_on_a_worker(db: DatabaseManager
     assert over_two.value("SELECT count(*) FROM monitoring_metrics") == len(MODELS)
 
 
-def grants() -> str:
-    found = re.search(r"```sql jobs\n(.*?)```", OPERATING.read_text(encoding="utf-8"), re.DOTALL)
-    assert found is not None
-    return found[1]
-
-
 def test_the_role_of_jobs_needs_no_more_than_on_one_node_but_a_login(over_two: Database) -> None:
     settings = over_two.settings
     jobs = replace(settings, user="jobs")
@@ -172,7 +154,7 @@ def test_the_role_of_jobs_needs_no_more_than_on_one_node_but_a_login(over_two: D
     ) as superuser:  # fmt: skip
         superuser.execute("CREATE ROLE jobs LOGIN")
         try:
-            over_two.query(grants())
+            over_two.query(grants_of_jobs())
             with DatabaseManager(jobs) as db:
                 make_every_call(db)
             superuser.execute("CREATE ROLE login LOGIN")
@@ -191,21 +173,23 @@ def test_the_role_of_jobs_needs_no_more_than_on_one_node_but_a_login(over_two: D
 
 
 def make_every_call(db: DatabaseManager) -> None:
-    for _ in range(2):
-        db.monitoring.log_many(
-            rows(1, *MODELS),
-            replace=NOON,
-            bounds=[Bounds("drift", "age", upper=2, model_name=model) for model in MODELS],
-        )
+    bounds = [Bounds("drift", "age", upper=2, model_name=model) for model in MODELS]
+    db.monitoring.log_many(rows(1, *MODELS), replace=NOON, bounds=bounds)
+    assert db.monitoring.log_many(rows(1, *MODELS), replace=NOON, bounds=bounds).replaced == len(MODELS)
     db.monitoring.log("drift", "psi", 1, model_name=MODELS[0])
+    db.monitoring.log_failure("drift", "psi", "no data", model_name=MODELS[0])
     db.monitoring.expect("drift", "age", interval=timedelta(hours=1), model_name=MODELS[0])
     assert len(db.monitoring.latest()) == len(db.monitoring.series()) == len(MODELS) + 1
     assert len(db.monitoring.latest(MODELS[0])) == 2
     assert db.monitoring.gaps(MODELS[0], since=NOON)
     assert list(db.monitoring.history("drift", "age", model_name=MODELS[1]))
-    assert len(db.monitoring.frame()) == len(MODELS) + 1
-    assert db.monitoring.forget("drift", "psi", model_name=MODELS[0], with_rows=True) == 1
+    assert len(db.monitoring.frame()) == len(MODELS) + 2  # and the failure
+    assert len(db.monitoring.history_frame("drift", "age", model_name=MODELS[0])) == 1
+    assert db.monitoring.forget("drift", "psi", model_name=MODELS[0], with_rows=True) == 2
     db.models.register("run", "1")
+    db.models.promote("run")
+    db.decisions.record("reject", candidate=None, decided_at=NOON)
+    assert db.decisions.history()
 
 
 def test_a_pool_from_before_the_extension_goes_on(one_node: CitusCluster) -> None:

@@ -40,7 +40,7 @@ EVERY_DAY: dict[str, tuple[int, str]] = {
     "mlops-db health": (1, "series are not ok"),
     "mlops-db report": (1, "pip install 'mlops-db[report]'"),
     "mlops-db distribute": (1, "the server has no Citus"),
-    "mlops-db undistribute": (0, "othing to"),
+    "mlops-db undistribute": (0, "nothing to do"),
     "mlops-db completion bash": (1, "pip install 'mlops-db[completion]'"),
     "mlops-db docs": (0, "written: docs/schema.md"),
     "alembic -x backup=FOLDER downgrade base": (0, "backup of model_versions: "),

@@ -26,7 +26,7 @@ from mlops_db.server.failures import first_line
 from mlops_db.server.guests import EVERYBODY_MAY_CREATE
 from mlops_db.settings import Settings
 
-COUNT_FOR_S = 1.8  # two seconds, together with LEAST_MS of each query
+COUNT_FOR_S = 1.8  # two seconds, together with LEAST_MS of each query; on Citus one may take LEAST_ON_WORKERS_MS
 LEAST_MS = 10
 # Citus 14.0 on PostgreSQL 18 can crash the server if a statement is canceled while run_command_on_... connects to a
 # worker. So its time is longer than connecting may take.
@@ -222,7 +222,7 @@ def require_usable(settings: Settings) -> None:
 
 
 def read_status(settings: Settings) -> DatabaseStatus:
-    """Read the status of the settings' database; changes nothing, and counts for at most two seconds in total.
+    """Read the status of the settings' database; changes nothing, and counts for two seconds in all, on Citus for more.
 
     If an object cannot be counted, such as on a full disk, its status has the reason.
 
@@ -295,7 +295,7 @@ def _read_missing_reporting(cursor: SafeCursor) -> tuple[str, ...]:
 
 
 class _Counter:
-    """Runs queries that may take long, or fail. All of them together have two seconds."""
+    """Runs queries that may take long, or fail. All of them together have two seconds; on Citus one may take longer."""
 
     def __init__(self, cursor: SafeCursor) -> None:
         self.cursor = cursor

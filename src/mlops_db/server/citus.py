@@ -88,7 +88,7 @@ def list_nodes(cursor: Cursor) -> list[Node]:
 
 
 def is_worker(cursor: Cursor) -> bool:
-    """Whether this node is a worker: it has shards, and none of the tables of the coordinator."""
+    """Whether this is a worker: a node of a cluster other than its coordinator."""
     if not has_citus(cursor):
         return False
     cursor.execute("SELECT groupid > 0 FROM pg_catalog.pg_dist_local_group")

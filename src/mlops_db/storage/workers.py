@@ -1,7 +1,8 @@
 """Translates what Citus says about the workers of a distributed database.
 
 Jobs are connected to the coordinator, so their connection stays if a worker is lost. Citus reports that in several
-ways, and some errors of workers without their SQLSTATE. Its messages are in English, whatever lc_messages is.
+ways, and some errors of workers without their SQLSTATE. Its own messages are in English, whatever lc_messages is. Those
+of PostgreSQL and libpq that it passes on are translated: in another language the marks below do not find them.
 """
 
 from collections.abc import Sequence
