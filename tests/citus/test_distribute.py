@@ -50,6 +50,8 @@ SPECIAL = """
     CREATE VIEW of_owner WITH (security_barrier = true) AS
         SELECT m.*, s.expected_interval FROM monitoring_metrics AS m
           JOIN mlops_internal.metric_series AS s USING (model_name, metric_type, metric_name);
+    CREATE VIEW of_one_model WITH (security_barrier = true, check_option = 'local') AS
+        SELECT * FROM monitoring_metrics WHERE model_name = 'a';
     COMMENT ON VIEW of_owner IS 'of the owner';
     COMMENT ON COLUMN of_owner.id IS 'its id';
     GRANT SELECT ON of_owner TO citus_guest;
@@ -178,6 +180,16 @@ def test_a_view_with_the_casts_of_a_dump_is_written_anew(distributed: Database) 
 
     assert done.returncode == 0, done.stderr
     assert distributed.value("SELECT count(*) FROM v_recent_monitoring") == 1
+    assert "nothing to do" in distributed.run("mlops-db", "distribute").stdout
+
+
+def test_a_view_that_citus_refuses_for_another_reason_is_left_alone(distributed: Database) -> None:
+    distributed.query("""
+        CREATE VIEW of_names AS SELECT m.metric_name FROM monitoring_metrics AS m
+          FULL JOIN mlops_internal.metric_series AS s ON s.metric_name = m.metric_name
+    """)
+    with pytest.raises(psycopg.Error, match="complex joins"):
+        distributed.query("SELECT FROM of_names")
     assert "nothing to do" in distributed.run("mlops-db", "distribute").stdout
 
 

@@ -235,7 +235,7 @@ def _refuse_what_is_not_hand_made(cursor: Cursor, settings: Settings) -> None:
 
 def _refuse_distributed(cursor: Cursor) -> None:
     """Refuse tables that somebody has distributed by hand: the revisions begin with tables on one server."""
-    names = [f"{table.schema}.{table.name}" for table in list_distributed_tables(cursor)]
+    names = [table.qualified_name for table in list_distributed_tables(cursor)]
     if ours := [name.removeprefix("public.") for name in names if name in OUR_TABLES]:
         raise RefusedError(
             f"{' and '.join(ours)} {'is' if len(ours) == 1 else 'are'} distributed already; nothing was changed",

@@ -35,7 +35,7 @@ def names_declared(docstring: str) -> set[str]:
 def find_distributed(connection: Connection) -> set[str]:
     """The distributed tables of the database, with their schemas; none without Citus."""
     with closing(cast("Cursor", connection.connection.cursor())) as cursor:
-        return {f"{table.schema}.{table.name}" for table in list_distributed_tables(cursor)}
+        return {table.qualified_name for table in list_distributed_tables(cursor)}
 
 
 def in_the_way(docstring: str, distributed: Collection[str]) -> list[str]:

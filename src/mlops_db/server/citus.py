@@ -58,16 +58,21 @@ class DistributedTable(NamedTuple):
     Attributes:
         schema: its schema.
         name: its name.
-        column: the column whose hash says in which shard a row is; None if it has none.
+        column: the column whose hash says in which shard a row is.
         colocation: tables with the same number have the rows of the same values on the same nodes.
         shards: how many shards it has.
     """
 
     schema: str
     name: str
-    column: str | None
+    column: str
     colocation: int
     shards: int
+
+    @property
+    def qualified_name(self) -> str:
+        """Schema and name."""
+        return f"{self.schema}.{self.name}"
 
 
 def has_citus(cursor: Cursor) -> bool:
@@ -87,27 +92,18 @@ def list_nodes(cursor: Cursor) -> list[Node]:
     return [Node(*row) for row in cursor.fetchall()]
 
 
-def is_worker(cursor: Cursor) -> bool:
-    """Whether this is a worker: a node of a cluster other than its coordinator."""
-    if not has_citus(cursor):
-        return False
-    cursor.execute("SELECT groupid > 0 FROM pg_catalog.pg_dist_local_group")
-    return cursor.fetchone() == (True,)
-
-
-def find_coordinator(cursor: Cursor) -> str | None:
-    """Host and port of the coordinator, as the nodes connect to it; None without Citus, or if no node knows it."""
-    return next((node.address for node in list_nodes(cursor) if node.is_coordinator), None)
-
-
 def refuse_worker(cursor: Cursor, target: str) -> None:
-    """Refuse a worker of a Citus cluster.
+    """Refuse a worker: a node of a cluster other than its coordinator.
 
     Raises:
-        WorkerNodeError: it is one; the hint names the coordinator.
+        WorkerNodeError: it is one; the hint names the coordinator, if a node knows it.
     """
-    if is_worker(cursor):
-        raise WorkerNodeError(target, find_coordinator(cursor))
+    if not has_citus(cursor):
+        return
+    cursor.execute("SELECT groupid > 0 FROM pg_catalog.pg_dist_local_group")
+    if cursor.fetchone() == (True,):
+        coordinator = next((node.address for node in list_nodes(cursor) if node.is_coordinator), None)
+        raise WorkerNodeError(target, coordinator)
 
 
 def list_distributed_tables(cursor: Cursor) -> list[DistributedTable]:

@@ -68,8 +68,8 @@ def translate_worker_failure(
     if _has(_REFUSED, text):
         return AuthenticationFailedError(
             f"{where} refuses the coordinator: {line.removeprefix('FATAL:').strip()}; nothing of it was stored",
-            hint="The coordinator connects to its workers as the role of the job. On each it needs LOGIN, and a "
-            "way in: pg_hba.conf, and its password in the coordinator's .pgpass.",
+            hint="The coordinator connects to its workers as the role of the job. Each needs that role, with "
+            "LOGIN, the database, and a way in: pg_hba.conf, and the password in the coordinator's .pgpass.",
         )
     return WorkerUnreachableError(
         f"{where} does not answer: {line}; nothing of it was stored",

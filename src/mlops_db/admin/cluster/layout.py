@@ -70,11 +70,8 @@ def read_layout(cursor: Cursor) -> Layout:
         return Layout(None, ())
     cursor.execute(_METHODS, (list(DISTRIBUTED),))
     others = {name: f"{name} is {how}" for name, how in cursor}
-    found = {
-        name: table
-        for table in list_distributed_tables(cursor)
-        if (name := f"{table.schema}.{table.name}") in DISTRIBUTED
-    }
+    tables = {table.qualified_name: table for table in list_distributed_tables(cursor)}
+    found = {name: table for name, table in tables.items() if name in DISTRIBUTED}
     wrong = [
         *others.values(),
         *(f"{name} is by {table.column}" for name, table in found.items() if table.column != COLUMN),

@@ -42,21 +42,23 @@ _READERS = f"""
      GROUP BY c.oid, n.oid
      ORDER BY c.oid
 """
-# A view with the same columns that reads nothing, and the view as it is.
+# A view with the same columns that reads nothing, and the view as it is. Only a view of rows takes a check option.
 _VIEW = f"""
-    SELECT format('CREATE OR REPLACE VIEW %%s%%s AS SELECT %%s', {NAME}, options.list, (
+    SELECT format('CREATE OR REPLACE VIEW %%s%%s AS SELECT %%s', {NAME}, options.of_empty, (
                SELECT string_agg(format('NULL::%%s%%s AS %%I', format_type(a.atttypid, a.atttypmod),
                           CASE WHEN a.attcollation <> t.typcollation
                                THEN ' COLLATE ' || a.attcollation::regcollation ELSE '' END, a.attname),
                           ', ' ORDER BY a.attnum)
                  FROM pg_attribute AS a JOIN pg_type AS t ON t.oid = a.atttypid
                 WHERE a.attrelid = c.oid AND a.attnum > 0)),
-           format('CREATE OR REPLACE VIEW %%s%%s AS %%s', {NAME}, options.list, pg_get_viewdef(c.oid))
+           format('CREATE OR REPLACE VIEW %%s%%s AS %%s', {NAME}, options.of_view, pg_get_viewdef(c.oid))
       FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
      CROSS JOIN LATERAL (
-               SELECT coalesce(' WITH (' || string_agg(format('%%I = %%L', o.option_name, o.option_value), ', ')
+               SELECT coalesce(' WITH (' || string_agg(o.setting, ', ') || ')', ''),
+                      coalesce(' WITH (' || string_agg(o.setting, ', ') FILTER (WHERE o.name <> 'check_option')
                                || ')', '')
-                 FROM pg_options_to_table(c.reloptions) AS o) AS options (list)
+                 FROM (SELECT option_name, format('%%I = %%L', option_name, option_value)
+                         FROM pg_options_to_table(c.reloptions)) AS o (name, setting)) AS options (of_view, of_empty)
      WHERE c.oid = %s
 """
 # PostgreSQL shows `varchar = varchar` as a comparison of two casts, and Citus takes only implicit casts where tables

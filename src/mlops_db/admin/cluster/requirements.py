@@ -153,7 +153,8 @@ def refuse_obstacles(cursor: Cursor, words: str) -> None:
     if found:
         raise RefusedError(
             f"{', '.join(found)} {words}; nothing was changed",
-            hint="Drop it first (a publication: ALTER PUBLICATION ... DROP TABLE), or do without Citus.",
+            hint="Drop it first. Of a publication: ALTER PUBLICATION ... DROP TABLE; if it is of all tables, make it "
+            "anew with the others.",
         )
 
 

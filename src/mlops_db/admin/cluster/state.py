@@ -158,7 +158,7 @@ def read_cluster(reader: Reader, version: str) -> ClusterStatus:
     nodes, shards = _read_answers(cursor, answers or [], trouble)
     sums = []
     for table in tables if shards else ():
-        name = f"{table.schema}.{table.name}"
+        name = table.qualified_name
         own = [shard for shard in shards if shard.table == name]
         size = sum(shard.bytes for shard in own)
         sums.append(TableStatus(name, table.shards, sum(shard.rows for shard in own), size, _pretty(cursor, size)))
