@@ -24,14 +24,22 @@ def test_it_is_adopted_as_on_plain_postgresql_and_distributed_later(handmade: Da
     assert ": no difference\n" in handmade.run("mlops-db", "check").stdout
 
 
-def test_tables_that_are_distributed_by_hand_are_refused_until_they_are_not(handmade: Database) -> None:
-    handmade.query("SELECT create_distributed_table('monitoring_metrics', 'id')")
+@pytest.mark.parametrize(
+    "given",
+    [
+        "create_distributed_table('monitoring_metrics', 'id')",
+        "create_reference_table('monitoring_metrics')",
+        "citus_add_local_table_to_metadata('monitoring_metrics')",
+    ],
+)
+def test_tables_that_are_given_to_citus_by_hand_are_refused_until_they_are_not(handmade: Database, given: str) -> None:
+    handmade.query(f"SELECT {given}")
     done = handmade.run("mlops-db", "adopt")
     assert done.returncode != 0
     assert done.stderr == (
-        "error: monitoring_metrics is distributed already; nothing was changed\n"
+        "error: monitoring_metrics is in Citus' catalogue already; nothing was changed\n"
         "hint: SELECT undistribute_table('monitoring_metrics'); Then adopt and upgrade. "
-        "`mlops-db distribute` distributes it again.\n"
+        "`mlops-db distribute` distributes the metrics again.\n"
     )
     assert handmade.value("SELECT to_regclass('alembic_version')") is None
     handmade.query("SELECT undistribute_table('monitoring_metrics')")

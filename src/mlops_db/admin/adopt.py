@@ -30,7 +30,7 @@ from mlops_db.migration.progress import Progress
 from mlops_db.migration.session import migration_connection
 from mlops_db.project import BASELINE, BASELINE_TABLES, BASELINE_VIEWS
 from mlops_db.revisions.gate import find_head
-from mlops_db.server.citus import list_distributed_tables
+from mlops_db.server.citus import list_tables_of_citus
 from mlops_db.server.connection import open_cursor
 from mlops_db.server.failures import translate_statement_failures
 from mlops_db.server.guests import REFUSE_GUESTS
@@ -234,13 +234,14 @@ def _refuse_what_is_not_hand_made(cursor: Cursor, settings: Settings) -> None:
 
 
 def _refuse_distributed(cursor: Cursor) -> None:
-    """Refuse tables that somebody has distributed by hand: the revisions begin with tables on one server."""
-    names = [table.qualified_name for table in list_distributed_tables(cursor)]
+    """Refuse tables that somebody has given to Citus by hand: the revisions begin with plain tables on one server."""
+    names = [f"{schema}.{name}" for schema, name in list_tables_of_citus(cursor)]
     if ours := [name.removeprefix("public.") for name in names if name in OUR_TABLES]:
+        verb = "is" if len(ours) == 1 else "are"
         raise RefusedError(
-            f"{' and '.join(ours)} {'is' if len(ours) == 1 else 'are'} distributed already; nothing was changed",
+            f"{' and '.join(ours)} {verb} in Citus' catalogue already; nothing was changed",
             hint=" ".join(f"SELECT undistribute_table('{name}');" for name in ours)
-            + " Then adopt and upgrade. `mlops-db distribute` distributes it again.",
+            + " Then adopt and upgrade. `mlops-db distribute` distributes the metrics again.",
         )
 
 

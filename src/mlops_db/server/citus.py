@@ -118,3 +118,15 @@ def list_distributed_tables(cursor: Cursor) -> list[DistributedTable]:
         " WHERE NOT c.relispartition AND d.partmethod = 'h' ORDER BY 1, 2"
     )
     return [DistributedTable(*row) for row in cursor.fetchall()]
+
+
+def list_tables_of_citus(cursor: Cursor) -> list[tuple[str, str]]:
+    """Schema and name of all tables that Citus has in any way, also as reference tables; none without Citus."""
+    if not has_citus(cursor):
+        return []
+    cursor.execute(
+        "SELECT n.nspname, c.relname FROM pg_catalog.pg_dist_partition AS d"
+        "  JOIN pg_class AS c ON c.oid = d.logicalrelid JOIN pg_namespace AS n ON n.oid = c.relnamespace"
+        " WHERE NOT c.relispartition ORDER BY 1, 2"
+    )
+    return cursor.fetchall()

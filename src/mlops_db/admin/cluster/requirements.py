@@ -14,6 +14,7 @@ from mlops_db.admin.cluster.layout import METRICS, SERIES, TREE
 from mlops_db.errors import RefusedError
 from mlops_db.server.citus import has_citus, list_nodes
 from mlops_db.server.failures import quoted
+from mlops_db.settings import EMBEDDED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,7 +34,6 @@ CRASHING = {
         "REVOKE EXECUTE ON FUNCTION pg_catalog.time_partition_range(regclass) FROM {}",
     ),
 }
-_OPEN_AT_FIRST = [[privilege, "PUBLIC"] for privilege in CRASHING]
 _EXTENSION = " ".join(["CREATE EXTENSION citus;", *(f"{revoke.format('PUBLIC')};" for _, revoke in CRASHING.values())])
 # To ask again why a node was not reached.
 _CONNECT_TIMEOUT = "5s"
@@ -162,7 +162,8 @@ def find_missing(cursor: SafeCursor, settings: Settings) -> list[Missing]:
     """Find everything that has to be done before the tables can be distributed; nothing if all is done."""
     here = f"the coordinator, {settings.target}"
     nodes = list_nodes(cursor)
-    host, port = "localhost" if settings.host.startswith("/") else settings.host, cursor.value("SHOW port")
+    is_local = settings.host.startswith("/") or settings.host == EMBEDDED
+    host, port = "localhost" if is_local else settings.host, cursor.value("SHOW port")
     set_host = f"SELECT citus_set_coordinator_host('{host}', {port});"
     for node in nodes:
         if node.is_coordinator:
@@ -180,7 +181,8 @@ def find_missing(cursor: SafeCursor, settings: Settings) -> list[Missing]:
     missing = []
     if not loaded:
         if not cursor.value("SELECT 1 FROM pg_available_extensions WHERE name = 'citus'"):
-            missing.append(Missing("the server has no Citus", here, "install it: https://docs.citusdata.com"))
+            how = 'install it, and set it up: docs/scaling.md, "Past one server: Citus", also says when it is worth it.'
+            return [Missing("the server has no Citus", here, how)]
         missing.append(
             Missing(
                 "shared_preload_libraries lacks citus",
@@ -190,10 +192,9 @@ def find_missing(cursor: SafeCursor, settings: Settings) -> list[Missing]:
         )
     if not has_citus(cursor):
         missing += [
-            Missing("the database has no extension citus", here, "CREATE EXTENSION citus;"),
+            Missing("the database has no extension citus", here, _EXTENSION),
             no_host,
             no_node,
-            *_open_privileges(_OPEN_AT_FIRST, here),
         ]
         return missing
     if not loaded:
