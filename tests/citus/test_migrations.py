@@ -451,6 +451,29 @@ def test_a_trigger_needs_the_setting_that_the_page_names(filled: Database, check
     assert total(filled)[0] == 301
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        "DROP TRIGGER monitoring_metrics_register_series ON monitoring_metrics",
+        "ALTER TABLE monitoring_metrics DISABLE TRIGGER monitoring_metrics_register_series",
+        "ALTER TABLE monitoring_metrics ENABLE ALWAYS TRIGGER monitoring_metrics_register_series",
+    ],
+)
+def test_what_repairs_a_trigger_runs_on_a_distributed_table(filled: Database, change: str) -> None:
+    with filled.connection.transaction():
+        filled.query("SET LOCAL citus.enable_unsafe_triggers = on")
+        filled.query(change)
+    done = filled.run("mlops-db", "check", "--sql")
+    assert done.returncode == 1, done.stdout
+    filled.psql(done.stdout)
+    assert filled.run("mlops-db", "check").returncode == 0
+    filled.query(
+        "INSERT INTO monitoring_metrics (metric_type, metric_name, metric_value, model_name)"
+        " VALUES ('drift', 'age', 1, 'new')"
+    )
+    assert filled.value("SELECT count(*) FROM mlops_internal.metric_series WHERE model_name = 'new'") == 1
+
+
 def test_shards_that_the_database_shows_are_no_difference(distributed: Database, one_node: CitusCluster) -> None:
     name = distributed.settings.database
     distributed.query(f"ALTER DATABASE {name} SET citus.override_table_visibility = off")
