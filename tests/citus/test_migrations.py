@@ -474,6 +474,26 @@ def test_what_repairs_a_trigger_runs_on_a_distributed_table(filled: Database, ch
     assert filled.value("SELECT count(*) FROM mlops_internal.metric_series WHERE model_name = 'new'") == 1
 
 
+def test_a_type_goes_after_its_column_with_the_setting_that_the_page_names(
+    filled: Database, checkout: Checkout
+) -> None:
+    make = "CREATE DOMAIN public.score AS real; ALTER TABLE monitoring_metrics ADD COLUMN s public.score"
+    drop = "ALTER TABLE monitoring_metrics DROP COLUMN s; DROP DOMAIN public.score"
+    start, mode = checkout.head, "SET LOCAL citus.multi_shard_modify_mode = sequential; "
+    added = checkout.add(sql(make), sql(drop))
+    assert checkout.alembic(filled, "upgrade", "head").returncode == 0
+    done = checkout.alembic(filled, "downgrade", "-1")
+    assert done.returncode != 0
+    assert 'Hint: Try re-running the transaction with "SET LOCAL citus.multi_shard_modify_mode' in done.stdout
+    assert revision_of(filled) == added
+    file = versions(checkout.ini) / f"{added}_test.py"
+    text = file.read_text(encoding="utf-8")
+    file.write_text(text.replace("ALTER TABLE monitoring_metrics DROP", f"{mode}ALTER TABLE monitoring_metrics DROP"))
+    done = checkout.alembic(filled, "downgrade", "-1")
+    assert done.returncode == 0, done.stdout
+    assert revision_of(filled) == start
+
+
 def test_shards_that_the_database_shows_are_no_difference(distributed: Database, one_node: CitusCluster) -> None:
     name = distributed.settings.database
     distributed.query(f"ALTER DATABASE {name} SET citus.override_table_visibility = off")
