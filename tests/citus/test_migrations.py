@@ -233,7 +233,7 @@ def test_a_downgrade_below_the_months_is_refused_before_its_first_step(filled: D
 def test_later_revisions_run_as_a_script(filled: Database, checkout: Checkout) -> None:
     before, start = total(filled), checkout.head
     for name, (up, down) in REVISIONS.items():
-        if name != "broken":  # it reads rows
+        if name not in ("broken", "generated", "drop_column"):  # they need the rows, or the server's version
             checkout.add(up, down, title=name)
     filled.psql(checkout.alembic(filled, "upgrade", f"{start}:head", "--sql").stdout)
     assert total(filled) == (300, before[1] + 300)
