@@ -21,6 +21,7 @@ BY_HAND = "-- by hand: "
 AS_BOTH = "-- as a superuser, or as a member of the old owner and of the new one:"
 # Dropped in this order if they are unexpected or differ; created again after the tables are repaired.
 REPLACED = ("rule", "policy", "trigger", "constraint", "index")
+_TRIGGER = re.compile(r"(?:CREATE|DROP|ALTER TABLE \S+ \w+(?: \w+)?) TRIGGER\b")
 # The properties of a column as its definition has them, in this order.
 _COLUMN = {
     "type": "{}",
@@ -41,7 +42,14 @@ def repair_statements(drift: Drift) -> list[str]:
     stops there.
     """
     repair = _Repair(drift)
-    return [*(["SET check_function_bodies = off;"] if repair.makes_functions else []), *repair.statements()]
+    statements = list(repair.statements())
+    # Citus refuses to create, drop or switch triggers of distributed tables without it, also those that belong there.
+    triggers = "theirs: extension citus" in drift.theirs and any(map(_TRIGGER.match, statements))
+    return [
+        *(["SET check_function_bodies = off;"] if repair.makes_functions else []),
+        *(["SET citus.enable_unsafe_triggers = on;"] if triggers else []),
+        *statements,
+    ]
 
 
 def needs(what: str, needed: str) -> str:

@@ -124,7 +124,10 @@ def translate_statement_failure(error: psycopg2.Error, settings: Settings) -> Ml
             f"the connection to {settings.target} broke: {line}",
             hint="Look at the server's log, then run the same command again.",
         )
-    return StatementFailedError(f"{line} (SQLSTATE {error.pgcode})", hint="The server's log has the statement.")
+    hint = "The server's log has the statement."
+    if "citus." in (said := error.diag.message_hint or ""):  # it names the setting with which the statement runs
+        hint = said
+    return StatementFailedError(f"{line} (SQLSTATE {error.pgcode})", hint=hint)
 
 
 def _translate_lost_node(error: psycopg2.Error, line: str, settings: Settings) -> StatementFailedError | None:
