@@ -587,7 +587,7 @@ class Monitoring:
             )
             rows = cursor.fetchall()
             series = [row[:-1] for row in rows]
-            has_citus = bool(rows) and rows[0][-1]
+            has_citus = rows[0][-1] if rows else bool(cursor.value(f"SELECT {HAS_CITUS}"))
             wide_by = several if wide else None
             return history_frames.read_several_series(cursor, series, parameters, wide_by, has_citus=has_citus)
 

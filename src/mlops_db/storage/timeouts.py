@@ -23,8 +23,8 @@ SELECT EXISTS (
 _IN_FORCE = "SELECT name, setting::bigint FROM pg_settings WHERE name = ANY (%s) AND setting <> '0'"
 
 # Citus ends what its workers do at our statement_timeout. But a worker waits for a lock as its own lock_timeout says,
-# which only a SET reaches: Citus sends it if its own setting says so, which is one that nobody reads elsewhere. It sends
-# the text of the whole message, which within DO is this statement alone.
+# which only a SET reaches: Citus sends it if its own setting says so, which is one that nobody reads elsewhere. It
+# sends the text of the whole message, which within DO is this statement alone.
 LOCK_TIMEOUT_OF_WORKERS = """
 DO $set$ BEGIN
     IF current_setting('lock_timeout') <> '0' THEN
