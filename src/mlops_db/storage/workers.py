@@ -14,9 +14,11 @@ from mlops_db.errors import (
     ConnectionLostError,
     ContentionError,
     MlopsDbError,
+    StatementTimeoutError,
+    TooManyConnectionsError,
     WorkerUnreachableError,
 )
-from mlops_db.server.failures import first_line
+from mlops_db.server.failures import first_line, is_limit
 from mlops_db.settings import Settings
 
 # Where Citus names the node; a host may be the folder of a socket.
@@ -49,6 +51,7 @@ _CONTENTION = (
     "could not serialize access",
     "could not find valid entry for shard",  # it was split while the statement waited
 )
+_CANCELED = ("canceling statement due to user request", "canceling statement due to statement timeout")
 # The worker was asked to commit, and did not answer: a transaction of one worker has no second phase.
 _NOT_COMMITTED = "could not commit transaction for shard"
 _MAY_BE_COMMITTED = (_NOT_COMMITTED, "failed to commit transaction on")
@@ -73,6 +76,12 @@ def translate_worker_failure(
         refusal = ContentionError(line, hint="Others use the same rows at the moment: nothing was stored, try again.")
         refusal.retryable = not partly_stored
         return refusal
+    if code == _NO_CODE and _has(_CANCELED, line):
+        return StatementTimeoutError(
+            line,
+            hint="Somebody has cancelled it on the worker, or a statement_timeout ended it that the role or the "
+            "database has there.",
+        )
     nodes = [found[1] for said in (text, error.diag.context or "", *reversed(notices)) if (found := _NODE.search(said))]
     unknown = code == _NO_CODE and _NOT_COMMITTED in text
     lost = code.startswith(_LOST) or (code in (_NO_CODE, _IO_ERROR) and _has(_SAYS_LOST, text))
@@ -86,12 +95,23 @@ def translate_worker_failure(
             committed=None,
             hint="Check whether it is stored before you repeat it; calls that are idempotent can simply be repeated.",
         )
-    where = f"{node} of {settings.target}"
+    return _translate_unreached(f"{node} of {settings.target}", line, text)
+
+
+def _translate_unreached(where: str, line: str, text: str) -> MlopsDbError:
+    """Translate a failure before anything was committed: the worker refused the coordinator, or was lost."""
+    reason = line.removeprefix("FATAL:").strip()
     if _has(_REFUSED, text):
         return AuthenticationFailedError(
-            f"{where} refuses the coordinator: {line.removeprefix('FATAL:').strip()}; nothing of it was stored",
+            f"{where} refuses the coordinator: {reason}; nothing of it was stored",
             hint="The coordinator connects to its workers as the role of the job. On each it needs LOGIN, and a "
             "way in: pg_hba.conf, and its password in the coordinator's .pgpass.",
+        )
+    if is_limit(text):
+        return TooManyConnectionsError(
+            f"{where} refuses the coordinator: {reason}; nothing of it was stored",
+            hint="A session of a job that asks a worker has one there, too, or several. Repeat the call; raise the "
+            "limit there, or lower MLOPS_POOL_SIZE, or citus.max_shared_pool_size on the coordinator.",
         )
     return WorkerUnreachableError(
         f"{where} does not answer: {line}; nothing of it was stored",
