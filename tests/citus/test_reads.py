@@ -122,6 +122,8 @@ def test_reads_of_one_model_find_what_reads_of_all_do(monitoring: Monitoring) ->
         assert monitoring.series(model) == [one for one in series if one.model_name == model]
         one = monitoring.frame(model_name=model, every="1d")
         assert one.to_dict("list") == frame[frame["model_name"] == model].to_dict("list")
+    for width in (None, "1d"):
+        assert monitoring.frame(model_name="nobody", every=width).empty
 
 
 def changed(state: Any) -> dict[str, Any]:

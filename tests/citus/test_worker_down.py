@@ -9,7 +9,14 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from mlops_db.errors import ConnectionLostError, ContentionError, StatementFailedError, WorkerUnreachableError
+from mlops_db.errors import (
+    ConnectionLostError,
+    ContentionError,
+    StatementFailedError,
+    StatementTimeoutError,
+    TooManyConnectionsError,
+    WorkerUnreachableError,
+)
 from mlops_db.storage.db_manager import DatabaseManager
 from mlops_db.storage.metrics.bounds import Bounds
 from support.citus import CitusCluster
@@ -193,6 +200,39 @@ def test_its_sessions_are_ended(db: DatabaseManager, over_two: Database, place: 
                 call()
         assert errors
         assert all(error.retryable and place.address in str(error) for error in errors)
+
+
+def test_it_takes_no_more_connections(db: DatabaseManager, over_two: Database, place: Place) -> None:
+    limit = f"ALTER ROLE {over_two.settings.user} CONNECTION LIMIT"
+    with connect_superuser(place.worker, over_two.settings.database) as worker:
+        worker.execute("SET citus.enable_ddl_propagation = off")
+        worker.execute(f"{limit} 0")
+        try:
+            for call in calls(db, place.model).values():
+                with pytest.raises(TooManyConnectionsError, match="refuses the coordinator: too many connec") as failed:
+                    call()
+                assert failed.value.retryable
+                assert str(failed.value).startswith(f"worker {place.address} of ")
+        finally:
+            worker.execute(f"{limit} -1")
+    for call in calls(db, place.model).values():
+        call()
+
+
+def test_its_statement_is_cancelled(db: DatabaseManager, over_two: Database, place: Place) -> None:
+    cancel = f"SELECT 1 FROM pg_stat_activity WHERE query LIKE 'COPY%' AND {OF_COORDINATOR} AND pg_cancel_backend(pid)"
+
+    def cancelling() -> Iterator[dict[str, Any]]:
+        yield from rows(place.model) * 5000
+        wait_until(lambda: worker.execute(cancel).fetchall(), "COPY on the worker")
+        yield from rows(place.model) * 50_000
+
+    with connect_superuser(place.worker, over_two.settings.database) as worker:
+        for _ in range(3):
+            with pytest.raises(StatementTimeoutError, match="canceling statement due to user request") as cancelled:
+                db.monitoring.log_many(cancelling())
+            assert not cancelled.value.retryable
+    assert over_two.value("SELECT count(*) FROM monitoring_metrics") == 0
 
 
 def test_a_constraint_of_a_shard_is_as_on_one_node(db: DatabaseManager, place: Place) -> None:

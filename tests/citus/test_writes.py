@@ -145,6 +145,33 @@ def test_to_forget_waits_only_a_moment_for_a_row_on_a_worker(db: DatabaseManager
     assert over_two.value("SELECT count(*) FROM monitoring_metrics") == len(MODELS)
 
 
+def test_a_call_waits_no_longer_for_a_lock_on_a_worker_than_here(db: DatabaseManager, over_two: Database) -> None:
+    db.monitoring.log_many(rows(1, *MODELS), replace=NOON)
+    settings = over_two.settings
+    patience = replace(settings, pool_lock_timeout=300, pool_statement_timeout=20_000)
+    calls = (
+        lambda: impatient.monitoring.expect("drift", "age", model_name=MODELS[0]),
+        lambda: impatient.monitoring.log_many(rows(2, *MODELS), replace=NOON),
+        lambda: impatient.monitoring.log("drift", "age", 2, model_name=MODELS[0]),
+        lambda: impatient.monitoring.history_frame("drift", "age", model_name=MODELS[0]),
+    )
+    with DatabaseManager(patience) as impatient:
+        for table, call in zip(["metric_series"] + ["monitoring_metrics"] * 3, calls, strict=True):
+            shard, node = over_two.query(
+                "SELECT shard_name, nodename FROM citus_shards WHERE table_name = %s::regclass"
+                " AND shardid = get_shard_id_for_distribution_column(table_name, %s::text)",
+                [f"mlops_internal.{table}" if table == "metric_series" else table, MODELS[0]],
+            )[0]
+            with psycopg.connect(host=node, user="postgres", dbname=settings.database) as worker:
+                worker.execute("SET citus.enable_manual_changes_to_shards = on")
+                worker.execute(f"LOCK TABLE {shard} IN ACCESS EXCLUSIVE MODE")
+                with pytest.raises(ContentionError, match=f"lock timeout; it is held on worker {node}:5432") as busy:
+                    call()
+            assert busy.value.retryable
+            call()
+    assert over_two.value("SELECT count(*) FROM monitoring_metrics WHERE metric_value = 2") == len(MODELS) + 1
+
+
 def test_the_role_of_jobs_needs_no_more_than_on_one_node_but_a_login(over_two: Database) -> None:
     settings = over_two.settings
     jobs = replace(settings, user="jobs")

@@ -16,18 +16,22 @@ class SafeCursor(Cursor):
     The statement's own message sets the path, for its transaction: that costs no round trip, and behind a transaction
     pooler the next client's session does not get it. Values are written and read by psycopg2's own adapters, not by
     adapters that other libraries have registered.
+
+    Attributes:
+        first: statements that the next message begins with, each followed by a semicolon and a blank.
     """
 
     def __init__(self, *args: Any, **parameters: Any) -> None:
         """Make the cursor."""
         super().__init__(*args, **parameters)
         self.string_types = CASTERS
+        self.first = ""
 
     def execute(self, query: str | bytes | sql.Composable, vars: Any = None) -> None:  # noqa: A002  (psycopg2's name)
         """Run a statement. `execute_alone` is for those that cannot share a message, such as CREATE DATABASE."""
         if self.connection.info.transaction_status != psycopg2.extensions.TRANSACTION_STATUS_INERROR:
             text = query.as_string(self) if isinstance(query, sql.Composable) else query
-            query = f"SET LOCAL search_path = {SAFE_PATH}; {text if isinstance(text, str) else text.decode()}"
+            query = self._beginning() + (text if isinstance(text, str) else text.decode())
         super().execute(query, adapt(vars))
 
     def value(self, query: str | bytes | sql.Composable, vars: Any = None) -> Any:  # noqa: A002  (the same)
@@ -42,9 +46,13 @@ class SafeCursor(Cursor):
 
     def copy_out(self, query: str, vars: Any, file: Any) -> None:  # noqa: A002  (psycopg2's name)
         """COPY the rows of a query into a file, in the binary format."""
-        path = f"SET LOCAL search_path = {SAFE_PATH}; ".encode()
-        self.copy_expert(path + b"COPY (" + self.mogrify(query, vars) + b") TO STDOUT (FORMAT binary)", file)
+        beginning = f"{self._beginning()}COPY (".encode()
+        self.copy_expert(beginning + self.mogrify(query, vars) + b") TO STDOUT (FORMAT binary)", file)
 
     def execute_alone(self, query: sql.Composable) -> None:
         """Run a statement without the safe path; it must name no operator and no function."""
         super().execute(query)
+
+    def _beginning(self) -> str:
+        first, self.first = self.first, ""
+        return f"SET LOCAL search_path = {SAFE_PATH}; {first}"

@@ -17,6 +17,9 @@ from mlops_db.server.cursor import SafeCursor
 _ROW = re.compile(r"(\(\d+,\d+\)).*[\"«„“](.+?)[\"»“”]")
 # Citus leaves its shards, such as metric_series_102008, out of pg_class for everybody who does not ask for them.
 _SHARD = re.compile(r"_\d{6,}$")
+# CONTEXT of Citus, in English: the node that the statement waited on, which may be this one.
+_NODE = re.compile(r"while executing command on (\S+:\d+)")
+_IS_WORKER = "SELECT groupid > 0 FROM pg_catalog.pg_dist_node WHERE nodename || ':' || nodeport = %s"
 _SHOW_SHARDS = "SET LOCAL citus.override_table_visibility = off"
 _TABLE = """
 SELECT n.nspname, c.relname FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
@@ -50,7 +53,8 @@ def describe_holders(error: psycopg2.Error) -> str:
         error: the lock timeout.
 
     Returns:
-        Such as `; it is held by pid 7 (nightly, role airflow)`, or an empty text if no session is found.
+        Such as `; it is held by pid 7 (nightly, role airflow)`, or an empty text if no session is found. A worker
+        of Citus is named instead of its sessions.
     """
     if error.cursor is None:
         return ""
@@ -58,7 +62,10 @@ def describe_holders(error: psycopg2.Error) -> str:
         connection = error.cursor.connection
         connection.rollback()
         with connection.cursor(cursor_factory=SafeCursor) as cursor:
-            row = _ROW.search((error.diag.context or "").partition("\n")[0])
+            context = error.diag.context or ""
+            if (node := _NODE.search(context)) and cursor.value(_IS_WORKER, (node[1],)):
+                return f"; it is held on worker {node[1]}"
+            row = _ROW.search(context.partition("\n")[0])
             ways: list[tuple[str, str, tuple[str | None, ...]]]
             if row is None:
                 ways = [("is", f"{_KEEPS_OUT} AND {_USER_TABLE}", ()), ("may be", f"l.granted AND {_USER_TABLE}", ())]

@@ -31,7 +31,7 @@ from mlops_db.server.pins import JOB_PINS, MARK, set_local, startup_options
 from mlops_db.settings import Settings
 from mlops_db.storage.failures import is_failure_of, translate_failure
 from mlops_db.storage.owned_connection import OwnedConnection
-from mlops_db.storage.timeouts import Timeouts
+from mlops_db.storage.timeouts import LOCK_TIMEOUT_OF_WORKERS, Timeouts
 
 # Sets the pins where a pooler dropped the options; %s is for the timeouts, whose statements need the safe path.
 _BEGIN_WITHOUT_OPTIONS = (
@@ -156,6 +156,8 @@ class ConnectionPool:
         with self.driver_connection() as connection:
             connection.stays_clean = True
             with connection.cursor(cursor_factory=SafeCursor) as cursor:
+                if connection.has_citus:
+                    cursor.first = LOCK_TIMEOUT_OF_WORKERS
                 yield cursor
 
     @contextmanager

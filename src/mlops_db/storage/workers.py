@@ -14,10 +14,12 @@ from mlops_db.errors import (
     ConnectionLostError,
     ContentionError,
     MlopsDbError,
+    StatementTimeoutError,
+    TooManyConnectionsError,
     WorkerUnreachableError,
 )
 from mlops_db.server.citus import NODE
-from mlops_db.server.failures import IO_ERROR, NO_CODE, SAYS_NODE_LOST, first_line
+from mlops_db.server.failures import IO_ERROR, NO_CODE, SAYS_NODE_LOST, first_line, is_limit
 from mlops_db.settings import Settings
 
 _LOST = ("08", "57P01", "57P02", "57P03", "57P04", "57P05")
@@ -27,6 +29,7 @@ _CONTENTION = (
     "could not serialize access",
     "could not find valid entry for shard",  # it was split while the statement waited
 )
+_CANCELED = ("canceling statement due to user request", "canceling statement due to statement timeout")
 # The worker was asked to commit, and did not answer: a transaction of one worker has no second phase.
 _NOT_COMMITTED = "could not commit transaction for shard"
 _MAY_BE_COMMITTED = (_NOT_COMMITTED, "failed to commit transaction on")
@@ -51,6 +54,12 @@ def translate_worker_failure(
         refusal = ContentionError(line, hint="Others use the same rows at the moment: nothing was stored, try again.")
         refusal.retryable = not partly_stored
         return refusal
+    if code == NO_CODE and _has(_CANCELED, line):
+        return StatementTimeoutError(
+            line,
+            hint="Somebody has cancelled it on the worker, or a statement_timeout ended it that the role or the "
+            "database has there.",
+        )
     nodes = [found[1] for said in (text, error.diag.context or "", *reversed(notices)) if (found := NODE.search(said))]
     unknown = code == NO_CODE and _NOT_COMMITTED in text
     lost = code.startswith(_LOST) or (code in (NO_CODE, IO_ERROR) and _has(SAYS_NODE_LOST, text))
@@ -64,12 +73,23 @@ def translate_worker_failure(
             committed=None,
             hint="Check whether it is stored before you repeat it; calls that are idempotent can simply be repeated.",
         )
-    where = f"{node} of {settings.target}"
+    return _translate_unreached(f"{node} of {settings.target}", line, text)
+
+
+def _translate_unreached(where: str, line: str, text: str) -> MlopsDbError:
+    """Translate a failure before anything was committed: the worker refused the coordinator, or was lost."""
+    reason = line.removeprefix("FATAL:").strip()
     if _has(_REFUSED, text):
         return AuthenticationFailedError(
-            f"{where} refuses the coordinator: {line.removeprefix('FATAL:').strip()}; nothing of it was stored",
+            f"{where} refuses the coordinator: {reason}; nothing of it was stored",
             hint="The coordinator connects to its workers as the role of the job. Each needs that role, with "
             "LOGIN, the database, and a way in: pg_hba.conf, and the password in the coordinator's .pgpass.",
+        )
+    if is_limit(text):
+        return TooManyConnectionsError(
+            f"{where} refuses the coordinator: {reason}; nothing of it was stored",
+            hint="A session of a job that asks a worker has one there, too, or several. Repeat the call; raise the "
+            "limit there, or lower MLOPS_POOL_SIZE, or citus.max_shared_pool_size on the coordinator.",
         )
     return WorkerUnreachableError(
         f"{where} does not answer: {line}; nothing of it was stored",
