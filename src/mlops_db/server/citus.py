@@ -18,13 +18,16 @@ NODE = re.compile(
     r"(?:remote node .*?@|to the node |for node |essential: |on host |(?:command|transaction|shard \d+|COPY) on )"
     r"(\S+:\d+)"
 )
-# For scripts: the session's lock_timeout bounds waits on other nodes, too, until the transaction ends. Of all ways to
-# set it, only SET LOCAL gets there.
+# The session's lock_timeout bounds waits on the workers, too, until the transaction ends. Citus ends what they do at
+# the statement_timeout, but each waits for locks as its own lock_timeout says. Only SET LOCAL gets there, if a setting
+# of Citus says so; other SETs are for this node alone. Citus sends the text of the whole message, which within DO is
+# this statement alone.
 BOUND_WAITS_ON_WORKERS = f"""\
 DO $waits$ BEGIN
-    IF {HAS_CITUS} THEN
+    IF {HAS_CITUS} AND pg_catalog.current_setting('lock_timeout') <> '0' THEN
         SET LOCAL citus.propagate_set_commands = 'local';
-        EXECUTE pg_catalog.format('SET LOCAL lock_timeout = %L', pg_catalog.current_setting('lock_timeout'));
+        EXECUTE 'SET LOCAL lock_timeout = ' || pg_catalog.quote_literal(pg_catalog.current_setting('lock_timeout'));
+        SET LOCAL citus.propagate_set_commands = 'none';
     END IF;
 END $waits$;"""
 

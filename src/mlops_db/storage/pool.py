@@ -23,6 +23,7 @@ from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 from mlops_db.errors import PoolerError, PoolExhaustedError, StandbyError
 from mlops_db.revisions.gate import require_usable
 from mlops_db.server.bounded import no_answer, open_bounded
+from mlops_db.server.citus import BOUND_WAITS_ON_WORKERS
 from mlops_db.server.connection import open_connection
 from mlops_db.server.cursor import SafeCursor
 from mlops_db.server.driver_types import CASTERS
@@ -31,7 +32,7 @@ from mlops_db.server.pins import JOB_PINS, MARK, set_local, startup_options
 from mlops_db.settings import Settings
 from mlops_db.storage.failures import is_failure_of, translate_failure
 from mlops_db.storage.owned_connection import OwnedConnection
-from mlops_db.storage.timeouts import LOCK_TIMEOUT_OF_WORKERS, Timeouts
+from mlops_db.storage.timeouts import Timeouts
 
 # Sets the pins where a pooler dropped the options; %s is for the timeouts, whose statements need the safe path.
 _BEGIN_WITHOUT_OPTIONS = (
@@ -156,8 +157,8 @@ class ConnectionPool:
         with self.driver_connection() as connection:
             connection.stays_clean = True
             with connection.cursor(cursor_factory=SafeCursor) as cursor:
-                if connection.has_citus:
-                    cursor.first = LOCK_TIMEOUT_OF_WORKERS
+                if connection.may_have_citus:
+                    cursor.first = f"{BOUND_WAITS_ON_WORKERS} "
                 yield cursor
 
     @contextmanager

@@ -22,18 +22,6 @@ SELECT EXISTS (
 """
 _IN_FORCE = "SELECT name, setting::bigint FROM pg_settings WHERE name = ANY (%s) AND setting <> '0'"
 
-# Citus ends what its workers do at our statement_timeout. But a worker waits for a lock as its own lock_timeout says,
-# which only a SET reaches: Citus sends it if its own setting says so, which is one that nobody reads elsewhere. It
-# sends the text of the whole message, which within DO is this statement alone.
-LOCK_TIMEOUT_OF_WORKERS = """
-DO $set$ BEGIN
-    IF current_setting('lock_timeout') <> '0' THEN
-        SET LOCAL citus.propagate_set_commands = 'local';
-        EXECUTE 'SET LOCAL lock_timeout = ' || quote_literal(current_setting('lock_timeout'));
-        SET LOCAL citus.propagate_set_commands = 'none';
-    END IF;
-END $set$; """
-
 
 class Timeouts:
     """The timeouts of one pool's connections.

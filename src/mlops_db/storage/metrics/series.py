@@ -7,18 +7,14 @@ afterwards; maintenance registers the series of such rows.
 """
 
 from mlops_db.errors import SeriesNotEmptyError, UnknownSeriesError
+from mlops_db.server.citus import BOUND_WAITS_ON_WORKERS
 from mlops_db.server.cursor import SafeCursor
 from mlops_db.storage.transactions import equal
 
-# All writers wait behind this statement, so the timeout is too short for anybody to notice. Citus sends it to the
-# workers if its own setting says so, which is one that nobody reads elsewhere. It sends the text of the whole message,
-# which within DO is this statement alone.
-_LOCK = """
-DO $set$ BEGIN
-    SET LOCAL citus.propagate_set_commands = 'local';
-    SET LOCAL lock_timeout = '300ms';
-    SET LOCAL citus.propagate_set_commands = 'none';
-END $set$;
+# All writers wait behind this statement, so the timeout is too short for anybody to notice.
+_LOCK = f"""
+SET LOCAL lock_timeout = '300ms';
+{BOUND_WAITS_ON_WORKERS}
 LOCK TABLE ONLY public.monitoring_metrics IN SHARE ROW EXCLUSIVE MODE
 """
 
