@@ -2,8 +2,12 @@
 
 import json
 
+import pytest
+
 from support.database import Database
 from support.process import assert_failed
+
+pytestmark = pytest.mark.plain_postgresql(reason="the database has Citus")
 
 
 def test_it_is_said_in_two_lines_without_alarm(head: Database) -> None:

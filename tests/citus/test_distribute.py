@@ -315,7 +315,7 @@ def test_ten_writers_and_random_kills_lose_nothing(undistributed_over_two: Datab
     database = undistributed_over_two
     database.query(ROWS)
     chance = random.Random(17)  # noqa: S311  (moments, not secrets)
-    hit = {"backend": 0, "command": 0}
+    hit = dict.fromkeys(("backend", "command")[:SOAK_RUNS], 0)
     with jobs(database.settings, tmp_path / "jobs") as running:
         for number in range(SOAK_RUNS):
             command = ("distribute", "undistribute")[number % 2]

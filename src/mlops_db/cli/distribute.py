@@ -1,8 +1,9 @@
 """Distribute the metrics over the nodes of a Citus cluster, by model.
 
 monitoring_metrics, with its months, and the catalogue of series are put into shards by the hash of model_name. All
-other tables stay on the coordinator. It is all done or not at all, and `mlops-db undistribute` brings it back. Do it
-early: readers and writers of the metrics wait while the rows move.
+other tables stay on the coordinator. It is all done or not at all, and `mlops-db undistribute` brings it back. Then the
+roles that read the views get what they need on the nodes, each time. Do it early: readers and writers of the metrics
+wait while the rows move.
 """
 
 import sys

@@ -30,8 +30,8 @@ from mlops_db.migration.plan import plan_lines, stamp_lines, step_name
 from mlops_db.migration.preview import GIVING_UP, describe, written_sql
 from mlops_db.migration.retry import with_retries
 from mlops_db.migration.step import STEP, RunningStep, direction_name, disk_full
-from mlops_db.migration.transaction import bound_waits_on_workers, revision_statements, unfinished_refusal
-from mlops_db.server.citus import has_citus
+from mlops_db.migration.transaction import revision_statements, unfinished_refusal
+from mlops_db.server.citus import BOUND_WAITS_ON_WORKERS, has_citus
 from mlops_db.server.failures import find_server_error
 from mlops_db.server.guests import REFUSE_GUESTS, SAFE_PATH
 
@@ -367,7 +367,7 @@ class OnlineRun:
             self.guard = None
             if self.on_citus:
                 with closing(cast("Cursor", self.connection.connection.cursor())) as cursor:
-                    bound_waits_on_workers(cursor)
+                    cursor.execute(BOUND_WAITS_ON_WORKERS)
             if self.protects_rows and not step.is_upgrade:
                 from mlops_db.migration.guard.row_guard import RowGuard  # noqa: PLC0415  (upgrades start without it)
 

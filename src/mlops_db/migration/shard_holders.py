@@ -37,18 +37,21 @@ def find_shard_holders(connection: Connection) -> str:
     """
     driver: Any = connection.connection.dbapi_connection
     rows: list[tuple[str, str]] = []
-    with suppress(psycopg2.Error):
-        if not driver.autocommit:
-            driver.rollback()
-        # psycopg2's own class: the rules for a revision's statements are not for this one.
-        with closing(psycopg2.extensions.cursor(driver)) as cursor:
-            if has_citus(cursor):
-                cursor.execute(
-                    "SELECT nodename || ':' || nodeport, result FROM run_command_on_workers(%s)"
-                    " WHERE success AND result <> ''",
-                    (_HOLDERS,),
-                )
-                rows = cursor.fetchall()
-        if not driver.autocommit:
-            driver.rollback()
+    _roll_back(driver)
+    # psycopg2's own class: the rules for a revision's statements are not for this one.
+    with suppress(psycopg2.Error), closing(psycopg2.extensions.cursor(driver)) as cursor:
+        if has_citus(cursor):
+            cursor.execute(
+                "SELECT nodename || ':' || nodeport, result FROM run_command_on_workers(%s)"
+                " WHERE success AND result <> ''",
+                (_HOLDERS,),
+            )
+            rows = cursor.fetchall()
+    _roll_back(driver)
     return "; ".join(printable(f"{holders} on {node}") for node, holders in rows)
+
+
+def _roll_back(driver: Any) -> None:
+    if not driver.autocommit:
+        with suppress(psycopg2.Error):  # a connection that broke fails again in the next attempt, which reports it
+            driver.rollback()

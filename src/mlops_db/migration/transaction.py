@@ -249,7 +249,7 @@ class RevisionTransaction:
         alone = cursor.connection.info.transaction_status == psycopg2.extensions.TRANSACTION_STATUS_IDLE
         if alone:
             control.execute("BEGIN")
-            bound_waits_on_workers(control)
+            control.execute(BOUND_WAITS_ON_WORKERS)
         try:
             for each in statements:
                 send(each)
@@ -272,7 +272,7 @@ class RevisionTransaction:
         control = psycopg2.extensions.cursor(driver)
         control.execute("BEGIN")
         if self.on_citus:
-            bound_waits_on_workers(control)
+            control.execute(BOUND_WAITS_ON_WORKERS)
         self.outside = False
         try:
             if self.guard is not None:
@@ -303,6 +303,8 @@ class RevisionTransaction:
         if ends_transaction(statement):
             raise commits
         control.execute("BEGIN")
+        if self.on_citus:
+            control.execute(BOUND_WAITS_ON_WORKERS)
         try:
             self.guard.begin()
             self.guard.run(statement, send, only_once=only_once, changed=lambda: cursor.rowcount)
@@ -319,17 +321,6 @@ class RevisionTransaction:
             send()
         else:
             control.execute("COMMIT")
-
-
-def bound_waits_on_workers(cursor: psycopg2.extensions.cursor) -> None:
-    """Let the lock_timeout of the session also bound waits on other nodes of Citus, until the transaction ends.
-
-    Only SET LOCAL gets there: no setting of the session, of the connection's start, or of set_config() does. So does
-    what a revision sets with it from then on.
-    """
-    cursor.execute("SHOW lock_timeout")
-    (timeout,) = cursor.fetchone() or ("0",)
-    cursor.execute(f"SET LOCAL citus.propagate_set_commands = 'local'; SET LOCAL lock_timeout = '{timeout}'")
 
 
 @contextmanager
@@ -368,7 +359,7 @@ def revision_statements(
             cursor.execute(mark, {"mark": revision})
             _, begun, _ = cursor.fetchone() or (None, None, None)
             if on_citus and not transaction.outside:
-                bound_waits_on_workers(cursor)
+                cursor.execute(BOUND_WAITS_ON_WORKERS)
         if guard is not None and not transaction.outside:
             guard.begin()
 

@@ -41,7 +41,7 @@ _HINTS: dict[type[psycopg2.Error], str] = {
 # The code of what Citus gives no other: what libpq says, what a worker says about COPY, and the end of a transaction.
 NO_CODE = "XX000"
 IO_ERROR = "58030"
-# What is said then if a node of Citus was lost; always in English.
+# What is said then if a node of Citus was lost; in English if lc_messages is.
 SAYS_NODE_LOST = (
     "closed the connection",
     "connection has been closed",
@@ -137,10 +137,15 @@ def _translate_lost_node(error: psycopg2.Error, line: str, settings: Settings) -
     says_so = code in (NO_CODE, IO_ERROR) and any(mark in text for mark in SAYS_NODE_LOST)
     if not (_NO_CONNECTION_TO_NODE in text or says_so or (node and code.startswith(("08", "57P0")))):
         return None
-    where = f"worker {node[1]} of {settings.target} was lost, or does not answer: " if node else ""
+    reason = line.rpartition("the following error: ")[2]
+    what = "refuses the coordinator" if "FATAL:" in reason else "was lost, or does not answer"
     no_login = re.search(r'role "(.*)" is not permitted to log in', line)
     hint = f"On every node a superuser does: ALTER ROLE {quoted(no_login[1])} LOGIN; " if no_login else ""
-    return StatementFailedError(where + line, hint=hint + _NODE_HINT)
+    return StatementFailedError(
+        f"{f'worker {node[1]}' if node else 'a worker'} of {settings.target} {what}: "
+        f"{reason.replace('FATAL:', '').strip()}",
+        hint=hint + _NODE_HINT,
+    )
 
 
 @contextmanager

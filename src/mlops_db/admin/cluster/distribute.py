@@ -70,7 +70,8 @@ def distribute(settings: Settings, *, shards: int | None = None, progress: TextI
     Raises:
         ConnectionFailedError: no connection.
         RefusedError: a superuser has to do something first, others' objects are in the way, the tables are distributed
-            into another number of shards, or somebody held a table for too long; nothing was changed.
+            into another number of shards, or somebody held a table for too long; nothing was changed. Or a node refused
+            the readers' grants: the tables are distributed then, and the next call grants the rest.
         StatementFailedError: the server refused.
     """
     planned, missing = plan_distribution(settings, shards=shards)

@@ -86,7 +86,8 @@ def _is_refused(cursor: Cursor, view: str) -> bool:
     except psycopg2.errors.FeatureNotSupported as error:
         return "complex joins" in str(error)
     finally:
-        cursor.execute("ROLLBACK TO SAVEPOINT explained")
+        if not cursor.connection.closed:
+            cursor.execute("ROLLBACK TO SAVEPOINT explained")
     return False
 
 

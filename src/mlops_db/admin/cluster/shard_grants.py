@@ -31,7 +31,8 @@ _READERS = """
      WHERE c.oid = 'public.v_recent_monitoring'::regclass AND acl.privilege_type = 'SELECT'
        AND acl.grantee <> c.relowner AND NOT role.rolsuper
        AND NOT (has_table_privilege(role.oid, 'public.monitoring_metrics', 'SELECT')
-                AND has_table_privilege(role.oid, 'mlops_internal.metric_series', 'SELECT'))
+                AND has_table_privilege(role.oid, 'mlops_internal.metric_series', 'SELECT')
+                AND has_schema_privilege(role.oid, 'mlops_internal', 'USAGE'))
      ORDER BY 1
 """
 _HAS_ROLE = "SELECT count(*) FROM pg_roles WHERE rolname = {role}"
@@ -126,6 +127,6 @@ def _ask_workers(cursor: SafeCursor, command: str) -> Iterator[tuple[str, str]]:
         if not success:
             raise RefusedError(
                 f"the worker {host}:{port} refused, or does not answer: {' '.join(result.split())}",
-                hint="Run the same command again when that is mended; what other nodes granted stays.",
+                hint="Run the same command again when that is mended; what is done already stays.",
             )
         yield f"{host}:{port}", result

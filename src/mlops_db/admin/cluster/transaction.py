@@ -12,6 +12,7 @@ from mlops_db.migration.lock import require_direct_connection, run_lock
 from mlops_db.migration.retry import with_retries
 from mlops_db.migration.session import migration_connection
 from mlops_db.revisions import gate
+from mlops_db.server.citus import BOUND_WAITS_ON_WORKERS
 from mlops_db.server.connection import open_cursor
 from mlops_db.server.failures import translate_statement_failures
 from mlops_db.server.guests import SAFE_PATH
@@ -30,12 +31,6 @@ if TYPE_CHECKING:
 _LOCK_TIMEOUT_MS = 300
 # Rows cannot be moved in parts.
 _STATEMENT_TIMEOUT_MS = 24 * 3_600_000
-# The lock_timeout has to hold on the workers, too; other SETs, such as of the path, are for this node alone.
-_BOUND_WAITS = (
-    "SET LOCAL citus.propagate_set_commands = 'local'",
-    f"SET LOCAL lock_timeout = {_LOCK_TIMEOUT_MS}",
-    "SET LOCAL citus.propagate_set_commands = 'none'",
-)
 _QUIET = "SET LOCAL client_min_messages = error"  # Citus tells about each step of its own
 # Readers wait as well, from the beginning: a stronger lock at the end could deadlock with them, after all that work.
 _LOCK = f"LOCK TABLE {METRICS}, {SERIES} IN ACCESS EXCLUSIVE MODE"
@@ -89,7 +84,7 @@ def _in_transaction(connection: Connection, steps: Callable[[Cursor], None]) -> 
     driver: Any = connection.connection.dbapi_connection
     try:
         with closing(driver.cursor()) as cursor:  # not a SafeCursor: Citus takes no second command beside DDL
-            for statement in (f"SET LOCAL search_path = {SAFE_PATH}", _QUIET, *_BOUND_WAITS, _LOCK):
+            for statement in (f"SET LOCAL search_path = {SAFE_PATH}", _QUIET, BOUND_WAITS_ON_WORKERS, _LOCK):
                 cursor.execute(statement)
             steps(cursor)
         driver.commit()

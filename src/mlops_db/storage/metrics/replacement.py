@@ -92,7 +92,7 @@ def remove_earlier_rows(  # noqa: PLR0913  (what was stored, and what is to go)
         "now": began.now, "first_id": began.first_id, "written": written, "map_index": map_index,
     }  # fmt: skip
     same_index = "" if map_index is None else OF_MAP_INDEX
-    # A database can get Citus between the first statement and the COPY, but not after the COPY, whose locks last.
+    # The database may get Citus at any time, but nobody can distribute the table after the COPY, whose locks last.
     if began.first_id is None or not has_citus(cursor):
         cursor.execute(f"{REMOVE_EARLIER}{same_index}", parameters)
         return cursor.rowcount
