@@ -307,7 +307,11 @@ def test_all_counts_together_have_two_seconds(head: Database) -> None:
     assert {objects[name]["rows"] for name in TABLES} == {0}
     assert {objects[name]["rows"] for name in BASELINE_VIEWS} == {None}
     # Two have slept for as long as they were let: half of the time, and a quarter.
-    left = re.search(r"with (\d+)ms$", objects["v_recent_monitoring"]["uncounted"])
+    reason = objects["v_recent_monitoring"]["uncounted"]
+    if has_citus(head):  # a query of the workers has five seconds
+        assert reason.endswith("with 5s")
+        return
+    left = re.search(r"with (\d+)ms$", reason)
     assert left
     assert int(left[1]) <= 2000 / 8
 
