@@ -9,6 +9,7 @@ from mlops_db.admin import status as of_status
 from support.citus import CitusCluster
 from support.cluster import freeze_server
 from support.database import Database
+from support.sessions import wait_until
 
 ROWS = """
     INSERT INTO monitoring_metrics (model_name, metric_type, metric_name, metric_value)
@@ -34,10 +35,15 @@ def test_what_is_not_distributed_is_one_line(undistributed: Database) -> None:
 
 def test_the_workers_have_what_the_coordinator_shows(over_two: Database, two_workers: CitusCluster) -> None:
     over_two.query(ROWS, [4_000])
-    over_two.query("ANALYZE monitoring_metrics")
+    found: dict[str, Any] = {}
 
-    found = status(over_two)
+    def rows_are_known() -> bool:
+        # The session that inserted may report its rows after ANALYZE has counted them.
+        over_two.query("ANALYZE monitoring_metrics")
+        found.update(status(over_two))
+        return any(table["rows"] == 4_000 for table in found["cluster"]["tables"])
 
+    wait_until(rows_are_known, "the statistics of the shards to have the rows once")
     cluster = found["cluster"]
     coordinator, *workers = cluster["nodes"]
     assert [node["address"] for node in cluster["nodes"]] == [
