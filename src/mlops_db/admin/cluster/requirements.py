@@ -181,7 +181,7 @@ def find_missing(cursor: SafeCursor, settings: Settings) -> list[Missing]:
     missing = []
     if not loaded:
         if not cursor.value("SELECT 1 FROM pg_available_extensions WHERE name = 'citus'"):
-            how = 'install it, and set it up by docs/scaling.md, "Past one server: Citus", which says when it is worth it.'
+            how = 'install it, and set it up by docs/scaling.md, "Past one server: Citus"; it says when it is worth it.'
             return [Missing("the server has no Citus", here, how)]
         missing.append(
             Missing(
