@@ -39,7 +39,7 @@ _READERS = f"""
            pg_has_role(c.relowner, 'USAGE') AND has_schema_privilege(n.oid, 'CREATE'), quote_ident(n.nspname)
       FROM readers JOIN pg_class AS c ON c.oid = readers.oid JOIN pg_namespace AS n ON n.oid = c.relnamespace
      WHERE c.relkind IN ('v', 'm')
-     GROUP BY c.oid, n.oid
+     GROUP BY c.oid, c.relname, c.relkind, c.relowner, n.oid, n.nspname  -- before 14, oid is no key
      ORDER BY c.oid
 """
 # A view with the same columns that reads nothing, and the view as it is. Only a view of rows takes a check option.
