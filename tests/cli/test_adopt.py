@@ -24,6 +24,7 @@ def split_at(lines: list[str], line: str) -> tuple[list[str], str, list[str]]:
     return lines[: lines.index(line)], line, lines[lines.index(line) + 1 :]
 
 
+@pytest.mark.plain_postgresql(reason="the extension is listed as an object of others")
 def test_the_way_of_a_team_whose_database_was_made_by_schema_sql(empty: Database) -> None:
     """Refused, looked at, adopted, migrated, checked: with every row."""
     make_by_hand(empty, ODD_ROWS, OLD_VIEWS, "CREATE TABLE orders (id int);")
@@ -79,6 +80,7 @@ def test_the_way_of_a_team_whose_database_was_made_by_schema_sql(empty: Database
     ]
 
 
+@pytest.mark.plain_postgresql(reason="the extension is listed as an object of others")
 def test_with_the_same_views_it_says_so(empty: Database) -> None:
     make_by_hand(empty, views_of_the_baseline())
 
@@ -91,6 +93,7 @@ def test_with_the_same_views_it_says_so(empty: Database) -> None:
     )
 
 
+@pytest.mark.plain_postgresql(reason="the extension is listed as an object of others")
 def test_obstacles_are_listed_with_the_statements_that_remove_them(empty: Database) -> None:
     make_by_hand(
         empty, "ALTER TABLE model_versions ADD note text; CREATE INDEX recent ON monitoring_metrics (timestamp);"

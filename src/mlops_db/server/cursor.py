@@ -18,7 +18,8 @@ class SafeCursor(Cursor):
     adapters that other libraries have registered.
 
     Attributes:
-        first: statements that the next message begins with, each followed by a semicolon and a blank.
+        first: statements that the next message begins with, each followed by a semicolon and a blank; `copy_expert`
+            alone does not send them.
     """
 
     def __init__(self, *args: Any, **parameters: Any) -> None:

@@ -11,14 +11,14 @@ import psycopg2
 from psycopg2 import sql
 
 from mlops_db.errors import MlopsDbError
+from mlops_db.server.citus import NODE
 from mlops_db.server.cursor import SafeCursor
 
 # CONTEXT: while locking tuple (0,3) in relation "model_versions"; in any language.
 _ROW = re.compile(r"(\(\d+,\d+\)).*[\"«„“](.+?)[\"»“”]")
 # Citus leaves its shards, such as metric_series_102008, out of pg_class for everybody who does not ask for them.
 _SHARD = re.compile(r"_\d{6,}$")
-# CONTEXT of Citus, in English: the node that the statement waited on, which may be this one.
-_NODE = re.compile(r"while executing command on (\S+:\d+)")
+# The node that CONTEXT of Citus names may be this one.
 _IS_WORKER = "SELECT groupid > 0 FROM pg_catalog.pg_dist_node WHERE nodename || ':' || nodeport = %s"
 _SHOW_SHARDS = "SET LOCAL citus.override_table_visibility = off"
 _TABLE = """
@@ -63,7 +63,7 @@ def describe_holders(error: psycopg2.Error) -> str:
         connection.rollback()
         with connection.cursor(cursor_factory=SafeCursor) as cursor:
             context = error.diag.context or ""
-            if (node := _NODE.search(context)) and cursor.value(_IS_WORKER, (node[1],)):
+            if (node := NODE.search(context)) and cursor.value(_IS_WORKER, (node[1],)):
                 return f"; it is held on worker {node[1]}"
             row = _ROW.search(context.partition("\n")[0])
             ways: list[tuple[str, str, tuple[str | None, ...]]]
