@@ -290,6 +290,30 @@ def test_whoever_holds_the_table_is_named(undistributed: Database) -> None:
     assert not distributed_tables(undistributed)
 
 
+@pytest.mark.parametrize("prepared", [False, True])
+def test_whoever_holds_a_shard_is_named(two_workers: CitusCluster, over_two: Database, *, prepared: bool) -> None:
+    worker = two_workers.workers[0]
+    shard = over_two.value("SELECT max(shard_name) FROM citus_shards WHERE nodename = %s", [str(worker)])
+    database = over_two.settings.database
+    with closing(psycopg.connect(host=str(worker), user="postgres", dbname=database)) as holder:
+        holder.execute("SET application_name = 'holder'; SET citus.enable_manual_changes_to_shards = on")
+        holder.execute(f"LOCK TABLE {shard} IN ACCESS SHARE MODE")
+        named = f"pid {holder.info.backend_pid} (holder)"
+        if prepared:
+            holder.execute("PREPARE TRANSACTION 'holder'")
+            named = "a prepared transaction (see pg_prepared_xacts)"
+        try:
+            done = over_two.run("mlops-db", "undistribute", MLOPS_RETRY_FOR="1s")
+        finally:
+            holder.rollback()
+            if prepared:
+                holder.autocommit = True
+                holder.execute("ROLLBACK PREPARED 'holder'")
+    assert done.returncode == 1
+    assert f"blocked by {named} on {worker}:5432; the step was rolled back" in done.stderr.splitlines()[-2]
+    assert distributed_tables(over_two) == BOTH
+
+
 def test_a_session_that_is_ended_is_two_lines(undistributed: Database) -> None:
     find = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LOCK TABLE %'"
     with (
