@@ -267,7 +267,8 @@ def forget_column_versions(settings: Settings) -> None:
     """Remove the options that 15.20 sets on each column, because no server of another version accepts them."""
     run_client(
         "psql", settings, "-X", "-q", "-v", "ON_ERROR_STOP=1", "-c", "SET allow_system_table_mods = on",
-        "-c", "UPDATE pg_attribute SET attoptions = NULL WHERE attoptions::text LIKE '%pg_attver%'",
+        "-c", "UPDATE pg_attribute SET attoptions = nullif(ARRAY(SELECT o FROM unnest(attoptions) AS o"
+              " WHERE o NOT LIKE 'pg_attver=%'), '{}') WHERE attoptions::text LIKE '%pg_attver=%'",
     )  # fmt: skip
 
 

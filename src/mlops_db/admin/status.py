@@ -26,9 +26,8 @@ from mlops_db.server.failures import first_line
 from mlops_db.server.guests import EVERYBODY_MAY_CREATE
 from mlops_db.settings import Settings
 
-COUNT_FOR_S = (
-    1.8  # two seconds, together with LEAST_MS of each query; one of the workers of Citus has LEAST_ON_WORKERS_MS
-)
+# Two seconds, together with LEAST_MS of each query; one of the workers of Citus has LEAST_ON_WORKERS_MS.
+COUNT_FOR_S = 1.8
 LEAST_MS = 10
 # Citus 14.0 on PostgreSQL 18 can crash the server if a statement is canceled while run_command_on_... connects to a
 # worker. So its time is longer than connecting may take.

@@ -34,7 +34,7 @@ def with_retries(  # noqa: PLR0913  (what to retry, how long, and how to show it
     blockers: Callable[[], str],
     retry_for_ms: int,
     progress: Progress,
-    unit: str = "step",
+    unit: str | None = "step",
 ) -> None:
     """Call `attempt` until it gets its locks, or until the time for one revision or batch is over.
 
@@ -44,7 +44,7 @@ def with_retries(  # noqa: PLR0913  (what to retry, how long, and how to show it
         blockers: describes the sessions that blocked the last attempt.
         retry_for_ms: how long one of them is tried, in milliseconds.
         progress: shows each failed attempt.
-        unit: what they are.
+        unit: what they are; None if there is one attempt for everything.
 
     Raises:
         RefusedError: the time is over; the message names the blockers.
@@ -62,11 +62,11 @@ def with_retries(  # noqa: PLR0913  (what to retry, how long, and how to show it
             blocked_by = blockers()
             left = retry_for_ms / 1000 - (time.monotonic() - begun)
             if left <= 0:
+                outcome = f"the {unit} was rolled back, those before it are done" if unit else "nothing was changed"
+                again = "the same command: it resumes where it stopped" if unit else "the same command again"
                 raise RefusedError(
-                    f"no lock after {tries} {'try' if tries == 1 else 'tries'}, blocked by {blocked_by}; "
-                    f"the {unit} was rolled back, those before it are done",
-                    hint="End that session or let it finish, then run the same command: it resumes where it stopped. "
-                    + RETRY_LONGER,
+                    f"no lock after {tries} {'try' if tries == 1 else 'tries'}, blocked by {blocked_by}; {outcome}",
+                    hint=f"End that session or let it finish, then run {again}. {RETRY_LONGER}",
                 ) from error
             pause_s = min(left, pause * random.uniform(0.5, 1))  # noqa: S311  (jitter, not a secret)
             progress.note(f"no lock, blocked by {blocked_by}; next try in {duration(pause_s)}")

@@ -76,6 +76,7 @@ def change(settings: Settings, progress: Progress, steps: Callable[[Cursor], Non
                     blockers=lambda: watch.describe_blockers(connection),
                     retry_for_ms=settings.retry_for,
                     progress=progress,
+                    unit=None,
                 )
 
 
