@@ -15,7 +15,7 @@ from contextlib import suppress
 from decimal import Decimal
 from functools import cached_property
 from numbers import Real
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from mlops_db.errors import (
     AuthenticationFailedError,
@@ -27,7 +27,7 @@ from mlops_db.errors import (
 from mlops_db.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     import psycopg2.extensions
@@ -158,15 +158,27 @@ class DatabaseManager:
         """
         return self._open_pool().driver_connection()
 
+    @overload
     def execute_query(
-        self, sql: str, params: Iterable[Any] | Mapping[str, Any] | None = None
-    ) -> list[tuple[Any, ...]] | int:
+        self, sql: str, params: Iterable[Any] | Mapping[str, Any] | None = None, *, as_dicts: Literal[True]
+    ) -> list[dict[str, Any]]: ...
+
+    @overload
+    def execute_query(
+        self, sql: str, params: Iterable[Any] | Mapping[str, Any] | None = None, *, as_dicts: Literal[False] = False
+    ) -> list[tuple[Any, ...]] | int: ...
+
+    def execute_query(
+        self, sql: str, params: Iterable[Any] | Mapping[str, Any] | None = None, *, as_dicts: bool = False
+    ) -> list[tuple[Any, ...]] | list[dict[str, Any]] | int:
         """Run one statement in a transaction of its own.
 
         Args:
             sql: the statement, with %s (or %(name)s) for each parameter; if there are parameters, %% is a literal %.
             params: the parameters; an empty sequence or mapping means none. NumPy's scalars, and others that have an
                 `item()`, count as the Python values that they hold, also within lists, tuples and dicts.
+            as_dicts: return each row as a dict of column names and values, instead of a tuple. It is for statements
+                that have a result set; others return a number as without it.
 
         Returns:
             The rows, if the statement has a result set; otherwise how many rows it changed: 0 for statements that count
@@ -174,14 +186,20 @@ class DatabaseManager:
 
         Raises:
             InvalidValueError: `params` is text or has no order, or a parameter is NA, NaT or masked (pass None for
-                NULL); it names which, as `params[0]` or `params.name`. Nothing was sent.
+                NULL); it names which, as `params[0]` or `params.name`. Nothing was sent. Or `as_dicts` is true and
+                several columns have the same name, so that a dict would lose values; the statement was rolled back.
         """
         from mlops_db.storage.parameters import convert_parameters  # noqa: PLC0415  (only needed here)
 
         parameters = convert_parameters(params)
         with self.cursor() as cursor:
             cursor.execute(sql, parameters)
-            return max(cursor.rowcount, 0) if cursor.description is None else cursor.fetchall()
+            if cursor.description is None:
+                return max(cursor.rowcount, 0)
+            if not as_dicts:
+                return cursor.fetchall()
+            names = _column_names(cursor.description)
+            return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
     def ping(self, timeout: float = 5.0) -> None:
         """Check that the server answers. The revision of the database does not matter.
@@ -268,6 +286,24 @@ class DatabaseManager:
             self._schema_is_known = self._pool.schema_is_known
         self._pool = None
         self._opening = threading.Lock()
+
+
+def _column_names(description: Sequence[psycopg2.extensions.Column]) -> list[str]:
+    """The names of the columns of a result.
+
+    Raises:
+        InvalidValueError: several columns have the same name.
+    """
+    names = [column.name for column in description]
+    repeated = {name: None for name in names if names.count(name) > 1}
+    if repeated:
+        listed = ", ".join(f'"{name}"' for name in repeated)
+        raise InvalidValueError(
+            "sql",
+            f"several columns of its result are called {listed}, and a dict holds only one of each; it was rolled back",
+            hint="Give each column a name of its own: SELECT v.id AS version_id, d.id AS decision_id ...",
+        )
+    return names
 
 
 def _check_timeout(timeout: Any, *, least: float, most: float) -> float:
