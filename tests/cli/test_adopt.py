@@ -107,6 +107,7 @@ def test_obstacles_are_listed_with_the_statements_that_remove_them(empty: Databa
     assert lines == [
         "in the way: column public.model_versions.note: unexpected",
         "in the way: index public.recent on public.monitoring_metrics: unexpected",
+        'Tables of another shape can be moved instead: docs/moving-in.md, "Older or wider shapes".',
         f"{empty.settings.target} differs from the specification and was not changed. These statements fix that:",
         "DROP INDEX public.recent;",
         "-- loses data, so it is yours to uncomment: ALTER TABLE public.model_versions DROP COLUMN note;",

@@ -10,7 +10,7 @@ from support.examples import PLAIN, TOOLS, example
 
 pytestmark = pytest.mark.one_postgresql
 
-PAGES = ("README.md", "docs/storing.md", "docs/operating.md")
+PAGES = ("README.md", "docs/storing.md", "docs/operating.md", "docs/moving-in.md")
 
 
 @pytest.mark.slow

@@ -50,6 +50,7 @@ def _print_findings(judgement: Judgement) -> None:
 
 def _print_result(judgement: Judgement, target: str, *, dry_run: bool) -> None:
     if judgement.obstacles:
+        print_line('Tables of another shape can be moved instead: docs/moving-in.md, "Older or wider shapes".')
         print_line(f"{target} differs from the specification and was not changed. These statements fix that:")
         print(*judgement.remedy, sep="\n")
     elif dry_run:
