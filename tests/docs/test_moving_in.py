@@ -198,7 +198,7 @@ def test_each_old_row_ends_where_the_page_says(place: Place) -> None:
          "action was hold; its version is not in model_versions"),
         (9, "2025-10-26 01:30:00+00", "reject", None, "default", {}, None, None, TWICE.format("second")),
     ]  # fmt: skip
-    moment = "2024-07-01 22:30:00+00"
+    moment, own = "2024-07-01 22:30:00+00", {"error": "own", "legacy_id": 0}
     age, income, coverage, mae = "psi.age", "psi.income", "coverage_rate", "mae"
     assert place.query("""
         SELECT p.legacy_id, n.metric_name, n.model_name, n.timestamp::text, n.metric_value, n.metadata - 'legacy_id'
@@ -214,9 +214,9 @@ def test_each_old_row_ends_where_the_page_says(place: Place) -> None:
         (2, mae, "churn", "2024-06-30 22:30:00+00", 1e-300, {"details": [1]}),
         *((3, name, "churn", moment, None, {"error": "no rows"}) for name in (coverage, age, income, mae)),
         (4, income, "churn", "2024-07-02 22:30:00+00", 0.4, {}),
-        (5, coverage, "churn", "2024-07-02 22:30:00+00", None, {"error": "no number: 0,9"}),
-        (5, age, "churn", "2024-07-02 22:30:00+00", 0.2, {"error": "own"}),
-        (5, mae, "churn", "2024-07-02 22:30:00+00", None, {"error": "no number: -Infinity"}),
+        (5, coverage, "churn", "2024-07-02 22:30:00+00", None, {"details": own, "error": "no number: 0,9"}),
+        (5, age, "churn", "2024-07-02 22:30:00+00", 0.2, {"details": own}),
+        (5, mae, "churn", "2024-07-02 22:30:00+00", None, {"details": own, "error": "no number: -Infinity"}),
         (6, age, "churn", "2025-10-26 00:30:00+00", 0.5, {}),
         (7, age, "churn", "2025-10-26 01:30:00+00", 0.6, {}),
         (8, age, "fraud", "2025-10-26 01:30:00+00", 0.7, {}),
