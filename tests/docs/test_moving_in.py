@@ -361,19 +361,19 @@ def test_files_come_in_by_python_and_by_psql(place: Place) -> None:
     """
     by_python = place.query(scores)
     assert by_python == [
-        ("2026-03-01 11:00:00+00", 0.93),
-        ("2026-03-03 11:00:00+00", None),
-        ("2026-03-05 11:00:00+00", 0.91),
+        ("2025-03-01 11:00:00+00", 0.93),
+        ("2025-03-03 11:00:00+00", None),
+        ("2025-03-05 11:00:00+00", 0.91),
     ]
     assert place.query("""
         SELECT metric_name, timestamp::text, metric_value FROM monitoring_metrics
          WHERE metric_type = 'drift' ORDER BY 1, 2
     """) == [
-        ("psi_age", "2026-03-01 11:00:00+00", 0.1),
-        ("psi_age", "2026-10-25 01:30:00+00", 0.2),
-        ("psi_income", "2026-03-01 11:00:00+00", 0.2),
-        ("psi_income", "2026-03-02 11:00:00+00", 0.3),
-        ("psi_income", "2026-10-25 01:30:00+00", 0.1),
+        ("psi_age", "2025-03-01 11:00:00+00", 0.1),
+        ("psi_age", "2025-10-26 01:30:00+00", 0.2),
+        ("psi_income", "2025-03-01 11:00:00+00", 0.2),
+        ("psi_income", "2025-03-02 11:00:00+00", 0.3),
+        ("psi_income", "2025-10-26 01:30:00+00", 0.1),
     ]
 
     place.query("TRUNCATE monitoring_metrics")
