@@ -141,8 +141,8 @@ class OnlineRun:
         try:
             yield
         except BaseException as error:
-            server_error = find_server_error(error) if isinstance(error, Exception) else None
-            text = str(server_error or error)
+            is_ours = isinstance(error, MlopsDbError)
+            text = str(error if is_ours else find_server_error(error) or error)
             reason = first_line(text) if text else type(error).__name__  # the other lines may have values of rows
             where = f"revision {self.current}" if self.current else "the run"
             fields = {"revision": self.current} if self.current else {}
