@@ -384,6 +384,7 @@ class Monitoring:
                         hint="Try again once that is done; SELECT pg_terminate_backend(pid) ends a session that is "
                         "stuck. MLOPS_LOCK_WAIT is how long to wait.",
                     ) from busy
+                _log.info("forget waits for transactions that write metrics: %s", busy)
             time.sleep(PAUSE_S)
         shown = " ".join(map(printable, names.values()))
         _log.info("series %s is forgotten, with %d rows", shown, removed, extra={**names, "rows": removed})
