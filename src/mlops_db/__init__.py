@@ -4,6 +4,7 @@ Jobs need `from mlops_db import DatabaseManager, MlopsDbError, get_db_manager`. 
 loads neither SQLAlchemy nor psycopg2.
 """
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 from mlops_db.errors import MlopsDbError
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
 __all__ = ["DatabaseManager", "MlopsDbError", "get_db_manager"]
 # Written here, because a package in a folder of PYTHONPATH has no metadata.
 __version__ = "0.1.0"
+
+# Without a configuration of logging, Python would write warnings to standard error.
+logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 
 def __getattr__(name: str) -> Any:

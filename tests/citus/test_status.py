@@ -9,6 +9,7 @@ from mlops_db.admin import status as of_status
 from support.citus import CitusCluster
 from support.cluster import freeze_server
 from support.database import Database
+from support.json_shapes import check, possible
 from support.sessions import wait_until
 
 ROWS = """
@@ -20,7 +21,9 @@ ROWS = """
 def status(database: Database) -> Any:
     done = database.run("mlops-db", "status", "--json")
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    answer = json.loads(done.stdout)
+    check(answer)
+    return answer
 
 
 def test_what_is_not_distributed_is_one_line(undistributed: Database) -> None:
@@ -74,6 +77,14 @@ def test_the_fullest_shard_is_named_with_its_models(over_two: Database) -> None:
     assert fullest["bytes"] > 2 * fullest["mean_bytes"]
     assert (fullest["shards"], fullest["models"]) == (8, ["huge"])
     assert "huge; the mean is" in over_two.run("mlops-db", "status").stdout
+
+
+def test_the_cluster_has_everything_that_its_schema_has(over_two: Database, two_workers: CitusCluster) -> None:
+    over_two.query(ROWS, [40])
+    seen = check(status(over_two))
+    with freeze_server(two_workers.workers[1]):
+        seen |= check(status(over_two))
+    assert {one for one in possible("status-1") - seen if one[0].startswith(".cluster")} == set()
 
 
 def test_a_worker_that_hangs_is_named(over_two: Database, two_workers: CitusCluster) -> None:

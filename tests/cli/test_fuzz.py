@@ -76,7 +76,7 @@ def faults_of(done: subprocess.CompletedProcess[str]) -> Iterator[str]:
 
 def is_json(done: subprocess.CompletedProcess[str]) -> bool:
     """Whether `--json` reports a failure."""
-    return "--json" in done.args and set(json.loads(done.stdout)) == {"state", "error", "hint"}
+    return "--json" in done.args and json.loads(done.stdout).get("schema") == "error-1"
 
 
 def is_behind(done: subprocess.CompletedProcess[str]) -> bool:

@@ -7,6 +7,7 @@ import pytest
 from mlops_db.errors import StatementFailedError
 from mlops_db.migration import commands
 from support.database import Database
+from support.json_shapes import check
 from support.process import SECRET, assert_failed
 
 pytestmark = pytest.mark.full_postgresql
@@ -57,8 +58,9 @@ def test_json_has_whole_entries_and_the_database(with_history: Database) -> None
     done = with_history.run("mlops-db", "history", "--json")
 
     report = json.loads(done.stdout)
+    check(report)
     entries = report.pop("entries")
-    assert report == {"target": with_history.settings.target}
+    assert report == {"schema": "history-1", "target": with_history.settings.target}
     assert [list(entry) for entry in entries] == [FIELDS] * 3
     assert [(entry["direction"], entry["revision"], entry["outcome"]) for entry in entries] == [
         ("downgrade", "0001", "applied"),
@@ -87,7 +89,8 @@ def test_a_database_without_a_history_has_none(empty: Database) -> None:
         0,
         f"{empty.settings.target}: no migration run has been recorded here\n",
     )
-    assert (machine.returncode, json.loads(machine.stdout)) == (0, {"target": empty.settings.target, "entries": []})
+    nothing = {"schema": "history-1", "target": empty.settings.target, "entries": []}
+    assert (machine.returncode, json.loads(machine.stdout)) == (0, nothing)
 
 
 @pytest.mark.parametrize("limit", ["0", "-1", "many", "1.5", ""])

@@ -12,6 +12,7 @@ from mlops_db.revisions.graph import revisions
 from mlops_db.server.guests import REVOKE_CREATE
 from support.citus import has_citus
 from support.database import Database
+from support.json_shapes import check
 from support.process import SECRET
 from support.sessions import another_session
 from support.terminal import on_a_terminal, without_colours
@@ -23,7 +24,9 @@ HEAD = revisions()[-1].id
 
 def status_json(database: Database) -> tuple[int, dict[str, object]]:
     done = database.run("mlops-db", "status", "--json")
-    return done.returncode, json.loads(done.stdout)
+    status: dict[str, object] = json.loads(done.stdout)
+    check(status)
+    return done.returncode, status
 
 
 def test_at_head_it_prints_where_what_and_how_much_and_exits_0(head: Database) -> None:
@@ -56,6 +59,7 @@ def test_json_at_head_holds_the_same_for_machines(head: Database) -> None:
     objects = {item["name"]: item for item in status.pop("objects")}  # type: ignore[attr-defined]
     assert (status.pop("cluster", None) is not None) == has_citus(head)
     assert status == {
+        "schema": "status-1",
         "target": head.settings.target,
         "server": head.value("SHOW server_version"),
         "current": HEAD,
@@ -186,7 +190,8 @@ def test_json_has_failures_too(empty: Database, variables: dict[str, str], code:
     done = empty.run("mlops-db", "status", "--json", **variables)
     answer = json.loads(done.stdout)
     assert (done.returncode, done.stderr) == (code, "")
-    assert (set(answer), answer["state"]) == ({"state", "error", "hint"}, state)
+    check(answer)
+    assert (answer["schema"], answer["state"]) == ("error-1", state)
 
 
 def test_on_a_terminal_it_is_a_table(head: Database) -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 from alembic import command
 
-from mlops_db.migration import views
 from mlops_db.migration.commands import alembic_config, run_command
 from support.database import Database
 from support.projects import Checkout, versions
@@ -87,5 +86,5 @@ def test_whose_view_reads_what_goes_is_named_and_stays(
     text = written(Checkout(tmp_path), head)
 
     assert re.search(r"\breport\b", text) is None
-    (output,) = [record.message for record in caplog.records if record.name == views.__name__]
+    (output,) = [record.message for record in caplog.records if record.name == "mlops_db.autogenerate"]
     assert output.startswith("public.report is not ours and reads what the revision drops")

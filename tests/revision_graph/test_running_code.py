@@ -98,7 +98,7 @@ def test_jobs_of_older_code_go_on_and_one_line_says_so(
 
     assert errors == []
     assert head.value("SELECT count(*) FROM model_versions") == 8
-    (line,) = [one for one in caplog.records if one.name == gate.__name__]
+    (line,) = [one for one in caplog.records if one.name == "mlops_db.revisions"]
     assert line.levelno == logging.WARNING
     assert line.message == (
         f"{head.settings.target} is at revision {newer.head}, newer than revision {HEAD} of this code, "

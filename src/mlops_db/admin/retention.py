@@ -6,6 +6,7 @@ waits for locks.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections import Counter
 from contextlib import contextmanager
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from mlops_db.settings import Settings
+
+_log = logging.getLogger("mlops_db.maintenance")
 
 # A step that waits for the table blocks all later queries on it; creating and dropping take a few milliseconds.
 LOCK_TIMEOUT_MS = 300
@@ -166,7 +169,7 @@ def maintain(settings: Settings, *, keep: str | None, progress: TextIO | None = 
     Args:
         settings: where the database is; the role owns the tables.
         keep: PostgreSQL's interval that metrics are kept for; None keeps them for ever.
-        progress: a stream for a line about each step; None for none.
+        progress: a stream for a line about each step; None logs them to `mlops_db.maintenance`.
 
     Returns:
         The steps that were taken.
@@ -177,7 +180,8 @@ def maintain(settings: Settings, *, keep: str | None, progress: TextIO | None = 
         RefusedError: somebody held the table for longer than the settings' `retry_for`; the message names who.
         StatementFailedError: the server refused.
     """
-    reporter = Progress(progress)
+    reporter = Progress(progress, _log)
+    reporter.fields["target"] = settings.target
     steps: list[Step] = []
     try:
         with _connect(settings) as connection:
@@ -208,7 +212,7 @@ def _take_steps(connection: Connection, keep: str | None, steps: list[Step], pro
             done = [(name, count) for name, count in rows if name is not None]
             for name, count in done:
                 steps.append(Step(action, name, count))
-                progress.note(f"{action} {name}")
+                progress.note("%s %s", action, name, action=action, object=name, rows=count)
 
 
 @contextmanager

@@ -24,7 +24,7 @@ def run(options: Namespace) -> int:
     settings = Settings.from_environment()
     entries = read_history(settings, limit=options.limit)
     if options.json:
-        print_json({"target": settings.target, "entries": entries})
+        print_json({"schema": "history-1", "target": settings.target, "entries": entries})
     elif not entries:
         print_line(f"{settings.target}: no migration run has been recorded here")
     else:

@@ -8,6 +8,7 @@ small commands stay quick.
 
 import argparse
 import ast
+import logging
 import os
 import signal
 import sys
@@ -40,6 +41,14 @@ Environment variables, or .env, say where to connect. The README lists them.
 NOT_COMMANDS = {"__init__", "main", "output", "parser"}
 EXIT_UNREACHABLE = 2
 EXIT_TERMINATED = 128 + signal.SIGTERM
+
+
+class _Warnings(logging.Handler):
+    """Shows the warnings of the package's log to people."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print it as a line."""
+        print_line(f"warning: {record.getMessage()}", file=sys.stderr)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -94,14 +103,18 @@ def _run_command(command: str, arguments: Sequence[str]) -> int:
     if not _add_arguments(module, parser):
         return int(module.run(arguments))
     options = parser.parse_args(arguments)
+    log, warnings = logging.getLogger("mlops_db"), _Warnings(logging.WARNING)
+    log.addHandler(warnings)
     try:
         return int(module.run(options))
     except MlopsDbError as error:
         if not getattr(options, "json", False):
             raise
         state = "unreachable" if error.exit_code == EXIT_UNREACHABLE else "error"
-        print_json({"state": state, "error": str(error), "hint": error.hint})
+        print_json({"schema": "error-1", "state": state, "error": str(error), "hint": error.hint})
         return error.exit_code
+    finally:
+        log.removeHandler(warnings)
 
 
 def _module(command: str) -> ModuleType:

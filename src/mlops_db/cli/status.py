@@ -120,7 +120,7 @@ def _for_json(status: DatabaseStatus) -> dict[str, object]:
     fields |= {"newest_metric_age_s": None if age is None else age.total_seconds(), "production": production}
     if status.cluster is None:
         del fields["cluster"]
-    return fields | {"state": status.state}
+    return {"schema": "status-1", **fields, "state": status.state}
 
 
 def _beside_head(status: DatabaseStatus) -> str:

@@ -6,6 +6,7 @@ takes longer than that, so a run of quick steps never opens that connection.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from contextlib import contextmanager
@@ -182,7 +183,7 @@ class BlockerWatch:
                 cursor.execute("SET ROLE NONE; SET statement_timeout = '2s'")
                 self._look(cursor)
         except MlopsDbError as error:
-            self._progress.note(f"blockers and progress are not shown any more: {error}")
+            self._progress.note("blockers and progress are not shown any more: %s", error, level=logging.WARNING)
 
     def _look(self, cursor: Cursor) -> None:
         waiting_since: float | None = None
@@ -201,8 +202,8 @@ class BlockerWatch:
                 waiting_since = now
             elif now - waiting_since >= REPORT_AFTER_S:
                 waiting_since = now
-                for blocker in blockers:
-                    self._progress.note(f"still waiting for {blocker.describe(with_query=False)}")
+                for name in (blocker.describe(with_query=False) for blocker in blockers):
+                    self._progress.note("still waiting for %s", name, level=logging.WARNING, blocked_by=name)
 
     def _report_progress(self, cursor: Cursor) -> None:
         cursor.execute(_REPORTS, {"pid": self._pid})

@@ -73,7 +73,7 @@ def run_lock(connection: Connection, *, wait_ms: int, progress: Progress) -> Ite
         if acquired:
             break
         if holder != shown:
-            progress.note(f"waiting for another migration run: {holder or 'it has just ended'}")
+            progress.note("waiting for another migration run: %s", holder or "it has just ended", blocked_by=holder)
             shown = holder
         left = deadline - time.monotonic()
         if left <= 0:

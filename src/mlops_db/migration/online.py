@@ -6,7 +6,9 @@ its own transaction.
 
 from __future__ import annotations
 
-from contextlib import closing, nullcontext, suppress
+import logging
+import time
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import wraps
 from pathlib import Path
@@ -28,11 +30,12 @@ from mlops_db.migration.history import History
 from mlops_db.migration.operations import OPTIONS, REVISION_FILE
 from mlops_db.migration.plan import plan_lines, stamp_lines, step_name
 from mlops_db.migration.preview import GIVING_UP, describe, written_sql
+from mlops_db.migration.progress import duration
 from mlops_db.migration.retry import with_retries
 from mlops_db.migration.step import STEP, RunningStep, direction_name, disk_full
 from mlops_db.migration.transaction import revision_statements, unfinished_refusal
 from mlops_db.server.citus import BOUND_WAITS_ON_WORKERS, has_citus
-from mlops_db.server.failures import find_server_error
+from mlops_db.server.failures import find_server_error, first_line
 from mlops_db.server.guests import REFUSE_GUESTS, SAFE_PATH
 
 if TYPE_CHECKING:
@@ -107,12 +110,16 @@ class OnlineRun:
     def migrate(self, migration: MigrationContext) -> None:
         """Carry out upgrade, downgrade or stamp."""
         alembics_steps: Steps = migration.opts["fn"]
+        self.progress.fields["target"] = self.settings.target
         lock.require_direct_connection(self.connection)
         self.end_reading()
         if self.options.plan:
             self.print_plan(migration, alembics_steps)
             return
-        with lock.run_lock(self.connection, wait_ms=self.options.lock_wait, progress=self.progress):
+        with (
+            self.logged_failure(),
+            lock.run_lock(self.connection, wait_ms=self.options.lock_wait, progress=self.progress),
+        ):
             self.refuse_guests()
             steps = self.find_steps(migration, alembics_steps)
             self.prepare_backup(steps)
@@ -121,19 +128,56 @@ class OnlineRun:
             elif steps:
                 self.refuse_distributed(steps)
                 self.guard_rows(steps)
-                self.run_steps(steps)
+                with self.logged_steps(steps):
+                    self.run_steps(steps)
             else:
                 self.history.close_interrupted()
-                self.progress.note(f"{self.settings.target}: nothing to do")
+                self.progress.note("%s: nothing to do", self.settings.target)
             self.note_unfinished_batches()
+
+    @contextmanager
+    def logged_failure(self) -> Iterator[None]:
+        """Log why the run fails; it may be one of several in a program that goes on."""
+        try:
+            yield
+        except BaseException as error:
+            is_ours = isinstance(error, MlopsDbError)
+            text = str(error if is_ours else find_server_error(error) or error)
+            reason = first_line(text) if text else type(error).__name__  # the other lines may have values of rows
+            where = f"revision {self.current}" if self.current else "the run"
+            fields = {"revision": self.current} if self.current else {}
+            self.progress.log(logging.ERROR, "%s failed: %s", where, reason, **fields, error=type(error).__name__)
+            raise
+
+    @contextmanager
+    def logged_steps(self, steps: list[Any]) -> Iterator[None]:
+        """Log the beginning and the end of the run."""
+        began = time.monotonic()
+        ends = " and ".join(steps[-1].info.destination_revision_ids) or "base"
+        begins = " and ".join(steps[0].info.source_revision_ids) or "base"
+        fields = {"from_revision": begins, "to_revision": ends, "steps": len(steps)}
+        self.progress.log(logging.INFO, "the run from %s to %s begins, steps: %s", begins, ends, len(steps), **fields)
+        yield
+        took_s = time.monotonic() - began
+        self.progress.log(
+            logging.INFO,
+            "the run from %s to %s has ended, after %s",
+            begins,
+            ends,
+            duration(took_s),
+            **fields,
+            duration_s=round(took_s, 3),
+        )
 
     def note_unfinished_batches(self) -> None:
         """Warn of revisions that were stopped between their batches, and that this run has not finished."""
         if self.connection.exec_driver_sql(f"SELECT {positions.ARE_THERE}").scalar_one():
             for revision, direction, rows in self.connection.exec_driver_sql(positions.UNFINISHED):
-                self.progress.note(
-                    f"warning: revision {revision} ({direction}) was stopped when it had changed {rows:,} rows; "
-                    f"the same {direction} finishes it"
+                self.progress.warn(
+                    f"revision {revision} ({direction}) was stopped when it had changed {rows:,} rows; "
+                    f"the same {direction} finishes it",
+                    revision=revision,
+                    direction=direction,
                 )
         self.end_reading()
 
@@ -223,7 +267,7 @@ class OnlineRun:
             refuse_losses(losses)
         for verb, certain in (("loses", True), ("may lose", False)):
             if lost := ", ".join(loss.what for loss in losses if loss.certain == certain):
-                self.progress.note(f"warning: this downgrade {verb} {lost}")
+                self.progress.warn("this downgrade %s %s", verb, lost)
 
     @property
     def protects_rows(self) -> bool:
@@ -262,7 +306,7 @@ class OnlineRun:
             self.progress.note(f"backup of {names} begins; sessions that write wait until revision {revision} is done")
             file = self.backup.write(self.connection, revision, tables)
             self.history.name_backup(str(file))
-            self.progress.note(f"backup of {names}: {file}")
+            self.progress.note("backup of %s: %s", names, file, revision=revision)
         return [table.oid for table in tables]
 
     def run_steps(self, steps: list[Any]) -> None:
@@ -351,7 +395,8 @@ class OnlineRun:
                 label = self.current
             self.grants_saved = self.history.begin_step(self.current, direction)
             label = label if direction == "upgrade" else f"{direction} {label}"
-            self.progress.begin(f"[{self.done + 1}/{max(self.total, self.done + 1)}] {label}")
+            place = f"[{self.done + 1}/{max(self.total, self.done + 1)}]"
+            self.progress.begin(f"{place} {label}", revision=self.current, direction=direction)
             yield step
             if self.backup is not None:
                 self.backup.file = None  # it belongs to a step that is done, and stays

@@ -1,11 +1,16 @@
-"""Shows a run to people: a line for each revision, notes in between, a bar while the server reports its progress."""
+"""Shows a run: a line for each revision, notes in between, a bar while the server reports its progress.
+
+People see it in a stream. A program that gives no stream gets the same as log records.
+"""
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from typing import TYPE_CHECKING, TextIO
 
+from mlops_db.errors import printable
 from mlops_db.terminal import console_of, print_line, styled_lines
 
 if TYPE_CHECKING:
@@ -26,11 +31,24 @@ def duration(seconds: float) -> str:
 
 
 class Progress:
-    """Writes to a stream, or nowhere. The run and the thread of its BlockerWatch share one."""
+    """Writes to a stream, to a logger, or nowhere. The run and the thread of its BlockerWatch share one.
 
-    def __init__(self, stream: TextIO | None) -> None:
-        """Take the stream; None writes nothing, as a library should."""
+    Attributes:
+        fields: the fields that each record has, such as `target`.
+        step_begun: when the current step began, by the monotonic clock; before the first one, when this object did.
+    """
+
+    def __init__(self, stream: TextIO | None, log: logging.Logger | None = None) -> None:
+        """Take where to write.
+
+        Args:
+            stream: for people; None writes nothing, as a library should.
+            log: for records; None makes none. With a stream, records are made only if somebody has set a level for this
+                logger or for `mlops_db`: otherwise a log on the same terminal would repeat the lines.
+        """
         self._stream = stream
+        self._log = log if stream is None or _has_level(log) else None
+        self.fields: dict[str, object] = {}
         console = console_of(stream) if stream is not None and stream.isatty() else None
         # A terminal whose cursor can move.
         self._screen = None if console is None or console.is_dumb_terminal else console
@@ -38,19 +56,38 @@ class Progress:
         self._label = ""
         self._line_open = False
         self._bar: tuple[Live, Bar] | None = None
-        self.step_begun = time.monotonic()  # or this object's beginning, before the first step
+        self.step_begun = time.monotonic()
+        self._step_fields: dict[str, object] = {}
         self._next_log = 0.0
 
-    def note(self, text: str) -> None:
-        """Write a line of its own."""
-        with self._lock:
-            self._end_line()
-            if self._stream is not None:
-                print_line(text, file=self._stream)
+    def note(self, text: str, *args: object, level: int = logging.INFO, **fields: object) -> None:
+        """Write a line of its own, and log it.
 
-    def begin(self, label: str) -> None:
-        """Show that a step runs."""
+        Args:
+            text: the line. If there are `args`, it has a `%s` for each of them.
+            args: what the line is about.
+            level: of the record.
+            fields: of the record, for machines.
+        """
+        self._show(text % args if args else text)
+        self.log(level, text, *args, **fields)
+
+    def warn(self, text: str, *args: object, **fields: object) -> None:
+        """The same for a warning, which begins with that word in the stream."""
+        self._show(f"warning: {text % args if args else text}")
+        self.log(logging.WARNING, text, *args, **fields)
+
+    def log(self, level: int, text: str, *args: object, **fields: object) -> None:
+        """Log what the stream shows in another way, or not at all. Arguments as for `note`."""
+        if self._log is not None and self._log.isEnabledFor(level):
+            shown = [printable(one) if isinstance(one, str) else one for one in args]
+            self._log.log(level, text if args else printable(text), *shown, extra={**self.fields, **fields})
+
+    def begin(self, label: str, **fields: object) -> None:
+        """Show that a step runs; `fields` are for its records."""
+        self.log(logging.DEBUG, "%s begins", label, **fields)
         with self._lock:
+            self._step_fields = fields
             self._label = f"{label} ... "
             self.step_begun = time.monotonic()
             self._next_log = self.step_begun + LOG_EVERY_S
@@ -62,13 +99,15 @@ class Progress:
         """Show how long the current step took. A step that fails is not shown: its error is."""
         with self._lock:
             self._end_bar()
-            took = duration(time.monotonic() - self.step_begun)
+            took_s = time.monotonic() - self.step_begun
+            took = duration(took_s)
             if self._line_open and self._screen is None:
                 self._write(f"{took}\n")
                 self._line_open = False
             else:
                 self._erase_label()
-                self.note(f"{self._label}{took}")
+                self._show(f"{self._label}{took}")
+        self.log(logging.INFO, "%s: done in %s", self._step, took, **self._step_fields, duration_s=round(took_s, 3))
 
     def stop(self) -> None:
         """End the bar and the open line, so that the terminal is as before."""
@@ -76,7 +115,7 @@ class Progress:
             drawn = self._bar is not None
             self._end_line()
             if drawn:
-                self.note(self._label)
+                self._show(self._label)
 
     def report(self, what: str, done: int, total: int, *, left: str = "") -> None:
         """Show how far the current step is: a bar on a terminal, a line every ten seconds in a log.
@@ -87,14 +126,24 @@ class Progress:
             total: how much there is; 0 if that is not known.
             left: how long the rest takes, for the log; the bar estimates it.
         """
+        self.log(logging.DEBUG, "%s: %s", self._step, what, **self._step_fields, done=done, total=total)
         with self._lock:
             if self._screen is not None:
                 self._draw(self._screen, what, done, total)
             elif time.monotonic() >= self._next_log:
                 self._next_log = time.monotonic() + LOG_EVERY_S
                 share = f"{100 * done // total} %" if total else "started"
-                label = self._label.removesuffix(" ... ")
-                self.note(", ".join(filter(None, (f"{label}: {what}", share, left))))
+                self._show(", ".join(filter(None, (f"{self._step}: {what}", share, left))))
+
+    @property
+    def _step(self) -> str:
+        return self._label.removesuffix(" ... ")
+
+    def _show(self, text: str) -> None:
+        with self._lock:
+            self._end_line()
+            if self._stream is not None:
+                print_line(text, file=self._stream)
 
     def _draw(self, screen: Console, what: str, done: int, total: int) -> None:
         """Draw the label and the bar in the place of the label's line."""
@@ -147,3 +196,8 @@ class Progress:
         if self._stream is not None:
             self._stream.write(text)
             self._stream.flush()
+
+
+def _has_level(log: logging.Logger | None) -> bool:
+    """Whether somebody has set a level for the logger itself, or for the package's; the root's is for everybody."""
+    return log is not None and bool(log.level or logging.getLogger("mlops_db").level)

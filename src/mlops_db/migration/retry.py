@@ -5,6 +5,7 @@ A longer wait would be worse: a waiting ALTER TABLE blocks all later queries.
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 from typing import TYPE_CHECKING
@@ -69,7 +70,13 @@ def with_retries(  # noqa: PLR0913  (what to retry, how long, and how to show it
                     hint=f"End that session or let it finish, then run {again}. {RETRY_LONGER}",
                 ) from error
             pause_s = min(left, pause * random.uniform(0.5, 1))  # noqa: S311  (jitter, not a secret)
-            progress.note(f"no lock, blocked by {blocked_by}; next try in {duration(pause_s)}")
+            progress.note(
+                "no lock, blocked by %s; next try in %s",
+                blocked_by,
+                duration(pause_s),
+                level=logging.WARNING,
+                blocked_by=blocked_by,
+            )
             time.sleep(pause_s)
             pause = min(pause * 2, LAST_PAUSE_S)
         else:

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from alembic.runtime.environment import EnvironmentContext
     from sqlalchemy import Connection, MetaData
 
+_log = logging.getLogger("mlops_db.migration")
+
 
 def run(context: EnvironmentContext, *, target_metadata: MetaData) -> None:
     """Carry out the command that Alembic was given.
@@ -44,7 +46,7 @@ def run(context: EnvironmentContext, *, target_metadata: MetaData) -> None:
     - `settings`: the Settings to use.
     - `connection`: a Connection or an Engine of SQLAlchemy on psycopg2 to use (`migration.callers_connection`). If the
       connection is in a transaction, everything happens in that transaction and nothing is retried.
-    - `progress`: a text stream for the progress.
+    - `progress`: a text stream for the progress. Without one, the run logs to `mlops_db.migration`.
 
     Args:
         context: Alembic's `alembic.context`.
@@ -59,7 +61,7 @@ def run(context: EnvironmentContext, *, target_metadata: MetaData) -> None:
     on_command_line = config.cmd_opts is not None
     if on_command_line:
         _prepare_command_line(config)
-    progress = Progress(sys.stderr if on_command_line else config.attributes.get("progress"))
+    progress = Progress(sys.stderr if on_command_line else config.attributes.get("progress"), _log)
     settings = None
     try:
         graph = graph_of_command(context)

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
     Use = tuple[str, str, str]  # the view, a relation that it reads, and a column of that, or ""
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("mlops_db.autogenerate")
 
 PLUGIN = "mlops_db.views"
 INFO_KEY = "views"

@@ -29,10 +29,11 @@ from mlops_db.revisions.running_code import read_running_code
 from mlops_db.revisions.tables import OWNS_OURS, VERSION_TABLE, is_readable, refuse_to_read
 from mlops_db.server.citus import refuse_worker
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("mlops_db.revisions")
 # The databases whose newer revision was logged, by process: a forked one has a log of its own.
 _logged: set[tuple[int, str]] = set()
 _logging = threading.Lock()
+_NEWER = "%s is at revision %s, newer than revision %s of this code, which still works with it"
 _OTHERS = f"""
     SELECT n.nspname || '.' || c.relname, role.rolname
       FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace JOIN pg_roles AS role ON role.oid = c.relowner
@@ -136,16 +137,15 @@ def require_usable(cursor: Cursor, target: str) -> None:
             first = (os.getpid(), target) not in _logged
             _logged.add((os.getpid(), target))
         if first:
-            _log.warning("%s", newer_note(position, target))
+            _log.warning(
+                _NEWER, target, " and ".join(position.heads), " and ".join(package_graph().heads),
+                extra={"target": target, "revision": " and ".join(position.heads)},
+            )  # fmt: skip
 
 
 def newer_note(position: Position, target: str) -> str:
     """The line that tells people that the database is at a newer revision than this code, which works with it."""
-    here = " and ".join(package_graph().heads)
-    return (
-        f"{target} is at revision {' and '.join(position.heads)}, newer than revision {here} of this code, which still "
-        "works with it"
-    )
+    return _NEWER % (target, " and ".join(position.heads), " and ".join(package_graph().heads))
 
 
 def refuse_behind_head(position: Position, target: str) -> None:

@@ -1,6 +1,7 @@
 """Opens connections to the settings' database: psycopg2, as the owner role, with the pinned session settings."""
 
 import json
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -20,12 +21,20 @@ from mlops_db.errors import (
     ServerUnreachableError,
     SettingsError,
     TooManyConnectionsError,
+    printable,
 )
 from mlops_db.server.cursor import SafeCursor
-from mlops_db.server.failures import is_limit, quoted, translate_connection_failures, translate_statement_failures
+from mlops_db.server.failures import (
+    first_line,
+    is_limit,
+    quoted,
+    translate_connection_failures,
+    translate_statement_failures,
+)
 from mlops_db.server.pins import MARK, NEWER_PINS, PINS, find_options, startup_options
 from mlops_db.settings import EMBEDDED, Settings, read_password_file
 
+_log = logging.getLogger("mlops_db.server")
 _Connected = TypeVar("_Connected", bound=Connection)
 
 CONNECT_TIMEOUT_S = 10
@@ -181,12 +190,19 @@ def open_connection(settings: Settings, *, options: str = "", **parameters: Any)
 
 def open_below_limits(connect: Callable[[], _Connected], until: float) -> _Connected:
     """Open a connection; while a limit of connections is reached, try again until then, by the monotonic clock."""
+    tried = False
     while True:
         try:
             return connect()
         except psycopg2.OperationalError as error:
             if not is_limit(str(error)) or time.monotonic() > until:
                 raise
+            if not tried:
+                _log.info(
+                    "a limit of connections is reached, so connecting is tried again: %s",
+                    printable(first_line(str(error))),
+                )
+            tried = True
         time.sleep(0.05)
 
 

@@ -11,12 +11,19 @@ A version is identified by the MLflow run that made it. Its stage changes in the
     archive     production    -> archived, only with `even_production`: the model has none in production then
 """
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any
 
-from mlops_db.errors import InvalidValueError, RegistrationConflictError, TransitionError, UnknownModelVersionError
+from mlops_db.errors import (
+    InvalidValueError,
+    RegistrationConflictError,
+    TransitionError,
+    UnknownModelVersionError,
+    printable,
+)
 from mlops_db.schema.limits import DEFAULT_MODEL, STATUSES, Status
 from mlops_db.server.cursor import SafeCursor
 from mlops_db.storage.arguments import (
@@ -30,6 +37,8 @@ from mlops_db.storage.arguments import (
 )
 from mlops_db.storage.decisions import check_decision, insert_decision, is_recorded_since, lock_model, record_once
 from mlops_db.storage.transactions import Transactions, columns_of, equal, read_records
+
+_log = logging.getLogger("mlops_db.storage")
 
 
 @dataclass(frozen=True)
@@ -264,7 +273,8 @@ class ModelVersions:
             now = _next_moment(cursor, version.model_name)
             promoted = put_into_production(cursor, version, now)
             insert_decision(cursor, decision, now)
-            return promoted
+        log_change("is promoted", promoted)
+        return promoted
 
     def reject(
         self,
@@ -310,7 +320,10 @@ class ModelVersions:
                 record_once(cursor, decision, moment)
             elif not is_recorded_since(cursor, decision, version.promoted_at or _EVER):
                 insert_decision(cursor, decision, _next_moment(cursor, version.model_name))
-            return _change(cursor, _ARCHIVE, (version.id,))
+            rejected = _change(cursor, _ARCHIVE, (version.id,))
+        if version.status != "archived":
+            log_change("is rejected", rejected)
+        return rejected
 
     def rollback(
         self,
@@ -375,7 +388,9 @@ class ModelVersions:
             restored = put_into_production(cursor, before, now)
             for action, run in (("reject", current.mlflow_run_id), ("promote", restored.mlflow_run_id)):
                 insert_decision(cursor, replace(checked, action=action, candidate=run), now, is_rollback=True)
-            return restored
+        log_change("is rolled back", replace(current, status="archived"))
+        log_change("is promoted", restored)
+        return restored
 
     def archive(self, mlflow_run_id: str, *, even_production: bool = False) -> ModelVersion:
         """Archive a version; returns it. An archived version stays archived. No decision is recorded.
@@ -399,7 +414,10 @@ class ModelVersions:
                     hint="Promote another version, which archives this one, or roll back; to retire the model, pass "
                     "even_production=True.",
                 )
-            return _change(cursor, _ARCHIVE, (version.id,))
+            archived = _change(cursor, _ARCHIVE, (version.id,))
+        if version.status != "archived":
+            log_change("is archived", archived)
+        return archived
 
     def _lock_model_and_version(self, cursor: SafeCursor, run: str, hint: str = _REGISTER_IT) -> ModelVersion:
         """The run's version, locked together with its model until the transaction ends."""
@@ -408,6 +426,13 @@ class ModelVersions:
             # Before the row: a session that holds this lock may want the row, too.
             lock_model(cursor, model_name, self._transactions.settings.lock_wait)
         return _lock_version(cursor, run, hint)
+
+
+def log_change(what: str, version: ModelVersion) -> None:
+    """Log a change of a version's stage, after it is committed."""
+    fields = {name: getattr(version, name) for name in ("model_name", "model_version", "mlflow_run_id", "status")}
+    model, number, run, _ = map(printable, fields.values())
+    _log.info("version %s of model %s (run %s) %s", number, model, run, what, extra=fields)
 
 
 def find_difference(registered: ModelVersion, given: Mapping[str, Any]) -> str | None:

@@ -5,13 +5,14 @@ moments are aware datetimes, and come back in UTC. A value that could not be com
 in its metadata (`log_failure`), never as a number that would read as a measurement.
 """
 
+import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, SupportsFloat
 
-from mlops_db.errors import ContentionError, InvalidValueError
+from mlops_db.errors import ContentionError, InvalidValueError, printable
 from mlops_db.schema.limits import DEFAULT_MODEL
 from mlops_db.storage.arguments import (
     check_choice,
@@ -51,6 +52,8 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
     from mlops_db.storage.metrics.arrow_tables import ArrowTable
+
+_log = logging.getLogger("mlops_db.storage")
 
 MAX_REASON = 10_000  # characters of an error's text that are kept
 PAUSE_S = 1.0  # between two attempts to forget a series, in which writers go on
@@ -307,6 +310,9 @@ class Monitoring:
                     map_index=map_index,
                     wait_ms=wait_ms,
                 )
+        if copy.skipped:
+            _log_skipped(copy)
+        _log.debug("log_many stored %d rows and replaced %d", copy.sent, replaced, extra={"rows": copy.sent})
         return LogResult(copy.sent, replaced, tuple(copy.skipped), copy.skipped_count)
 
     def expect(  # noqa: PLR0913  (the same)
@@ -369,7 +375,8 @@ class Monitoring:
         while True:
             try:
                 with self._transactions.safe_cursor() as cursor:
-                    return forget_series(cursor, names, with_rows=with_rows)
+                    removed = forget_series(cursor, names, with_rows=with_rows)
+                break
             except ContentionError as busy:
                 if time.monotonic() + PAUSE_S > ends:
                     raise ContentionError(
@@ -377,7 +384,11 @@ class Monitoring:
                         hint="Try again once that is done; SELECT pg_terminate_backend(pid) ends a session that is "
                         "stuck. MLOPS_LOCK_WAIT is how long to wait.",
                     ) from busy
+                _log.info("forget waits for transactions that write metrics: %s", busy)
             time.sleep(PAUSE_S)
+        shown = " ".join(map(printable, names.values()))
+        _log.info("series %s is forgotten, with %d rows", shown, removed, extra={**names, "rows": removed})
+        return removed
 
     def latest(self, model_name: str | None = None, metric_type: str | None = None) -> list[SeriesState]:
         """The newest value of every series with its health, the most recent first, series without a row last.
@@ -598,6 +609,19 @@ def failure_reason(error: BaseException | str) -> str:
         except Exception as second:  # noqa: BLE001  (the error's own code may raise anything)
             text = f"{type(error).__name__}, whose text raises {type(second).__name__}"
     return text[:MAX_REASON].replace("\0", "\\0").encode("utf-8", "backslashreplace").decode()
+
+
+def _log_skipped(copy: MetricCopy) -> None:
+    """Log that rows were left out; the first one by its place and key, because values may be personal."""
+    first = copy.skipped[0]
+    _log.warning(
+        "log_many left out %d of %d rows, which cannot be stored; the first one is row %d (%s)",
+        copy.skipped_count,
+        copy.skipped_count + copy.sent,
+        first.row,
+        printable(first.key) or "the whole row",
+        extra={"rows": copy.sent, "skipped": copy.skipped_count, "row": first.row, "key": first.key},
+    )
 
 
 def _check_names(names: str | Iterable[str], key: str) -> list[str]:

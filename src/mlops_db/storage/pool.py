@@ -5,6 +5,7 @@ at its beginning everything that it needs. State that outlives a transaction can
 temporary tables, LISTEN, session advisory locks, PREPARE, cursors WITH HOLD. Nothing of this package uses it.
 """
 
+import logging
 import select
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -34,6 +35,8 @@ from mlops_db.storage.failures import is_failure_of, translate_failure
 from mlops_db.storage.owned_connection import OwnedConnection
 from mlops_db.storage.timeouts import Timeouts
 
+_log = logging.getLogger("mlops_db.storage")
+
 # Sets the pins where a pooler dropped the options; %s is for the timeouts, whose statements need the safe path.
 _BEGIN_WITHOUT_OPTIONS = (
     f"SET TRANSACTION ISOLATION LEVEL READ COMMITTED; SET LOCAL search_path = {SAFE_PATH}; %s{set_local(JOB_PINS)}"
@@ -49,6 +52,8 @@ _KEEPALIVE = {
 # A connection that was idle for longer is tested by a query. Before that its socket shows whether the server closed it,
 # without a round trip.
 IDLE_S = 30.0
+# Who waits longer for a connection should know of it: the next one may wait in vain.
+LONG_WAIT_S = 1.0
 
 _Taken = TypeVar("_Taken")
 
@@ -58,6 +63,8 @@ class _Pool(QueuePool):
 
     `Engine.dispose()` replaces the pool, and with `close=False` leaves the connections of the old one open.
     """
+
+    __module__ = QueuePool.__module__  # SQLAlchemy names its loggers after it: these records are not ours
 
     _disposed = False
     _before: "_Pool | None" = None
@@ -205,11 +212,24 @@ class ConnectionPool:
         # A caller has kept the connection, or a cursor of it, and used it after the end of the block.
         is_in_use = connection.autocommit or connection.status != psycopg2.extensions.STATUS_READY
         if is_old or is_in_use or (self.settings.pool_pre_ping and not _is_alive(connection)):
+            self._log_replaced(connection, is_old=is_old, is_in_use=is_in_use)
             raise DisconnectionError  # the pool replaces it
 
+    def _log_replaced(self, connection: OwnedConnection, *, is_old: bool, is_in_use: bool) -> None:
+        level, reason = logging.INFO, "the server or the network has closed it"
+        if connection.inherited:
+            level, reason = logging.DEBUG, "it is the parent process's"
+        elif is_in_use:
+            level, reason = logging.WARNING, "somebody has used it after the end of its block"
+        elif is_old:
+            reason = "its server took no writes, as a standby"
+        fields = {"target": self.settings.target, "reason": reason}
+        _log.log(level, "%s: a pooled connection is replaced: %s", self.settings.target, reason, extra=fields)
+
     def _take(self, take: Callable[[], _Taken]) -> _Taken:
+        began = time.monotonic()
         try:
-            return take()
+            taken = take()
         except PoolTimeoutError:
             settings = self.settings
             raise PoolExhaustedError(
@@ -223,6 +243,20 @@ class ConnectionPool:
             if failure is None:
                 raise
             raise failure from error
+        waited_s = time.monotonic() - began
+        if waited_s >= LONG_WAIT_S:
+            self._log_wait(waited_s)
+        return taken
+
+    def _log_wait(self, waited_s: float) -> None:
+        settings = self.settings
+        _log.warning(
+            "%s: a connection came after %.1f s: all of the pool (%d) were in use, or the server was slow to connect",
+            settings.target,
+            waited_s,
+            settings.pool_size + settings.pool_overflow,
+            extra={"target": settings.target, "duration_s": round(waited_s, 3)},
+        )
 
     def _open(self) -> OwnedConnection:
         connection = self._connect(self._timeouts.options)

@@ -19,6 +19,7 @@ from mlops_db.storage.model_versions import (
     fill_in_scores,
     find_difference,
     lock_production_version,
+    log_change,
     put_into_production,
 )
 from mlops_db.storage.transactions import Transactions
@@ -151,12 +152,17 @@ def import_versions(
                 promoted = put_into_production(cursor, stored[candidate], moment)
                 insert_decision(cursor, decision, moment)
                 stored = _read_versions(cursor, list(stored))  # the version that was in production is archived now
-        return ImportedVersions(
-            registered=[stored[run] for run in known if run in new],
-            present=[stored[run] for run in known if run in stored and run not in new],
-            promoted=promoted,
-            conflicts=conflicts,
-        )
+    for run in known:
+        if run in new:
+            log_change("is imported", stored[run])
+    if promoted is not None:
+        log_change("is promoted", promoted)
+    return ImportedVersions(
+        registered=[stored[run] for run in known if run in new],
+        present=[stored[run] for run in known if run in stored and run not in new],
+        promoted=promoted,
+        conflicts=conflicts,
+    )
 
 
 def _columns(versions: Sequence[KnownVersion]) -> dict[str, list[object]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from mlops_db.admin.cluster.functions import find_undistributable, make_distributable
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
     from mlops_db.server.cursor import SafeCursor
     from mlops_db.settings import Settings
+
+_log = logging.getLogger("mlops_db.maintenance")
 
 SECONDS_A_MILLION = 12.0
 EARLY_ROWS = 1_000_000
@@ -65,7 +68,7 @@ def distribute(settings: Settings, *, shards: int | None = None, progress: TextI
     Args:
         settings: where the coordinator is; the role owns the tables.
         shards: how many shards a table gets; default: four for each node that may have some.
-        progress: a stream for a line about each step; None for none.
+        progress: a stream for a line about each step; None logs them to `mlops_db.maintenance`.
 
     Raises:
         ConnectionFailedError: no connection.
@@ -79,7 +82,8 @@ def distribute(settings: Settings, *, shards: int | None = None, progress: TextI
     if not planned.steps:
         grant_readers_on_shards(settings)
         return planned
-    reporter = Progress(progress)
+    reporter = Progress(progress, _log)
+    reporter.fields["target"] = settings.target
     steps: list[Step] = []
     try:
         if any(step.action == "distribute" for step in planned.steps):

@@ -7,6 +7,7 @@ guests' views over them; and what Citus loses is saved before and set again.
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from psycopg2 import sql
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
     from mlops_db.server.cursor import SafeCursor
     from mlops_db.settings import Settings
+
+_log = logging.getLogger("mlops_db.maintenance")
 
 SECONDS_A_MILLION = 25.0
 SEQUENCE = "public.monitoring_metrics_id_seq"
@@ -205,7 +208,7 @@ def undistribute(settings: Settings, *, progress: TextIO | None = None) -> Outco
 
     Args:
         settings: where the coordinator is; the role owns the tables.
-        progress: a stream for a line about each step; None for none.
+        progress: a stream for a line about each step; None logs them to `mlops_db.maintenance`.
 
     Raises:
         ConnectionFailedError: no connection.
@@ -216,7 +219,8 @@ def undistribute(settings: Settings, *, progress: TextIO | None = None) -> Outco
     planned = plan_return(settings)
     if not planned.steps:
         return planned
-    reporter = Progress(progress)
+    reporter = Progress(progress, _log)
+    reporter.fields["target"] = settings.target
     steps: list[Step] = []
     try:
         reporter.note(planned.expectation)

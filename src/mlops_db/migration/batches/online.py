@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -129,7 +130,7 @@ class OnlineJob:
                 )
             if now - reported > REPORT_AFTER_S:
                 reported = now
-                self.step.progress.note(f"still waiting for {names}")
+                self.step.progress.note("still waiting for %s", names, level=logging.WARNING, blocked_by=names)
             time.sleep(pause)
             pause = min(2 * pause, LAST_LOOK_S)
             still = find_open_transactions(self.connection)
