@@ -111,5 +111,5 @@ def _one_line_errors() -> Iterator[None]:
         raise _failure(error.message, error.hint) from None
 
 
-def _failure(message: str, hint: str) -> Exception:
+def _failure(message: str, hint: str) -> BaseException:
     return pytest.fail.Exception(f"{message}\nhint: {hint}", pytrace=False)

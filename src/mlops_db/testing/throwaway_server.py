@@ -24,12 +24,14 @@ from mlops_db.settings import EMBEDDED_SERVER, Settings
 
 # No data has to survive a power failure.
 SETTINGS = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
+IN_MEMORY = Path("/dev/shm")  # noqa: S108  (mkdtemp chooses the name)
+NEEDED_BYTES = 2 << 30
 
 
 def main(user: str) -> None:
     """Start the server, print where it is, and wait."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # so that the server stops then, too
-    folder = Path(tempfile.mkdtemp(prefix="mlops-db-pytest-"))
+    folder = Path(tempfile.mkdtemp(prefix="mlops-db-pytest-", dir=IN_MEMORY if _has_memory() else None))
     # What is registered first runs last, after the server has stopped.
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     if os.geteuid() == 0:
@@ -44,6 +46,11 @@ def main(user: str) -> None:
     sys.stdout.write(f"{json.dumps(answer)}\n")
     sys.stdout.flush()
     sys.stdin.readline()
+
+
+def _has_memory() -> bool:
+    """Whether the data has room in memory: a database is copied there in half the time."""
+    return os.access(IN_MEMORY, os.W_OK) and shutil.disk_usage(IN_MEMORY).free >= NEEDED_BYTES
 
 
 def _start(user: str) -> Settings:
