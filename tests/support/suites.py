@@ -1,9 +1,9 @@
 """Suites of a team, as files, and pytest on them as a process."""
 
-import os
 import re
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from mlops_db.settings import Settings
@@ -54,14 +54,11 @@ def left_databases(database: Database) -> list[str]:
     return [name for (name,) in database.query(LEFT)]
 
 
-def processes_with(variable: str) -> list[int]:
-    """The processes with this text in their environment, such as `NAME=value`."""
+def processes_in(folder: Path) -> list[int]:
+    """The processes that work in a folder or below it, as a server does."""
     found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            environment = (folder / "environ").read_bytes()
-        except OSError:  # it has ended
-            continue
-        if variable.encode() in environment.split(b"\0") and int(folder.name) != os.getpid():
-            found.append(int(folder.name))
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has ended
+            if (process / "cwd").readlink().is_relative_to(folder):
+                found.append(int(process.name))
     return found

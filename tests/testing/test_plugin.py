@@ -20,7 +20,7 @@ from support.suites import (
     left_databases,
     on_server,
     outcomes,
-    processes_with,
+    processes_in,
     run_suite,
     suite_environment,
 )
@@ -310,18 +310,15 @@ def test_one(mlops_db):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 @pytest.mark.one_postgresql
 def test_an_interruption_stops_the_embedded_server(number: signal.Signals, tmp_path: Path) -> None:
-    mark = f"MLOPS_DB_TEST_OF={tmp_path}"
     (tmp_path / "test_team.py").write_text(WAITS, encoding="utf-8")
-    name, _, value = mark.partition("=")
-    with subprocess.Popen(
-        [*PLAIN_PYTEST], cwd=tmp_path, env=suite_environment() | {name: value}, stdout=subprocess.DEVNULL
-    ) as process:
+    with subprocess.Popen([*PLAIN_PYTEST], cwd=tmp_path, env=suite_environment(), stdout=subprocess.DEVNULL) as process:
         wait_until((tmp_path / "ready").exists, "the test to run")
         sockets = Path((tmp_path / "ready").read_text(encoding="utf-8").rstrip("\n"))
-        assert sockets.exists()
+        (folder,) = (path for path in sockets.parents if path.name.startswith("mlops-db-pytest-"))
+        assert len(processes_in(folder)) > 2
         process.send_signal(number)
-    wait_until(lambda: not processes_with(mark), "the server to stop")
-    assert not sockets.parent.exists()
+    wait_until(lambda: not processes_in(folder), "the server to stop")
+    wait_until(lambda: not folder.exists(), "its folder to go")
     assert {path.name for path in tmp_path.iterdir()} - {"__pycache__"} == {"test_team.py", "ready"}
 
 
