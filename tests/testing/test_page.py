@@ -11,7 +11,10 @@ from mlops_db.server.embedded import client_program
 from support.database import ROOT, Database, clean_environment, run_command
 from support.suites import left_databases, on_server, outcomes, run_suite
 
-pytestmark = pytest.mark.plain_postgresql(reason="the plugin makes its own databases")
+pytestmark = [
+    pytest.mark.one_postgresql,
+    pytest.mark.plain_postgresql(reason="the plugin makes its own databases"),
+]
 
 PAGE = (ROOT / "docs" / "testing.md").read_text(encoding="utf-8")
 FILES = dict(re.findall(r"^```python\n# (\w+\.py)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL))

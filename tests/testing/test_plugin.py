@@ -203,6 +203,7 @@ def test_one(mlops_db):
 """
 
 
+@pytest.mark.full_postgresql
 def test_databases_of_killed_sessions_are_dropped_after_a_day(
     server: Settings, empty: Database, tmp_path: Path
 ) -> None:
@@ -250,6 +251,7 @@ def assert_is_short(done: subprocess.CompletedProcess[str], message: str) -> Non
     assert SECRET not in done.stdout + done.stderr
 
 
+@pytest.mark.full_postgresql
 def test_a_role_that_may_not_create_databases(empty: Database, tmp_path: Path) -> None:
     with role(empty, "mlops_no_creator") as settings:
         done = run_suite(tmp_path, ONE_TEST, *on_server(settings))
@@ -257,6 +259,7 @@ def test_a_role_that_may_not_create_databases(empty: Database, tmp_path: Path) -
     assert_is_short(done, 'Let a superuser run ALTER ROLE "mlops_no_creator" CREATEDB')
 
 
+@pytest.mark.full_postgresql
 def test_one_test_has_one_database(server: Settings, empty: Database, tmp_path: Path) -> None:
     done = run_suite(tmp_path, "def test_two(mlops_db_demo, mlops_db): pass\n" + ONE_TEST, *on_server(server))
     assert outcomes(done) == {"passed": 1, "error": 1}, done.stdout + done.stderr
