@@ -15,7 +15,7 @@ from support.database import ROOT
 
 pytestmark = pytest.mark.one_postgresql
 
-PAGES = ("README.md", "docs/storing.md", "docs/operating.md")
+PAGES = ("README.md", "docs/storing.md", "docs/operating.md", "docs/testing.md")
 EXTRAS = sorted(metadata("mlops-db").get_all("Provides-Extra", []))
 NEEDED = {"SQLAlchemy", "alembic", "pandas", "evidently", "mlflow", "apache-airflow"}
 

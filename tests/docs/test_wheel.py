@@ -56,6 +56,15 @@ version_locations =
 revision_environment = true
 """
 
+SUITE = """
+from mlops_db import get_db_manager
+
+
+def test_register(mlops_db):
+    get_db_manager().models.register("7c0f3a", "12")
+    assert [version.model_version for version in mlops_db.models.list()] == ["12"]
+"""
+
 
 @dataclass(frozen=True)
 class Installed:
@@ -93,8 +102,16 @@ def installed() -> Iterator[Installed]:
     versions.touch()
     if (ROOT / "uv.lock").exists():  # an unpacked sdist has none
         done("uv", "export", "--quiet", "--frozen", f"--project={ROOT}", f"--output-file={versions}",
-             "--extra=check", "--no-dev", "--no-hashes", "--no-emit-project")  # fmt: skip
-    done("uv", "pip", "install", "--quiet", f"--python={top / 'venv'}", f"--constraints={versions}", f"{wheel}[check]")
+             "--extra=check", "--extra=testing", "--no-dev", "--no-hashes", "--no-emit-project")  # fmt: skip
+    done(
+        "uv",
+        "pip",
+        "install",
+        "--quiet",
+        f"--python={top / 'venv'}",
+        f"--constraints={versions}",
+        f"{wheel}[check,testing]",
+    )
     shutil.rmtree(top / "checkout")
     folder = top / "an empty folder"
     folder.mkdir()
@@ -137,6 +154,15 @@ def test_every_day_in_an_empty_folder(installed: Installed) -> None:
     assert installed.files() == before
     assert {path.name for path in installed.folder.iterdir()} == {".mlops-db", "backups", "docs"}
     assert (installed.folder / "docs" / "schema.md").read_bytes() == (ROOT / "docs" / "schema.md").read_bytes()
+
+
+def test_a_suite_of_a_team_in_an_empty_folder(installed: Installed, tmp_path: Path) -> None:
+    (tmp_path / "test_team.py").write_text(SUITE, encoding="utf-8")
+    ended = run_command(str(installed.programs / "pytest"), "-p", "no:cacheprovider", "-W", "error",
+                        environment=clean_environment(), cwd=tmp_path)  # fmt: skip
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "1 passed" in ended.stdout
+    assert {path.name for path in tmp_path.iterdir()} - {"__pycache__"} == {"test_team.py"}
 
 
 def test_what_check_compares_with_comes_along_and_holds(installed: Installed) -> None:

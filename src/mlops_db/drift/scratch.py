@@ -16,6 +16,7 @@ from mlops_db.drift.catalogue import read_catalogue, reading
 from mlops_db.errors import ConnectionFailedError, NotPermittedError, printable
 from mlops_db.migration.commands import upgrade
 from mlops_db.server.connection import open_cursor
+from mlops_db.server.drop_database import drop_database
 from mlops_db.server.failures import first_line, quoted
 from mlops_db.terminal import print_line
 
@@ -37,9 +38,6 @@ _CREATE = (
     "GRANT CONNECT ON DATABASE {} TO SESSION_USER",
     "ALTER DATABASE {} WITH ALLOW_CONNECTIONS true",
 )
-# FORCE ends sessions that an interruption left open, and fails if we may not end one. Without it the server ends its
-# own workers, and waits some seconds for others.
-_DROP = ("DROP DATABASE IF EXISTS {} WITH (FORCE)", "DROP DATABASE IF EXISTS {}")
 
 
 def catalogue_of(settings: Settings, revision: str) -> Catalogue:
@@ -101,12 +99,8 @@ def _create(cursor: SafeCursor, name: str, settings: Settings) -> None:
 
 
 def _drop(cursor: SafeCursor, name: str) -> None:
-    force, patient = (sql.SQL(statement).format(sql.Identifier(name)) for statement in _DROP)
     try:
-        try:
-            cursor.execute_alone(force)
-        except psycopg2.Error:
-            cursor.execute_alone(patient)
+        drop_database(cursor, name)
     except psycopg2.Error as error:
         _warn(name, first_line(str(error)))
 

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import weakref
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from decimal import Decimal
 from functools import cached_property
 from numbers import Real
@@ -27,7 +27,7 @@ from mlops_db.errors import (
 from mlops_db.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     import psycopg2.extensions
@@ -344,6 +344,21 @@ def get_db_manager() -> DatabaseManager:
         if not _shared or _shared[0].closed:
             _shared[:] = [DatabaseManager()]
         return _shared[0]
+
+
+@contextmanager
+def replace_shared_manager() -> Iterator[None]:
+    """Let `get_db_manager()` make a new manager in the block, with the environment's settings, and close it at the end.
+
+    After the block `get_db_manager()` returns the one from before.
+    """
+    before, _shared[:] = list(_shared), []
+    try:
+        yield
+    finally:
+        for manager in _shared:
+            manager.close()
+        _shared[:] = before
 
 
 def _after_fork() -> None:
