@@ -166,8 +166,9 @@ def test_in_json_it_is_one_object_and_the_progress_is_apart(empty: Database) -> 
 def test_a_terminal_sees_what_it_waits_for(empty: Database) -> None:
     code, shown = on_a_terminal("wait", "--timeout", "500ms", environment=empty.environment)
     assert code == 1
-    lines = [line.partition(": ")[0] for line in without_colours(shown).splitlines() if ": " in line]
-    assert lines == ["waiting (at most 0.5 s)", "error", "hint"]
+    kinds = [line.partition(":")[0] for line in without_colours(shown).splitlines()]
+    assert kinds[0] == "waiting (at most 0.5 s)"
+    assert {"error", "hint"} <= {*kinds[1:]}
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
