@@ -111,7 +111,7 @@ def _translate(error: psycopg2.Error, connection: BoundedConnection, settings: S
     if isinstance(error, psycopg2.errors.InsufficientPrivilege):
         return NotPermittedError(
             f"{settings.target}: {first_line(error.pgerror or str(error))}",
-            hint=f"Let the owner grant {quoted(settings.user)} what jobs need: docs/operating.md, "
-            '"Roles and ownership".',
+            hint=f"Let the owner grant {quoted(settings.user)} what jobs need: "
+            'docs/operating.md, "Roles and ownership".',
         )
     return translate_statement_failure(error, settings)
