@@ -39,6 +39,18 @@ def store(metric_type: str, metric_name: str, measure: Callable[[datetime], floa
     monitoring.log_many([row], replace=moment)
 
 
+@task
+def coverage() -> None:
+    """One value an hour."""
+    store("coverage", "coverage_rate", measure_coverage)
+
+
+@task
+def drift(feature: str) -> None:
+    """Mapped: a task and a series for each feature."""
+    store("drift", f"drift_score.{feature}", lambda until: measure_drift(feature, until))
+
+
 @dag(
     schedule="@hourly",
     start_date=datetime(2026, 1, 1, tzinfo=timezone.utc),
@@ -47,15 +59,6 @@ def store(metric_type: str, metric_name: str, measure: Callable[[datetime], floa
 )
 def monitoring() -> None:
     """Two kinds of metrics, which do not wait for each other."""
-
-    @task
-    def coverage() -> None:
-        store("coverage", "coverage_rate", measure_coverage)
-
-    @task
-    def drift(feature: str) -> None:
-        store("drift", f"drift_score.{feature}", lambda until: measure_drift(feature, until))
-
     coverage()
     drift.expand(feature=FEATURES)
 

@@ -109,6 +109,8 @@ def test_a_role_gets_its_grants_only_after_the_migration(head: Database) -> None
             head.query("GRANT SELECT ON alembic_version TO mlops_test_late")
             process.communicate(timeout=TIMEOUT_S)
         assert process.returncode == 0
+        # Jobs do not become the owner, so nor does what waits for them.
+        assert late.run("mlops-db", "wait", MLOPS_OWNER_ROLE="mlops_test_nobody").returncode == 0
 
 
 @pytest.mark.slow
