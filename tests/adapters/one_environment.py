@@ -20,7 +20,13 @@ UV = os.environ.get("UV", "uv")  # set by `uv run`; the uv on PATH may be that o
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "storing.md"
 HEADING = "| Python |"
-PACKAGES = ("mlflow", "fastapi", "httpx2", "matplotlib")  # not in the extras: MLflow's server, and the recipes' needs
+PACKAGES = (
+    "mlflow",
+    "fastapi",
+    "httpx2",
+    "uvicorn",
+    "matplotlib",
+)  # not in the extras: MLflow's server, and the recipes' needs
 VERSIONS = "import sys; from importlib.metadata import version; print(*map(version, sys.argv[1:]), sep='\\n')"
 
 

@@ -1,8 +1,9 @@
 """uv run --isolated --extra airflow pytest -n 0 -m adapters tests/adapters/test_airflow.py."""
 
 import os
+import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from types import SimpleNamespace
@@ -121,8 +122,18 @@ moment, *files = sys.argv[1:]
 for file in files:
     dag = runpy.run_path(file)[file.rpartition("/")[2].removesuffix(".py")]()
     run = dag.test(logical_date=datetime.fromisoformat(moment))
-    assert run.state == "success", (file, run.state)
+    print("state:", run.dag_id, run.state)
 """
+# What the scheduler does with a folder of DAGs.
+PARSE = """
+import sys
+from airflow.dag_processing.dagbag import DagBag
+bag = DagBag(sys.argv[1])
+assert not bag.import_errors, bag.import_errors
+for dag_id, dag in sorted(bag.dags.items()):
+    print("parsed:", dag_id, *sorted(task.task_id for task in dag.tasks), min(task.retries for task in dag.tasks))
+"""
+EXAMPLES = ROOT / "examples" / "airflow"
 MOMENT = datetime.now(timezone.utc).replace(minute=0, second=0, microsecond=0)
 
 
@@ -162,17 +173,20 @@ def run_airflow(head: Database, airflow_home: Path) -> Callable[..., str]:
 def run_dags(run_airflow: Callable[..., str], airflow_home: Path) -> Callable[[Mapping[str, str]], str]:
     """Runs DAGs, by their names, about MOMENT, of which Airflow is told in another zone; returns what it prints."""
 
-    def run(dags: Mapping[str, str]) -> str:
+    def run(dags: Mapping[str, str], failing: Collection[str] = ()) -> str:
         files = {airflow_home / "dags" / f"{dag_id}.py": source for dag_id, source in dags.items()}
         for file, source in files.items():
             file.write_text(source, encoding="utf-8")
         in_kolkata = MOMENT.astimezone(timezone(timedelta(hours=5, minutes=30))).isoformat()
-        return run_airflow(sys.executable, "-c", RUN, in_kolkata, *map(str, files))
+        printed = run_airflow(sys.executable, "-c", RUN, in_kolkata, *map(str, files))
+        states = re.findall(r"^state: (\w+) (\w+)$", printed, re.MULTILINE)
+        assert states == [(dag_id, "failed" if dag_id in failing else "success") for dag_id in dags], printed
+        return printed
 
     return run
 
 
-def test_a_rerun_replaces_what_it_stored_and_the_dags_of_the_pages_run(
+def test_a_rerun_replaces_what_it_stored_and_the_dag_of_the_page_runs(
     head: Database, run_dags: Callable[[Mapping[str, str]], str]
 ) -> None:
     head.query(
@@ -181,16 +195,66 @@ def test_a_rerun_replaces_what_it_stored_and_the_dags_of_the_pages_run(
     run_dags(
         {
             "twice": TWICE,
-            "monitoring": example("docs/storing.md", "airflow"),
             "keep_metrics": example("docs/operating.md", "airflow"),
         }
     )
     assert head.query("SELECT metric_name, timestamp, metric_value FROM monitoring_metrics ORDER BY 1") == [
-        ("coverage_rate", MOMENT, 0.93),
-        ("row_count.customers", MOMENT, 1200.0),
-        ("row_count.orders", MOMENT, 1200.0),
         ("twice", MOMENT, 0.9),
     ]
+
+
+def test_airflow_parses_the_examples(run_airflow: Callable[..., str]) -> None:
+    printed = run_airflow(sys.executable, "-c", PARSE, str(EXAMPLES))
+    assert re.findall(r"^parsed: (.*)$", printed, re.MULTILINE) == [
+        "monitoring coverage drift 3",
+        "retraining decide evaluate train 3",
+    ]
+
+
+def test_the_example_of_monitoring(head: Database, run_dags: Callable[..., str]) -> None:
+    source = (EXAMPLES / "monitoring.py").read_text(encoding="utf-8")
+    broken = source.replace('"age": 0.03, ', "").replace('"retries": 3', '"retries": 0')
+    run_dags({"monitoring": broken}, failing={"monitoring"})
+    failures = "SELECT metric_name, timestamp, metadata ->> 'error' FROM monitoring_metrics WHERE metric_value IS NULL"
+    assert head.query(failures) == [("drift_score.age", MOMENT, "KeyError: 'age'")]
+    run_dags({"monitoring": source})
+    assert head.query(
+        "SELECT metric_name, timestamp, metric_value, metadata -> 'map_index' FROM monitoring_metrics ORDER BY 1"
+    ) == [
+        ("coverage_rate", MOMENT, 0.93, None),
+        ("drift_score.age", MOMENT, 0.03, 0),
+        ("drift_score.income", MOMENT, 0.12, 1),
+        ("drift_score.plan", MOMENT, 0.07, 2),
+    ]
+
+
+def test_the_example_of_retraining(head: Database, run_dags: Callable[..., str]) -> None:
+    source = (EXAMPLES / "retraining.py").read_text(encoding="utf-8")
+    # Each is a DAG of its own, so that one process of Airflow runs them all.
+    candidates = {
+        "retraining": source,
+        "retraining_again": source,  # by then the candidate is in production
+        "retraining_worse": another(source, "worse").replace("0.12}", "0.2}"),
+        "retraining_better": another(source, "better").replace("0.81", "0.9").replace("days=3", "days=0"),
+    }
+    run_dags({dag_id: dag.replace("retraining()", f"{dag_id}()") for dag_id, dag in candidates.items()})
+    run = f"{MOMENT:%Y%m%dT%H%M}"
+    failed = "failed: promotion_cooldown, metric_improvement, calibration_maintained"
+    assert head.query("SELECT candidate_mlflow_run_id, action, reasoning FROM retraining_decisions ORDER BY id") == [
+        (f"churn-{run}", "promote", "the first version"),
+        (f"churn-worse-{run}", "reject", failed),
+        (f"churn-better-{run}", "promote", "all gates passed"),
+    ]
+    assert head.query("SELECT mlflow_run_id, status FROM model_versions ORDER BY id") == [
+        (f"churn-{run}", "archived"),
+        (f"churn-worse-{run}", "archived"),
+        (f"churn-better-{run}", "production"),
+    ]
+
+
+def another(source: str, name: str) -> str:
+    """The DAG with another candidate."""
+    return source.replace('f"{MODEL}-', f'f"{{MODEL}}-{name}-').replace('f"{moment:', f'f"{name}-{{moment:')
 
 
 def test_mapped_tasks_keep_each_other_s_rows(

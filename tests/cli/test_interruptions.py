@@ -19,6 +19,7 @@ COMMANDS = {
     "init": ["init"],
     "maintain": ["maintain"],
     "status": ["status"],
+    "wait": ["wait"],
 }
 # Some commands wait for 200 ms only.
 PATIENT = """

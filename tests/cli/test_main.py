@@ -209,7 +209,7 @@ def imported(database: Database, cwd: Path, *module: str) -> set[str]:
     return packages
 
 
-@pytest.mark.parametrize("arguments", [("create",), ("init",), ("status", "--json"), ("status",)])
+@pytest.mark.parametrize("arguments", [("create",), ("init",), ("status", "--json"), ("status",), ("wait",)])
 def test_commands_with_nothing_to_do_import_neither_sqlalchemy_nor_alembic(
     head: Database, tmp_path: Path, arguments: tuple[str, ...]
 ) -> None:

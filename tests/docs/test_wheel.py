@@ -28,6 +28,7 @@ EVERY_DAY: dict[str, tuple[int, str]] = {
     "alembic check": (0, "No new upgrade operations detected."),
     'alembic revision --autogenerate -m "Say what changes"': (1, "belongs to the installed package"),
     "mlops-db alembic ...": (0, "usage: mlops-db alembic"),
+    "mlops-db wait": (0, "/mlops is ready"),
     "mlops-db status": (0, f"{HEAD} (head)"),
     "mlops-db history": (0, "applied"),
     "mlops-db check": (0, "no difference"),

@@ -18,6 +18,7 @@ import pytest
 from mlops_db.revisions.graph import revisions
 from support.cluster import connect_superuser, embedded_programs, start, stop, throwaway_cluster
 from support.image import Image, builder
+from support.manifests import pods
 from support.process import SECRET
 from support.projects import copy_checkout
 
@@ -221,3 +222,19 @@ def test_no_secret_of_the_checkout_is_in_it(empty: Deployment) -> None:
     assert empty.shell("find / -xdev -name '.env*' 2>/dev/null") == ""
     assert empty.shell(f"grep -rl {PLANTED} /app /opt /build 2>/dev/null") == ""
     assert empty.shell("test -s /app/alembic.ini && grep -rl 'script_location' /opt | head -1")  # grep does find things
+
+
+def test_the_commands_of_the_manifests_run_in_it(empty: Deployment) -> None:
+    commands = {container["name"]: (pod, container) for pod in pods() for container in pod.containers}
+    for name, code, message in (
+        ("migrate", 0, "✅ Database initialized successfully"),
+        ("wait", 0, " is ready"),
+        ("maintain", 0, "nothing to do"),
+        ("health", 1, "has no series of metrics yet"),
+    ):
+        pod, container = commands[name]
+        kept = {"MLOPS_ENV": pod.environment(container)["MLOPS_ENV"]}  # the rest is about the server
+        done = empty.mlops_db(*container["args"], **kept)
+        assert done.returncode == code, done.stdout + done.stderr
+        assert message in done.stdout + done.stderr
+        assert empty.shell("id -u").strip() == str(pod.spec["securityContext"]["runAsUser"])

@@ -77,6 +77,7 @@ FALSE_TABLE = """
 """
 COMMANDS = (
     ("mlops-db", "status"),
+    ("mlops-db", "wait"),
     ("mlops-db", "init"),
     ("mlops-db", "check"),
     ("mlops-db", "adopt"),

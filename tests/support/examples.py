@@ -6,7 +6,7 @@ from support.database import ROOT
 
 BLOCK = re.compile(r"^```python *(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PLAIN = ""
-TOOLS = ("evidently", "mlflow", "airflow", "external_python", "fastapi", "matplotlib")
+TOOLS = ("evidently", "mlflow", "airflow", "external_python", "matplotlib")
 
 
 def example(page: str, *kinds: str) -> str:

@@ -6,7 +6,7 @@ import argparse
 import re
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from mlops_db.errors import UsageError
+from mlops_db.errors import SettingsError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -101,6 +101,20 @@ def whole_number(least: int, greatest: int = 10**_MAX_DIGITS - 1) -> Callable[[s
             up_to = f" to {greatest}" if greatest < 10**_MAX_DIGITS - 1 else ""
             raise argparse.ArgumentTypeError(f"{text} is not a number from {least}{up_to}")
         return number
+
+    return read
+
+
+def duration(option: str) -> Callable[[str], int]:
+    """A `type` for `add_argument`: a duration such as `500ms`, `5s`, `2min` or `1h`, in milliseconds."""
+
+    def read(text: str) -> int:
+        from mlops_db.settings import duration_ms  # noqa: PLC0415  (the help does without)
+
+        try:
+            return duration_ms(text, option)
+        except SettingsError as error:
+            raise UsageError(str(error), hint=error.hint) from None
 
     return read
 

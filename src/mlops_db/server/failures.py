@@ -243,9 +243,12 @@ def _translate_refused(line: str, settings: Settings) -> ConnectionFailedError:
             "LIMIT of the role or the database.",
         )
     hint = "The server refused the connection; see its log. If it is just starting, try again."
-    if any(mark in line for mark in ("parameter", "requires a value", "command-line argument")):
+    is_setting = any(mark in line for mark in ("parameter", "requires a value", "command-line argument"))
+    if is_setting:
         hint = "The server does not accept this setting of PGOPTIONS, PGTZ, the URL or a service file."
-    return ConnectionFailedError(f"{settings.target}: {line}", hint=hint)
+    failure = ConnectionFailedError(f"{settings.target}: {line}", hint=hint)
+    failure.retryable = not is_setting
+    return failure
 
 
 def is_limit(text: str) -> bool:
@@ -256,10 +259,12 @@ def is_limit(text: str) -> bool:
 def _translate_unreached(text: str, line: str, settings: Settings) -> ConnectionFailedError:
     """Translate a failure before a server answered."""
     if text.startswith(_LIBPQ_REFUSES):
-        return ConnectionFailedError(
+        failure = ConnectionFailedError(
             f"libpq cannot use a setting: {line}",
             hint="Check the PG... variables, the service file, and what follows ? in MLOPS_DATABASE_URL.",
         )
+        failure.retryable = False
+        return failure
     if any(mark in text for mark in ("SSL", "certificate")):
         return ConnectionFailedError(
             f"no encrypted connection to {settings.target}: {line}",

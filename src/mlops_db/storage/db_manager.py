@@ -9,7 +9,6 @@ import math
 import os
 import sys
 import threading
-import time
 import weakref
 from contextlib import contextmanager, suppress
 from decimal import Decimal
@@ -18,9 +17,6 @@ from numbers import Real
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from mlops_db.errors import (
-    AuthenticationFailedError,
-    BehindHeadError,
-    ConnectionFailedError,
     InvalidValueError,
     ManagerClosedError,
 )
@@ -40,8 +36,6 @@ if TYPE_CHECKING:
     from mlops_db.storage.monitoring import Monitoring
     from mlops_db.storage.pool import ConnectionPool
 
-POLL_S = 0.25
-LEAST_PROBE_S, MOST_PROBE_S = 2.0, 10.0
 MAX_PING_S = 86_400.0
 
 
@@ -214,17 +208,17 @@ class DatabaseManager:
             ConnectionFailedError: there is no answer for another reason; subclasses say which.
             InvalidValueError: `timeout` is no such number.
         """
-        from mlops_db.storage.pool import probe  # noqa: PLC0415  (loads SQLAlchemy)
+        from mlops_db.revisions.readiness import probe  # noqa: PLC0415  (loads psycopg2)
 
         seconds = _check_timeout(timeout, least=sys.float_info.min, most=MAX_PING_S)
         self._open_pool()
-        probe(self.settings, timeout=seconds, check_schema=False)
+        probe(self.settings, timeout=seconds, stage="database")
 
     def wait_until_ready(self, timeout: float = 60.0) -> None:
-        """Wait until the server answers, the database exists, and it is at this code's revision.
+        """Wait until the server answers, the database exists, and it is at a revision that this code works with.
 
-        For containers that start together with the server and with the migration. Errors that waiting cannot resolve,
-        such as a wrong password or another tool's database, are raised at once.
+        For containers that start together with the server and with the migration; `mlops-db wait` does the same. Errors
+        that waiting cannot resolve, such as a wrong password or another tool's database, are raised at once.
 
         Args:
             timeout: seconds; 0 checks once, infinity waits for ever. A frozen server gets at least two seconds.
@@ -232,25 +226,16 @@ class DatabaseManager:
         Raises:
             ConnectionFailedError: there is no server or no database after `timeout`.
             BehindHeadError: the migration has not run after `timeout`.
+            NotPermittedError: this role may not read the revision after `timeout`: a migration may grant it that.
             InvalidValueError: `timeout` is no such number.
         """
-        from mlops_db.storage.pool import probe  # noqa: PLC0415  (loads SQLAlchemy)
+        from mlops_db.revisions.readiness import wait_until_ready  # noqa: PLC0415  (loads psycopg2)
 
-        deadline = time.monotonic() + _check_timeout(timeout, least=0, most=math.inf)
-        while True:
-            pool = self._open_pool()
-            left_s = deadline - time.monotonic()
-            try:
-                probe(self.settings, timeout=min(MOST_PROBE_S, max(LEAST_PROBE_S, left_s)), check_schema=True)
-            except AuthenticationFailedError:
-                raise
-            except (ConnectionFailedError, BehindHeadError):
-                if time.monotonic() + POLL_S > deadline:
-                    raise
-                time.sleep(POLL_S)
-            else:
-                pool.schema_is_known = True
-                return
+        seconds = _check_timeout(timeout, least=0, most=math.inf)
+        pool = self._open_pool()
+        for _ in wait_until_ready(self.settings, timeout=seconds):
+            pool = self._open_pool()  # which another thread may have closed
+        pool.schema_is_known = True
 
     def close(self) -> None:
         """Close all connections; those in use at the end of their blocks. Then the manager cannot be used any more."""

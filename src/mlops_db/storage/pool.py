@@ -23,7 +23,6 @@ from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
 from mlops_db.errors import PoolerError, PoolExhaustedError, StandbyError
 from mlops_db.revisions.gate import require_usable
-from mlops_db.server.bounded import no_answer, open_bounded
 from mlops_db.server.citus import BOUND_WAITS_ON_WORKERS
 from mlops_db.server.connection import open_connection
 from mlops_db.server.cursor import SafeCursor
@@ -298,36 +297,6 @@ class ConnectionPool:
 def _may_be_stored(driver: OwnedConnection, commits: int) -> bool:
     """Whether a part of the block may be stored even if the rest fails: the block has committed by itself."""
     return driver.commits != commits or driver.autocommit or driver.committed_by_hand
-
-
-def probe(settings: Settings, *, timeout: float, check_schema: bool) -> None:
-    """Ask the server for an answer, outside of any pool.
-
-    Args:
-        settings: the database.
-        timeout: how many seconds it may take in all.
-        check_schema: whether to check the revision.
-
-    Raises:
-        NoAnswerError: there is no answer in that time.
-        ConnectionFailedError: there is no connection for another reason, or it broke.
-        BehindHeadError: as `require_known_schema`, and the others that it raises.
-    """
-    with closing(open_bounded(settings, timeout)) as connection:
-        try:
-            if check_schema:
-                connection.begin()
-                require_known_schema(connection, settings)
-            else:
-                with connection.cursor() as cursor:
-                    cursor.execute_alone("SELECT 1")
-        except TimeoutError:
-            raise no_answer(settings, timeout) from None
-        except psycopg2.Error as error:
-            failure = translate_failure(error, settings, broken=connection.closed > 1, committed=False)
-            if failure is None:
-                raise
-            raise failure from error
 
 
 def require_known_schema(connection: psycopg2.extensions.connection, settings: Settings) -> None:
