@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,7 +89,7 @@ def installed() -> Iterator[Installed]:
     copy_checkout(top / "checkout")
     done("uv", "build", "--quiet", "--wheel", f"--out-dir={top}", str(top / "checkout"))
     (wheel,) = top.glob("*.whl")
-    done("uv", "venv", "--quiet", "--no-project", str(top / "venv"))
+    done("uv", "venv", "--quiet", "--no-project", f"--python={sys.executable}", str(top / "venv"))
     versions = top / "versions"
     versions.touch()
     if (ROOT / "uv.lock").exists():  # an unpacked sdist has none
