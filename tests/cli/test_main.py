@@ -188,12 +188,9 @@ def test_without_standard_output_the_exit_code_answers(head: Database) -> None:
 
 
 @pytest.mark.parametrize("arguments", [("init",), ("create",), ("status",), ("status", "--json")])
-def test_an_ascii_locale_loses_characters_and_nothing_else(
-    head: Database, tmp_path: Path, arguments: tuple[str, ...]
-) -> None:
+def test_an_ascii_locale_loses_characters_and_nothing_else(head: Database, arguments: tuple[str, ...]) -> None:
     head.query(REVOKE_CREATE)  # before PostgreSQL 15, everybody may, and is told so
-    # In another folder, the command is a process of its own: Python chooses the encoding when it starts.
-    done = head.run("mlops-db", *arguments, cwd=tmp_path, PYTHONUTF8="0", PYTHONCOERCECLOCALE="0", LC_ALL="C")
+    done = head.run("mlops-db", *arguments, PYTHONUTF8="0", PYTHONCOERCECLOCALE="0", LC_ALL="C")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.isascii()
 
