@@ -1,13 +1,16 @@
 """Checks that a tag may be released: `python .github/check_release.py v0.2.0`.
 
-The tag is the package's version with a `v` before it, and CHANGELOG.md describes that version.
+The tag is the package's version with a `v` before it, CHANGELOG.md describes that version, and all revisions are
+frozen.
 """
 
 import re
 import sys
+from hashlib import sha256
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+VERSIONS = Path("migrations", "versions")
 DATED = re.compile(r" - \d{4}-\d{2}-\d{2}")
 
 
@@ -17,6 +20,7 @@ def main(arguments: list[str]) -> int:
         print("usage: python .github/check_release.py TAG", file=sys.stderr)
         return 64
     problems = find_problems(arguments[0], read_version(ROOT), (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"))
+    problems += find_unfrozen(ROOT / VERSIONS)
     for problem in problems:
         print(f"error: {problem}", file=sys.stderr)
     return 1 if problems else 0
@@ -50,6 +54,20 @@ def find_problems(tag: str, version: str, changelog: str) -> list[str]:
     if sections.get("Unreleased", ("", ""))[1]:
         problems.append(f"CHANGELOG.md still has entries under Unreleased. Move them to {version}.")
     return problems
+
+
+def find_unfrozen(folder: Path) -> list[str]:
+    """List the files of revisions that frozen.sha256 does not have as they are."""
+    frozen = folder / "frozen.sha256"
+    lines = frozen.read_text(encoding="utf-8").splitlines() if frozen.exists() else []
+    paths = sorted([*folder.glob("*.py"), *folder.glob("sql/*.sql")])
+    names = {path.relative_to(folder).as_posix(): sha256(path.read_bytes()).hexdigest() for path in paths}
+    missing = [name for name, checksum in names.items() if f"{checksum}  {name}" not in lines]
+    if not missing:
+        return []
+    others = f" and {len(missing) - 1} more" if missing[1:] else ""
+    write = f"(cd {VERSIONS} && sha256sum *.py sql/*.sql > frozen.sha256)"
+    return [f"{VERSIONS}/frozen.sha256 does not have the checksum of {missing[0]}{others}. Write it: {write}"]
 
 
 def read_sections(changelog: str) -> dict[str, tuple[str, str]]:

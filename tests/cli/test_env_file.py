@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from mlops_db.server.guests import REVOKE_CREATE
 from support.database import ROOT, Database, clean_environment, run_command
 from support.process import SECRET, assert_failed
 
@@ -48,6 +49,7 @@ def test_a_file_from_a_windows_editor_is_read_whole(head: Database, tmp_path: Pa
     names = ("POSTGRES_HOST", "POSTGRES_PORT", "POSTGRES_USER", "POSTGRES_PASSWORD", "MLOPS_DB_NAME")
     lines = [f"{name}={head.environment[name]}\r\n" for name in names]
     (tmp_path / ".env").write_bytes(("\ufeff" + "".join(lines)).encode())
+    head.query(REVOKE_CREATE)  # before PostgreSQL 15, everybody may, and is told so
     done = run_command(*STATUS, environment=clean_environment(), cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith(f"database  {head.settings.target}\n")

@@ -1,8 +1,10 @@
+import psycopg
 import pytest
 from alembic import command
 from psycopg import sql
 
 from mlops_db.migration.commands import alembic_config
+from mlops_db.server.guests import REVOKE_CREATE
 from support.database import Database
 from support.process import SECRET, assert_failed
 
@@ -23,6 +25,8 @@ def test_the_first_run_prints_the_specifications_lines_and_the_second_has_nothin
     name = "mlops_test_init"
     try:
         first = empty.run("mlops-db", "init", MLOPS_DB_NAME=name)
+        with psycopg.connect(empty.connection.info.dsn, password=empty.settings.password, dbname=name) as connection:
+            connection.execute(REVOKE_CREATE)  # before PostgreSQL 15, everybody may, and is told so
         second = empty.run("mlops-db", "init", MLOPS_DB_NAME=name)
         status = empty.run("mlops-db", "status", MLOPS_DB_NAME=name)
     finally:

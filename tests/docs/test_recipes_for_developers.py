@@ -214,7 +214,11 @@ def test_a_revision_that_breaks_the_rule_is_found(
 ) -> None:
     ini = tmp_path / "alembic.ini"
     shutil.copy(rule / "alembic.ini", ini)
-    shutil.copytree(rule / "migrations", tmp_path / "migrations", ignore=shutil.ignore_patterns("0*", "__pycache__"))
+    shutil.copytree(
+        rule / "migrations",
+        tmp_path / "migrations",
+        ignore=shutil.ignore_patterns("0*", "frozen.sha256", "__pycache__"),
+    )
     note = "Accepted: cascade, because nobody else has views here.\n" if accepted else ""
     file = add_revision(
         ini, sql("DROP VIEW IF EXISTS v CASCADE"), sql("SELECT 1"), docstring=f"{DOCSTRING}{note}", locks="none."

@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 import sys
+from hashlib import sha256
 from importlib.metadata import metadata
 from pathlib import Path
 from typing import Any
@@ -36,8 +37,18 @@ RELEASED = """\
 """
 
 
-def check(folder: Path, tag: str, *, version: str = "1.2.0", changelog: str = RELEASED) -> list[str]:
+REVISIONS = {"0001_first.py": "revision = '0001'\n", "sql/0001_view.sql": "SELECT 1;\n"}
+FROZEN = "".join(f"{sha256(text.encode()).hexdigest()}  {name}\n" for name, text in REVISIONS.items())
+
+
+def check(
+    folder: Path, tag: str, *, version: str = "1.2.0", changelog: str = RELEASED, frozen: str = FROZEN
+) -> list[str]:
     """Run the script in a project with that version and changelog; returns what it says is wrong."""
+    versions = folder / "migrations" / "versions"
+    (versions / "sql").mkdir(parents=True)
+    for name, text in {**REVISIONS, "frozen.sha256": frozen}.items():
+        (versions / name).write_text(text, encoding="utf-8")
     (folder / ".github").mkdir()
     (folder / "src" / "mlops_db").mkdir(parents=True)
     script = Path(shutil.copy(FORGE / "check_release.py", folder / ".github"))
@@ -88,6 +99,26 @@ def test_entries_that_were_left_under_unreleased_are_refused(tmp_path: Path) -> 
     changelog = RELEASED.replace("## Unreleased\n", "## Unreleased\n\n- Forgotten.\n")
     (problem,) = check(tmp_path, "v1.2.0", changelog=changelog)
     assert "still has entries under Unreleased" in problem
+
+
+@pytest.mark.parametrize(
+    ("frozen", "missing"),
+    [
+        ("", "0001_first.py and 1 more"),
+        (FROZEN.splitlines()[0], "sql/0001_view.sql"),
+        (FROZEN.replace("  sql", "x  sql"), "sql/0001_view.sql"),
+    ],
+)
+def test_revisions_that_are_not_frozen_are_refused(frozen: str, missing: str, tmp_path: Path) -> None:
+    (problem,) = check(tmp_path, "v1.2.0", frozen=frozen)
+    assert f"frozen.sha256 does not have the checksum of {missing}. Write it: (cd " in problem
+
+
+def test_the_changelog_has_this_version_or_entries_to_come() -> None:
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    first = re.findall(r"^## (\S+)", changelog, re.MULTILINE)
+    assert mlops_db.__version__ in first[:2]
+    assert first[0] == "Unreleased"
 
 
 def test_the_script_reads_this_project_and_takes_one_tag() -> None:

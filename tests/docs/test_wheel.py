@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from mlops_db.revisions.graph import revisions
 from support.cluster import server_folder
 from support.database import LONG_TIMEOUT_S, ROOT, clean_environment, run_command
 from support.process import assert_failed
-from support.projects import copy_checkout
+from support.projects import add_revision, copy_checkout, empty_project, sql
 
 pytestmark = [pytest.mark.slow, pytest.mark.one_postgresql]
 
@@ -98,7 +99,7 @@ def installed() -> Iterator[Installed]:
     copy_checkout(top / "checkout")
     done("uv", "build", "--quiet", "--wheel", f"--out-dir={top}", str(top / "checkout"))
     (wheel,) = top.glob("*.whl")
-    done("uv", "venv", "--quiet", "--no-project", str(top / "venv"))
+    done("uv", "venv", "--quiet", "--no-project", f"--python={sys.executable}", str(top / "venv"))
     versions = top / "versions"
     versions.touch()
     if (ROOT / "uv.lock").exists():  # an unpacked sdist has none
@@ -137,11 +138,15 @@ def test_each_row_of_every_day_is_played() -> None:
 def test_every_day_in_an_empty_folder(installed: Installed) -> None:
     before = installed.files()
     (installed.folder / "backups").mkdir()
+    project = empty_project(installed.programs.parent / "project")
+    add_revision(project, sql("SELECT 1"), sql("SELECT 2"))
     for row, (code, message) in EVERY_DAY.items():
         command = row if row.startswith("mlops-db") else f"mlops-db {row}"
         command = command.removesuffix(" ...").replace("ROLE", "dashboards").replace("FOLDER", "backups")
         if row == "mlops-db psql":  # whose superuser is the embedded server's
             command = "env POSTGRES_USER=postgres mlops-db psql -e -c 'CREATE ROLE dashboards NOLOGIN'"
+        if row == "mlops-db lint":  # of few revisions: those of the wheel are the checkout's, which CI checks
+            command = f"env ALEMBIC_CONFIG={project} mlops-db lint"
         if row == "mlops-db demo":
             command += " --days 90"
         ended = installed.run(command)

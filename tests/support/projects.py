@@ -69,7 +69,7 @@ def copy_project(folder: Path, *also: str) -> Path:
 
 def empty_project(folder: Path) -> Path:
     """Copy alembic.ini and migrations/ without the revisions; returns the copy of alembic.ini."""
-    _copy(folder, "migrations", ignored=("0*",))
+    _copy(folder, "migrations", ignored=("0*", "frozen.sha256"))
     return folder / "alembic.ini"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from functools import cache
 from itertools import islice
 from random import Random
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
@@ -164,6 +165,7 @@ def _named(name: str) -> str:
     return rf'(?<![\w".])(?:{plain}|"{plain}")(?![\w"])\)?(?:::[\w ]+)?'
 
 
+@cache  # asked for each of ten thousand rows
 def _bounds(name: str, checks: str) -> tuple[Limit, Limit]:
     """The lower and the upper bound of a number, each with whether it is allowed itself; None for no bound."""
     limits: dict[str, Limit] = {">": None, "<": None}

@@ -6,6 +6,7 @@ import ast
 import re
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -119,9 +120,21 @@ def read_revision_file(path: Path) -> RevisionFile:
     """
     try:
         source = path.read_bytes()
-        tree = ast.parse(source, str(path))
     except OSError as error:
         raise _unusable(path, f"cannot be read: {error.strerror}", "Restore it.") from None
+    file, names = _parse(path, source)
+    for name in names:
+        if not (sql_folder(path) / name).is_file():
+            raise UnusableFileError(missing_sql_file(path, name))
+    return file
+
+
+# A check of the revisions reads all files before each of its commands.
+@lru_cache(maxsize=1024)
+def _parse(path: Path, source: bytes) -> tuple[RevisionFile, list[str]]:
+    """Parse a file; returns the revision, and the SQL files that it executes."""
+    try:
+        tree = ast.parse(source, str(path))
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         place = f", line {error.lineno}" if isinstance(error, SyntaxError) and error.lineno else ""
         reason = error.msg if isinstance(error, SyntaxError) else error
@@ -142,12 +155,9 @@ def read_revision_file(path: Path) -> RevisionFile:
     parents, depends_on, labels = (
         _texts(path, name, assigned.get(name)) for name in ("down_revision", "depends_on", "branch_labels")
     )
-    if b"execute_file" in source:  # others name no SQL file, and walking a tree takes time
-        for name in sql_names(tree):
-            if not (sql_folder(path) / name).is_file():
-                raise UnusableFileError(missing_sql_file(path, name))
     works_from = read_running_code(ast.get_docstring(tree) or "", ids[0])
-    return RevisionFile(path, ids[0], parents, depends_on, labels, works_from)
+    names = sql_names(tree) if b"execute_file" in source else []  # walking a tree takes time
+    return RevisionFile(path, ids[0], parents, depends_on, labels, works_from), names
 
 
 def read_running_code(docstring: str, revision: str) -> str | None:
