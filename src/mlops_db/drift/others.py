@@ -1,7 +1,8 @@
 """Separates our objects from others': objects that no revision creates, and grants to roles that no revision names.
 
-Others' objects are listed and left alone. Grants that a reader or a writer needs are not listed, but those beyond are. Parts of our objects, such as an index on a table, objects with one of our
-names, and everything in mlops_internal are ours: an unexpected object there is a difference.
+Others' objects are listed and left alone. So are grants, but not those that a reader or a writer needs: these are
+declared. Parts of our objects, such as an index on a table, objects with one of our names, and everything in
+mlops_internal are ours: an unexpected object there is a difference.
 """
 
 from __future__ import annotations
