@@ -68,11 +68,12 @@ def run_granting(options: Namespace, kind: "Kind", variable: str, *, may: str, n
             }
         )
         return 0
+    role = printable(f'Role "{options.role}"')
     may = f"{may} of {settings.target}, and nothing else"
     if options.dry_run:
-        print_line(f'Role "{options.role}" could {may}. Nothing was changed (--dry-run).')
+        print_line(f"{role} could {may}. Nothing was changed (--dry-run).")
     else:
-        print_line(f'✅ Role "{options.role}" may {may}')
+        print_line(f"✅ {role} may {may}")
     if everybody_may_create:
         print_line(EVERYBODY_NOTE, file=sys.stderr)
     return 0
@@ -98,17 +99,18 @@ def _report_revoked(options: Namespace, kind: "Kind", settings: Settings, revoke
             }
         )
         return
+    role = printable(f'Role "{options.role}"')
     count = f"{len(taken)} privilege{'' if len(taken) == 1 else 's'}"
     if not taken:
-        print_line(f'Role "{options.role}" has no privilege that makes a {kind.name} of {settings.target}.')
+        print_line(f"{role} has no privilege of a {kind.name} of {settings.target}. Nothing was changed.")
     elif options.dry_run:
-        print_line(f'Role "{options.role}" would lose {count} on {settings.target}. Nothing was changed (--dry-run).')
+        print_line(f"{role} would lose {count} on {settings.target}. Nothing was changed (--dry-run).")
     else:
-        print_line(f'✅ Role "{options.role}" is no {kind.name} of {settings.target} any more: it lost {count}')
+        print_line(f"✅ {role} is no {kind.name} of {settings.target} any more: it lost {count}")
     for one in foreign:
         print_line(printable(f"note: {one['by']} granted it {one['privilege']}, and only {one['by']} can revoke that"))
     if revoked.left:
-        print_line(printable(f"It can still do this: {', '.join(describe_abilities(revoked.left))}"))
+        print_line(printable(f"It still has {', '.join(describe_abilities(revoked.left))}"))
 
 
 def _password(options: Namespace, variable: str) -> str | None:

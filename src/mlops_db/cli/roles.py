@@ -51,8 +51,8 @@ def _row(role: ListedRole) -> tuple[str, ...]:
     if role.lacks:
         notes.append(f"lacks {', '.join(describe(role.lacks))}")
     if role.beyond:
-        can = "can" if role.kind == "other" else "can do more:"
-        notes.append(f"{can} {', '.join(describe_abilities(role.beyond))}")
+        has = "has" if role.kind == "other" else "has more:"
+        notes.append(f"{has} {', '.join(describe_abilities(role.beyond))}")
     style = "yellow" if role.lacks or role.beyond else ""
     return (
         printable(role.name),

@@ -16,6 +16,7 @@ from mlops_db.revisions.tables import RUNNING_CODE_TABLE, VERSION_TABLE
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+OWNERSHIP = "ownership"  # counts as a privilege, though no GRANT gives it
 _SERIES = "mlops_internal.metric_series"
 
 
@@ -125,4 +126,5 @@ def _describe(privilege: Privilege, columns: list[str]) -> str:
         return privilege.name
     kind = "" if privilege.kind == "table" else f"{privilege.kind} "
     of_columns = f" ({', '.join(columns)})" if columns else ""
-    return f"{privilege.name}{of_columns} on {kind}{privilege.object.removeprefix('public.')}"
+    on = "of" if privilege.name == OWNERSHIP else "on"
+    return f"{privilege.name}{of_columns} {on} {kind}{privilege.object.removeprefix('public.')}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, NamedTuple
 
 import psycopg2
@@ -130,7 +131,7 @@ def revoke(settings: Settings, kind: Kind, role: str, *, dry_run: bool = False) 
         if kind is READER and find_kind(before.own) is WRITER:
             raise RefusedError(
                 f'role "{role}" is a writer, which needs all that a reader has; nothing was changed',
-                hint="`mlops-db grant-writer ROLE --revoke` takes back both.",
+                hint=f"`mlops-db grant-writer {shlex.quote(role)} --revoke` takes back both.",
             )
         held = {*before.own}
         try:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from mlops_db.admin.cluster.shard_grants import has_shards_here
 from mlops_db.admin.roles.privileges import EVERYBODY, PUBLIC, Ability, Role, find_beyond, read_grants, read_roles
-from mlops_db.drift.declared_roles import Privilege, find_kind
+from mlops_db.drift.declared_roles import OWNERSHIP, Privilege, find_kind
 from mlops_db.errors import RefusedError, alembic
 from mlops_db.server.citus import has_citus, list_distributed_tables
 from mlops_db.server.connection import open_cursor
@@ -98,6 +98,8 @@ def list_roles(settings: Settings) -> Listing:
 
 def _listed(role: Role, objects: Collection[str], *, shards_here: bool) -> ListedRole | None:
     """The role with its kind; None if it has nothing but what everybody has."""
+    if role.name == "pg_database_owner":  # which is its one member
+        return None
     if _owns(role):
         return ListedRole(role.name, "owner", role.can_login, role.memberships, (), ())
     kind = find_kind(role.privileges)
@@ -121,7 +123,7 @@ def _listed(role: Role, objects: Collection[str], *, shards_here: bool) -> Liste
 
 def _owns(role: Role) -> bool:
     """Whether it owns our objects, or can become who does."""
-    return any(ability.privilege.name == "ownership" for ability in role.abilities)
+    return any(ability.privilege.name == OWNERSHIP for ability in role.abilities)
 
 
 def _abilities_of_everybody(grants: Sequence[Grant]) -> tuple[Ability, ...]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from mlops_db.drift.declared_roles import Privilege, describe
+from mlops_db.drift.declared_roles import OWNERSHIP, Privilege, describe
 from mlops_db.project import SCHEMAS, TABLES, VIEWS
 from mlops_db.revisions.tables import VERSION_TABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from mlops_db.drift.declared_roles import Kind
     from mlops_db.server.cursor import SafeCursor
@@ -59,7 +59,7 @@ _GRANTS = f"""
       FROM ours CROSS JOIN LATERAL aclexplode(acl) AS acl
      WHERE acl.grantee <> owner AND NOT (kind = 'database' AND acl.privilege_type <> 'CREATE')
      UNION ALL
-    SELECT DISTINCT owner, 'ownership', kind, name, '', '', true FROM ours
+    SELECT DISTINCT owner, '{OWNERSHIP}', kind, name, '', '', true FROM ours
      ORDER BY 3, 4, 2, 5
 """
 # What a role has by an attribute or by a role of PostgreSQL's, on everything.
@@ -167,11 +167,7 @@ def read_roles(cursor: SafeCursor, grants: Sequence[Grant], role: str | None = N
         abilities: dict[Privilege, Ability] = {}
         for able, able_name, attributes in becomes:
             by = "" if able == oid else able_name
-            found = [Privilege(attribute, "", "") for attribute in attributes]
-            if by and by in _BY_BUILT_IN:
-                found.append(Privilege(_BY_BUILT_IN[by], "", ""))
-            found += [grant.privilege for grant in grants if grant.grantee == able]
-            for privilege in found:
+            for privilege in _privileges_of(able, able_name, attributes, grants):
                 abilities.setdefault(privilege, Ability(privilege, by))
         for grant in grants:
             if grant.grantee == PUBLIC:
@@ -179,6 +175,19 @@ def read_roles(cursor: SafeCursor, grants: Sequence[Grant], role: str | None = N
         memberships = tuple(able_name for able, able_name, _ in becomes if able != oid)
         roles.append(Role(name, can_login, is_superuser, memberships, tuple(abilities.values())))
     return roles
+
+
+def _privileges_of(role: int, name: str, attributes: Sequence[str], grants: Sequence[Grant]) -> Iterator[Privilege]:
+    """What this role gives to itself and to its members. Who owns the database is told that alone."""
+    for attribute in attributes[:1]:
+        yield Privilege(attribute, "", "")
+    if name in _BY_BUILT_IN:
+        yield Privilege(_BY_BUILT_IN[name], "", "")
+    found = [grant.privilege for grant in grants if grant.grantee == role]
+    owned = [privilege for privilege in found if privilege.name == OWNERSHIP]
+    owns_all = [privilege for privilege in owned if privilege.kind == "database"]
+    yield from owns_all or owned
+    yield from (privilege for privilege in found if privilege.name != OWNERSHIP)
 
 
 def find_beyond(role: Role, kind: Kind | None, *, shards_here: bool) -> list[Ability]:
