@@ -15,7 +15,7 @@ from support.database import Database
 
 pytestmark = pytest.mark.slow
 
-# The revisions after these ones add something that is granted. Whatever happens between two stops, what is there at both
+# The revisions after these add something that is granted. Whatever happens between two stops, what is there at both
 # must have kept its grants.
 STOPS = ("0023", "0019", "0015", "0014", "0004", "base")
 READER_ROLE, WRITER_ROLE = 'the "Reader"', "the 'Writer'"

@@ -17,7 +17,7 @@ from mlops_db.admin.cluster.shard_grants import (
 )
 from mlops_db.admin.roles.login import make_login, revoke_connect
 from mlops_db.admin.roles.privileges import Ability, describe_abilities, find_beyond, read_grants, read_roles
-from mlops_db.drift.declared_roles import READER, WRITER, Kind, Privilege, find_kind
+from mlops_db.drift.declared_roles import READER, WRITER, Kind, Privilege, describe, find_kind
 from mlops_db.errors import NotPermittedError, RefusedError
 from mlops_db.project import REPORTING_FUNCTIONS
 from mlops_db.revisions.tables import RUNNING_CODE_TABLE
@@ -36,6 +36,14 @@ if TYPE_CHECKING:
 BUILT_IN = ("", "public", "none", "current_user", "current_role", "session_user")
 _FUNCTIONS = {f"reporting.{function.partition('(')[0]}": f"reporting.{function}" for function in REPORTING_FUNCTIONS}
 
+_OWNS_ALL = f"""
+    SELECT bool_and(pg_has_role(c.relowner, 'USAGE'))
+      FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+     WHERE n.nspname || '.' || c.relname = ANY (ARRAY{
+    [privilege.object for privilege in WRITER.privileges if privilege.kind == "table"]
+})
+"""
+
 
 class Revoked(NamedTuple):
     """What a role lost, and what it has left.
@@ -43,7 +51,7 @@ class Revoked(NamedTuple):
     Attributes:
         privileges: what was taken back.
         connect: whether CONNECT on the database was taken back, too.
-        foreign: the grants of the same privileges that others than the owner have made, which stay.
+        foreign: the grants of the same privileges that others have made, such as the owner of schema public; they stay.
         left: what it can still do with our objects.
     """
 
@@ -85,6 +93,7 @@ def grant(settings: Settings, kind: Kind, role: str, *, password: str | None = N
             refuse_unknown_role(cursor, role)
         if password is not None and not _is_built_in(role):
             make_login(cursor, role, password)
+        _require_owner(cursor, settings)
         _refuse_role(cursor, role, is_login=password is not None)
         wanted = [privilege for privilege in kind.privileges if _is_there(cursor, privilege)]
         for privilege in wanted:
@@ -98,8 +107,9 @@ def grant(settings: Settings, kind: Kind, role: str, *, password: str | None = N
                 hint="REVOKE that, from the role, from PUBLIC, or from the roles that it is a member of; or take "
                 "another role. `mlops-db roles` shows who can do what.",
             )
-        if {*kind.lacks(granted.own)} & {*wanted}:  # for a role that is not the owner, GRANT only warns
-            raise _not_permitted(settings, "grant")
+        # GRANT only warns, such as about schema public, which before PostgreSQL 15 a superuser owns.
+        if lacking := {*kind.lacks([*granted.own, *granted.of_everybody])} & {*wanted}:
+            raise _not_permitted(settings, f"may not grant {', '.join(describe(lacking))}")
         if dry_run:
             cursor.connection.rollback()
         elif on_citus and kind is READER:
@@ -127,6 +137,7 @@ def revoke(settings: Settings, kind: Kind, role: str, *, dry_run: bool = False) 
         NotPermittedError: the connecting role does not own the tables and views.
     """
     with open_cursor(settings) as cursor:
+        _require_owner(cursor, settings)
         before = _refuse_role(cursor, role, is_login=False)
         if kind is READER and find_kind(before.own) is WRITER:
             raise RefusedError(
@@ -145,9 +156,7 @@ def revoke(settings: Settings, kind: Kind, role: str, *, dry_run: bool = False) 
                 hint="REVOKE ... CASCADE takes it from these, too: `mlops-db roles` shows them.",
             ) from None
         after = _read(cursor, role)
-        grants = [grant for grant in _grants_of(cursor, role) if grant.privilege in kind.privileges]
-        if any(grant.by_owner for grant in grants):  # for a role that is not the owner, REVOKE only warns
-            raise _not_permitted(settings, "revoke")
+        foreign = [grant for grant in _grants_of(cursor, role) if grant.privilege in kind.privileges]
         connect = revoke_connect(cursor, role)
         left = find_beyond(after, None, shards_here=False)
         if dry_run:
@@ -158,7 +167,7 @@ def revoke(settings: Settings, kind: Kind, role: str, *, dry_run: bool = False) 
     return Revoked(
         tuple(privilege for privilege in before.own if privilege in kind.privileges and privilege not in after.own),
         connect,
-        tuple(grants),
+        tuple(foreign),
         tuple(left),
     )
 
@@ -195,9 +204,19 @@ def _grants_of(cursor: SafeCursor, role: str) -> Sequence[Grant]:
     return [grant for grant in read_grants(cursor) if grant.grantee == oid]
 
 
-def _not_permitted(settings: Settings, verb: str) -> NotPermittedError:
+def _require_owner(cursor: SafeCursor, settings: Settings) -> None:
+    """Refuse a role that does not own the tables and views: GRANT and REVOKE would only warn.
+
+    Raises:
+        NotPermittedError: it does not.
+    """
+    if not cursor.value(_OWNS_ALL):
+        raise _not_permitted(settings, "does not own the tables and views")
+
+
+def _not_permitted(settings: Settings, why: str) -> NotPermittedError:
     return NotPermittedError(
-        f'role "{settings.owner_role or settings.user}" may not {verb} on the tables and views; nothing was changed',
+        f'role "{settings.owner_role or settings.user}" {why}; nothing was changed',
         hint="Connect as the owner of the database, or name it in MLOPS_OWNER_ROLE.",
     )
 

@@ -106,7 +106,7 @@ def _listed(role: Role, objects: Collection[str], *, shards_here: bool) -> Liste
     beyond = find_beyond(role, kind, shards_here=shards_here)
     if role.name != EVERYBODY and all(ability.by == EVERYBODY for ability in role.abilities):
         return None
-    if role.name.startswith("pg_") and not role.own:
+    if role.name.startswith("pg_") and not any(privilege.object for privilege in role.own):
         return None
     if kind is None:
         return ListedRole(role.name, "other", role.can_login, role.memberships, (), tuple(beyond)) if beyond else None

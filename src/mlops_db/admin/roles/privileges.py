@@ -55,11 +55,11 @@ _GRANTS = f"""
         SELECT 'database', quote_ident(b.datname), b.datdba, '', coalesce(b.datacl, acldefault('d', b.datdba))
           FROM pg_database AS b WHERE b.datname = current_database()
     )
-    SELECT acl.grantee, acl.privilege_type, kind, name, place, pg_get_userbyid(acl.grantor), acl.grantor = owner
+    SELECT acl.grantee, acl.privilege_type, kind, name, place, pg_get_userbyid(acl.grantor)
       FROM ours CROSS JOIN LATERAL aclexplode(acl) AS acl
      WHERE acl.grantee <> owner AND NOT (kind = 'database' AND acl.privilege_type <> 'CREATE')
      UNION ALL
-    SELECT DISTINCT owner, '{OWNERSHIP}', kind, name, '', '', true FROM ours
+    SELECT DISTINCT owner, '{OWNERSHIP}', kind, name, '', '' FROM ours
      ORDER BY 3, 4, 2, 5
 """
 # What a role has by an attribute or by a role of PostgreSQL's, on everything.
@@ -101,13 +101,11 @@ class Grant(NamedTuple):
         grantee: the oid of the role, or `PUBLIC`.
         privilege: the privilege; `ownership` of an object counts as one.
         grantor: who granted it.
-        by_owner: whether the owner of the object did.
     """
 
     grantee: int
     privilege: Privilege
     grantor: str
-    by_owner: bool
 
 
 class Ability(NamedTuple):
@@ -149,13 +147,18 @@ class Role(NamedTuple):
         """What it can do by itself, without PUBLIC and without memberships."""
         return [ability.privilege for ability in self.abilities if not ability.by]
 
+    @property
+    def of_everybody(self) -> list[Privilege]:
+        """What it can do because everybody can."""
+        return [ability.privilege for ability in self.abilities if ability.by == EVERYBODY]
+
 
 def read_grants(cursor: SafeCursor) -> list[Grant]:
     """The privileges on our objects. Any role may read them."""
     cursor.execute(_GRANTS)
     return [
-        Grant(grantee, Privilege(name, kind, thing, column), grantor, by_owner)
-        for grantee, name, kind, thing, column, grantor, by_owner in cursor.fetchall()
+        Grant(grantee, Privilege(name, kind, thing, column), grantor)
+        for grantee, name, kind, thing, column, grantor in cursor.fetchall()
     ]
 
 
@@ -172,7 +175,9 @@ def read_roles(cursor: SafeCursor, grants: Sequence[Grant], role: str | None = N
         for grant in grants:
             if grant.grantee == PUBLIC:
                 abilities.setdefault(grant.privilege, Ability(grant.privilege, EVERYBODY))
-        memberships = tuple(able_name for able, able_name, _ in becomes if able != oid)
+        memberships = tuple(
+            able_name for able, able_name, _ in becomes if able != oid and able_name != "pg_database_owner"
+        )
         roles.append(Role(name, can_login, is_superuser, memberships, tuple(abilities.values())))
     return roles
 
