@@ -27,6 +27,7 @@ def database(head: Database) -> Iterator[Database]:
             "nobody": "LOGIN", "root": "SUPERUSER", "sudo": "LOGIN",
         }.items():  # fmt: skip
             stack.enter_context(roles.role(head, PREFIX + name, attributes))
+        head.query("REVOKE CREATE ON SCHEMA public FROM PUBLIC")  # the default before PostgreSQL 15
         grant(head.settings, WRITER, f"{PREFIX}Writer")
         grant(head.settings, READER, f"{PREFIX}reader")
         head.query(f'GRANT "{PREFIX}Writer" TO "{PREFIX}login"')

@@ -2,30 +2,37 @@
 
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
-from inspect import getmembers
+from functools import cached_property
 
 from mlops_db import DatabaseManager
-from mlops_db.storage.decisions import Decisions
+from mlops_db.settings import Settings
 from mlops_db.storage.metrics.bounds import Bounds
-from mlops_db.storage.model_versions import ModelVersions
-from mlops_db.storage.monitoring import Monitoring
 from mlops_db.storage.version_imports import KnownVersion, import_versions
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)
 _ROWS = [{"metric_type": "drift", "metric_name": "psi", "metric_value": 1.0}]
 _BOUNDS = [Bounds("drift", "psi", upper=0.2)]
-# They open no connection, or end it.
-NO_CALLS = {"DatabaseManager.close", "DatabaseManager.closed", "DatabaseManager.models", "DatabaseManager.monitoring",
-            "DatabaseManager.decisions"}  # fmt: skip
+NO_CALLS = {"DatabaseManager.close", "DatabaseManager.closed"}  # they open no connection
 
 Call = Callable[[DatabaseManager], object]
 
 
 def public_calls() -> set[str]:
     """The names of all public calls, such as `Monitoring.log`, as the classes have them now."""
-    classes = (DatabaseManager, ModelVersions, Decisions, Monitoring)
-    found = {f"{each.__name__}.{name}" for each in classes for name, _ in getmembers(each) if not name.startswith("_")}
+    with DatabaseManager(Settings()) as db:
+        parts = {name: getattr(db, name) for name, part in vars(DatabaseManager).items() if is_part(part)}
+    found = {
+        f"{type(each).__name__}.{name}"
+        for each in (db, *parts.values())
+        for name in dir(type(each))
+        if not name.startswith("_") and name not in parts
+    }
     return (found | {import_versions.__name__}) - NO_CALLS
+
+
+def is_part(attribute: object) -> bool:
+    """Whether an attribute of DatabaseManager is a part of it, such as `models`."""
+    return isinstance(attribute, cached_property)
 
 
 def make_calls(db: DatabaseManager) -> dict[str, Exception]:

@@ -36,6 +36,10 @@ class Privilege(NamedTuple):
     column: str = ""
 
 
+# A reader has it, too, on a coordinator of Citus that has shards there; without them it gives nothing.
+ON_SHARDS = Privilege("USAGE", "schema", "mlops_internal")
+
+
 @dataclass(frozen=True)
 class Kind:
     """A kind of role.

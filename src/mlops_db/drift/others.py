@@ -11,7 +11,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
 from mlops_db.drift.catalogue import OPTION, VIEWS, grants_of, split_grant
-from mlops_db.drift.declared_roles import Privilege, find_kind
+from mlops_db.drift.declared_roles import ON_SHARDS, Privilege, find_kind
 from mlops_db.errors import printable
 from mlops_db.project import SCHEMAS
 
@@ -101,7 +101,7 @@ def _granted_beyond(expected: Catalogue, ours: Catalogue) -> Mapping[str, list[s
         names = [
             str(name)
             for name, privilege, grant in granted
-            if kind is None or not kind.allows(privilege) or grant.endswith(OPTION)
+            if kind is None or not (kind.allows(privilege) or privilege == ON_SHARDS) or grant.endswith(OPTION)
         ]
         if names:
             beyond[role] = list(dict.fromkeys(names))

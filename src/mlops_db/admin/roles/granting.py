@@ -17,7 +17,7 @@ from mlops_db.admin.cluster.shard_grants import (
 )
 from mlops_db.admin.roles.login import make_login, revoke_connect
 from mlops_db.admin.roles.privileges import Ability, describe_abilities, find_beyond, read_grants, read_roles
-from mlops_db.drift.declared_roles import READER, WRITER, Kind, Privilege, describe, find_kind
+from mlops_db.drift.declared_roles import ON_SHARDS, READER, WRITER, Kind, Privilege, describe, find_kind
 from mlops_db.errors import NotPermittedError, RefusedError
 from mlops_db.project import REPORTING_FUNCTIONS
 from mlops_db.revisions.tables import RUNNING_CODE_TABLE
@@ -175,7 +175,7 @@ def revoke(settings: Settings, kind: Kind, role: str, *, dry_run: bool = False) 
 def _revoke_on_shards(cursor: SafeCursor, role: str, own: Sequence[Privilege]) -> None:
     """Take back what is on the shards, but for what belongs to other grants, which Citus carries there itself."""
     others = any(privilege.object.startswith("mlops_internal.") for privilege in own)
-    usage = Privilege("USAGE", "schema", "mlops_internal") in own and not has_shards_here(cursor)
+    usage = ON_SHARDS in own and not has_shards_here(cursor)
     tables = [table for table in DISTRIBUTED if Privilege("SELECT", "table", table) not in own]
     revoke_on_shards(cursor, role, tables, with_schema=not (others or usage))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from mlops_db.drift.declared_roles import OWNERSHIP, Privilege, describe
+from mlops_db.drift.declared_roles import ON_SHARDS, OWNERSHIP, Privilege, describe
 from mlops_db.project import SCHEMAS, TABLES, VIEWS
 from mlops_db.revisions.tables import VERSION_TABLE
 
@@ -207,7 +207,7 @@ def find_beyond(role: Role, kind: Kind | None, *, shards_here: bool) -> list[Abi
         shards_here: whether the coordinator of Citus has shards, which a reader reads in mlops_internal.
     """
     usual = {Privilege("CREATE", "schema", "public"), Privilege("USAGE", "schema", "public")}
-    allowed = {Privilege("USAGE", "schema", "mlops_internal")} if kind is not None and shards_here else set()
+    allowed = {ON_SHARDS} if kind is not None and shards_here else set()
     return [
         ability
         for ability in role.abilities
