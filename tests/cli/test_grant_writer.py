@@ -75,6 +75,7 @@ def test_older_code_reads_as_a_writer_whether_it_works(head: Database, writer: S
         ("GRANT SELECT ON mlops_internal.migration_history TO {}", "SELECT on mlops_internal.migration_history"),
         ("GRANT EXECUTE ON PROCEDURE mlops_internal.maintain TO {}", "EXECUTE on function mlops_internal.maintain"),
         ("GRANT UPDATE ON SEQUENCE model_versions_id_seq TO {}", "UPDATE on sequence model_versions_id_seq"),
+        ("GRANT SELECT ON model_versions TO {} WITH GRANT OPTION", "SELECT WITH GRANT OPTION on model_versions"),
         ("ALTER ROLE {} CREATEROLE", "CREATEROLE"),
         ("ALTER ROLE {} REPLICATION", "REPLICATION"),
         ("ALTER ROLE {} SUPERUSER", "SUPERUSER"),

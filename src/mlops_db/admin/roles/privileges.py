@@ -55,8 +55,10 @@ _GRANTS = f"""
         SELECT 'database', quote_ident(b.datname), b.datdba, '', coalesce(b.datacl, acldefault('d', b.datdba))
           FROM pg_database AS b WHERE b.datname = current_database()
     )
-    SELECT acl.grantee, acl.privilege_type, kind, name, place, pg_get_userbyid(acl.grantor)
+    SELECT acl.grantee, held.privilege, kind, name, place, pg_get_userbyid(acl.grantor)
       FROM ours CROSS JOIN LATERAL aclexplode(acl) AS acl
+      JOIN LATERAL (VALUES (acl.privilege_type, true), (acl.privilege_type || ' WITH GRANT OPTION', acl.is_grantable)
+           ) AS held (privilege, is_there) ON held.is_there
      WHERE acl.grantee <> owner AND NOT (kind = 'database' AND acl.privilege_type <> 'CREATE')
      UNION ALL
     SELECT DISTINCT owner, '{OWNERSHIP}', kind, name, '', '' FROM ours
