@@ -12,8 +12,9 @@ import pytest
 
 from mlops_db.admin.cluster.distribute import distribute
 from mlops_db.admin.cluster.functions import make_distributable, make_plain
-from mlops_db.admin.roles import grant_reader
+from mlops_db.admin.roles.granting import grant
 from mlops_db.demo.fill import fill
+from mlops_db.drift.declared_roles import READER
 from mlops_db.migration.commands import upgrade
 from mlops_db.project import alembic_ini
 from mlops_db.reporting.report import drift, production, series
@@ -49,7 +50,7 @@ def demo(two_workers: CitusCluster) -> Iterator[Database]:
             fill(db, days=DAYS, seed=1, progress=lambda *_: None)
         with closing(connect_superuser(two_workers.coordinator, settings.database)) as superuser:
             superuser.execute(f"CREATE ROLE {ROLE} LOGIN")
-            grant_reader(settings, ROLE)
+            grant(settings, READER, ROLE)
             yield database
             superuser.execute(f"DROP OWNED BY {ROLE}")
             superuser.execute(f"DROP ROLE {ROLE}")

@@ -11,6 +11,8 @@ import psycopg
 import pytest
 
 from mlops_db.admin.cluster.distribute import distribute
+from mlops_db.admin.roles.granting import grant
+from mlops_db.drift.declared_roles import WRITER
 from mlops_db.errors import AuthenticationFailedError, ContentionError
 from mlops_db.migration.commands import upgrade
 from mlops_db.storage.db_manager import DatabaseManager
@@ -19,7 +21,6 @@ from mlops_db.storage.metrics.bounds import Bounds
 from support.citus import CitusCluster, prepare_database
 from support.cluster import connect_superuser
 from support.database import TIMEOUT_S, Database
-from support.documented import grants_of_jobs
 
 NOON = datetime(2026, 11, 1, 12, tzinfo=timezone.utc)
 MODELS = [f"model {number}" for number in range(6)]
@@ -181,7 +182,7 @@ def test_the_role_of_jobs_needs_no_more_than_on_one_node_but_a_login(over_two: D
     ) as superuser:  # fmt: skip
         superuser.execute("CREATE ROLE jobs LOGIN")
         try:
-            over_two.query(grants_of_jobs())
+            grant(settings, WRITER, "jobs")
             with DatabaseManager(jobs) as db:
                 make_every_call(db)
             superuser.execute("CREATE ROLE login LOGIN")

@@ -39,7 +39,7 @@ def test_bash_can_read_the_script(script: str) -> None:
     ("words", "offered"),
     [
         (("mlops-db", "st"), ["status"]),
-        (("mlops-db", "gr"), ["grant-reader"]),
+        (("mlops-db", "gr"), ["grant-reader", "grant-writer"]),
         (("mlops-db", "maintain", "--k"), ["--keep"]),
         (("mlops-db", "adopt", "--d"), ["--dry-run"]),
         (("mlops-db", "completion", "z"), ["zsh"]),

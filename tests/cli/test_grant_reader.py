@@ -6,7 +6,8 @@ from dataclasses import replace
 import psycopg
 import pytest
 
-from mlops_db.admin.roles import grant_reader
+from mlops_db.admin.roles.granting import grant
+from mlops_db.drift.declared_roles import READER
 from mlops_db.errors import RefusedError
 from mlops_db.project import TABLES, VIEWS
 from support.database import Database
@@ -97,7 +98,7 @@ def test_it_may_read_the_views(head: Database, role: str) -> None:
     ],
 )
 def test_it_may_do_nothing_else(head: Database, role: str, statement: str) -> None:
-    grant_reader(head.settings, ROLE)
+    grant(head.settings, READER, ROLE)
 
     try:
         as_role(head, role, statement)
@@ -161,10 +162,10 @@ def test_a_role_that_can_do_more_is_refused_and_gets_nothing(head: Database, rol
 
 
 @pytest.mark.parametrize(
-    ("grant", "told_as"),
+    ("given", "told_as"),
     [
-        ("SELECT (id, status) ON model_versions", "SELECT on model_versions"),
-        ("UPDATE (status) ON model_versions", "UPDATE on model_versions"),
+        ("SELECT (id, status) ON model_versions", "SELECT (id, status) on model_versions"),
+        ("UPDATE (status) ON model_versions", "UPDATE (status) on model_versions"),
         ("USAGE ON SEQUENCE monitoring_metrics_id_seq", "USAGE on sequence monitoring_metrics_id_seq"),
         pytest.param(
             "USAGE ON SCHEMA mlops_internal",
@@ -173,14 +174,15 @@ def test_a_role_that_can_do_more_is_refused_and_gets_nothing(head: Database, rol
         ),
         ("CREATE ON SCHEMA mlops_internal", "CREATE on schema mlops_internal"),
         ("CREATE ON SCHEMA reporting", "CREATE on schema reporting"),
-        ("UPDATE (metadata) ON reporting.metric_history", "UPDATE on reporting.metric_history"),
+        ("UPDATE (metadata) ON reporting.metric_history", "UPDATE (metadata) on reporting.metric_history"),
+        ("EXECUTE ON PROCEDURE mlops_internal.maintain", "EXECUTE on function mlops_internal.maintain"),
     ],
 )
-def test_every_way_to_do_more_is_seen(head: Database, role: str, grant: str, told_as: str) -> None:
-    head.query(f"GRANT {grant} TO {role}")
+def test_every_way_to_do_more_is_seen(head: Database, role: str, given: str, told_as: str) -> None:
+    head.query(f"GRANT {given} TO {role}")
 
     with pytest.raises(RefusedError, match=re.escape(told_as)):
-        grant_reader(head.settings, ROLE)
+        grant(head.settings, READER, ROLE)
 
     assert not head.value("SELECT has_table_privilege(%s, 'v_model_timeline', 'SELECT')", [ROLE])
 
@@ -193,7 +195,7 @@ def test_what_set_role_gives_is_seen(head: Database, role: str, attribute: str) 
         head.query(f"ALTER ROLE {role} NOINHERIT")
         head.query(f"GRANT mlops_test_writer TO {role}")
         with pytest.raises(RefusedError, match="INSERT on model_versions"):
-            grant_reader(head.settings, ROLE)
+            grant(head.settings, READER, ROLE)
     finally:
         head.query("DROP OWNED BY mlops_test_writer")
         head.query("DROP ROLE mlops_test_writer")

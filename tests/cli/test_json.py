@@ -20,7 +20,7 @@ HEAD = revisions()[-1].id
 # They run another program, print a script, or write a page.
 WITHOUT_JSON = {"alembic", "psql", "completion", "report"}
 # They only read, or say in their help why a dry run is not needed: `docs --check` is one.
-WITHOUT_DRY_RUN = {*WITHOUT_JSON, "check", "lint", "demo", "docs", "health", "history", "status", "wait"}
+WITHOUT_DRY_RUN = {*WITHOUT_JSON, "check", "lint", "demo", "docs", "health", "history", "roles", "status", "wait"}
 NOWHERE = "mlops_test_nowhere"
 
 

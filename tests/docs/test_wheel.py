@@ -38,6 +38,8 @@ EVERY_DAY: dict[str, tuple[int, str]] = {
     "mlops-db maintain --keep 90d": (0, "nothing to do"),
     "mlops-db psql": (0, "dashboards"),
     "mlops-db grant-reader ROLE": (0, "may read"),
+    "mlops-db grant-writer ROLE": (0, "may make every call"),
+    "mlops-db roles": (0, "writer"),
     "mlops-db demo": (0, "versions"),
     "mlops-db health": (1, "series are not ok"),
     "mlops-db report": (1, "pip install 'mlops-db[report]'"),

@@ -17,7 +17,6 @@ import pytest
 from mlops_db import DatabaseManager
 from support import roles
 from support.database import SCRIPTS, TIMEOUT_S, Database, clean_environment
-from support.documented import grants_of_jobs
 from support.manifests import Pod, documents, pods
 
 pytestmark = pytest.mark.one_postgresql
@@ -134,7 +133,8 @@ def test_the_commands_run_in_the_order_of_a_release(cluster: Database, tmp_path:
         assert "has no tables yet" in waiting.stderr.readline()
         assert "✅ Database initialized successfully" in run("migrate")
         assert "permission denied" in waiting.stderr.readline()
-        cluster.query(grants_of_jobs().replace("jobs;", f"{WRITER};"))
+        granted = cluster.run("mlops-db", "grant-writer", WRITER)
+        assert granted.returncode == 0, granted.stderr
         out, _ = waiting.communicate(timeout=TIMEOUT_S)
     assert (waiting.returncode, " is ready" in out) == (0, True)
     assert "Nothing to do" in run("migrate")  # the next release

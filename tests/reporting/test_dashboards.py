@@ -14,7 +14,8 @@ import pytest
 import yaml
 from psycopg import sql
 
-from mlops_db.admin.roles import grant_reader
+from mlops_db.admin.roles.granting import grant
+from mlops_db.drift.declared_roles import READER
 from mlops_db.reporting.states import STATES
 from support.database import ROOT, Database
 from support.grafana import (
@@ -51,7 +52,7 @@ def statement_of(dashboard: str, place: str, choice: Choice) -> str:
 def reader(demo: Database) -> Iterator[Database]:
     """The demo, as the reader role sees it, in a session that is not in UTC."""
     demo.query(f"CREATE ROLE {ROLE} LOGIN")  # on Citus, nodes connect to each other as whoever asks
-    grant_reader(demo.settings, ROLE)
+    grant(demo.settings, READER, ROLE)
     demo.query(f"SET ROLE {ROLE}")
     demo.query("SET timezone = 'Asia/Kolkata'")
     yield demo

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from alembic import command
 
-from mlops_db.admin.roles import grant_reader
+from mlops_db.admin.roles.granting import grant
+from mlops_db.drift.declared_roles import READER
 from mlops_db.errors import BehindHeadError, MlopsDbError, NotPermittedError, RefusedError, StatementFailedError
 from mlops_db.migration.commands import alembic_config
 from mlops_db.reporting.health import LOOK_BACK, SeriesHealth, read_health
@@ -29,7 +30,7 @@ PSI = {"threshold": 0.1, "drift_detected": True}
 def reader(head: Database) -> Iterator[Settings]:
     """Settings of a role with the grants of `mlops-db grant-reader` alone."""
     with role(head, "mlops_test_health") as settings:
-        grant_reader(head.settings, settings.user)
+        grant(head.settings, READER, settings.user)
         yield settings
 
 

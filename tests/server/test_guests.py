@@ -83,6 +83,7 @@ COMMANDS = (
     ("mlops-db", "adopt"),
     ("mlops-db", "maintain"),
     ("mlops-db", "grant-reader", "pg_monitor"),
+    ("mlops-db", "grant-writer", "pg_monitor"),
     ("mlops-db", "demo"),
     ("alembic", "current"),
     ("alembic", "check"),

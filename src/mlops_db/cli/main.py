@@ -38,7 +38,7 @@ and exits with 255 when it fails.
 
 Environment variables, or .env, say where to connect. The README lists them.
 """
-NOT_COMMANDS = {"__init__", "main", "output", "parser"}
+NOT_COMMANDS = {"__init__", "granting", "main", "output", "parser"}
 EXIT_UNREACHABLE = 2
 EXIT_TERMINATED = 128 + signal.SIGTERM
 

@@ -1,7 +1,8 @@
 """Separates our objects from others': objects that no revision creates, and grants to roles that no revision names.
 
-Others' objects are listed and left alone. Parts of our objects, such as an index on a table, objects with one of our
-names, and everything in mlops_internal are ours: an unexpected object there is a difference.
+Others' objects are listed and left alone. So are grants, but not those that a reader or a writer needs: these are
+declared. Parts of our objects, such as an index on a table, objects with one of our names, and everything in
+mlops_internal are ours: an unexpected object there is a difference.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
-from mlops_db.drift.catalogue import OPTION, grants_of, split_grant
+from mlops_db.drift.catalogue import OPTION, VIEWS, grants_of, split_grant
+from mlops_db.drift.declared_roles import ON_SHARDS, Privilege, find_kind
 from mlops_db.errors import printable
 from mlops_db.project import SCHEMAS
 
@@ -85,14 +87,32 @@ def read_dependents(cursor: Cursor) -> list[Dependent]:
 
 
 def _granted_beyond(expected: Catalogue, ours: Catalogue) -> Mapping[str, list[str]]:
-    found: defaultdict[str, dict[str, None]] = defaultdict(dict)
+    """The objects on which each role has more than the revisions grant, and than its kind of role needs."""
+    found: defaultdict[str, list[tuple[Name, Privilege, str]]] = defaultdict(list)
     for name, properties in ours.items():
         wanted = grants_of(expected.get(name, {}))
         for grant in sorted(grants_of(properties) - wanted):
-            _, role = split_grant(grant)
+            privilege, role = split_grant(grant)
             if role != "PUBLIC" and grant.removesuffix(OPTION) + OPTION not in wanted:
-                found[role][str(name)] = None
-    return {role: list(names) for role, names in found.items()}
+                found[role].append((name, _privilege(privilege, name), grant))
+    beyond = {}
+    for role, granted in found.items():
+        kind = find_kind(privilege for _, privilege, _ in granted)
+        names = [
+            str(name)
+            for name, privilege, grant in granted
+            if kind is None or not (kind.allows(privilege) or privilege == ON_SHARDS) or grant.endswith(OPTION)
+        ]
+        if names:
+            beyond[role] = list(dict.fromkeys(names))
+    return beyond
+
+
+def _privilege(privilege: str, name: Name) -> Privilege:
+    if name.kind == "column":
+        return Privilege(privilege, "table", name.within, name.name)
+    kind = "table" if name.kind in VIEWS else name.kind
+    return Privilege(privilege, kind, name.name.partition("(")[0] if kind == "function" else name.name)
 
 
 def _whole(name: Name) -> str:

@@ -4,6 +4,7 @@
 SQLAlchemy and Alembic are not loaded, so that a start-up script has its answer at once.
 """
 
+import shlex
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -20,7 +21,7 @@ from mlops_db.errors import (
 )
 from mlops_db.revisions.gate import require_usable
 from mlops_db.server.bounded import BoundedConnection, no_answer, open_bounded
-from mlops_db.server.failures import first_line, quoted, translate_statement_failure
+from mlops_db.server.failures import first_line, translate_statement_failure
 from mlops_db.settings import Settings
 
 Stage = Literal["server", "database", "head"]
@@ -111,7 +112,6 @@ def _translate(error: psycopg2.Error, connection: BoundedConnection, settings: S
     if isinstance(error, psycopg2.errors.InsufficientPrivilege):
         return NotPermittedError(
             f"{settings.target}: {first_line(error.pgerror or str(error))}",
-            hint=f"Let the owner grant {quoted(settings.user)} what jobs need: "
-            'docs/operating.md, "Roles and ownership".',
+            hint=f"The owner runs `mlops-db grant-writer {shlex.quote(settings.user)}`.",
         )
     return translate_statement_failure(error, settings)

@@ -1,5 +1,6 @@
 """Translates errors of psycopg2 and SQLAlchemy into this package's errors for jobs."""
 
+import shlex
 from collections.abc import Sequence
 
 import psycopg2
@@ -114,8 +115,8 @@ def _translate_refusal(error: psycopg2.Error, code: str, settings: Settings, *, 
     if code == _NO_PRIVILEGE and "row-level security" not in str(refusal):
         return NotPermittedError(
             str(refusal),
-            hint=f"Let the owner GRANT the privilege to {quoted(settings.user)}. The privileges of jobs are in "
-            'docs/operating.md, "Roles and ownership"; MLOPS_OWNER_ROLE is not for them.',
+            hint=f"Let the owner run `mlops-db grant-writer {shlex.quote(settings.user)}`, or GRANT the privilege to "
+            f"{quoted(settings.user)}. MLOPS_OWNER_ROLE is not for jobs.",
         )
     if code in _NO_WRITES and _is_standby(error):
         refusal = StandbyError(

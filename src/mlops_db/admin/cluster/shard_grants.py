@@ -2,7 +2,8 @@
 
 A view runs with its owner's rights on the coordinator only: the nodes are asked by the reader itself. So it gets there,
 and only there, what reads the shards of the tables below the views. The coordinator's tables do not have these grants,
-which Citus would copy to new shards; the default privileges of each node give them to shards that come later.
+which Citus would copy to new shards; the default privileges of each node give them to shards that come later. A writer
+has its grants on the coordinator's tables, and Citus grants on the nodes what belongs to them.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from mlops_db.server.citus import list_distributed_tables, list_nodes
 from mlops_db.server.connection import open_cursor
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from mlops_db.server.cursor import SafeCursor
     from mlops_db.settings import Settings
@@ -35,6 +36,13 @@ _READERS = """
                 AND has_schema_privilege(role.oid, 'mlops_internal', 'USAGE'))
      ORDER BY 1
 """
+_SHARDS = """
+            SELECT pg_catalog.shard_name(s.logicalrelid, s.shardid, false)
+              FROM pg_catalog.pg_dist_local_group AS here
+              JOIN pg_catalog.pg_dist_placement AS p ON p.groupid = here.groupid
+              JOIN pg_catalog.pg_dist_shard AS s ON s.shardid = p.shardid
+             WHERE s.logicalrelid::oid = ANY (ARRAY[{tables}]::regclass[])
+"""
 _HAS_ROLE = "SELECT count(*) FROM pg_roles WHERE rolname = {role}"
 # Later shards of the coordinator would have to have default privileges there, and so would all its other new tables.
 _GRANT = """
@@ -47,14 +55,30 @@ _GRANT = """
         IF is_worker THEN
             ALTER DEFAULT PRIVILEGES IN SCHEMA public, mlops_internal GRANT SELECT ON TABLES TO {role};
         END IF;
-        FOR shard IN
-            SELECT pg_catalog.shard_name(s.logicalrelid, s.shardid, false)
-              FROM pg_catalog.pg_dist_local_group AS here
-              JOIN pg_catalog.pg_dist_placement AS p ON p.groupid = here.groupid
-              JOIN pg_catalog.pg_dist_shard AS s ON s.shardid = p.shardid
-             WHERE s.logicalrelid::oid = ANY (ARRAY[{tables}]::regclass[])
+        FOR shard IN {shards}
         LOOP
             EXECUTE pg_catalog.format('GRANT SELECT ON %s TO %I', shard, {name});
+        END LOOP;
+    END
+"""
+_REVOKE = """
+    DECLARE
+        shard text;
+        is_worker constant boolean := (SELECT groupid > 0 FROM pg_catalog.pg_dist_local_group);
+    BEGIN
+        IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = {name}) THEN
+            RETURN;
+        END IF;
+        PERFORM pg_catalog.set_config('citus.enable_ddl_propagation', 'off', true);
+        IF {with_schema} THEN
+            REVOKE USAGE ON SCHEMA mlops_internal FROM {role};
+        END IF;
+        IF is_worker THEN
+            ALTER DEFAULT PRIVILEGES IN SCHEMA public, mlops_internal REVOKE SELECT ON TABLES FROM {role};
+        END IF;
+        FOR shard IN {shards}
+        LOOP
+            EXECUTE pg_catalog.format('REVOKE SELECT ON %s FROM %I', shard, {name});
         END LOOP;
     END
 """
@@ -110,11 +134,31 @@ def grant_on_shards(cursor: SafeCursor, role: str) -> None:
     Raises:
         RefusedError: a node refused, or does not answer.
     """
+    _run_on_shards(cursor, _GRANT, role, DISTRIBUTED)
+
+
+def revoke_on_shards(cursor: SafeCursor, role: str, tables: Sequence[str], *, with_schema: bool) -> None:
+    """Take back on the nodes what `grant_on_shards` has granted there; each node commits its own.
+
+    Args:
+        cursor: of the owner, on the coordinator, which has committed what it revoked.
+        role: the role. A node that does not have it has nothing to take back.
+        tables: the tables on whose shards it may not read any more.
+        with_schema: whether it needs schema mlops_internal for nothing else.
+
+    Raises:
+        RefusedError: a node refused, or does not answer.
+    """
+    _run_on_shards(cursor, _REVOKE, role, tables, with_schema=sql.Literal(with_schema))
+
+
+def _run_on_shards(cursor: SafeCursor, body: str, role: str, tables: Sequence[str], **values: sql.Composable) -> None:
+    """Run the body of a DO on each node that may have shards of these tables."""
     if not list_distributed_tables(cursor):
         return
-    tables = sql.SQL(", ").join(map(sql.Literal, DISTRIBUTED))
-    body = sql.SQL(_GRANT).format(role=sql.Identifier(role), name=sql.Literal(role), tables=tables)
-    command = sql.SQL("DO {}").format(sql.Literal(body.as_string(cursor))).as_string(cursor)
+    shards = sql.SQL(_SHARDS).format(tables=sql.SQL(", ").join(map(sql.Literal, tables)))
+    filled = sql.SQL(body).format(role=sql.Identifier(role), name=sql.Literal(role), shards=shards, **values)
+    command = sql.SQL("DO {}").format(sql.Literal(filled.as_string(cursor))).as_string(cursor)
     for _ in _ask_workers(cursor, command):
         pass
     if has_shards_here(cursor):

@@ -1,4 +1,4 @@
-"""The login of a dashboard: a role that is made, or that gets its password again."""
+"""A role that logs in: it is made, or gets its password again; and whether it may connect to the database."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mlops_db.errors import NotPermittedError, RefusedError
 if TYPE_CHECKING:
     from mlops_db.server.cursor import SafeCursor
 
-# What no role of a dashboard needs, in the words of CREATE ROLE.
+# What neither a reader nor a writer needs, in the words of CREATE ROLE.
 _ATTRIBUTES = {
     "SUPERUSER": "rolsuper",
     "CREATEROLE": "rolcreaterole",
@@ -21,6 +21,17 @@ _ATTRIBUTES = {
     "REPLICATION": "rolreplication",
     "BYPASSRLS": "rolbypassrls",
 }
+
+# The server keeps a list of what a role owns or has a grant on, database by database.
+_CONNECT_ALONE = """
+    SELECT here.datname
+      FROM pg_database AS here CROSS JOIN LATERAL aclexplode(here.datacl) AS acl
+      JOIN pg_roles AS role ON role.oid = acl.grantee
+     WHERE here.datname = current_database() AND role.rolname = %s AND acl.privilege_type = 'CONNECT'
+       AND acl.grantor = here.datdba AND pg_has_role(here.datdba, 'USAGE')
+       AND NOT EXISTS (SELECT FROM pg_shdepend AS d
+                        WHERE d.dbid = here.oid AND d.refclassid = 'pg_authid'::regclass AND d.refobjid = role.oid)
+"""
 
 
 def make_login(cursor: SafeCursor, role: str, password: str) -> None:
@@ -34,7 +45,7 @@ def make_login(cursor: SafeCursor, role: str, password: str) -> None:
         password: its password.
 
     Raises:
-        RefusedError: the role has attributes beyond LOGIN, so it is not one of a dashboard.
+        RefusedError: the role has attributes beyond LOGIN, so it is no reader and no writer.
         NotPermittedError: the connecting role may not create roles, or not change this one, or not let it connect.
     """
     attributes = ", ".join(f"'{name}', {column}" for name, column in _ATTRIBUTES.items())
@@ -83,3 +94,19 @@ def _let_connect(cursor: SafeCursor, role: str) -> None:
         cursor.execute(
             sql.SQL("GRANT CONNECT ON DATABASE {} TO {}").format(sql.Identifier(database), sql.Identifier(role))
         )
+
+
+def revoke_connect(cursor: SafeCursor, role: str) -> bool:
+    """Take back CONNECT, if the role was granted it and has nothing else in this database; returns whether.
+
+    Args:
+        cursor: of the owner of the database; for others, nothing is taken back.
+        role: the role.
+    """
+    database = cursor.value(_CONNECT_ALONE, (role,))
+    if database is None:
+        return False
+    cursor.execute(
+        sql.SQL("REVOKE CONNECT ON DATABASE {} FROM {}").format(sql.Identifier(database), sql.Identifier(role))
+    )
+    return True

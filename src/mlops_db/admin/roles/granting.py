@@ -1,0 +1,241 @@
+"""Grants a role exactly what a reader or a writer needs, and takes it back."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING, NamedTuple
+
+import psycopg2
+from psycopg2 import sql
+
+from mlops_db.admin.cluster.layout import DISTRIBUTED
+from mlops_db.admin.cluster.shard_grants import (
+    grant_on_shards,
+    has_shards_here,
+    refuse_unknown_role,
+    revoke_on_shards,
+)
+from mlops_db.admin.roles.login import make_login, revoke_connect
+from mlops_db.admin.roles.privileges import Ability, describe_abilities, find_beyond, read_grants, read_roles
+from mlops_db.drift.declared_roles import ON_SHARDS, READER, WRITER, Kind, Privilege, describe, find_kind
+from mlops_db.errors import NotPermittedError, RefusedError
+from mlops_db.project import REPORTING_FUNCTIONS
+from mlops_db.revisions.tables import RUNNING_CODE_TABLE
+from mlops_db.server.citus import has_citus
+from mlops_db.server.connection import open_cursor
+from mlops_db.server.failures import first_line
+from mlops_db.server.guests import EVERYBODY_MAY_CREATE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mlops_db.admin.roles.privileges import Grant, Role
+    from mlops_db.server.cursor import SafeCursor
+    from mlops_db.settings import Settings
+
+BUILT_IN = ("", "public", "none", "current_user", "current_role", "session_user")
+_FUNCTIONS = {f"reporting.{function.partition('(')[0]}": f"reporting.{function}" for function in REPORTING_FUNCTIONS}
+
+_OWNS_ALL = f"""
+    SELECT bool_and(pg_has_role(c.relowner, 'USAGE'))
+      FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+     WHERE n.nspname || '.' || c.relname = ANY (ARRAY{
+    [privilege.object for privilege in WRITER.privileges if privilege.kind == "table"]
+})
+"""
+
+
+class Revoked(NamedTuple):
+    """What a role lost, and what it has left.
+
+    Attributes:
+        privileges: what was taken back.
+        connect: whether CONNECT on the database was taken back, too.
+        foreign: the grants of the same privileges that others have made, such as the owner of schema public; they stay.
+        left: what it can still do with our objects.
+    """
+
+    privileges: tuple[Privilege, ...]
+    connect: bool
+    foreign: tuple[Grant, ...]
+    left: tuple[Ability, ...]
+
+
+def grant(settings: Settings, kind: Kind, role: str, *, password: str | None = None, dry_run: bool = False) -> bool:
+    """Grant a role what its kind needs, in one transaction; refuse it if it can do more than that.
+
+    Migration runs grant it again on what later revisions replace. On Citus the nodes that have shards commit what a
+    reader needs there afterwards; for a worker that is added later, `distribute` grants it. What a writer needs there,
+    Citus itself grants on the nodes.
+
+    Args:
+        settings: where the database is; the role that connects owns the tables and views.
+        kind: `READER` or `WRITER`.
+        role: name of the role, as PostgreSQL stores it; best without LOGIN, and granted to the logins.
+        password: let the role log in with it, and create the role if it is missing; None for a role that exists.
+        dry_run: grant, check and roll back.
+
+    Returns:
+        Whether everybody, and so this role, may create tables in schema public. That is the default before
+        PostgreSQL 15, and only a superuser can revoke it.
+
+    Raises:
+        ConnectionFailedError: no connection.
+        RefusedError: there is no such role, it is built in and should log in, or it can already do more than its kind;
+            nothing was changed. Or a worker lacks it, refused, or does not answer.
+        NotPermittedError: the connecting role does not own the tables and views, or may not create roles.
+    """
+    with open_cursor(settings) as cursor:
+        may_create = bool(cursor.value(f"SELECT {EVERYBODY_MAY_CREATE}"))
+        on_citus = has_citus(cursor)
+        shards_here = on_citus and has_shards_here(cursor)
+        if on_citus and cursor.value("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = %s)", (role,)):
+            refuse_unknown_role(cursor, role)
+        if password is not None and not _is_built_in(role):
+            make_login(cursor, role, password)
+        _require_owner(cursor, settings)
+        _refuse_role(cursor, role, is_login=password is not None)
+        wanted = [privilege for privilege in kind.privileges if _is_there(cursor, privilege)]
+        for privilege in wanted:
+            cursor.execute(_statement("GRANT {} TO {}", privilege, role))
+        granted = _read(cursor, role)
+        beyond = find_beyond(granted, kind, shards_here=shards_here)
+        if beyond:
+            raise RefusedError(
+                f'role "{role}" can do more than {kind.may}: {", ".join(describe_abilities(beyond))}; nothing was '
+                "changed",
+                hint="REVOKE that, from the role, from PUBLIC, or from the roles that it is a member of; or take "
+                "another role. `mlops-db roles` shows who can do what.",
+            )
+        # GRANT only warns, such as about schema public, which before PostgreSQL 15 a superuser owns.
+        if lacking := {*kind.lacks([*granted.own, *granted.of_everybody])} & {*wanted}:
+            raise _not_permitted(settings, f"may not grant {', '.join(describe(lacking))}")
+        if dry_run:
+            cursor.connection.rollback()
+        elif on_citus and kind is READER:
+            cursor.connection.commit()  # the nodes know the role only now
+            grant_on_shards(cursor, role)
+    return may_create
+
+
+def revoke(settings: Settings, kind: Kind, role: str, *, dry_run: bool = False) -> Revoked:
+    """Take back what `grant` grants, in one transaction, and leave all other grants alone.
+
+    CONNECT on the database goes, too, unless the role has something else in it. On Citus the nodes revoke what is on
+    the shards afterwards.
+
+    Args:
+        settings: where the database is; the role that connects owns the tables and views.
+        kind: `READER` or `WRITER`.
+        role: name of the role, as PostgreSQL stores it.
+        dry_run: revoke, look and roll back.
+
+    Raises:
+        ConnectionFailedError: no connection.
+        RefusedError: there is no such role; it is a writer, which needs what a reader has; or it has granted on to
+            others what it was granted. Nothing was changed. Or a worker refused, or does not answer.
+        NotPermittedError: the connecting role does not own the tables and views.
+    """
+    with open_cursor(settings) as cursor:
+        _require_owner(cursor, settings)
+        before = _refuse_role(cursor, role, is_login=False)
+        if kind is READER and find_kind(before.own) is WRITER:
+            raise RefusedError(
+                f'role "{role}" is a writer, which needs all that a reader has; nothing was changed',
+                hint=f"`mlops-db grant-writer {shlex.quote(role)} --revoke` takes back both.",
+            )
+        held = {*before.own}
+        try:
+            for privilege in kind.privileges:
+                if privilege in held:
+                    cursor.execute(_statement("REVOKE {} FROM {}", privilege, role))
+        except psycopg2.errors.DependentObjectsStillExist as error:
+            raise RefusedError(
+                f'role "{role}" has granted on to others what it was granted: {first_line(str(error))}; nothing was '
+                "changed",
+                hint="REVOKE ... CASCADE takes it from these, too: `mlops-db roles` shows them.",
+            ) from None
+        after = _read(cursor, role)
+        foreign = [grant for grant in _grants_of(cursor, role) if grant.privilege in kind.privileges]
+        connect = revoke_connect(cursor, role)
+        left = find_beyond(after, None, shards_here=False)
+        if dry_run:
+            cursor.connection.rollback()
+        elif has_citus(cursor):
+            cursor.connection.commit()
+            _revoke_on_shards(cursor, role, after.own)
+    return Revoked(
+        tuple(privilege for privilege in before.own if privilege in kind.privileges and privilege not in after.own),
+        connect,
+        tuple(foreign),
+        tuple(left),
+    )
+
+
+def _revoke_on_shards(cursor: SafeCursor, role: str, own: Sequence[Privilege]) -> None:
+    """Take back what is on the shards, but for what belongs to other grants, which Citus carries there itself."""
+    others = any(privilege.object.startswith("mlops_internal.") for privilege in own)
+    usage = ON_SHARDS in own and not has_shards_here(cursor)
+    tables = [table for table in DISTRIBUTED if Privilege("SELECT", "table", table) not in own]
+    revoke_on_shards(cursor, role, tables, with_schema=not (others or usage))
+
+
+def _statement(template: str, privilege: Privilege, role: str) -> sql.Composed:
+    columns = f" ({privilege.column})" if privilege.column else ""
+    name = _FUNCTIONS.get(privilege.object, privilege.object)
+    what = f"{privilege.name}{columns} ON {privilege.kind.upper()} {name}"
+    return sql.SQL(template).format(sql.SQL(what), sql.Identifier(role))
+
+
+def _is_there(cursor: SafeCursor, privilege: Privilege) -> bool:
+    """Whether its object is there: a database that was restored, or that older code migrated, may lack the record."""
+    if privilege.object != RUNNING_CODE_TABLE:
+        return True
+    return bool(cursor.value("SELECT to_regclass(%s) IS NOT NULL", (privilege.object,)))
+
+
+def _read(cursor: SafeCursor, role: str) -> Role:
+    (found,) = read_roles(cursor, read_grants(cursor), role)
+    return found
+
+
+def _grants_of(cursor: SafeCursor, role: str) -> Sequence[Grant]:
+    oid = cursor.value("SELECT oid FROM pg_roles WHERE rolname = %s", (role,))
+    return [grant for grant in read_grants(cursor) if grant.grantee == oid]
+
+
+def _require_owner(cursor: SafeCursor, settings: Settings) -> None:
+    """Refuse a role that does not own the tables and views: GRANT and REVOKE would only warn.
+
+    Raises:
+        NotPermittedError: it does not.
+    """
+    if not cursor.value(_OWNS_ALL):
+        raise _not_permitted(settings, "does not own the tables and views")
+
+
+def _not_permitted(settings: Settings, why: str) -> NotPermittedError:
+    return NotPermittedError(
+        f'role "{settings.owner_role or settings.user}" {why}; nothing was changed',
+        hint="Connect as the owner of the database, or name it in MLOPS_OWNER_ROLE.",
+    )
+
+
+def _refuse_role(cursor: SafeCursor, role: str, *, is_login: bool) -> Role:
+    """Refuse a role that is missing; and as a login one that is built in, which can have no password."""
+    found = read_roles(cursor, read_grants(cursor), role)
+    if not found or (is_login and _is_built_in(role)):
+        create = sql.SQL("CREATE ROLE {} NOLOGIN;").format(sql.Identifier(role)).as_string(cursor)
+        raise RefusedError(
+            f'role "{role}" is built in; nothing was changed'
+            if found
+            else f'there is no role "{role}" on this server; nothing was changed',
+            hint="Built-in roles cannot be used. Create a role for this."
+            if _is_built_in(role)
+            else f"Create it: {create}",
+        )
+    return found[0]
+
+
+def _is_built_in(role: str) -> bool:
+    return role in BUILT_IN or role.startswith("pg_")

@@ -1,0 +1,154 @@
+"""`mlops-db grant-writer`: the role of jobs. tests/storage/test_jobs_role.py makes every call as such a role."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from mlops_db import DatabaseManager
+from mlops_db.errors import OutdatedCodeError
+from mlops_db.migration.commands import upgrade
+from mlops_db.settings import Settings
+from support import roles
+from support.database import Database
+from support.process import SECRET, assert_failed
+
+pytestmark = [pytest.mark.slow, pytest.mark.full_postgresql]
+
+ROLE = 'Jobs "à la" 100%'
+GRANT = ("mlops-db", "grant-writer", ROLE)
+
+
+@pytest.fixture
+def writer(head: Database) -> Iterator[Settings]:
+    with roles.role(head, ROLE) as settings:
+        done = head.run(*GRANT)
+        assert done.returncode == 0, done.stderr
+        what = "make every call of the storage layer"
+        assert done.stdout == f'✅ Role "{ROLE}" may {what} of {head.settings.target}, and nothing else\n'
+        yield settings
+
+
+def test_it_may_write_and_read_but_not_run_what_the_owner_runs(head: Database, writer: Settings) -> None:
+    with DatabaseManager(writer) as db:
+        db.monitoring.log("drift", "psi", 0.5)
+    as_writer = replace(head, settings=writer)
+
+    for command in ("status", "health", "roles", "history"):
+        done = as_writer.run("mlops-db", command)
+        assert done.returncode in ((0,) if command != "history" else (0, 1)), (command, done.stderr)
+    for words in (
+        "alembic downgrade 0024",
+        "alembic upgrade head",
+        "alembic stamp 0024",
+        "mlops-db maintain --keep 1d",
+    ):
+        done = as_writer.run(*words.split())
+        if words != "alembic upgrade head":  # which has nothing to do
+            assert_failed(done, "")
+    assert head.value("SELECT version_num FROM alembic_version") == max(
+        row[0] for row in head.query("SELECT revision FROM mlops_internal.migration_history")
+    )
+    for command in (GRANT, (*GRANT, "--revoke")):
+        assert_failed(as_writer.run(*command), "does not own the tables and views; nothing was changed")
+    check = head.run("mlops-db", "check")
+    assert (check.returncode, "theirs" in check.stdout) == (0, False)
+
+
+def test_older_code_reads_as_a_writer_whether_it_works(head: Database, writer: Settings) -> None:
+    head.query("UPDATE alembic_version SET version_num = '9999'")
+    head.query("UPDATE mlops_internal.running_code SET heads = '{9999}', revisions = revisions || '{9999}'")
+    with DatabaseManager(writer) as db:
+        db.monitoring.log("drift", "psi", 0.5)
+    head.query("UPDATE mlops_internal.running_code SET works_from = '{9999}'")
+    with DatabaseManager(writer) as db, pytest.raises(OutdatedCodeError):
+        db.monitoring.log("drift", "psi", 0.5)
+
+
+@pytest.mark.parametrize(
+    ("statement", "told"),
+    [
+        ("GRANT DELETE ON model_versions TO {}", "DELETE on model_versions"),
+        ("GRANT UPDATE (id) ON model_versions TO {}", "UPDATE (id) on model_versions"),
+        ("GRANT UPDATE ON model_versions TO {}", "UPDATE on model_versions"),
+        ("GRANT SELECT ON mlops_internal.migration_history TO {}", "SELECT on mlops_internal.migration_history"),
+        ("GRANT EXECUTE ON PROCEDURE mlops_internal.maintain TO {}", "EXECUTE on function mlops_internal.maintain"),
+        ("GRANT UPDATE ON SEQUENCE model_versions_id_seq TO {}", "UPDATE on sequence model_versions_id_seq"),
+        ("GRANT SELECT ON model_versions TO {} WITH GRANT OPTION", "SELECT WITH GRANT OPTION on model_versions"),
+        ("ALTER ROLE {} CREATEROLE", "CREATEROLE"),
+        ("ALTER ROLE {} REPLICATION", "REPLICATION"),
+        ("ALTER ROLE {} SUPERUSER", "SUPERUSER"),
+        ("GRANT mlops_test_group TO {}", "TRUNCATE on model_versions (by mlops_test_group)"),
+        ("GRANT TRIGGER ON retraining_decisions TO PUBLIC", "TRIGGER on retraining_decisions (by PUBLIC)"),
+        ("ALTER VIEW v_model_timeline OWNER TO {}", "ownership of v_model_timeline"),
+    ],
+)
+def test_a_role_that_can_do_more_is_refused_and_gets_nothing(head: Database, statement: str, told: str) -> None:
+    with roles.role(head, "mlops_test_group", "NOLOGIN"), roles.role(head, ROLE):
+        head.query("GRANT TRUNCATE ON model_versions TO mlops_test_group")
+        head.query(statement.format('"Jobs ""à la"" 100%"'))
+        before = head.query("SELECT relname, relacl::text FROM pg_class WHERE relnamespace = 'public'::regnamespace")
+
+        done = head.run(*GRANT)
+
+        if "OWNER" not in statement:  # the gate says that before
+            assert_failed(done, f"can do more than make every call of the storage layer: {told}", "mlops-db roles")
+        assert done.returncode == 1
+        after = head.query("SELECT relname, relacl::text FROM pg_class WHERE relnamespace = 'public'::regnamespace")
+        assert after == before
+        head.query("ALTER ROLE {} NOSUPERUSER NOREPLICATION NOCREATEROLE".format('"Jobs ""à la"" 100%"'))
+
+
+def test_json_and_dry_run(head: Database) -> None:
+    with roles.role(head, ROLE):
+        text = head.run(*GRANT, "--dry-run")
+        assert text.stdout.startswith(f'Role "{ROLE}" could make every call of the storage layer of ')
+        assert text.stdout.endswith(", and nothing else. Nothing was changed (--dry-run).\n")
+        answer = json.loads(head.run(*GRANT, "--dry-run", "--json").stdout)
+        assert (answer["role"], answer["granted"]) == (ROLE, False)
+        assert "UPDATE (brier_score, f1_score, promoted_at, status) on model_versions" in answer["privileges"]
+        assert not head.value("SELECT has_table_privilege(%s::name, 'model_versions', 'SELECT')", [ROLE])
+        assert json.loads(head.run(*GRANT, "--json").stdout)["granted"] is True
+        assert json.loads(head.run(*GRANT, "--json").stdout)["granted"] is True
+
+
+def test_it_makes_a_login(head: Database) -> None:
+    head.query(f"REVOKE CONNECT ON DATABASE {head.settings.database} FROM PUBLIC")
+    try:
+        done = head.run(*GRANT, "--create", MLOPS_WRITER_PASSWORD=SECRET, MLOPS_READER_PASSWORD="another")  # noqa: S106
+        assert done.returncode == 0, done.stderr
+        assert SECRET not in done.stdout + done.stderr
+        with DatabaseManager(replace(head.settings, user=ROLE, password=SECRET)) as db:
+            db.monitoring.log("drift", "psi", 0.5)
+        assert head.value("SELECT rolpassword LIKE 'SCRAM-SHA-256$%%' FROM pg_authid WHERE rolname = %s", [ROLE])
+
+        done = head.run(*GRANT, "--revoke")
+        assert done.stdout.endswith("it lost 28 privileges\n")
+        assert not head.value("SELECT has_database_privilege(%s::name, current_database(), 'CONNECT')", [ROLE])
+    finally:
+        head.query("DROP ROLE IF EXISTS {}".format('"Jobs ""à la"" 100%"'))
+
+
+def test_the_password_has_a_variable_of_its_own(head: Database) -> None:
+    done = head.run(*GRANT, "--create", MLOPS_READER_PASSWORD=SECRET)
+    assert_failed(done, "MLOPS_WRITER_PASSWORD has none; nothing was changed")
+
+
+def test_an_owner_without_superuser_grants_it_through_the_owner_role(empty: Database) -> None:
+    with roles.role(empty, 'the "Owner"', "NOLOGIN") as owner, roles.role(empty, "mlops_test_login") as login:
+        empty.query('GRANT "the ""Owner""" TO mlops_test_login')
+        empty.query(f'ALTER DATABASE {empty.settings.database} OWNER TO "the ""Owner"""')
+        empty.query('GRANT ALL ON SCHEMA public TO "the ""Owner"""')
+        settings = replace(login, owner_role=owner.user)
+        upgrade(settings)
+        owned = replace(empty, settings=settings)
+        with roles.role(empty, ROLE) as writer:
+            assert owned.run(*GRANT).returncode == 0
+            with DatabaseManager(writer) as db:
+                db.monitoring.log("drift", "psi", 0.5)
+            listed = owned.run("mlops-db", "roles").stdout
+            assert 'the "Owner"' in listed
+            assert "mlops_test_login  owner" in listed
+            done = owned.run(*GRANT, "--revoke")
+            assert done.returncode == 0, done.stderr

@@ -1,0 +1,155 @@
+"""`mlops-db grant-reader ROLE --revoke` and `grant-writer ROLE --revoke`."""
+
+import json
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import pytest
+
+from support import roles
+from support.database import Database
+from support.process import assert_failed
+
+pytestmark = [pytest.mark.slow, pytest.mark.full_postgresql]
+
+ROLE = 'a "Role" ü'
+QUOTED = '"a ""Role"" ü"'
+# All that the role was granted in the database, and on it.
+GRANTED = """
+    SELECT count(*) FROM (
+        SELECT relacl AS acl FROM pg_class
+         UNION ALL SELECT attacl FROM pg_attribute
+         UNION ALL SELECT proacl FROM pg_proc
+         UNION ALL SELECT nspacl FROM pg_namespace
+         UNION ALL SELECT datacl FROM pg_database
+         UNION ALL SELECT defaclacl FROM pg_default_acl
+    ) AS o CROSS JOIN LATERAL aclexplode(o.acl) AS acl
+     WHERE acl.grantee = (SELECT oid FROM pg_roles WHERE rolname = %s)
+"""
+
+
+class Kind(NamedTuple):
+    name: str
+
+    @property
+    def command(self) -> tuple[str, str, str]:
+        return ("mlops-db", f"grant-{self.name}", ROLE)
+
+    @property
+    def revoke(self) -> tuple[str, ...]:
+        return (*self.command, "--revoke")
+
+
+READER, WRITER = Kind("reader"), Kind("writer")
+
+
+@pytest.fixture
+def database(head: Database) -> Iterator[Database]:
+    """A database at head, with the role."""
+    with roles.role(head, ROLE, "NOLOGIN"):
+        yield head
+
+
+def granted(database: Database, kind: Kind) -> None:
+    done = database.run(*kind.command)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("kind", [READER, WRITER], ids=lambda kind: kind.name)
+def test_it_takes_back_all_that_was_granted_and_the_second_time_nothing(database: Database, kind: Kind) -> None:
+    granted(database, kind)
+    count = database.value(GRANTED, [ROLE])
+
+    dry = database.run(*kind.revoke, "--dry-run")
+    target = database.settings.target
+    assert "Nothing was changed (--dry-run)." in dry.stdout
+    assert database.value(GRANTED, [ROLE]) == count
+
+    done = database.run(*kind.revoke)
+    lost = count if kind is READER else count - 3  # four columns of one UPDATE are one
+    assert done.stdout == f'✅ Role "{ROLE}" is no {kind.name} of {target} any more: it lost {lost} privileges\n'
+    assert database.value(GRANTED, [ROLE]) == 0
+    again = database.run(*kind.revoke)
+    assert again.stdout == f'Role "{ROLE}" has no privilege of a {kind.name} of {target}. Nothing was changed.\n'
+    assert again.returncode == 0
+
+
+def test_other_grants_stay_and_are_told(database: Database) -> None:
+    with roles.role(database, "mlops_test_group", "NOLOGIN"):
+        granted(database, READER)
+        database.query(f"GRANT mlops_test_group TO {QUOTED}")
+        database.query("GRANT INSERT ON model_versions TO mlops_test_group")
+        database.query("GRANT SELECT ON retraining_decisions TO PUBLIC")
+        database.query(f"GRANT DELETE ON model_versions TO {QUOTED}")
+        database.query(f"GRANT CONNECT ON DATABASE {database.settings.database} TO {QUOTED}")
+
+        done = database.run(*READER.revoke)
+
+        assert done.stdout.splitlines()[-1] == (
+            "It still has DELETE on model_versions, INSERT on model_versions (by mlops_test_group),"
+            " SELECT on retraining_decisions (by PUBLIC)"
+        )
+        assert database.value(GRANTED, [ROLE]) == 2  # CONNECT, which it needs for the other one
+        answer = json.loads(database.run(*READER.revoke, "--json").stdout)
+        assert (answer["revoked"], answer["privileges"], len(answer["left"])) == (True, [], 3)
+
+
+def test_a_reader_that_is_a_writer_stays_both(database: Database) -> None:
+    granted(database, WRITER)
+    count = database.value(GRANTED, [ROLE])
+
+    assert_failed(database.run(*READER.revoke), "is a writer, which needs all that a reader has", "grant-writer 'a ")
+
+    assert database.value(GRANTED, [ROLE]) == count
+
+
+def test_a_grant_by_somebody_else_stays_and_is_told(database: Database) -> None:
+    with roles.role(database, "mlops_test_other") as other:
+        database.query("GRANT SELECT ON v_model_timeline TO mlops_test_other WITH GRANT OPTION")
+        granted(database, READER)
+        roles.run_as(other, f"GRANT SELECT ON v_model_timeline TO {QUOTED}")
+
+        done = database.run(*READER.revoke)
+
+        assert "note: mlops_test_other granted it SELECT on v_model_timeline" in done.stdout
+        assert done.stdout.endswith("It still has SELECT on v_model_timeline\n")
+        assert database.value(GRANTED, [ROLE]) == 1
+
+
+def test_what_it_has_granted_on_is_refused(database: Database) -> None:
+    with roles.role(database, "mlops_test_other", "NOLOGIN"):
+        granted(database, READER)
+        database.query(f"GRANT SELECT ON v_model_timeline TO {QUOTED} WITH GRANT OPTION")
+        database.query(f"SET ROLE {QUOTED}")
+        database.query("GRANT SELECT ON v_model_timeline TO mlops_test_other")
+        database.query("RESET ROLE")
+        count = database.value(GRANTED, [ROLE])
+
+        assert_failed(database.run(*READER.revoke), "has granted on to others", "CASCADE")
+
+        assert database.value(GRANTED, [ROLE]) == count
+        assert "theirs: grants to" in database.run("mlops-db", "check").stdout  # a reader needs no grant option
+        database.query(f"REVOKE ALL ON v_model_timeline FROM {QUOTED} CASCADE")
+
+
+def test_who_does_not_own_the_views_revokes_nothing(database: Database) -> None:
+    with roles.role(database, "mlops_test_other") as other:
+        granted(database, READER)
+        database.query("GRANT SELECT ON alembic_version TO mlops_test_other")
+        count = database.value(GRANTED, [ROLE])
+
+        done = database.run(*READER.revoke, POSTGRES_USER=other.user, POSTGRES_PASSWORD=other.password or "")
+
+        assert_failed(done, "", "wner")
+        assert database.value(GRANTED, [ROLE]) == count
+
+
+@pytest.mark.parametrize("options", [("--create",), ("--password-file", "/nowhere")])
+def test_it_goes_with_no_option_of_a_login(database: Database, options: tuple[str, ...]) -> None:
+    done = database.run(*WRITER.revoke, *options, MLOPS_WRITER_PASSWORD="x")  # noqa: S106
+    assert done.returncode == 64
+    assert_failed(done, "--create")
+
+
+def test_a_role_that_is_not_there_is_told(head: Database) -> None:
+    assert_failed(head.run(*WRITER.revoke), f'no role "{ROLE}"')

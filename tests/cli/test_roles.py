@@ -1,0 +1,112 @@
+"""`mlops-db roles`: who can do what."""
+
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+
+from mlops_db.admin.roles.granting import grant
+from mlops_db.drift.declared_roles import READER, WRITER
+from support import roles
+from support.database import Database
+from support.process import assert_failed
+
+pytestmark = [pytest.mark.slow, pytest.mark.full_postgresql]
+
+PREFIX = "mlops test "
+
+
+@pytest.fixture
+def database(head: Database) -> Iterator[Database]:
+    """A database at head with a role of each kind."""
+    with ExitStack() as stack:
+        for name, attributes in {
+            "Writer": "NOLOGIN", "login": "LOGIN NOINHERIT", "reader": "LOGIN", "änalyst": "LOGIN",
+            "nobody": "LOGIN", "root": "SUPERUSER", "sudo": "LOGIN",
+        }.items():  # fmt: skip
+            stack.enter_context(roles.role(head, PREFIX + name, attributes))
+        head.query("REVOKE CREATE ON SCHEMA public FROM PUBLIC")  # the default before PostgreSQL 15
+        grant(head.settings, WRITER, f"{PREFIX}Writer")
+        grant(head.settings, READER, f"{PREFIX}reader")
+        head.query(f'GRANT "{PREFIX}Writer" TO "{PREFIX}login"')
+        head.query(f'GRANT "{PREFIX}root" TO "{PREFIX}sudo"')
+        head.query(f'GRANT SELECT, DELETE ON model_versions TO "{PREFIX}änalyst"')
+        head.query("GRANT SELECT ON retraining_decisions TO PUBLIC")
+        head.query(f'GRANT REFERENCES ON v_model_timeline TO "{PREFIX}reader"')
+        head.query(f'REVOKE SELECT ON reporting.metric_history FROM "{PREFIX}Writer"')
+        yield head
+        head.query(f'ALTER ROLE "{PREFIX}root" NOSUPERUSER')
+
+
+def of_tests(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {row["name"].removeprefix(PREFIX): row for row in rows if row["name"].startswith((PREFIX, "PUBLIC"))}
+
+
+@pytest.mark.parametrize("user", ["", f"{PREFIX}nobody"])
+def test_it_shows_every_kind_and_way_to_anybody(database: Database, user: str) -> None:
+    variables = {"POSTGRES_USER": user, "POSTGRES_PASSWORD": roles.PASSWORD} if user else {}
+    done = database.run("mlops-db", "roles", "--json", **variables)
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    found = of_tests(answer["roles"])
+    assert {name: row["kind"] for name, row in found.items()} == {
+        "Writer": "writer",
+        "login": "writer",
+        "reader": "reader",
+        "änalyst": "other",
+        "sudo": "other",
+        "PUBLIC": "other",
+    }
+    assert {*answer["superusers"]} >= {f"{PREFIX}root", database.settings.user}
+    by_everybody = {"privilege": "SELECT on retraining_decisions", "by": "PUBLIC"}
+    assert found["Writer"]["lacks"] == found["login"]["lacks"] == ["SELECT on reporting.metric_history"]
+    assert found["Writer"]["beyond"] == []
+    assert found["login"]["member_of"] == [f"{PREFIX}Writer"]
+    assert found["reader"]["beyond"] == [{"privilege": "REFERENCES on v_model_timeline", "by": None}, by_everybody]
+    assert [one["privilege"] for one in found["änalyst"]["beyond"]] == [
+        "DELETE on model_versions",
+        "SELECT on model_versions",
+        "SELECT on retraining_decisions",
+    ]
+    assert found["sudo"]["beyond"][0] == {"privilege": "SUPERUSER", "by": f"{PREFIX}root"}
+    assert found["PUBLIC"]["beyond"] == [{"privilege": "SELECT on retraining_decisions", "by": None}]
+    owners = [row["name"] for row in answer["roles"] if row["kind"] == "owner"]
+    assert owners == [
+        database.value("SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = current_database()")
+    ]
+
+
+def test_in_a_pipe_it_is_plain_text(database: Database) -> None:
+    done = database.run("mlops-db", "roles")
+    assert done.returncode == 0, done.stderr
+    lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
+    assert lines[0] == "role kind login notes"
+    assert f"{PREFIX}Writer writer no lacks SELECT on reporting.metric_history" in lines
+    assert (
+        f"{PREFIX}reader reader yes has more: REFERENCES on v_model_timeline,"
+        " SELECT on retraining_decisions (by PUBLIC)" in lines
+    )
+    assert lines[-1].startswith("superusers can do everything: ")
+
+
+def test_a_table_of_others_is_no_matter_of_ours(database: Database) -> None:
+    database.query("CREATE TABLE theirs (id int)")
+    database.query(f'GRANT ALL ON theirs TO "{PREFIX}nobody"')
+    assert f"{PREFIX}nobody" not in database.run("mlops-db", "roles").stdout
+
+
+def test_without_tables_there_is_nothing_to_show(empty: Database) -> None:
+    assert_failed(empty.run("mlops-db", "roles"), "has no tables yet", "alembic upgrade head")
+
+
+def test_check_names_only_what_goes_beyond(database: Database) -> None:
+    database.query("REVOKE SELECT ON retraining_decisions FROM PUBLIC")
+    done = database.run("mlops-db", "check")
+    theirs = sorted(line for line in done.stdout.splitlines() if line.startswith("theirs: "))
+    assert theirs == [
+        f'theirs: grants to "{PREFIX}reader" on view public.v_model_timeline',
+        f'theirs: grants to "{PREFIX}änalyst" on table public.model_versions',
+    ]
+    assert done.returncode == 0
