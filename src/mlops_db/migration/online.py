@@ -22,7 +22,11 @@ from mlops_db.migration import lock, view_grants
 from mlops_db.migration.autogenerate import comparison_options
 from mlops_db.migration.batches import positions
 from mlops_db.migration.blockers import BlockerWatch
-from mlops_db.migration.database_state import check_version_table_owner, refuse_wrong_database
+from mlops_db.migration.database_state import (
+    check_version_table_owner,
+    refuse_steps_of_others,
+    refuse_wrong_database,
+)
 from mlops_db.migration.distributed_tables import refuse_distributed
 from mlops_db.migration.history import History
 from mlops_db.migration.operations import OPTIONS, REVISION_FILE
@@ -184,6 +188,7 @@ class OnlineRun:
         refuse_wrong_database(migration, self.graph, self.settings.target)
         steps = list(alembics_steps(migration.get_current_heads(), migration))
         self.end_reading()
+        refuse_steps_of_others(self.graph, steps, migration.opts["destination_rev"], self.settings.target)
         return steps
 
     def refuse_distributed(self, steps: list[Any]) -> None:
