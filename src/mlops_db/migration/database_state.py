@@ -112,7 +112,7 @@ def _know_others(migration: MigrationContext, graph: Graph, current: tuple[str, 
     assert script is not None
     with closing(cast("Cursor", connection.connection.cursor())) as cursor:
         record = read_running_code(cursor, target)
-    if record is None or not record.is_current or not record.others.issuperset(unknown):
+    if record is None or not record.is_current:
         return
     ours = record.our_heads(graph)
     for revision in ours:

@@ -40,7 +40,7 @@ from mlops_db.server.failures import find_server_error
 from mlops_db.server.guests import REFUSE_GUESTS, SAFE_PATH
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from alembic.runtime.environment import EnvironmentContext
     from alembic.runtime.migration import MigrationContext, MigrationInfo
@@ -68,7 +68,7 @@ class OnlineRun:
         settings: where the connection goes, and what protects its rows.
         options: those of `-x`.
         progress: shows what happens.
-        target_metadata: the schema at head.
+        metadatas: the schema at head; then those of a project beside ours.
     """
 
     context: EnvironmentContext
@@ -77,7 +77,7 @@ class OnlineRun:
     settings: Settings
     options: Options
     progress: Progress
-    target_metadata: MetaData
+    metadatas: Sequence[MetaData]
 
     current: str = ""  # the revision of the step that runs
     guard: RowGuard | None = None  # of that step
@@ -145,7 +145,7 @@ class OnlineRun:
         """Carry out check, current, history or autogenerate, which must not leave an alembic_version behind."""
         if "revision_context" in migration.opts:
             self.refuse_guests()
-            migration = self.configure(**comparison_options(self.target_metadata, migration.opts["fn"]))
+            migration = self.configure(**comparison_options(self.metadatas, migration.opts["fn"], migration))
         refuse_wrong_database(migration, self.graph, self.settings.target)
         migration.opts["dont_mutate"] = True
         self.end_reading()
@@ -158,7 +158,7 @@ class OnlineRun:
         self.context.configure(
             **{
                 "connection": self.connection,
-                "target_metadata": self.target_metadata,
+                "target_metadata": self.metadatas[0],
                 "transaction_per_migration": True,
                 "version_table_schema": "public",
                 OPTIONS: self.options,

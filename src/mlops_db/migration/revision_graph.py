@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from alembic.script import Script
 from alembic.util import CommandError, coerce_resource_to_filename, to_tuple
 
-from mlops_db.errors import RefusedError, alembic
+from mlops_db.errors import RefusedError
 from mlops_db.project import revisions_folder
 from mlops_db.revisions.graph import read_graph
 
@@ -34,17 +34,31 @@ def graph_of_command(context: EnvironmentContext) -> Graph:
         RefusedError: as `sound_graph`.
     """
     context.configure(dialect_name="postgresql")  # makes the command's options available
-    knows = _knows_its_head(context.get_context())
-    graph = sound_graph(context.script, second_head=knows)
-    if not knows and len(context.script.get_heads()) > 1:
-        last = [head for head in context.script.get_heads() if head in graph.others]
-        labels = [label for head in last for label in sorted(context.script.get_revision(head).branch_labels)]
-        theirs = f"{(labels or last)[0]}@head"
-        raise RefusedError(
-            f"`head` is not clear: mlops-db's is {' and '.join(graph.heads)}, and beside it is {' and '.join(last)}",
-            hint=f"Name it: `{alembic('upgrade heads')}` for all, or {theirs}; for a new revision, --head {theirs}.",
-        )
+    migration = context.get_context()
+    knows_its_head = _knows_its_head(migration)
+    graph = sound_graph(context.script, second_head=knows_its_head)
+    if not knows_its_head and "destination_rev" in migration.opts:
+        refuse_several_heads(context.script, "Name `heads` for all, or the one that is meant")
     return graph
+
+
+def refuse_several_heads(script: ScriptDirectory, remedy: str) -> None:
+    """Refuse `head` where there are several: ours and those of a project beside ours.
+
+    Raises:
+        RefusedError: there are.
+    """
+    if len(heads := script.get_heads()) > 1:
+        ours = our_folder(script)
+        names = [
+            (sorted(found.branch_labels) or [found.revision])[0]
+            for found in script.get_revisions(heads)
+            if Path(found.path).parent != ours
+        ]
+        raise RefusedError(
+            f"`head` is not clear, because there are {len(heads)}: {' and '.join(sorted(heads))}; nothing was changed",
+            hint=f"{remedy}: {' or '.join(f'{name}@head' for name in names)}.",
+        )
 
 
 def sound_graph(script: ScriptDirectory, *, second_head: bool) -> Graph:
@@ -89,7 +103,8 @@ def add_others(script: ScriptDirectory, graph: Graph, others: Collection[str], *
     graph.add_others(others, depend_on=depend_on)
     for revision in others:
         module = ModuleType(revision, "a revision of another project")
-        vars(module).update(down_revision=None, depends_on=tuple(depend_on))
+        # Their names have to be there for a plan; no run calls them.
+        vars(module).update(down_revision=None, depends_on=tuple(depend_on), upgrade=None, downgrade=None)
         script.revision_map.add_revision(Script(module, revision, f"{revision}.py"))
     script.revision_map.heads = heads  # `head` means ours
 
