@@ -27,6 +27,7 @@ from mlops_db.migration.database_state import (
     refuse_steps_of_others,
     refuse_wrong_database,
 )
+from mlops_db.migration.dependents import refuse_dependents
 from mlops_db.migration.distributed_tables import refuse_distributed
 from mlops_db.migration.history import History
 from mlops_db.migration.operations import OPTIONS, REVISION_FILE
@@ -220,6 +221,7 @@ class OnlineRun:
         }
         if not self.downgrades:
             return
+        refuse_dependents(self.connection, self.context.script, self.downgrades.values())
         from mlops_db.migration.guard.sql_losses import find_losses, refuse_losses  # noqa: PLC0415  (as below)
 
         losses = find_losses(self.connection, self.downgrades)
