@@ -97,6 +97,12 @@ def our_folder(script: ScriptDirectory) -> Path:
     return next((folder for place in places for folder in folders if folder == place.resolve()), folders[0])
 
 
+def checked_folders(script: ScriptDirectory) -> list[Path]:
+    """The folders that `mlops-db lint` checks: beside the package's own revisions, those of the project."""
+    folders, package = _folders(script), revisions_folder().resolve()
+    return [folder for folder in folders if folder != package] or folders
+
+
 def add_others(script: ScriptDirectory, graph: Graph, others: Collection[str], *, depend_on: Collection[str]) -> None:
     """Let Alembic and the graph know revisions of which there are no files: the last ones of a project beside ours."""
     heads = script.revision_map.heads
