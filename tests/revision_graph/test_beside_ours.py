@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from alembic import command
 from alembic.config import Config
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlops_db import DatabaseManager
@@ -102,6 +102,7 @@ def test_code_without_their_files_goes_on(head: Database, beside: Beside) -> Non
     assert_failed(head.run("mlops-db", "adopt"), f"is under Alembic already, at revision {HEAD}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("theirs", [("acme_0001",), ("acme_0001", "acme_0002")])
 def test_init_runs_our_line_alone(head: Database, beside: Beside, theirs: tuple[str, ...]) -> None:
     """Theirs may depend on an earlier one of ours, or on none."""
@@ -171,6 +172,7 @@ def test_what_would_revert_or_forget_theirs_needs_their_files(
     assert rows(head) == ["acme_0002"]
 
 
+@pytest.mark.slow
 def test_a_downgrade_of_ours_does_not_take_theirs_along(head: Database, beside: Beside) -> None:
     beside.upgrade(head)
     with pytest.raises(RefusedError, match="acme_0002 and acme_0001 of a project beside mlops-db would be reverted"):
@@ -215,6 +217,7 @@ def test_scripts_record_the_same(head: Database, beside: Beside, capsys: pytest.
     assert (rows(head), others(head)) == (["acme_0002"], ["acme_0002"])
 
 
+@settings(max_examples=50)
 @given(st.data())
 def test_our_heads_follow_from_the_record_alone(data: st.DataObject) -> None:
     """Whatever theirs depend on, and whatever has run."""
