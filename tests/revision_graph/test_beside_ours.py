@@ -1,8 +1,10 @@
 """A project beside ours, whose revisions are in the same alembic_version: accepted by what its run has recorded."""
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from alembic import command
@@ -192,6 +194,51 @@ def test_head_is_not_clear(head: Database, beside: Beside) -> None:
     with pytest.raises(RefusedError, match=f"`head` is not clear, because there are 2: {HEAD} and acme_0002") as found:
         beside.upgrade(head, "head")
     assert found.value.hint == "Name `heads` for all, or the one that is meant: acme@head."
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "`head` is not clear"),
+        ({"head": HEAD, "version_path": "acme"}, f"cannot follow {HEAD}, which is in another folder"),
+        ({"head": "acme@head", "version_path": "ours"}, "cannot follow acme_0002, which is in another folder"),
+        ({"head": "base", "version_path": "acme"}, "of this branch has no prefix"),
+        ({"head": "acme@head", "rev_id": "77"}, "the new revision 77 has no prefix"),
+        ({"revisions": (HEAD, "acme@head")}, "which is in another folder"),
+    ],
+)
+def test_no_file_is_written_that_would_be_refused(
+    head: Database, beside: Beside, arguments: dict[str, Any], message: str
+) -> None:
+    config, places = (
+        beside.config(head),
+        {"acme": beside.folder, "ours": beside.ours.ini.parent / "migrations/versions"},
+    )
+    if "version_path" in arguments:
+        arguments = arguments | {"version_path": str(places[arguments["version_path"]])}
+    before = [sorted(place.glob("*.py")) for place in places.values()]
+    with pytest.raises(RefusedError, match=re.escape(message)):
+        run_command(command.merge if "revisions" in arguments else command.revision, config, **arguments)
+    assert [sorted(place.glob("*.py")) for place in places.values()] == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        ({"head": "acme@head"}, "acme_0003_x.py"),
+        ({"head": "base", "branch_label": "beta", "version_path": "acme"}, "beta_0001_x.py"),
+        ({"head": "acme@head", "rev_id": "acme_next"}, "acme_next_x.py"),
+        ({"head": HEAD}, f"{int(HEAD) + 1:04}_x.py"),
+    ],
+)
+def test_new_files_have_the_ids_of_their_line(
+    head: Database, beside: Beside, arguments: dict[str, str], name: str
+) -> None:
+    if "version_path" in arguments:
+        arguments = arguments | {"version_path": str(beside.folder)}
+    run_command(command.revision, beside.config(head), message="x", **arguments)
+    place = beside.ours.ini.parent / "migrations/versions" if arguments["head"] == HEAD else beside.folder
+    assert (place / name).exists()
 
 
 # The record
