@@ -63,7 +63,7 @@ def run(
     script: str, database: Database, package: Path, project: Path, **variables: str
 ) -> subprocess.CompletedProcess[str]:
     """Run commands as they are typed, in the folder of the project."""
-    environment = database.environment | {"PYTHONPATH": f"{package}:{project}", "COLUMNS": "200"} | variables
+    environment = database.environment | {"PYTHONPATH": str(package), "COLUMNS": "200"} | variables
     environment["PATH"] = f"{SCRIPTS}:{environment['PATH']}"
     return run_command("bash", "-ec", script, environment=environment, cwd=project)
 
@@ -106,7 +106,9 @@ def test_a_schema_of_their_own(head: Database, packages: dict[str, Path], projec
 
 def test_a_project_of_their_own(head: Database, packages: dict[str, Path], project: Path) -> None:
     package = packages["now"]
-    (project / "alembic.ini").write_text("[alembic]\nscript_location = %(here)s/migrations\n", encoding="utf-8")
+    (project / "alembic.ini").write_text(
+        "[alembic]\nscript_location = %(here)s/migrations\nprepend_sys_path = .\n", encoding="utf-8"
+    )
     (project / "migrations" / "env.py").write_text(block("project-env"), encoding="utf-8")
     settings = head.settings
     address = f"postgresql+psycopg2://{settings.user}@/{settings.database}?host={settings.host}&port={settings.port}"
