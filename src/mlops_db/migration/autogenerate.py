@@ -90,7 +90,7 @@ def comparison_options(
         )
 
     def is_of_this_line(item: SchemaItem, _: Any, kind: str, *__: Any) -> bool:
-        if kind != "table" or place is None or len(metadatas) == 1:
+        if kind != "table" or place is None:
             return True
         assert isinstance(item, Table)
         is_ours = item.key in our_tables or (
