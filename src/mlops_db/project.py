@@ -71,6 +71,11 @@ def alembic_ini() -> Path:
     return (_INSTALLED if _INSTALLED.is_dir() else _PACKAGE.parents[1]) / "alembic.ini"
 
 
+def revisions_folder() -> Path:
+    """The folder of the package's own revisions."""
+    return alembic_ini().parent / "migrations" / "versions"
+
+
 def project_ini() -> Path:
     """The alembic.ini of the project: the one that ALEMBIC_CONFIG names, as for Alembic itself, or our own."""
     return Path(os.environ.get("ALEMBIC_CONFIG") or alembic_ini())

@@ -65,6 +65,7 @@ def test_json_at_head_holds_the_same_for_machines(head: Database) -> None:
         "current": HEAD,
         "head": HEAD,
         "is_newer": False,
+        "others": [],
         "pending": [],
         "state": "head",
         "everybody_may_create": head.value("SELECT has_schema_privilege('public', 'public', 'CREATE')"),

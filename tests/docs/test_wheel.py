@@ -206,12 +206,17 @@ def test_a_revision_goes_to_a_version_location_of_the_users(installed: Installed
     before = installed.files()
     (installed.folder / "mine").mkdir()
     (installed.folder / "my.ini").write_text(INI, encoding="utf-8")
-    first = installed.run("mlops-db alembic -c my.ini revision -m first --version-path mine")
-    second = installed.run(f"mlops-db alembic -c my.ini revision -m second --head {int(HEAD) + 1:04}")
-    refused = installed.run("mlops-db alembic -c my.ini revision -m third --version-path {}".format(
+    first = installed.run(
+        "mlops-db alembic -c my.ini revision -m first --version-path mine"
+        f" --head base --branch-label mine --depends-on {HEAD}"
+    )
+    second = installed.run("mlops-db alembic -c my.ini revision -m second --head mine@head")
+    refused = installed.run("mlops-db alembic -c my.ini revision -m third --head {} --version-path {}".format(
+        HEAD,
         installed.package / "_alembic" / "migrations" / "versions"))  # fmt: skip
 
     assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
-    assert len(list((installed.folder / "mine").glob("*.py"))) == 2
+    written = sorted(path.name for path in (installed.folder / "mine").glob("*.py"))
+    assert written == ["mine_0001_first.py", "mine_0002_second.py"]
     assert_failed(refused, "belongs to the installed package")
     assert installed.files() == before

@@ -582,8 +582,8 @@ def test_a_role_that_is_no_superuser_runs_it(empty: Database, checkout: Checkout
 @pytest.mark.slow
 def test_a_revision_of_another_branch_runs_in_batches(head: Database, checkout: Checkout) -> None:
     make_table(head)
-    file = checkout.ini.parent / "migrations" / "versions" / "9500_apart.py"
-    text = source("9500", None, batches(), batches(), docstring="Test: {title}.")
+    file = checkout.ini.parent / "migrations" / "versions" / "apart_0001_batches.py"
+    text = source("apart_0001", None, batches(), batches(), docstring="Test: {title}.")
     file.write_text(text.replace("\ndown_revision", '\nbranch_labels = ("apart",)\ndown_revision'), encoding="utf-8")
     place = checkout.ini.parent / "apart"
     place.mkdir()

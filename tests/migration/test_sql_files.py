@@ -1,7 +1,6 @@
 """`op.execute_file`: each statement of the file beside the revision, exactly as it is written."""
 
 import os
-import shutil
 from pathlib import Path
 
 import pytest
@@ -178,9 +177,12 @@ def test_a_revision_of_another_folder_has_its_files_beside_it(
 ) -> None:
     mine = tmp_path / "mine"
     (mine / "sql").mkdir(parents=True)
+    before = checkout.head
     revision = checkout.add('op.execute_file("mine.sql")', "op.execute('DROP TABLE mine')")
     (file,) = checkout.ini.parent.glob(f"migrations/versions/{revision}_*.py")
-    shutil.move(file, mine / "mine.py")
+    text = file.read_text(encoding="utf-8").replace(f'"{revision}"', '"mine_0001"')
+    (mine / "mine.py").write_text(text.replace(f"= '{before}'", f"= None\ndepends_on = '{before}'"), encoding="utf-8")
+    file.unlink()
     (mine / "sql" / "mine.sql").write_text("CREATE TABLE mine (n int)", encoding="utf-8")
     config = Config(checkout.ini)
     config.attributes["settings"] = empty.settings

@@ -176,6 +176,26 @@ def test_what_others_have_beside_ours_is_theirs(folder: Folder) -> None:
     assert [revision.id for revision in graph.pending("team2")] == ["0002"]
 
 
+@pytest.mark.parametrize(
+    ("ours", "theirs", "message", "remedy"),
+    [
+        (Drawn("0002", ("0001",)), Drawn("0003", ()), "0003_drawn.py has revision 0003, and plain", "acme_0003"),
+        (Drawn("0002", ("0001",)), Drawn("0002", ()), "0002_drawn.py has revision 0002, and plain", "acme_0002"),
+        (
+            Drawn("0002", ("0001",)), Drawn("acme_0001", ("0002",)), "acme_0001_drawn.py has down_revision '0002'",
+            "Write depends_on = '0002' and down_revision = None instead, with branch_labels.",
+        ),
+        (Drawn("0002", ("acme_0001",)), Drawn("acme_0001", ()), "0002_drawn.py follows acme_0001", "its own folder"),
+        (Drawn("0002", ("0001",), ("acme_0001",)), Drawn("acme_0001", ()), "0002_drawn.py follows acme_0001", "own"),
+    ],
+)  # fmt: skip
+def test_two_lines_do_not_cross(folder: Folder, ours: Drawn, theirs: Drawn, message: str, remedy: str) -> None:
+    graph = read_graph(folder.write([Drawn("0001"), ours]), folder.write([theirs]))
+    fault = graph.faults[0]
+    assert fault.message.startswith(message)
+    assert remedy in fault.remedy
+
+
 # What is wrong with files
 
 LINE = [Drawn("0001"), Drawn("0002", ("0001",)), Drawn("0003", ("0002",))]

@@ -16,7 +16,7 @@ READING_RULES = [rule for rule in FILE_RULES if rule.name != "loads"]  # which r
 
 
 def file_findings(folder: Path) -> list[Finding]:
-    return list(check_files(read_project(folder, read_graph(folder)), READING_RULES))
+    return list(check_files(read_project([folder], read_graph(folder)), READING_RULES))
 
 
 def findings(files: dict[str, str]) -> list[Finding]:

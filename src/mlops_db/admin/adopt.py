@@ -15,7 +15,6 @@ from alembic import command
 from psycopg2 import sql
 
 from mlops_db.admin.broken_rows import BrokenRule, broken_rules
-from mlops_db.drift import others
 from mlops_db.drift.catalogue import Catalogue, Name, read_catalogue
 from mlops_db.drift.compare import Difference, Drift, differences
 from mlops_db.drift.obstructions import obstructions
@@ -25,6 +24,7 @@ from mlops_db.drift.snapshot import expected_catalogue
 from mlops_db.errors import LostRecordError, RefusedError, UnmanagedDatabaseError, alembic
 from mlops_db.migration import view_grants
 from mlops_db.migration.commands import alembic_config, run_command
+from mlops_db.migration.dependents import read_dependents
 from mlops_db.migration.lock import run_lock
 from mlops_db.migration.progress import Progress
 from mlops_db.migration.session import migration_connection
@@ -95,7 +95,7 @@ def _remedy(cursor: Cursor, expected: Catalogue, found: Catalogue) -> list[str]:
         for name, properties in _without_views(found).items()
         if name in expected or _belongs_to_ours(name, found)
     }
-    dependents = [one for one in others.read_dependents(cursor) if one.within not in {*OUR_TABLES, *OUR_VIEWS}]
+    dependents = [one for one in read_dependents(cursor) if one.within not in {*OUR_TABLES, *OUR_VIEWS}]
     reasons = obstructions(cursor, tables, ours, with_rows=True)
     drift = Drift(BASELINE, tables, ours, dependents=dependents, obstructions=reasons)
     statements = [line for line in repair_statements(drift) if not line.startswith(("COMMENT", "GRANT", "REVOKE"))]

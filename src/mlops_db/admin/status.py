@@ -124,6 +124,7 @@ class DatabaseStatus:
         current: the revision that it is at; None before the first one.
         head: the last revision of the package.
         is_newer: whether that is a newer revision than head, with which this code works.
+        others: the revisions beside ours that it is at, of another project in the same alembic_version.
         pending: the revisions that an upgrade to head would run, in order.
         production: the versions in production, by the names of their models. None before revision 0024; it and the next
             two also if reading them takes too long, or if this role may not.
@@ -142,6 +143,7 @@ class DatabaseStatus:
     current: str | None
     head: str
     is_newer: bool
+    others: tuple[str, ...]
     pending: tuple[Revision, ...]
     production: tuple[InProduction, ...] | None
     newest_metric: datetime | None
@@ -257,6 +259,7 @@ def read_status(settings: Settings) -> DatabaseStatus:
             current=" and ".join(position.heads) or None,
             head=revisions()[-1].id,
             is_newer=position.is_newer,
+            others=position.others,
             pending=pending,
             production=production,
             newest_metric=newest_metric,

@@ -59,6 +59,8 @@ def _summary(status: DatabaseStatus, settings: Settings) -> list[tuple[str, str]
             Styled(f"{status.current or 'base'}{_beside_head(status)}", "yellow" if status.pending else "green"),
         ),
     ]
+    if status.others:
+        lines.append(("others", f"{' and '.join(map(printable, status.others))} (beside ours)"))
     if status.pending:
         lines.append(("head", status.head))
         lines.append(("pending", ", ".join(f"{revision.id} {revision.title}" for revision in status.pending)))

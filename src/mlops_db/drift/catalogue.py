@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mlops_db.project import SCHEMAS
-from mlops_db.revisions.tables import POSITIONS_TABLE
+from mlops_db.revisions.tables import POSITIONS_TABLE, RUNNING_CODE_TABLE
 from mlops_db.server.acl import TO_GRANTEE
 from mlops_db.server.connection import open_cursor
 from mlops_db.server.distributable import unwrap
@@ -86,7 +86,8 @@ def read_catalogue(cursor: Cursor) -> Catalogue:
     for query in _QUERIES:
         cursor.execute(query, {"schemas": list(SCHEMAS)})
         for kind, within, name, properties in cursor.fetchall():
-            if POSITIONS_TABLE not in (within, name):
+            # Runs make both when they need them.
+            if POSITIONS_TABLE not in (within, name) and (within, name) != (RUNNING_CODE_TABLE, "others"):
                 found[Name(kind, within, name)] = {
                     key: restored(unwrap(value)) if key in _EXPRESSIONS else value for key, value in properties.items()
                 }

@@ -13,6 +13,7 @@ from mlops_db.drift.owners import Owners, read_owners
 from mlops_db.drift.rendering import as_written_here, trying
 from mlops_db.drift.snapshot import expected_catalogue
 from mlops_db.errors import BehindHeadError, printable
+from mlops_db.migration.dependents import Dependent, read_dependents
 from mlops_db.revisions.gate import find_head
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ class Drift:
     found: Catalogue
     owners: Owners = field(default_factory=Owners)
     theirs: list[str] = field(default_factory=list)
-    dependents: list[others.Dependent] = field(default_factory=list)
+    dependents: list[Dependent] = field(default_factory=list)
     obstructions: dict[Name, str] = field(default_factory=dict)
 
     @property
@@ -98,7 +99,7 @@ class Drift:
         ]
 
 
-def read_database(cursor: Cursor, owner_role: str | None = None) -> tuple[Catalogue, Owners, list[others.Dependent]]:
+def read_database(cursor: Cursor, owner_role: str | None = None) -> tuple[Catalogue, Owners, list[Dependent]]:
     """Read the objects of our schemas, their owners and dependents, for `compare`.
 
     Args:
@@ -106,11 +107,11 @@ def read_database(cursor: Cursor, owner_role: str | None = None) -> tuple[Catalo
         owner_role: the role that should own our objects, from the settings.
     """
     catalogue = read_catalogue(cursor)
-    return catalogue, read_owners(cursor, owner_role), others.read_dependents(cursor)
+    return catalogue, read_owners(cursor, owner_role), read_dependents(cursor)
 
 
 def compare(
-    revision: str, expected: Catalogue, catalogue: Catalogue, owners: Owners, dependents: list[others.Dependent]
+    revision: str, expected: Catalogue, catalogue: Catalogue, owners: Owners, dependents: list[Dependent]
 ) -> Drift:
     """Compare a database with what the revisions up to `revision` make, without the objects of others."""
     ours, theirs = others.divide(expected, catalogue)

@@ -8,35 +8,16 @@ mlops_internal are ours: an unexpected object there is a difference.
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from mlops_db.drift.catalogue import OPTION, VIEWS, grants_of, split_grant
 from mlops_db.drift.declared_roles import ON_SHARDS, Privilege, find_kind
 from mlops_db.errors import printable
-from mlops_db.project import SCHEMAS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812  (psycopg2 names its classes like functions)
-
     from mlops_db.drift.catalogue import Catalogue, Name
-
-
-class Dependent(NamedTuple):
-    """Something that keeps a relation, a column or a constraint from being dropped.
-
-    Attributes:
-        on: the qualified relation.
-        part: the column or the constraint of it; empty for the relation itself.
-        within: its qualified name, or that of the relation that it is a part of.
-        what: its kind and name for people, such as `view public.report`.
-    """
-
-    on: str
-    part: str
-    within: str
-    what: str
 
 
 def divide(expected: Catalogue, found: Catalogue) -> tuple[Catalogue, Catalogue]:
@@ -80,12 +61,6 @@ def lines(expected: Catalogue, ours: Catalogue, theirs: Catalogue) -> list[str]:
     ]
 
 
-def read_dependents(cursor: Cursor) -> list[Dependent]:
-    """What depends on the relations of our schemas, their columns and constraints, ours and others'."""
-    cursor.execute(_DEPENDENTS)
-    return [Dependent(*row) for row in cursor.fetchall()]
-
-
 def _granted_beyond(expected: Catalogue, ours: Catalogue) -> Mapping[str, list[str]]:
     """The objects on which each role has more than the revisions grant, and than its kind of role needs."""
     found: defaultdict[str, list[tuple[Name, Privilege, str]]] = defaultdict(list)
@@ -117,44 +92,3 @@ def _privilege(privilege: str, name: Name) -> Privilege:
 
 def _whole(name: Name) -> str:
     return name.within or name.name
-
-
-_QUALIFIED = "quote_ident({0}.relnamespace::regnamespace::text) || '.' || quote_ident({0}.relname)"
-# A view depends on what its rule reads; a foreign key on the index of the constraint that it refers to.
-_DEPENDENTS = f"""
-    WITH targets AS (
-        SELECT 'pg_class'::regclass AS class, c.oid, c.oid AS relation, NULL AS part FROM pg_class AS c
-         WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')
-         UNION ALL
-        SELECT 'pg_type'::regclass, row.oid, c.oid, NULL FROM pg_class AS c JOIN pg_type AS t ON t.oid = c.reltype
-         CROSS JOIN LATERAL unnest(ARRAY[t.oid, t.typarray]) AS row (oid)
-         UNION ALL
-        SELECT 'pg_class'::regclass, k.conindid, k.conrelid, quote_ident(k.conname) FROM pg_constraint AS k
-         WHERE k.contype IN ('p', 'u', 'x')
-         UNION ALL
-        SELECT 'pg_constraint'::regclass, k.oid, k.conrelid, quote_ident(k.conname) FROM pg_constraint AS k
-         WHERE k.conrelid <> 0
-    )
-    SELECT DISTINCT {_QUALIFIED.format("c")}, coalesce(target.part, quote_ident(a.attname), ''),
-           coalesce({_QUALIFIED.format("holder")}, o.identity),
-           CASE WHEN v.oid IS NULL THEN replace(o.type, 'table constraint', 'constraint') || ' ' || o.identity
-                ELSE CASE v.relkind WHEN 'm' THEN 'materialized view ' WHEN 'v' THEN 'view ' ELSE 'rule on ' END
-                     || {_QUALIFIED.format("v")} END
-      FROM targets AS target
-      JOIN pg_class AS c ON c.oid = target.relation AND c.relnamespace IN (
-               SELECT oid FROM pg_namespace WHERE nspname = ANY(ARRAY{[*SCHEMAS]}))
-      JOIN pg_depend AS d ON d.refclassid = target.class AND d.refobjid = target.oid AND d.deptype = 'n'
-      LEFT JOIN pg_attribute AS a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid AND d.refobjsubid > 0
-                                 AND d.refclassid = 'pg_class'::regclass
-      LEFT JOIN pg_rewrite AS r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid
-      LEFT JOIN pg_class AS v ON v.oid = r.ev_class
-      LEFT JOIN pg_constraint AS k ON d.classid = 'pg_constraint'::regclass AND k.oid = d.objid
-      LEFT JOIN pg_policy AS y ON d.classid = 'pg_policy'::regclass AND y.oid = d.objid
-      LEFT JOIN pg_attrdef AS e ON d.classid = 'pg_attrdef'::regclass AND e.oid = d.objid
-      LEFT JOIN pg_trigger AS g ON d.classid = 'pg_trigger'::regclass AND g.oid = d.objid
-      LEFT JOIN pg_class AS holder ON holder.oid = coalesce(
-               r.ev_class, k.conrelid, y.polrelid, e.adrelid, g.tgrelid,
-               CASE WHEN d.classid = 'pg_class'::regclass THEN d.objid END)
-     CROSS JOIN LATERAL pg_identify_object(d.classid, d.objid, d.objsubid) AS o
-     ORDER BY 1, 2, 4
-"""

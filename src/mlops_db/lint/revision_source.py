@@ -100,11 +100,13 @@ class Project:
         files: its files, in the order of their names.
         graph: the revisions and their order.
         acceptable: the names of the rules that a revision may break on purpose.
+        is_beside: whether they are not ours, but in a folder beside ours.
     """
 
     files: Sequence[RevisionSource]
     graph: Graph
     acceptable: Sequence[str]
+    is_beside: bool = False
 
     @cached_property
     def parsed(self) -> list[RevisionSource]:

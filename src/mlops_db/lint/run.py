@@ -30,7 +30,7 @@ from mlops_db.lint.writes import find_refused_writes, find_working_writes
 from mlops_db.migration.commands import alembic_config, run_command
 from mlops_db.migration.history import CREATE as CREATE_HISTORY
 from mlops_db.migration.progress import Progress
-from mlops_db.migration.revision_graph import graph_of
+from mlops_db.migration.revision_graph import checked_folders, graph_of, our_folder
 from mlops_db.migration.session import migration_connection
 from mlops_db.revisions.files import revision_paths
 from mlops_db.server.connection import open_cursor
@@ -98,16 +98,17 @@ def check_revisions(settings: Settings, ini: Path, *, progress: TextIO | None = 
     config = alembic_config(settings, ini=ini)
     try:
         directory = ScriptDirectory.from_config(config)
-        folder = Path(directory.versions)
+        folders = checked_folders(directory)
     except (CommandError, configparser.Error, ImportError, OSError, ValueError) as error:
         raise SettingsError(
             f"there is no Alembic project at {ini}: {' '.join(str(error).split())}",
             hint="Set ALEMBIC_CONFIG to its alembic.ini, or unset it.",
         ) from error
     graph = graph_of(directory)
-    if not revision_paths(folder):
+    is_beside = our_folder(directory) not in folders
+    if is_beside or not any(map(revision_paths, folders)):
         graph.refuse_faults()
-    report = Report(read_project(folder, graph))
+    report = Report(read_project(folders, graph, is_beside=is_beside))
     report.add(check_files(report.project, FILE_RULES))
     report.ran.update((file, "files") for file in report.files)
     stopping = {rule.name for rule in FILE_RULES if rule.stops_runs}
@@ -120,9 +121,10 @@ def check_revisions(settings: Settings, ini: Path, *, progress: TextIO | None = 
     return report
 
 
-def read_project(folder: Path, graph: Graph) -> Project:
-    """Read the revisions of a folder."""
-    return Project([RevisionSource.read(path) for path in sorted(folder.glob("*.py"))], graph, ACCEPTABLE)
+def read_project(folders: Iterable[Path], graph: Graph, *, is_beside: bool = False) -> Project:
+    """Read the revisions of folders."""
+    paths = [path for folder in folders for path in sorted(folder.glob("*.py"))]
+    return Project([RevisionSource.read(path) for path in paths], graph, ACCEPTABLE, is_beside=is_beside)
 
 
 def check_files(project: Project, rules: Iterable[FileRule]) -> Iterator[Finding]:
@@ -145,6 +147,7 @@ class _Runs:
         self.lineage = Lineage()
         self.runs: list[Run] = []
         self.branched = False
+        self.last = "base"
         self.without_rows: set[str] = set()
         self.before_copy: tuple[str, Moment] | None = None
         self.database: Settings
@@ -163,10 +166,14 @@ class _Runs:
                 with open_cursor(scratch) as cursor:
                     cursor.execute(CREATE_HISTORY)  # runs leave it, so it is there before the first revision, too
             self.config.attributes.update(settings=self.database, connection=connection)
+            checked = {file.name for file in self.report.project.files}
             for number, script in enumerate(scripts, 1):
                 self.progress.begin(f"[{number}/{len(scripts)}] {Path(script.path).stem}")
-                if not self.check(script, scripted):
+                if Path(script.path).name not in checked:  # ours, below a project beside ours
+                    run_command(command.upgrade, self.config, script.revision)
+                elif not self.check(script, scripted):
                     return
+                self.last = script.revision
                 self.progress.done()
             head = Head(self.runs, self.database, self.server, self.config)
             for rule in HEAD_RULES:
@@ -193,14 +200,15 @@ class _Runs:
         parents = to_tuple(script.down_revision, default=("base",))
         file = next(file for file in self.report.project.files if file.name == Path(script.path).name)
         run = Run(file, script, parents, self.config, scripted)
-        before = self.runs[-1].script.revision if self.runs else "base"
+        before = self.last
         try:
             self.run_online(run, before)
         except Exception as error:  # noqa: BLE001  (a revision can raise anything)
             run.error = error
             self.find_broken_constraint(run, before)
         for rule in RUN_RULES:
-            if rule.applies(run):
+            # The script of a revision beside ours begins at one of ours, which this rule does not know.
+            if rule.applies(run) and not (self.report.project.is_beside and rule.name == "sql-mode"):
                 if not (rule.may_be_accepted and file.accepts(rule.name)):
                     self.report.add(rule.complete(rule.check(run), file.name))
                 if run.error is None:

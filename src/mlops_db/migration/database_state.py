@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from contextlib import closing
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
+from alembic.runtime.migration import RevisionStep
+
+from mlops_db.errors import RefusedError, UnknownRevisionError, alembic
+from mlops_db.migration.revision_graph import add_others
 from mlops_db.revisions.gate import Position, refuse_behind_head, refuse_wrong_rows
 from mlops_db.revisions.remains import refuse_remains
+from mlops_db.revisions.running_code import read_running_code
 from mlops_db.revisions.tables import VERSION_TABLE, reading_fault, refuse_to_read
 from mlops_db.server.citus import refuse_worker
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from alembic.runtime.migration import MigrationContext
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  (psycopg2 names its classes like functions)
 
@@ -43,7 +50,8 @@ def check_version_table_owner(migration: MigrationContext, target: str) -> None:
 def refuse_wrong_database(migration: MigrationContext, graph: Graph, target: str) -> None:
     """Stop if the database is not in a state that the command can start from.
 
-    Only reads, and leaves the transaction that it read in to the caller.
+    Only reads, and leaves the transaction that it read in to the caller. Revisions of a project beside ours, which
+    these files lack, and which a run has recorded, are known to Alembic and to the graph from then on.
 
     Args:
         migration: the configured context of the run.
@@ -62,6 +70,7 @@ def refuse_wrong_database(migration: MigrationContext, graph: Graph, target: str
     connection = migration.connection
     assert connection is not None
     current = migration.get_current_heads()
+    _know_others(migration, graph, current, target)
     refuse_wrong_rows(current, graph, target, overlap=not migration.opts.get("purge"))
     if not current:
         with closing(cast("Cursor", connection.connection.cursor())) as cursor:
@@ -70,3 +79,43 @@ def refuse_wrong_database(migration: MigrationContext, graph: Graph, target: str
                 refuse_remains(cursor, graph, target)
     if "revision_context" in migration.opts:
         refuse_behind_head(Position(current, graph.pending(*current)), target)
+
+
+def refuse_steps_of_others(graph: Graph, steps: Sequence[Any], destination: object, target: str) -> None:
+    """Stop a run that would revert revisions of a project beside ours, or forget them, although it names ours.
+
+    Raises:
+        RefusedError: names them.
+    """
+    if graph.recorded and not all(isinstance(step, RevisionStep) and step.is_upgrade for step in steps):
+        raise RefusedError(
+            f"{target} is also at {' and '.join(sorted(graph.recorded))} of a project beside mlops-db, whose files are "
+            "not here; nothing was changed",
+            hint="Run it from that project, whose alembic.ini has both folders in version_locations.",
+        )
+    reverted = [step.revision.revision for step in steps if isinstance(step, RevisionStep) and not step.is_upgrade]
+    theirs = [revision for revision in reverted if revision in graph.others]
+    if theirs and len(theirs) < len(reverted) and destination != "base":
+        raise RefusedError(
+            f"{' and '.join(theirs)} of a project beside mlops-db would be reverted, too; nothing was changed",
+            hint=f"Revert them first: `{alembic(f'downgrade {theirs[-1]}@-1')}`. Or revert everything: "
+            f"`{alembic('downgrade base')}`.",
+        )
+
+
+def _know_others(migration: MigrationContext, graph: Graph, current: tuple[str, ...], target: str) -> None:
+    unknown = [revision for revision in current if revision not in graph]
+    if not unknown:
+        return
+    connection, script = migration.connection, migration.script
+    assert connection is not None
+    assert script is not None
+    with closing(cast("Cursor", connection.connection.cursor())) as cursor:
+        record = read_running_code(cursor, target)
+    if record is None or not record.is_current:
+        return
+    ours = record.our_heads(graph)
+    for revision in ours:
+        if revision not in graph:
+            raise UnknownRevisionError(revision, target)
+    add_others(script, graph, unknown, depend_on=[revision for revision in ours if revision not in current])

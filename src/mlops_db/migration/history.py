@@ -28,7 +28,7 @@ from mlops_db.errors import RefusedError
 from mlops_db.migration import lock, running_code, view_grants
 from mlops_db.migration.batches import positions
 from mlops_db.migration.transaction import HALF_DONE, REVISION_OF_TRANSACTION, transaction_refusal
-from mlops_db.revisions.tables import HISTORY_TABLE, RUNNING_CODE_TABLE, is_readable
+from mlops_db.revisions.tables import HISTORY_TABLE, is_readable
 from mlops_db.server.citus import refuse_worker
 from mlops_db.server.connection import open_cursor
 from mlops_db.server.guests import OTHERS_HAVE_OBJECTS, REFUSE_GUESTS
@@ -137,7 +137,7 @@ class History:
     def create(self) -> None:
         """Create the table, and the one of the running code, if this is the first run."""
         self._entry = None  # if this fails, no step did
-        if not (self._is_there() and self._is_there(RUNNING_CODE_TABLE)):
+        if not (self._is_there() and self._run(f"SELECT {running_code.HAS_OTHERS}").scalar()):
             self._run(CREATE)
 
     def close_interrupted(self) -> None:
@@ -148,8 +148,8 @@ class History:
             self._run("UPDATE mlops_internal.migration_history SET outcome = 'interrupted' WHERE outcome = 'running'")
         self._commit()
 
-    def _is_there(self, table: str = HISTORY_TABLE) -> bool:
-        return self._run(f"SELECT to_regclass('{table}')").scalar() is not None
+    def _is_there(self) -> bool:
+        return self._run(f"SELECT to_regclass('{HISTORY_TABLE}')").scalar() is not None
 
     def begin_step(self, revision: str, direction: str) -> bool:
         """Insert a step that is about to run, and save the grants on views; returns whether there are any."""

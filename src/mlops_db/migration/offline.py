@@ -23,7 +23,7 @@ from mlops_db.server.guests import REFUSE_GUESTS
 from mlops_db.server.pins import NEWER_PINS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from alembic.runtime.environment import EnvironmentContext
     from alembic.runtime.migration import MigrationContext, MigrationInfo
@@ -108,7 +108,8 @@ def write_script(  # noqa: C901  (the parts of a step share the script)
             migration.opts[REVISION_FILE] = Path(step.revision.path)
             write(SCRIPT_ENTERS)  # in each step: psql may continue after an error
             write(distributed_check(step))
-            write(_REFUSE_ANOTHER_REVISION.format(revisions=", ".join(map(repr, step.from_revisions_no_deps))))
+            # The first revision beside ours follows none, but depends on one.
+            write(_refuse_another_revision(step.from_revisions_no_deps or step.from_revisions))
             with revision_script(migration, revision) as transaction, _explain_failures(revision):
                 migration.opts[STEP] = RunningStep(revision, direction_name(is_upgrade=step.is_upgrade), transaction)
                 migrate(**arguments)
@@ -153,6 +154,10 @@ def write_script(  # noqa: C901  (the parts of a step share the script)
         context.run_migrations()
     write(_RESET_NEWER)
     write("\n".join(f"RESET {name};" for name in pins))
+
+
+def _refuse_another_revision(wanted: Iterable[str]) -> str:
+    return _REFUSE_ANOTHER_REVISION.format(revisions=", ".join(map(repr, wanted)))
 
 
 @contextmanager

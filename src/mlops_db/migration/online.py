@@ -24,7 +24,12 @@ from mlops_db.migration import lock, view_grants
 from mlops_db.migration.autogenerate import comparison_options
 from mlops_db.migration.batches import positions
 from mlops_db.migration.blockers import BlockerWatch
-from mlops_db.migration.database_state import check_version_table_owner, refuse_wrong_database
+from mlops_db.migration.database_state import (
+    check_version_table_owner,
+    refuse_steps_of_others,
+    refuse_wrong_database,
+)
+from mlops_db.migration.dependents import refuse_dependents
 from mlops_db.migration.distributed_tables import refuse_distributed
 from mlops_db.migration.history import History
 from mlops_db.migration.operations import OPTIONS, REVISION_FILE
@@ -39,7 +44,7 @@ from mlops_db.server.failures import find_server_error, first_line
 from mlops_db.server.guests import REFUSE_GUESTS, SAFE_PATH
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from alembic.runtime.environment import EnvironmentContext
     from alembic.runtime.migration import MigrationContext, MigrationInfo
@@ -67,7 +72,7 @@ class OnlineRun:
         settings: where the connection goes, and what protects its rows.
         options: those of `-x`.
         progress: shows what happens.
-        target_metadata: the schema at head.
+        metadatas: the schema at head; then those of a project beside ours.
     """
 
     context: EnvironmentContext
@@ -76,7 +81,7 @@ class OnlineRun:
     settings: Settings
     options: Options
     progress: Progress
-    target_metadata: MetaData
+    metadatas: Sequence[MetaData]
 
     current: str = ""  # the revision of the step that runs
     guard: RowGuard | None = None  # of that step
@@ -185,7 +190,7 @@ class OnlineRun:
         """Carry out check, current, history or autogenerate, which must not leave an alembic_version behind."""
         if "revision_context" in migration.opts:
             self.refuse_guests()
-            migration = self.configure(**comparison_options(self.target_metadata, migration.opts["fn"]))
+            migration = self.configure(**comparison_options(self.metadatas, migration.opts["fn"], migration))
         refuse_wrong_database(migration, self.graph, self.settings.target)
         migration.opts["dont_mutate"] = True
         self.end_reading()
@@ -198,7 +203,7 @@ class OnlineRun:
         self.context.configure(
             **{
                 "connection": self.connection,
-                "target_metadata": self.target_metadata,
+                "target_metadata": self.metadatas[0],
                 "transaction_per_migration": True,
                 "version_table_schema": "public",
                 OPTIONS: self.options,
@@ -228,6 +233,7 @@ class OnlineRun:
         refuse_wrong_database(migration, self.graph, self.settings.target)
         steps = list(alembics_steps(migration.get_current_heads(), migration))
         self.end_reading()
+        refuse_steps_of_others(self.graph, steps, migration.opts["destination_rev"], self.settings.target)
         return steps
 
     def refuse_distributed(self, steps: list[Any]) -> None:
@@ -259,6 +265,7 @@ class OnlineRun:
         }
         if not self.downgrades:
             return
+        refuse_dependents(self.connection, self.context.script, self.downgrades.values())
         from mlops_db.migration.guard.sql_losses import find_losses, refuse_losses  # noqa: PLC0415  (as below)
 
         losses = find_losses(self.connection, self.downgrades)

@@ -7,14 +7,19 @@ from __future__ import annotations
 
 import traceback
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
+from alembic.script import Script
 from alembic.util import CommandError, coerce_resource_to_filename, to_tuple
 
 from mlops_db.errors import RefusedError
+from mlops_db.project import revisions_folder
 from mlops_db.revisions.graph import read_graph
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from alembic.runtime.environment import EnvironmentContext
     from alembic.runtime.migration import MigrationContext
     from alembic.script import ScriptDirectory
@@ -29,7 +34,31 @@ def graph_of_command(context: EnvironmentContext) -> Graph:
         RefusedError: as `sound_graph`.
     """
     context.configure(dialect_name="postgresql")  # makes the command's options available
-    return sound_graph(context.script, second_head=_knows_its_head(context.get_context()))
+    migration = context.get_context()
+    knows_its_head = _knows_its_head(migration)
+    graph = sound_graph(context.script, second_head=knows_its_head)
+    if not knows_its_head and "destination_rev" in migration.opts:
+        refuse_several_heads(context.script, "Name `heads` for all, or the one that is meant")
+    return graph
+
+
+def refuse_several_heads(script: ScriptDirectory, remedy: str) -> None:
+    """Refuse `head` where there are several: ours and those of a project beside ours.
+
+    Raises:
+        RefusedError: there are.
+    """
+    if len(heads := script.get_heads()) > 1:
+        ours = our_folder(script)
+        names = [
+            (sorted(found.branch_labels) or [found.revision])[0]
+            for found in script.get_revisions(heads)
+            if Path(found.path).parent != ours
+        ]
+        raise RefusedError(
+            f"`head` is not clear, because there are {len(heads)}: {' and '.join(sorted(heads))}; nothing was changed",
+            hint=f"{remedy}: {' or '.join(f'{name}@head' for name in names)}.",
+        )
 
 
 def sound_graph(script: ScriptDirectory, *, second_head: bool) -> Graph:
@@ -57,12 +86,39 @@ def sound_graph(script: ScriptDirectory, *, second_head: bool) -> Graph:
 
 def graph_of(script: ScriptDirectory) -> Graph:
     """Read the graph of a project, with its faults."""
-    beside = Path(script.dir, "versions").absolute()
+    ours = our_folder(script)
+    return read_graph(ours, *(folder for folder in _folders(script) if folder != ours))
+
+
+def our_folder(script: ScriptDirectory) -> Path:
+    """The folder of our revisions: the package's, or in a copy of them the one beside env.py."""
+    folders = _folders(script)
+    places = (revisions_folder(), Path(script.dir, "versions"))
+    return next((folder for place in places for folder in folders if folder == place.resolve()), folders[0])
+
+
+def checked_folders(script: ScriptDirectory) -> list[Path]:
+    """The folders that `mlops-db lint` checks: beside the package's own revisions, those of the project."""
+    folders, package = _folders(script), revisions_folder().resolve()
+    return [folder for folder in folders if folder != package] or folders
+
+
+def add_others(script: ScriptDirectory, graph: Graph, others: Collection[str], *, depend_on: Collection[str]) -> None:
+    """Let Alembic and the graph know revisions of which there are no files: the last ones of a project beside ours."""
+    heads = script.revision_map.heads
+    graph.add_others(others, depend_on=depend_on)
+    for revision in others:
+        module = ModuleType(revision, "a revision of another project")
+        # Their names have to be there for a plan; no run calls them.
+        vars(module).update(down_revision=None, depends_on=tuple(depend_on), upgrade=None, downgrade=None)
+        script.revision_map.add_revision(Script(module, revision, f"{revision}.py"))
+    script.revision_map.heads = heads  # `head` means ours
+
+
+def _folders(script: ScriptDirectory) -> list[Path]:
     # A location may be in a package, such as mlops_db:_alembic/migrations/versions.
-    folders = [Path(coerce_resource_to_filename(place)).absolute() for place in script.version_locations or ()] or [
-        beside
-    ]
-    return read_graph(*sorted(folders, key=beside.__ne__))
+    places = script.version_locations or (Path(script.dir, "versions"),)
+    return [Path(coerce_resource_to_filename(str(place))).resolve() for place in places]
 
 
 def _knows_its_head(migration: MigrationContext) -> bool:

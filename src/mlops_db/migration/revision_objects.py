@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlops_db.migration.preview import written_sql
+from mlops_db.migration.revision_graph import our_folder
 from mlops_db.migration.statements import PART, stored_name
 from mlops_db.revisions.files import sql_folder, sql_names
 
@@ -28,13 +29,18 @@ def key_of(schema: str | None, name: str) -> str:
     return name if schema in (None, "public") else f"{schema}.{name}"
 
 
-def created_by_revisions(script: ScriptDirectory) -> set[str]:
+def created_by_revisions(script: ScriptDirectory, *, only_ours: bool = False) -> set[str]:
     """The tables and views that an upgrade by the directory's revisions creates, named as by `key_of`.
+
+    With `only_ours`, without those of revisions in folders beside ours.
 
     They are read from the SQL of a revision; from its text if it writes no SQL without a database.
     """
     names: set[str] = set()
+    folder = our_folder(script)
     for revision in script.walk_revisions():
+        if only_ours and Path(revision.path).parent.resolve() != folder:
+            continue
         sql = written_sql(revision, "upgrade")
         if sql is None:
             path = Path(revision.path)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import psycopg2
 from alembic.util import CommandError
+from sqlalchemy import MetaData
 from sqlalchemy.exc import SQLAlchemyError
 
 from mlops_db.errors import InterruptedRunError, MlopsDbError
@@ -28,16 +29,17 @@ from mlops_db.server.waiting import wait_interruptibly
 from mlops_db.settings import Settings
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from contextlib import AbstractContextManager
 
     from alembic.config import Config
     from alembic.runtime.environment import EnvironmentContext
-    from sqlalchemy import Connection, MetaData
+    from sqlalchemy import Connection
 
 _log = logging.getLogger("mlops_db.migration")
 
 
-def run(context: EnvironmentContext, *, target_metadata: MetaData) -> None:
+def run(context: EnvironmentContext, *, target_metadata: MetaData | Sequence[MetaData]) -> None:
     """Carry out the command that Alembic was given.
 
     By default the environment decides where to connect, and the command line shows progress on standard error.
@@ -51,7 +53,7 @@ def run(context: EnvironmentContext, *, target_metadata: MetaData) -> None:
     Args:
         context: Alembic's `alembic.context`.
         target_metadata: the tables and views at head, with which autogenerate compares the database; its naming
-            convention names the constraints that revisions create.
+            convention names the constraints that revisions create. A project beside ours gives a list: ours, theirs.
 
     Raises:
         CommandError: what went wrong and what to do about it. Alembic prints it as one line and a hint; the cause is
@@ -63,6 +65,7 @@ def run(context: EnvironmentContext, *, target_metadata: MetaData) -> None:
         _prepare_command_line(config)
     progress = Progress(sys.stderr if on_command_line else config.attributes.get("progress"), _log)
     settings = None
+    metadatas = (target_metadata,) if isinstance(target_metadata, MetaData) else tuple(target_metadata)
     try:
         graph = graph_of_command(context)
         settings = config.attributes.get("settings") or Settings.from_environment()
@@ -70,14 +73,14 @@ def run(context: EnvironmentContext, *, target_metadata: MetaData) -> None:
         if context.is_offline_mode():
             from mlops_db.migration.offline import write_script  # noqa: PLC0415  (a run starts without it)
 
-            write_script(context, graph, target_metadata, settings, options)
+            write_script(context, graph, metadatas[0], settings, options)
         elif only_writes_a_file(context):
             context.run_migrations()
         else:
             with _open_connection(config, settings, options) as connection:
                 if config.attributes.get("connection") is not None:
                     settings = settings_of_connection(connection, settings)
-                OnlineRun(context, connection, graph, settings, options, progress, target_metadata).carry_out()
+                OnlineRun(context, connection, graph, settings, options, progress, metadatas).carry_out()
     except MlopsDbError as error:
         raise _command_error(error) from error
     except KeyboardInterrupt:

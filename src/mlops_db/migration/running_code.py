@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 
     from mlops_db.revisions.graph import Graph
 
+# SQL: whether the table is there, with the column that earlier code did not create.
+HAS_OTHERS = f"""\
+EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass('{RUNNING_CODE_TABLE}') AND attname = 'others')"""
+# Databases have the table from before the column, so only a run that lacks it adds it: the lock is on the table.
 CREATE = f"""
 CREATE TABLE IF NOT EXISTS {RUNNING_CODE_TABLE} (
     id boolean PRIMARY KEY DEFAULT true CHECK (id), -- so there is one row
@@ -22,19 +26,28 @@ CREATE TABLE IF NOT EXISTS {RUNNING_CODE_TABLE} (
     revisions text[] NOT NULL,
     works_from text[] NOT NULL
 );
+DO $others$
+BEGIN
+    IF NOT {HAS_OTHERS} THEN
+        ALTER TABLE {RUNNING_CODE_TABLE} ADD COLUMN others text[] NOT NULL DEFAULT '{{}}';
+    END IF;
+END $others$;
 COMMENT ON TABLE {RUNNING_CODE_TABLE} IS
     'Which code works with the database: one row, which each step of a migration run replaces.';
 COMMENT ON COLUMN {RUNNING_CODE_TABLE}.heads IS 'The rows of alembic_version after that step.';
 COMMENT ON COLUMN {RUNNING_CODE_TABLE}.revisions IS 'All revisions that are applied then.';
+COMMENT ON COLUMN {RUNNING_CODE_TABLE}.others IS
+    'Those of the heads that are not of mlops-db, but of a project beside it.';
 COMMENT ON COLUMN {RUNNING_CODE_TABLE}.works_from IS
     'The revisions that code must know to work: the latest ones that break the code before them.';
 """
 
 RECORD = f"""
-        INSERT INTO {RUNNING_CODE_TABLE} (heads, revisions, works_from)
-        VALUES (%(heads)s::text[], %(revisions)s::text[], %(works_from)s::text[])
+        INSERT INTO {RUNNING_CODE_TABLE} (heads, revisions, works_from, others)
+        VALUES (%(heads)s::text[], %(revisions)s::text[], %(works_from)s::text[], %(others)s::text[])
         ON CONFLICT (id) DO UPDATE
-           SET (heads, revisions, works_from) = (excluded.heads, excluded.revisions, excluded.works_from)
+           SET (heads, revisions, works_from, others)
+             = (excluded.heads, excluded.revisions, excluded.works_from, excluded.others)
 """
 
 # A role that may read alembic_version, such as one for jobs, needs the record as soon as a newer run has written it.
@@ -69,8 +82,9 @@ def record_of(graph: Graph, heads: Collection[str]) -> dict[str, list[str]]:
     """The parameters of `RECORD` for a database at these revisions."""
     return {
         "heads": sorted(heads),
-        "revisions": sorted(graph.ancestors(*heads)),
+        "revisions": sorted(graph.ancestors(*heads) - graph.others),
         "works_from": list(graph.works_from(*heads)),
+        "others": sorted(graph.others.intersection(heads)),
     }
 
 

@@ -51,6 +51,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("mlops_db.autogenerate")
 
+# Key of MetaData.info: the keys of the tables that are not ours, which no view of ours reads.
+BESIDE_OURS = "beside ours"
 PLUGIN = "mlops_db.views"
 INFO_KEY = "views"
 COMMENTS_KEY = "view_comments"
@@ -213,7 +215,7 @@ def _live_views(
     """The views there that the metadata has or a revision creates, what they read, and what other views read."""
     views = {row.view: str(row.oid) for row in connection.execute(_LIVE, {"schemas": schemas})}
     if script is not None and views.keys() - wanted.keys():
-        ours = wanted.keys() | created_by_revisions(script)
+        ours = wanted.keys() | created_by_revisions(script, only_ours=True)
         views = {name: oid for name, oid in views.items() if name in ours}
     names = {oid: name for name, oid in views.items()}
     uses, others = set(), set()
@@ -251,7 +253,7 @@ def _wanted_views(
             ) from error
         shadow = MetaData(naming_convention=metadata.naming_convention)
         for table in metadata.sorted_tables:
-            if table.schema in (None, "public"):
+            if table.schema in (None, "public") and table.key not in metadata.info.get(BESIDE_OURS, ()):
                 table.to_metadata(shadow, schema=None)  # type: ignore[arg-type]  # None is documented, not typed
         # PostgreSQL refuses a partitioned table if default_tablespace is the database's own.
         connection.exec_driver_sql("SET LOCAL default_tablespace = ''")

@@ -25,7 +25,7 @@ from mlops_db.errors import (
 from mlops_db.project import REPORTING_VIEWS, TABLES, VIEWS
 from mlops_db.revisions.graph import Graph, Revision, package_graph
 from mlops_db.revisions.remains import refuse_remains
-from mlops_db.revisions.running_code import read_running_code
+from mlops_db.revisions.running_code import RunningCode, read_running_code
 from mlops_db.revisions.tables import OWNS_OURS, VERSION_TABLE, is_readable, refuse_to_read
 from mlops_db.server.citus import refuse_worker
 
@@ -48,18 +48,20 @@ class Position(NamedTuple):
     """Where a database is, seen from this code.
 
     Attributes:
-        heads: the revisions that it is at: none before the first one, several where branches are not merged yet.
+        heads: the revisions of ours that it is at: none before the first one, several where branches are not merged.
         pending: the revisions of this code that an upgrade to head would run, in order.
         is_newer: whether it is at a revision that this code does not have, but works with.
+        others: the revisions beside ours that it is at, of another project in the same alembic_version.
     """
 
     heads: tuple[str, ...]
     pending: tuple[Revision, ...]
     is_newer: bool = False
+    others: tuple[str, ...] = ()
 
 
 def find_heads(cursor: Cursor, target: str) -> tuple[str, ...]:
-    """Read the revisions that the database is at: none before the first one, several where branches are not merged yet.
+    """Read the revisions of ours that the database is at: none before the first one, several without a merge.
 
     Args:
         cursor: of a connection to the database.
@@ -73,7 +75,7 @@ def find_heads(cursor: Cursor, target: str) -> tuple[str, ...]:
         WorkerNodeError: it is a worker of a Citus cluster, where the distributed tables are, and nothing else of ours.
         RefusedError: alembic_version is not to be read.
     """
-    heads = _find_rows(cursor, target)
+    heads, _, _ = _find_ours(cursor, target)
     refuse_wrong_rows(heads, package_graph(), target)
     return heads
 
@@ -88,18 +90,14 @@ def find_position(cursor: Cursor, target: str) -> Position:
         NotPermittedError: the role may not read whether it does.
     """
     graph = package_graph()
-    heads = _find_rows(cursor, target)
-    record = None
-    if any(head not in graph for head in heads):
-        record = read_running_code(cursor, target)
-        heads = heads if record is None else record.at  # a run may have committed between the two questions
-    if record is None or not record.is_about(graph):
+    heads, others, record = _find_ours(cursor, target)
+    if record is None or not record.is_newer_than(graph):
         refuse_wrong_rows(heads, graph, target)
-        return Position(heads, graph.pending(*heads))
+        return Position(heads, graph.pending(*heads), others=others)
     missing = [revision for revision in record.works_from if revision not in graph]
     if missing:
         raise OutdatedCodeError(heads, missing, graph.heads, target)
-    return Position(heads, (), is_newer=True)
+    return Position(heads, (), is_newer=True, others=others)
 
 
 def find_head(cursor: Cursor, target: str) -> str | None:
@@ -183,6 +181,23 @@ def refuse_wrong_rows(heads: Sequence[str], graph: Graph, target: str, *, overla
             hint=f"If that is what ran there last, run `{alembic('stamp --purge')} {' '.join(last)}`; then "
             "`mlops-db check` shows whether it is.",
         )
+
+
+def _find_ours(cursor: Cursor, target: str) -> tuple[tuple[str, ...], tuple[str, ...], RunningCode | None]:
+    """Find our revisions that the database is at, and those beside ours, by the record of the last run.
+
+    All rows count as ours without a record that explains them. The record is None, too, where nobody needs it.
+    """
+    graph = package_graph()
+    rows = _find_rows(cursor, target)
+    if all(row in graph for row in rows):
+        return rows, (), None
+    record = read_running_code(cursor, target)
+    if record is None:
+        return rows, (), None
+    if not record.is_current:  # a run may have committed between the two questions
+        return record.at, (), None
+    return record.our_heads(graph), tuple(sorted(record.others)), record
 
 
 def _find_rows(cursor: Cursor, target: str) -> tuple[str, ...]:

@@ -9,11 +9,11 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from mlops_db.errors import RefusedError, alembic
-from mlops_db.project import alembic_ini
+from mlops_db.project import revisions_folder
 from mlops_db.revisions.files import Fault, RevisionFile, UnusableFileError, read_revision_file, revision_paths
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from alembic.runtime.migration import MigrationInfo
@@ -36,9 +36,11 @@ class Graph:
     """The revisions of our folder, and those of other folders beside it.
 
     Ours are one line with one base and one head; branches in between are merged. Others have a base and heads of their
-    own.
+    own, and may depend on ours (docs/own-tables.md).
 
     Attributes:
+        others: the ids of the revisions that are not ours.
+        recorded: those of them of which there is no file here; a run of their project has recorded them.
         faults: the faults of the files, the most basic first; with any, nothing else here is reliable.
         shared_ids: those faults that are about an id or a label of several files.
         second_head: the fault that our line has several heads; Alembic runs them if the command names one.
@@ -56,12 +58,17 @@ class Graph:
         for file in self._files:
             depends_on = (self._ids_of_labels.get(name, name) for name in file.depends_on)
             self._before[file.id] = (*self._before.get(file.id, ()), *file.parents, *depends_on)
-        self._works_from = {file.id: file.works_from for file in self._files if file.works_from is not None}
+        self.others = {file.id for file in others}
+        self.recorded: set[str] = set()
+        self._works_from = {file.id: file.works_from for file in ours if file.works_from is not None}
         followed = {parent for file in ours for parent in file.parents}
         self.heads = tuple(file.id for file in ours if file.id not in followed)
         by_id = {file.id: file for file in ours}
         self.shared_ids = tuple(self._shared_ids())
-        self.faults = (*unusable, *_names(ours), *self.shared_ids, *self._strangers(), *_bases(ours))
+        self.faults = (
+            *unusable, *_names(ours), *_numbers(others), *self.shared_ids, *self._strangers(), *_bases(ours),
+            *_crossings(ours, others),
+        )  # fmt: skip
         try:
             order = tuple(TopologicalSorter(self._before).static_order())
         except CycleError as error:
@@ -77,6 +84,13 @@ class Graph:
     def has_file(self, path: Path) -> bool:
         """Whether one of the revisions is in this file."""
         return any(file.path.name == path.name and file.path.resolve() == path.resolve() for file in self._files)
+
+    def add_others(self, revisions: Iterable[str], *, depend_on: Iterable[str]) -> None:
+        """Add revisions of others of which there are no files: the last ones, as a run has recorded them."""
+        for revision in revisions:
+            self.others.add(revision)
+            self.recorded.add(revision)
+            self._before[revision] = tuple(depend_on)
 
     def ancestors(self, *revisions: str) -> set[str]:
         """These revisions, and all that they follow or depend on."""
@@ -99,8 +113,12 @@ class Graph:
         for revision in self.ancestors(*revisions) & self._works_from.keys():
             since = self._works_from[revision]
             needed.add(since if since in self.ancestors(revision) else revision)
-        followed = {before for one in needed for before in self.ancestors(*self._before[one])}
-        return tuple(sorted(needed - followed))
+        return self.last(needed)
+
+    def last(self, revisions: Collection[str]) -> tuple[str, ...]:
+        """Those of the revisions that none of them follows or depends on."""
+        followed = {before for one in revisions for before in self.ancestors(*self._before[one])}
+        return tuple(sorted({*revisions} - followed))
 
     def between(self, step: MigrationInfo) -> set[str]:
         """The revisions that a step of Alembic's applies or reverts, or that a stamp says are applied or reverted."""
@@ -195,6 +213,37 @@ def _bases(ours: Sequence[RevisionFile]) -> Iterator[Fault]:
         )  # fmt: skip
 
 
+def _numbers(others: Sequence[RevisionFile]) -> Iterator[Fault]:
+    for file in others:
+        if file.id.isdigit():
+            yield Fault(
+                (file.path.name,),
+                f"{file.path.name} has revision {file.id}, and plain numbers are for the revisions of mlops-db",
+                f"Put a prefix of your own before it, such as acme_{file.id}; docs/own-tables.md has the steps for a "
+                "database where it has run.",
+            )  # fmt: skip
+
+
+def _crossings(ours: Sequence[RevisionFile], others: Sequence[RevisionFile]) -> Iterator[Fault]:
+    """Find files whose line goes on in the other folder: a later revision of ours would make a second head of it."""
+    lines = {file.id for file in ours}, {file.id for file in others}
+    for file in ours:
+        for revision in lines[1].intersection((*file.parents, *file.depends_on)):
+            yield Fault(
+                (file.path.name,), f"{file.path.name} follows {revision}, which is in another folder of revisions",
+                "Let it follow the one before it in its own folder.",
+            )  # fmt: skip
+    for file in others:
+        for revision in lines[0].intersection(file.parents):
+            left = tuple(parent for parent in file.parents if parent not in lines[0])
+            yield Fault(
+                (file.path.name,),
+                f"{file.path.name} has down_revision {revision!r}, which is of mlops-db, and not of its own line",
+                f"Write depends_on = {revision!r} and down_revision = {left[0] if len(left) == 1 else left or None!r} "
+                f"instead{'' if left else ', with branch_labels'}. A database where it has run stays as it is.",
+            )  # fmt: skip
+
+
 def _listed(names: Sequence[str]) -> str:
     return f"{', '.join(names[:-1])} and {names[-1]}"
 
@@ -228,7 +277,7 @@ def package_graph() -> Graph:
     Raises:
         RefusedError: the files cannot be relied on.
     """
-    graph = read_graph(alembic_ini().parent / "migrations" / "versions")
+    graph = read_graph(revisions_folder())
     graph.refuse_faults()
     return graph
 

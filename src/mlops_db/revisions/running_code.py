@@ -19,8 +19,9 @@ _MAY_READ = f"""
 """
 # One statement sees one moment, even if a run commits meanwhile.
 _RECORD = f"""
-    SELECT ARRAY(SELECT version_num::text FROM {VERSION_TABLE}), heads, revisions, works_from
-      FROM {RUNNING_CODE_TABLE}
+    SELECT ARRAY(SELECT version_num::text FROM {VERSION_TABLE}), heads, revisions, works_from,
+           ARRAY(SELECT jsonb_array_elements_text(to_jsonb(record) -> 'others')) -- a run of earlier code lacks it
+      FROM {RUNNING_CODE_TABLE} AS record
 """
 
 
@@ -30,19 +31,35 @@ class RunningCode(NamedTuple):
     Attributes:
         at: the rows of alembic_version, read together with the record.
         heads: the rows of alembic_version after that step; if they differ, something else has changed them since.
-        revisions: all revisions that were applied then.
+        revisions: all revisions of ours that were applied then.
         works_from: those that code must know: the latest ones that break the code before them.
+        others: those of the heads that are not ours, but of a project beside ours.
     """
 
     at: tuple[str, ...]
     heads: frozenset[str]
     revisions: frozenset[str]
     works_from: tuple[str, ...]
+    others: frozenset[str]
 
-    def is_about(self, graph: Graph) -> bool:
-        """Whether it is about a database where all revisions of this graph have run, and others after them."""
-        is_current = self.heads == {*self.at}
-        return is_current and self.revisions >= {*graph.heads} and any(revision not in graph for revision in self.at)
+    @property
+    def is_current(self) -> bool:
+        """Whether it explains the rows of alembic_version."""
+        return self.heads == {*self.at} and self.heads <= self.revisions | self.others
+
+    def is_newer_than(self, graph: Graph) -> bool:
+        """Whether it is about a database where all our revisions of this graph have run, and others after them."""
+        return self.revisions >= {*graph.heads} and any(revision not in graph for revision in self.revisions)
+
+    def our_heads(self, graph: Graph) -> tuple[str, ...]:
+        """The revisions of ours that the database is at.
+
+        Where one of the others depends on the last one of ours, alembic_version holds only the other.
+        """
+        unknown = [revision for revision in self.revisions if revision not in graph]
+        if not unknown:
+            return graph.last(self.revisions)
+        return tuple(revision for revision in self.at if revision not in self.others) or (max(unknown),)
 
 
 def read_running_code(cursor: Cursor, target: str) -> RunningCode | None:
@@ -72,5 +89,7 @@ def read_running_code(cursor: Cursor, target: str) -> RunningCode | None:
     row = cursor.fetchone()
     if row is None:
         return None
-    at, heads, revisions, works_from = row
-    return RunningCode(tuple(sorted(at)), frozenset(heads), frozenset(revisions), tuple(works_from))
+    at, heads, revisions, works_from, others = row
+    return RunningCode(
+        tuple(sorted(at)), frozenset(heads), frozenset(revisions), tuple(works_from), frozenset(others).intersection(at)
+    )

@@ -10,8 +10,12 @@ _FILE_NAME = re.compile(r"(?P<number>[0-9]{4})_[a-z0-9]+(?:_[a-z0-9]+)*\.py")
 
 
 @partial(FileRule, remedy="Rename it.", stops_runs=True)
-def check(file: RevisionSource, _: Project) -> Findings:
+def check(file: RevisionSource, project: Project) -> Findings:
     """Find a file that is not named `NNNN_lower_case_words.py` after its id."""
+    if project.is_beside:  # whose ids have a prefix of their own
+        if not file.name.startswith(f"{file.revision}_"):
+            yield Finding(f"its revision is {file.revision!r}", f"Name the file {file.revision}_words.py.")
+        return
     match = _FILE_NAME.fullmatch(file.name)
     if match is None:
         yield Finding("the file is not named NNNN_lower_case_words.py")

@@ -1,0 +1,153 @@
+"""What depends on our relations, such as a view or a foreign key of others, and stops a downgrade that drops them.
+
+PostgreSQL would refuse the statement, but only when the steps before it are done and their rows are gone.
+"""
+
+from __future__ import annotations
+
+import re
+from contextlib import closing
+from itertools import chain
+from typing import TYPE_CHECKING, NamedTuple, cast
+
+from mlops_db.errors import RefusedError
+from mlops_db.migration.revision_objects import created_by_revisions
+from mlops_db.migration.statements import NAME, PART, stored_name, without_texts
+from mlops_db.project import SCHEMAS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from alembic.script import ScriptDirectory
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812  (psycopg2 names its classes like functions)
+    from sqlalchemy import Connection
+
+_DROPPED = re.compile(
+    rf"\bDROP\s+(?:TABLE|(?:MATERIALIZED\s+)?VIEW)\s+(?:IF\s+EXISTS\s+)?({NAME}(?:\s*,\s*{NAME})*)", re.IGNORECASE
+)
+_ALTERED = re.compile(rf"\bALTER\s+TABLE\s+(?:IF\s+EXISTS\s+)?(?:ONLY\s+)?({NAME})((?:{PART}|[^;\"])*)", re.IGNORECASE)
+_COLUMN = re.compile(
+    rf"\bDROP\s+(?!CONSTRAINT[\s\"])(?:COLUMN\s+)?(?:IF\s+EXISTS\s+)?({PART})"
+    rf"|\bALTER\s+(?:COLUMN\s+)?({PART})\s+(?:SET\s+DATA\s+)?TYPE\b",
+    re.IGNORECASE,
+)
+
+
+class Dependent(NamedTuple):
+    """Something that keeps a relation, a column or a constraint from being dropped.
+
+    Attributes:
+        on: the qualified relation.
+        part: the column or the constraint of it; empty for the relation itself.
+        within: its qualified name, or that of the relation that it is a part of.
+        what: its kind and name for people, such as `view public.report`.
+    """
+
+    on: str
+    part: str
+    within: str
+    what: str
+
+
+def read_dependents(cursor: Cursor) -> list[Dependent]:
+    """What depends on the relations of our schemas, their columns and constraints, ours and others'."""
+    cursor.execute(_DEPENDENTS)
+    return [Dependent(*row) for row in cursor.fetchall()]
+
+
+def refuse_dependents(connection: Connection, script: ScriptDirectory, downgrades: Iterable[str | None]) -> None:
+    """Stop before the first step of a downgrade if others have something that depends on what it drops.
+
+    Only reads. What the downgrades themselves drop is in nobody's way.
+
+    Args:
+        connection: to the database.
+        script: the revisions.
+        downgrades: the SQL of each step; None if it is not known before it runs.
+
+    Raises:
+        RefusedError: names what depends on what.
+    """
+    dropped, columns = _read_drops("; ".join(without_texts(sql) for sql in downgrades if sql))
+    with closing(cast("Cursor", connection.connection.cursor())) as cursor:
+        found = [
+            one
+            for one in read_dependents(cursor)
+            if (one.on in dropped or (one.on, one.part) in columns) and one.within not in dropped
+        ]
+    if not found:
+        return
+    ours = {name if "." in name else f"public.{name}" for name in created_by_revisions(script, only_ours=True)}
+    in_the_way: dict[str, dict[str, None]] = {}
+    for one in found:
+        if one.within not in ours and not one.within.startswith("mlops_internal."):
+            in_the_way.setdefault(one.on, {})[one.what] = None
+    for on, names in in_the_way.items():
+        verb = "depends" if len(names) == 1 else "depend"
+        raise RefusedError(
+            f"{' and '.join(names)} {verb} on {on}, which this downgrade drops or changes; nothing was changed",
+            hint="Nothing of others is dropped with ours: let their owner drop what is named, and create it again "
+            "afterwards.",
+        )
+
+
+def _read_drops(sql: str) -> tuple[set[str], set[tuple[str, str]]]:
+    """The relations that the SQL drops, and the columns that it drops or gives another type, with their relation."""
+    dropped = {_qualified(name) for match in _DROPPED.finditer(sql) for name in re.findall(NAME, match[1])}
+    columns = {
+        (_qualified(table), _quoted(stored_name(column)))
+        for table, changes in _ALTERED.findall(sql)
+        for column in filter(None, chain.from_iterable(_COLUMN.findall(changes)))
+    }
+    return dropped, columns
+
+
+def _qualified(written: str) -> str:
+    """The name as `Dependent` has it."""
+    parts = [_quoted(stored_name(part)) for part in re.findall(PART, written)]
+    return ".".join(parts if len(parts) > 1 else ["public", *parts])
+
+
+def _quoted(name: str) -> str:
+    return name if re.fullmatch(r"[a-z_][a-z0-9_]*", name) else '"{}"'.format(name.replace('"', '""'))
+
+
+_QUALIFIED = "quote_ident({0}.relnamespace::regnamespace::text) || '.' || quote_ident({0}.relname)"
+# A view depends on what its rule reads; a foreign key on the index of the constraint that it refers to.
+_DEPENDENTS = f"""
+    WITH targets AS (
+        SELECT 'pg_class'::regclass AS class, c.oid, c.oid AS relation, NULL AS part FROM pg_class AS c
+         WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')
+         UNION ALL
+        SELECT 'pg_type'::regclass, row.oid, c.oid, NULL FROM pg_class AS c JOIN pg_type AS t ON t.oid = c.reltype
+         CROSS JOIN LATERAL unnest(ARRAY[t.oid, t.typarray]) AS row (oid)
+         UNION ALL
+        SELECT 'pg_class'::regclass, k.conindid, k.conrelid, quote_ident(k.conname) FROM pg_constraint AS k
+         WHERE k.contype IN ('p', 'u', 'x')
+         UNION ALL
+        SELECT 'pg_constraint'::regclass, k.oid, k.conrelid, quote_ident(k.conname) FROM pg_constraint AS k
+         WHERE k.conrelid <> 0
+    )
+    SELECT DISTINCT {_QUALIFIED.format("c")}, coalesce(target.part, quote_ident(a.attname), ''),
+           coalesce({_QUALIFIED.format("holder")}, o.identity),
+           CASE WHEN v.oid IS NULL THEN replace(o.type, 'table constraint', 'constraint') || ' ' || o.identity
+                ELSE CASE v.relkind WHEN 'm' THEN 'materialized view ' WHEN 'v' THEN 'view ' ELSE 'rule on ' END
+                     || {_QUALIFIED.format("v")} END
+      FROM targets AS target
+      JOIN pg_class AS c ON c.oid = target.relation AND c.relnamespace IN (
+               SELECT oid FROM pg_namespace WHERE nspname = ANY(ARRAY{[*SCHEMAS]}))
+      JOIN pg_depend AS d ON d.refclassid = target.class AND d.refobjid = target.oid AND d.deptype = 'n'
+      LEFT JOIN pg_attribute AS a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid AND d.refobjsubid > 0
+                                 AND d.refclassid = 'pg_class'::regclass
+      LEFT JOIN pg_rewrite AS r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid
+      LEFT JOIN pg_class AS v ON v.oid = r.ev_class
+      LEFT JOIN pg_constraint AS k ON d.classid = 'pg_constraint'::regclass AND k.oid = d.objid
+      LEFT JOIN pg_policy AS y ON d.classid = 'pg_policy'::regclass AND y.oid = d.objid
+      LEFT JOIN pg_attrdef AS e ON d.classid = 'pg_attrdef'::regclass AND e.oid = d.objid
+      LEFT JOIN pg_trigger AS g ON d.classid = 'pg_trigger'::regclass AND g.oid = d.objid
+      LEFT JOIN pg_class AS holder ON holder.oid = coalesce(
+               r.ev_class, k.conrelid, y.polrelid, e.adrelid, g.tgrelid,
+               CASE WHEN d.classid = 'pg_class'::regclass THEN d.objid END)
+     CROSS JOIN LATERAL pg_identify_object(d.classid, d.objid, d.objsubid) AS o
+     ORDER BY 1, 2, 4
+"""

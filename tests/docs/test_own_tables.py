@@ -1,0 +1,279 @@
+"""docs/own-tables.md, played with the projects that it describes, and with the package as pip installs it."""
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlops_db.revisions.graph import revisions
+from support.database import ROOT, SCRIPTS, Database, run_command
+from support.process import assert_failed
+from support.projects import source, sql
+
+pytestmark = [pytest.mark.slow, pytest.mark.one_postgresql]
+
+PAGE = (ROOT / "docs" / "own-tables.md").read_text(encoding="utf-8")
+HEAD = revisions()[-1].id
+NEXT = f"{int(HEAD) + 1:04}"
+ROWS = "SELECT array_agg(version_num::text ORDER BY version_num) FROM alembic_version"
+
+
+def block(name: str) -> str:
+    found = re.search(rf"^```\w+ {name}\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+    assert found is not None, name
+    return found[1]
+
+
+@pytest.fixture(scope="module")
+def packages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Folders for PYTHONPATH with the package as the wheel has it: this release, and one with a revision more."""
+    folders = {name: tmp_path_factory.mktemp(name) for name in ("now", "later")}
+    for folder in folders.values():
+        shutil.copytree(ROOT / "src" / "mlops_db", folder / "mlops_db")
+        inside = folder / "mlops_db" / "_alembic"
+        shutil.copytree(ROOT / "migrations", inside / "migrations")
+        shutil.copy(ROOT / "alembic.ini", inside)
+    column = (
+        sql("ALTER TABLE model_versions ADD COLUMN owner text"),
+        sql("ALTER TABLE model_versions DROP COLUMN owner"),
+    )
+    (folders["later"] / f"mlops_db/_alembic/migrations/versions/{NEXT}_owner.py").write_text(
+        source(NEXT, HEAD, *column), encoding="utf-8"
+    )
+    return folders
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """An empty folder for a project of theirs, with Alembic's own template."""
+    (tmp_path / "migrations" / "versions").mkdir(parents=True)
+    (tmp_path / "acme_models.py").write_text(block("models"), encoding="utf-8")
+    import alembic  # noqa: PLC0415  (only where it is)
+
+    template = Path(alembic.__file__).parent / "templates" / "generic" / "script.py.mako"
+    shutil.copy(template, tmp_path / "migrations")
+    return tmp_path
+
+
+def run(
+    script: str, database: Database, package: Path, project: Path, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """Run commands as they are typed, in the folder of the project."""
+    environment = database.environment | {"PYTHONPATH": str(package), "COLUMNS": "200"} | variables
+    environment["PATH"] = f"{SCRIPTS}:{environment['PATH']}"
+    return run_command("bash", "-ec", script, environment=environment, cwd=project)
+
+
+def succeed(*arguments: Any, **variables: str) -> str:
+    done = run(*arguments, **variables)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def write_revision(project: Path, pattern: str, upgrade: str, downgrade: str) -> None:
+    (file,) = (project / "migrations" / "versions").glob(pattern)
+    text = file.read_text(encoding="utf-8")
+    for name, body in (("upgrade", upgrade), ("downgrade", downgrade)):
+        text = re.sub(rf"(def {name}\(\) -> None:\n(?:    .*\n)*?)    pass\n", rf"\1    {body}\n", text)
+    file.write_text(text, encoding="utf-8")
+
+
+# A schema of their own
+
+
+def test_a_schema_of_their_own(head: Database, packages: dict[str, Path], project: Path) -> None:
+    head.psql(block("schema"))
+    package = packages["now"]
+    assert "no difference" in succeed("mlops-db check", head, package, project)
+    assert "No new upgrade operations" in succeed("mlops-db alembic check", head, package, project)
+    before = head.dump()
+
+    refused = run("mlops-db alembic downgrade base", head, package, project)
+
+    assert_failed(refused, block("refused").strip().partition(": ")[2].partition(" depends")[0])
+    assert head.dump() == before
+    head.psql("ALTER TABLE acme.review DROP CONSTRAINT review_version_id_fkey; DROP VIEW acme.in_production")
+    succeed("mlops-db alembic downgrade base", head, package, project)
+    assert head.value("SELECT to_regclass('acme.review') IS NOT NULL")
+
+
+# A project of their own
+
+
+def test_a_project_of_their_own(head: Database, packages: dict[str, Path], project: Path) -> None:
+    package = packages["now"]
+    (project / "alembic.ini").write_text(
+        "[alembic]\nscript_location = %(here)s/migrations\nprepend_sys_path = .\n", encoding="utf-8"
+    )
+    (project / "migrations" / "env.py").write_text(block("project-env"), encoding="utf-8")
+    settings = head.settings
+    address = f"postgresql+psycopg2://{settings.user}@/{settings.database}?host={settings.host}&port={settings.port}"
+    variables = {"ACME_DATABASE": address}
+    ours = "SELECT version_num FROM alembic_version"
+    head.psql("CREATE SCHEMA acme")
+
+    succeed("alembic revision --autogenerate -m Reviews", head, package, project, **variables)
+    (file,) = (project / "migrations" / "versions").glob("*.py")
+    text = file.read_text(encoding="utf-8")
+    assert re.findall(r"op\.\w+\('\w+'", text) == ["op.create_table('review'", "op.drop_table('review'"]
+    succeed("alembic upgrade head; alembic check; mlops-db check; mlops-db status", head, package, project, **variables)
+    assert head.value(ours) == HEAD
+    assert head.value("SELECT count(*) FROM acme_version") == 1
+    succeed("alembic downgrade base; alembic upgrade head; alembic downgrade base", head, package, project, **variables)
+    assert head.value(ours) == HEAD
+    succeed("mlops-db alembic downgrade base", head, package, project)
+
+    # Without a version table of its own.
+    env = (project / "migrations" / "env.py").read_text(encoding="utf-8")
+    (project / "migrations" / "env.py").write_text(env.replace('version_table="acme_version",', ""), encoding="utf-8")
+    succeed("mlops-db init", head, package, project)
+    done = run("alembic upgrade head", head, package, project, **variables)
+    assert f"Can't locate revision identified by '{HEAD}'" in done.stdout + done.stderr
+    assert head.value("SELECT to_regclass('acme.review') IS NULL")
+
+
+# A branch beside ours
+
+
+@pytest.fixture
+def branch(project: Path) -> Path:
+    """The project of a branch beside ours."""
+    (project / "alembic.ini").write_text(block("branch-ini"), encoding="utf-8")
+    (project / "migrations" / "env.py").write_text(block("branch-env"), encoding="utf-8")
+    return project
+
+
+def begin(head: Database, package: Path, branch: Path) -> None:
+    """Do what the page does."""
+    succeed(block("branch-first").replace("0025", HEAD), head, package, branch)
+    write_revision(branch, "acme_0001_*.py", 'op.execute("CREATE SCHEMA acme")', 'op.execute("DROP SCHEMA acme")')
+    succeed(block("branch-next"), head, package, branch)
+
+
+def test_a_branch_beside_ours(head: Database, packages: dict[str, Path], branch: Path) -> None:
+    now, later = packages["now"], packages["later"]
+    begin(head, now, branch)
+    (second,) = (branch / "migrations" / "versions").glob("acme_0002_*.py")
+    assert re.findall(r"op\.\w+_table\('\w+'", second.read_text("utf-8")) == [
+        "op.create_table('review'",
+        "op.drop_table('review'",
+    ]
+    assert head.value(ROWS) == ["acme_0002"]
+    elsewhere = branch.parent  # without their files
+    shown = succeed(
+        "mlops-db status; mlops-db check; mlops-db init; mlops-db alembic upgrade head", head, now, elsewhere
+    )
+    assert block("status").replace("0025", HEAD) in shown
+    assert "No new upgrade operations" in succeed("alembic check", head, now, branch)
+
+    # A later release, and the one that still runs somewhere.
+    succeed("mlops-db init", head, later, elsewhere)
+    assert head.value(ROWS) == [NEXT, "acme_0002"]
+    succeed("mlops-db init; mlops-db maintain", head, now, elsewhere)
+    succeed(
+        f"alembic revision -m More --head acme@head --depends-on {NEXT}; alembic upgrade heads", head, later, branch
+    )
+    assert head.value(ROWS) == ["acme_0003"]
+    assert f"newer than {HEAD}" in succeed("mlops-db status", head, now, elsewhere)
+    assert f"{NEXT} (head)" in succeed("mlops-db status", head, later, elsewhere)
+
+    # Back.
+    for command, message in (
+        (f"alembic downgrade {HEAD}", "acme_0003 of a project beside mlops-db would be reverted, too"),
+        ("alembic upgrade head", "`head` is not clear"),
+    ):
+        assert_failed(run(command, head, later, branch), message)
+    assert_failed(run("mlops-db alembic downgrade base", head, later, elsewhere), "whose files are not here")
+    head.psql("INSERT INTO model_versions (mlflow_run_id, model_version) VALUES ('r', '1')")
+    head.psql("INSERT INTO acme.review (version_id) SELECT id FROM model_versions")
+    refused = run("alembic downgrade acme@base", head, later, branch, MLOPS_ENV="production")
+    assert_failed(refused, "would lose 1 row of acme.review")
+    succeed("alembic downgrade base", head, later, branch)
+    assert head.value("SELECT to_regnamespace('acme') IS NULL")
+
+
+def written(branch: Path) -> None:
+    """Write what `begin` makes, without running it."""
+    first = source("acme_0001", None, *sql("CREATE SCHEMA acme", "DROP SCHEMA acme").splitlines())
+    label = f"branch_labels = ('acme',)\ndepends_on = '{HEAD}'\ndown_revision"
+    table = sql("CREATE TABLE acme.review (id int REFERENCES public.model_versions)"), sql("DROP TABLE acme.review")
+    for name, text in (
+        ("acme_0001_schema_acme", first.replace("down_revision", label)),
+        ("acme_0002_reviews", source("acme_0002", "acme_0001", *table)),
+    ):
+        (branch / "migrations" / "versions" / f"{name}.py").write_text(text, encoding="utf-8")
+
+
+def test_their_run_goes_over_a_later_release(head: Database, packages: dict[str, Path], branch: Path) -> None:
+    written(branch)
+    succeed("alembic upgrade heads", head, packages["now"], branch)
+    succeed("alembic upgrade heads", head, packages["later"], branch)
+    assert head.value(ROWS) == [NEXT, "acme_0002"]
+    assert f"{NEXT} (head)" in succeed("mlops-db status; mlops-db check", head, packages["later"], branch.parent)
+
+
+def test_ids_and_parents_that_cannot_stay(head: Database, packages: dict[str, Path], branch: Path) -> None:
+    """Files from before: a number of ours, and one that follows ours."""
+    package, versions = packages["now"], branch / "migrations" / "versions"
+    (versions / f"{NEXT}_own.py").write_text(source(NEXT, HEAD, "pass", "pass"), encoding="utf-8")
+    assert_failed(
+        run("alembic upgrade heads", head, package, branch), f"has revision {NEXT}, and plain numbers are for"
+    )
+    text = source("acme_0026", HEAD, "pass", "pass")
+    (versions / f"{NEXT}_own.py").rename(versions / "acme_0026_own.py").write_text(text, encoding="utf-8")
+    refused = run("alembic upgrade heads", head, package, branch)
+    assert_failed(
+        refused, f"acme_0026_own.py has down_revision '{HEAD}', which is of mlops-db", f"depends_on = '{HEAD}'"
+    )
+    text = text.replace(
+        f"down_revision = '{HEAD}'", f"depends_on = '{HEAD}'\nbranch_labels = ('acme',)\ndown_revision = None"
+    )
+    (versions / "acme_0026_own.py").write_text(text, encoding="utf-8")
+    head.psql(f"UPDATE alembic_version SET version_num = '{NEXT}'")  # as the run of the old file left it
+
+    succeed(block("rename").replace("0026", NEXT).replace(f"acme_{NEXT}", "acme_0026"), head, package, branch)
+
+    assert "acme_0026 (beside ours)" in succeed("mlops-db status", head, package, branch.parent)
+
+
+def test_lint_checks_theirs(head: Database, packages: dict[str, Path], branch: Path) -> None:
+    written(branch)
+    done = run("mlops-db lint --json", head, packages["now"], branch, ALEMBIC_CONFIG="alembic.ini")
+    report = json.loads(done.stdout)
+    assert report["revisions"] == ["acme_0001_schema_acme.py", "acme_0002_reviews.py"]
+    assert {one["file"] for one in report["findings"]} == {"acme_0002_reviews.py"}
+    assert {one["rule"] for one in report["findings"]} == {"squawk"}  # int is no bigint
+
+
+# What depends on ours
+
+
+@pytest.mark.parametrize(
+    ("statement", "named"),
+    [
+        ("CREATE VIEW acme.v AS SELECT model_name FROM v_recent_monitoring", "view acme.v"),
+        ('CREATE MATERIALIZED VIEW acme."V ü" AS SELECT id FROM model_versions', 'materialized view acme."V ü"'),
+        ("CREATE TABLE acme.t (id int REFERENCES retraining_decisions)", "constraint t_id_fkey on acme.t"),
+        ("CREATE TABLE t (id int REFERENCES model_versions)", "constraint t_id_fkey on public.t"),
+        (
+            "CREATE TABLE acme.t (); CREATE POLICY p ON acme.t USING (EXISTS (SELECT FROM model_versions))",
+            "policy p on",
+        ),
+        (
+            "CREATE TABLE acme.t (); CREATE RULE r AS ON INSERT TO acme.t DO ALSO SELECT id FROM model_versions",
+            "rule on",
+        ),
+        ("CREATE TABLE acme.t () INHERITS (model_versions)", "table acme.t"),
+        ("CREATE VIEW acme.v AS SELECT * FROM reporting.production_periods", "view acme.v"),
+    ],
+)
+def test_what_depends_on_ours_stops_a_downgrade_before_it_begins(head: Database, statement: str, named: str) -> None:
+    head.psql(f"CREATE SCHEMA acme; {statement}")
+    before = head.dump()
+    assert_failed(head.run("mlops-db", "alembic", "downgrade", "base"), named, "which this downgrade drops or changes")
+    assert head.dump() == before
+    assert head.value("SELECT version_num FROM alembic_version") == HEAD
