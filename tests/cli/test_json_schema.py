@@ -28,6 +28,12 @@ BY_HAND = """
     DROP VIEW v_decision_history;
     CREATE VIEW v_decision_history AS SELECT 1 / (random() * 0)::int AS one;
 """
+# As a run leaves it that has applied a revision of a project beside ours.
+BESIDE_OURS = """
+    INSERT INTO alembic_version VALUES ('acme_0001');
+    UPDATE mlops_internal.running_code
+       SET heads = heads || '{acme_0001}', revisions = revisions || '{acme_0001}', others = '{acme_0001}';
+"""
 
 
 def answer(database: Database, *arguments: str, **variables: str) -> dict[str, Any]:
@@ -67,6 +73,8 @@ def test_status_has_everything_that_its_schema_has_and_nothing_else(
     newer = Checkout(tmp_path)
     newer.add(sql("CREATE TABLE newer ()"), title="newer", running_code=UNAFFECTED)
     commands.run_command(command.upgrade, newer.config(empty.settings), "head")
+    seen |= check(answer(empty, "status"))
+    empty.psql(BESIDE_OURS)
     seen |= check(answer(empty, "status"))
 
     unseen = possible("status-1") - seen

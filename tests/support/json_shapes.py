@@ -15,8 +15,8 @@ FOLDER = files("mlops_db") / "json_schema"
 SCHEMAS: dict[str, dict[str, Any]] = {
     file.name.removesuffix(".json"): json.loads(file.read_text(encoding="utf-8")) for file in FOLDER.iterdir()
 }
-# Keys that depend on the database: Citus, and revisions of others.
-OPTIONAL = {"cluster", "others"}
+# Only a database with Citus has it.
+OPTIONAL = {"cluster"}
 _FORMATS = FormatChecker()
 _KINDS = {str: "string", bool: "boolean", int: "integer", float: "number", list: "array", dict: "object"}
 
