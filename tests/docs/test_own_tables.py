@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from mlops_db.errors import RefusedError
+from mlops_db.migration import commands
 from mlops_db.revisions.graph import revisions
 from support.database import ROOT, SCRIPTS, Database, run_command
 from support.process import assert_failed
@@ -255,7 +257,7 @@ def test_lint_checks_theirs(head: Database, packages: dict[str, Path], branch: P
 @pytest.mark.parametrize(
     ("statement", "named"),
     [
-        ("CREATE VIEW acme.v AS SELECT model_name FROM v_recent_monitoring", "view acme.v"),
+        ("CREATE VIEW acme.v AS SELECT model_name FROM v_recent_monitoring", "acme.v would still read"),
         ('CREATE MATERIALIZED VIEW acme."V ü" AS SELECT id FROM model_versions', 'materialized view acme."V ü"'),
         ("CREATE TABLE acme.t (id int REFERENCES retraining_decisions)", "constraint t_id_fkey on acme.t"),
         ("CREATE TABLE t (id int REFERENCES model_versions)", "constraint t_id_fkey on public.t"),
@@ -269,11 +271,59 @@ def test_lint_checks_theirs(head: Database, packages: dict[str, Path], branch: P
         ),
         ("CREATE TABLE acme.t () INHERITS (model_versions)", "table acme.t"),
         ("CREATE VIEW acme.v AS SELECT * FROM reporting.production_periods", "view acme.v"),
+        ("CREATE VIEW acme.v AS SELECT * FROM reporting.metric_daily(now(), now())", "view acme.v"),
+        ("CREATE TABLE acme.t (id int DEFAULT nextval('public.model_versions_id_seq'))", "default value for acme.t.id"),
     ],
 )
 def test_what_depends_on_ours_stops_a_downgrade_before_it_begins(head: Database, statement: str, named: str) -> None:
     head.psql(f"CREATE SCHEMA acme; {statement}")
     before = head.dump()
-    assert_failed(head.run("mlops-db", "alembic", "downgrade", "base"), named, "which this downgrade drops or changes")
+    assert_failed(head.run("mlops-db", "alembic", "downgrade", "base"), named, "nothing was changed")
     assert head.dump() == before
     assert head.value("SELECT version_num FROM alembic_version") == HEAD
+
+
+@pytest.mark.parametrize(
+    ("statement", "named"),
+    [
+        ("CREATE TABLE reporting.t ()", "table reporting.t"),
+        ("CREATE VIEW acme.v AS SELECT id FROM monitoring_metrics", "acme.v would still read"),
+        ("CREATE TABLE acme.t (r monitoring_metrics)", "table column acme.t.r would still read"),
+        ("CREATE POLICY mine ON monitoring_metrics", "would be without policy mine"),
+    ],
+)
+def test_what_a_later_step_looks_for_stops_a_downgrade_before_it_begins(
+    head: Database, statement: str, named: str
+) -> None:
+    head.psql(f"CREATE SCHEMA acme; {statement}")
+    with pytest.raises(RefusedError, match=rf"{named}.*; nothing was changed"):
+        commands.downgrade(head.settings, "0015")
+    assert head.value("SELECT version_num FROM alembic_version") == HEAD
+
+
+@pytest.mark.parametrize(
+    ("at", "view"), [("0004", "v_recent_monitoring"), ("0004", "monitoring_metrics"), ("0020", "v_recent_monitoring")]
+)
+def test_what_depends_on_ours_stops_an_upgrade_before_it_begins(empty: Database, at: str, view: str) -> None:
+    commands.upgrade(empty.settings, at)
+    empty.psql(f"CREATE VIEW theirs AS SELECT id FROM {view}")
+    with pytest.raises(RefusedError, match=r"theirs.*; nothing was changed"):
+        commands.upgrade(empty.settings)
+    assert empty.value("SELECT version_num FROM alembic_version") == at
+    empty.psql("DROP VIEW theirs")
+    commands.upgrade(empty.settings)
+
+
+def test_what_their_own_revisions_drop_stops_nothing(head: Database, packages: dict[str, Path], branch: Path) -> None:
+    written(branch)
+    create = (
+        "CREATE VIEW acme.v AS SELECT id FROM monitoring_metrics",
+        "CREATE TABLE acme.t (id int)",
+        "ALTER TABLE acme.t ADD CONSTRAINT k FOREIGN KEY (id) REFERENCES model_versions",
+    )
+    revision = source("acme_0003", "acme_0002", sql(*create), 'op.drop_constraint("k", "t", schema="acme")')
+    (branch / "migrations/versions/acme_0003_x.py").write_text(revision, encoding="utf-8")
+    (first,) = (branch / "migrations/versions").glob("acme_0001_*.py")
+    first.write_text(first.read_text("utf-8").replace("DROP SCHEMA acme", "DROP SCHEMA acme CASCADE"), encoding="utf-8")
+    succeed("alembic upgrade heads; alembic downgrade base", head, packages["now"], branch)
+    assert head.value("SELECT count(*) FROM alembic_version") == 0

@@ -1,4 +1,4 @@
-"""What depends on our relations, such as a view or a foreign key of others, and stops a downgrade that drops them.
+"""What depends on our relations, such as a view or a foreign key of others, and stops a run that drops them.
 
 PostgreSQL would refuse the statement, but only when the steps before it are done and their rows are gone.
 """
@@ -8,36 +8,49 @@ from __future__ import annotations
 import re
 from contextlib import closing
 from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, cast
 
+from psycopg2.errors import DependentObjectsStillExist
+from sqlalchemy.exc import DBAPIError
+
 from mlops_db.errors import RefusedError
+from mlops_db.migration.revision_graph import our_folder
 from mlops_db.migration.revision_objects import created_by_revisions
-from mlops_db.migration.statements import NAME, PART, stored_name, without_texts
+from mlops_db.migration.statements import NAME, PART, first_words, split_statements, stored_name, without_texts
+from mlops_db.migration.step import direction_name
 from mlops_db.project import SCHEMAS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
     from alembic.script import ScriptDirectory
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  (psycopg2 names its classes like functions)
     from sqlalchemy import Connection
 
 _DROPPED = re.compile(
-    rf"\bDROP\s+(?:TABLE|(?:MATERIALIZED\s+)?VIEW)\s+(?:IF\s+EXISTS\s+)?({NAME}(?:\s*,\s*{NAME})*)", re.IGNORECASE
+    rf"\bDROP\s+(?:TABLE|(?:MATERIALIZED\s+)?VIEW|FUNCTION|ROUTINE)\s+(?:IF\s+EXISTS\s+)?({NAME}(?:\s*,\s*{NAME})*)",
+    re.IGNORECASE,
 )
 _ALTERED = re.compile(rf"\bALTER\s+TABLE\s+(?:IF\s+EXISTS\s+)?(?:ONLY\s+)?({NAME})((?:{PART}|[^;\"])*)", re.IGNORECASE)
 _COLUMN = re.compile(
-    rf"\bDROP\s+(?!CONSTRAINT[\s\"])(?:COLUMN\s+)?(?:IF\s+EXISTS\s+)?({PART})"
+    rf"\bDROP\s+(?:COLUMN\s+|CONSTRAINT\s+)?(?:IF\s+EXISTS\s+)?({PART})"
     rf"|\bALTER\s+(?:COLUMN\s+)?({PART})\s+(?:SET\s+DATA\s+)?TYPE\b",
     re.IGNORECASE,
 )
+# What is dropped or changed, such as the table that loses a key.
+_CHANGED = re.compile(
+    rf"\b(?:DROP\s+(?:MATERIALIZED\s+)?\w+|ALTER\s+TABLE|ON)\s+(?:IF\s+EXISTS\s+)?(?:ONLY\s+)?({NAME})", re.IGNORECASE
+)
+_SCHEMA_GOES = re.compile(rf"\bDROP\s+SCHEMA\s+(?:IF\s+EXISTS\s+)?({PART})", re.IGNORECASE)
+_REFUSES = "RAISE dependent_objects_still_exist"
 
 
 class Dependent(NamedTuple):
     """Something that keeps a relation, a column or a constraint from being dropped.
 
     Attributes:
-        on: the qualified relation.
+        on: the qualified relation or function.
         part: the column or the constraint of it; empty for the relation itself.
         within: its qualified name, or that of the relation that it is a part of.
         what: its kind and name for people, such as `view public.report`.
@@ -50,30 +63,40 @@ class Dependent(NamedTuple):
 
 
 def read_dependents(cursor: Cursor) -> list[Dependent]:
-    """What depends on the relations of our schemas, their columns and constraints, ours and others'."""
+    """What depends on the relations and functions of our schemas, their columns and constraints, ours and others'."""
     cursor.execute(_DEPENDENTS)
     return [Dependent(*row) for row in cursor.fetchall()]
 
 
-def refuse_dependents(connection: Connection, script: ScriptDirectory, downgrades: Iterable[str | None]) -> None:
-    """Stop before the first step of a downgrade if others have something that depends on what it drops.
+def refuse_dependents(
+    connection: Connection, script: ScriptDirectory, steps: Sequence[tuple[str, str | None]], *, is_upgrade: bool
+) -> None:
+    """Stop before the first step of a run if others have something that depends on what one of the steps drops.
 
-    Only reads. What the downgrades themselves drop is in nobody's way.
+    Only reads. What the steps themselves drop or change is in nobody's way.
 
     Args:
         connection: to the database.
         script: the revisions.
-        downgrades: the SQL of each step; None if it is not known before it runs.
+        steps: the id and the SQL of each step; None if its SQL is not known before it runs.
+        is_upgrade: the direction of the steps.
 
     Raises:
         RefusedError: names what depends on what.
+        DBAPIError: a step has a check of its own that says so.
     """
-    dropped, columns = _read_drops("; ".join(without_texts(sql) for sql in downgrades if sql))
+    _ask_the_steps(connection, script, steps)
+    sql = "; ".join(without_texts(text) for _, text in steps if text)
+    dropped, columns = _read_drops(sql)
+    changed = {_qualified(name) for name in _CHANGED.findall(sql)}
+    within_dropped_schemas = tuple(f"{_quoted(stored_name(name))}." for name in _SCHEMA_GOES.findall(sql))
     with closing(cast("Cursor", connection.connection.cursor())) as cursor:
         found = [
             one
             for one in read_dependents(cursor)
-            if (one.on in dropped or (one.on, one.part) in columns) and one.within not in dropped
+            if (one.on in dropped or (one.on, one.part) in columns)
+            and one.within.partition("(")[0] not in changed
+            and not one.within.startswith(within_dropped_schemas)
         ]
     if not found:
         return
@@ -85,10 +108,30 @@ def refuse_dependents(connection: Connection, script: ScriptDirectory, downgrade
     for on, names in in_the_way.items():
         verb = "depends" if len(names) == 1 else "depend"
         raise RefusedError(
-            f"{' and '.join(names)} {verb} on {on}, which this downgrade drops or changes; nothing was changed",
+            f"{' and '.join(names)} {verb} on {on}, which this {direction_name(is_upgrade=is_upgrade)} drops or "
+            "changes; nothing was changed",
             hint="Nothing of others is dropped with ours: let their owner drop what is named, and create it again "
             "afterwards.",
         )
+
+
+def _ask_the_steps(connection: Connection, script: ScriptDirectory, steps: Sequence[tuple[str, str | None]]) -> None:
+    """Run the checks of our steps that look for dependents; not after steps of others, which may drop these."""
+    folder = our_folder(script)
+    for revision, sql in steps:
+        if Path(script.get_revision(revision).path).parent.resolve() != folder:
+            return
+        if sql is None or _REFUSES not in sql:
+            continue
+        for statement in dict.fromkeys(split_statements(sql)):
+            if first_words(statement) == ["DO"] and _REFUSES in statement:
+                try:
+                    with connection.begin_nested():
+                        connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
+                except DBAPIError as error:
+                    # The step runs it again, and by then what else it needs is there.
+                    if isinstance(error.orig, DependentObjectsStillExist):
+                        raise
 
 
 def _read_drops(sql: str) -> tuple[set[str], set[tuple[str, str]]]:
@@ -119,6 +162,10 @@ _DEPENDENTS = f"""
         SELECT 'pg_class'::regclass AS class, c.oid, c.oid AS relation, NULL AS part FROM pg_class AS c
          WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')
          UNION ALL
+        SELECT 'pg_class'::regclass, d.objid, d.refobjid, NULL FROM pg_depend AS d JOIN pg_class AS s ON s.oid = d.objid
+         WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND s.relkind = 'S'
+           AND d.deptype IN ('a', 'i')
+         UNION ALL
         SELECT 'pg_type'::regclass, row.oid, c.oid, NULL FROM pg_class AS c JOIN pg_type AS t ON t.oid = c.reltype
          CROSS JOIN LATERAL unnest(ARRAY[t.oid, t.typarray]) AS row (oid)
          UNION ALL
@@ -127,15 +174,19 @@ _DEPENDENTS = f"""
          UNION ALL
         SELECT 'pg_constraint'::regclass, k.oid, k.conrelid, quote_ident(k.conname) FROM pg_constraint AS k
          WHERE k.conrelid <> 0
+         UNION ALL
+        SELECT 'pg_proc'::regclass, p.oid, NULL, NULL FROM pg_proc AS p
     )
-    SELECT DISTINCT {_QUALIFIED.format("c")}, coalesce(target.part, quote_ident(a.attname), ''),
+    SELECT DISTINCT coalesce({_QUALIFIED.format("c")}, quote_ident(n.nspname) || '.' || quote_ident(f.proname)),
+           coalesce(target.part, quote_ident(a.attname), ''),
            coalesce({_QUALIFIED.format("holder")}, o.identity),
            CASE WHEN v.oid IS NULL THEN replace(o.type, 'table constraint', 'constraint') || ' ' || o.identity
                 ELSE CASE v.relkind WHEN 'm' THEN 'materialized view ' WHEN 'v' THEN 'view ' ELSE 'rule on ' END
                      || {_QUALIFIED.format("v")} END
       FROM targets AS target
-      JOIN pg_class AS c ON c.oid = target.relation AND c.relnamespace IN (
-               SELECT oid FROM pg_namespace WHERE nspname = ANY(ARRAY{[*SCHEMAS]}))
+      LEFT JOIN pg_class AS c ON c.oid = target.relation
+      LEFT JOIN pg_proc AS f ON target.class = 'pg_proc'::regclass AND f.oid = target.oid
+      JOIN pg_namespace AS n ON n.oid = coalesce(c.relnamespace, f.pronamespace) AND n.nspname = ANY(ARRAY{[*SCHEMAS]})
       JOIN pg_depend AS d ON d.refclassid = target.class AND d.refobjid = target.oid AND d.deptype = 'n'
       LEFT JOIN pg_attribute AS a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid AND d.refobjsubid > 0
                                  AND d.refclassid = 'pg_class'::regclass

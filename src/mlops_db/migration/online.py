@@ -132,6 +132,7 @@ class OnlineRun:
                 self.attempt(alembics_steps)
             elif steps:
                 self.refuse_distributed(steps)
+                self.refuse_dependents(steps)
                 self.guard_rows(steps)
                 with self.logged_steps(steps):
                     self.run_steps(steps)
@@ -244,6 +245,19 @@ class OnlineRun:
             refuse_distributed(self.connection, [step for step in steps if isinstance(step, RevisionStep)])
         self.end_reading()
 
+    def refuse_dependents(self, steps: list[Any]) -> None:
+        """Stop before the first step if something of others depends on what one of them drops or replaces."""
+        written = [
+            (step.revision.revision, written_sql(step.revision, direction_name(is_upgrade=step.is_upgrade)))
+            for step in steps
+            if isinstance(step, RevisionStep)
+        ]
+        is_upgrade = bool(written) and steps[0].is_upgrade
+        # Before our first revision there is nothing of ours.
+        if written and not (is_upgrade and self.graph.revisions[0].id in dict(written)):
+            refuse_dependents(self.connection, self.context.script, written, is_upgrade=is_upgrade)
+        self.end_reading()
+
     def print_plan(self, migration: MigrationContext, alembics_steps: Steps) -> None:
         """Print what the run would do."""
         steps = self.find_steps(migration, alembics_steps)
@@ -265,7 +279,6 @@ class OnlineRun:
         }
         if not self.downgrades:
             return
-        refuse_dependents(self.connection, self.context.script, self.downgrades.values())
         from mlops_db.migration.guard.sql_losses import find_losses, refuse_losses  # noqa: PLC0415  (as below)
 
         losses = find_losses(self.connection, self.downgrades)
