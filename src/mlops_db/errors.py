@@ -183,11 +183,17 @@ class UnknownRevisionError(MlopsDbError):
         """Take the revision, where it was found, and the revisions that were found beside it."""
         at = f"revision {' and '.join(beside)}, and beside it at {revision!r}" if beside else f"revision {revision!r}"
         row = revision.replace("'", "''")
-        deleting = f" DELETE FROM public.alembic_version WHERE version_num = '{row}';" if beside else ""
+        remedies = [
+            "Either a newer checkout migrated it: update this one.",
+            "Or another tool (Airflow, MLflow) owns it: set MLOPS_DB_NAME to a database of its own.",
+        ]
+        if not revision.isdigit():
+            remedies.append("Or it is of a project beside mlops-db: run `alembic stamp --purge heads` there.")
+        if beside:
+            remedies.append(f"If none is true: DELETE FROM public.alembic_version WHERE version_num = '{row}';")
         super().__init__(
             f"{target} is at {at}, which this checkout does not have; nothing was changed",
-            hint="Either a newer checkout migrated it: update this one. Or another tool (Airflow, MLflow) owns it: "
-            f"set MLOPS_DB_NAME to a database of its own.{' If neither is true:' if deleting else ''}{deleting}",
+            hint=" ".join(remedies),
         )
 
 

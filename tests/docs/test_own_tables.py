@@ -240,6 +240,8 @@ def test_ids_and_parents_that_cannot_stay(head: Database, packages: dict[str, Pa
     succeed(block("rename").replace("0026", NEXT).replace(f"acme_{NEXT}", "acme_0026"), head, package, branch)
 
     assert "acme_0026 (beside ours)" in succeed("mlops-db status", head, package, branch.parent)
+    forget = block("forget").replace("acme_0002", "acme_0026").replace("0025", HEAD)
+    assert "beside" not in succeed(f"{forget}mlops-db status", head, package, branch.parent)
 
 
 def test_lint_checks_theirs(head: Database, packages: dict[str, Path], branch: Path) -> None:

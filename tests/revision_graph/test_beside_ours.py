@@ -146,6 +146,30 @@ def test_a_later_release_of_ours(head: Database, beside: Beside, first: str) -> 
         works(head)
 
 
+def test_their_revisions_can_be_in_folders_of_folders(head: Database, beside: Beside) -> None:
+    config = beside.config(head)
+    config.set_main_option("recursive_version_locations", "true")
+    (beside.folder / "later").mkdir()
+    (beside.folder / "acme_0002_x.py").rename(beside.folder / "later" / "acme_0002_x.py")
+    run_command(command.upgrade, config, "heads")
+    assert (rows(head), others(head)) == (["acme_0002"], ["acme_0002"])
+
+
+def test_two_projects_go_up_without_the_files_of_the_other(head: Database, beside: Beside, tmp_path: Path) -> None:
+    other = Beside(beside.ours, tmp_path / "beta")
+    other.folder.mkdir()
+    other.add("beta_0001", None, BEFORE)
+    file = other.folder / "beta_0001_x.py"
+    file.write_text(file.read_text("utf-8").replace("TABLE acme", "TABLE beta"), encoding="utf-8")
+    beside.upgrade(head, "acme_0001")
+    other.upgrade(head)
+    beside.upgrade(head)
+    assert (rows(head), others(head)) == (["acme_0002", "beta_0001"], ["acme_0002", "beta_0001"])
+    works(head)
+    with pytest.raises(RefusedError, match="is also at beta_0001 of a project beside mlops-db"):
+        beside.downgrade(head, "acme@base")
+
+
 # What is refused
 
 
@@ -162,8 +186,12 @@ def test_a_later_release_of_ours(head: Database, beside: Beside, first: str) -> 
 def test_a_row_that_no_run_has_recorded_is_refused(head: Database, beside: Beside, statement: str) -> None:
     beside.upgrade(head)
     head.query(statement)
-    with pytest.raises(UnknownRevisionError, match="which this checkout does not have"):
+    with pytest.raises(UnknownRevisionError, match="which this checkout does not have") as found:
         works(head)
+    assert "run `alembic stamp --purge heads` there" in found.value.hint
+    head.query("DELETE FROM alembic_version WHERE version_num = 'acme_0003'")
+    run_command(command.stamp, beside.config(head), "heads", purge=True)
+    works(head)
 
 
 @pytest.mark.parametrize("arguments", [("downgrade", "base"), ("downgrade", "-1"), ("stamp", BEFORE)])
@@ -205,6 +233,8 @@ def test_head_is_not_clear(head: Database, beside: Beside) -> None:
         ({"head": "acme@head", "version_path": "ours"}, "cannot follow acme_0002, which is in another folder"),
         ({"head": "base", "version_path": "acme"}, "of this branch has no prefix"),
         ({"head": "acme@head", "rev_id": "77"}, "the new revision 77 has no prefix"),
+        ({"head": "acme@head", "rev_id": "acme's"}, "which is not a valid id"),
+        ({"head": "base", "branch_label": "a" * 28, "version_path": "acme"}, "which is not a valid id"),
         ({"revisions": (HEAD, "acme@head")}, "which is in another folder"),
     ],
 )

@@ -91,7 +91,8 @@ def refuse_steps_of_others(graph: Graph, steps: Sequence[Any], destination: obje
         raise RefusedError(
             f"{target} is also at {' and '.join(sorted(graph.recorded))} of a project beside mlops-db, whose files are "
             "not here; nothing was changed",
-            hint="Run it from that project, whose alembic.ini has both folders in version_locations.",
+            hint="Run it with an alembic.ini that has all their folders in version_locations. If they are gone for "
+            "good, docs/own-tables.md has the way out.",
         )
     reverted = [step.revision.revision for step in steps if isinstance(step, RevisionStep) and not step.is_upgrade]
     theirs = [revision for revision in reverted if revision in graph.others]

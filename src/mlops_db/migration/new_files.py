@@ -14,6 +14,7 @@ from alembic.util import CommandError
 
 from mlops_db.errors import RefusedError
 from mlops_db.migration.revision_graph import our_folder, refuse_several_heads
+from mlops_db.revisions.files import VALID_ID, is_an_id
 
 if TYPE_CHECKING:
     from alembic.script import Script, ScriptDirectory
@@ -106,7 +107,7 @@ def _id_of_new_file(script: ScriptDirectory, folder: Path, head: Any, label: str
     """The given id, or the next number; in a folder of others after the prefix of their revisions, or a new label.
 
     Raises:
-        RefusedError: there would be no prefix.
+        RefusedError: there would be no prefix, or the id would not be valid.
     """
     prefix = ""
     if folder != our_folder(script):
@@ -119,4 +120,9 @@ def _id_of_new_file(script: ScriptDirectory, folder: Path, head: Any, label: str
             )
     ids = (found.revision for found in script.walk_revisions())
     numbers = (one.removeprefix(prefix) for one in ids if one.startswith(prefix))
-    return given or f"{prefix}{max((int(number) for number in numbers if number.isdigit()), default=0) + 1:04}"
+    new = given or f"{prefix}{max((int(number) for number in numbers if number.isdigit()), default=0) + 1:04}"
+    if not is_an_id(new):
+        raise RefusedError(
+            f"the new revision would be {new!r}, which is not a valid id", hint=f"Give {VALID_ID}: --rev-id."
+        )
+    return new

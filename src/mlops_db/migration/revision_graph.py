@@ -6,6 +6,7 @@ Of two files with the same id, Alembic takes one and warns; a cycle or an unknow
 from __future__ import annotations
 
 import traceback
+from itertools import chain
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -118,7 +119,11 @@ def add_others(script: ScriptDirectory, graph: Graph, others: Collection[str], *
 def _folders(script: ScriptDirectory) -> list[Path]:
     # A location may be in a package, such as mlops_db:_alembic/migrations/versions.
     places = script.version_locations or (Path(script.dir, "versions"),)
-    return [Path(coerce_resource_to_filename(str(place))).resolve() for place in places]
+    folders = [Path(coerce_resource_to_filename(str(place))).resolve() for place in places]
+    if script.recursive_version_locations:
+        inner = (sorted(path for path in folder.rglob("*") if path.is_dir()) for folder in folders)
+        folders += chain.from_iterable(inner)
+    return folders
 
 
 def _knows_its_head(migration: MigrationContext) -> bool:

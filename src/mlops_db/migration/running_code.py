@@ -90,11 +90,8 @@ def record_of(graph: Graph, heads: Collection[str]) -> dict[str, list[str]]:
 
 def script_of(graph: Graph, heads: Collection[str]) -> str:
     """The same as SQL of a script."""
-    literals = {name: f"'{{{','.join(map(_quoted, ids))}}}'" for name, ids in record_of(graph, heads).items()}
+    # No id has a quote or a backslash.
+    literals = {
+        name: "'{{{}}}'".format(",".join(f'"{id_}"' for id_ in ids)) for name, ids in record_of(graph, heads).items()
+    }
     return f"{RECORD.strip() % literals};\n{SHARE}"
-
-
-def _quoted(revision: str) -> str:
-    """An id within an array's text, within a literal."""
-    escaped = revision.replace("\\", "\\\\").replace('"', '\\"').replace("'", "''")
-    return f'"{escaped}"'

@@ -13,11 +13,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-# Characters that Alembic does not allow in an id (alembic.script.revision), and words with another meaning.
-_NOT_IN_AN_ID = frozenset("@:+-")
+# Characters that Alembic does not allow in an id (alembic.script.revision) or writes into SQL as they are, and words
+# with another meaning.
+_NOT_IN_AN_ID = frozenset("@:+-'\"\\")
 _WORDS = ("head", "heads", "base", "current")
 # alembic_version.version_num is a varchar(32).
 _LONGEST_ID = 32
+VALID_ID = f"a text of 1 to {_LONGEST_ID} characters without {' '.join(sorted(_NOT_IN_AN_ID))}"
 # What the docstring of a revision declares about code that knows only earlier ones.
 _RUNNING_CODE = re.compile(
     r"^Running code:\s+(?:(?P<unaffected>unaffected)\.|breaks(?:\s+code\s+before\s+(?P<since>[^\s:]+))?:\s*\S)",
@@ -147,10 +149,10 @@ def _parse(path: Path, source: bytes) -> tuple[RevisionFile, list[str]]:
             "Assign both at its top, or move a file that is no revision to another folder.",
         )  # fmt: skip
     ids = _texts(path, "revision", assigned["revision"])
-    if len(ids) != 1 or not isinstance(assigned["revision"], str) or not _is_an_id(ids[0]):
+    if len(ids) != 1 or not isinstance(assigned["revision"], str) or not is_an_id(ids[0]):
         raise _unusable(
             path, f"has the revision {assigned['revision']!r}, which is not a valid id",
-            f"Take a text of 1 to {_LONGEST_ID} characters without {' '.join(sorted(_NOT_IN_AN_ID))}: the next number.",
+            f"Take {VALID_ID}: the next number.",
         )  # fmt: skip
     parents, depends_on, labels = (
         _texts(path, name, assigned.get(name)) for name in ("down_revision", "depends_on", "branch_labels")
@@ -176,7 +178,8 @@ def _unusable(path: Path, what: str, remedy: str) -> UnusableFileError:
     return UnusableFileError(Fault((path.name,), f"{path.name} {what}", remedy))
 
 
-def _is_an_id(text: str) -> bool:
+def is_an_id(text: str) -> bool:
+    """Whether a revision can have this id."""
     return 0 < len(text) <= _LONGEST_ID and not _NOT_IN_AN_ID & {*text} and text not in _WORDS and text.isprintable()
 
 
