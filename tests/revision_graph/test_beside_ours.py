@@ -206,12 +206,19 @@ def test_what_would_revert_or_forget_theirs_needs_their_files(
 @pytest.mark.slow
 def test_a_downgrade_of_ours_does_not_take_theirs_along(head: Database, beside: Beside) -> None:
     beside.upgrade(head)
-    with pytest.raises(RefusedError, match="acme_0002 and acme_0001 of a project beside mlops-db would be reverted"):
-        beside.downgrade(head, BEFORE)
-    assert rows(head) == ["acme_0002"]
-
-    beside.downgrade(head, "acme@base")
-    assert (rows(head), others(head)) == ([HEAD], [])
+    later = beside.ours.add("pass")
+    beside.add("acme_0003", "acme_0002", later)
+    beside.upgrade(head)
+    for before, theirs, revision, left in (
+        (HEAD, "acme_0003", "acme_0002", [later, "acme_0002"]),
+        (BEFORE, "acme_0002 and acme_0001", "acme_0001@base", [later]),
+    ):
+        with pytest.raises(RefusedError, match=f"{theirs} of a project beside mlops-db would be reverted") as found:
+            beside.downgrade(head, before)
+        assert f"alembic downgrade {revision}`. Or" in found.value.hint
+        beside.downgrade(head, revision)
+        assert rows(head) == left
+    assert others(head) == []
     beside.downgrade(head, BEFORE)
     beside.upgrade(head)
     beside.downgrade(head, "base")

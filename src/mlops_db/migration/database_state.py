@@ -6,6 +6,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any, cast
 
 from alembic.runtime.migration import RevisionStep
+from alembic.util import to_tuple
 
 from mlops_db.errors import RefusedError, UnknownRevisionError, alembic
 from mlops_db.migration.revision_graph import add_others
@@ -94,13 +95,15 @@ def refuse_steps_of_others(graph: Graph, steps: Sequence[Any], destination: obje
             hint="Run it with an alembic.ini that has all their folders in version_locations. If they are gone for "
             "good, docs/own-tables.md has the way out.",
         )
-    reverted = [step.revision.revision for step in steps if isinstance(step, RevisionStep) and not step.is_upgrade]
-    theirs = [revision for revision in reverted if revision in graph.others]
+    reverted = [step.revision for step in steps if isinstance(step, RevisionStep) and not step.is_upgrade]
+    theirs = {found.revision: to_tuple(found.down_revision, ()) for found in reverted if found.revision in graph.others}
     if theirs and len(theirs) < len(reverted) and destination != "base":
+        first = {one: parents for one, parents in theirs.items() if theirs.keys().isdisjoint(parents)}
+        targets = (parents[0] if parents else f"{one}@base" for one, parents in first.items())
+        commands = " and ".join(f"`{alembic(f'downgrade {target}')}`" for target in targets)
         raise RefusedError(
             f"{' and '.join(theirs)} of a project beside mlops-db would be reverted, too; nothing was changed",
-            hint=f"Revert them first: `{alembic(f'downgrade {theirs[-1]}@-1')}`. Or revert everything: "
-            f"`{alembic('downgrade base')}`.",
+            hint=f"Revert them first: {commands}. Or revert everything: `{alembic('downgrade base')}`.",
         )
 
 
