@@ -188,7 +188,10 @@ class UnknownRevisionError(MlopsDbError):
             "Or another tool (Airflow, MLflow) owns it: set MLOPS_DB_NAME to a database of its own.",
         ]
         if not revision.isdigit():
-            remedies.append("Or it is of a project beside mlops-db: run `alembic stamp --purge heads` there.")
+            remedies.append(
+                "Or it is of a project of yours (docs/own-tables.md): a branch beside ours records it with "
+                "`alembic stamp --purge heads`."
+            )
         if beside:
             remedies.append(f"If none is true: DELETE FROM public.alembic_version WHERE version_num = '{row}';")
         super().__init__(

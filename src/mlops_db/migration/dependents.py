@@ -40,7 +40,8 @@ _COLUMN = re.compile(
 )
 # What is dropped or changed, such as the table that loses a key.
 _CHANGED = re.compile(
-    rf"\b(?:DROP\s+(?:MATERIALIZED\s+)?\w+|ALTER\s+TABLE|ON)\s+(?:IF\s+EXISTS\s+)?(?:ONLY\s+)?({NAME})", re.IGNORECASE
+    rf"\b(?:DROP\s+(?:TABLE|(?:MATERIALIZED\s+)?VIEW|FUNCTION|ROUTINE)|ALTER\s+TABLE|ON)\s+(?:IF\s+EXISTS\s+)?(?:ONLY\s+)?({NAME})",
+    re.IGNORECASE,
 )
 _SCHEMA_GOES = re.compile(rf"\bDROP\s+SCHEMA\s+(?:IF\s+EXISTS\s+)?({PART})", re.IGNORECASE)
 _REFUSES = "RAISE dependent_objects_still_exist"
@@ -88,6 +89,8 @@ def refuse_dependents(
     _ask_the_steps(connection, script, steps)
     sql = "; ".join(without_texts(text) for _, text in steps if text)
     dropped, columns = _read_drops(sql)
+    if not (dropped or columns):
+        return
     changed = {_qualified(name) for name in _CHANGED.findall(sql)}
     within_dropped_schemas = tuple(f"{_quoted(stored_name(name))}." for name in _SCHEMA_GOES.findall(sql))
     with closing(cast("Cursor", connection.connection.cursor())) as cursor:
