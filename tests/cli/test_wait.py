@@ -103,7 +103,7 @@ def test_a_role_gets_its_grants_only_after_the_migration(head: Database) -> None
         late = replace(head, settings=settings)
         done = late.run("mlops-db", "wait", "--timeout", "0s")
         assert done.returncode == 1
-        assert_failed(done, "permission denied for table alembic_version", 'grant "mlops_test_late" what jobs need')
+        assert_failed(done, "permission denied for table alembic_version", "`mlops-db grant-writer mlops_test_late`")
         with waiting(late.environment, "--timeout", "2min") as process:
             assert "permission denied" in first_line(process)
             head.query("GRANT SELECT ON alembic_version TO mlops_test_late")
