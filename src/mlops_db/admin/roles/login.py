@@ -28,7 +28,7 @@ _CONNECT_ALONE = """
       FROM pg_database AS here CROSS JOIN LATERAL aclexplode(here.datacl) AS acl
       JOIN pg_roles AS role ON role.oid = acl.grantee
      WHERE here.datname = current_database() AND role.rolname = %s AND acl.privilege_type = 'CONNECT'
-       AND acl.grantor = here.datdba AND pg_has_role(here.datdba, 'USAGE')
+       AND acl.grantor = here.datdba AND role.oid <> here.datdba AND pg_has_role(here.datdba, 'USAGE')
        AND NOT EXISTS (SELECT FROM pg_shdepend AS d
                         WHERE d.dbid = here.oid AND d.refclassid = 'pg_authid'::regclass AND d.refobjid = role.oid)
 """
