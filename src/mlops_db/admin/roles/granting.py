@@ -45,7 +45,6 @@ if TYPE_CHECKING:
     from mlops_db.settings import Settings
 
 BUILT_IN = ("", "public", "none", "current_user", "current_role", "session_user")
-_KINDS = {"function": "ROUTINE"}  # which may be a procedure
 _FUNCTIONS = {f"reporting.{function.partition('(')[0]}": f"reporting.{function}" for function in REPORTING_FUNCTIONS}
 
 _OWNS_ALL = f"""
@@ -220,12 +219,12 @@ def _wait_for_others(cursor: SafeCursor, settings: Settings) -> None:
 
 
 def _how_to_end(cursor: SafeCursor, role: str, beyond: Sequence[Ability]) -> str:
-    """The statements after which the role cannot do more any more."""
-    if any(ability.privilege.name == OWNERSHIP for ability in beyond):
+    """The statements that end it; a second way to the same is seen only after that."""
+    if any(privilege.name == OWNERSHIP and not by for privilege, by in beyond):
         return "Take another role: an owner can do everything with what it owns."
-    objects: defaultdict[tuple[str, str, str], list[str]] = defaultdict(list)
-    statements: dict[str, None] = {}
     me = _quoted(cursor, role)
+    statements: dict[str, None] = {}
+    granted: defaultdict[tuple[str, str, str, str], list[str]] = defaultdict(list)
     for privilege, by in beyond:
         if by not in ("", EVERYBODY):
             cursor.execute(_WAYS, (role, by))
@@ -234,10 +233,15 @@ def _how_to_end(cursor: SafeCursor, role: str, beyond: Sequence[Ability]) -> str
             statements[f"ALTER ROLE {me} NO{privilege.name};"] = None
         else:
             name = privilege.name.removesuffix(OPTION)
-            what = f"{'GRANT OPTION FOR ' if name != privilege.name else ''}{name}{_of_column(privilege)}"
-            objects[what, _KINDS.get(privilege.kind, privilege.kind.upper()), by or me].append(privilege.object)
-    revokes = [f"REVOKE {what} ON {kind} {', '.join(on)} FROM {who};" for (what, kind, who), on in objects.items()]
-    return f"Take another role, or run: {' '.join([*statements, *revokes])}"
+            option = "GRANT OPTION FOR " if name != privilege.name else ""
+            kind = "ROUTINE" if privilege.kind == "function" else privilege.kind.upper()  # it may be a procedure
+            granted[option, kind, privilege.object, by or me].append(f"{name}{_of_column(privilege)}")
+    same: defaultdict[tuple[str, str, str, str], list[str]] = defaultdict(list)
+    for (option, kind, thing, who), names in granted.items():
+        same[option, ", ".join(names), kind, who].append(thing)
+    for (option, what, kind, who), things in same.items():
+        statements[f"REVOKE {option}{what} ON {kind} {', '.join(things)} FROM {who};"] = None
+    return f"Take another role, or run: {' '.join(statements)}"
 
 
 def _quoted(cursor: SafeCursor, role: str) -> str:
