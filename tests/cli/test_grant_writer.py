@@ -141,12 +141,16 @@ def test_it_waits_for_a_run_or_another_grant(head: Database, options: tuple[str,
 def test_json_and_dry_run(head: Database) -> None:
     with roles.role(head, ROLE):
         text = head.run(*GRANT, "--dry-run")
-        assert text.stdout.startswith(f'Role "{ROLE}" could make every call of the storage layer of ')
-        assert text.stdout.endswith(", and nothing else. Nothing was changed (--dry-run).\n")
+        *statements, last = text.stdout.splitlines()
+        assert last.startswith(f'Role "{ROLE}" could make every call of the storage layer of ')
+        assert last.endswith(", and nothing else. Nothing was changed (--dry-run).")
         answer = json.loads(head.run(*GRANT, "--dry-run", "--json").stdout)
         assert (answer["role"], answer["granted"]) == (ROLE, False)
         assert "UPDATE (brier_score, f1_score, promoted_at, status) on model_versions" in answer["privileges"]
         assert not head.value("SELECT has_table_privilege(%s::name, 'model_versions', 'SELECT')", [ROLE])
+        head.connection.execute("\n".join(statements).encode())
+        (listed,) = (one for one in list_roles(head.settings).roles if one.name == ROLE)
+        assert (listed.kind, listed.lacks, listed.beyond) == ("writer", (), ())
         assert json.loads(head.run(*GRANT, "--json").stdout)["granted"] is True
         assert json.loads(head.run(*GRANT, "--json").stdout)["granted"] is True
 

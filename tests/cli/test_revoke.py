@@ -66,6 +66,9 @@ def test_it_takes_back_all_that_was_granted_and_the_second_time_nothing(database
     assert database.value(GRANTED, [ROLE]) == count
 
     done = database.run(*kind.revoke)
+    statements = dry.stdout.splitlines()[:-1]
+    assert len(statements) == count
+    assert all(one.startswith("REVOKE ") and one.endswith(f" FROM {QUOTED};") for one in statements)
     lost = count if kind is READER else count - 3  # four columns of one UPDATE are one
     assert done.stdout == f'✅ Role "{ROLE}" is no {kind.name} of {target} any more: it lost {lost} privileges\n'
     assert database.value(GRANTED, [ROLE]) == 0

@@ -65,23 +65,38 @@ _WAYS = """
 _POLL_S = 0.1
 
 
+class Granted(NamedTuple):
+    """What was granted to a role.
+
+    Attributes:
+        statements: the GRANT statements, without those for the nodes of Citus.
+        everybody_may_create: whether everybody, and so this role, may create tables in schema public. That is the
+            default before PostgreSQL 15, and only a superuser can revoke it.
+    """
+
+    statements: tuple[str, ...]
+    everybody_may_create: bool
+
+
 class Revoked(NamedTuple):
     """What a role lost, and what it has left.
 
     Attributes:
+        statements: the REVOKE statements, without those for the nodes of Citus.
         privileges: what was taken back.
         connect: whether CONNECT on the database was taken back, too.
         foreign: the grants of the same privileges that others have made, such as the owner of schema public; they stay.
         left: what it can still do with our objects.
     """
 
+    statements: tuple[str, ...]
     privileges: tuple[Privilege, ...]
     connect: bool
     foreign: tuple[Grant, ...]
     left: tuple[Ability, ...]
 
 
-def grant(settings: Settings, kind: Kind, role: str, *, password: str | None = None, dry_run: bool = False) -> bool:
+def grant(settings: Settings, kind: Kind, role: str, *, password: str | None = None, dry_run: bool = False) -> Granted:
     """Grant a role what its kind needs, in one transaction; refuse it if it can do more than that.
 
     Migration runs grant it again on what later revisions replace. On Citus the nodes that have shards commit what a
@@ -94,10 +109,6 @@ def grant(settings: Settings, kind: Kind, role: str, *, password: str | None = N
         role: name of the role, as PostgreSQL stores it; best without LOGIN, and granted to the logins.
         password: let the role log in with it, and create the role if it is missing; None for a role that exists.
         dry_run: grant, check and roll back.
-
-    Returns:
-        Whether everybody, and so this role, may create tables in schema public. That is the default before
-        PostgreSQL 15, and only a superuser can revoke it.
 
     Raises:
         ConnectionFailedError: no connection.
@@ -123,8 +134,9 @@ def grant(settings: Settings, kind: Kind, role: str, *, password: str | None = N
                 hint=f"To make it a reader, run `mlops-db grant-writer {shlex.quote(role)} --revoke` first.",
             )
         wanted = [privilege for privilege in kind.privileges if _is_there(cursor, privilege)]
-        for privilege in wanted:
-            cursor.execute(_statement("GRANT {} TO {}", privilege, role))
+        statements = [_statement(cursor, "GRANT {} TO {};", privilege, role) for privilege in wanted]
+        for statement in statements:
+            cursor.execute(statement)
         granted = _read(cursor, role)
         beyond = find_beyond(granted, kind, shards_here=shards_here)
         if beyond:
@@ -142,7 +154,7 @@ def grant(settings: Settings, kind: Kind, role: str, *, password: str | None = N
             cursor.connection.commit()  # the nodes know the role only now
             _wait_for_others(cursor, settings)
             grant_on_shards(cursor, role)
-    return may_create
+    return Granted(tuple(statements), may_create)
 
 
 def revoke(settings: Settings, kind: Kind, role: str, *, dry_run: bool = False) -> Revoked:
@@ -173,21 +185,22 @@ def revoke(settings: Settings, kind: Kind, role: str, *, dry_run: bool = False) 
                 f'role "{role}" is a writer, which needs all that a reader has; nothing was changed',
                 hint=f"`mlops-db grant-writer {shlex.quote(role)} --revoke` takes back both.",
             )
-        for privilege in (one for one in kind.privileges if one in before.own):
-            statement = _statement("REVOKE {} FROM {}", privilege, role)
-            try:
+        held = [privilege for privilege in kind.privileges if privilege in before.own]
+        statements = [_statement(cursor, "REVOKE {} FROM {};", privilege, role) for privilege in held]
+        try:
+            for statement in statements:
                 cursor.execute(statement)
-            except psycopg2.errors.DependentObjectsStillExist as error:
-                raise RefusedError(
-                    f'role "{role}" has granted on to others what it was granted: {first_line(str(error))}; nothing '
-                    "was changed",
-                    hint=f"`mlops-db roles` shows them. This takes it from them, too: {statement.as_string(cursor)} "
-                    "CASCADE;",
-                ) from None
+        except psycopg2.errors.DependentObjectsStillExist as error:
+            raise RefusedError(
+                f'role "{role}" has granted on to others what it was granted: {first_line(str(error))}; nothing was '
+                "changed",
+                hint=f"`mlops-db roles` shows them. This takes it from them, too: {statement[:-1]} CASCADE;",
+            ) from None
         after = _read(cursor, role)
         foreign = [grant for grant in _grants_of(cursor, role) if grant.privilege in kind.privileges]
         lost = tuple(one for one in before.own if one in kind.privileges and one not in after.own)
-        connect = bool(lost) and not after.memberships and revoke_connect(cursor, role)
+        connect = revoke_connect(cursor, role) if lost and not after.memberships else None
+        statements += [connect] if connect else []
         left = find_beyond(after, None, shards_here=False)
         if dry_run:
             cursor.connection.rollback()
@@ -195,7 +208,7 @@ def revoke(settings: Settings, kind: Kind, role: str, *, dry_run: bool = False) 
             cursor.connection.commit()
             _wait_for_others(cursor, settings)
             _revoke_on_shards(cursor, role, after.own)
-    return Revoked(lost, connect, tuple(foreign), tuple(left))
+    return Revoked(tuple(statements), lost, bool(connect), tuple(foreign), tuple(left))
 
 
 def _wait_for_others(cursor: SafeCursor, settings: Settings) -> None:
@@ -256,10 +269,10 @@ def _revoke_on_shards(cursor: SafeCursor, role: str, own: Sequence[Privilege]) -
     revoke_on_shards(cursor, role, tables, with_schema=not (others or usage))
 
 
-def _statement(template: str, privilege: Privilege, role: str) -> sql.Composed:
+def _statement(cursor: SafeCursor, template: str, privilege: Privilege, role: str) -> str:
     name = _FUNCTIONS.get(privilege.object, privilege.object)
     what = f"{privilege.name}{_of_column(privilege)} ON {privilege.kind.upper()} {name}"
-    return sql.SQL(template).format(sql.SQL(what), sql.Identifier(role))
+    return template.format(what, _quoted(cursor, role))
 
 
 def _of_column(privilege: Privilege) -> str:
