@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import pytest
 
+from mlops_db.migration.commands import downgrade
 from support import roles
 from support.database import Database
 from support.process import assert_failed
@@ -75,6 +76,24 @@ def test_it_takes_back_all_that_was_granted_and_the_second_time_nothing(database
     again = database.run(*kind.revoke)
     assert again.stdout == f'Role "{ROLE}" has no privilege of a {kind.name} of {target}. Nothing was changed.\n'
     assert again.returncode == 0
+
+
+@pytest.mark.parametrize("revision", ["0004", "9999"])
+def test_it_does_not_depend_on_the_revision(database: Database, revision: str) -> None:
+    granted(database, WRITER)
+    if revision == "0004":
+        downgrade(database.settings, revision)
+    else:
+        database.query("UPDATE alembic_version SET version_num = %s", [revision])
+
+    done = database.run(*WRITER.revoke)
+
+    assert done.returncode == 0, done.stderr
+    assert database.value(GRANTED, [ROLE]) == 0
+
+
+def test_without_tables_there_is_nothing_to_revoke(empty: Database) -> None:
+    assert_failed(empty.run(*WRITER.revoke), "has no tables yet", "alembic upgrade head")
 
 
 def test_other_grants_stay_and_are_told(database: Database) -> None:

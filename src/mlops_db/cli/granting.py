@@ -53,10 +53,10 @@ def run_granting(options: Namespace, kind: "Kind", variable: str, *, may: str, n
 
     settings = Settings.from_environment()
     password = _password(options, variable)
-    require_usable(settings)
-    if options.revoke:
+    if options.revoke:  # which does not depend on the revision
         _report_revoked(options, kind, settings, revoke(settings, kind, options.role, dry_run=options.dry_run))
         return 0
+    require_usable(settings)
     granted = grant(settings, kind, options.role, password=password, dry_run=options.dry_run)
     if options.json:
         print_json(

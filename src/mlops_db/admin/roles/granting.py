@@ -23,6 +23,7 @@ from mlops_db.admin.roles.privileges import (
     Ability,
     describe_abilities,
     find_beyond,
+    no_tables,
     read_grants,
     read_roles,
 )
@@ -158,7 +159,7 @@ def grant(settings: Settings, kind: Kind, role: str, *, password: str | None = N
 
 
 def revoke(settings: Settings, kind: Kind, role: str, *, dry_run: bool = False) -> Revoked:
-    """Take back what `grant` grants, in one transaction, and leave all other grants alone.
+    """Take back what `grant` grants, in one transaction, and leave all other grants alone; at whichever revision.
 
     CONNECT on the database goes, too, unless the role has something else in it, also as a member of another role. On
     Citus the nodes revoke what is on the shards afterwards.
@@ -171,9 +172,9 @@ def revoke(settings: Settings, kind: Kind, role: str, *, dry_run: bool = False) 
 
     Raises:
         ConnectionFailedError: no connection.
-        RefusedError: there is no such role; it is a writer, which needs what a reader has; or it has granted on to
-            others what it was granted. Nothing was changed. Or a worker refused, or does not answer. Or a migration
-            run goes on for too long.
+        RefusedError: there are no tables, or no such role; it is a writer, which needs what a reader has; or it has
+            granted on to others what it was granted. Nothing was changed. Or a worker refused, or does not answer. Or
+            a migration run goes on for too long.
         NotPermittedError: the connecting role does not own the tables and views.
     """
     with open_cursor(settings) as cursor:
@@ -301,8 +302,12 @@ def _require_owner(cursor: SafeCursor, settings: Settings) -> None:
 
     Raises:
         NotPermittedError: it does not.
+        RefusedError: there are none.
     """
-    if not cursor.value(_OWNS_ALL):
+    owns_all = cursor.value(_OWNS_ALL)
+    if owns_all is None:
+        raise no_tables(settings)
+    if not owns_all:
         raise _not_permitted(settings, "does not own the tables and views")
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from mlops_db.drift.catalogue import OPTION
 from mlops_db.drift.declared_roles import ON_SHARDS, OWNERSHIP, Privilege, describe
+from mlops_db.errors import RefusedError, alembic
 from mlops_db.project import SCHEMAS, TABLES, VIEWS
 from mlops_db.revisions.tables import VERSION_TABLE
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from mlops_db.drift.declared_roles import Kind
     from mlops_db.server.cursor import SafeCursor
+    from mlops_db.settings import Settings
 
 PUBLIC = 0  # the oid of PUBLIC in a list of grants
 EVERYBODY = "PUBLIC"
@@ -220,6 +222,14 @@ def find_beyond(role: Role, kind: Kind | None, *, shards_here: bool) -> list[Abi
         and ability.privilege not in allowed
         and not (ability.by == EVERYBODY and ability.privilege in usual)
     ]
+
+
+def no_tables(settings: Settings) -> RefusedError:
+    """The error for a database without our tables."""
+    return RefusedError(
+        f"{settings.target} has no tables yet, so there is nothing to have a privilege on",
+        hint=f"Run `{alembic('upgrade head')}` first.",
+    )
 
 
 def describe_abilities(abilities: Iterable[Ability], limit: int = MAX_SHOWN) -> list[str]:
