@@ -226,8 +226,8 @@ def _wait_for_others(cursor: SafeCursor, settings: Settings) -> None:
             holders = cursor.value(select_holders("%(key)s"), {"key": RUN_LOCK})
             raise RefusedError(
                 f"another migration run still holds the lock after {settings.lock_wait / 1000:g} s: "
-                f"{holders or 'one that has just ended'}; nothing was changed",
-                hint="Run the same command again when it has ended.",
+                f"{holders or 'one that has just ended'}",
+                hint="Run the same command again when it has ended; what is done already stays.",
             )
         time.sleep(_POLL_S)
 
