@@ -101,6 +101,7 @@ def test_a_job_that_closes_its_manager(mlops_db):
 def test_a_manager_is_not_shared_after_the_test(pytestconfig):
     assert get_db_manager() is AT_IMPORT and not AT_IMPORT.closed
     assert os.environ["POSTGRES_HOST"] == "from.before" and "POSTGRES_PORT" not in os.environ
+    assert os.environ["PGSERVICE"] == "production"
 
 
 def test_the_demo(mlops_db_demo):
@@ -110,7 +111,11 @@ def test_the_demo(mlops_db_demo):
     assert len(get_db_manager().models.list(limit=None)) == 36
 
 
-def test_after_the_demo_a_database_is_empty(mlops_db):
+def test_two_databases(mlops_db_demo, mlops_db):
+    pass
+
+
+def test_after_that_a_database_is_empty(mlops_db):
     assert mlops_db.models.list() == []
 """
 # What a developer may have around: none of it is for the tests.
@@ -139,9 +144,21 @@ def test_a_suite_on_a_server_as_a_role_that_is_no_superuser(
 ) -> None:
     (tmp_path / "pytest.ini").write_text(INI, encoding="utf-8")
     (tmp_path / ".env").write_text(f"MLOPS_DATABASE_URL={AROUND['MLOPS_DATABASE_URL']}\n", encoding="utf-8")
-    done = run_suite(tmp_path, SUITE, *on_server(server), *workers, environment=AROUND)
-    assert outcomes(done) == {"passed": 11}, done.stdout + done.stderr
-    assert left_databases(empty) == []
+    service = tmp_path / "pg_service.conf"
+    service.write_text("[production]\nhostaddr=192.0.2.1\noptions=-c role=no_such_role\n", encoding="utf-8")
+    around = AROUND | {"PGSERVICE": "production", "PGSERVICEFILE": str(service)}
+    # A killed session's databases are dropped after a day.
+    old, young = (f"mlops_pytest_{int(time.time()) - age}_3692d519_1" for age in (90_000, 80_000))
+    theirs = "mlops_pytest_1"
+    with session(replace(server, database="postgres")) as connection:
+        for name in (old, young, theirs):
+            connection.execute(f"CREATE DATABASE {name}")
+        done = run_suite(tmp_path, SUITE, *on_server(server), *workers, environment=around)
+        assert outcomes(done) == {"passed": 11, "error": 1}, done.stdout + done.stderr
+        assert_is_short(done, "a test has one database: it cannot use both mlops_db and mlops_db_demo")
+        assert sorted(left_databases(empty)) == [theirs, young]
+        for name in (young, theirs):
+            connection.execute(f"DROP DATABASE {name}")
 
 
 OWN_TABLES = """
@@ -191,6 +208,7 @@ def test_fixtures_of_pytest_postgresql(own_database, mlops_db):
 """
 
 
+@pytest.mark.slow
 def test_own_tables_and_own_fixtures(server: Settings, empty: Database, tmp_path: Path) -> None:
     done = run_suite(tmp_path, OWN_TABLES, *on_server(server), environment={"PATH": SCRIPTS_FIRST})
     assert outcomes(done) == {"passed": 4}, done.stdout + done.stderr
@@ -201,20 +219,6 @@ ONE_TEST = """
 def test_one(mlops_db):
     mlops_db.models.register("7c0f3a", "12")
 """
-
-
-@pytest.mark.full_postgresql
-def test_databases_of_killed_sessions_are_dropped_after_a_day(
-    server: Settings, empty: Database, tmp_path: Path
-) -> None:
-    old, young = f"mlops_pytest_{int(time.time()) - 90_000}_old_1", f"mlops_pytest_{int(time.time()) - 80_000}_young_1"
-    with session(replace(server, database="postgres")) as connection:
-        connection.execute(f"CREATE DATABASE {old}")
-        connection.execute(f"CREATE DATABASE {young}")
-        done = run_suite(tmp_path, ONE_TEST, *on_server(server))
-        assert outcomes(done) == {"passed": 1}, done.stdout + done.stderr
-        assert left_databases(empty) == [young]
-        connection.execute(f"DROP DATABASE {young}")
 
 
 REFUSED = {
@@ -231,7 +235,7 @@ importlib.util.find_spec = lambda name, *rest: None if name == "embedded_postgre
 
 
 @pytest.mark.one_postgresql
-@pytest.mark.parametrize("case", REFUSED)
+@pytest.mark.parametrize("case", ["no server", "no plugin", pytest.param("no package", marks=pytest.mark.slow)])
 def test_what_is_missing_is_said_in_one_line(case: str, tmp_path: Path) -> None:
     options, message = REFUSED[case]
     if case == "no server":
@@ -257,14 +261,6 @@ def test_a_role_that_may_not_create_databases(empty: Database, tmp_path: Path) -
         done = run_suite(tmp_path, ONE_TEST, *on_server(settings))
     assert outcomes(done) == {"error": 1}, done.stdout + done.stderr
     assert_is_short(done, 'Let a superuser run ALTER ROLE "mlops_no_creator" CREATEDB')
-
-
-@pytest.mark.full_postgresql
-def test_one_test_has_one_database(server: Settings, empty: Database, tmp_path: Path) -> None:
-    done = run_suite(tmp_path, "def test_two(mlops_db_demo, mlops_db): pass\n" + ONE_TEST, *on_server(server))
-    assert outcomes(done) == {"passed": 1, "error": 1}, done.stdout + done.stderr
-    assert_is_short(done, "a test has one database: it cannot use both mlops_db and mlops_db_demo")
-    assert left_databases(empty) == []
 
 
 STAYS = """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import time
 from contextlib import contextmanager, suppress
@@ -22,12 +23,13 @@ from mlops_db.server.failures import quoted
 from mlops_db.storage.db_manager import DatabaseManager, replace_shared_manager
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from mlops_db.server.cursor import SafeCursor
     from mlops_db.settings import Settings
 
 PREFIX = "mlops_pytest_"
+OURS = re.compile(PREFIX + r"([0-9]{10})_[0-9a-f]{8}_(head|demo|[0-9]+)")  # a database of the team may have the prefix
 STALE_AFTER_S = 24 * 3600  # no session lasts longer
 DEMO_DAYS, DEMO_SEED = 90, 1
 STRATEGY_SINCE = 150000
@@ -149,7 +151,7 @@ def fill_demo(settings: Settings) -> None:
 @contextmanager
 def use_in_environment(settings: Settings) -> Iterator[None]:
     """Set the variables of the environment to a database for the block, and let `get_db_manager()` use it."""
-    variables = {
+    variables: dict[str, str | None] = {
         "POSTGRES_HOST": settings.host,
         "POSTGRES_PORT": str(settings.port),
         "POSTGRES_USER": settings.user,
@@ -159,18 +161,23 @@ def use_in_environment(settings: Settings) -> Iterator[None]:
         **dict.fromkeys(("MLOPS_DATABASE_URL", "POSTGRES_PASSWORD_FILE", "MLOPS_OWNER_ROLE", "MLOPS_ENV"), ""),
         "PGHOSTADDR": settings.parameters["hostaddr"],
         "PGOPTIONS": settings.parameters["options"],
+        "PGSERVICE": None,  # libpq takes a service's hostaddr before an empty PGHOSTADDR, and no empty service
     }
     before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
+    _set_in_environment(variables)
     try:
         with replace_shared_manager():
             yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        _set_in_environment(before)
+
+
+def _set_in_environment(variables: Mapping[str, str | None]) -> None:
+    for name, value in variables.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
 
 
 def _choose_strategy(cursor: SafeCursor) -> str:
@@ -184,7 +191,7 @@ def _drop_stale(cursor: SafeCursor) -> None:
         "SELECT datname FROM pg_database WHERE starts_with(datname, %s) AND pg_has_role(datdba, 'USAGE')", (PREFIX,)
     )
     for (name,) in cursor.fetchall():
-        begun = name.removeprefix(PREFIX).partition("_")[0]
-        if begun.isdigit() and time.time() - int(begun) > STALE_AFTER_S:
+        ours = OURS.fullmatch(name)
+        if ours and time.time() - int(ours[1]) > STALE_AFTER_S:
             with suppress(psycopg2.Error):  # another session drops it, too
                 drop_database(cursor, name)
