@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import secrets
-import time
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from itertools import count
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
 
 PREFIX = "mlops_pytest_"
 OURS = re.compile(PREFIX + r"([0-9]{10})_[0-9a-f]{8}_(head|demo|[0-9]+)")  # a database of the team may have the prefix
+NOW = "SELECT extract(epoch FROM now())::bigint"  # by the server's clock, because suites freeze ours
 STALE_AFTER_S = 24 * 3600  # no session lasts longer
 DEMO_DAYS, DEMO_SEED = 90, 1
 STRATEGY_SINCE = 150000
@@ -48,13 +48,13 @@ class Databases:
             ConnectionFailedError: there is no connection.
         """
         self._server = server
-        self._prefix = f"{PREFIX}{int(time.time())}_{secrets.token_hex(4)}"
         self._templates: list[str] = []
         self._numbers = count(1)
         self._in_use = False
         try:
             with open_cursor(server, autocommit=True) as cursor:
-                _drop_stale(cursor)
+                now = cursor.value(NOW)
+                _drop_stale(cursor, now)
                 self._strategy = _choose_strategy(cursor)
         except ConnectionFailedError as error:
             raise ConnectionFailedError(
@@ -62,6 +62,7 @@ class Databases:
                 hint="Check --postgresql-host and the other options of pytest-postgresql. Without a host, the tests "
                 "start a server of their own.",
             ) from None
+        self._prefix = f"{PREFIX}{now}_{secrets.token_hex(4)}"
 
     def make_template(self, name: str, *, source: str = "template0") -> str:
         """Create a template, as a copy of another one; returns its whole name.
@@ -186,12 +187,12 @@ def _choose_strategy(cursor: SafeCursor) -> str:
     return "STRATEGY file_copy" if copies_files else ""
 
 
-def _drop_stale(cursor: SafeCursor) -> None:
+def _drop_stale(cursor: SafeCursor, now: int) -> None:
     cursor.execute(
         "SELECT datname FROM pg_database WHERE starts_with(datname, %s) AND pg_has_role(datdba, 'USAGE')", (PREFIX,)
     )
     for (name,) in cursor.fetchall():
         ours = OURS.fullmatch(name)
-        if ours and time.time() - int(ours[1]) > STALE_AFTER_S:
+        if ours and now - int(ours[1]) > STALE_AFTER_S:
             with suppress(psycopg2.Error):  # another session drops it, too
                 drop_database(cursor, name)
