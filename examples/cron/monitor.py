@@ -2,8 +2,8 @@
 
     python monitor.py predictions.csv
 
-The file has the columns predicted_at (ISO 8601, with a time zone) and covered (1 or 0). Run it again for the same hour,
-and it replaces what it stored. An hour that cannot be measured is stored as failed.
+The file has the columns predicted_at (such as 2026-11-27T14:05:00+00:00) and covered (1 or 0). Run it again for the
+same hour, and it replaces what it stored. An hour that cannot be measured is stored as failed.
 
 The exit code is 0 if the value is stored, 1 if it could not be measured or stored, 2 if the command line is wrong, and
 75 if another attempt may succeed, such as after a restart of the server (sysexits.h: EX_TEMPFAIL).
@@ -51,7 +51,7 @@ def main() -> int:
     except MlopsDbError as error:
         print(f"{error}\n{error.hint}", file=sys.stderr)
         return EX_TEMPFAIL if error.retryable else 1
-    except (ArithmeticError, KeyError, OSError, ValueError) as error:
+    except (ArithmeticError, KeyError, OSError, TypeError, ValueError, csv.Error) as error:
         print(f"{since:%Y-%m-%d %H:%M}: {type(error).__name__}: {error}", file=sys.stderr)
         return 1
     return 0
