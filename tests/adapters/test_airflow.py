@@ -127,7 +127,10 @@ for file in files:
 # What the scheduler does with a folder of DAGs.
 PARSE = """
 import sys
+import warnings
 from airflow.dag_processing.dagbag import DagBag
+from airflow import DeprecatedImportWarning
+warnings.simplefilter("error", DeprecatedImportWarning)
 bag = DagBag(sys.argv[1])
 assert not bag.import_errors, bag.import_errors
 for dag_id, dag in sorted(bag.dags.items()):
