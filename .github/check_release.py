@@ -59,15 +59,22 @@ def find_problems(tag: str, version: str, changelog: str) -> list[str]:
 def find_unfrozen(folder: Path) -> list[str]:
     """List the files of revisions that frozen.sha256 does not have as they are."""
     frozen = folder / "frozen.sha256"
-    lines = frozen.read_text(encoding="utf-8").splitlines() if frozen.exists() else []
+    lines = frozen.read_text(encoding="utf-8", errors="replace").splitlines() if frozen.exists() else []
     paths = sorted([*folder.glob("*.py"), *folder.glob("sql/*.sql")])
     names = {path.relative_to(folder).as_posix(): sha256(path.read_bytes()).hexdigest() for path in paths}
     missing = [name for name, checksum in names.items() if f"{checksum}  {name}" not in lines]
-    if not missing:
-        return []
-    others = f" and {len(missing) - 1} more" if missing[1:] else ""
+    released = {line.partition("  ")[2] for line in lines}
+    changed = [name for name in missing if name in released]
+    if changed:  # to write their checksums anew would hide the change
+        return [f"{VERSIONS}/frozen.sha256 has another checksum of {_first(changed)}. Restore what was released."]
     write = f"(cd {VERSIONS} && sha256sum *.py sql/*.sql > frozen.sha256)"
-    return [f"{VERSIONS}/frozen.sha256 does not have the checksum of {missing[0]}{others}. Write it: {write}"]
+    if missing:
+        return [f"{VERSIONS}/frozen.sha256 does not have the checksum of {_first(missing)}. Write it: {write}"]
+    return []
+
+
+def _first(names: list[str]) -> str:
+    return names[0] + (f" and {len(names) - 1} more" if names[1:] else "")
 
 
 def read_sections(changelog: str) -> dict[str, tuple[str, str]]:

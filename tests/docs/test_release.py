@@ -106,12 +106,17 @@ def test_entries_that_were_left_under_unreleased_are_refused(tmp_path: Path) -> 
     [
         ("", "0001_first.py and 1 more"),
         (FROZEN.splitlines()[0], "sql/0001_view.sql"),
-        (FROZEN.replace("  sql", "x  sql"), "sql/0001_view.sql"),
+        ("<<<<<<< HEAD\n", "0001_first.py and 1 more"),
     ],
 )
 def test_revisions_that_are_not_frozen_are_refused(frozen: str, missing: str, tmp_path: Path) -> None:
     (problem,) = check(tmp_path, "v1.2.0", frozen=frozen)
     assert f"frozen.sha256 does not have the checksum of {missing}. Write it: (cd " in problem
+
+
+def test_a_released_revision_that_was_changed_is_not_to_be_frozen_again(tmp_path: Path) -> None:
+    (problem,) = check(tmp_path, "v1.2.0", frozen=FROZEN.replace("  sql", "x  sql"))
+    assert problem.endswith("has another checksum of sql/0001_view.sql. Restore what was released.")
 
 
 def test_the_changelog_has_this_version_or_entries_to_come() -> None:
