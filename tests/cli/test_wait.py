@@ -113,6 +113,14 @@ def test_a_role_gets_its_grants_only_after_the_migration(head: Database) -> None
         assert late.run("mlops-db", "wait", MLOPS_OWNER_ROLE="mlops_test_nobody").returncode == 0
 
 
+def test_a_role_that_may_not_connect_yet_is_told_who_grants_it(head: Database) -> None:
+    with roles.role(head, "mlops_test_late") as settings:
+        head.query(f"REVOKE CONNECT ON DATABASE {head.settings.database} FROM PUBLIC")
+        done = replace(head, settings=settings).run("mlops-db", "wait", "--timeout", "0s")
+        assert done.returncode == 2
+        assert_failed(done, "permission denied for database", 'grants CONNECT to "mlops_test_late"', "grant-writer")
+
+
 @pytest.mark.slow
 def test_newer_revisions_are_as_good_as_head_if_this_code_works_with_them(head: Database) -> None:
     head.query("UPDATE alembic_version SET version_num = '9999'")
