@@ -119,6 +119,26 @@ def test_a_released_revision_that_was_changed_is_not_to_be_frozen_again(tmp_path
     assert problem.endswith("has another checksum of sql/0001_view.sql. Restore what was released.")
 
 
+def test_a_released_revision_that_was_frozen_again_is_refused(tmp_path: Path) -> None:
+    if shutil.which("git") is None:
+        pytest.skip("git is missing")
+    assert check(tmp_path, "v1.2.0") == []
+    git = ("git", "-c", "user.name=x", "-c", "user.email=x")
+    for command in (("init", "-q"), ("add", "."), ("commit", "-qm", "1.1.0"), ("tag", "v1.1.0")):
+        subprocess.run(git + command, cwd=tmp_path, check=True)
+    script = tmp_path / ".github" / "check_release.py"
+    assert run(script, "v1.2.0").returncode == 0
+
+    versions = tmp_path / "migrations" / "versions"
+    revision, frozen = versions / "0001_first.py", versions / "frozen.sha256"
+    before = sha256(revision.read_bytes()).hexdigest()
+    revision.write_text("revision = '0001'  # another\n", encoding="utf-8")
+    now = sha256(revision.read_bytes()).hexdigest()
+    frozen.write_text(frozen.read_text(encoding="utf-8").replace(before, now), encoding="utf-8")
+
+    assert "frozen.sha256 of v1.1.0 has another checksum of 0001_first.py. Restore" in run(script, "v1.2.0").stderr
+
+
 def test_the_changelog_has_this_version_or_entries_to_come() -> None:
     changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     first = re.findall(r"^## (\S+)", changelog, re.MULTILINE)
