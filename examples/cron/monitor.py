@@ -41,12 +41,13 @@ def main() -> int:
     since = until - timedelta(hours=1)
     try:
         monitoring = get_db_manager().monitoring
+        row = {"metric_type": "coverage", "metric_name": "coverage_rate", "metric_value": None, "model_name": MODEL}
         try:
-            value = coverage(file, since, until)
+            row["metric_value"] = coverage(file, since, until)
         except Exception as error:
-            monitoring.log_failure("coverage", "coverage_rate", error, timestamp=since, model_name=MODEL)
+            # As log_failure() does, but so that a rerun replaces it.
+            monitoring.log_many([row | {"metadata": {"error": repr(error)}}], replace=since)
             raise
-        row = {"metric_type": "coverage", "metric_name": "coverage_rate", "metric_value": value, "model_name": MODEL}
         monitoring.log_many([row], replace=since)
     except MlopsDbError as error:
         print(f"{error}\n{error.hint}", file=sys.stderr)

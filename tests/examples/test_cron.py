@@ -93,10 +93,11 @@ def test_an_hour_without_predictions_has_failed_until_a_rerun_measures_it(
     head: Database, machine: Path, run: Run
 ) -> None:
     predictions(machine)
-    done = run("monitor.py")
-    assert (done.returncode, done.stdout) == (1, "")
-    assert "ZeroDivisionError" in done.stderr
-    assert "Traceback" not in done.stderr
+    for _ in range(2):
+        done = run("monitor.py")
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "ZeroDivisionError" in done.stderr
+        assert "Traceback" not in done.stderr
     assert head.query(STORED) == [(HOUR - timedelta(hours=1), None, True)]
 
     predictions(machine, f"{(HOUR - timedelta(minutes=1)).isoformat()},1")
