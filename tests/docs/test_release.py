@@ -123,7 +123,7 @@ def test_a_released_revision_that_was_frozen_again_is_refused(tmp_path: Path) ->
     if shutil.which("git") is None:
         pytest.skip("git is missing")
     assert check(tmp_path, "v1.2.0") == []
-    git = ("git", "-c", "user.name=x", "-c", "user.email=x")
+    git = ("git", "-c", "user.name=x", "-c", "user.email=x", "-c", "commit.gpgSign=false", "-c", "tag.gpgSign=false")
     for command in (("init", "-q"), ("add", "."), ("commit", "-qm", "1.1.0"), ("tag", "v1.1.0")):
         subprocess.run(git + command, cwd=tmp_path, check=True)
     script = tmp_path / ".github" / "check_release.py"
