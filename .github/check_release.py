@@ -5,6 +5,7 @@ frozen.
 """
 
 import re
+import subprocess
 import sys
 from hashlib import sha256
 from pathlib import Path
@@ -20,7 +21,7 @@ def main(arguments: list[str]) -> int:
         print("usage: python .github/check_release.py TAG", file=sys.stderr)
         return 64
     problems = find_problems(arguments[0], read_version(ROOT), (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"))
-    problems += find_unfrozen(ROOT / VERSIONS)
+    problems += find_unfrozen(ROOT / VERSIONS) or find_frozen_again(ROOT)
     for problem in problems:
         print(f"error: {problem}", file=sys.stderr)
     return 1 if problems else 0
@@ -59,15 +60,41 @@ def find_problems(tag: str, version: str, changelog: str) -> list[str]:
 def find_unfrozen(folder: Path) -> list[str]:
     """List the files of revisions that frozen.sha256 does not have as they are."""
     frozen = folder / "frozen.sha256"
-    lines = frozen.read_text(encoding="utf-8").splitlines() if frozen.exists() else []
+    lines = frozen.read_text(encoding="utf-8", errors="replace").splitlines() if frozen.exists() else []
     paths = sorted([*folder.glob("*.py"), *folder.glob("sql/*.sql")])
     names = {path.relative_to(folder).as_posix(): sha256(path.read_bytes()).hexdigest() for path in paths}
     missing = [name for name, checksum in names.items() if f"{checksum}  {name}" not in lines]
-    if not missing:
-        return []
-    others = f" and {len(missing) - 1} more" if missing[1:] else ""
+    released = {line.partition("  ")[2] for line in lines}
+    changed = [name for name in missing if name in released]
+    if changed:  # to write their checksums anew would hide the change
+        return [f"{VERSIONS}/frozen.sha256 has another checksum of {_first(changed)}. Restore what was released."]
     write = f"(cd {VERSIONS} && sha256sum *.py sql/*.sql > frozen.sha256)"
-    return [f"{VERSIONS}/frozen.sha256 does not have the checksum of {missing[0]}{others}. Write it: {write}"]
+    if missing:
+        return [f"{VERSIONS}/frozen.sha256 does not have the checksum of {_first(missing)}. Write it: {write}"]
+    return []
+
+
+def find_frozen_again(root: Path) -> list[str]:
+    """List the files whose checksums are not those of the release before; none without git or its tags."""
+    git = ("git", "-C", str(root))
+    try:
+        tag = _output(*git, "describe", "--tags", "--abbrev=0", "--match=v*").strip()
+        before = _output(*git, "show", f"{tag}:{VERSIONS.as_posix()}/frozen.sha256").splitlines()
+    except (OSError, subprocess.CalledProcessError):
+        return []
+    now = (root / VERSIONS / "frozen.sha256").read_text(encoding="utf-8").splitlines()
+    changed = [line.partition("  ")[2] for line in before if line not in now]
+    if not changed:
+        return []
+    return [f"{VERSIONS}/frozen.sha256 of {tag} has another checksum of {_first(changed)}. Restore what was released."]
+
+
+def _output(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout  # noqa: S603  (git's)
+
+
+def _first(names: list[str]) -> str:
+    return names[0] + (f" and {len(names) - 1} more" if names[1:] else "")
 
 
 def read_sections(changelog: str) -> dict[str, tuple[str, str]]:

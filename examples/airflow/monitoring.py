@@ -30,12 +30,13 @@ def store(metric_type: str, metric_name: str, measure: Callable[[datetime], floa
     """Measure and store, about the date of this run."""
     moment = logical_date()
     monitoring = get_db_manager().monitoring
+    row = {"metric_type": metric_type, "metric_name": metric_name, "metric_value": None, "model_name": MODEL}
     try:
-        value = measure(moment)
+        row["metric_value"] = measure(moment)
     except Exception as error:
-        monitoring.log_failure(metric_type, metric_name, error, timestamp=moment, model_name=MODEL)
+        # As log_failure() does, but so that the next try replaces it.
+        monitoring.log_many([row | {"metadata": {"error": repr(error)}}], replace=moment)
         raise
-    row = {"metric_type": metric_type, "metric_name": metric_name, "metric_value": value, "model_name": MODEL}
     monitoring.log_many([row], replace=moment)
 
 

@@ -1,14 +1,15 @@
 """A DAG that retrains every week: train, compare with the version in production, promote or reject.
 
 Each task can be retried. The run that the candidate was compared with goes from task to task, so that a decision that
-is carried out late cannot replace a version that nobody compared it with.
+is carried out late cannot replace a version that nobody compared it with. Only the first version, which is compared
+with none, replaces any.
 """
 
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from airflow.exceptions import AirflowSkipException
 from airflow.sdk import dag, task
+from airflow.sdk.exceptions import AirflowSkipException
 
 from mlops_db import get_db_manager
 from mlops_db.adapters.airflow import logical_date

@@ -2,8 +2,8 @@
 
     python monitor.py predictions.csv
 
-The file has the columns predicted_at (ISO 8601, with a time zone) and covered (1 or 0). Run it again for the same hour,
-and it replaces what it stored. An hour that cannot be measured is stored as failed.
+The file has the columns predicted_at (such as 2026-11-27T14:05:00+00:00) and covered (1 or 0). Run it again for the
+same hour, and it replaces what it stored. An hour that cannot be measured is stored as failed.
 
 The exit code is 0 if the value is stored, 1 if it could not be measured or stored, 2 if the command line is wrong, and
 75 if another attempt may succeed, such as after a restart of the server (sysexits.h: EX_TEMPFAIL).
@@ -41,17 +41,18 @@ def main() -> int:
     since = until - timedelta(hours=1)
     try:
         monitoring = get_db_manager().monitoring
+        row = {"metric_type": "coverage", "metric_name": "coverage_rate", "metric_value": None, "model_name": MODEL}
         try:
-            value = coverage(file, since, until)
+            row["metric_value"] = coverage(file, since, until)
         except Exception as error:
-            monitoring.log_failure("coverage", "coverage_rate", error, timestamp=since, model_name=MODEL)
+            # As log_failure() does, but so that a rerun replaces it.
+            monitoring.log_many([row | {"metadata": {"error": repr(error)}}], replace=since)
             raise
-        row = {"metric_type": "coverage", "metric_name": "coverage_rate", "metric_value": value, "model_name": MODEL}
         monitoring.log_many([row], replace=since)
     except MlopsDbError as error:
         print(f"{error}\n{error.hint}", file=sys.stderr)
         return EX_TEMPFAIL if error.retryable else 1
-    except (ArithmeticError, KeyError, OSError, ValueError) as error:
+    except (ArithmeticError, KeyError, OSError, TypeError, ValueError, csv.Error) as error:
         print(f"{since:%Y-%m-%d %H:%M}: {type(error).__name__}: {error}", file=sys.stderr)
         return 1
     return 0

@@ -3,11 +3,13 @@
 pip install mlops-db fastapi uvicorn && uvicorn app:app
 """
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta, timezone
+from typing import Annotated
 
-from fastapi import FastAPI, HTTPException, Request
+from fastapi import FastAPI, HTTPException, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from pydantic import AwareDatetime, BaseModel
@@ -46,21 +48,21 @@ app = FastAPI(lifespan=lifespan)
 
 
 @app.exception_handler(InvalidValueError)
-def refused(_: Request, error: InvalidValueError) -> JSONResponse:
+async def refused(_: Request, error: InvalidValueError) -> JSONResponse:
     """A value that the database does not take."""
     return JSONResponse({"error": str(error)}, status_code=422)
 
 
 @app.exception_handler(MlopsDbError)
-def failed(_: Request, error: MlopsDbError) -> JSONResponse:
+async def failed(_: Request, error: MlopsDbError) -> JSONResponse:
     """Anything else: 503 if the same request may succeed in a moment."""
     return JSONResponse({"error": str(error)}, status_code=503 if error.retryable else 500)
 
 
 @app.get("/health")
-def health() -> str:
-    """Whether the server answers, for a load balancer."""
-    get_db_manager().ping(timeout=2)
+async def health() -> str:
+    """Whether the server answers, for a load balancer; not in the threads of the requests, which may all be busy."""
+    await asyncio.to_thread(get_db_manager().ping, timeout=2)
     return "ok"
 
 
@@ -81,7 +83,9 @@ def metrics(model_name: str) -> dict[str, str]:
 
 
 @app.get("/models/{model_name}/metrics/{metric_type}/{metric_name}")
-def history(model_name: str, metric_type: str, metric_name: str, days: int = 7) -> list[Point]:
+def history(
+    model_name: str, metric_type: str, metric_name: str, days: Annotated[int, Query(ge=1, le=366)] = 7
+) -> list[Point]:
     """The values of a series in the last days, the newest first."""
     since = datetime.now(timezone.utc) - timedelta(days=days)
     rows = get_db_manager().monitoring.history(metric_type, metric_name, model_name=model_name, since=since)

@@ -2,6 +2,8 @@
 
 Jobs need `from mlops_db import DatabaseManager, MlopsDbError, get_db_manager`. The import opens no connection and
 loads neither SQLAlchemy nor psycopg2.
+
+PYTEST_DONT_REWRITE: without this mark, pytest warns about a package with a plugin that is imported before pytest runs.
 """
 
 import logging

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 from typing import Any
 from urllib.request import urlopen
@@ -19,7 +20,7 @@ import pytest
 from mlops_db import DatabaseManager, get_db_manager
 from mlops_db.migration.commands import upgrade
 from support.database import ROOT, TIMEOUT_S, Database
-from support.sessions import wait_until
+from support.sessions import another_session, wait_until
 
 pytestmark = pytest.mark.adapters
 FOLDER = ROOT / "examples" / "fastapi"
@@ -73,6 +74,25 @@ def test_a_value_that_is_none_is_refused(head: Database, client: Any, wrong: dic
     value = {"metric_type": "coverage", "metric_name": "rate", "value": 0.9, "timestamp": NOON.isoformat()}
     assert client.put("/models/churn/metrics", json=value | wrong).status_code == 422
     assert head.value("SELECT count(*) FROM monitoring_metrics") == 0
+
+
+@pytest.mark.parametrize("days", ["0", "999999", "99999999999999999999", "many"])
+def test_a_time_that_is_none_is_refused(client: Any, days: str) -> None:
+    assert client.get("/models/churn/metrics/coverage/rate", params={"days": days}).status_code == 422
+
+
+def test_the_health_check_answers_while_all_threads_wait(head: Database, client: Any) -> None:
+    from anyio.to_thread import current_default_thread_limiter  # noqa: PLC0415
+
+    threads = client.portal.call(current_default_thread_limiter)
+    client.portal.call(setattr, threads, "total_tokens", 1)
+    with ThreadPoolExecutor() as callers, another_session(head, "somebody", "LOCK TABLE model_versions"):
+        waiting = callers.submit(client.get, "/models/churn/production")
+        wait_until(lambda: threads.borrowed_tokens == 1, "the request to wait")
+        for allowed, status in ((True, 200), (False, 503)):
+            head.query("UPDATE pg_database SET datallowconn = %s WHERE datname = current_database()", [allowed])
+            assert callers.submit(client.get, "/health").result(TIMEOUT_S).status_code == status
+        assert not waiting.done()
 
 
 def test_a_database_that_the_code_does_not_work_with_is_a_500(head: Database, client: Any) -> None:

@@ -17,8 +17,8 @@ from mlops_db.drift.repair import BY_HAND, LOSES_ROWS
 from mlops_db.drift.snapshot import expected_catalogue
 from mlops_db.errors import MlopsDbError, NotPermittedError, RefusedError
 from mlops_db.migration.commands import alembic_config
-from mlops_db.migration.lock import RUN_LOCK
 from mlops_db.project import BASELINE, BASELINE_TABLES, BASELINE_VIEWS
+from mlops_db.server.advisory import RUN_LOCK
 from mlops_db.settings import Settings
 from support.database import Database, revision_of
 from support.handmade import (

@@ -7,16 +7,20 @@ from dataclasses import replace
 import pytest
 
 from mlops_db import DatabaseManager
+from mlops_db.admin.roles.listing import list_roles
 from mlops_db.errors import OutdatedCodeError
 from mlops_db.migration.commands import upgrade
+from mlops_db.server.advisory import RUN_LOCK
 from mlops_db.settings import Settings
 from support import roles
 from support.database import Database
 from support.process import SECRET, assert_failed
+from support.sessions import another_session
 
 pytestmark = [pytest.mark.slow, pytest.mark.full_postgresql]
 
 ROLE = 'Jobs "à la" 100%'
+QUOTED = '"Jobs ""à la"" 100%"'
 GRANT = ("mlops-db", "grant-writer", ROLE)
 
 
@@ -71,7 +75,10 @@ def test_older_code_reads_as_a_writer_whether_it_works(head: Database, writer: S
     [
         ("GRANT DELETE ON model_versions TO {}", "DELETE on model_versions"),
         ("GRANT UPDATE (id) ON model_versions TO {}", "UPDATE (id) on model_versions"),
-        ("GRANT UPDATE ON model_versions TO {}", "UPDATE on model_versions"),
+        (
+            "GRANT SELECT, INSERT, UPDATE ON model_versions, retraining_decisions, monitoring_metrics TO {}",
+            "UPDATE on model_versions, UPDATE on monitoring_metrics, UPDATE on retraining_decisions",
+        ),
         ("GRANT SELECT ON mlops_internal.migration_history TO {}", "SELECT on mlops_internal.migration_history"),
         ("GRANT EXECUTE ON PROCEDURE mlops_internal.maintain TO {}", "EXECUTE on function mlops_internal.maintain"),
         ("GRANT UPDATE ON SEQUENCE model_versions_id_seq TO {}", "UPDATE on sequence model_versions_id_seq"),
@@ -79,36 +86,71 @@ def test_older_code_reads_as_a_writer_whether_it_works(head: Database, writer: S
         ("ALTER ROLE {} CREATEROLE", "CREATEROLE"),
         ("ALTER ROLE {} REPLICATION", "REPLICATION"),
         ("ALTER ROLE {} SUPERUSER", "SUPERUSER"),
-        ("GRANT mlops_test_group TO {}", "TRUNCATE on model_versions (by mlops_test_group)"),
+        ("GRANT UPDATE (version_num) ON alembic_version TO {} WITH GRANT OPTION", "UPDATE (version_num) on alembic_"),
+        ("GRANT ALL ON ALL TABLES IN SCHEMA mlops_internal TO {}", ""),
+        (
+            "ALTER TABLE mlops_internal.metric_series OWNER TO mlops_test_via; GRANT mlops_test_via TO {}",
+            "ownership of mlops_internal.metric_series (by mlops_test_via)",
+        ),
+        (
+            "GRANT mlops_test_group TO mlops_test_via; GRANT mlops_test_via TO {}",
+            "TRUNCATE on model_versions (by mlops_test_group)",
+        ),
         ("GRANT TRIGGER ON retraining_decisions TO PUBLIC", "TRIGGER on retraining_decisions (by PUBLIC)"),
         ("ALTER VIEW v_model_timeline OWNER TO {}", "ownership of v_model_timeline"),
     ],
 )
-def test_a_role_that_can_do_more_is_refused_and_gets_nothing(head: Database, statement: str, told: str) -> None:
-    with roles.role(head, "mlops_test_group", "NOLOGIN"), roles.role(head, ROLE):
+def test_a_role_that_can_do_more_gets_nothing_until_the_hint_is_run(head: Database, statement: str, told: str) -> None:
+    others = ("mlops_test_group", "mlops_test_via")
+    with roles.role(head, others[0], "NOLOGIN"), roles.role(head, others[1], "NOLOGIN"), roles.role(head, ROLE):
         head.query("GRANT TRUNCATE ON model_versions TO mlops_test_group")
-        head.query(statement.format('"Jobs ""à la"" 100%"'))
+        head.query(statement.format(QUOTED))
         before = head.query("SELECT relname, relacl::text FROM pg_class WHERE relnamespace = 'public'::regnamespace")
 
         done = head.run(*GRANT)
 
-        if "OWNER" not in statement:  # the gate says that before
-            assert_failed(done, f"can do more than make every call of the storage layer: {told}", "mlops-db roles")
+        if "VIEW" not in statement:  # the gate says that before
+            assert_failed(done, f"can do more than make every call of the storage layer: {told}")
         assert done.returncode == 1
         after = head.query("SELECT relname, relacl::text FROM pg_class WHERE relnamespace = 'public'::regnamespace")
         assert after == before
-        head.query("ALTER ROLE {} NOSUPERUSER NOREPLICATION NOCREATEROLE".format('"Jobs ""à la"" 100%"'))
+        if "VIEW" not in statement:
+            head.connection.execute(done.stderr.partition("or run: ")[2].encode())
+            granted = head.run(*GRANT)
+            assert granted.returncode == 0, granted.stderr
+
+
+@pytest.mark.usefixtures("writer")
+def test_a_writer_may_register_series_as_earlier_pages_told(head: Database) -> None:
+    head.query(f"GRANT EXECUTE ON FUNCTION mlops_internal.register_series TO {QUOTED}")
+    assert head.run(*GRANT).returncode == 0
+    (listed,) = (one for one in list_roles(head.settings).roles if one.name == ROLE)
+    assert (listed.kind, listed.beyond) == ("writer", ())
+    assert "theirs" not in head.run("mlops-db", "check").stdout
+
+
+@pytest.mark.parametrize("options", [(), ("--revoke",)])
+@pytest.mark.usefixtures("writer")
+def test_it_waits_for_a_run_or_another_grant(head: Database, options: tuple[str, ...]) -> None:
+    with another_session(head, "the deploy", f"SELECT pg_advisory_lock({RUN_LOCK})"):
+        done = head.run(*GRANT, *options, MLOPS_LOCK_WAIT="200ms")
+        assert_failed(done, "another migration run still holds the lock after 0.2 s", "(the deploy")
+    assert head.run(*GRANT, *options).returncode == 0
 
 
 def test_json_and_dry_run(head: Database) -> None:
     with roles.role(head, ROLE):
         text = head.run(*GRANT, "--dry-run")
-        assert text.stdout.startswith(f'Role "{ROLE}" could make every call of the storage layer of ')
-        assert text.stdout.endswith(", and nothing else. Nothing was changed (--dry-run).\n")
+        *statements, last = text.stdout.splitlines()
+        assert last.startswith(f'Role "{ROLE}" could make every call of the storage layer of ')
+        assert last.endswith(", and nothing else. Nothing was changed (--dry-run).")
         answer = json.loads(head.run(*GRANT, "--dry-run", "--json").stdout)
         assert (answer["role"], answer["granted"]) == (ROLE, False)
         assert "UPDATE (brier_score, f1_score, promoted_at, status) on model_versions" in answer["privileges"]
         assert not head.value("SELECT has_table_privilege(%s::name, 'model_versions', 'SELECT')", [ROLE])
+        head.connection.execute("\n".join(statements).encode())
+        (listed,) = (one for one in list_roles(head.settings).roles if one.name == ROLE)
+        assert (listed.kind, listed.lacks, listed.beyond) == ("writer", (), ())
         assert json.loads(head.run(*GRANT, "--json").stdout)["granted"] is True
         assert json.loads(head.run(*GRANT, "--json").stdout)["granted"] is True
 
@@ -127,7 +169,7 @@ def test_it_makes_a_login(head: Database) -> None:
         assert done.stdout.endswith("it lost 28 privileges\n")
         assert not head.value("SELECT has_database_privilege(%s::name, current_database(), 'CONNECT')", [ROLE])
     finally:
-        head.query("DROP ROLE IF EXISTS {}".format('"Jobs ""à la"" 100%"'))
+        head.query(f"DROP ROLE IF EXISTS {QUOTED}")
 
 
 def test_the_password_has_a_variable_of_its_own(head: Database) -> None:

@@ -94,7 +94,7 @@ def test_grant_reader(head: Database) -> None:
     head.query("CREATE ROLE mlops_test_reader NOLOGIN")
     try:
         text = head.run("mlops-db", "grant-reader", "mlops_test_reader", "--dry-run")
-        assert text.stdout.startswith('Role "mlops_test_reader" could read v_decision_history')
+        assert text.stdout.splitlines()[-1].startswith('Role "mlops_test_reader" could read v_decision_history')
         assert report(head, "grant-reader", "mlops_test_reader", "--dry-run")["granted"] is False
         assert head.value(may_read) is False
         answer = report(head, "grant-reader", "mlops_test_reader")

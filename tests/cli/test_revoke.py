@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import pytest
 
+from mlops_db.migration.commands import downgrade
 from support import roles
 from support.database import Database
 from support.process import assert_failed
@@ -66,12 +67,33 @@ def test_it_takes_back_all_that_was_granted_and_the_second_time_nothing(database
     assert database.value(GRANTED, [ROLE]) == count
 
     done = database.run(*kind.revoke)
+    statements = dry.stdout.splitlines()[:-1]
+    assert len(statements) == count
+    assert all(one.startswith("REVOKE ") and one.endswith(f" FROM {QUOTED};") for one in statements)
     lost = count if kind is READER else count - 3  # four columns of one UPDATE are one
     assert done.stdout == f'✅ Role "{ROLE}" is no {kind.name} of {target} any more: it lost {lost} privileges\n'
     assert database.value(GRANTED, [ROLE]) == 0
     again = database.run(*kind.revoke)
     assert again.stdout == f'Role "{ROLE}" has no privilege of a {kind.name} of {target}. Nothing was changed.\n'
     assert again.returncode == 0
+
+
+@pytest.mark.parametrize("revision", ["0004", "9999"])
+def test_it_does_not_depend_on_the_revision(database: Database, revision: str) -> None:
+    granted(database, WRITER)
+    if revision == "0004":
+        downgrade(database.settings, revision)
+    else:
+        database.query("UPDATE alembic_version SET version_num = %s", [revision])
+
+    done = database.run(*WRITER.revoke)
+
+    assert done.returncode == 0, done.stderr
+    assert database.value(GRANTED, [ROLE]) == 0
+
+
+def test_without_tables_there_is_nothing_to_revoke(empty: Database) -> None:
+    assert_failed(empty.run(*WRITER.revoke), "has no tables yet", "alembic upgrade head")
 
 
 def test_other_grants_stay_and_are_told(database: Database) -> None:
@@ -99,6 +121,7 @@ def test_a_reader_that_is_a_writer_stays_both(database: Database) -> None:
     count = database.value(GRANTED, [ROLE])
 
     assert_failed(database.run(*READER.revoke), "is a writer, which needs all that a reader has", "grant-writer 'a ")
+    assert_failed(database.run(*READER.command), "is a writer, which reads all that a reader does", "grant-writer 'a ")
 
     assert database.value(GRANTED, [ROLE]) == count
 
@@ -125,11 +148,30 @@ def test_what_it_has_granted_on_is_refused(database: Database) -> None:
         database.query("RESET ROLE")
         count = database.value(GRANTED, [ROLE])
 
-        assert_failed(database.run(*READER.revoke), "has granted on to others", "CASCADE")
+        done = database.run(*READER.revoke)
 
+        assert_failed(done, "has granted on to others", "CASCADE")
         assert database.value(GRANTED, [ROLE]) == count
         assert "theirs: grants to" in database.run("mlops-db", "check").stdout  # a reader needs no grant option
-        database.query(f"REVOKE ALL ON v_model_timeline FROM {QUOTED} CASCADE")
+        database.connection.execute(done.stderr.partition("from them, too: ")[2].encode())
+        assert database.run(*READER.revoke).returncode == 0
+        assert database.value(GRANTED, [ROLE]) == 0
+
+
+def test_who_may_connect_for_something_else_may_still_connect(database: Database) -> None:
+    owner = database.value("SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = current_database()")
+    name = database.settings.database
+    with roles.role(database, "mlops_test_group", "NOLOGIN"):
+        database.query(f"REVOKE CONNECT ON DATABASE {name} FROM PUBLIC; GRANT mlops_test_group TO {QUOTED}")
+        assert database.run("mlops-db", "grant-reader", "mlops_test_group").returncode == 0
+        granted(database, READER)
+        database.query(f"GRANT CONNECT ON DATABASE {name} TO {QUOTED}")
+        before = database.value("SELECT datacl::text FROM pg_database WHERE datname = current_database()")
+
+        for role in (ROLE, owner):
+            assert database.run("mlops-db", "grant-reader", role, "--revoke").returncode == 0
+
+        assert database.value("SELECT datacl::text FROM pg_database WHERE datname = current_database()") == before
 
 
 def test_who_does_not_own_the_views_revokes_nothing(database: Database) -> None:

@@ -103,7 +103,7 @@ def test_a_role_gets_its_grants_only_after_the_migration(head: Database) -> None
         late = replace(head, settings=settings)
         done = late.run("mlops-db", "wait", "--timeout", "0s")
         assert done.returncode == 1
-        assert_failed(done, "permission denied for table alembic_version", 'grant "mlops_test_late" what jobs need')
+        assert_failed(done, "permission denied for table alembic_version", "`mlops-db grant-writer mlops_test_late`")
         with waiting(late.environment, "--timeout", "2min") as process:
             assert "permission denied" in first_line(process)
             head.query("GRANT SELECT ON alembic_version TO mlops_test_late")
@@ -111,6 +111,14 @@ def test_a_role_gets_its_grants_only_after_the_migration(head: Database) -> None
         assert process.returncode == 0
         # Jobs do not become the owner, so nor does what waits for them.
         assert late.run("mlops-db", "wait", MLOPS_OWNER_ROLE="mlops_test_nobody").returncode == 0
+
+
+def test_a_role_that_may_not_connect_yet_is_told_who_grants_it(head: Database) -> None:
+    with roles.role(head, "mlops_test_late") as settings:
+        head.query(f"REVOKE CONNECT ON DATABASE {head.settings.database} FROM PUBLIC")
+        done = replace(head, settings=settings).run("mlops-db", "wait", "--timeout", "0s")
+        assert done.returncode == 2
+        assert_failed(done, "permission denied for database", 'grants CONNECT to "mlops_test_late"', "grant-writer")
 
 
 @pytest.mark.slow

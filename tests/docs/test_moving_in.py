@@ -57,9 +57,18 @@ INSERT INTO retraining_decisions (id, version_id, decided, action, gates, reason
     (6, 5, '2024-06-12 09:00', 'shadow', NULL, NULL, NULL),
     (7, 99, '2024-07-12 09:00', 'hold', '"text"', 'gone', NULL),
     (8, NULL, NULL, 'hold', NULL, NULL, NULL),
-    (9, NULL, '2025-10-26 02:30', 'reject', '{}', NULL, NULL);
+    (9, NULL, '2025-10-26 02:30', 'reject', '{}', NULL, NULL),
+    (10, NULL, '2025-10-26 02:30', 'reject', '{}', 'of another candidate', NULL),
+    (11, 9, '2025-02-01', 'reject', NULL, NULL, NULL);
 """
-NOT_MEASURED = "NULL: not measured"
+# How a database may have been set up for old programs.
+HOSTILE_SETTINGS = (
+    "standard_conforming_strings = off",
+    "DateStyle = 'SQL, DMY'",
+    "extra_float_digits = 0",
+    "IntervalStyle = sql_standard",
+    "timezone = 'America/New_York'",
+)
 TWICE = "the clock showed 2025-10-26 02:30:00 twice: taken as the {} time"
 
 
@@ -163,7 +172,7 @@ def test_each_old_row_ends_where_the_page_says(place: Place) -> None:
     place.move()
     place.psql(block("sql reconcile"))
     counts = place.psql(block("sql counts"))
-    assert counted(counts) == [("12", "6", "6", "0"), ("48", "19", "29", "0"), ("9", "5", "4", "0")]
+    assert counted(counts) == [("12", "6", "6", "0"), ("48", "19", "29", "0"), ("11", "6", "5", "0")]
     # 5.4 of the page: one line is corrected by hand, and moves when the rows are moved again
     place.psql(block("sql correct"))
     place.move()
@@ -197,6 +206,8 @@ def test_each_old_row_ends_where_the_page_says(place: Place) -> None:
         (7, "2024-07-12 07:00:00+00", "pending", "legacy-99", "default", {"legacy": "text"}, "gone", None,
          "action was hold; its version is not in model_versions"),
         (9, "2025-10-26 01:30:00+00", "reject", None, "default", {}, None, None, TWICE.format("second")),
+        (10, "2025-10-26 01:30:00+00", "reject", None, "default", {}, "of another candidate", None,
+         TWICE.format("second")),
     ]  # fmt: skip
     moment, own = "2024-07-01 22:30:00+00", {"error": "own", "legacy_id": 0}
     age, income, coverage, mae = "psi.age", "psi.income", "coverage_rate", "mae"
@@ -239,6 +250,7 @@ def test_each_old_row_ends_where_the_page_says(place: Place) -> None:
         ("retraining_decisions", 5, None, r"gates: \u0000 cannot be stored in jsonb"),
         ("retraining_decisions", 6, None, "no such action here: shadow"),
         ("retraining_decisions", 8, None, "decided: no moment"),
+        ("retraining_decisions", 11, None, "run_id is longer than 255 characters"),
     ]
     # Each value has its month already, but for one that is older than ten years; every series is registered.
     checked = place.run(block("bash check"))
@@ -300,6 +312,8 @@ def test_jobs_write_while_rows_are_moved(place: Place) -> None:
 @pytest.mark.one_postgresql
 def test_the_plan_can_take_all_columns_and_old_tables_that_are_used_are_not_dropped(place: Place) -> None:
     place.old_tables()
+    for setting in HOSTILE_SETTINGS:
+        place.query(f"ALTER DATABASE {place.database} SET {setting}")
     place.plan()
     assert "already exists" in place.psql(block("sql plan"), fails=True)
     place.psql(block("sql again"))
@@ -313,6 +327,8 @@ def test_the_plan_can_take_all_columns_and_old_tables_that_are_used_are_not_drop
         ("psi_age",),
         ("psi_income",),
     ]
+    exact = "SELECT metric_value = 0.1::float8 + 0.2::float8 FROM legacy.metric_plan"
+    assert place.query(f"{exact} WHERE legacy_id = 1 AND metric_name = 'psi_income'") == [(True,)]
     place.move()
     place.psql(block("sql reconcile"))
     assert ("48", "19", "29", "0") in counted(place.psql(block("sql counts")))

@@ -106,12 +106,37 @@ def test_entries_that_were_left_under_unreleased_are_refused(tmp_path: Path) -> 
     [
         ("", "0001_first.py and 1 more"),
         (FROZEN.splitlines()[0], "sql/0001_view.sql"),
-        (FROZEN.replace("  sql", "x  sql"), "sql/0001_view.sql"),
+        ("<<<<<<< HEAD\n", "0001_first.py and 1 more"),
     ],
 )
 def test_revisions_that_are_not_frozen_are_refused(frozen: str, missing: str, tmp_path: Path) -> None:
     (problem,) = check(tmp_path, "v1.2.0", frozen=frozen)
     assert f"frozen.sha256 does not have the checksum of {missing}. Write it: (cd " in problem
+
+
+def test_a_released_revision_that_was_changed_is_not_to_be_frozen_again(tmp_path: Path) -> None:
+    (problem,) = check(tmp_path, "v1.2.0", frozen=FROZEN.replace("  sql", "x  sql"))
+    assert problem.endswith("has another checksum of sql/0001_view.sql. Restore what was released.")
+
+
+def test_a_released_revision_that_was_frozen_again_is_refused(tmp_path: Path) -> None:
+    if shutil.which("git") is None:
+        pytest.skip("git is missing")
+    assert check(tmp_path, "v1.2.0") == []
+    git = ("git", "-c", "user.name=x", "-c", "user.email=x", "-c", "commit.gpgSign=false", "-c", "tag.gpgSign=false")
+    for command in (("init", "-q"), ("add", "."), ("commit", "-qm", "1.1.0"), ("tag", "v1.1.0")):
+        subprocess.run(git + command, cwd=tmp_path, check=True)
+    script = tmp_path / ".github" / "check_release.py"
+    assert run(script, "v1.2.0").returncode == 0
+
+    versions = tmp_path / "migrations" / "versions"
+    revision, frozen = versions / "0001_first.py", versions / "frozen.sha256"
+    before = sha256(revision.read_bytes()).hexdigest()
+    revision.write_text("revision = '0001'  # another\n", encoding="utf-8")
+    now = sha256(revision.read_bytes()).hexdigest()
+    frozen.write_text(frozen.read_text(encoding="utf-8").replace(before, now), encoding="utf-8")
+
+    assert "frozen.sha256 of v1.1.0 has another checksum of 0001_first.py. Restore" in run(script, "v1.2.0").stderr
 
 
 def test_the_changelog_has_this_version_or_entries_to_come() -> None:

@@ -166,7 +166,8 @@ def test_every_day_in_an_empty_folder(installed: Installed) -> None:
 
 def test_a_suite_of_a_team_in_an_empty_folder(installed: Installed, tmp_path: Path) -> None:
     (tmp_path / "test_team.py").write_text(SUITE, encoding="utf-8")
-    ended = run_command(str(installed.programs / "pytest"), "-p", "no:cacheprovider", "-W", "error",
+    notebook = "import sys, mlops_db, pytest; sys.exit(pytest.main(sys.argv[1:]))"
+    ended = run_command(str(installed.programs / "python"), "-c", notebook, "-p", "no:cacheprovider", "-W", "error",
                         environment=clean_environment(), cwd=tmp_path)  # fmt: skip
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "1 passed" in ended.stdout

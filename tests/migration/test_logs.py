@@ -13,7 +13,7 @@ from alembic import command
 
 from mlops_db.errors import MlopsDbError
 from mlops_db.migration import commands
-from mlops_db.migration.lock import RUN_LOCK
+from mlops_db.server.advisory import RUN_LOCK
 from support.database import Database, run_command
 from support.projects import Checkout, sql
 from support.sessions import another_session

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from mlops_db.errors import RefusedError, SettingsError
 from mlops_db.migration import commands
-from mlops_db.migration.lock import RUN_LOCK
 from mlops_db.migration.options import Options
+from mlops_db.server.advisory import RUN_LOCK
 from mlops_db.settings import Settings
 from support.database import Database
 from support.process import assert_failed

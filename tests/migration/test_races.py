@@ -11,8 +11,8 @@ from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
 from mlops_db.migration.commands import downgrade, upgrade
-from mlops_db.migration.lock import RUN_LOCK
 from mlops_db.revisions.graph import revisions
+from mlops_db.server.advisory import RUN_LOCK
 from mlops_db.server.connection import connect
 from support.database import ROOT, SCRIPTS, TIMEOUT_S, Database, history_of, revision_of
 from support.process import assert_run_failed

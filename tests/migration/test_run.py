@@ -316,12 +316,11 @@ def test_a_revision_that_fails_leaves_the_ones_before_it_applied(
 def test_a_downgrade_that_fails_leaves_the_ones_before_it_undone(empty: Database, one_bad_revision: Config) -> None:
     command.upgrade(one_bad_revision, HEAD)
     command.stamp(one_bad_revision, "heads")
-    empty.query("CREATE TABLE half_done (id int); CREATE VIEW of_others AS SELECT id FROM monitoring_metrics")
+    empty.query("CREATE TABLE half_done (id int); DROP FUNCTION mlops_internal.late_sequences()")
 
-    with pytest.raises(CommandError, match="monitoring_metrics"):
+    with pytest.raises(CommandError, match="late_sequences"):
         command.downgrade(one_bad_revision, "base")
 
-    assert revision_of(empty) == [("0019",)]
-    assert empty.query("SELECT to_regclass('half_done'), to_regproc('mlops_internal.metric_partitions')") == [
-        (None, None)
-    ]
+    assert revision_of(empty) == [("0020",)]
+    assert empty.query("SELECT to_regclass('half_done'), to_regnamespace('reporting')") == [(None, None)]
+    assert empty.query("SELECT to_regproc('mlops_internal.metric_partitions') IS NOT NULL") == [(True,)]

@@ -45,9 +45,9 @@ def ask(settings: Settings) -> None:
         db.execute_query("SELECT 1")
 
 
-def ping(settings: Settings) -> None:
+def ping(settings: Settings, timeout: float = 10) -> None:
     with DatabaseManager(settings) as db:
-        db.ping(10)
+        db.ping(timeout)
 
 
 def test_one_connection_after_the_other_is_enough(limited: Settings) -> None:
@@ -84,6 +84,11 @@ def test_the_limit_of_a_database_that_stays_reached_is_one_line(head: Database, 
         assert_refused(head, limited, "database")
     finally:
         head.query(f'ALTER DATABASE "{limited.database}" CONNECTION LIMIT -1')
+
+
+def test_a_ping_that_ends_before_the_patience_names_the_limit(limited: Settings) -> None:
+    with closing(hold_connection(limited)), pytest.raises(TooManyConnectionsError):
+        ping(limited, 0.3)
 
 
 @pytest.mark.slow

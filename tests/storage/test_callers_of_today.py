@@ -67,6 +67,12 @@ def test_both_names_work_with_the_environment_alone(shared: DatabaseManager, hea
     assert count(head) == 1
 
 
+@pytest.mark.parametrize("method", ["get_connection", "cursor", "connection", "session"])
+def test_what_is_used_without_with_says_how_to_write_it(db: DatabaseManager, method: str) -> None:
+    with pytest.raises(AttributeError, match=rf"has no execute itself\. Write: with db\.{method}\(\) as \w+:"):
+        getattr(db, method)().execute("SELECT 1")
+
+
 def test_the_specification_s_queries_give_tuples_and_dicts_of_the_same_values(db: DatabaseManager) -> None:
     db.models.register("a", "1", f1_score=0.8, brier_score=0.1)
     db.models.promote("a", gates={"minimum_coverage": {"passed": True}}, reasoning="better")

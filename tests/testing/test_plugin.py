@@ -37,6 +37,7 @@ SUITE = """
 import os
 import subprocess
 import sys
+import time
 
 import psycopg2
 import pytest
@@ -44,6 +45,7 @@ import pytest
 from mlops_db import DatabaseManager, MlopsDbError, get_db_manager
 from mlops_db.settings import Settings
 
+time.time = lambda: 4e9  # as libraries freeze it
 AT_IMPORT = get_db_manager()
 
 
@@ -101,6 +103,7 @@ def test_a_job_that_closes_its_manager(mlops_db):
 def test_a_manager_is_not_shared_after_the_test(pytestconfig):
     assert get_db_manager() is AT_IMPORT and not AT_IMPORT.closed
     assert os.environ["POSTGRES_HOST"] == "from.before" and "POSTGRES_PORT" not in os.environ
+    assert os.environ["PGSERVICE"] == "production"
 
 
 def test_the_demo(mlops_db_demo):
@@ -110,7 +113,11 @@ def test_the_demo(mlops_db_demo):
     assert len(get_db_manager().models.list(limit=None)) == 36
 
 
-def test_after_the_demo_a_database_is_empty(mlops_db):
+def test_two_databases(mlops_db_demo, mlops_db):
+    pass
+
+
+def test_after_that_a_database_is_empty(mlops_db):
     assert mlops_db.models.list() == []
 """
 # What a developer may have around: none of it is for the tests.
@@ -139,9 +146,21 @@ def test_a_suite_on_a_server_as_a_role_that_is_no_superuser(
 ) -> None:
     (tmp_path / "pytest.ini").write_text(INI, encoding="utf-8")
     (tmp_path / ".env").write_text(f"MLOPS_DATABASE_URL={AROUND['MLOPS_DATABASE_URL']}\n", encoding="utf-8")
-    done = run_suite(tmp_path, SUITE, *on_server(server), *workers, environment=AROUND)
-    assert outcomes(done) == {"passed": 11}, done.stdout + done.stderr
-    assert left_databases(empty) == []
+    service = tmp_path / "pg_service.conf"
+    service.write_text("[production]\nhostaddr=192.0.2.1\noptions=-c role=no_such_role\n", encoding="utf-8")
+    around = AROUND | {"PGSERVICE": "production", "PGSERVICEFILE": str(service)}
+    # A killed session's databases are dropped after a day.
+    old, young = (f"mlops_pytest_{int(time.time()) - age}_3692d519_1" for age in (90_000, 80_000))
+    theirs = "mlops_pytest_1"
+    with session(replace(server, database="postgres")) as connection:
+        for name in (old, young, theirs):
+            connection.execute(f"CREATE DATABASE {name}")
+        done = run_suite(tmp_path, SUITE, *on_server(server), *workers, environment=around)
+        assert outcomes(done) == {"passed": 11, "error": 1}, done.stdout + done.stderr
+        assert_is_short(done, "a test has one database: it cannot use both mlops_db and mlops_db_demo")
+        assert sorted(left_databases(empty)) == [theirs, young]
+        for name in (young, theirs):
+            connection.execute(f"DROP DATABASE {name}")
 
 
 OWN_TABLES = """
@@ -191,6 +210,7 @@ def test_fixtures_of_pytest_postgresql(own_database, mlops_db):
 """
 
 
+@pytest.mark.slow
 def test_own_tables_and_own_fixtures(server: Settings, empty: Database, tmp_path: Path) -> None:
     done = run_suite(tmp_path, OWN_TABLES, *on_server(server), environment={"PATH": SCRIPTS_FIRST})
     assert outcomes(done) == {"passed": 4}, done.stdout + done.stderr
@@ -201,20 +221,6 @@ ONE_TEST = """
 def test_one(mlops_db):
     mlops_db.models.register("7c0f3a", "12")
 """
-
-
-@pytest.mark.full_postgresql
-def test_databases_of_killed_sessions_are_dropped_after_a_day(
-    server: Settings, empty: Database, tmp_path: Path
-) -> None:
-    old, young = f"mlops_pytest_{int(time.time()) - 90_000}_old_1", f"mlops_pytest_{int(time.time()) - 80_000}_young_1"
-    with session(replace(server, database="postgres")) as connection:
-        connection.execute(f"CREATE DATABASE {old}")
-        connection.execute(f"CREATE DATABASE {young}")
-        done = run_suite(tmp_path, ONE_TEST, *on_server(server))
-        assert outcomes(done) == {"passed": 1}, done.stdout + done.stderr
-        assert left_databases(empty) == [young]
-        connection.execute(f"DROP DATABASE {young}")
 
 
 REFUSED = {
@@ -231,7 +237,7 @@ importlib.util.find_spec = lambda name, *rest: None if name == "embedded_postgre
 
 
 @pytest.mark.one_postgresql
-@pytest.mark.parametrize("case", REFUSED)
+@pytest.mark.parametrize("case", ["no server", "no plugin", pytest.param("no package", marks=pytest.mark.slow)])
 def test_what_is_missing_is_said_in_one_line(case: str, tmp_path: Path) -> None:
     options, message = REFUSED[case]
     if case == "no server":
@@ -247,7 +253,8 @@ def assert_is_short(done: subprocess.CompletedProcess[str], message: str) -> Non
     """Check that the error of one test is its message and its hint."""
     error = done.stdout.partition("ERROR at ")[2].partition("\n==")[0]
     assert message in error
-    assert len(error.splitlines()) == 3, error
+    lines = [line for line in error.splitlines() if not line.startswith("[gw")]  # which of pytest-xdist's workers
+    assert len(lines) == 3, error
     assert SECRET not in done.stdout + done.stderr
 
 
@@ -257,14 +264,6 @@ def test_a_role_that_may_not_create_databases(empty: Database, tmp_path: Path) -
         done = run_suite(tmp_path, ONE_TEST, *on_server(settings))
     assert outcomes(done) == {"error": 1}, done.stdout + done.stderr
     assert_is_short(done, 'Let a superuser run ALTER ROLE "mlops_no_creator" CREATEDB')
-
-
-@pytest.mark.full_postgresql
-def test_one_test_has_one_database(server: Settings, empty: Database, tmp_path: Path) -> None:
-    done = run_suite(tmp_path, "def test_two(mlops_db_demo, mlops_db): pass\n" + ONE_TEST, *on_server(server))
-    assert outcomes(done) == {"passed": 1, "error": 1}, done.stdout + done.stderr
-    assert_is_short(done, "a test has one database: it cannot use both mlops_db and mlops_db_demo")
-    assert left_databases(empty) == []
 
 
 STAYS = """
@@ -318,8 +317,9 @@ def test_an_interruption_stops_the_embedded_server(number: signal.Signals, tmp_p
         wait_until((tmp_path / "ready").exists, "the test to run")
         sockets = Path((tmp_path / "ready").read_text(encoding="utf-8").rstrip("\n"))
         (folder,) = (path for path in sockets.parents if path.name.startswith("mlops-db-pytest-"))
-        assert len(processes_in(folder)) > 2
+        running = processes_in(folder)
         process.send_signal(number)
+    assert len(running) > 2
     wait_until(lambda: not processes_in(folder), "the server to stop")
     wait_until(lambda: not folder.exists(), "its folder to go")
     assert {path.name for path in tmp_path.iterdir()} - {"__pycache__"} == {"test_team.py", "ready"}
@@ -332,9 +332,9 @@ def test_an_interruption_leaves_no_database(server: Settings, empty: Database, t
         [*PLAIN_PYTEST, *on_server(server)], cwd=tmp_path, env=suite_environment(), stdout=subprocess.DEVNULL
     ) as process:
         wait_until((tmp_path / "ready").exists, "the test to run")
-        assert len(left_databases(empty)) == 2
+        during = left_databases(empty)
         process.send_signal(signal.SIGINT)
-    assert left_databases(empty) == []
+    assert (len(during), left_databases(empty)) == (2, [])
 
 
 UNRELATED = """
@@ -361,6 +361,11 @@ def test_a_suite_that_does_not_use_it_sees_no_effect(options: tuple[str, ...], t
 @pytest.mark.one_postgresql
 def test_the_embedded_server_serves_workers(tmp_path: Path) -> None:
     (tmp_path / "pytest.ini").write_text(INI, encoding="utf-8")
+    (tmp_path / "embedded_postgres.py").write_text("# a module of the team", encoding="utf-8")
     done = run_suite(tmp_path, ONE_TEST + ONE_TEST.replace("one", "two"), "-n", "2", environment=AROUND)
     assert outcomes(done) == {"passed": 2}, done.stdout + done.stderr
-    assert {path.name for path in tmp_path.iterdir()} - {"__pycache__"} == {"test_team.py", "pytest.ini"}
+    assert {path.name for path in tmp_path.iterdir()} - {"__pycache__"} == {
+        "test_team.py",
+        "pytest.ini",
+        "embedded_postgres.py",
+    }

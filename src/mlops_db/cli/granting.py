@@ -13,6 +13,8 @@ from mlops_db.errors import RefusedError, UsageError, printable
 from mlops_db.settings import Settings, read_password_file
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mlops_db.admin.roles.granting import Revoked
     from mlops_db.drift.declared_roles import Kind
 
@@ -51,11 +53,11 @@ def run_granting(options: Namespace, kind: "Kind", variable: str, *, may: str, n
 
     settings = Settings.from_environment()
     password = _password(options, variable)
-    require_usable(settings)
-    if options.revoke:
+    if options.revoke:  # which does not depend on the revision
         _report_revoked(options, kind, settings, revoke(settings, kind, options.role, dry_run=options.dry_run))
         return 0
-    everybody_may_create = grant(settings, kind, options.role, password=password, dry_run=options.dry_run)
+    require_usable(settings)
+    granted = grant(settings, kind, options.role, password=password, dry_run=options.dry_run)
     if options.json:
         print_json(
             {
@@ -64,17 +66,18 @@ def run_granting(options: Namespace, kind: "Kind", variable: str, *, may: str, n
                 "granted": not options.dry_run,
                 "privileges": describe(kind.privileges),
                 **names,
-                "everybody_may_create": everybody_may_create,
+                "everybody_may_create": granted.everybody_may_create,
             }
         )
         return 0
     role = printable(f'Role "{options.role}"')
     may = f"{may} of {settings.target}, and nothing else"
     if options.dry_run:
+        _print_statements(granted.statements)
         print_line(f"{role} could {may}. Nothing was changed (--dry-run).")
     else:
         print_line(f"✅ {role} may {may}")
-    if everybody_may_create:
+    if granted.everybody_may_create:
         print_line(EVERYBODY_NOTE, file=sys.stderr)
     return 0
 
@@ -104,6 +107,7 @@ def _report_revoked(options: Namespace, kind: "Kind", settings: Settings, revoke
     if not taken:
         print_line(f"{role} has no privilege of a {kind.name} of {settings.target}. Nothing was changed.")
     elif options.dry_run:
+        _print_statements(revoked.statements)
         print_line(f"{role} would lose {count} on {settings.target}. Nothing was changed (--dry-run).")
     else:
         print_line(f"✅ {role} is no {kind.name} of {settings.target} any more: it lost {count}")
@@ -111,6 +115,11 @@ def _report_revoked(options: Namespace, kind: "Kind", settings: Settings, revoke
         print_line(printable(f"note: {one['by']} granted it {one['privilege']}, and only {one['by']} can revoke that"))
     if revoked.left:
         print_line(printable(f"It still has {', '.join(describe_abilities(revoked.left))}"))
+
+
+def _print_statements(statements: "Sequence[str]") -> None:
+    for statement in statements:
+        print_line(printable(statement))
 
 
 def _password(options: Namespace, variable: str) -> str | None:

@@ -47,14 +47,16 @@ class Kind:
     Attributes:
         name: what people call it.
         may: what it may do, in words.
-        privileges: all that it needs, and nothing else.
+        privileges: all that it needs.
         known_by: those by which a role is known to be of this kind, even if it lacks others.
+        may_have: what gives it nothing more, so that it may have it, but does not need it.
     """
 
     name: str
     may: str
     privileges: tuple[Privilege, ...]
     known_by: tuple[Privilege, ...]
+    may_have: tuple[Privilege, ...] = ()
 
     def lacks(self, held: Iterable[Privilege]) -> list[Privilege]:
         """The privileges that a role with these ones still needs."""
@@ -62,8 +64,8 @@ class Kind:
         return [wanted for wanted in self.privileges if not found & {wanted, wanted._replace(column="")}]
 
     def allows(self, privilege: Privilege) -> bool:
-        """Whether it is a privilege of this kind."""
-        return bool({*self.privileges} & {privilege, privilege._replace(column="")})
+        """Whether a role of this kind may have this privilege."""
+        return bool({*self.privileges, *self.may_have} & {privilege, privilege._replace(column="")})
 
 
 def _tables(name: str, tables: Iterable[str], schema: str = "public") -> tuple[Privilege, ...]:
@@ -107,6 +109,8 @@ WRITER = Kind(
         *(Privilege(name, "table", _SERIES) for name in ("SELECT", "INSERT", "UPDATE", "DELETE")),
     ),
     _tables("INSERT", BASELINE_TABLES),
+    # It only inserts into the catalogue, which a writer may do itself. Earlier pages told to grant it.
+    (Privilege("EXECUTE", "function", "mlops_internal.register_series"),),
 )
 KINDS = (WRITER, READER)  # a writer is a reader, too, so it is asked first
 

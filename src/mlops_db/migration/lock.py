@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.exc import SQLAlchemyError
 
 from mlops_db.errors import MlopsDbError, PoolerError, RefusedError
-from mlops_db.server.advisory import holding_sessions, holds
+from mlops_db.server.advisory import RUN_LOCK, holding_sessions, holds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from mlops_db.migration.progress import Progress
 
-RUN_LOCK = 0x6D6C6F70735F7275  # "mlops_ru" in ASCII; advisory locks count per database
 FIRST_POLL_S = 0.025
 LAST_POLL_S = 1.0
 

@@ -1,4 +1,6 @@
-"""Names the holders of an advisory lock, for the error of a session that did not get it."""
+"""The advisory lock of runs; and who holds a lock, for the error of a session that did not get it."""
+
+RUN_LOCK = 0x6D6C6F70735F7275  # "mlops_ru" in ASCII; advisory locks count per database
 
 
 def holds(key: str) -> str:

@@ -108,7 +108,7 @@ def open_bounded(settings: Settings, timeout: float) -> BoundedConnection:
 def no_answer(settings: Settings, timeout: float) -> NoAnswerError:
     """The error to raise when the time is over."""
     return NoAnswerError(
-        f"{settings.target} gave no answer within {timeout:g} s",
+        f"{settings.target} gave no answer within {round(timeout, 3):g} s",
         hint="The server may be frozen or overloaded, or the network may drop packets. Look at the server, then "
         "repeat the call.",
     )

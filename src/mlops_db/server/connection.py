@@ -190,19 +190,21 @@ def open_connection(settings: Settings, *, options: str = "", **parameters: Any)
 
 def open_below_limits(connect: Callable[[], _Connected], until: float) -> _Connected:
     """Open a connection; while a limit of connections is reached, try again until then, by the monotonic clock."""
-    tried = False
+    limit: psycopg2.OperationalError | None = None
     while True:
         try:
             return connect()
+        except TimeoutError:
+            raise limit or TimeoutError from None
         except psycopg2.OperationalError as error:
             if not is_limit(str(error)) or time.monotonic() > until:
                 raise
-            if not tried:
+            if limit is None:
                 _log.info(
                     "a limit of connections is reached, so connecting is tried again: %s",
                     printable(first_line(str(error))),
                 )
-            tried = True
+            limit = error
         time.sleep(0.05)
 
 

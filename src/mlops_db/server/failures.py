@@ -246,6 +246,8 @@ def _translate_refused(line: str, settings: Settings) -> ConnectionFailedError:
     is_setting = any(mark in line for mark in ("parameter", "requires a value", "command-line argument"))
     if is_setting:
         hint = "The server does not accept this setting of PGOPTIONS, PGTZ, the URL or a service file."
+    elif "permission denied for database" in line:
+        hint = f"The database's owner grants CONNECT to {quoted(settings.user)}; so does `mlops-db grant-writer`."
     failure = ConnectionFailedError(f"{settings.target}: {line}", hint=hint)
     failure.retryable = not is_setting
     return failure

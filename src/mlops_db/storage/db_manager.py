@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from decimal import Decimal
 from functools import cached_property
 from numbers import Real
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
 from mlops_db.errors import (
     InvalidValueError,
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from mlops_db.storage.pool import ConnectionPool
 
 MAX_PING_S = 86_400.0
+_Lent = TypeVar("_Lent")
 
 
 class DatabaseManager:
@@ -124,15 +125,15 @@ class DatabaseManager:
 
     def connection(self) -> AbstractContextManager[Connection]:
         """Lend a SQLAlchemy connection for one transaction."""
-        return self._open_pool().connection()
+        return _Block(self._open_pool().connection(), "connection")
 
     def session(self) -> AbstractContextManager[Session]:
         """Lend a SQLAlchemy ORM session for one transaction; its objects stay readable afterwards."""
-        return self._open_pool().session()
+        return _Block(self._open_pool().session(), "session")
 
     def cursor(self) -> AbstractContextManager[psycopg2.extensions.cursor]:
         """Lend a psycopg2 cursor for one transaction: the fastest way to run a short statement."""
-        return self._open_pool().cursor()
+        return _Block(self._open_pool().cursor(), "cursor")
 
     def safe_cursor(self) -> AbstractContextManager[SafeCursor]:
         """Lend a cursor for one transaction of this package; names without a schema are PostgreSQL's."""
@@ -150,7 +151,7 @@ class DatabaseManager:
         Behind a transaction pooler only psycopg2's side is restored, because the session is shared. A plain SET there
         affects the next client of the session. Use SET LOCAL.
         """
-        return self._open_pool().driver_connection()
+        return _Block(self._open_pool().driver_connection(), "get_connection")
 
     @overload
     def execute_query(
@@ -271,6 +272,27 @@ class DatabaseManager:
             self._schema_is_known = self._pool.schema_is_known
         self._pool = None
         self._opening = threading.Lock()
+
+
+class _Block(Generic[_Lent]):
+    """What `with` lends for a block; used without `with`, it says how to write that."""
+
+    def __init__(self, block: AbstractContextManager[_Lent], method: str) -> None:
+        self._block = block
+        self._method = method
+
+    def __enter__(self) -> _Lent:
+        return self._block.__enter__()
+
+    def __exit__(self, *error: Any) -> bool | None:  # noqa: PYI036  (contextlib takes three)
+        return self._block.__exit__(*error)
+
+    def __getattr__(self, name: str) -> Any:
+        what = self._method.removeprefix("get_")
+        raise AttributeError(
+            f"{self._method}() lends a {what} for a block, and has no {name} itself. Write: "
+            f"with db.{self._method}() as {what}:"
+        )
 
 
 def _column_names(description: Sequence[psycopg2.extensions.Column]) -> list[str]:

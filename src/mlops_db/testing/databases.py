@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
-import time
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from itertools import count
@@ -22,12 +22,14 @@ from mlops_db.server.failures import quoted
 from mlops_db.storage.db_manager import DatabaseManager, replace_shared_manager
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from mlops_db.server.cursor import SafeCursor
     from mlops_db.settings import Settings
 
 PREFIX = "mlops_pytest_"
+OURS = re.compile(PREFIX + r"([0-9]{10})_[0-9a-f]{8}_(head|demo|[0-9]+)")  # a database of the team may have the prefix
+NOW = "SELECT extract(epoch FROM now())::bigint"  # by the server's clock, because suites freeze ours
 STALE_AFTER_S = 24 * 3600  # no session lasts longer
 DEMO_DAYS, DEMO_SEED = 90, 1
 STRATEGY_SINCE = 150000
@@ -46,13 +48,13 @@ class Databases:
             ConnectionFailedError: there is no connection.
         """
         self._server = server
-        self._prefix = f"{PREFIX}{int(time.time())}_{secrets.token_hex(4)}"
         self._templates: list[str] = []
         self._numbers = count(1)
         self._in_use = False
         try:
             with open_cursor(server, autocommit=True) as cursor:
-                _drop_stale(cursor)
+                now = cursor.value(NOW)
+                _drop_stale(cursor, now)
                 self._strategy = _choose_strategy(cursor)
         except ConnectionFailedError as error:
             raise ConnectionFailedError(
@@ -60,6 +62,7 @@ class Databases:
                 hint="Check --postgresql-host and the other options of pytest-postgresql. Without a host, the tests "
                 "start a server of their own.",
             ) from None
+        self._prefix = f"{PREFIX}{now}_{secrets.token_hex(4)}"
 
     def make_template(self, name: str, *, source: str = "template0") -> str:
         """Create a template, as a copy of another one; returns its whole name.
@@ -149,7 +152,7 @@ def fill_demo(settings: Settings) -> None:
 @contextmanager
 def use_in_environment(settings: Settings) -> Iterator[None]:
     """Set the variables of the environment to a database for the block, and let `get_db_manager()` use it."""
-    variables = {
+    variables: dict[str, str | None] = {
         "POSTGRES_HOST": settings.host,
         "POSTGRES_PORT": str(settings.port),
         "POSTGRES_USER": settings.user,
@@ -159,18 +162,23 @@ def use_in_environment(settings: Settings) -> Iterator[None]:
         **dict.fromkeys(("MLOPS_DATABASE_URL", "POSTGRES_PASSWORD_FILE", "MLOPS_OWNER_ROLE", "MLOPS_ENV"), ""),
         "PGHOSTADDR": settings.parameters["hostaddr"],
         "PGOPTIONS": settings.parameters["options"],
+        "PGSERVICE": None,  # libpq takes a service's hostaddr before an empty PGHOSTADDR, and no empty service
     }
     before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
+    _set_in_environment(variables)
     try:
         with replace_shared_manager():
             yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        _set_in_environment(before)
+
+
+def _set_in_environment(variables: Mapping[str, str | None]) -> None:
+    for name, value in variables.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
 
 
 def _choose_strategy(cursor: SafeCursor) -> str:
@@ -179,12 +187,12 @@ def _choose_strategy(cursor: SafeCursor) -> str:
     return "STRATEGY file_copy" if copies_files else ""
 
 
-def _drop_stale(cursor: SafeCursor) -> None:
+def _drop_stale(cursor: SafeCursor, now: int) -> None:
     cursor.execute(
         "SELECT datname FROM pg_database WHERE starts_with(datname, %s) AND pg_has_role(datdba, 'USAGE')", (PREFIX,)
     )
     for (name,) in cursor.fetchall():
-        begun = name.removeprefix(PREFIX).partition("_")[0]
-        if begun.isdigit() and time.time() - int(begun) > STALE_AFTER_S:
+        ours = OURS.fullmatch(name)
+        if ours and now - int(ours[1]) > STALE_AFTER_S:
             with suppress(psycopg2.Error):  # another session drops it, too
                 drop_database(cursor, name)

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from contextlib import contextmanager
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import pytest
+
+PROGRAM = Path(__file__).with_name("throwaway_server.py")  # `python -m` would import modules of the team's folder
 
 
 @contextmanager
@@ -65,7 +68,7 @@ def _embedded_server(user: str) -> Iterator[tuple[str, int]]:
     A process of its own runs it, which stops it when this process has ended, also if this one was killed.
     """
     with subprocess.Popen(  # noqa: S603  (a module of ours)
-        [sys.executable, "-m", "mlops_db.testing.throwaway_server", user],
+        [sys.executable, str(PROGRAM), user],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -1,6 +1,6 @@
 """Runs an embedded server in a temporary folder until standard input has a line or ends.
 
-`python -m mlops_db.testing.throwaway_server USER` prints one line of JSON: where the server is, or why there is none.
+`python throwaway_server.py USER` prints one line of JSON: where the server is, or why there is none.
 The one that reads it holds the other end of standard input, so the server stops even if the reader was killed.
 """
 

@@ -95,8 +95,8 @@ def test_an_sql_file_of_a_released_revision_without_a_checksum_is_found(folder: 
 
 
 def test_a_line_that_is_no_checksum_is_found(folder: Path) -> None:
-    with (folder / LIST).open("a", encoding="utf-8") as file:
-        file.write("<<<<<<< HEAD\n")
+    with (folder / LIST).open("ab") as file:
+        file.write(b"<<<<<<< HEAD \xff\n")
 
     assert found(folder) == ["frozen.sha256: frozen: line 5 is not one of sha256sum. Write the file again."]
 

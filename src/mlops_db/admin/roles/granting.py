@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shlex
+import time
+from collections import defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
 import psycopg2
@@ -16,11 +18,21 @@ from mlops_db.admin.cluster.shard_grants import (
     revoke_on_shards,
 )
 from mlops_db.admin.roles.login import make_login, revoke_connect
-from mlops_db.admin.roles.privileges import Ability, describe_abilities, find_beyond, read_grants, read_roles
-from mlops_db.drift.declared_roles import ON_SHARDS, READER, WRITER, Kind, Privilege, describe, find_kind
+from mlops_db.admin.roles.privileges import (
+    EVERYBODY,
+    Ability,
+    describe_abilities,
+    find_beyond,
+    no_tables,
+    read_grants,
+    read_roles,
+)
+from mlops_db.drift.catalogue import OPTION
+from mlops_db.drift.declared_roles import ON_SHARDS, OWNERSHIP, READER, WRITER, Kind, Privilege, describe, find_kind
 from mlops_db.errors import NotPermittedError, RefusedError
 from mlops_db.project import REPORTING_FUNCTIONS
 from mlops_db.revisions.tables import RUNNING_CODE_TABLE
+from mlops_db.server.advisory import RUN_LOCK, select_holders
 from mlops_db.server.citus import has_citus
 from mlops_db.server.connection import open_cursor
 from mlops_db.server.failures import first_line
@@ -43,25 +55,49 @@ _OWNS_ALL = f"""
     [privilege.object for privilege in WRITER.privileges if privilege.kind == "table"]
 })
 """
+# A membership may be indirect: this finds the roles to leave.
+_WAYS = """
+    SELECT DISTINCT direct.rolname
+      FROM pg_auth_members AS m
+      JOIN pg_roles AS direct ON direct.oid = m.roleid
+      JOIN pg_roles AS role ON role.oid = m.member
+     WHERE role.rolname = %s AND pg_has_role(direct.oid, %s::name, 'MEMBER')
+"""
+_POLL_S = 0.1
+
+
+class Granted(NamedTuple):
+    """What was granted to a role.
+
+    Attributes:
+        statements: the GRANT statements, without those for the nodes of Citus.
+        everybody_may_create: whether everybody, and so this role, may create tables in schema public. That is the
+            default before PostgreSQL 15, and only a superuser can revoke it.
+    """
+
+    statements: tuple[str, ...]
+    everybody_may_create: bool
 
 
 class Revoked(NamedTuple):
     """What a role lost, and what it has left.
 
     Attributes:
+        statements: the REVOKE statements, without those for the nodes of Citus.
         privileges: what was taken back.
         connect: whether CONNECT on the database was taken back, too.
         foreign: the grants of the same privileges that others have made, such as the owner of schema public; they stay.
         left: what it can still do with our objects.
     """
 
+    statements: tuple[str, ...]
     privileges: tuple[Privilege, ...]
     connect: bool
     foreign: tuple[Grant, ...]
     left: tuple[Ability, ...]
 
 
-def grant(settings: Settings, kind: Kind, role: str, *, password: str | None = None, dry_run: bool = False) -> bool:
+def grant(settings: Settings, kind: Kind, role: str, *, password: str | None = None, dry_run: bool = False) -> Granted:
     """Grant a role what its kind needs, in one transaction; refuse it if it can do more than that.
 
     Migration runs grant it again on what later revisions replace. On Citus the nodes that have shards commit what a
@@ -75,14 +111,11 @@ def grant(settings: Settings, kind: Kind, role: str, *, password: str | None = N
         password: let the role log in with it, and create the role if it is missing; None for a role that exists.
         dry_run: grant, check and roll back.
 
-    Returns:
-        Whether everybody, and so this role, may create tables in schema public. That is the default before
-        PostgreSQL 15, and only a superuser can revoke it.
-
     Raises:
         ConnectionFailedError: no connection.
         RefusedError: there is no such role, it is built in and should log in, or it can already do more than its kind;
-            nothing was changed. Or a worker lacks it, refused, or does not answer.
+            nothing was changed. Or a worker lacks it, refused, or does not answer. Or a migration run goes on for too
+            long.
         NotPermittedError: the connecting role does not own the tables and views, or may not create roles.
     """
     with open_cursor(settings) as cursor:
@@ -91,21 +124,27 @@ def grant(settings: Settings, kind: Kind, role: str, *, password: str | None = N
         shards_here = on_citus and has_shards_here(cursor)
         if on_citus and cursor.value("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = %s)", (role,)):
             refuse_unknown_role(cursor, role)
+        _wait_for_others(cursor, settings)
         if password is not None and not _is_built_in(role):
             make_login(cursor, role, password)
         _require_owner(cursor, settings)
-        _refuse_role(cursor, role, is_login=password is not None)
+        before = _require_role(cursor, role, is_login=password is not None)
+        if kind is READER and find_kind(before.own) is WRITER:
+            raise RefusedError(
+                f'role "{role}" is a writer, which reads all that a reader does; nothing was changed',
+                hint=f"To make it a reader, run `mlops-db grant-writer {shlex.quote(role)} --revoke` first.",
+            )
         wanted = [privilege for privilege in kind.privileges if _is_there(cursor, privilege)]
-        for privilege in wanted:
-            cursor.execute(_statement("GRANT {} TO {}", privilege, role))
+        statements = [_statement(cursor, "GRANT {} TO {};", privilege, role) for privilege in wanted]
+        for statement in statements:
+            cursor.execute(statement)
         granted = _read(cursor, role)
         beyond = find_beyond(granted, kind, shards_here=shards_here)
         if beyond:
             raise RefusedError(
                 f'role "{role}" can do more than {kind.may}: {", ".join(describe_abilities(beyond))}; nothing was '
                 "changed",
-                hint="REVOKE that, from the role, from PUBLIC, or from the roles that it is a member of; or take "
-                "another role. `mlops-db roles` shows who can do what.",
+                hint=_how_to_end(cursor, role, beyond),
             )
         # GRANT only warns, such as about schema public, which before PostgreSQL 15 a superuser owns.
         if lacking := {*kind.lacks([*granted.own, *granted.of_everybody])} & {*wanted}:
@@ -114,15 +153,16 @@ def grant(settings: Settings, kind: Kind, role: str, *, password: str | None = N
             cursor.connection.rollback()
         elif on_citus and kind is READER:
             cursor.connection.commit()  # the nodes know the role only now
+            _wait_for_others(cursor, settings)
             grant_on_shards(cursor, role)
-    return may_create
+    return Granted(tuple(statements), may_create)
 
 
 def revoke(settings: Settings, kind: Kind, role: str, *, dry_run: bool = False) -> Revoked:
-    """Take back what `grant` grants, in one transaction, and leave all other grants alone.
+    """Take back what `grant` grants, in one transaction, and leave all other grants alone; at whichever revision.
 
-    CONNECT on the database goes, too, unless the role has something else in it. On Citus the nodes revoke what is on
-    the shards afterwards.
+    CONNECT on the database goes, too, unless the role has something else in it, also as a member of another role. On
+    Citus the nodes revoke what is on the shards afterwards.
 
     Args:
         settings: where the database is; the role that connects owns the tables and views.
@@ -132,44 +172,94 @@ def revoke(settings: Settings, kind: Kind, role: str, *, dry_run: bool = False) 
 
     Raises:
         ConnectionFailedError: no connection.
-        RefusedError: there is no such role; it is a writer, which needs what a reader has; or it has granted on to
-            others what it was granted. Nothing was changed. Or a worker refused, or does not answer.
+        RefusedError: there are no tables, or no such role; it is a writer, which needs what a reader has; or it has
+            granted on to others what it was granted. Nothing was changed. Or a worker refused, or does not answer. Or
+            a migration run goes on for too long.
         NotPermittedError: the connecting role does not own the tables and views.
     """
     with open_cursor(settings) as cursor:
+        _wait_for_others(cursor, settings)
         _require_owner(cursor, settings)
-        before = _refuse_role(cursor, role, is_login=False)
+        before = _require_role(cursor, role)
         if kind is READER and find_kind(before.own) is WRITER:
             raise RefusedError(
                 f'role "{role}" is a writer, which needs all that a reader has; nothing was changed',
                 hint=f"`mlops-db grant-writer {shlex.quote(role)} --revoke` takes back both.",
             )
-        held = {*before.own}
+        held = [privilege for privilege in kind.privileges if privilege in before.own]
+        statements = [_statement(cursor, "REVOKE {} FROM {};", privilege, role) for privilege in held]
         try:
-            for privilege in kind.privileges:
-                if privilege in held:
-                    cursor.execute(_statement("REVOKE {} FROM {}", privilege, role))
+            for statement in statements:
+                cursor.execute(statement)
         except psycopg2.errors.DependentObjectsStillExist as error:
             raise RefusedError(
                 f'role "{role}" has granted on to others what it was granted: {first_line(str(error))}; nothing was '
                 "changed",
-                hint="REVOKE ... CASCADE takes it from these, too: `mlops-db roles` shows them.",
+                hint=f"`mlops-db roles` shows them. This takes it from them, too: {statement[:-1]} CASCADE;",
             ) from None
         after = _read(cursor, role)
         foreign = [grant for grant in _grants_of(cursor, role) if grant.privilege in kind.privileges]
-        connect = revoke_connect(cursor, role)
+        lost = tuple(one for one in before.own if one in kind.privileges and one not in after.own)
+        connect = revoke_connect(cursor, role) if lost and not after.memberships else None
+        statements += [connect] if connect else []
         left = find_beyond(after, None, shards_here=False)
         if dry_run:
             cursor.connection.rollback()
         elif has_citus(cursor):
             cursor.connection.commit()
+            _wait_for_others(cursor, settings)
             _revoke_on_shards(cursor, role, after.own)
-    return Revoked(
-        tuple(privilege for privilege in before.own if privilege in kind.privileges and privilege not in after.own),
-        connect,
-        tuple(foreign),
-        tuple(left),
-    )
+    return Revoked(tuple(statements), lost, bool(connect), tuple(foreign), tuple(left))
+
+
+def _wait_for_others(cursor: SafeCursor, settings: Settings) -> None:
+    """Be alone until the transaction ends: of two that change the grants on one object at once, the server fails one.
+
+    Polls as a migration run does, for the reason that `migration.lock` gives.
+
+    Raises:
+        RefusedError: a migration run or another command did not end within `settings.lock_wait`.
+    """
+    deadline = time.monotonic() + settings.lock_wait / 1000
+    while not cursor.value("SELECT pg_try_advisory_xact_lock(%s)", (RUN_LOCK,)):
+        if time.monotonic() > deadline:
+            holders = cursor.value(select_holders("%(key)s"), {"key": RUN_LOCK})
+            raise RefusedError(
+                f"another migration run still holds the lock after {settings.lock_wait / 1000:g} s: "
+                f"{holders or 'one that has just ended'}",
+                hint="Run the same command again when it has ended; what is done already stays.",
+            )
+        time.sleep(_POLL_S)
+
+
+def _how_to_end(cursor: SafeCursor, role: str, beyond: Sequence[Ability]) -> str:
+    """The statements that end it; a second way to the same is seen only after that."""
+    if any(privilege.name == OWNERSHIP and not by for privilege, by in beyond):
+        return "Take another role: an owner can do everything with what it owns."
+    me = _quoted(cursor, role)
+    statements: dict[str, None] = {}
+    granted: defaultdict[tuple[str, str, str, str], list[str]] = defaultdict(list)
+    for privilege, by in beyond:
+        if by not in ("", EVERYBODY):
+            cursor.execute(_WAYS, (role, by))
+            statements |= {f"REVOKE {_quoted(cursor, direct)} FROM {me};": None for (direct,) in cursor.fetchall()}
+        elif not privilege.object:
+            statements[f"ALTER ROLE {me} NO{privilege.name};"] = None
+        else:
+            name = privilege.name.removesuffix(OPTION)
+            option = "GRANT OPTION FOR " if name != privilege.name else ""
+            kind = "ROUTINE" if privilege.kind == "function" else privilege.kind.upper()  # it may be a procedure
+            granted[option, kind, privilege.object, by or me].append(f"{name}{_of_column(privilege)}")
+    same: defaultdict[tuple[str, str, str, str], list[str]] = defaultdict(list)
+    for (option, kind, thing, who), names in granted.items():
+        same[option, ", ".join(names), kind, who].append(thing)
+    for (option, what, kind, who), things in same.items():
+        statements[f"REVOKE {option}{what} ON {kind} {', '.join(things)} FROM {who};"] = None
+    return f"Take another role, or run: {' '.join(statements)}"
+
+
+def _quoted(cursor: SafeCursor, role: str) -> str:
+    return sql.Identifier(role).as_string(cursor)
 
 
 def _revoke_on_shards(cursor: SafeCursor, role: str, own: Sequence[Privilege]) -> None:
@@ -180,11 +270,14 @@ def _revoke_on_shards(cursor: SafeCursor, role: str, own: Sequence[Privilege]) -
     revoke_on_shards(cursor, role, tables, with_schema=not (others or usage))
 
 
-def _statement(template: str, privilege: Privilege, role: str) -> sql.Composed:
-    columns = f" ({privilege.column})" if privilege.column else ""
+def _statement(cursor: SafeCursor, template: str, privilege: Privilege, role: str) -> str:
     name = _FUNCTIONS.get(privilege.object, privilege.object)
-    what = f"{privilege.name}{columns} ON {privilege.kind.upper()} {name}"
-    return sql.SQL(template).format(sql.SQL(what), sql.Identifier(role))
+    what = f"{privilege.name}{_of_column(privilege)} ON {privilege.kind.upper()} {name}"
+    return template.format(what, _quoted(cursor, role))
+
+
+def _of_column(privilege: Privilege) -> str:
+    return f" ({privilege.column})" if privilege.column else ""
 
 
 def _is_there(cursor: SafeCursor, privilege: Privilege) -> bool:
@@ -209,8 +302,12 @@ def _require_owner(cursor: SafeCursor, settings: Settings) -> None:
 
     Raises:
         NotPermittedError: it does not.
+        RefusedError: there are none.
     """
-    if not cursor.value(_OWNS_ALL):
+    owns_all = cursor.value(_OWNS_ALL)
+    if owns_all is None:
+        raise no_tables(settings)
+    if not owns_all:
         raise _not_permitted(settings, "does not own the tables and views")
 
 
@@ -221,18 +318,21 @@ def _not_permitted(settings: Settings, why: str) -> NotPermittedError:
     )
 
 
-def _refuse_role(cursor: SafeCursor, role: str, *, is_login: bool) -> Role:
-    """Refuse a role that is missing; and as a login one that is built in, which can have no password."""
+def _require_role(cursor: SafeCursor, role: str, *, is_login: bool = False) -> Role:
+    """The role; refuses one that is missing, and as a login one that is built in, which can have no password.
+
+    Raises:
+        RefusedError: the role is such a one.
+    """
     found = read_roles(cursor, read_grants(cursor), role)
     if not found or (is_login and _is_built_in(role)):
-        create = sql.SQL("CREATE ROLE {} NOLOGIN;").format(sql.Identifier(role)).as_string(cursor)
         raise RefusedError(
             f'role "{role}" is built in; nothing was changed'
             if found
             else f'there is no role "{role}" on this server; nothing was changed',
             hint="Built-in roles cannot be used. Create a role for this."
             if _is_built_in(role)
-            else f"Create it: {create}",
+            else f"Check its name, or create it: CREATE ROLE {_quoted(cursor, role)} NOLOGIN;",
         )
     return found[0]
 

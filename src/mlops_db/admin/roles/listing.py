@@ -6,9 +6,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from mlops_db.admin.cluster.shard_grants import has_shards_here
-from mlops_db.admin.roles.privileges import EVERYBODY, PUBLIC, Ability, Role, find_beyond, read_grants, read_roles
+from mlops_db.admin.roles.privileges import (
+    EVERYBODY,
+    PUBLIC,
+    Ability,
+    Role,
+    find_beyond,
+    no_tables,
+    read_grants,
+    read_roles,
+)
 from mlops_db.drift.declared_roles import OWNERSHIP, Privilege, find_kind
-from mlops_db.errors import RefusedError, alembic
 from mlops_db.server.citus import has_citus, list_distributed_tables
 from mlops_db.server.connection import open_cursor
 
@@ -75,10 +83,7 @@ def list_roles(settings: Settings) -> Listing:
         on_nodes = on_citus and bool(list_distributed_tables(cursor))
     objects = {grant.privilege.object for grant in grants}
     if "public.model_versions" not in objects:
-        raise RefusedError(
-            f"{settings.target} has no tables yet, so there is nothing to have a privilege on",
-            hint=f"Run `{alembic('upgrade head')}` first.",
-        )
+        raise no_tables(settings)
     everybody = Role(EVERYBODY, False, False, (), _abilities_of_everybody(grants))  # noqa: FBT003
     listed = [
         one

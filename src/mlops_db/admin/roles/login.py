@@ -28,7 +28,7 @@ _CONNECT_ALONE = """
       FROM pg_database AS here CROSS JOIN LATERAL aclexplode(here.datacl) AS acl
       JOIN pg_roles AS role ON role.oid = acl.grantee
      WHERE here.datname = current_database() AND role.rolname = %s AND acl.privilege_type = 'CONNECT'
-       AND acl.grantor = here.datdba AND pg_has_role(here.datdba, 'USAGE')
+       AND acl.grantor = here.datdba AND role.oid <> here.datdba AND pg_has_role(here.datdba, 'USAGE')
        AND NOT EXISTS (SELECT FROM pg_shdepend AS d
                         WHERE d.dbid = here.oid AND d.refclassid = 'pg_authid'::regclass AND d.refobjid = role.oid)
 """
@@ -96,8 +96,8 @@ def _let_connect(cursor: SafeCursor, role: str) -> None:
         )
 
 
-def revoke_connect(cursor: SafeCursor, role: str) -> bool:
-    """Take back CONNECT, if the role was granted it and has nothing else in this database; returns whether.
+def revoke_connect(cursor: SafeCursor, role: str) -> str | None:
+    """Take back CONNECT, if the role was granted it and has nothing else in this database; returns the statement.
 
     Args:
         cursor: of the owner of the database; for others, nothing is taken back.
@@ -105,8 +105,8 @@ def revoke_connect(cursor: SafeCursor, role: str) -> bool:
     """
     database = cursor.value(_CONNECT_ALONE, (role,))
     if database is None:
-        return False
-    cursor.execute(
-        sql.SQL("REVOKE CONNECT ON DATABASE {} FROM {}").format(sql.Identifier(database), sql.Identifier(role))
-    )
-    return True
+        return None
+    names = sql.Identifier(database), sql.Identifier(role)
+    statement = sql.SQL("REVOKE CONNECT ON DATABASE {} FROM {};").format(*names).as_string(cursor)
+    cursor.execute(statement)
+    return statement

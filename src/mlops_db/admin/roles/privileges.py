@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
+from mlops_db.drift.catalogue import OPTION
 from mlops_db.drift.declared_roles import ON_SHARDS, OWNERSHIP, Privilege, describe
+from mlops_db.errors import RefusedError, alembic
 from mlops_db.project import SCHEMAS, TABLES, VIEWS
 from mlops_db.revisions.tables import VERSION_TABLE
 
@@ -13,6 +16,7 @@ if TYPE_CHECKING:
 
     from mlops_db.drift.declared_roles import Kind
     from mlops_db.server.cursor import SafeCursor
+    from mlops_db.settings import Settings
 
 PUBLIC = 0  # the oid of PUBLIC in a list of grants
 EVERYBODY = "PUBLIC"
@@ -57,7 +61,7 @@ _GRANTS = f"""
     )
     SELECT acl.grantee, held.privilege, kind, name, place, pg_get_userbyid(acl.grantor)
       FROM ours CROSS JOIN LATERAL aclexplode(acl) AS acl
-      JOIN LATERAL (VALUES (acl.privilege_type, true), (acl.privilege_type || ' WITH GRANT OPTION', acl.is_grantable)
+      JOIN LATERAL (VALUES (acl.privilege_type, true), (acl.privilege_type || '{OPTION}', acl.is_grantable)
            ) AS held (privilege, is_there) ON held.is_there
      WHERE acl.grantee <> owner AND NOT (kind = 'database' AND acl.privilege_type <> 'CREATE')
      UNION ALL
@@ -166,17 +170,19 @@ def read_grants(cursor: SafeCursor) -> list[Grant]:
 
 def read_roles(cursor: SafeCursor, grants: Sequence[Grant], role: str | None = None) -> list[Role]:
     """All roles of the server with what they can do, or one of them; none if there is no such role."""
-    cursor.execute(_ROLES, {"grantees": sorted({grant.grantee for grant in grants}), "role": role})
+    of: defaultdict[int, list[Privilege]] = defaultdict(list)
+    for grant in grants:
+        of[grant.grantee].append(grant.privilege)
+    cursor.execute(_ROLES, {"grantees": sorted(of), "role": role})
     roles = []
     for oid, name, can_login, is_superuser, becomes in cursor.fetchall():
         abilities: dict[Privilege, Ability] = {}
         for able, able_name, attributes in becomes:
             by = "" if able == oid else able_name
-            for privilege in _privileges_of(able, able_name, attributes, grants):
+            for privilege in _privileges_of(able_name, attributes, of[able]):
                 abilities.setdefault(privilege, Ability(privilege, by))
-        for grant in grants:
-            if grant.grantee == PUBLIC:
-                abilities.setdefault(grant.privilege, Ability(grant.privilege, EVERYBODY))
+        for privilege in of[PUBLIC]:
+            abilities.setdefault(privilege, Ability(privilege, EVERYBODY))
         memberships = tuple(
             able_name for able, able_name, _ in becomes if able != oid and able_name != "pg_database_owner"
         )
@@ -184,13 +190,12 @@ def read_roles(cursor: SafeCursor, grants: Sequence[Grant], role: str | None = N
     return roles
 
 
-def _privileges_of(role: int, name: str, attributes: Sequence[str], grants: Sequence[Grant]) -> Iterator[Privilege]:
+def _privileges_of(name: str, attributes: Sequence[str], found: Sequence[Privilege]) -> Iterator[Privilege]:
     """What this role gives to itself and to its members. Who owns the database is told that alone."""
     for attribute in attributes[:1]:
         yield Privilege(attribute, "", "")
     if name in _BY_BUILT_IN:
         yield Privilege(_BY_BUILT_IN[name], "", "")
-    found = [grant.privilege for grant in grants if grant.grantee == role]
     owned = [privilege for privilege in found if privilege.name == OWNERSHIP]
     owns_all = [privilege for privilege in owned if privilege.kind == "database"]
     yield from owns_all or owned
@@ -217,6 +222,14 @@ def find_beyond(role: Role, kind: Kind | None, *, shards_here: bool) -> list[Abi
         and ability.privilege not in allowed
         and not (ability.by == EVERYBODY and ability.privilege in usual)
     ]
+
+
+def no_tables(settings: Settings) -> RefusedError:
+    """The error for a database without our tables."""
+    return RefusedError(
+        f"{settings.target} has no tables yet, so there is nothing to have a privilege on",
+        hint=f"Run `{alembic('upgrade head')}` first.",
+    )
 
 
 def describe_abilities(abilities: Iterable[Ability], limit: int = MAX_SHOWN) -> list[str]:

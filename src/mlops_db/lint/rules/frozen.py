@@ -23,7 +23,7 @@ def check(file: RevisionSource, project: Project) -> Findings:
     path = file.path.with_name(LIST)
     if not path.is_file():
         return
-    lines = [_LINE.fullmatch(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    lines = [_LINE.fullmatch(line) for line in path.read_text(encoding="utf-8", errors="replace").splitlines()]
     listed = {line[2]: line[1] for line in lines if line}
     yield from _changed(file, listed)
     if file is project.parsed[0]:
