@@ -20,7 +20,7 @@ HEAD = revisions()[-1].id
 # They run another program, print a script, or write a page.
 WITHOUT_JSON = {"alembic", "psql", "completion", "report"}
 # They only read, or say in their help why a dry run is not needed: `docs --check` is one.
-WITHOUT_DRY_RUN = {*WITHOUT_JSON, "check", "lint", "demo", "docs", "health", "history", "roles", "status", "wait"}
+NO_DRY_RUN = {*WITHOUT_JSON, "check", "demo", "docs", "health", "history", "lint", "roles", "status", "wait"}
 NOWHERE = "mlops_test_nowhere"
 
 
@@ -32,7 +32,7 @@ def options(command: str) -> set[str]:
 def test_every_command_has_them_but_for_those_that_need_none() -> None:
     assert {command for command in commands() if "--json" not in options(command)} == WITHOUT_JSON
     missing = {command for command in commands() if "--dry-run" not in options(command)}
-    assert missing == WITHOUT_DRY_RUN & {*commands()}
+    assert missing == NO_DRY_RUN & {*commands()}
 
 
 def report(database: Database, *arguments: str, code: int = 0, **variables: str) -> dict[str, Any]:

@@ -44,11 +44,15 @@ EXIT_TERMINATED = 128 + signal.SIGTERM
 
 
 class _Warnings(logging.Handler):
-    """Shows the warnings of the package's log to people."""
+    """Shows the warnings of the package's log to people.
+
+    A run for people writes its warnings itself. Those in the log are of scratch databases, such as those of `lint`.
+    """
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print it as a line."""
-        print_line(f"warning: {record.getMessage()}", file=sys.stderr)
+        if record.name != "mlops_db.migration":
+            print_line(f"warning: {record.getMessage()}", file=sys.stderr)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
