@@ -337,12 +337,22 @@ def test_a_record_of_earlier_code_gets_the_column(head: Database, beside: Beside
 
 def test_scripts_record_the_same(head: Database, beside: Beside, capsys: pytest.CaptureFixture[str]) -> None:
     config = beside.config(head)
-    run_command(command.upgrade, config, f"{HEAD}:acme@head", sql=True)
-    head.psql(capsys.readouterr().out)
+
+    def run_script(target: str) -> None:
+        run_command(command.upgrade, config, target, sql=True)
+        head.psql(capsys.readouterr().out)
+
+    run_script(f"{HEAD}:acme@head")
     assert (rows(head), others(head)) == (["acme_0002"], ["acme_0002"])
     works(head)
+    later = beside.ours.add("pass", running_code="unaffected.")
+    run_script("acme_0002:heads")
+    assert (rows(head), others(head)) == ([later, "acme_0002"], ["acme_0002"])
+    beside.downgrade(head, f"acme@{HEAD}" if beside.follows else "acme@base")
+    run_script(f"{later}:acme@head")
+    assert (rows(head), others(head)) == ([later, "acme_0002"], ["acme_0002"])
     run_command(command.stamp, config, "heads", purge=True)
-    assert (rows(head), others(head)) == (["acme_0002"], ["acme_0002"])
+    assert (rows(head), others(head)) == ([later, "acme_0002"], ["acme_0002"])
 
 
 @settings(max_examples=50)

@@ -72,8 +72,8 @@ def place_of_new_file(script: ScriptDirectory, head: Any, version_path: str | No
             raise RefusedError(
                 f"a revision in {folder} cannot follow {found.revision}, which is in another folder: a later revision "
                 "of that folder would make a second head of it",
-                hint="Two lines need no merge: `alembic upgrade heads` runs both. A revision of yours that needs a later "
-                "one of mlops-db says so with --depends-on.",
+                hint="Two lines need no merge: `alembic upgrade heads` runs both. If yours needs one of mlops-db, say "
+                "so with --depends-on.",
             )
     return folder
 
