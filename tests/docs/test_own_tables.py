@@ -211,6 +211,25 @@ def written(branch: Path, *, follows: bool = False) -> None:
         (branch / "migrations" / "versions" / f"{name}.py").write_text(text, encoding="utf-8")
 
 
+def test_the_file_that_follows_ours_can_depend_instead(head: Database, packages: dict[str, Path], branch: Path) -> None:
+    package = packages["now"]
+    succeed(block("follows").replace("0025", HEAD) + "alembic upgrade heads", head, package, branch)
+    (file,) = (branch / "migrations" / "versions").glob("acme_0001_*.py")
+    text = file.read_text(encoding="utf-8")
+    assert re.findall(r"^(\w+): .* = (.*)$", text, re.MULTILINE)[1:] == [
+        ("down_revision", f"'{HEAD}'"), ("branch_labels", "('acme',)"), ("depends_on", "None"),
+    ]  # fmt: skip
+    assert_failed(run("alembic downgrade acme@base", head, package, branch), "acme_0001 of a project beside mlops-db")
+    succeed(f"alembic downgrade acme@{HEAD}; alembic upgrade heads", head, package, branch)
+
+    text = re.sub(r"(down_revision: .* = ).*", r"\1None", text)
+    file.write_text(re.sub(r"(depends_on: .* = ).*", rf"\1'{HEAD}'", text), encoding="utf-8")
+
+    assert "acme_0001 (beside ours)" in succeed("mlops-db status; alembic upgrade heads", head, package, branch)
+    succeed("alembic downgrade acme@base", head, package, branch)
+    assert head.value(ROWS) == [HEAD]
+
+
 @pytest.mark.parametrize("follows", [False, True])
 def test_their_run_goes_over_a_later_release(
     head: Database, packages: dict[str, Path], branch: Path, *, follows: bool

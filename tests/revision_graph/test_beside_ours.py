@@ -178,6 +178,7 @@ def test_two_projects_go_up_without_the_files_of_the_other(head: Database, besid
 # What is refused
 
 
+@pytest.mark.parametrize("beside", [False], indirect=True)
 @pytest.mark.parametrize(
     "statement",
     [
