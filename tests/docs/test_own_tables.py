@@ -198,10 +198,11 @@ def test_a_branch_beside_ours(head: Database, packages: dict[str, Path], branch:
     assert head.value("SELECT to_regnamespace('acme') IS NULL")
 
 
-def written(branch: Path) -> None:
-    """Write what `begin` makes, without running it."""
-    first = source("acme_0001", None, *sql("CREATE SCHEMA acme", "DROP SCHEMA acme").splitlines())
-    label = f"branch_labels = ('acme',)\ndepends_on = '{HEAD}'\ndown_revision"
+def written(branch: Path, *, follows: bool = False) -> None:
+    """Write what `begin` makes, without running it; or one that follows ours."""
+    before, depends_on = (HEAD, None) if follows else (None, HEAD)
+    first = source("acme_0001", before, *sql("CREATE SCHEMA acme", "DROP SCHEMA acme").splitlines())
+    label = f"branch_labels = ('acme',)\ndepends_on = {depends_on!r}\ndown_revision"
     table = sql("CREATE TABLE acme.review (id int REFERENCES public.model_versions)"), sql("DROP TABLE acme.review")
     for name, text in (
         ("acme_0001_schema_acme", first.replace("down_revision", label)),
@@ -210,16 +211,38 @@ def written(branch: Path) -> None:
         (branch / "migrations" / "versions" / f"{name}.py").write_text(text, encoding="utf-8")
 
 
-def test_their_run_goes_over_a_later_release(head: Database, packages: dict[str, Path], branch: Path) -> None:
-    written(branch)
+def test_the_file_that_follows_ours_can_depend_instead(head: Database, packages: dict[str, Path], branch: Path) -> None:
+    package = packages["now"]
+    succeed(block("follows").replace("0025", HEAD) + "alembic upgrade heads", head, package, branch)
+    (file,) = (branch / "migrations" / "versions").glob("acme_0001_*.py")
+    text = file.read_text(encoding="utf-8")
+    assert re.findall(r"^(\w+): .* = (.*)$", text, re.MULTILINE)[1:] == [
+        ("down_revision", f"'{HEAD}'"), ("branch_labels", "('acme',)"), ("depends_on", "None"),
+    ]  # fmt: skip
+    assert_failed(run("alembic downgrade acme@base", head, package, branch), "acme_0001 of a project beside mlops-db")
+    succeed(f"alembic downgrade acme@{HEAD}; alembic upgrade heads", head, package, branch)
+
+    text = re.sub(r"(down_revision: .* = ).*", r"\1None", text)
+    file.write_text(re.sub(r"(depends_on: .* = ).*", rf"\1'{HEAD}'", text), encoding="utf-8")
+
+    assert "acme_0001 (beside ours)" in succeed("mlops-db status; alembic upgrade heads", head, package, branch)
+    succeed("alembic downgrade acme@base", head, package, branch)
+    assert head.value(ROWS) == [HEAD]
+
+
+@pytest.mark.parametrize("follows", [False, True])
+def test_their_run_goes_over_a_later_release(
+    head: Database, packages: dict[str, Path], branch: Path, *, follows: bool
+) -> None:
+    written(branch, follows=follows)
     succeed("alembic upgrade heads", head, packages["now"], branch)
     succeed("alembic upgrade heads", head, packages["later"], branch)
     assert head.value(ROWS) == [NEXT, "acme_0002"]
     assert f"{NEXT} (head)" in succeed("mlops-db status; mlops-db check", head, packages["later"], branch.parent)
 
 
-def test_ids_and_parents_that_cannot_stay(head: Database, packages: dict[str, Path], branch: Path) -> None:
-    """Files from before: a number of ours, and one that follows ours."""
+def test_ids_that_cannot_stay(head: Database, packages: dict[str, Path], branch: Path) -> None:
+    """A file from before, with a number of ours."""
     package, versions = packages["now"], branch / "migrations" / "versions"
     (versions / f"{NEXT}_own.py").write_text(source(NEXT, HEAD, "pass", "pass"), encoding="utf-8")
     assert_failed(
@@ -227,14 +250,6 @@ def test_ids_and_parents_that_cannot_stay(head: Database, packages: dict[str, Pa
     )
     text = source("acme_0026", HEAD, "pass", "pass")
     (versions / f"{NEXT}_own.py").rename(versions / "acme_0026_own.py").write_text(text, encoding="utf-8")
-    refused = run("alembic upgrade heads", head, package, branch)
-    assert_failed(
-        refused, f"acme_0026_own.py has down_revision '{HEAD}', which is of mlops-db", f"depends_on = '{HEAD}'"
-    )
-    text = text.replace(
-        f"down_revision = '{HEAD}'", f"depends_on = '{HEAD}'\nbranch_labels = ('acme',)\ndown_revision = None"
-    )
-    (versions / "acme_0026_own.py").write_text(text, encoding="utf-8")
     head.psql(f"UPDATE alembic_version SET version_num = '{NEXT}'")  # as the run of the old file left it
 
     succeed(block("rename").replace("0026", NEXT).replace(f"acme_{NEXT}", "acme_0026"), head, package, branch)
@@ -244,8 +259,9 @@ def test_ids_and_parents_that_cannot_stay(head: Database, packages: dict[str, Pa
     assert "beside" not in succeed(f"{forget}mlops-db status", head, package, branch.parent)
 
 
-def test_lint_checks_theirs(head: Database, packages: dict[str, Path], branch: Path) -> None:
-    written(branch)
+@pytest.mark.parametrize("follows", [False, True])
+def test_lint_checks_theirs(head: Database, packages: dict[str, Path], branch: Path, *, follows: bool) -> None:
+    written(branch, follows=follows)
     done = run("mlops-db lint --json", head, packages["now"], branch, ALEMBIC_CONFIG="alembic.ini")
     report = json.loads(done.stdout)
     assert report["revisions"] == ["acme_0001_schema_acme.py", "acme_0002_reviews.py"]

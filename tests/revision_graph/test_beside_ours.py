@@ -28,6 +28,7 @@ from support.projects import Checkout, source, sql
 pytestmark = pytest.mark.full_postgresql
 
 HEAD, BEFORE = revisions()[-1].id, revisions()[-2].id
+LATER = f"9{len(revisions()):03}"  # the next one that a test adds
 ROWS = "SELECT version_num FROM alembic_version ORDER BY 1"
 TABLE = sql("CREATE TABLE acme (id int REFERENCES model_versions)"), sql("DROP TABLE acme")
 
@@ -38,11 +39,15 @@ class Beside:
 
     ours: Checkout
     folder: Path
+    follows: bool
 
     def add(self, revision: str, before: str | None, depends_on: str | None = None) -> None:
-        text = source(revision, before, *(TABLE if before is None else ("pass", "pass")))
+        is_first = before is None
+        if is_first and self.follows:
+            before, depends_on = depends_on, None
+        text = source(revision, before, *(TABLE if is_first else ("pass", "pass")))
         text = text.replace("\ndown_revision", f"\ndepends_on = {depends_on!r}\ndown_revision")
-        label = "" if before else f'\nbranch_labels = ("{revision.partition("_")[0]}",)'
+        label = f'\nbranch_labels = ("{revision.partition("_")[0]}",)' if is_first else ""
         (self.folder / f"{revision}_x.py").write_text(text.replace("\ndepends_on", f"{label}\ndepends_on"), "utf-8")
 
     def config(self, database: Database) -> Config:
@@ -58,10 +63,10 @@ class Beside:
         run_command(command.downgrade, self.config(database), revision)
 
 
-@pytest.fixture
-def beside(tmp_path: Path) -> Beside:
-    """One whose first revision depends on our last one, and whose second one follows the first."""
-    project = Beside(Checkout(tmp_path), tmp_path / "acme")
+@pytest.fixture(params=[False, True], ids=["depends_on", "down_revision"])
+def beside(request: pytest.FixtureRequest, tmp_path: Path) -> Beside:
+    """One whose first revision depends on our last one, or follows it; its second one follows the first."""
+    project = Beside(Checkout(tmp_path), tmp_path / "acme", follows=request.param)
     project.folder.mkdir()
     project.add("acme_0001", None, HEAD)
     project.add("acme_0002", "acme_0001")
@@ -156,7 +161,7 @@ def test_their_revisions_can_be_in_folders_of_folders(head: Database, beside: Be
 
 
 def test_two_projects_go_up_without_the_files_of_the_other(head: Database, beside: Beside, tmp_path: Path) -> None:
-    other = Beside(beside.ours, tmp_path / "beta")
+    other = Beside(beside.ours, tmp_path / "beta", beside.follows)
     other.folder.mkdir()
     other.add("beta_0001", None, BEFORE)
     file = other.folder / "beta_0001_x.py"
@@ -173,6 +178,7 @@ def test_two_projects_go_up_without_the_files_of_the_other(head: Database, besid
 # What is refused
 
 
+@pytest.mark.parametrize("beside", [False], indirect=True)
 @pytest.mark.parametrize(
     "statement",
     [
@@ -208,11 +214,14 @@ def test_a_downgrade_of_ours_does_not_take_theirs_along(head: Database, beside: 
     beside.upgrade(head)
     later = beside.ours.add("pass")
     beside.add("acme_0003", "acme_0002", later)
-    beside.upgrade(head)
-    for before, theirs, revision, left in (
-        (HEAD, "acme_0003", "acme_0002", [later, "acme_0002"]),
-        (BEFORE, "acme_0002 and acme_0001", "acme_0001@base", [later]),
-    ):
+    everything = "acme_0003 and acme_0002 and acme_0001"
+    of_shape = {
+        False: [(HEAD, "acme_0003", "acme_0003@acme_0002", [later, "acme_0002"])],
+        True: [(target, everything, f"acme_0001@{HEAD}", [later]) for target in (HEAD, "acme@base")],
+    }
+    all_theirs = f"acme_0001@{HEAD if beside.follows else 'base'}"
+    for before, theirs, revision, left in (*of_shape[beside.follows], (BEFORE, everything, all_theirs, [later])):
+        beside.upgrade(head)
         with pytest.raises(RefusedError, match=f"{theirs} of a project beside mlops-db would be reverted") as found:
             beside.downgrade(head, before)
         assert f"alembic downgrade {revision}`. Or" in found.value.hint
@@ -226,8 +235,22 @@ def test_a_downgrade_of_ours_does_not_take_theirs_along(head: Database, beside: 
     assert head.value("SELECT to_regclass('public.acme') IS NULL")
 
 
+def test_steps_back_revert_theirs_only(head: Database, beside: Beside) -> None:
+    for target in ("-1", "acme@-1", "acme_0001@-1", f"acme@{HEAD}") if beside.follows else ("-1", "acme@-1"):
+        beside.upgrade(head)
+        beside.downgrade(head, target)
+        assert rows(head) == ([HEAD] if target.endswith(HEAD) else ["acme_0001"])
+    beside.downgrade(head, HEAD if beside.follows else "acme@base")
+    assert (rows(head), others(head)) == ([HEAD], [])
+
+
 def test_head_is_not_clear(head: Database, beside: Beside) -> None:
-    with pytest.raises(RefusedError, match=f"`head` is not clear, because there are 2: {HEAD} and acme_0002") as found:
+    if beside.follows:
+        beside.upgrade(head, "head")  # it is theirs, until there is one of ours after the one that they follow
+        assert rows(head) == ["acme_0002"]
+        beside.ours.add("pass")
+    ours = LATER if beside.follows else HEAD
+    with pytest.raises(RefusedError, match=f"`head` is not clear, because there are 2: {ours} and acme_0002") as found:
         beside.upgrade(head, "head")
     assert found.value.hint == "Name `heads` for all, or the one that is meant: acme@head."
 
@@ -236,13 +259,14 @@ def test_head_is_not_clear(head: Database, beside: Beside) -> None:
     ("arguments", "message"),
     [
         ({}, "`head` is not clear"),
-        ({"head": HEAD, "version_path": "acme"}, f"cannot follow {HEAD}, which is in another folder"),
+        ({"head": HEAD, "splice": True, "version_path": "acme"}, "of this branch has no prefix"),
         ({"head": "acme@head", "version_path": "ours"}, "cannot follow acme_0002, which is in another folder"),
         ({"head": "base", "version_path": "acme"}, "of this branch has no prefix"),
         ({"head": "acme@head", "rev_id": "77"}, "the new revision 77 has no prefix"),
         ({"head": "acme@head", "rev_id": "acme's"}, "which is not a valid id"),
         ({"head": "base", "branch_label": "a" * 28, "version_path": "acme"}, "which is not a valid id"),
-        ({"revisions": (HEAD, "acme@head")}, "which is in another folder"),
+        ({"revisions": (LATER, "acme@head")}, "cannot follow acme_0002, which is in another folder"),
+        ({"revisions": ("acme@head", LATER)}, f"cannot follow {LATER}, which is in another folder"),
     ],
 )
 def test_no_file_is_written_that_would_be_refused(
@@ -254,6 +278,7 @@ def test_no_file_is_written_that_would_be_refused(
     )
     if "version_path" in arguments:
         arguments = arguments | {"version_path": str(places[arguments["version_path"]])}
+    beside.ours.add("pass")
     before = [sorted(place.glob("*.py")) for place in places.values()]
     with pytest.raises(RefusedError, match=re.escape(message)):
         run_command(command.merge if "revisions" in arguments else command.revision, config, **arguments)
@@ -266,16 +291,17 @@ def test_no_file_is_written_that_would_be_refused(
         ({"head": "acme@head"}, "acme_0003_x.py"),
         ({"head": "base", "branch_label": "beta", "version_path": "acme"}, "beta_0001_x.py"),
         ({"head": "acme@head", "rev_id": "acme_next"}, "acme_next_x.py"),
-        ({"head": HEAD}, f"{int(HEAD) + 1:04}_x.py"),
+        ({"head": HEAD, "branch_label": "beta", "splice": True, "version_path": "acme"}, "beta_0001_x.py"),
+        ({"head": HEAD, "splice": True}, f"{int(HEAD) + 1:04}_x.py"),
     ],
 )
 def test_new_files_have_the_ids_of_their_line(
-    head: Database, beside: Beside, arguments: dict[str, str], name: str
+    head: Database, beside: Beside, arguments: dict[str, Any], name: str
 ) -> None:
     if "version_path" in arguments:
         arguments = arguments | {"version_path": str(beside.folder)}
     run_command(command.revision, beside.config(head), message="x", **arguments)
-    place = beside.ours.ini.parent / "migrations/versions" if arguments["head"] == HEAD else beside.folder
+    place = beside.ours.ini.parent / "migrations/versions" if name[0] == "0" else beside.folder
     assert (place / name).exists()
 
 
@@ -289,7 +315,7 @@ def test_autogenerate_keeps_the_lines_apart(head: Database, beside: Beside, line
         run_command(command.check, config)
     assert {what[0] for what in found.value.diffs} == {"remove_table", "remove_column"}
 
-    run_command(command.revision, config, message="new", autogenerate=True, head=line)
+    run_command(command.revision, config, message="new", autogenerate=True, head=line, splice=True)
 
     place = beside.folder if line != HEAD else beside.ours.ini.parent / "migrations/versions"
     (file,) = place.glob("*_new.py")
@@ -312,20 +338,31 @@ def test_a_record_of_earlier_code_gets_the_column(head: Database, beside: Beside
 
 def test_scripts_record_the_same(head: Database, beside: Beside, capsys: pytest.CaptureFixture[str]) -> None:
     config = beside.config(head)
-    run_command(command.upgrade, config, f"{HEAD}:acme@head", sql=True)
-    head.psql(capsys.readouterr().out)
+
+    def run_script(target: str) -> None:
+        run_command(command.upgrade, config, target, sql=True)
+        head.psql(capsys.readouterr().out)
+
+    run_script(f"{HEAD}:acme@head")
     assert (rows(head), others(head)) == (["acme_0002"], ["acme_0002"])
     works(head)
+    later = beside.ours.add("pass", running_code="unaffected.")
+    run_script("acme_0002:heads")
+    assert (rows(head), others(head)) == ([later, "acme_0002"], ["acme_0002"])
+    beside.downgrade(head, f"acme@{HEAD}" if beside.follows else "acme@base")
+    run_script(f"{later}:acme@head")
+    assert (rows(head), others(head)) == ([later, "acme_0002"], ["acme_0002"])
     run_command(command.stamp, config, "heads", purge=True)
-    assert (rows(head), others(head)) == (["acme_0002"], ["acme_0002"])
+    assert (rows(head), others(head)) == ([later, "acme_0002"], ["acme_0002"])
 
 
 @settings(max_examples=50)
 @given(st.data())
 def test_our_heads_follow_from_the_record_alone(data: st.DataObject) -> None:
-    """Whatever theirs depend on, and whatever has run."""
+    """Whatever theirs depend on or follow, and whatever has run."""
     ours = [f"{number:04}" for number in range(1, data.draw(st.integers(1, 6)) + 1)]
     drawn = data.draw(st.lists(st.sampled_from([None, *ours]), max_size=5))
+    root = data.draw(st.sampled_from([None, *ours]))
     theirs = [f"acme_{number:04}" for number in range(1, len(drawn) + 1)]
 
     def file(id_: str, parent: str | None, depends_on: str | None = None) -> RevisionFile:
@@ -334,7 +371,7 @@ def test_our_heads_follow_from_the_record_alone(data: st.DataObject) -> None:
         )
 
     line = [file(one, before) for one, before in zip(ours, [None, *ours], strict=False)]
-    branch = [file(*three) for three in zip(theirs, [None, *theirs], drawn, strict=False)]
+    branch = [file(*three) for three in zip(theirs, [root, *theirs], drawn, strict=False)]
     graph = Graph(line, branch)
     assert graph.faults == ()
     applied = graph.ancestors(*data.draw(st.lists(st.sampled_from([*ours, *theirs]))))

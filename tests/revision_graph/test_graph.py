@@ -181,10 +181,6 @@ def test_what_others_have_beside_ours_is_theirs(folder: Folder) -> None:
     [
         (Drawn("0002", ("0001",)), Drawn("0003", ()), "0003_drawn.py has revision 0003, and plain", "acme_0003"),
         (Drawn("0002", ("0001",)), Drawn("0002", ()), "0002_drawn.py has revision 0002, and plain", "acme_0002"),
-        (
-            Drawn("0002", ("0001",)), Drawn("acme_0001", ("0002",)), "acme_0001_drawn.py has down_revision '0002'",
-            "Write depends_on = '0002' and down_revision = None instead, with branch_labels.",
-        ),
         (Drawn("0002", ("acme_0001",)), Drawn("acme_0001", ()), "0002_drawn.py follows acme_0001", "its own folder"),
         (Drawn("0002", ("0001",), ("acme_0001",)), Drawn("acme_0001", ()), "0002_drawn.py follows acme_0001", "own"),
     ],
@@ -194,6 +190,18 @@ def test_two_lines_do_not_cross(folder: Folder, ours: Drawn, theirs: Drawn, mess
     fault = graph.faults[0]
     assert fault.message.startswith(message)
     assert remedy in fault.remedy
+
+
+def test_a_branch_of_theirs_follows_ours_and_merges_nothing(folder: Folder) -> None:
+    line = [Drawn("0001"), Drawn("0002", ("0001",)), Drawn("0003", ("0002",))]
+    branch = [Drawn("acme_0001", ("0002",), labels=("acme",)), Drawn("acme_0002", ("acme_0001",))]
+    ours = folder.write(line)
+    graph = read_graph(ours, folder.write(branch))
+    assert (graph.faults, graph.second_head, graph.heads) == ((), None, ("0003",))
+
+    (fault,) = read_graph(ours, folder.write([*branch, Drawn("acme_0003", ("acme_0002", "0003"))])).faults
+    assert fault.message == "acme_0003_drawn.py merges 0003, which is of mlops-db, into a line of its own"
+    assert fault.remedy.startswith("Write depends_on = '0003' and down_revision = 'acme_0002' instead.")
 
 
 # What is wrong with files

@@ -99,7 +99,7 @@ def refuse_steps_of_others(graph: Graph, steps: Sequence[Any], destination: obje
     theirs = {found.revision: to_tuple(found.down_revision, ()) for found in reverted if found.revision in graph.others}
     if theirs and len(theirs) < len(reverted) and destination != "base":
         first = {one: parents for one, parents in theirs.items() if theirs.keys().isdisjoint(parents)}
-        targets = (parents[0] if parents else f"{one}@base" for one, parents in first.items())
+        targets = (f"{one}@{parents[0] if parents else 'base'}" for one, parents in first.items())
         commands = " and ".join(f"`{alembic(f'downgrade {target}')}`" for target in targets)
         raise RefusedError(
             f"{' and '.join(theirs)} of a project beside mlops-db would be reverted, too; nothing was changed",

@@ -55,7 +55,7 @@ def place_of_new_file(script: ScriptDirectory, head: Any, version_path: str | No
         version_path: of the command line.
 
     Raises:
-        RefusedError: `head` is not clear, or what the revision would follow is in another folder, of ours or of theirs.
+        RefusedError: `head` is not clear, or a revision of ours would follow theirs, or one would merge both.
     """
     if head in (None, "head"):
         refuse_several_heads(script, "Say with --head what the new revision follows")
@@ -65,14 +65,15 @@ def place_of_new_file(script: ScriptDirectory, head: Any, version_path: str | No
         Path(version_path).resolve() if version_path else folders[0] if folders else Path(script.versions).resolve()
     )
     ours = our_folder(script)
+    if folder != ours and all(place == ours for place in folders):
+        return folder  # a branch of theirs begins
     for found, place in zip(followed, folders, strict=True):
         if (place == ours) != (folder == ours):
-            last = next(one.revision for one in script.walk_revisions() if Path(one.path).parent.resolve() == ours)
             raise RefusedError(
                 f"a revision in {folder} cannot follow {found.revision}, which is in another folder: a later revision "
                 "of that folder would make a second head of it",
-                hint="Two lines need no merge: `alembic upgrade heads` runs both. A line of your own begins with "
-                f"--head base --branch-label acme --depends-on {last} --version-path FOLDER.",
+                hint="Two lines need no merge: `alembic upgrade heads` runs both. If yours needs one of mlops-db, say "
+                "so with --depends-on.",
             )
     return folder
 

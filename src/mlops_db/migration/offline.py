@@ -63,7 +63,7 @@ DO $pin$ BEGIN
 END $pin$;"""
 
 
-def write_script(  # noqa: C901  (the parts of a step share the script)
+def write_script(  # noqa: C901, PLR0915  (the parts of a step share the script)
     context: EnvironmentContext, graph: Graph, target_metadata: MetaData, settings: Settings, options: Options
 ) -> None:
     """Write the SQL of the command that Alembic was given.
@@ -84,8 +84,10 @@ def write_script(  # noqa: C901  (the parts of a step share the script)
             raise UsageError(f"-x {key} reads the database, and --sql must not", hint="Leave one of them out.")
     context.configure(dialect_name="postgresql")  # makes Alembic's steps available
     alembics_steps = context.get_context().opts["fn"]
+    rows: list[str] = []  # of alembic_version, where the next step begins
 
     def steps(heads: Any, migration: MigrationContext) -> Iterator[Any]:
+        rows[:] = sorted(heads)
         found = list(alembics_steps(heads, migration))
         for check in dict.fromkeys(map(distributed_check, found)):  # before the first step
             write(check)
@@ -108,8 +110,7 @@ def write_script(  # noqa: C901  (the parts of a step share the script)
             migration.opts[REVISION_FILE] = Path(step.revision.path)
             write(SCRIPT_ENTERS)  # in each step: psql may continue after an error
             write(distributed_check(step))
-            # The first revision beside ours follows none, but depends on one.
-            write(_refuse_another_revision(step.from_revisions_no_deps or step.from_revisions))
+            write(_refuse_another_revision(rows))  # one may stand for the revision that this step follows
             with revision_script(migration, revision) as transaction, _explain_failures(revision):
                 migration.opts[STEP] = RunningStep(revision, direction_name(is_upgrade=step.is_upgrade), transaction)
                 migrate(**arguments)
@@ -117,6 +118,7 @@ def write_script(  # noqa: C901  (the parts of a step share the script)
         return migrate_guarded
 
     def before_commit(*, step: MigrationInfo, heads: set[str], **_: Any) -> None:
+        rows[:] = sorted(heads)
         write(REFUSE_GUESTS)
         write(view_grants.RESTORE)
         write(history.insert_finished(step))

@@ -35,8 +35,8 @@ class Revision:
 class Graph:
     """The revisions of our folder, and those of other folders beside it.
 
-    Ours are one line with one base and one head; branches in between are merged. Others have a base and heads of their
-    own, and may depend on ours (docs/own-tables.md).
+    Ours are one line with one base and one head; branches in between are merged. Others have heads of their own, and
+    depend on ours or follow them (docs/own-tables.md).
 
     Attributes:
         others: the ids of the revisions that are not ours.
@@ -225,7 +225,7 @@ def _numbers(others: Sequence[RevisionFile]) -> Iterator[Fault]:
 
 
 def _crossings(ours: Sequence[RevisionFile], others: Sequence[RevisionFile]) -> Iterator[Fault]:
-    """Find files whose line goes on in the other folder: a later revision of ours would make a second head of it."""
+    """Find revisions of ours that need theirs, and merges of both: our next revision would make a second head again."""
     lines = {file.id for file in ours}, {file.id for file in others}
     for file in ours:
         for revision in lines[1].intersection((*file.parents, *file.depends_on)):
@@ -234,13 +234,12 @@ def _crossings(ours: Sequence[RevisionFile], others: Sequence[RevisionFile]) -> 
                 "Let it follow the one before it in its own folder.",
             )  # fmt: skip
     for file in others:
-        for revision in lines[0].intersection(file.parents):
-            left = tuple(parent for parent in file.parents if parent not in lines[0])
+        left = tuple(parent for parent in file.parents if parent not in lines[0])
+        for revision in lines[0].intersection(file.parents) if left else ():
             yield Fault(
-                (file.path.name,),
-                f"{file.path.name} has down_revision {revision!r}, which is of mlops-db, and not of its own line",
-                f"Write depends_on = {revision!r} and down_revision = {left[0] if len(left) == 1 else left or None!r} "
-                f"instead{'' if left else ', with branch_labels'}. A database where it has run stays as it is.",
+                (file.path.name,), f"{file.path.name} merges {revision}, which is of mlops-db, into a line of its own",
+                f"Write depends_on = {revision!r} and down_revision = {left[0] if len(left) == 1 else left!r} instead. "
+                "A database where it has run stays as it is.",
             )  # fmt: skip
 
 
