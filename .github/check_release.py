@@ -21,7 +21,7 @@ def main(arguments: list[str]) -> int:
         print("usage: python .github/check_release.py TAG", file=sys.stderr)
         return 64
     problems = find_problems(arguments[0], read_version(ROOT), (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"))
-    problems += find_unfrozen(ROOT / VERSIONS) or find_frozen_again(ROOT)
+    problems += find_unfrozen(ROOT / VERSIONS) or find_frozen_again(ROOT, arguments[0])
     for problem in problems:
         print(f"error: {problem}", file=sys.stderr)
     return 1 if problems else 0
@@ -74,11 +74,11 @@ def find_unfrozen(folder: Path) -> list[str]:
     return []
 
 
-def find_frozen_again(root: Path) -> list[str]:
-    """List the files whose checksums are not those of the release before; none without git or its tags."""
+def find_frozen_again(root: Path, new: str) -> list[str]:
+    """List the files whose checksums are not those of the release before `new`; none without git or its tags."""
     git = ("git", "-C", str(root))
     try:
-        tag = _output(*git, "describe", "--tags", "--abbrev=0", "--match=v*").strip()
+        tag = _output(*git, "describe", "--tags", "--abbrev=0", "--match=v*", f"--exclude={new}").strip()
         before = _output(*git, "show", f"{tag}:{VERSIONS.as_posix()}/frozen.sha256").splitlines()
     except (OSError, subprocess.CalledProcessError):
         return []

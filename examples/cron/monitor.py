@@ -6,7 +6,7 @@ The file has the columns predicted_at (such as 2026-11-27T14:05:00+00:00) and co
 same hour, and it replaces what it stored. An hour that cannot be measured is stored as failed.
 
 The exit code is 0 if the value is stored, 1 if it could not be measured or stored, 2 if the command line is wrong, and
-75 if another attempt may succeed, such as after a restart of the server (sysexits.h: EX_TEMPFAIL).
+75 if another attempt within the same hour may succeed, such as after a restart of the server (sysexits.h: EX_TEMPFAIL).
 """
 
 import argparse

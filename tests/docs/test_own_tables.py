@@ -166,9 +166,12 @@ def test_a_branch_beside_ours(head: Database, packages: dict[str, Path], branch:
     ]
     assert head.value(ROWS) == ["acme_0002"]
     elsewhere = branch.parent  # without their files
+    head.query("CREATE TABLE of_acme ()")
     shown = succeed(
         "mlops-db status; mlops-db check; mlops-db init; mlops-db alembic upgrade head", head, now, elsewhere
     )
+    assert [line for line in shown.splitlines() if "theirs" in line] == ["theirs: table public.of_acme"]
+    head.query("DROP TABLE of_acme")
     assert block("status").replace("0025", HEAD) in shown
     assert "No new upgrade operations" in succeed("alembic check", head, now, branch)
 

@@ -137,6 +137,9 @@ def test_a_released_revision_that_was_frozen_again_is_refused(tmp_path: Path) ->
     frozen.write_text(frozen.read_text(encoding="utf-8").replace(before, now), encoding="utf-8")
 
     assert "frozen.sha256 of v1.1.0 has another checksum of 0001_first.py. Restore" in run(script, "v1.2.0").stderr
+    subprocess.run((*git, "commit", "-qam", "1.2.0"), cwd=tmp_path, check=True)
+    subprocess.run((*git, "tag", "v1.2.0"), cwd=tmp_path, check=True)  # as release.yml sees it
+    assert "frozen.sha256 of v1.1.0 has another checksum of 0001_first.py. Restore" in run(script, "v1.2.0").stderr
 
 
 def test_the_changelog_has_this_version_or_entries_to_come() -> None:

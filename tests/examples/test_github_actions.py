@@ -68,8 +68,6 @@ def test_its_lines_run(empty: Database, tmp_path: Path) -> None:
     }
     try:
         for line in others:
-            if line == "mlops-db lint":  # takes a minute, and tests/docs/test_wheel.py runs it
-                continue
             command = [sys.executable, *shlex.split(line)[1:]] if line.startswith("python ") else shlex.split(line)
             done = run_command(*command, environment=environment, cwd=tmp_path, timeout=LONG_TIMEOUT_S)
             assert done.returncode == 0, (line, done.stdout, done.stderr)
