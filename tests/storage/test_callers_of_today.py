@@ -1,5 +1,6 @@
 """Code that was written for the specification's `db_manager.py` runs unchanged: its names, its SQL, psycopg2's ways."""
 
+import copy
 import json
 from collections.abc import Iterator
 from contextlib import closing
@@ -69,6 +70,7 @@ def test_both_names_work_with_the_environment_alone(shared: DatabaseManager, hea
 
 @pytest.mark.parametrize("method", ["get_connection", "cursor", "connection", "session"])
 def test_what_is_used_without_with_says_how_to_write_it(db: DatabaseManager, method: str) -> None:
+    copy.copy(getattr(db, method)())  # asks for attributes before there are any
     with pytest.raises(AttributeError, match=rf"has no execute itself\. Write: with db\.{method}\(\) as \w+:"):
         getattr(db, method)().execute("SELECT 1")
 

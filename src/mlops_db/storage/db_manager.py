@@ -288,6 +288,8 @@ class _Block(Generic[_Lent]):
         return self._block.__exit__(*error)
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # as copy.copy() asks before the attributes are there
+            raise AttributeError(name)
         what = self._method.removeprefix("get_")
         raise AttributeError(
             f"{self._method}() lends a {what} for a block, and has no {name} itself. Write: "

@@ -61,7 +61,9 @@ def mlops_db_prepare() -> Callable[[Settings], object] | None:
 @pytest.fixture(scope="session")
 def _mlops_db_databases(pytestconfig: pytest.Config) -> Iterator[Databases]:
     """The server, and this session's databases on it."""
-    if not pytestconfig.pluginmanager.hasplugin("pytest_postgresql"):
+    plugins = pytestconfig.pluginmanager
+    # With -p, a plugin has the name of its module.
+    if not (plugins.hasplugin("pytest_postgresql") or plugins.hasplugin("pytest_postgresql.plugin")):
         raise _failure("the fixtures of mlops-db need pytest-postgresql", "Run `pip install 'mlops-db[testing]'`.")
     from mlops_db.testing.databases import Databases  # noqa: PLC0415  (only where a fixture is used)
     from mlops_db.testing.server import open_server  # noqa: PLC0415  (the same)

@@ -80,14 +80,16 @@ def _embedded_server(user: str) -> Iterator[tuple[str, int]]:
         try:
             yield _read_answer(answer, process)
         finally:
-            process.communicate("\n")
+            process.communicate("\n" if process.poll() is None else None)
 
 
 def _read_answer(answer: str, process: subprocess.Popen[str]) -> tuple[str, int]:
     if not answer:
-        _, error = process.communicate()
+        assert process.stderr is not None
+        error = process.stderr.read().strip()
+        process.wait()
         raise EmbeddedServerError(
-            f"the embedded server does not start: {(error.strip().splitlines() or ['no reason given'])[-1]}",
+            f"the embedded server does not start: {(error.splitlines() or ['no reason given'])[-1]}",
             hint="Name another server with --postgresql-host.",
         )
     told = json.loads(answer)
