@@ -30,12 +30,12 @@ def store(metric_type: str, metric_name: str, measure: Callable[[datetime], floa
     """Measure and store, about the date of this run."""
     moment = logical_date()
     monitoring = get_db_manager().monitoring
-    row = {"metric_type": metric_type, "metric_name": metric_name, "metric_value": None, "model_name": MODEL}
+    row: dict[str, object] = {"metric_type": metric_type, "metric_name": metric_name, "model_name": MODEL}
     try:
         row["metric_value"] = measure(moment)
     except Exception as error:
         # As log_failure() does, but so that the next try replaces it.
-        monitoring.log_many([row | {"metadata": {"error": repr(error)}}], replace=moment)
+        monitoring.log_many([row | {"metric_value": None, "metadata": {"error": repr(error)}}], replace=moment)
         raise
     monitoring.log_many([row], replace=moment)
 

@@ -41,12 +41,12 @@ def main() -> int:
     since = until - timedelta(hours=1)
     try:
         monitoring = get_db_manager().monitoring
-        row = {"metric_type": "coverage", "metric_name": "coverage_rate", "metric_value": None, "model_name": MODEL}
+        row: dict[str, object] = {"metric_type": "coverage", "metric_name": "coverage_rate", "model_name": MODEL}
         try:
             row["metric_value"] = coverage(file, since, until)
         except Exception as error:
             # As log_failure() does, but so that a rerun replaces it.
-            monitoring.log_many([row | {"metadata": {"error": repr(error)}}], replace=since)
+            monitoring.log_many([row | {"metric_value": None, "metadata": {"error": repr(error)}}], replace=since)
             raise
         monitoring.log_many([row], replace=since)
     except MlopsDbError as error:

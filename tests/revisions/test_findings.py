@@ -1,5 +1,7 @@
 """Every rule that a revision holds rows to, broken: what it says, that nothing changes, and that mended rows go on."""
 
+import re
+
 import psycopg
 import pytest
 
@@ -228,7 +230,7 @@ def test_a_column_of_a_table_s_row_type_is_named_and_with_another_type_it_goes_o
 
     with pytest.raises(MlopsDbError, match=r"theirs\.kept") as refused:
         commands.upgrade(empty.settings)
-    assert "another type" in refused.value.hint
+    assert re.search("another type|ALTER TABLE public.theirs ALTER COLUMN kept TYPE", refused.value.hint)
 
     empty.query("ALTER TABLE theirs ALTER COLUMN kept TYPE text USING kept::text")
     commands.upgrade(empty.settings)

@@ -40,7 +40,8 @@ _COLUMN = re.compile(
 )
 # What is dropped or changed, such as the table that loses a key.
 _CHANGED = re.compile(
-    rf"\b(?:DROP\s+(?:TABLE|(?:MATERIALIZED\s+)?VIEW|FUNCTION|ROUTINE)|ALTER\s+TABLE|ON)\s+(?:IF\s+EXISTS\s+)?(?:ONLY\s+)?({NAME})",
+    r"\b(?:DROP\s+(?:TABLE|(?:MATERIALIZED\s+)?VIEW|FUNCTION|ROUTINE|INDEX(?:\s+CONCURRENTLY)?|SEQUENCE)|ALTER\s+TABLE|ON)"
+    rf"\s+(?:IF\s+EXISTS\s+)?(?:ONLY\s+)?({NAME})",
     re.IGNORECASE,
 )
 _SCHEMA_GOES = re.compile(rf"\bDROP\s+SCHEMA\s+(?:IF\s+EXISTS\s+)?({PART})", re.IGNORECASE)
