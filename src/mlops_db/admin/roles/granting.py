@@ -162,8 +162,8 @@ def grant(settings: Settings, kind: Kind, role: str, *, password: str | None = N
 def revoke(settings: Settings, kind: Kind, role: str, *, dry_run: bool = False) -> Revoked:
     """Take back what `grant` grants, in one transaction, and leave all other grants alone; at whichever revision.
 
-    CONNECT on the database goes, too, unless the role or its members may need it for something else. On
-    Citus the nodes revoke what is on the shards afterwards.
+    CONNECT on the database goes, too, unless the role or its members may need it for something else. On Citus the
+    nodes revoke what is on the shards afterwards.
 
     Args:
         settings: where the database is; the role that connects owns the tables and views.
