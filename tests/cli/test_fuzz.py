@@ -12,8 +12,9 @@ from psycopg import sql
 
 from support.database import Database
 from support.forked_commands import Commands
-from support.fuzzed import inputs
+from support.fuzzed import READER, inputs
 from support.process import NARRATION, SECRET
+from support.roles import role
 
 pytestmark = [pytest.mark.slow, pytest.mark.full_postgresql]
 
@@ -42,6 +43,7 @@ def test_every_command_line_gets_a_documented_code_and_one_line_with_a_hint(head
     ended: dict[int, int] = {}
     faults: list[str] = []
     with ExitStack() as stack:
+        stack.enter_context(role(head, READER, "NOLOGIN"))
         stack.callback(lambda: drop_all_but(head, before))
         runner = Commands(head.environment)
         stack.callback(runner.stop)

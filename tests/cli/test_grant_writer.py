@@ -97,6 +97,11 @@ def test_older_code_reads_as_a_writer_whether_it_works(head: Database, writer: S
             "TRUNCATE on model_versions (by mlops_test_group)",
         ),
         ("GRANT TRIGGER ON retraining_decisions TO PUBLIC", "TRIGGER on retraining_decisions (by PUBLIC)"),
+        ("ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO {}", "DELETE on later tables, INSERT on later tables"),
+        (
+            "ALTER DEFAULT PRIVILEGES IN SCHEMA reporting GRANT SELECT ON TABLES TO PUBLIC",
+            "SELECT on later tables (by PUBLIC)",
+        ),
         ("ALTER VIEW v_model_timeline OWNER TO {}", "ownership of v_model_timeline"),
     ],
 )
@@ -134,7 +139,7 @@ def test_a_writer_may_register_series_as_earlier_pages_told(head: Database) -> N
 def test_it_waits_for_a_run_or_another_grant(head: Database, options: tuple[str, ...]) -> None:
     with another_session(head, "the deploy", f"SELECT pg_advisory_lock({RUN_LOCK})"):
         done = head.run(*GRANT, *options, MLOPS_LOCK_WAIT="200ms")
-        assert_failed(done, "another migration run still holds the lock after 0.2 s", "(the deploy")
+        assert_failed(done, "another run or command still holds the lock after 0.2 s", "(the deploy")
     assert head.run(*GRANT, *options).returncode == 0
 
 

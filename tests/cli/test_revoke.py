@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import pytest
 
-from mlops_db.migration.commands import downgrade
+from mlops_db.migration.commands import downgrade, upgrade
 from support import roles
 from support.database import Database
 from support.process import assert_failed
@@ -137,6 +137,11 @@ def test_a_grant_by_somebody_else_stays_and_is_told(database: Database) -> None:
         assert "note: mlops_test_other granted it SELECT on v_model_timeline" in done.stdout
         assert done.stdout.endswith("It still has SELECT on v_model_timeline\n")
         assert database.value(GRANTED, [ROLE]) == 1
+        database.query(f"GRANT SELECT ON v_model_timeline TO {QUOTED}")
+        again = database.run(*READER.revoke)
+        assert again.stdout.startswith(f'Role "{ROLE}" lost nothing on ')
+        assert "Nothing was changed" not in again.stdout
+        assert database.value(GRANTED, [ROLE]) == 1
 
 
 def test_what_it_has_granted_on_is_refused(database: Database) -> None:
@@ -172,6 +177,36 @@ def test_who_may_connect_for_something_else_may_still_connect(database: Database
             assert database.run("mlops-db", "grant-reader", role, "--revoke").returncode == 0
 
         assert database.value("SELECT datacl::text FROM pg_database WHERE datname = current_database()") == before
+
+
+@pytest.mark.parametrize("membership", ["GRANT {role} TO {other}", "GRANT {other} TO {role}"])
+def test_what_the_team_needs_to_connect_stays(database: Database, membership: str) -> None:
+    may_connect = "SELECT has_database_privilege(%s::name, current_database(), 'CONNECT')"
+    name = database.settings.database
+    with roles.role(database, "mlops_test_other", "LOGIN"):
+        database.query(f"REVOKE CONNECT ON DATABASE {name} FROM PUBLIC; GRANT CONNECT ON DATABASE {name} TO {QUOTED}")
+        database.query(membership.format(role=QUOTED, other="mlops_test_other"))
+        database.query("CREATE TABLE theirs (id int); GRANT SELECT ON theirs TO mlops_test_other")
+        granted(database, WRITER)
+        assert database.run(*WRITER.revoke).returncode == 0
+        assert database.value(may_connect, [ROLE])
+
+
+def test_who_created_the_role_does_not_connect_through_it(empty: Database) -> None:
+    may_connect = "SELECT has_database_privilege(%s::name, current_database(), 'CONNECT')"
+    empty.query(f"REVOKE CONNECT ON DATABASE {empty.settings.database} FROM PUBLIC")
+    with roles.owner(empty) as owned:
+        empty.query(f"ALTER ROLE {owned.settings.user} CREATEROLE")
+        upgrade(owned.settings)
+        created = ("mlops-db", "grant-reader", "mlops_test_created")
+        try:
+            done = owned.run(*created, "--create", MLOPS_READER_PASSWORD="x")  # noqa: S106
+            assert done.returncode == 0, done.stderr
+            assert empty.value(may_connect, ["mlops_test_created"])
+            assert owned.run(*created, "--revoke").returncode == 0
+            assert not empty.value(may_connect, ["mlops_test_created"])
+        finally:
+            empty.query("DROP OWNED BY mlops_test_created; DROP ROLE mlops_test_created")
 
 
 def test_who_does_not_own_the_views_revokes_nothing(database: Database) -> None:

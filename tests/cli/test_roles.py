@@ -91,6 +91,14 @@ def test_in_a_pipe_it_is_plain_text(database: Database) -> None:
     assert lines[-1].startswith("superusers can do everything: ")
 
 
+def test_what_it_gets_later_is_told(database: Database) -> None:
+    database.query(f'ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT ON TABLES TO "{PREFIX}nobody"')
+    answer = json.loads(database.run("mlops-db", "roles", "--json").stdout)
+    assert {"privilege": "SELECT on later tables", "by": None} in of_tests(answer["roles"])["nobody"]["beyond"]
+    database.query("SET ROLE pg_monitor; ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO PUBLIC; RESET ROLE")
+    assert "later tables (by PUBLIC)" not in database.run("mlops-db", "roles").stdout
+
+
 def test_a_table_of_others_is_no_matter_of_ours(database: Database) -> None:
     database.query("CREATE TABLE theirs (id int)")
     database.query(f'GRANT ALL ON theirs TO "{PREFIX}nobody"')

@@ -10,6 +10,7 @@ from mlops_db.cli.main import commands
 from mlops_db.terminal import styled_lines
 from support.database import Database, clean_environment, run_command
 from support.handmade import make_by_hand
+from support.roles import role
 from support.terminal import on_a_terminal, without_colours
 
 pytestmark = [pytest.mark.slow, pytest.mark.full_postgresql]
@@ -26,7 +27,7 @@ REPORTS = [
     ("create", "--dry-run"),
     ("init", "--dry-run"),
     ("maintain", "--dry-run"),
-    ("grant-reader", "pg_monitor", "--dry-run"),
+    ("grant-reader", "mlops_test_reader", "--dry-run"),
     ("adopt", "--dry-run"),
     ("demo", "--days", "1"),
     ("completion", "nope"),
@@ -61,9 +62,10 @@ def test_help_is_wrapped_between_words(arguments: tuple[str, ...], columns: int)
 
 @pytest.mark.parametrize("arguments", REPORTS, ids=" ".join)
 def test_reports_and_errors_are_wrapped_between_words(head: Database, arguments: tuple[str, ...]) -> None:
-    code, shown = on_a_terminal(*arguments, environment=head.environment)
+    with role(head, "mlops_test_reader", "NOLOGIN"):
+        code, shown = on_a_terminal(*arguments, environment=head.environment)
+        piped = head.run("mlops-db", *arguments)
 
-    piped = head.run("mlops-db", *arguments)
     assert code == piped.returncode
     assert "\x1b" not in piped.stdout + piped.stderr
     assert too_wide(shown, 80) == []

@@ -88,7 +88,7 @@ def test_every_pinned_setting_is_tried() -> None:
 
 
 def test_all_commands_work_whatever_the_role_sets(empty: Database) -> None:
-    with hostile_owner(empty) as database:
+    with hostile_owner(empty) as database, role(empty, "mlops_test_reader", "NOLOGIN"):
         for command in (
             "mlops-db init",
             "mlops-db check",
@@ -98,7 +98,7 @@ def test_all_commands_work_whatever_the_role_sets(empty: Database) -> None:
             "mlops-db maintain --keep 90d",
             "mlops-db status",
             "mlops-db history",
-            "mlops-db grant-reader pg_monitor",
+            "mlops-db grant-reader mlops_test_reader",
         ):
             done = database.run(*command.split(), MLOPS_ENV="production")
             assert done.returncode == 0, (command, done.stdout, done.stderr)

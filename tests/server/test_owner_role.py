@@ -35,6 +35,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.full_postgresql]
 # With everything in it that an option, a file or SQL takes for syntax.
 OWNER = 'mlops test "Owner" \\ é'
 LOGIN = "mlops_test_login"
+READER = "mlops_test_reader"
 PAGE = ROOT / "docs" / "operating.md"
 SET_OPTION_SINCE = 160000
 IDLE_SESSION_TIMEOUT_SINCE = 140000
@@ -70,7 +71,11 @@ class Place:
 @pytest.fixture
 def place(empty: Database) -> Iterator[Place]:
     place = Place(empty, "mlops_test_owned")
-    with role(empty, OWNER, "NOLOGIN CREATEDB"), role(empty, LOGIN, "LOGIN NOINHERIT"):
+    with (
+        role(empty, OWNER, "NOLOGIN CREATEDB"),
+        role(empty, LOGIN, "LOGIN NOINHERIT"),
+        role(empty, READER, "NOLOGIN"),
+    ):
         place.sql("GRANT {} TO {}", OWNER, LOGIN)
         yield place
         place.sql("DROP DATABASE IF EXISTS {} WITH (FORCE)", place.name)
@@ -125,7 +130,7 @@ COMMANDS = (
     "alembic upgrade head",
     "alembic check",
     "mlops-db status",
-    "mlops-db grant-reader pg_monitor",
+    f"mlops-db grant-reader {READER}",
     "mlops-db history",
 )
 

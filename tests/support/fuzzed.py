@@ -8,6 +8,7 @@ from urllib.parse import quote
 from support.process import SECRET
 
 # These take milliseconds. Commands with a scratch database or a server of their own have other tests.
+READER = "mlops_test_reader"  # the role that the test makes
 COMMANDS = (
     ("mlops-db",),
     ("mlops-db", "--help"),
@@ -22,7 +23,7 @@ COMMANDS = (
     ("mlops-db", "adopt", "--dry-run"),
     ("mlops-db", "maintain", "--dry-run"),
     ("mlops-db", "maintain", "--keep", "90d"),
-    ("mlops-db", "grant-reader", "pg_monitor"),
+    ("mlops-db", "grant-reader", READER),
     ("mlops-db", "demo", "--days", "1000", "--seed", "7"),
     ("mlops-db", "check"),
     ("mlops-db", "check", "--sql", "--revisions"),

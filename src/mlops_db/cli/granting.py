@@ -104,11 +104,13 @@ def _report_revoked(options: Namespace, kind: "Kind", settings: Settings, revoke
         return
     role = printable(f'Role "{options.role}"')
     count = f"{len(taken)} privilege{'' if len(taken) == 1 else 's'}"
-    if not taken:
+    if not taken and not foreign:
         print_line(f"{role} has no privilege of a {kind.name} of {settings.target}. Nothing was changed.")
     elif options.dry_run:
         _print_statements(revoked.statements)
         print_line(f"{role} would lose {count} on {settings.target}. Nothing was changed (--dry-run).")
+    elif not taken:
+        print_line(f"{role} lost nothing on {settings.target}: others have granted it the same")
     else:
         print_line(f"✅ {role} is no {kind.name} of {settings.target} any more: it lost {count}")
     for one in foreign:

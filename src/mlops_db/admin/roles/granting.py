@@ -20,9 +20,11 @@ from mlops_db.admin.cluster.shard_grants import (
 from mlops_db.admin.roles.login import make_login, revoke_connect
 from mlops_db.admin.roles.privileges import (
     EVERYBODY,
+    LATER,
     Ability,
     describe_abilities,
     find_beyond,
+    list_later_revokes,
     no_tables,
     read_grants,
     read_roles,
@@ -113,9 +115,8 @@ def grant(settings: Settings, kind: Kind, role: str, *, password: str | None = N
 
     Raises:
         ConnectionFailedError: no connection.
-        RefusedError: there is no such role, it is built in and should log in, or it can already do more than its kind;
-            nothing was changed. Or a worker lacks it, refused, or does not answer. Or a migration run goes on for too
-            long.
+        RefusedError: there is no such role, it is built in, or it can already do more than its kind; nothing was
+            changed. Or a worker lacks it, refused, or does not answer. Or a migration run goes on for too long.
         NotPermittedError: the connecting role does not own the tables and views, or may not create roles.
     """
     with open_cursor(settings) as cursor:
@@ -128,7 +129,7 @@ def grant(settings: Settings, kind: Kind, role: str, *, password: str | None = N
         if password is not None and not _is_built_in(role):
             make_login(cursor, role, password)
         _require_owner(cursor, settings)
-        before = _require_role(cursor, role, is_login=password is not None)
+        before = _require_role(cursor, role)
         if kind is READER and find_kind(before.own) is WRITER:
             raise RefusedError(
                 f'role "{role}" is a writer, which reads all that a reader does; nothing was changed',
@@ -161,8 +162,8 @@ def grant(settings: Settings, kind: Kind, role: str, *, password: str | None = N
 def revoke(settings: Settings, kind: Kind, role: str, *, dry_run: bool = False) -> Revoked:
     """Take back what `grant` grants, in one transaction, and leave all other grants alone; at whichever revision.
 
-    CONNECT on the database goes, too, unless the role has something else in it, also as a member of another role. On
-    Citus the nodes revoke what is on the shards afterwards.
+    CONNECT on the database goes, too, unless the role or its members may need it for something else. On Citus the
+    nodes revoke what is on the shards afterwards.
 
     Args:
         settings: where the database is; the role that connects owns the tables and views.
@@ -180,7 +181,7 @@ def revoke(settings: Settings, kind: Kind, role: str, *, dry_run: bool = False) 
     with open_cursor(settings) as cursor:
         _wait_for_others(cursor, settings)
         _require_owner(cursor, settings)
-        before = _require_role(cursor, role)
+        before = _require_role(cursor, role, may_be_built_in=True)
         if kind is READER and find_kind(before.own) is WRITER:
             raise RefusedError(
                 f'role "{role}" is a writer, which needs all that a reader has; nothing was changed',
@@ -200,7 +201,7 @@ def revoke(settings: Settings, kind: Kind, role: str, *, dry_run: bool = False) 
         after = _read(cursor, role)
         foreign = [grant for grant in _grants_of(cursor, role) if grant.privilege in kind.privileges]
         lost = tuple(one for one in before.own if one in kind.privileges and one not in after.own)
-        connect = revoke_connect(cursor, role) if lost and not after.memberships else None
+        connect = revoke_connect(cursor, role) if lost else None
         statements += [connect] if connect else []
         left = find_beyond(after, None, shards_here=False)
         if dry_run:
@@ -225,7 +226,7 @@ def _wait_for_others(cursor: SafeCursor, settings: Settings) -> None:
         if time.monotonic() > deadline:
             holders = cursor.value(select_holders("%(key)s"), {"key": RUN_LOCK})
             raise RefusedError(
-                f"another migration run still holds the lock after {settings.lock_wait / 1000:g} s: "
+                f"another run or command still holds the lock after {settings.lock_wait / 1000:g} s: "
                 f"{holders or 'one that has just ended'}",
                 hint="Run the same command again when it has ended; what is done already stays.",
             )
@@ -243,6 +244,8 @@ def _how_to_end(cursor: SafeCursor, role: str, beyond: Sequence[Ability]) -> str
         if by not in ("", EVERYBODY):
             cursor.execute(_WAYS, (role, by))
             statements |= {f"REVOKE {_quoted(cursor, direct)} FROM {me};": None for (direct,) in cursor.fetchall()}
+        elif privilege.kind == LATER:
+            statements |= dict.fromkeys(list_later_revokes(cursor, None if by else role))
         elif not privilege.object:
             statements[f"ALTER ROLE {me} NO{privilege.name};"] = None
         else:
@@ -318,14 +321,14 @@ def _not_permitted(settings: Settings, why: str) -> NotPermittedError:
     )
 
 
-def _require_role(cursor: SafeCursor, role: str, *, is_login: bool = False) -> Role:
-    """The role; refuses one that is missing, and as a login one that is built in, which can have no password.
+def _require_role(cursor: SafeCursor, role: str, *, may_be_built_in: bool = False) -> Role:
+    """The role; refuses one that is missing, or that is built in.
 
     Raises:
         RefusedError: the role is such a one.
     """
     found = read_roles(cursor, read_grants(cursor), role)
-    if not found or (is_login and _is_built_in(role)):
+    if not found or (_is_built_in(role) and not may_be_built_in):
         raise RefusedError(
             f'role "{role}" is built in; nothing was changed'
             if found

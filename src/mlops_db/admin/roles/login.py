@@ -22,7 +22,9 @@ _ATTRIBUTES = {
     "BYPASSRLS": "rolbypassrls",
 }
 
-# The server keeps a list of what a role owns or has a grant on, database by database.
+# The server keeps a list of what a role owns or has a grant on, database by database. What it may need as a member of
+# another role, or its members through it, is not known, such as their own tables. A member that inherits nothing does
+# not connect through it: from PostgreSQL 16 on, who creates a role without being a superuser is such a member.
 _CONNECT_ALONE = """
     SELECT here.datname
       FROM pg_database AS here CROSS JOIN LATERAL aclexplode(here.datacl) AS acl
@@ -31,6 +33,9 @@ _CONNECT_ALONE = """
        AND acl.grantor = here.datdba AND role.oid <> here.datdba AND pg_has_role(here.datdba, 'USAGE')
        AND NOT EXISTS (SELECT FROM pg_shdepend AS d
                         WHERE d.dbid = here.oid AND d.refclassid = 'pg_authid'::regclass AND d.refobjid = role.oid)
+       AND NOT EXISTS (SELECT FROM pg_auth_members AS m
+                        WHERE m.member = role.oid
+                           OR m.roleid = role.oid AND pg_has_role(m.member, role.oid, 'USAGE'))
 """
 
 
@@ -97,7 +102,7 @@ def _let_connect(cursor: SafeCursor, role: str) -> None:
 
 
 def revoke_connect(cursor: SafeCursor, role: str) -> str | None:
-    """Take back CONNECT, if the role was granted it and has nothing else in this database; returns the statement.
+    """Take back CONNECT, if the role and its members need it for nothing else; returns the statement.
 
     Args:
         cursor: of the owner of the database; for others, nothing is taken back.

@@ -20,9 +20,30 @@ if TYPE_CHECKING:
 
 PUBLIC = 0  # the oid of PUBLIC in a list of grants
 EVERYBODY = "PUBLIC"
+LATER = "later"  # the kind of a privilege on what later revisions create, such as `tables`
 MAX_SHOWN = 12
 
 _NAME = "quote_ident(n.nspname) || '.' || quote_ident({}.{})"
+# Whoever owns the tables creates what comes later, with its default privileges. Everybody may run new functions anyway.
+_DEFAULTS = f"""
+    pg_default_acl AS d
+      LEFT JOIN pg_namespace AS n ON n.oid = d.defaclnamespace
+      JOIN (VALUES ('r', 'tables'), ('S', 'sequences'), ('f', 'functions'), ('n', 'schemas')) AS type (letter, name)
+           ON type.letter = d.defaclobjtype::text
+     CROSS JOIN LATERAL aclexplode(d.defaclacl) AS acl
+     WHERE (n.nspname IS NULL OR n.nspname = ANY (ARRAY{[*SCHEMAS]}))
+       AND d.defaclrole IN (SELECT c.relowner FROM pg_class AS c
+                             WHERE c.relnamespace = to_regnamespace('public') AND c.relname = ANY (ARRAY{[*TABLES]}))
+       AND acl.grantee <> d.defaclrole AND NOT (acl.grantee = {PUBLIC} AND type.name = 'functions')
+"""
+_LATER_REVOKES = f"""
+    SELECT DISTINCT format('ALTER DEFAULT PRIVILEGES FOR ROLE %%I%%s REVOKE ALL ON %%s FROM %%s;',
+                           pg_get_userbyid(d.defaclrole), ' IN SCHEMA ' || quote_ident(n.nspname), upper(type.name),
+                           coalesce(quote_ident(%(role)s), 'PUBLIC'))
+      FROM {_DEFAULTS}
+       AND acl.grantee = coalesce((SELECT oid FROM pg_roles WHERE rolname = %(role)s), {PUBLIC})
+     ORDER BY 1
+"""
 # Tables and sequences in public may be those of others; in our other schemas, everything is ours. What Citus keeps in
 # our schemas is its own, and shards are hidden. The owner's own privileges are left out, and so is what everybody may
 # do in every database.
@@ -66,6 +87,8 @@ _GRANTS = f"""
      WHERE acl.grantee <> owner AND NOT (kind = 'database' AND acl.privilege_type <> 'CREATE')
      UNION ALL
     SELECT DISTINCT owner, '{OWNERSHIP}', kind, name, '', '' FROM ours
+     UNION ALL
+    SELECT acl.grantee, acl.privilege_type, '{LATER}', type.name, '', pg_get_userbyid(acl.grantor) FROM {_DEFAULTS}
      ORDER BY 3, 4, 2, 5
 """
 # What a role has by an attribute or by a role of PostgreSQL's, on everything.
@@ -166,6 +189,12 @@ def read_grants(cursor: SafeCursor) -> list[Grant]:
         Grant(grantee, Privilege(name, kind, thing, column), grantor)
         for grantee, name, kind, thing, column, grantor in cursor.fetchall()
     ]
+
+
+def list_later_revokes(cursor: SafeCursor, role: str | None) -> list[str]:
+    """The statements that take from a role, or from PUBLIC for None, its privileges on what later revisions create."""
+    cursor.execute(_LATER_REVOKES, {"role": role})
+    return [statement for (statement,) in cursor.fetchall()]
 
 
 def read_roles(cursor: SafeCursor, grants: Sequence[Grant], role: str | None = None) -> list[Role]:
