@@ -188,6 +188,17 @@ def test_a_run_calls_their_upgrade_once(head: Database, beside: Beside, tmp_path
     assert calls.read_text("utf-8") == "called\n"
 
 
+def test_what_theirs_drop_first_does_not_stop_ours(head: Database, beside: Beside) -> None:
+    beside.upgrade(head)
+    head.query("ALTER TABLE model_versions ADD odd int; CREATE VIEW odd AS SELECT odd FROM model_versions")
+    beside.ours.add(sql("ALTER TABLE model_versions DROP COLUMN odd"))
+    with pytest.raises(RefusedError, match=r"view public.odd depends on public.model_versions"):
+        beside.upgrade(head)
+    beside.add("acme_0003", "acme_0002", upgrade=sql("DROP VIEW odd"))
+    beside.upgrade(head)
+    assert others(head) == ["acme_0003"]
+
+
 # What is refused
 
 

@@ -101,15 +101,15 @@ def refuse_dependents(
     with closing(cast("Cursor", connection.connection.cursor())) as cursor:
         found = [one for one in read_dependents(cursor) if one.on in dropped or (one.on, one.part) in columns]
     found = _left_by(_joined(written), found)
-    if found and is_upgrade and not all(are_ours):
-        found = _left_by(_joined(written_sql(one, direction) for one in revisions), found)
     if not found:
         return
     ours = {name if "." in name else f"public.{name}" for name in created_by_revisions(script, only_ours=True)}
+    found = [one for one in found if one.within not in ours and not one.within.startswith("mlops_internal.")]
+    if found and is_upgrade and not all(are_ours):
+        found = _left_by(_joined(written_sql(one, direction) for one in revisions), found)
     in_the_way: dict[str, dict[str, None]] = {}
     for one in found:
-        if one.within not in ours and not one.within.startswith("mlops_internal."):
-            in_the_way.setdefault(one.on, {})[one.what] = None
+        in_the_way.setdefault(one.on, {})[one.what] = None
     for on, names in in_the_way.items():
         verb = "depends" if len(names) == 1 else "depend"
         raise RefusedError(
