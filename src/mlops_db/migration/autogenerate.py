@@ -76,10 +76,16 @@ def comparison_options(
     def created(*, only_ours: bool) -> set[str]:
         return revision_objects.created_by_revisions(script, only_ours=only_ours)
 
+    @cache
+    def schemas_of_others() -> set[str]:
+        """Where revisions beside ours create tables: their metadata may have no table there any more."""
+        theirs = created(only_ours=False) - created(only_ours=True)
+        return {key.partition(".")[0] for key in theirs if "." in key}
+
     def is_compared(name: str | None, kind: str, parents: Any) -> bool:
         """Leave out what neither the metadata has nor a revision creates."""
         if kind == "schema":
-            return name in schemas
+            return name in schemas or name in schemas_of_others()
         if kind != "table" or name is None:
             return True
         schema = parents["schema_name"]

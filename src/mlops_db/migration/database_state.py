@@ -82,13 +82,22 @@ def refuse_wrong_database(migration: MigrationContext, graph: Graph, target: str
         refuse_behind_head(Position(current, graph.pending(*current)), target)
 
 
-def refuse_steps_of_others(graph: Graph, steps: Sequence[Any], destination: object, target: str) -> None:
+def refuse_steps_of_others(
+    graph: Graph, steps: Sequence[Any], destination: object, target: str, *, purge: bool
+) -> None:
     """Stop a run that would revert revisions of a project beside ours, or forget them, although it names ours.
+
+    Args:
+        graph: the revisions of the run.
+        steps: Alembic's, of the run.
+        destination: what the command names.
+        target: where the connection goes, for the messages.
+        purge: whether the command deletes all rows of alembic_version first, which is no step.
 
     Raises:
         RefusedError: names them.
     """
-    if graph.recorded and not all(isinstance(step, RevisionStep) and step.is_upgrade for step in steps):
+    if graph.recorded and (purge or not all(isinstance(step, RevisionStep) and step.is_upgrade for step in steps)):
         raise RefusedError(
             f"{target} is also at {' and '.join(sorted(graph.recorded))} of a project beside mlops-db, whose files are "
             "not here; nothing was changed",

@@ -15,6 +15,7 @@ from psycopg2.errors import DependentObjectsStillExist
 from sqlalchemy.exc import DBAPIError
 
 from mlops_db.errors import RefusedError
+from mlops_db.migration.preview import written_sql
 from mlops_db.migration.revision_graph import our_folder
 from mlops_db.migration.revision_objects import created_by_revisions
 from mlops_db.migration.statements import NAME, PART, first_words, split_statements, stored_name, without_texts
@@ -22,9 +23,9 @@ from mlops_db.migration.step import direction_name
 from mlops_db.project import SCHEMAS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
-    from alembic.script import ScriptDirectory
+    from alembic.script import Script, ScriptDirectory
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  (psycopg2 names its classes like functions)
     from sqlalchemy import Connection
 
@@ -71,60 +72,72 @@ def read_dependents(cursor: Cursor) -> list[Dependent]:
 
 
 def refuse_dependents(
-    connection: Connection, script: ScriptDirectory, steps: Sequence[tuple[str, str | None]], *, is_upgrade: bool
+    connection: Connection, script: ScriptDirectory, revisions: Sequence[Script], *, is_upgrade: bool
 ) -> None:
     """Stop before the first step of a run if others have something that depends on what one of the steps drops.
 
-    Only reads. What the steps themselves drop or change is in nobody's way.
+    Only reads. What the steps themselves drop or change is in nobody's way. The `upgrade` of a project beside ours is
+    called for its SQL only if something is found: unlike ours, it may do more than write SQL.
 
     Args:
         connection: to the database.
-        script: the revisions.
-        steps: the id and the SQL of each step; None if its SQL is not known before it runs.
+        script: the revisions of the project.
+        revisions: those of the steps, in their order.
         is_upgrade: the direction of the steps.
 
     Raises:
         RefusedError: names what depends on what.
         DBAPIError: a step has a check of its own that says so.
     """
-    _ask_the_steps(connection, script, steps)
-    sql = "; ".join(without_texts(text) for _, text in steps if text)
-    dropped, columns = _read_drops(sql)
+    folder, direction = our_folder(script), direction_name(is_upgrade=is_upgrade)
+    are_ours = [Path(one.path).parent.resolve() == folder for one in revisions]
+    written = [
+        written_sql(one, direction) if is_ours or not is_upgrade else None
+        for one, is_ours in zip(revisions, are_ours, strict=True)
+    ]
+    _ask_the_steps(connection, written[: [*are_ours, False].index(False)])
+    dropped, columns = _read_drops(_joined(written))
     if not (dropped or columns):
         return
-    changed = {_qualified(name) for name in _CHANGED.findall(sql)}
-    within_dropped_schemas = tuple(f"{_quoted(stored_name(name))}." for name in _SCHEMA_GOES.findall(sql))
     with closing(cast("Cursor", connection.connection.cursor())) as cursor:
-        found = [
-            one
-            for one in read_dependents(cursor)
-            if (one.on in dropped or (one.on, one.part) in columns)
-            and one.within.partition("(")[0] not in changed
-            and not one.within.startswith(within_dropped_schemas)
-        ]
+        found = [one for one in read_dependents(cursor) if one.on in dropped or (one.on, one.part) in columns]
+    found = _left_by(_joined(written), found)
     if not found:
         return
     ours = {name if "." in name else f"public.{name}" for name in created_by_revisions(script, only_ours=True)}
+    found = [one for one in found if one.within not in ours and not one.within.startswith("mlops_internal.")]
+    if found and is_upgrade and not all(are_ours):
+        found = _left_by(_joined(written_sql(one, direction) for one in revisions), found)
     in_the_way: dict[str, dict[str, None]] = {}
     for one in found:
-        if one.within not in ours and not one.within.startswith("mlops_internal."):
-            in_the_way.setdefault(one.on, {})[one.what] = None
+        in_the_way.setdefault(one.on, {})[one.what] = None
     for on, names in in_the_way.items():
         verb = "depends" if len(names) == 1 else "depend"
         raise RefusedError(
-            f"{' and '.join(names)} {verb} on {on}, which this {direction_name(is_upgrade=is_upgrade)} drops or "
-            "changes; nothing was changed",
+            f"{' and '.join(names)} {verb} on {on}, which this {direction} drops or changes; nothing was changed",
             hint="Nothing of others is dropped with ours: let their owner drop what is named, and create it again "
             "afterwards.",
         )
 
 
-def _ask_the_steps(connection: Connection, script: ScriptDirectory, steps: Sequence[tuple[str, str | None]]) -> None:
+def _joined(written: Iterable[str | None]) -> str:
+    return "; ".join(without_texts(sql) for sql in written if sql)
+
+
+def _left_by(sql: str, found: Sequence[Dependent]) -> list[Dependent]:
+    """Those that the SQL neither drops nor changes."""
+    changed = {_qualified(name) for name in _CHANGED.findall(sql)}
+    within_dropped_schemas = tuple(f"{_quoted(stored_name(name))}." for name in _SCHEMA_GOES.findall(sql))
+    return [
+        one
+        for one in found
+        if one.within.partition("(")[0] not in changed and not one.within.startswith(within_dropped_schemas)
+    ]
+
+
+def _ask_the_steps(connection: Connection, written: Sequence[str | None]) -> None:
     """Run the checks of our steps that look for dependents; not after steps of others, which may drop these."""
-    folder = our_folder(script)
-    for revision, sql in steps:
-        if Path(script.get_revision(revision).path).parent.resolve() != folder:
-            return
+    for sql in written:
         if sql is None or _REFUSES not in sql:
             continue
         for statement in dict.fromkeys(split_statements(sql)):

@@ -234,7 +234,13 @@ class OnlineRun:
         refuse_wrong_database(migration, self.graph, self.settings.target)
         steps = list(alembics_steps(migration.get_current_heads(), migration))
         self.end_reading()
-        refuse_steps_of_others(self.graph, steps, migration.opts["destination_rev"], self.settings.target)
+        refuse_steps_of_others(
+            self.graph,
+            steps,
+            migration.opts["destination_rev"],
+            self.settings.target,
+            purge=bool(migration.opts.get("purge")),
+        )
         return steps
 
     def refuse_distributed(self, steps: list[Any]) -> None:
@@ -247,15 +253,12 @@ class OnlineRun:
 
     def refuse_dependents(self, steps: list[Any]) -> None:
         """Stop before the first step if something of others depends on what one of them drops or replaces."""
-        written = [
-            (step.revision.revision, written_sql(step.revision, direction_name(is_upgrade=step.is_upgrade)))
-            for step in steps
-            if isinstance(step, RevisionStep)
-        ]
-        is_upgrade = bool(written) and steps[0].is_upgrade
+        revisions = [step.revision for step in steps if isinstance(step, RevisionStep)]
+        is_upgrade = bool(revisions) and steps[0].is_upgrade
+        first = self.graph.revisions[0].id
         # Before our first revision there is nothing of ours.
-        if written and not (is_upgrade and self.graph.revisions[0].id in dict(written)):
-            refuse_dependents(self.connection, self.context.script, written, is_upgrade=is_upgrade)
+        if revisions and not (is_upgrade and any(one.revision == first for one in revisions)):
+            refuse_dependents(self.connection, self.context.script, revisions, is_upgrade=is_upgrade)
         self.end_reading()
 
     def print_plan(self, migration: MigrationContext, alembics_steps: Steps) -> None:

@@ -54,7 +54,7 @@ def refuse_several_heads(script: ScriptDirectory, remedy: str) -> None:
         names = [
             (sorted(found.branch_labels) or [found.revision])[0]
             for found in script.get_revisions(heads)
-            if Path(found.path).parent != ours
+            if Path(found.path).parent.resolve() != ours
         ]
         raise RefusedError(
             f"`head` is not clear, because there are {len(heads)}: {' and '.join(sorted(heads))}; nothing was changed",

@@ -42,12 +42,28 @@ COMMENT ON COLUMN {RUNNING_CODE_TABLE}.works_from IS
     'The revisions that code must know to work: the latest ones that break the code before them.';
 """
 
-RECORD = f"""
-        INSERT INTO {RUNNING_CODE_TABLE} (heads, revisions, works_from, others)
+_INSERT = f"""
+        INSERT INTO {RUNNING_CODE_TABLE} AS old (heads, revisions, works_from, others)
         VALUES (%(heads)s::text[], %(revisions)s::text[], %(works_from)s::text[], %(others)s::text[])
         ON CONFLICT (id) DO UPDATE
            SET (heads, revisions, works_from, others)
+"""
+RECORD = f"""{_INSERT.rstrip()}
              = (excluded.heads, excluded.revisions, excluded.works_from, excluded.others)
+"""
+# A script knows only the rows that it starts from. Those beside them that were recorded, and are still there, stay so;
+# and if one of them is ours, what it stands for.
+_ROWS = f"SELECT version_num::text FROM {VERSION_TABLE}"
+_OURS_STAYS = f"""EXISTS (
+                     SELECT FROM {VERSION_TABLE}
+                      WHERE version_num = ANY(old.heads) AND version_num <> ALL(old.others || excluded.heads))"""
+_RECORD_IN_SCRIPT = f"""{_INSERT.rstrip()}
+             = (ARRAY(SELECT unnest(excluded.heads) UNION (SELECT unnest(old.heads) INTERSECT {_ROWS}) ORDER BY 1),
+                ARRAY(SELECT unnest(excluded.revisions) UNION SELECT unnest(old.revisions) WHERE {_OURS_STAYS}
+                      ORDER BY 1),
+                ARRAY(SELECT unnest(excluded.works_from) UNION SELECT unnest(old.works_from) WHERE {_OURS_STAYS}
+                      ORDER BY 1),
+                ARRAY(SELECT unnest(old.others || excluded.others) INTERSECT {_ROWS} ORDER BY 1))
 """
 
 # A role that may read alembic_version, such as one for jobs, needs the record as soon as a newer run has written it.
@@ -89,9 +105,9 @@ def record_of(graph: Graph, heads: Collection[str]) -> dict[str, list[str]]:
 
 
 def script_of(graph: Graph, heads: Collection[str]) -> str:
-    """The same as SQL of a script."""
+    """The same as SQL of a script, which keeps what is recorded of other rows."""
     # No id has a quote or a backslash.
     literals = {
         name: "'{{{}}}'".format(",".join(f'"{id_}"' for id_ in ids)) for name, ids in record_of(graph, heads).items()
     }
-    return f"{RECORD.strip() % literals};\n{SHARE}"
+    return f"{_RECORD_IN_SCRIPT.strip() % literals};\n{SHARE}"
