@@ -131,7 +131,9 @@ def _left_by(sql: str, found: Sequence[Dependent]) -> list[Dependent]:
     return [
         one
         for one in found
-        if one.within.partition("(")[0] not in changed and not one.within.startswith(within_dropped_schemas)
+        # An index goes by itself, or with its table.
+        if changed.isdisjoint((one.within.partition("(")[0], one.what.removeprefix("index ")))
+        and not one.within.startswith(within_dropped_schemas)
     ]
 
 
@@ -215,7 +217,8 @@ _DEPENDENTS = f"""
       LEFT JOIN pg_trigger AS g ON d.classid = 'pg_trigger'::regclass AND g.oid = d.objid
       LEFT JOIN pg_class AS holder ON holder.oid = coalesce(
                r.ev_class, k.conrelid, y.polrelid, e.adrelid, g.tgrelid,
-               CASE WHEN d.classid = 'pg_class'::regclass THEN d.objid END)
+               CASE WHEN d.classid = 'pg_class'::regclass
+                    THEN coalesce((SELECT i.indrelid FROM pg_index AS i WHERE i.indexrelid = d.objid), d.objid) END)
      CROSS JOIN LATERAL pg_identify_object(d.classid, d.objid, d.objsubid) AS o
      ORDER BY 1, 2, 4
 """
