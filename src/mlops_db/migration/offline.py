@@ -23,7 +23,7 @@ from mlops_db.server.guests import REFUSE_GUESTS
 from mlops_db.server.pins import NEWER_PINS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
 
     from alembic.runtime.environment import EnvironmentContext
     from alembic.runtime.migration import MigrationContext, MigrationInfo
@@ -110,7 +110,8 @@ def write_script(  # noqa: C901, PLR0915  (the parts of a step share the script)
             migration.opts[REVISION_FILE] = Path(step.revision.path)
             write(SCRIPT_ENTERS)  # in each step: psql may continue after an error
             write(distributed_check(step))
-            write(_refuse_another_revision(rows))  # one may stand for the revision that this step follows
+            # One of them may stand for the revision that this step follows.
+            write(_REFUSE_ANOTHER_REVISION.format(revisions=", ".join(map(repr, rows))))
             with revision_script(migration, revision) as transaction, _explain_failures(revision):
                 migration.opts[STEP] = RunningStep(revision, direction_name(is_upgrade=step.is_upgrade), transaction)
                 migrate(**arguments)
@@ -156,10 +157,6 @@ def write_script(  # noqa: C901, PLR0915  (the parts of a step share the script)
         context.run_migrations()
     write(_RESET_NEWER)
     write("\n".join(f"RESET {name};" for name in pins))
-
-
-def _refuse_another_revision(wanted: Iterable[str]) -> str:
-    return _REFUSE_ANOTHER_REVISION.format(revisions=", ".join(map(repr, wanted)))
 
 
 @contextmanager
