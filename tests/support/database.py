@@ -85,7 +85,7 @@ class Database:
     ) -> list[tuple[Any, ...]]:
         """Run SQL; returns the rows. The list is empty if the statement returns none."""
         cursor = self.connection.execute(statement, parameters)
-        return cursor.fetchall() if cursor.description else []
+        return [] if cursor.description is None else cursor.fetchall()
 
     def value(self, statement: str, parameters: Sequence[Any] | None = None) -> Any:
         """The first column of the first row."""
