@@ -88,7 +88,8 @@ def test_the_health_check_answers_while_all_threads_wait(head: Database, client:
     client.portal.call(setattr, threads, "total_tokens", 1)
     with ThreadPoolExecutor() as callers, another_session(head, "somebody", "LOCK TABLE model_versions"):
         waiting = callers.submit(client.get, "/models/churn/production")
-        wait_until(lambda: threads.borrowed_tokens == 1, "the request to wait")
+        waits = "SELECT FROM pg_locks WHERE relation = 'model_versions'::regclass AND NOT granted"
+        wait_until(lambda: head.query(waits), "the request to wait")
         for allowed, status in ((True, 200), (False, 503)):
             head.query("UPDATE pg_database SET datallowconn = %s WHERE datname = current_database()", [allowed])
             assert callers.submit(client.get, "/health").result(TIMEOUT_S).status_code == status

@@ -176,7 +176,7 @@ def test_its_sessions_are_ended(db: DatabaseManager, over_two: Database, place: 
     with connect_superuser(place.worker, over_two.settings.database) as worker:
 
         def end() -> None:
-            worker.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {OF_COORDINATOR}")
+            worker.execute(f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE {OF_COORDINATOR}")
 
         def end_the_read() -> None:
             reading = f"SELECT FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND {OF_COORDINATOR}"

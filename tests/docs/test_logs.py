@@ -67,7 +67,7 @@ def test_the_table_has_the_fields_and_no_others(
     head: Database, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    settings = replace(head.settings, lock_timeout=100, retry_for=400)
+    settings = replace(head.settings, lock_timeout=500, retry_for=5000)
     commands.downgrade(settings, "-1")
     with another_session(head, "a report", "LOCK TABLE model_versions"), pytest.raises(MlopsDbError):
         commands.upgrade(settings)

@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -18,10 +19,17 @@ pytestmark = [pytest.mark.slow, pytest.mark.one_postgresql]
 
 FOLDER = ROOT / "examples" / "cron"
 LINE = re.compile(r"^((?:[\d*/]+ +){4}[\d*/]+) +(.*)$", re.MULTILINE)
-HOUR = datetime.now(timezone.utc).replace(minute=0, second=0, microsecond=0)
 STORED = "SELECT timestamp, metric_value, metadata ->> 'error' IS NOT NULL FROM monitoring_metrics ORDER BY id"
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def hour() -> datetime:
+    """The hour that has begun; in the minute before the next one it waits, because the job looks at the clock, too."""
+    while (now := datetime.now(timezone.utc)).minute == 59:
+        time.sleep(1)
+    return now.replace(minute=0, second=0, microsecond=0)
 
 
 @pytest.fixture
@@ -76,21 +84,23 @@ def test_every_line_is_one_of_cron() -> None:
     assert sum(bool(LINE.fullmatch(line)) for line in lines) == 3
 
 
-def test_the_job_stores_the_last_hour_and_a_rerun_replaces_it(head: Database, machine: Path, run: Run) -> None:
-    minutes = [(HOUR - timedelta(minutes=minute)).isoformat() for minute in (60, 30, 1)]
+def test_the_job_stores_the_last_hour_and_a_rerun_replaces_it(
+    head: Database, machine: Path, run: Run, hour: datetime
+) -> None:
+    minutes = [(hour - timedelta(minutes=minute)).isoformat() for minute in (60, 30, 1)]
     predictions(
         machine,
-        f"{HOUR.isoformat()},0",
+        f"{hour.isoformat()},0",
         *(f"{minute},{covered}" for minute, covered in zip(minutes, "110", strict=True)),
     )
     for _ in range(2):
         done = run("monitor.py")
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    assert head.query(STORED) == [(HOUR - timedelta(hours=1), pytest.approx(2 / 3), False)]
+    assert head.query(STORED) == [(hour - timedelta(hours=1), pytest.approx(2 / 3), False)]
 
 
 def test_an_hour_without_predictions_has_failed_until_a_rerun_measures_it(
-    head: Database, machine: Path, run: Run
+    head: Database, machine: Path, run: Run, hour: datetime
 ) -> None:
     predictions(machine)
     for _ in range(2):
@@ -98,16 +108,16 @@ def test_an_hour_without_predictions_has_failed_until_a_rerun_measures_it(
         assert (done.returncode, done.stdout) == (1, "")
         assert "ZeroDivisionError" in done.stderr
         assert "Traceback" not in done.stderr
-    assert head.query(STORED) == [(HOUR - timedelta(hours=1), None, True)]
+    assert head.query(STORED) == [(hour - timedelta(hours=1), None, True)]
 
-    predictions(machine, f"{(HOUR - timedelta(minutes=1)).isoformat()},1")
+    predictions(machine, f"{(hour - timedelta(minutes=1)).isoformat()},1")
     assert run("monitor.py").returncode == 0
-    assert head.query(STORED) == [(HOUR - timedelta(hours=1), 1.0, False)]
+    assert head.query(STORED) == [(hour - timedelta(hours=1), 1.0, False)]
 
 
 @pytest.mark.parametrize("row", ["2026-11-27T14:05:00,1", "today,1", "", "a" * 200_000])
-def test_a_file_that_cannot_be_read_has_failed_in_one_line(machine: Path, run: Run, row: str) -> None:
-    predictions(machine, row, row and f"{(HOUR - timedelta(minutes=1)).isoformat()}")
+def test_a_file_that_cannot_be_read_has_failed_in_one_line(machine: Path, run: Run, hour: datetime, row: str) -> None:
+    predictions(machine, row, row and f"{(hour - timedelta(minutes=1)).isoformat()}")
     done = run("monitor.py")
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
 

@@ -178,8 +178,13 @@ def test_a_script_in_one_transaction_changes_nothing(head: Database, held: Path)
 
 def test_a_script_waits_for_open_transactions(head: Database, checkout: Checkout, held: Path) -> None:
     head.query(GO_ON)
+    waits = """
+        SELECT FROM pg_stat_activity
+         WHERE datname = current_database() AND application_name = 'psql'
+           AND (wait_event_type = 'Lock' OR wait_event = 'PgSleep')
+    """
     with another_session(head, "writes", "INSERT INTO t (id) VALUES (6000)") as session, psql(head, held) as process:
-        time.sleep(0.5)
+        wait_until(lambda: head.query(waits), "the script to wait")
         assert changes(head) == [(0, 5000)]
         session.commit()
         process.communicate(timeout=PATIENCE_S)

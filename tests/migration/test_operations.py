@@ -248,10 +248,12 @@ def test_an_older_transaction_only_delays_it_beyond_lock_timeout(orders: Databas
         another_session(orders, "a long import", "INSERT INTO orders (amount) VALUES (7)") as other,
         in_thread(lambda: command.upgrade(checkout.config(settings), "head")),
     ):
-        wait_until(lambda: waits(orders), "the revision to wait")
-        time.sleep(0.5)
-        assert waits(orders), "it has given up"
-        other.commit()
+        try:
+            wait_until(lambda: waits(orders), "the revision to wait")
+            time.sleep(0.5)
+            assert waits(orders), "it has given up"
+        finally:
+            other.commit()
 
     assert (index(orders) or ())[1] is True
     assert history_of(orders, checkout.head) == [(checkout.head, "applied")]

@@ -10,7 +10,7 @@ import pytest
 
 from mlops_db import DatabaseManager
 from mlops_db.errors import TooManyConnectionsError
-from mlops_db.server.connection import connect, open_cursor
+from mlops_db.server.connection import LIMIT_PATIENCE_S, connect, open_cursor
 from mlops_db.settings import Settings
 from support.database import Database
 from support.process import SECRET, assert_failed
@@ -88,7 +88,7 @@ def test_the_limit_of_a_database_that_stays_reached_is_one_line(head: Database, 
 
 def test_a_ping_that_ends_before_the_patience_names_the_limit(limited: Settings) -> None:
     with closing(hold_connection(limited)), pytest.raises(TooManyConnectionsError):
-        ping(limited, 0.3)
+        ping(limited, LIMIT_PATIENCE_S * 0.75)
 
 
 @pytest.mark.slow

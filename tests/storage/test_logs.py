@@ -1,6 +1,7 @@
 """What jobs log: changes, and what somebody should look at; never a value that was passed."""
 
 import logging
+import math
 import subprocess
 import sys
 from typing import Any
@@ -19,9 +20,10 @@ NAME = "mlops_db.storage"
 
 
 @pytest.fixture(autouse=True)
-def changes(caplog: pytest.LogCaptureFixture) -> None:
-    """Records from INFO on."""
+def changes(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Records from INFO on, but none of a server that is slow to connect."""
     caplog.set_level(logging.INFO)
+    monkeypatch.setattr(pool, "LONG_WAIT_S", math.inf)
 
 
 def logged(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:

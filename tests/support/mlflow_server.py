@@ -9,7 +9,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 START_TIMEOUT_S = 240  # ten to twenty seconds, but a minute on a busy machine: MLflow is imported twice
@@ -95,8 +95,10 @@ class MlflowServer:
         except subprocess.TimeoutExpired:
             pass
         finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()  # a group that has a process which nobody has waited for is never gone
             _kill_group(process.pid)  # whatever is left of it
-            process.wait()
 
     def _answers(self) -> bool:
         try:

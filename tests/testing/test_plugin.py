@@ -325,7 +325,7 @@ def test_one(mlops_db):
 def test_an_interruption_stops_the_embedded_server(number: signal.Signals, tmp_path: Path) -> None:
     (tmp_path / "test_team.py").write_text(WAITS, encoding="utf-8")
     with subprocess.Popen([*PLAIN_PYTEST], cwd=tmp_path, env=suite_environment(), stdout=subprocess.DEVNULL) as process:
-        wait_until((tmp_path / "ready").exists, "the test to run")
+        wait_until(lambda: process.poll() is not None or (tmp_path / "ready").exists(), "the test to run")
         sockets = Path((tmp_path / "ready").read_text(encoding="utf-8").rstrip("\n"))
         (folder,) = (path for path in sockets.parents if path.name.startswith("mlops-db-pytest-"))
         running = processes_in(folder)
@@ -342,7 +342,7 @@ def test_an_interruption_leaves_no_database(server: Settings, empty: Database, t
     with subprocess.Popen(
         [*PLAIN_PYTEST, *on_server(server)], cwd=tmp_path, env=suite_environment(), stdout=subprocess.DEVNULL
     ) as process:
-        wait_until((tmp_path / "ready").exists, "the test to run")
+        wait_until(lambda: process.poll() is not None or (tmp_path / "ready").exists(), "the test to run")
         during = left_databases(empty)
         process.send_signal(signal.SIGINT)
     assert (len(during), left_databases(empty)) == (2, [])
