@@ -350,7 +350,7 @@ def test_threads_that_promote_at_once_leave_one_in_production(db: DatabaseManage
             together = Barrier(len(runs))
 
             def promote(run_id: str, together: Barrier = together) -> None:
-                together.wait()
+                together.wait(LONG_TIMEOUT_S)
                 promote_run(db, run_id, even_rolled_back=True, client=client)
 
             list(threads.map(promote, random.sample(runs, len(runs))))

@@ -67,7 +67,7 @@ def test_odd_rows_stay_as_they_are(empty: Database, views: str) -> None:
 
     assert {table: empty.query(f"SELECT t::text FROM {table} AS t ORDER BY id") for table in BASELINE_TABLES} == texts
     for view in BASELINE_VIEWS:
-        assert empty.query(f"SELECT count(*) FROM {view}")
+        assert empty.value(f"SELECT count(*) FROM {view}") > 0
     empty.query("SELECT setval('model_versions_id_seq', 100)")  # rows of the test hold ids that it has not given out
     insert_into_every_table(empty)
 

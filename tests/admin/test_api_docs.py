@@ -63,6 +63,7 @@ def test_every_returned_type_of_ours_is_described(page: str) -> None:
     returned = set(re.findall(r"\) -> .*?([A-Z]\w+)\]?(?: \| None)?$", page, re.MULTILINE))
     modules = (sys.modules[cls.__module__] for cls in (Monitoring, ModelVersions, Decisions))
     ours = {name for module in modules for name, item in vars(module).items() if is_dataclass(item)}
+    assert returned & ours
     for name in returned & ours:
         assert f"\n### {name}\n" in page or f"\n## {name}\n" in page, name
 

@@ -123,13 +123,16 @@ def test_a_session_that_calls_the_procedure_waits_as_briefly(over_two: Database,
 
 def test_killed_in_the_middle_all_nodes_stand_at_the_same_step(over_two: Database, two_workers: CitusCluster) -> None:
     over_two.query(ROWS, [[-4, -3, -2]])
-    killer = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%move_earlier_month%'"
+    killer = (
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE query LIKE '%move_earlier_month%' AND pid <> pg_backend_pid() AND state = 'active'"
+    )
     with closing(connect_superuser(two_workers.coordinator, over_two.settings.database)) as superuser:
         ended: list[int] = []
         run = threading.Thread(target=lambda: ended.append(over_two.run("mlops-db", "maintain").returncode))
         run.start()
         wait_until(
-            lambda: superuser.execute(killer + " AND pid <> pg_backend_pid() AND state = 'active'").fetchall(),
+            lambda: (True,) in superuser.execute(killer).fetchall(),
             "a month that is being moved",
         )
         run.join()

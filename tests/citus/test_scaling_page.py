@@ -55,7 +55,7 @@ def statements(nodes: dict[str, Path]) -> Callable[..., list[Any]]:
                 text = re.sub(r"'(coordinator|worker-\d)'", lambda match: f"'{nodes[match[1]]}'", statement)
                 if text.strip():
                     done = server.execute(text)
-                    rows = done.fetchall() if done.description else []
+                    rows = [] if done.description is None else done.fetchall()
         return rows
 
     return run

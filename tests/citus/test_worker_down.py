@@ -220,7 +220,8 @@ def test_it_takes_no_more_connections(db: DatabaseManager, over_two: Database, p
 
 
 def test_its_statement_is_cancelled(db: DatabaseManager, over_two: Database, place: Place) -> None:
-    cancel = f"SELECT 1 FROM pg_stat_activity WHERE query LIKE 'COPY%' AND {OF_COORDINATOR} AND pg_cancel_backend(pid)"
+    copying = f"query LIKE 'COPY%' AND state = 'active' AND {OF_COORDINATOR}"  # not one that has ended
+    cancel = f"SELECT 1 FROM pg_stat_activity WHERE {copying} AND pg_cancel_backend(pid)"
 
     def cancelling() -> Iterator[dict[str, Any]]:
         yield from rows(place.model) * 5000

@@ -26,7 +26,7 @@ NOON = datetime(2026, 11, 1, 12, tzinfo=timezone.utc)
 MODELS = [f"model {number}" for number in range(6)]
 # One of several mapped runs about one moment, repeated as an orchestrator does after an error that is retryable.
 RUN = """
-import sys
+import random, sys, time
 from datetime import datetime
 from mlops_db import DatabaseManager, MlopsDbError
 from mlops_db.storage.mapped_moment import MappedMoment
@@ -47,6 +47,7 @@ with DatabaseManager() as db:
             except MlopsDbError as error:
                 if not error.retryable:
                     raise
+                time.sleep(random.uniform(0, 0.5))  # or they would meet again
         else:
             raise SystemExit("never")
 """

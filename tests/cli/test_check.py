@@ -301,7 +301,8 @@ def stopped_halfway(database: Database, edited: dict[str, str]) -> "subprocess.P
 
 
 def connected(database: Database) -> bool:
-    query = "SELECT count(*) FROM pg_stat_activity WHERE starts_with(datname, %s)"
+    # Autovacuum may come there, too.
+    query = "SELECT count(*) FROM pg_stat_activity WHERE starts_with(datname, %s) AND backend_type = 'client backend'"
     return bool(database.value(query, [SCRATCH_PREFIX]))
 
 

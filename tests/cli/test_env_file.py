@@ -24,8 +24,7 @@ def test_a_quote_that_is_missing(tmp_path: Path, arguments: tuple[str, ...]) -> 
 
 
 @pytest.mark.parametrize("arguments", [CURRENT, STATUS])
-def test_a_fifo_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]) -> None:
-    monkeypatch.setattr("support.database.TIMEOUT_S", 20)
+def test_a_fifo_is_not_waited_for(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     os.mkfifo(tmp_path / ".env")
     done = run_command(*arguments, environment=clean_environment(), cwd=tmp_path)
     assert_failed(done, ".env cannot be read", "not a regular file")

@@ -114,7 +114,7 @@ def test_a_dry_run_counts_the_rows_of_a_partition_to_drop(head: Database) -> Non
 def test_a_session_that_holds_the_table_is_named_and_nothing_is_half_done(head: Database) -> None:
     head.query(A_YEAR)
     with another_session(head, "a long report", "SELECT count(*) FROM monitoring_metrics"):
-        done = head.run("mlops-db", "maintain", "--keep", "6mo", MLOPS_RETRY_FOR="1s")
+        done = head.run("mlops-db", "maintain", "--keep", "6mo", MLOPS_RETRY_FOR="5s")
 
     assert done.returncode == 1
     assert "Traceback" not in done.stderr

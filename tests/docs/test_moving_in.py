@@ -114,7 +114,7 @@ class Place:
             host=str(self.server), user="airflow", dbname=self.database, options="-c timezone=UTC"
         ) as connection:
             cursor = connection.execute(statement)
-            return cursor.fetchall() if cursor.description else []
+            return [] if cursor.description is None else cursor.fetchall()
 
     def old_tables(self, rows: str = OLD_ROWS) -> None:
         """The page's old tables with rows, put aside, beside the new ones."""

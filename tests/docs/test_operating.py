@@ -144,4 +144,4 @@ def rows(server: Path, database: str) -> list[tuple[object, ...]]:
 def execute(server: Path, statement: str) -> list[tuple[object, ...]]:
     with psycopg.connect(host=str(server), user="airflow", dbname="mlops", autocommit=True) as connection:
         cursor = connection.execute(statement)
-        return cursor.fetchall() if cursor.description else []
+        return [] if cursor.description is None else cursor.fetchall()

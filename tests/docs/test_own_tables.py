@@ -14,7 +14,7 @@ from mlops_db.migration import commands
 from mlops_db.revisions.graph import revisions
 from support.database import ROOT, SCRIPTS, Database, run_command
 from support.process import assert_failed
-from support.projects import source, sql
+from support.projects import UNFINISHED, source, sql
 
 pytestmark = [pytest.mark.slow, pytest.mark.one_postgresql]
 
@@ -34,10 +34,11 @@ def block(name: str) -> str:
 def packages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Folders for PYTHONPATH with the package as the wheel has it: this release, and one with a revision more."""
     folders = {name: tmp_path_factory.mktemp(name) for name in ("now", "later")}
+    ignore = shutil.ignore_patterns(UNFINISHED)
     for folder in folders.values():
-        shutil.copytree(ROOT / "src" / "mlops_db", folder / "mlops_db")
+        shutil.copytree(ROOT / "src" / "mlops_db", folder / "mlops_db", ignore=ignore)
         inside = folder / "mlops_db" / "_alembic"
-        shutil.copytree(ROOT / "migrations", inside / "migrations")
+        shutil.copytree(ROOT / "migrations", inside / "migrations", ignore=ignore)
         shutil.copy(ROOT / "alembic.ini", inside)
     column = (
         sql("ALTER TABLE model_versions ADD COLUMN owner text"),

@@ -18,7 +18,7 @@ BLOCKS = [
     for page in ("services.md", "storing.md")
     for file, text in BLOCK.findall((ROOT / "docs" / page).read_text(encoding="utf-8"))
 ]
-FILES = sorted(path for path in (ROOT / "examples").rglob("*") if path.is_file() and path.suffix != ".pyc")
+FILES = sorted(path for path in (ROOT / "examples").rglob("*") if "__pycache__" not in path.parts and path.is_file())
 UNIT = ROOT / "examples" / "systemd" / "churn-service.service"
 
 

@@ -20,7 +20,7 @@ from mlops_db.server.connection import connect
 from mlops_db.settings import Settings
 from support import roles
 from support.cluster import embedded_programs, new_cluster, settings_of, start, stop, throwaway_cluster, upgrade_cluster
-from support.database import Database, clean_environment, client, run_command
+from support.database import LONG_TIMEOUT_S, Database, clean_environment, client, run_command
 from support.handmade import SPECIFICATION
 from support.sessions import wait_until
 
@@ -333,7 +333,7 @@ def test_a_subscriber_of_the_tables_is_clean(older: Path, *, via_root: bool) -> 
                 def same() -> bool:
                     return reading.execute(ask).fetchall() == writing.execute(ask).fetchall()
 
-                wait_until(same, "the rows to arrive")
+                wait_until(same, "the rows of all tables to arrive", LONG_TIMEOUT_S)
                 writing.execute("UPDATE monitoring_metrics SET metric_value = 9 WHERE metric_value = 1")
                 writing.execute("DELETE FROM monitoring_metrics WHERE metric_value = 2")
                 writing.execute("UPDATE model_versions SET status = 'archived'")

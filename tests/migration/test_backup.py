@@ -37,7 +37,7 @@ from mlops_db.server.client_programs import find_pg_dump
 from support.cluster import embedded_programs, new_cluster, settings_of, start, stop
 from support.database import SCRIPTS, Database, client, history_of, revision_of, run_command
 from support.dump_programs import WAITS, DumpPrograms, dump_programs, rows_of
-from support.process import SECRET, assert_failed, assert_run_failed
+from support.process import SECRET, assert_failed, assert_run_failed, lives
 from support.projects import Checkout, sql
 from support.roles import owner, run_as
 from support.sessions import another_session, wait_until
@@ -684,7 +684,7 @@ def test_a_run_that_is_ended_during_the_dump_changes_nothing(
         run.send_signal(number)
         output, _ = run.communicate(timeout=60)
     programs.let_go()  # after SIGKILL it goes on, and finds nobody who reads
-    child.wait(60)
+    wait_until(lambda: not lives(child), "pg_dump to end")
 
     assert run.returncode == (-number if number == signal.SIGKILL else 128 + number), output
     assert "Traceback" not in output

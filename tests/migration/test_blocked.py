@@ -92,7 +92,7 @@ def test_a_blocker_s_query_is_shown_on_request(orders: Database, checkout: Check
     with another_session(orders, "the nightly report", *HELD) as other:
         with_query = BLOCKED.format(pid=other.info.backend_pid, query=f": {HELD[0]}")
         done = checkout.alembic(
-            orders, "-x", "show-queries=true", "-x", "retry-for=3s", "-x", "lock-timeout=1500ms", "upgrade", "head"
+            orders, "-x", "show-queries=true", "-x", "retry-for=5s", "-x", "lock-timeout=1s", "upgrade", "head"
         )
 
     assert re.search(f"no lock, {with_query}; next try", done.stderr), done

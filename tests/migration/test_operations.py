@@ -233,8 +233,8 @@ def test_a_failure_does_not_drop_an_index_that_another_session_has_just_created(
         run.backend(orders, WAITS_IN_CONCURRENTLY)
         wait_until(lambda: waits(orders), "the revision to wait for the index")
         other.commit()
-    run.ended()
 
+    assert_run_failed(run.ended(), 'relation "orders_amount" already exists')
     assert (index(orders) or ())[1:] == (True, "CREATE INDEX orders_amount ON public.orders USING btree (amount)")
 
 

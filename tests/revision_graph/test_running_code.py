@@ -85,7 +85,7 @@ def test_jobs_of_older_code_go_on_and_one_line_says_so(
     def job(number: int) -> None:
         try:
             with DatabaseManager(head.settings) as db:
-                start.wait()
+                start.wait(TIMEOUT_S)
                 db.models.register(f"run-{number}", "1")
         except BaseException as error:  # noqa: BLE001  (shown below)
             errors.append(error)

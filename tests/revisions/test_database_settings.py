@@ -63,8 +63,8 @@ VALUES: dict[str, tuple[str, ...]] = {
     "enable_mergejoin": ("on",),
     "default_tablespace": ("pg_default", OTHER_TABLESPACE),
     "default_text_search_config": ("pg_catalog.simple",),
-    "idle_in_transaction_session_timeout": ("20s",),
-    "idle_session_timeout": ("20s",),
+    "idle_in_transaction_session_timeout": ("40s",),
+    "idle_session_timeout": ("40s",),
     "jit_above_cost": ("-1",),  # everything compiled takes minutes
     "lc_monetary": ("POSIX",),
     "lc_numeric": ("POSIX",),
@@ -74,11 +74,11 @@ VALUES: dict[str, tuple[str, ...]] = {
     "plpgsql.extra_warnings": ("all",),
     "restrict_nonsystem_relation_kind": ("foreign-table",),
     "search_path": ("pg_catalog", "", "mlops_internal, public"),
-    "statement_timeout": ("25s",),
+    "statement_timeout": ("50s",),
     "temp_buffers": ("100",),
     "temp_tablespaces": (OTHER_TABLESPACE, "pg_default"),
     "timezone_abbreviations": ("India",),
-    "transaction_timeout": ("25s",),
+    "transaction_timeout": ("50s",),
 }
 # A session's own, or nothing can be written: the last test has that.
 NOT_FOR_A_DATABASE = {

@@ -2,6 +2,7 @@
 
 import os
 import pwd
+import re
 import select
 import shutil
 import signal
@@ -18,7 +19,7 @@ import psutil
 import pytest
 
 from mlops_db.server.embedded import client_program
-from mlops_db.server.embedded.place import ELSEWHERE
+from mlops_db.server.embedded.place import ELSEWHERE, _name_for
 from support.cluster import embedded_programs, freeze, server_folder
 from support.database import ROOT, SCRIPTS, TIMEOUT_S, clean_environment, run_command
 from support.process import SECRET, assert_failed
@@ -43,8 +44,8 @@ print(*cursor.fetchone(), flush=True)
 sys.stdin.read()
 """
 
-# Another user, who tries every server's socket again and again until standard input ends, and tells which there are
-# and, at the end, which let him in.
+# Another user, who tries each socket with his argument in its path again and again until standard input ends, and tells
+# which there are and, at the end, which let him in.
 INTRUDER = """
 import os, select, socket, sys
 os.setgroups([])
@@ -53,7 +54,7 @@ os.setuid(65533)
 def sockets():
     with open("/proc/net/unix", encoding="utf-8", errors="surrogateescape") as table:
         lines = [line.rstrip("\\n").split(maxsplit=7) for line in table]
-    return {line[7] for line in lines if line[7:] and line[7].endswith("/.s.PGSQL.5432")}
+    return {line[7] for line in lines if line[7:] and sys.argv[1] in line[7] and line[7].endswith("/.s.PGSQL.5432")}
 def lets_in(path):
     with socket.socket(socket.AF_UNIX) as client:
         try:
@@ -155,7 +156,7 @@ def socket_of(folder: Path) -> Path:
     return Path(postmaster(folder).read_text(encoding="utf-8").splitlines()[4]) / ".s.PGSQL.5432"
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
+def wait_until(condition: Callable[[], object]) -> None:
     give_up = time.monotonic() + TIMEOUT_S
     while not condition():
         assert time.monotonic() < give_up
@@ -336,15 +337,19 @@ def test_a_first_command_that_is_killed_leaves_nothing_in_the_way(folders: Path)
     assert "created successfully" in succeeded("mlops-db", "create", cwd=folder)
 
 
+@pytest.mark.skipif(not Path("/proc/locks").exists(), reason="here nothing tells who waits for a lock")
 def test_while_the_initdb_of_a_killed_command_goes_on_the_next_one_waits(folders: Path) -> None:
     folder = folders / "waiting"
     with first_command(folder) as (_, initdb):
         begun = (folder / ".mlops-db" / ".new" / "PG_VERSION").stat()
 
     with subprocess.Popen([SCRIPTS / "mlops-db", "create"], env=ENVIRONMENT, cwd=folder) as second:
-        time.sleep(1)
-        still = (folder / ".mlops-db" / ".new" / "PG_VERSION").stat()
-        initdb.resume()
+        waits = re.compile(rf"-> FLOCK +ADVISORY +WRITE +{second.pid} ")
+        try:
+            wait_until(lambda: waits.search(Path("/proc/locks").read_text()) or second.poll() is not None)
+            still = (folder / ".mlops-db" / ".new" / "PG_VERSION").stat()
+        finally:
+            initdb.resume()
     assert os.path.samestat(still, begun)
     assert second.returncode == 0
 
@@ -535,8 +540,10 @@ def test_what_was_killed_leaves_no_socket_folder_behind(folders: Path, used: Pat
 def test_no_other_user_gets_in_at_any_moment(folders: Path, used: Path) -> None:
     folder = folders / ("open" * 50)
     used.rename(folder)
+    # Sockets of other tests come and go meanwhile.
+    own = f"-{(folder / '.mlops-db').stat().st_ino:x}-"
     try:
-        with python(folder, INTRUDER) as intruder:
+        with python(folder, INTRUDER, own) as intruder:
             assert line_of(intruder) == "ready"
 
             def has_seen_one_of_five() -> bool:
@@ -680,10 +687,15 @@ def closed(folders: Path) -> Iterator[Path]:
     folder = folders / "closed"
     folder.mkdir(mode=0o700)
     yield folder
+    # Another run may have its own data there meanwhile.
+    data = [ELSEWHERE / _name_for(path) for path in (folder, *folder.iterdir())]
     shutil.rmtree(folder)
-    for path in (ELSEWHERE, *ELSEWHERE.glob("*")):
+    for path in (*data, *ELSEWHERE.glob("programs-*")):
         if path not in before:
             shutil.rmtree(path, ignore_errors=True)
+    if ELSEWHERE not in before:
+        with suppress(OSError):
+            ELSEWHERE.rmdir()
 
 
 def elsewhere(done: subprocess.CompletedProcess[str]) -> Path:

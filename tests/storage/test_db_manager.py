@@ -324,7 +324,7 @@ def test_a_role_without_privileges_is_told_which_one_it_lacks(head: Database) ->
 
 
 def test_a_statement_that_takes_too_long_gets_its_own_error(head: Database) -> None:
-    with manager_of(head, parameters={"options": "-c statement_timeout=500ms"}) as db:
+    with manager_of(head, parameters={"options": "-c statement_timeout=1s"}) as db:
         for lend in LENT:
             with pytest.raises(StatementTimeoutError, match="statement timeout") as caught:
                 run(db, lend, INSERT_A, "SELECT pg_sleep(60)")

@@ -31,6 +31,7 @@ from mlops_db.settings import Settings
 from mlops_db.storage.model_versions import ModelVersion, ModelVersions
 from support.database import Database
 from support.forks import exit_code, forked
+from support.sessions import wait_until
 
 pytestmark = pytest.mark.libraries
 
@@ -331,8 +332,9 @@ def test_a_promotion_that_waited_is_of_the_time_after_it(head: Database, models:
     with ThreadPoolExecutor(1) as threads, head.connection.transaction():
         head.query("SELECT pg_advisory_xact_lock(hashtextextended('mlops_db.model default', 0))")
         promotion = threads.submit(models.promote, "a")
-        while not head.value("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"):
-            assert not promotion.done()
+        waits = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+        wait_until(lambda: promotion.done() or head.value(waits), "the promotion to wait")
+        assert not promotion.done()
         waited = head.value("SELECT clock_timestamp()")
     promoted_at = promotion.result().promoted_at
     assert promoted_at is not None

@@ -56,12 +56,12 @@ def test_who_says_nothing_does_not_keep_from_asking_the_next_one(head: Database)
     with silent_server() as (host, port):
         hosts = replace(here, host=f"{host},{here.host}", port=f"{port},{here.port}")
         with DatabaseManager(hosts) as db:
-            db.ping(2)
+            db.ping(4)
             db.wait_until_ready(0)
         with DatabaseManager(replace(hosts, database="there_is_none")) as db, pytest.raises(DatabaseMissingError):
-            db.ping(2)
+            db.ping(4)
         with DatabaseManager(replace(hosts, parameters={"hostaddr": f"{host},"})) as db:
-            db.ping(2)
+            db.ping(4)
 
 
 def test_the_error_of_a_ping_has_the_reason(head: Database) -> None:

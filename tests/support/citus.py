@@ -13,6 +13,7 @@ from mlops_db.settings import Settings
 from support.cluster import connect_superuser, postmaster_of, start, throwaway_cluster
 from support.copies import drop_database
 from support.database import Database
+from support.process import lives
 from support.sessions import wait_until
 
 CITUS_SETTINGS = {
@@ -129,15 +130,7 @@ def kill(folder: Path) -> None:
     for process in processes:
         with suppress(psutil.NoSuchProcess):
             process.kill()
-    wait_until(lambda: not any(map(_lives, processes)), "the processes of a killed server to end")
-
-
-def _lives(process: psutil.Process) -> bool:
-    """Whether it runs; in a container, nobody may reap what has ended."""
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
+    wait_until(lambda: not any(map(lives, processes)), "the processes of a killed server to end")
 
 
 def start_again(programs: Path, folder: Path) -> None:

@@ -23,7 +23,7 @@ HOSTILE = (
     "x" * 255,
 )
 NOW = datetime.now(timezone.utc)
-DAY = timedelta(days=1)
+DAY, MINUTE = timedelta(days=1), timedelta(minutes=1)
 
 
 def store_edge_cases(database: Database) -> None:
@@ -33,7 +33,8 @@ def store_edge_cases(database: Database) -> None:
         *(("failed only", NOW - place * DAY, None) for place in range(4)),
         ("one value", NOW - DAY, 0.25),
         *(("huge", NOW - place * DAY, value) for place, value in enumerate((1e308, -1e308, 1.7e308, 0.0))),
-        *(("one huge value a day", NOW - timedelta(minutes=place), 1.7e308) for place in range(3)),
+        # At noon, because just after midnight the last minutes are of two days.
+        *(("one huge value a day", NOW.replace(hour=12) - DAY - place * MINUTE, 1.7e308) for place in range(3)),
         *(("tiny", NOW - place * DAY, 5e-324 * place) for place in range(3)),
         *(("zeros", NOW - place * DAY, 0.0) for place in range(5)),
         *(("ended before", NOW - (150 + place) * DAY, 0.4) for place in range(5)),

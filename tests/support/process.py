@@ -1,10 +1,12 @@
-"""Checks of finished processes."""
+"""Checks of processes, most of them of finished ones."""
 
 import os
 import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+import psutil
 
 SECRET = "tr0ub4dor&3"  # noqa: S105  (the password that nothing may show)
 NARRATION = re.compile(r"INFO |.*: nothing to do$|Creating database |Database '|\[\d+/\d+\] ")
@@ -29,6 +31,14 @@ def assert_run_failed(done: subprocess.CompletedProcess[str], *parts: str) -> No
     """Check a failure as `assert_failed` does, but ignore earlier lines on standard error."""
     assert "Traceback" not in done.stderr, done.stderr
     assert_failed(subprocess.CompletedProcess(done.args, done.returncode, done.stdout, ""), *parts)
+
+
+def lives(process: psutil.Process) -> bool:
+    """Whether it runs; in a container, nobody may reap what has ended."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 @contextmanager

@@ -24,8 +24,8 @@ from mlops_db import project
 from mlops_db.revisions import graph
 from mlops_db.revisions.graph import revisions
 from mlops_db.settings import Settings
-from support.database import ROOT, Database
-from support.sessions import PATIENCE_S, wait_until
+from support.database import LONG_TIMEOUT_S, ROOT, Database
+from support.sessions import wait_until
 
 MADE_HERE = (".*cache", ".git", ".hypothesis", ".mlops-db", ".uv", ".venv", "__pycache__", "uv.lock")
 # Bytecode comes along: it saves each process in a copy the compilation. "*.pyc.*" is being written.
@@ -199,7 +199,7 @@ class Running:
 
     def ended(self) -> subprocess.CompletedProcess[str]:
         """Wait for its end."""
-        self.process.join(PATIENCE_S)
+        self.process.join(LONG_TIMEOUT_S)
         code = self.process.exitcode
         if code is None:
             self.process.kill()

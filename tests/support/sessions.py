@@ -12,11 +12,11 @@ PATIENCE_S = 60.0
 CHECKS_ITS_CLIENT_SINCE = 140000  # client_connection_check_interval: PostgreSQL 14
 
 
-def wait_until(condition: Callable[[], object], what: str) -> None:
-    """Check a condition every few milliseconds until it holds, for PATIENCE_S at most."""
-    deadline = time.monotonic() + PATIENCE_S
+def wait_until(condition: Callable[[], object], what: str, patience_s: float = PATIENCE_S) -> None:
+    """Check a condition every few milliseconds until it holds, for `patience_s` at most."""
+    deadline = time.monotonic() + patience_s
     while not condition():
-        assert time.monotonic() < deadline, f"waited {PATIENCE_S:g} s for {what}"
+        assert time.monotonic() < deadline, f"waited {patience_s:g} s for {what}"
         time.sleep(0.01)
 
 
