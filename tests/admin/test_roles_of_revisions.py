@@ -98,7 +98,7 @@ def test_what_a_revision_adds_has_to_be_granted_again(database: Database, below:
     there = {role: present(database, kind) for role, kind in KINDS.items()}
     upgrade(database.settings)
 
-    listed = {role.name: role for role in list_roles(database.settings).roles}
+    listed = {one.role.name: one for one in list_roles(database.settings).roles}
     for role, kind in KINDS.items():
         assert {*listed[role].lacks} == {*kind.privileges} - there[role]
         assert (listed[role].kind, listed[role].beyond) == (kind.name, ())

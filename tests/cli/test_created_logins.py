@@ -78,7 +78,7 @@ def test_a_dry_run_creates_nothing(database: Database) -> None:
 @pytest.mark.parametrize(
     ("attributes", "grant", "message"),
     [
-        ("CREATEDB CREATEROLE", "SELECT 1", "exists already and has CREATEROLE, CREATEDB"),
+        ("CREATEDB CREATEROLE", "SELECT 1", "can do more than read the views: CREATEROLE, CREATEDB"),
         ("LOGIN", f"GRANT INSERT ON model_versions TO {QUOTED}", "can do more than read the views"),
     ],
 )
@@ -129,9 +129,14 @@ def test_without_a_password_nothing_happens(database: Database, options: list[st
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("public", 'no role "public"'), ("pg_monitors", 'no role "pg_monitors"'), ("pg_monitor", "is built in")],
+    [
+        ("public", "public is everybody"),
+        ("None", 'no role "None"'),
+        ("pg_monitors", 'no role "pg_monitors"'),
+        ("pg_monitor", "is built in"),
+    ],
 )
 @pytest.mark.parametrize("options", [(), ("--create",)])
 def test_a_reserved_name_is_refused(head: Database, name: str, message: str, options: tuple[str, ...]) -> None:
     done = head.run("mlops-db", "grant-reader", name, *options, MLOPS_READER_PASSWORD=SECRET)
-    assert_failed(done, message, "Built-in roles cannot be used")
+    assert_failed(done, message, "Name a role" if name == "public" else "Built-in roles cannot be used")

@@ -201,7 +201,7 @@ def test_what_set_role_gives_is_seen(head: Database, role: str, attribute: str) 
         head.query("DROP ROLE mlops_test_writer")
 
 
-@pytest.mark.parametrize("name", ["", "public", "pg_monitors"])
+@pytest.mark.parametrize("name", ["", "none", "pg_monitors"])
 def test_a_name_that_no_role_can_have_is_reported(head: Database, name: str) -> None:
     assert_failed(head.run("mlops-db", "grant-reader", name), f'no role "{name}"', "Built-in roles cannot be used.")
 

@@ -1,6 +1,7 @@
 """`mlops-db grant-writer`: the role of jobs. tests/storage/test_jobs_role.py makes every call as such a role."""
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -8,7 +9,7 @@ import pytest
 
 from mlops_db import DatabaseManager
 from mlops_db.admin.roles.listing import list_roles
-from mlops_db.errors import OutdatedCodeError
+from mlops_db.errors import NotPermittedError, OutdatedCodeError
 from mlops_db.migration.commands import upgrade
 from mlops_db.server.advisory import RUN_LOCK
 from mlops_db.settings import Settings
@@ -85,6 +86,7 @@ def test_older_code_reads_as_a_writer_whether_it_works(head: Database, writer: S
         ("GRANT SELECT ON model_versions TO {} WITH GRANT OPTION", "SELECT WITH GRANT OPTION on model_versions"),
         ("ALTER ROLE {} CREATEROLE", "CREATEROLE"),
         ("ALTER ROLE {} REPLICATION", "REPLICATION"),
+        ("ALTER ROLE {} CREATEDB BYPASSRLS", "CREATEDB, BYPASSRLS"),
         ("ALTER ROLE {} SUPERUSER", "SUPERUSER"),
         ("GRANT UPDATE (version_num) ON alembic_version TO {} WITH GRANT OPTION", "UPDATE (version_num) on alembic_"),
         ("GRANT ALL ON ALL TABLES IN SCHEMA mlops_internal TO {}", ""),
@@ -129,7 +131,7 @@ def test_a_role_that_can_do_more_gets_nothing_until_the_hint_is_run(head: Databa
 def test_a_writer_may_register_series_as_earlier_pages_told(head: Database) -> None:
     head.query(f"GRANT EXECUTE ON FUNCTION mlops_internal.register_series TO {QUOTED}")
     assert head.run(*GRANT).returncode == 0
-    (listed,) = (one for one in list_roles(head.settings).roles if one.name == ROLE)
+    (listed,) = (one for one in list_roles(head.settings).roles if one.role.name == ROLE)
     assert (listed.kind, listed.beyond) == ("writer", ())
     assert "theirs" not in head.run("mlops-db", "check").stdout
 
@@ -152,9 +154,10 @@ def test_json_and_dry_run(head: Database) -> None:
         answer = json.loads(head.run(*GRANT, "--dry-run", "--json").stdout)
         assert (answer["role"], answer["granted"]) == (ROLE, False)
         assert "UPDATE (brier_score, f1_score, promoted_at, status) on model_versions" in answer["privileges"]
+        assert answer["statements"] == statements
         assert not head.value("SELECT has_table_privilege(%s::name, 'model_versions', 'SELECT')", [ROLE])
         head.connection.execute("\n".join(statements).encode())
-        (listed,) = (one for one in list_roles(head.settings).roles if one.name == ROLE)
+        (listed,) = (one for one in list_roles(head.settings).roles if one.role.name == ROLE)
         assert (listed.kind, listed.lacks, listed.beyond) == ("writer", (), ())
         assert json.loads(head.run(*GRANT, "--json").stdout)["granted"] is True
         assert json.loads(head.run(*GRANT, "--json").stdout)["granted"] is True
@@ -180,6 +183,38 @@ def test_it_makes_a_login(head: Database) -> None:
 def test_the_password_has_a_variable_of_its_own(head: Database) -> None:
     done = head.run(*GRANT, "--create", MLOPS_READER_PASSWORD=SECRET)
     assert_failed(done, "MLOPS_WRITER_PASSWORD has none; nothing was changed")
+
+
+def test_a_login_that_migrates_is_told_to_leave_jobs_to_another_one(empty: Database) -> None:
+    with roles.owner(empty) as owned, roles.role(empty, "mlops_test_login", "LOGIN NOINHERIT") as login:
+        upgrade(owned.settings)
+        with roles.role(empty, "mlops test jobs", "NOLOGIN"):
+            empty.query('GRANT mlops_test_owner, "mlops test jobs" TO mlops_test_login')
+            assert owned.run("mlops-db", "grant-writer", "mlops test jobs").returncode == 0
+            refused = owned.run("mlops-db", "grant-writer", login.user)
+            assert_failed(
+                refused,
+                'It is a member of "mlops test jobs", but inherits nothing from that, so it is no writer.',
+                "Take a login that cannot become the owner (`mlops-db grant-writer NAME --create`), or run: "
+                'REVOKE "mlops_test_owner" FROM "mlops_test_login";',
+            )
+
+
+def test_a_member_that_inherits_nothing_can_be_a_writer_itself(head: Database) -> None:
+    with roles.role(head, ROLE), roles.role(head, "mlops_test_login", "LOGIN NOINHERIT") as login:
+        assert head.run(*GRANT).returncode == 0
+        head.query(f"GRANT {QUOTED} TO mlops_test_login")
+        with DatabaseManager(login) as db:
+            with pytest.raises(NotPermittedError, match="alembic_version") as refused:
+                db.monitoring.log("drift", "psi", 0.5)
+            command = re.findall("`(mlops-db grant-writer .*?)`", refused.value.hint)[0]
+            assert "as one only after SET ROLE" in refused.value.hint
+            assert "a writer only after SET ROLE" in head.run("mlops-db", "roles").stdout
+            assert head.run(*command.split()).returncode == 0
+            db.monitoring.log("drift", "psi", 0.5)
+            with pytest.raises(NotPermittedError) as refused:
+                db.execute_query("DELETE FROM model_versions")
+            assert 'shows "mlops_test_login" as a writer, anything else is for the owner' in refused.value.hint
 
 
 def test_an_owner_without_superuser_grants_it_through_the_owner_role(empty: Database) -> None:

@@ -74,7 +74,7 @@ def test_it_takes_back_all_that_was_granted_and_the_second_time_nothing(database
     assert done.stdout == f'✅ Role "{ROLE}" is no {kind.name} of {target} any more: it lost {lost} privileges\n'
     assert database.value(GRANTED, [ROLE]) == 0
     again = database.run(*kind.revoke)
-    assert again.stdout == f'Role "{ROLE}" has no privilege of a {kind.name} of {target}. Nothing was changed.\n'
+    assert again.stdout == f'Role "{ROLE}" has no grant of a {kind.name} of {target}. Nothing was changed.\n'
     assert again.returncode == 0
 
 
@@ -113,7 +113,54 @@ def test_other_grants_stay_and_are_told(database: Database) -> None:
         )
         assert database.value(GRANTED, [ROLE]) == 2  # CONNECT, which it needs for the other one
         answer = json.loads(database.run(*READER.revoke, "--json").stdout)
-        assert (answer["revoked"], answer["privileges"], len(answer["left"])) == (True, [], 3)
+        assert (answer["revoked"], answer["privileges"], answer["statements"]) == (False, [], [])
+        assert answer["left"] == [
+            {"privilege": "DELETE on model_versions", "by": None},
+            {"privilege": "INSERT on model_versions", "by": "mlops_test_group"},
+            {"privilege": "SELECT on retraining_decisions", "by": "PUBLIC"},
+        ]
+
+
+def test_a_member_of_a_writer_stays_one_and_is_told_how_to_end_that(database: Database) -> None:
+    others = ("mlops test w", "mlops_test_via")
+    with roles.role(database, others[0], "NOLOGIN"), roles.role(database, others[1], "NOLOGIN"):
+        assert database.run("mlops-db", "grant-writer", others[0]).returncode == 0
+        granted(database, WRITER)
+        database.query(f'GRANT "mlops test w" TO mlops_test_via; GRANT mlops_test_via TO {QUOTED}')
+
+        dry = database.run(*WRITER.revoke, "--dry-run")
+        how = f'a writer through mlops_test_via: REVOKE "mlops_test_via" FROM {QUOTED};'
+        assert f"It would still be {how}" in dry.stdout
+        done = database.run(*WRITER.revoke)
+        first, second, third = done.stdout.splitlines()
+        assert first == f'Role "{ROLE}" lost 27 privileges on {database.settings.target}, and is still a writer'
+        assert second == f"It is still {how}"
+        assert third.endswith("and 15 more")
+        again = database.run(*WRITER.revoke)
+        assert again.stdout.splitlines()[:2] == [
+            f'Role "{ROLE}" has no grant of a writer of {database.settings.target}. Nothing was changed.',
+            f"It is still {how}",
+        ]
+        answer = json.loads(database.run(*WRITER.revoke, "--json").stdout)
+        assert (answer["revoked"], answer["privileges"], answer["still"]) == (False, [], "writer")
+        assert len(answer["left"]) > 27
+        assert {"privilege": "SELECT on alembic_version", "by": "mlops test w"} in answer["left"]
+
+        database.connection.execute(second.partition(": ")[2].encode())
+        granted(database, WRITER)
+        answer = json.loads(database.run(*WRITER.revoke, "--json").stdout)
+        assert (answer["revoked"], len(answer["privileges"]), answer["still"]) == (True, 27, None)
+        assert (len(answer["statements"]), answer["left"]) == (30, [])
+
+
+def test_who_can_become_a_writer_is_none(database: Database) -> None:
+    with roles.role(database, "mlops_test_group", "NOLOGIN"):
+        assert database.run("mlops-db", "grant-writer", "mlops_test_group").returncode == 0
+        database.query(f"ALTER ROLE {QUOTED} NOINHERIT; GRANT mlops_test_group TO {QUOTED}")
+        granted(database, WRITER)
+        done = database.run(*WRITER.revoke)
+        assert f'"{ROLE}" is no writer of ' in done.stdout
+        assert "SELECT on alembic_version (by mlops_test_group, after SET ROLE)" in done.stdout
 
 
 def test_a_reader_that_is_a_writer_stays_both(database: Database) -> None:

@@ -1,5 +1,6 @@
 """`mlops-db roles`: who can do what."""
 
+import itertools
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -23,14 +24,14 @@ def database(head: Database) -> Iterator[Database]:
     """A database at head with a role of each kind."""
     with ExitStack() as stack:
         for name, attributes in {
-            "Writer": "NOLOGIN", "login": "LOGIN NOINHERIT", "reader": "LOGIN", "änalyst": "LOGIN",
-            "nobody": "LOGIN", "root": "SUPERUSER", "sudo": "LOGIN",
+            "Writer": "NOLOGIN", "login": "LOGIN", "noinherit": "LOGIN NOINHERIT", "reader": "LOGIN",
+            "änalyst": "LOGIN", "nobody": "LOGIN", "root": "SUPERUSER", "sudo": "LOGIN",
         }.items():  # fmt: skip
             stack.enter_context(roles.role(head, PREFIX + name, attributes))
         head.query("REVOKE CREATE ON SCHEMA public FROM PUBLIC")  # the default before PostgreSQL 15
         grant(head.settings, WRITER, f"{PREFIX}Writer")
         grant(head.settings, READER, f"{PREFIX}reader")
-        head.query(f'GRANT "{PREFIX}Writer" TO "{PREFIX}login"')
+        head.query(f'GRANT "{PREFIX}Writer" TO "{PREFIX}login", "{PREFIX}noinherit"')
         head.query(f'GRANT "{PREFIX}root" TO "{PREFIX}sudo"')
         head.query(f'GRANT SELECT, DELETE ON model_versions TO "{PREFIX}änalyst"')
         head.query("GRANT SELECT ON retraining_decisions TO PUBLIC")
@@ -54,6 +55,7 @@ def test_it_shows_every_kind_and_way_to_anybody(database: Database, user: str) -
     assert {name: row["kind"] for name, row in found.items()} == {
         "Writer": "writer",
         "login": "writer",
+        "noinherit": "other",
         "reader": "reader",
         "änalyst": "other",
         "sudo": "other",
@@ -63,7 +65,13 @@ def test_it_shows_every_kind_and_way_to_anybody(database: Database, user: str) -
     by_everybody = {"privilege": "SELECT on retraining_decisions", "by": "PUBLIC"}
     assert found["Writer"]["lacks"] == found["login"]["lacks"] == ["SELECT on reporting.metric_history"]
     assert found["Writer"]["beyond"] == []
-    assert found["login"]["member_of"] == [f"{PREFIX}Writer"]
+    assert found["login"]["member_of"] == found["noinherit"]["member_of"] == [f"{PREFIX}Writer"]
+    assert (found["login"]["not_inherited"], found["login"]["after_set_role"]) == ([], None)
+    assert (found["noinherit"]["not_inherited"], found["noinherit"]["after_set_role"]) == (
+        [f"{PREFIX}Writer"],
+        "writer",
+    )
+    assert found["noinherit"]["beyond"] == [by_everybody]
     assert found["reader"]["beyond"] == [{"privilege": "REFERENCES on v_model_timeline", "by": None}, by_everybody]
     assert [one["privilege"] for one in found["änalyst"]["beyond"]] == [
         "DELETE on model_versions",
@@ -71,6 +79,7 @@ def test_it_shows_every_kind_and_way_to_anybody(database: Database, user: str) -
         "SELECT on retraining_decisions",
     ]
     assert found["sudo"]["beyond"][0] == {"privilege": "SUPERUSER", "by": f"{PREFIX}root"}
+    assert [name for name, row in found.items() if row["everybody"]] == ["PUBLIC"]
     assert found["PUBLIC"]["beyond"] == [{"privilege": "SELECT on retraining_decisions", "by": None}]
     owners = [row["name"] for row in answer["roles"] if row["kind"] == "owner"]
     assert owners == [
@@ -88,7 +97,71 @@ def test_in_a_pipe_it_is_plain_text(database: Database) -> None:
         f"{PREFIX}reader reader yes has more: REFERENCES on v_model_timeline,"
         " SELECT on retraining_decisions (by PUBLIC)" in lines
     )
+    assert (
+        f"{PREFIX}noinherit other yes member of {PREFIX}Writer (not inherited); a writer only after SET ROLE;"
+        " has SELECT on retraining_decisions (by PUBLIC)" in lines
+    )
+    assert f"{PREFIX}sudo other yes member of {PREFIX}root; has SUPERUSER (by {PREFIX}root, after SET ROLE)" in [
+        line.replace(", SELECT on retraining_decisions (by PUBLIC)", "") for line in lines
+    ]
     assert lines[-1].startswith("superusers can do everything: ")
+
+
+@pytest.mark.parametrize("inherits", ["TRUE", "FALSE"])
+def test_a_membership_says_itself_whether_it_is_inherited(database: Database, inherits: str) -> None:
+    if database.connection.info.server_version < 160000:
+        pytest.skip("before PostgreSQL 16 the member says it, not the membership")
+    database.query(f'GRANT "{PREFIX}Writer" TO "{PREFIX}login", "{PREFIX}noinherit" WITH INHERIT {inherits}')
+    found = of_tests(json.loads(database.run("mlops-db", "roles", "--json").stdout)["roles"])
+    for name in ("login", "noinherit"):
+        assert found[name]["kind"] == ("writer" if inherits == "TRUE" else "other")
+        assert found[name]["after_set_role"] == (None if inherits == "TRUE" else "writer")
+
+
+def test_a_reader_that_can_become_a_writer_is_a_reader(database: Database) -> None:
+    database.query("REVOKE SELECT ON retraining_decisions FROM PUBLIC")
+    grant(database.settings, READER, f"{PREFIX}nobody")
+    database.query(f'ALTER ROLE "{PREFIX}nobody" NOINHERIT')
+    database.query(f'GRANT "{PREFIX}Writer" TO "{PREFIX}nobody"')
+    row = of_tests(json.loads(database.run("mlops-db", "roles", "--json").stdout)["roles"])["nobody"]
+    assert (row["kind"], row["after_set_role"], row["lacks"]) == ("reader", "writer", [])
+
+
+def test_what_a_role_inherits_counts_even_if_it_can_also_become_another_with_the_same(database: Database) -> None:
+    with roles.role(database, f"{PREFIX}A", "NOLOGIN"):
+        grant(database.settings, WRITER, f"{PREFIX}A")
+        database.query(
+            f'GRANT "{PREFIX}nobody" TO "{PREFIX}noinherit"; GRANT SELECT ON model_versions TO "{PREFIX}nobody"'
+        )
+        database.query(f'GRANT "{PREFIX}noinherit" TO "{PREFIX}login"; GRANT "{PREFIX}A" TO "{PREFIX}noinherit"')
+        found = of_tests(json.loads(database.run("mlops-db", "roles", "--json").stdout)["roles"])
+    assert (found["login"]["kind"], found["login"]["not_inherited"]) == ("writer", [f"{PREFIX}A", f"{PREFIX}nobody"])
+    assert found["noinherit"]["kind"] == "other"
+
+
+def test_a_role_named_like_everybody_is_told_apart(database: Database) -> None:
+    with roles.role(database, "PUBLIC"):
+        database.query(f'GRANT DELETE ON model_versions TO "PUBLIC"; GRANT "PUBLIC" TO "{PREFIX}nobody"')
+        done = database.run("mlops-db", "roles")
+        assert [line.split()[:2] for line in done.stdout.splitlines() if line.startswith(("PUBLIC", '"PUBLIC'))] == [
+            ['"PUBLIC"', "other"],
+            ["PUBLIC", "other"],
+        ]
+        database.query("REVOKE SELECT ON retraining_decisions FROM PUBLIC")
+        refused = database.run("mlops-db", "grant-reader", f"{PREFIX}nobody")
+        assert_failed(refused, "DELETE on model_versions (by PUBLIC)", f'REVOKE "PUBLIC" FROM "{PREFIX}nobody";')
+        for kind, options in itertools.product(("writer", "reader"), ((), ("--create",), ("--revoke",))):
+            variable = f"MLOPS_{kind.upper()}_PASSWORD"
+            refused = database.run("mlops-db", f"grant-{kind}", "PUBLIC", *options, **{variable: "x"})
+            assert_failed(refused, "PUBLIC is everybody; nothing was changed", "Name a role")
+
+
+def test_what_lets_a_role_do_nothing_here_is_not_listed(database: Database) -> None:
+    database.query("REVOKE SELECT ON retraining_decisions FROM PUBLIC")
+    database.query(f'ALTER ROLE "{PREFIX}nobody" CREATEDB')
+    assert f"{PREFIX}nobody" not in database.run("mlops-db", "roles").stdout
+    database.query(f'ALTER ROLE "{PREFIX}nobody" CREATEROLE')
+    assert "has CREATEROLE" in database.run("mlops-db", "roles").stdout
 
 
 def test_what_it_gets_later_is_told(database: Database) -> None:
@@ -107,6 +180,14 @@ def test_a_table_of_others_is_no_matter_of_ours(database: Database) -> None:
 
 def test_without_tables_there_is_nothing_to_show(empty: Database) -> None:
     assert_failed(empty.run("mlops-db", "roles"), "has no tables yet", "alembic upgrade head")
+
+
+@pytest.mark.parametrize("theirs", ["dag", "model_versions"])  # MLflow's database has a model_versions
+@pytest.mark.parametrize("words", [("roles",), ("grant-writer", "pg_monitor", "--revoke")])
+def test_another_tools_database_is_refused(empty: Database, theirs: str, words: tuple[str, ...]) -> None:
+    empty.query(f"CREATE TABLE {theirs} (name text); GRANT INSERT ON {theirs} TO pg_monitor")
+    empty.query("CREATE TABLE alembic_version (version_num text); INSERT INTO alembic_version VALUES ('e3a1c2b4')")
+    assert_failed(empty.run("mlops-db", *words), "is at revision 'e3a1c2b4'", "another tool (Airflow, MLflow) owns it")
 
 
 def test_check_names_only_what_goes_beyond(database: Database) -> None:

@@ -1,6 +1,7 @@
 """`mlops-db wait`: what start-up scripts get."""
 
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -111,6 +112,16 @@ def test_a_role_gets_its_grants_only_after_the_migration(head: Database) -> None
         assert process.returncode == 0
         # Jobs do not become the owner, so nor does what waits for them.
         assert late.run("mlops-db", "wait", MLOPS_OWNER_ROLE="mlops_test_nobody").returncode == 0
+
+
+def test_a_reader_is_told_what_it_can_wait_for(head: Database) -> None:
+    with roles.role(head, "mlops_test_reader") as settings:
+        assert head.run("mlops-db", "grant-reader", "mlops_test_reader").returncode == 0
+        reader = replace(head, settings=settings)
+        done = reader.run("mlops-db", "wait", "--timeout", "0s")
+        assert_failed(done, "permission denied for", "A reader does not need it: `mlops-db wait --for database`.")
+        (command,) = re.findall("`(mlops-db wait .*?)`", done.stderr)
+        assert reader.run(*command.split()).returncode == 0
 
 
 def test_a_role_that_may_not_connect_yet_is_told_who_grants_it(head: Database) -> None:

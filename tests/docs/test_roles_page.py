@@ -1,4 +1,4 @@
-"""docs/operating.md, "Roles and ownership": what a writer may do, and what `mlops-db roles` prints."""
+"""docs/operating.md, "Roles and ownership": its roles, what a writer may do, and what `mlops-db roles` prints."""
 
 import re
 from collections.abc import Iterator
@@ -6,12 +6,13 @@ from contextlib import ExitStack
 from dataclasses import replace
 
 import pytest
-from psycopg import sql
 
+from mlops_db import DatabaseManager
 from mlops_db.admin.roles.granting import grant
 from mlops_db.drift.declared_roles import READER, WRITER
 from mlops_db.project import TABLES
 from support import roles
+from support.calls_of_jobs import make_calls
 from support.database import ROOT, Database
 
 PAGE = (ROOT / "docs" / "operating.md").read_text(encoding="utf-8")
@@ -36,29 +37,39 @@ def test_the_page_says_what_a_writer_may_do() -> None:
     assert f"their {('no', 'one', 'two', 'three', 'four')[len(TABLES)]} sequences | USAGE |" in SECTION
 
 
+def block(name: str) -> str:
+    (found,) = re.findall(rf"```{name}\n(.*?)\n```", SECTION, re.DOTALL)
+    return str(found)
+
+
 @pytest.fixture
 def database(empty: Database) -> Iterator[Database]:
-    """A database with the roles of the page."""
+    """A database with the roles of the page, as the login that becomes the owner."""
     with ExitStack() as stack:
-        attributes = {"mlops_owner": "NOLOGIN", "jobs": "NOLOGIN", "airflow": "LOGIN", "dashboards": "NOLOGIN",
-                      "ops": "NOLOGIN", "ana": "LOGIN"}  # fmt: skip
-        for name, attribute in attributes.items():
-            stack.enter_context(roles.role(empty, name, attribute))
-        me = sql.Identifier(empty.settings.user)
-        empty.connection.execute(sql.SQL("GRANT mlops_owner TO {}").format(me))
+        for name in ("mlops_owner", "airflow", "jobs", "dashboards", "grafana", "ops", "ana"):
+            stack.enter_context(roles.role(empty, name))
+            empty.query(f"DROP ROLE {name}")
+        empty.connection.execute(block("sql owner").encode())
+        empty.connection.execute(block("sql jobs").encode())
+        empty.query(
+            "CREATE ROLE dashboards; CREATE ROLE ops; CREATE ROLE ana LOGIN; CREATE ROLE grafana LOGIN NOINHERIT"
+        )
         empty.query(f"ALTER DATABASE {empty.settings.database} OWNER TO mlops_owner")
         empty.query("GRANT ALL ON SCHEMA public TO mlops_owner")
-        yield replace(empty, settings=replace(empty.settings, owner_role="mlops_owner"))
+        yield replace(empty, settings=replace(empty.settings, user="airflow", owner_role="mlops_owner"))
 
 
 @pytest.mark.slow
 @pytest.mark.one_postgresql
-def test_roles_prints_what_the_page_shows(database: Database) -> None:
+def test_the_page_s_commands_make_jobs_that_run_and_roles_prints_what_it_shows(database: Database) -> None:
     assert database.run("alembic", "upgrade", "head").returncode == 0
-    (command,) = re.findall(r"```bash writer\n(.*?)\n```", SECTION, re.DOTALL)
-    assert database.run(*command.split()).returncode == 0
+    done = database.run(*block("bash writer").split())
+    assert done.returncode == 0, done.stderr
+    with DatabaseManager(replace(database.settings, user="jobs")) as db:  # also with MLOPS_OWNER_ROLE, as in one .env
+        assert make_calls(db) == {}
+
     grant(database.settings, READER, "dashboards")
-    database.query("GRANT jobs TO airflow; GRANT ops TO ana")
+    database.query("GRANT dashboards TO grafana; GRANT ops TO ana")
     database.query("GRANT SELECT ON retraining_decisions TO ops; GRANT DELETE ON model_versions TO ana")
     database.query("REVOKE SELECT ON reporting.metric_history FROM jobs")
 

@@ -313,7 +313,7 @@ def test_a_role_without_privileges_is_told_which_one_it_lacks(head: Database) ->
         as_job = manager_of(head, user="mlops_test_job", owner_role="mlops_test_owner")
         with as_job as db, pytest.raises(NotPermittedError, match="alembic_version") as caught:
             db.execute_query("SELECT 1")
-        assert "Let the owner run `mlops-db grant-writer mlops_test_job`, or GRANT" in report(caught.value)
+        assert "let the owner run `mlops-db grant-writer mlops_test_job`." in report(caught.value)
         head.query("GRANT SELECT ON alembic_version, model_versions TO mlops_test_job")
         with manager_of(head, user="mlops_test_job") as db:
             assert db.models.production() is None

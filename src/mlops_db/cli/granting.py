@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 def add_granting_arguments(parser: ArgumentParser, variable: str) -> None:
     """Add the options of both commands; `variable` has the password of a role that is created."""
-    parser.add_argument("role", help="an existing role, best without LOGIN, and granted to the logins; or see --create")
+    parser.add_argument(
+        "role", help="an existing role: a login, or one that is granted to logins that inherit; or see --create"
+    )
     either = parser.add_mutually_exclusive_group()
     either.add_argument(
         "--create",
@@ -64,6 +66,7 @@ def run_granting(options: Namespace, kind: "Kind", variable: str, *, may: str, n
                 "target": settings.target,
                 "role": options.role,
                 "granted": not options.dry_run,
+                "statements": granted.statements,
                 "privileges": describe(kind.privileges),
                 **names,
                 "everybody_may_create": granted.everybody_may_create,
@@ -83,7 +86,7 @@ def run_granting(options: Namespace, kind: "Kind", variable: str, *, may: str, n
 
 
 def _report_revoked(options: Namespace, kind: "Kind", settings: Settings, revoked: "Revoked") -> None:
-    from mlops_db.admin.roles.privileges import describe_abilities  # noqa: PLC0415
+    from mlops_db.admin.roles.privileges import abilities_for_json, describe_abilities  # noqa: PLC0415
     from mlops_db.drift.declared_roles import describe  # noqa: PLC0415
 
     taken = [*describe(revoked.privileges), *(["CONNECT on the database"] if revoked.connect else [])]
@@ -95,28 +98,39 @@ def _report_revoked(options: Namespace, kind: "Kind", settings: Settings, revoke
             {
                 "target": settings.target,
                 "role": options.role,
-                "revoked": not options.dry_run,
+                "revoked": bool(taken) and not options.dry_run,
+                "statements": revoked.statements,
                 "privileges": taken,
                 "granted_by_others": foreign,
-                "left": describe_abilities(revoked.left),
+                "still": kind.name if revoked.still else None,
+                "left": abilities_for_json(revoked.left),
             }
         )
         return
     role = printable(f'Role "{options.role}"')
     count = f"{len(taken)} privilege{'' if len(taken) == 1 else 's'}"
     if not taken and not foreign:
-        print_line(f"{role} has no privilege of a {kind.name} of {settings.target}. Nothing was changed.")
+        print_line(f"{role} has no grant of a {kind.name} of {settings.target}. Nothing was changed.")
     elif options.dry_run:
         _print_statements(revoked.statements)
         print_line(f"{role} would lose {count} on {settings.target}. Nothing was changed (--dry-run).")
     elif not taken:
         print_line(f"{role} lost nothing on {settings.target}: others have granted it the same")
+    elif revoked.still:
+        print_line(f"{role} lost {count} on {settings.target}, and is still a {kind.name}")
     else:
         print_line(f"✅ {role} is no {kind.name} of {settings.target} any more: it lost {count}")
     for one in foreign:
         print_line(printable(f"note: {one['by']} granted it {one['privilege']}, and only {one['by']} can revoke that"))
+    if revoked.through:
+        print_line(
+            printable(
+                f"It {'would still be' if options.dry_run else 'is still'} a {kind.name} through "
+                f"{', '.join(revoked.through)}: {' '.join(revoked.through.values())}"
+            )
+        )
     if revoked.left:
-        print_line(printable(f"It still has {', '.join(describe_abilities(revoked.left))}"))
+        print_line(printable(f"It still has {describe_abilities(revoked.left)}"))
 
 
 def _print_statements(statements: "Sequence[str]") -> None:

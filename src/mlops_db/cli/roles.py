@@ -7,11 +7,12 @@ revision that adds a table. Any role that can connect may run this.
 from argparse import ArgumentParser, Namespace
 
 from mlops_db.admin.roles.listing import ListedRole, list_roles
-from mlops_db.admin.roles.privileges import describe_abilities
+from mlops_db.admin.roles.privileges import EVERYBODY, PUBLIC, abilities_for_json, describe_abilities
 from mlops_db.cli.output import Styled, print_json, print_line, print_table
 from mlops_db.cli.parser import add_json
 from mlops_db.drift.declared_roles import describe
 from mlops_db.errors import printable
+from mlops_db.server.failures import quoted
 from mlops_db.settings import Settings
 
 COLUMNS = ("role", "kind", "login", "notes")
@@ -46,32 +47,35 @@ def run(options: Namespace) -> int:
 
 def _row(role: ListedRole) -> tuple[str, ...]:
     notes = []
-    if role.memberships:
-        notes.append(f"member of {', '.join(role.memberships)}")
+    if role.role.memberships:
+        groups = [f"{one.role}{'' if one.inherits else ' (not inherited)'}" for one in role.role.memberships]
+        notes.append(f"member of {', '.join(groups)}")
+    if role.after_set_role:
+        notes.append(f"a {role.after_set_role} only after SET ROLE")
     if role.lacks:
         notes.append(f"lacks {', '.join(describe(role.lacks))}")
     if role.beyond:
         has = "has" if role.kind == "other" else "has more:"
-        notes.append(f"{has} {', '.join(describe_abilities(role.beyond))}")
-    style = "yellow" if role.lacks or role.beyond else ""
+        notes.append(f"{has} {describe_abilities(role.beyond)}")
+    style = "yellow" if role.after_set_role or role.lacks or role.beyond else ""
+    name = role.role.name
     return (
-        printable(role.name),
+        printable(quoted(name) if name == EVERYBODY and role.role.oid != PUBLIC else name),
         role.kind,
-        "yes" if role.can_login else "no",
+        "yes" if role.role.can_login else "no",
         Styled(printable("; ".join(notes)), style),
     )
 
 
 def _for_json(role: ListedRole) -> dict[str, object]:
     return {
-        "name": role.name,
+        "name": role.role.name,
+        "everybody": role.role.oid == PUBLIC,
         "kind": role.kind,
-        "login": role.can_login,
-        "member_of": role.memberships,
+        "login": role.role.can_login,
+        "member_of": [one.role for one in role.role.memberships],
+        "not_inherited": [one.role for one in role.role.memberships if not one.inherits],
+        "after_set_role": role.after_set_role,
         "lacks": describe(role.lacks),
-        "beyond": [
-            {"privilege": text, "by": ability.by or None}
-            for ability in role.beyond
-            for text in describe([ability.privilege])
-        ],
+        "beyond": abilities_for_json(role.beyond),
     }

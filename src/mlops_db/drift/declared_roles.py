@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from mlops_db.project import BASELINE_TABLES, BASELINE_VIEWS, REPORTING_FUNCTIONS, REPORTING_VIEWS, TABLES, VIEWS
 from mlops_db.revisions.tables import RUNNING_CODE_TABLE, VERSION_TABLE
@@ -52,7 +52,7 @@ class Kind:
         may_have: what gives it nothing more, so that it may have it, but does not need it.
     """
 
-    name: str
+    name: Literal["reader", "writer"]
     may: str
     privileges: tuple[Privilege, ...]
     known_by: tuple[Privilege, ...]

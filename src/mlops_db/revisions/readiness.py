@@ -112,6 +112,7 @@ def _translate(error: psycopg2.Error, connection: BoundedConnection, settings: S
     if isinstance(error, psycopg2.errors.InsufficientPrivilege):
         return NotPermittedError(
             f"{settings.target}: {first_line(error.pgerror or str(error))}",
-            hint=f"The owner runs `mlops-db grant-writer {shlex.quote(settings.user)}`.",
+            hint="Each call of the storage layer reads the revision. For a role of jobs, the owner runs `mlops-db "
+            f"grant-writer {shlex.quote(settings.user)}`. A reader does not need it: `mlops-db wait --for database`.",
         )
     return translate_statement_failure(error, settings)

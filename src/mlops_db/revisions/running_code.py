@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, NamedTuple
 
 from mlops_db.errors import NotPermittedError
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from mlops_db.revisions.graph import Graph
 
 _MAY_READ = f"""
-    SELECT has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT'), quote_ident(current_user)
+    SELECT has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT'), current_user
       FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
      WHERE n.nspname || '.' || c.relname = '{RUNNING_CODE_TABLE}'
 """
@@ -78,12 +79,10 @@ def read_running_code(cursor: Cursor, target: str) -> RunningCode | None:
     cursor.execute(_MAY_READ)
     for may_read, role in cursor.fetchall():
         if not may_read:
-            schema = RUNNING_CODE_TABLE.partition(".")[0]
             raise NotPermittedError(
                 f"{target} is at a revision that this code does not have, and the role {role} may not read "
                 f"{RUNNING_CODE_TABLE}, which says whether this code works there; nothing was changed",
-                hint=f"Run GRANT USAGE ON SCHEMA {schema} TO {role}; GRANT SELECT ON {RUNNING_CODE_TABLE} TO {role}; "
-                "or update this code.",
+                hint=f"Let the owner run `mlops-db grant-writer {shlex.quote(role)}`, or update this code.",
             )
     cursor.execute(_RECORD)
     row = cursor.fetchone()

@@ -247,7 +247,9 @@ def _translate_refused(line: str, settings: Settings) -> ConnectionFailedError:
     if is_setting:
         hint = "The server does not accept this setting of PGOPTIONS, PGTZ, the URL or a service file."
     elif "permission denied for database" in line:
-        hint = f"The database's owner grants CONNECT to {quoted(settings.user)}; so does `mlops-db grant-writer`."
+        hint = (
+            f"The database's owner grants CONNECT to {quoted(settings.user)}; so does `mlops-db grant-writer --create`."
+        )
     failure = ConnectionFailedError(f"{settings.target}: {line}", hint=hint)
     failure.retryable = not is_setting
     return failure

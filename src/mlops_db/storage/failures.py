@@ -113,10 +113,12 @@ def _translate_refusal(error: psycopg2.Error, code: str, settings: Settings, *, 
             " of the URL (options): raise it, or ask for less. Somebody may also have cancelled the statement.",
         )
     if code == _NO_PRIVILEGE and "row-level security" not in str(refusal):
+        role = shlex.quote(settings.user)
         return NotPermittedError(
             str(refusal),
-            hint=f"Let the owner run `mlops-db grant-writer {shlex.quote(settings.user)}`, or GRANT the privilege to "
-            f"{quoted(settings.user)}. MLOPS_OWNER_ROLE is not for jobs.",
+            hint=f"For calls of the storage layer, let the owner run `mlops-db grant-writer {role}`. If `mlops-db "
+            f"roles` shows {quoted(settings.user)} as a writer, anything else is for the owner; if as one only after "
+            "SET ROLE, let jobs log in as a role that inherits. MLOPS_OWNER_ROLE is not for jobs.",
         )
     if code in _NO_WRITES and _is_standby(error):
         refusal = StandbyError(

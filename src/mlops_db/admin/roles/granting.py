@@ -19,15 +19,15 @@ from mlops_db.admin.cluster.shard_grants import (
 )
 from mlops_db.admin.roles.login import make_login, revoke_connect
 from mlops_db.admin.roles.privileges import (
-    EVERYBODY,
     LATER,
+    WITHOUT_SET_ROLE,
     Ability,
     describe_abilities,
     find_beyond,
     list_later_revokes,
-    no_tables,
     read_grants,
     read_roles,
+    require_tables,
 )
 from mlops_db.drift.catalogue import OPTION
 from mlops_db.drift.declared_roles import ON_SHARDS, OWNERSHIP, READER, WRITER, Kind, Privilege, describe, find_kind
@@ -41,13 +41,13 @@ from mlops_db.server.failures import first_line
 from mlops_db.server.guests import EVERYBODY_MAY_CREATE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from mlops_db.admin.roles.privileges import Grant, Role
     from mlops_db.server.cursor import SafeCursor
     from mlops_db.settings import Settings
 
-BUILT_IN = ("", "public", "none", "current_user", "current_role", "session_user")
+_BUILT_IN = ("", "none", "current_user", "current_role", "session_user")
 _FUNCTIONS = {f"reporting.{function.partition('(')[0]}": f"reporting.{function}" for function in REPORTING_FUNCTIONS}
 
 _OWNS_ALL = f"""
@@ -89,6 +89,8 @@ class Revoked(NamedTuple):
         privileges: what was taken back.
         connect: whether CONNECT on the database was taken back, too.
         foreign: the grants of the same privileges that others have made, such as the owner of schema public; they stay.
+        still: whether it is still of that kind, through other roles or everybody.
+        through: the roles that make it so, each with the statement that ends it.
         left: what it can still do with our objects.
     """
 
@@ -96,6 +98,8 @@ class Revoked(NamedTuple):
     privileges: tuple[Privilege, ...]
     connect: bool
     foreign: tuple[Grant, ...]
+    still: bool
+    through: dict[str, str]
     left: tuple[Ability, ...]
 
 
@@ -109,7 +113,7 @@ def grant(settings: Settings, kind: Kind, role: str, *, password: str | None = N
     Args:
         settings: where the database is; the role that connects owns the tables and views.
         kind: `READER` or `WRITER`.
-        role: name of the role, as PostgreSQL stores it; best without LOGIN, and granted to the logins.
+        role: name of the role, as PostgreSQL stores it: a login, or one that is granted to logins that inherit.
         password: let the role log in with it, and create the role if it is missing; None for a role that exists.
         dry_run: grant, check and roll back.
 
@@ -119,6 +123,7 @@ def grant(settings: Settings, kind: Kind, role: str, *, password: str | None = N
             changed. Or a worker lacks it, refused, or does not answer. Or a migration run goes on for too long.
         NotPermittedError: the connecting role does not own the tables and views, or may not create roles.
     """
+    _refuse_everybody(role)
     with open_cursor(settings) as cursor:
         may_create = bool(cursor.value(f"SELECT {EVERYBODY_MAY_CREATE}"))
         on_citus = has_citus(cursor)
@@ -130,7 +135,7 @@ def grant(settings: Settings, kind: Kind, role: str, *, password: str | None = N
             make_login(cursor, role, password)
         _require_owner(cursor, settings)
         before = _require_role(cursor, role)
-        if kind is READER and find_kind(before.own) is WRITER:
+        if kind is READER and find_kind(before.privileges("own")) is WRITER:
             raise RefusedError(
                 f'role "{role}" is a writer, which reads all that a reader does; nothing was changed',
                 hint=f"To make it a reader, run `mlops-db grant-writer {shlex.quote(role)} --revoke` first.",
@@ -139,16 +144,15 @@ def grant(settings: Settings, kind: Kind, role: str, *, password: str | None = N
         statements = [_statement(cursor, "GRANT {} TO {};", privilege, role) for privilege in wanted]
         for statement in statements:
             cursor.execute(statement)
-        granted = _read(cursor, role)
+        (granted,) = read_roles(cursor, read_grants(cursor), role)
         beyond = find_beyond(granted, kind, shards_here=shards_here)
         if beyond:
             raise RefusedError(
-                f'role "{role}" can do more than {kind.may}: {", ".join(describe_abilities(beyond))}; nothing was '
-                "changed",
-                hint=_how_to_end(cursor, role, beyond),
+                f'role "{role}" can do more than {kind.may}: {describe_abilities(beyond)}; nothing was changed',
+                hint=_how_to_end(cursor, before, kind, beyond),
             )
         # GRANT only warns, such as about schema public, which before PostgreSQL 15 a superuser owns.
-        if lacking := {*kind.lacks([*granted.own, *granted.of_everybody])} & {*wanted}:
+        if lacking := {*kind.lacks(granted.privileges("own", "everybody"))} & {*wanted}:
             raise _not_permitted(settings, f"may not grant {', '.join(describe(lacking))}")
         if dry_run:
             cursor.connection.rollback()
@@ -176,18 +180,21 @@ def revoke(settings: Settings, kind: Kind, role: str, *, dry_run: bool = False) 
         RefusedError: there are no tables, or no such role; it is a writer, which needs what a reader has; or it has
             granted on to others what it was granted. Nothing was changed. Or a worker refused, or does not answer. Or
             a migration run goes on for too long.
+        MlopsDbError: the database is another tool's.
         NotPermittedError: the connecting role does not own the tables and views.
     """
+    _refuse_everybody(role)
     with open_cursor(settings) as cursor:
         _wait_for_others(cursor, settings)
         _require_owner(cursor, settings)
         before = _require_role(cursor, role, may_be_built_in=True)
-        if kind is READER and find_kind(before.own) is WRITER:
+        own = before.privileges("own")
+        if kind is READER and find_kind(own) is WRITER:
             raise RefusedError(
                 f'role "{role}" is a writer, which needs all that a reader has; nothing was changed',
                 hint=f"`mlops-db grant-writer {shlex.quote(role)} --revoke` takes back both.",
             )
-        held = [privilege for privilege in kind.privileges if privilege in before.own]
+        held = [privilege for privilege in kind.privileges if privilege in own]
         statements = [_statement(cursor, "REVOKE {} FROM {};", privilege, role) for privilege in held]
         try:
             for statement in statements:
@@ -198,19 +205,23 @@ def revoke(settings: Settings, kind: Kind, role: str, *, dry_run: bool = False) 
                 "changed",
                 hint=f"`mlops-db roles` shows them. This takes it from them, too: {statement[:-1]} CASCADE;",
             ) from None
-        after = _read(cursor, role)
-        foreign = [grant for grant in _grants_of(cursor, role) if grant.privilege in kind.privileges]
-        lost = tuple(one for one in before.own if one in kind.privileges and one not in after.own)
+        grants = read_grants(cursor)
+        (after,) = read_roles(cursor, grants, role)
+        foreign = [one for one in grants if one.grantee == after.oid and one.privilege in kind.privileges]
+        lost = tuple(one for one in own if one in kind.privileges and one not in after.privileges("own"))
         connect = revoke_connect(cursor, role) if lost else None
         statements += [connect] if connect else []
         left = find_beyond(after, None, shards_here=False)
+        still = not {*kind.known_by}.difference(after.privileges(*WITHOUT_SET_ROLE))
+        ways = [one for one in left if still and one.privilege in kind.privileges and one.way == "inherited"]
+        through = _memberships_to_end(cursor, role, (one.by for one in ways))
         if dry_run:
             cursor.connection.rollback()
         elif has_citus(cursor):
             cursor.connection.commit()
             _wait_for_others(cursor, settings)
-            _revoke_on_shards(cursor, role, after.own)
-    return Revoked(tuple(statements), lost, bool(connect), tuple(foreign), tuple(left))
+            _revoke_on_shards(cursor, role, after.privileges("own"))
+    return Revoked(tuple(statements), lost, bool(connect), tuple(foreign), still, through, tuple(left))
 
 
 def _wait_for_others(cursor: SafeCursor, settings: Settings) -> None:
@@ -233,17 +244,27 @@ def _wait_for_others(cursor: SafeCursor, settings: Settings) -> None:
         time.sleep(_POLL_S)
 
 
-def _how_to_end(cursor: SafeCursor, role: str, beyond: Sequence[Ability]) -> str:
+def _how_to_end(cursor: SafeCursor, before: Role, kind: Kind, beyond: Sequence[Ability]) -> str:
     """The statements that end it; a second way to the same is seen only after that."""
-    if any(privilege.name == OWNERSHIP and not by for privilege, by in beyond):
+    owned = [ability for ability in beyond if ability.privilege.name == OWNERSHIP]
+    if any(ability.way == "own" for ability in owned):
         return "Take another role: an owner can do everything with what it owns."
+    role = before.name
+    advice = "Take another role, or run: "
+    if owned:  # which migrations may need
+        advice = f"Take a login that cannot become the owner (`mlops-db grant-{kind.name} NAME --create`), or run: "
+    not_inherited = {
+        by: None for privilege, way, by in before.abilities if way == "after SET ROLE" and privilege in kind.known_by
+    }
+    if not_inherited and before.kind_after_set_role in (kind, WRITER):
+        groups = ", ".join(_quoted(cursor, by) for by in not_inherited)
+        advice = f"It is a member of {groups}, but inherits nothing from that, so it is no {kind.name}. {advice}"
     me = _quoted(cursor, role)
     statements: dict[str, None] = {}
     granted: defaultdict[tuple[str, str, str, str], list[str]] = defaultdict(list)
-    for privilege, by in beyond:
-        if by not in ("", EVERYBODY):
-            cursor.execute(_WAYS, (role, by))
-            statements |= {f"REVOKE {_quoted(cursor, direct)} FROM {me};": None for (direct,) in cursor.fetchall()}
+    for privilege, way, by in beyond:
+        if way in ("inherited", "after SET ROLE"):
+            statements |= dict.fromkeys(_memberships_to_end(cursor, role, [by]).values())
         elif privilege.kind == LATER:
             statements |= dict.fromkeys(list_later_revokes(cursor, None if by else role))
         elif not privilege.object:
@@ -251,14 +272,24 @@ def _how_to_end(cursor: SafeCursor, role: str, beyond: Sequence[Ability]) -> str
         else:
             name = privilege.name.removesuffix(OPTION)
             option = "GRANT OPTION FOR " if name != privilege.name else ""
-            kind = "ROUTINE" if privilege.kind == "function" else privilege.kind.upper()  # it may be a procedure
-            granted[option, kind, privilege.object, by or me].append(f"{name}{_of_column(privilege)}")
+            of_kind = "ROUTINE" if privilege.kind == "function" else privilege.kind.upper()  # it may be a procedure
+            granted[option, of_kind, privilege.object, by or me].append(f"{name}{_of_column(privilege)}")
     same: defaultdict[tuple[str, str, str, str], list[str]] = defaultdict(list)
-    for (option, kind, thing, who), names in granted.items():
-        same[option, ", ".join(names), kind, who].append(thing)
-    for (option, what, kind, who), things in same.items():
-        statements[f"REVOKE {option}{what} ON {kind} {', '.join(things)} FROM {who};"] = None
-    return f"Take another role, or run: {' '.join(statements)}"
+    for (option, of_kind, thing, who), names in granted.items():
+        same[option, ", ".join(names), of_kind, who].append(thing)
+    for (option, what, of_kind, who), things in same.items():
+        statements[f"REVOKE {option}{what} ON {of_kind} {', '.join(things)} FROM {who};"] = None
+    return advice + " ".join(statements)
+
+
+def _memberships_to_end(cursor: SafeCursor, role: str, ways: Iterable[str]) -> dict[str, str]:
+    """The roles to leave, with the statements that do it, so that a role cannot become these roles any more."""
+    me = _quoted(cursor, role)
+    found: dict[str, str] = {}
+    for by in dict.fromkeys(ways):
+        cursor.execute(_WAYS, (role, by))
+        found |= {direct: f"REVOKE {_quoted(cursor, direct)} FROM {me};" for (direct,) in cursor.fetchall()}
+    return found
 
 
 def _quoted(cursor: SafeCursor, role: str) -> str:
@@ -290,27 +321,15 @@ def _is_there(cursor: SafeCursor, privilege: Privilege) -> bool:
     return bool(cursor.value("SELECT to_regclass(%s) IS NOT NULL", (privilege.object,)))
 
 
-def _read(cursor: SafeCursor, role: str) -> Role:
-    (found,) = read_roles(cursor, read_grants(cursor), role)
-    return found
-
-
-def _grants_of(cursor: SafeCursor, role: str) -> Sequence[Grant]:
-    oid = cursor.value("SELECT oid FROM pg_roles WHERE rolname = %s", (role,))
-    return [grant for grant in read_grants(cursor) if grant.grantee == oid]
-
-
 def _require_owner(cursor: SafeCursor, settings: Settings) -> None:
     """Refuse a role that does not own the tables and views: GRANT and REVOKE would only warn.
 
     Raises:
         NotPermittedError: it does not.
-        RefusedError: there are none.
+        MlopsDbError: as `require_tables`.
     """
-    owns_all = cursor.value(_OWNS_ALL)
-    if owns_all is None:
-        raise no_tables(settings)
-    if not owns_all:
+    require_tables(cursor, settings)
+    if not cursor.value(_OWNS_ALL):
         raise _not_permitted(settings, "does not own the tables and views")
 
 
@@ -319,6 +338,16 @@ def _not_permitted(settings: Settings, why: str) -> NotPermittedError:
         f'role "{settings.owner_role or settings.user}" {why}; nothing was changed',
         hint="Connect as the owner of the database, or name it in MLOPS_OWNER_ROLE.",
     )
+
+
+def _refuse_everybody(role: str) -> None:
+    """Refuse PUBLIC in whichever case: a role with that name would look like everybody.
+
+    Raises:
+        RefusedError: the role has that name.
+    """
+    if role.lower() == "public":
+        raise RefusedError(f"{role} is everybody; nothing was changed", hint="Name a role, or a new one with --create.")
 
 
 def _require_role(cursor: SafeCursor, role: str, *, may_be_built_in: bool = False) -> Role:
@@ -341,4 +370,4 @@ def _require_role(cursor: SafeCursor, role: str, *, may_be_built_in: bool = Fals
 
 
 def _is_built_in(role: str) -> bool:
-    return role in BUILT_IN or role.startswith("pg_")
+    return role.lower() in _BUILT_IN or role.startswith("pg_")

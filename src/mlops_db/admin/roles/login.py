@@ -8,19 +8,10 @@ import psycopg2
 from psycopg2 import sql
 from psycopg2.extensions import encrypt_password
 
-from mlops_db.errors import NotPermittedError, RefusedError
+from mlops_db.errors import NotPermittedError
 
 if TYPE_CHECKING:
     from mlops_db.server.cursor import SafeCursor
-
-# What neither a reader nor a writer needs, in the words of CREATE ROLE.
-_ATTRIBUTES = {
-    "SUPERUSER": "rolsuper",
-    "CREATEROLE": "rolcreaterole",
-    "CREATEDB": "rolcreatedb",
-    "REPLICATION": "rolreplication",
-    "BYPASSRLS": "rolbypassrls",
-}
 
 # The server keeps a list of what a role owns or has a grant on, database by database. What it may need as a member of
 # another role, or its members through it, is not known, such as their own tables. A member that inherits nothing does
@@ -50,21 +41,8 @@ def make_login(cursor: SafeCursor, role: str, password: str) -> None:
         password: its password.
 
     Raises:
-        RefusedError: the role has attributes beyond LOGIN, so it is no reader and no writer.
         NotPermittedError: the connecting role may not create roles, or not change this one, or not let it connect.
     """
-    attributes = ", ".join(f"'{name}', {column}" for name, column in _ATTRIBUTES.items())
-    cursor.execute(
-        f"SELECT string_agg(key, ', ') FROM pg_roles, json_each_text(json_build_object({attributes}))"
-        " WHERE rolname = %s AND value = 'true' GROUP BY rolname",
-        (role,),
-    )
-    beyond = cursor.fetchone()
-    if beyond:
-        raise RefusedError(
-            f'role "{role}" exists already and has {beyond[0]}; nothing was changed',
-            hint="Name another role: this one would get a new password.",
-        )
     exists = cursor.value("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = %s)", (role,))
     hashed = encrypt_password(password, role, scope=cursor.connection, algorithm="scram-sha-256")
     statement = sql.SQL("{} {} LOGIN PASSWORD {}").format(

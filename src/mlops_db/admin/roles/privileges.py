@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 from mlops_db.drift.catalogue import OPTION
-from mlops_db.drift.declared_roles import ON_SHARDS, OWNERSHIP, Privilege, describe
+from mlops_db.drift.declared_roles import ON_SHARDS, OWNERSHIP, Privilege, describe, find_kind
 from mlops_db.errors import RefusedError, alembic
 from mlops_db.project import SCHEMAS, TABLES, VIEWS
+from mlops_db.revisions.gate import find_position
 from mlops_db.revisions.tables import VERSION_TABLE
 
 if TYPE_CHECKING:
@@ -91,8 +92,16 @@ _GRANTS = f"""
     SELECT acl.grantee, acl.privilege_type, '{LATER}', type.name, '', pg_get_userbyid(acl.grantor) FROM {_DEFAULTS}
      ORDER BY 3, 4, 2, 5
 """
-# What a role has by an attribute or by a role of PostgreSQL's, on everything.
-_BY_ATTRIBUTE = {"rolsuper": "SUPERUSER", "rolcreaterole": "CREATEROLE", "rolreplication": "REPLICATION"}
+# What a role has by an attribute or by a role of PostgreSQL's, on everything. Members do not inherit an attribute.
+_BY_ATTRIBUTE = {
+    "rolsuper": "SUPERUSER",
+    "rolcreaterole": "CREATEROLE",
+    "rolcreatedb": "CREATEDB",
+    "rolreplication": "REPLICATION",
+    "rolbypassrls": "BYPASSRLS",
+}
+# These alone let a role do nothing with our objects, but neither a reader nor a writer needs them.
+_ELSEWHERE = {Privilege("CREATEDB", "", ""), Privilege("BYPASSRLS", "", "")}
 _BY_BUILT_IN = {
     "pg_read_all_data": "SELECT on everything",
     "pg_write_all_data": "INSERT, UPDATE and DELETE on everything",
@@ -102,21 +111,22 @@ _BY_BUILT_IN = {
     "pg_execute_server_program": "running programs on the server",
 }
 # Only those that a role can become and have something are of interest, which spares asking about each pair of roles.
-# MEMBER, because SET ROLE gives the privileges of a role that does not pass them on by itself.
+# MEMBER, because SET ROLE gives the privileges that a member does not inherit; USAGE tells which it inherits.
 _ROLES = f"""
     WITH able AS (
-        SELECT oid, rolname, array_remove(ARRAY[{
+        SELECT oid, rolname, CASE WHEN rolsuper THEN ARRAY['SUPERUSER'] ELSE array_remove(ARRAY[{
     ", ".join(f"CASE WHEN {column} THEN '{name}' END" for column, name in _BY_ATTRIBUTE.items())
-}], NULL) AS attributes
+}], NULL) END AS attributes -- a superuser needs no other
           FROM pg_roles
-         WHERE oid = ANY (%(grantees)s::oid[]) OR rolsuper OR rolcreaterole OR rolreplication
+         WHERE oid = ANY (%(grantees)s::oid[]) OR {" OR ".join(_BY_ATTRIBUTE)}
             OR rolname = ANY (ARRAY{[*_BY_BUILT_IN]})
     )
     SELECT role.oid, role.rolname, role.rolcanlogin, role.rolsuper,
-           coalesce((SELECT json_agg(json_build_array(able.oid::bigint, able.rolname, able.attributes)
-                                     ORDER BY able.oid <> role.oid, able.rolname)
-                       FROM able WHERE able.oid = role.oid
-                                    OR NOT role.rolsuper AND pg_has_role(role.oid, able.oid, 'MEMBER')), '[]')
+           coalesce((SELECT json_agg(json_build_array(able.oid::bigint, able.rolname, able.attributes, inherits)
+                                     ORDER BY able.rolname)
+                       FROM able CROSS JOIN LATERAL pg_has_role(role.oid, able.oid, 'USAGE') AS inherits
+                      WHERE able.oid = role.oid
+                         OR NOT role.rolsuper AND pg_has_role(role.oid, able.oid, 'MEMBER')), '[]')
       FROM pg_roles AS role
      WHERE %(role)s::text IS NULL OR role.rolname = %(role)s
      ORDER BY role.rolname
@@ -137,22 +147,41 @@ class Grant(NamedTuple):
     grantor: str
 
 
+Way = Literal["own", "inherited", "everybody", "after SET ROLE"]
+WITHOUT_SET_ROLE: tuple[Way, ...] = ("own", "inherited", "everybody")
+
+
 class Ability(NamedTuple):
     """Something that a role can do.
 
     Attributes:
         privilege: the privilege.
+        way: how it comes to it. `after SET ROLE`: it is a member of a role, and does not inherit this from it.
         by: PUBLIC, or the role that it is a member of; empty if it is its own.
     """
 
     privilege: Privilege
-    by: str
+    way: Way
+    by: str = ""
+
+
+class Membership(NamedTuple):
+    """That a role can become another one.
+
+    Attributes:
+        role: the other one.
+        inherits: whether it can do what that can without becoming it.
+    """
+
+    role: str
+    inherits: bool
 
 
 class Role(NamedTuple):
     """A role, and what it can do with our objects.
 
     Attributes:
+        oid: its oid, or `PUBLIC`: a role can have that name, too.
         name: its name.
         can_login: whether it may log in.
         is_superuser: whether it is a superuser, who can do everything.
@@ -160,26 +189,26 @@ class Role(NamedTuple):
         abilities: what it can do in any of these ways.
     """
 
+    oid: int
     name: str
     can_login: bool
     is_superuser: bool
-    memberships: tuple[str, ...]
+    memberships: tuple[Membership, ...]
     abilities: tuple[Ability, ...]
 
-    @property
-    def privileges(self) -> list[Privilege]:
-        """What it can do, in whichever way."""
-        return [ability.privilege for ability in self.abilities]
+    def privileges(self, *ways: Way) -> list[Privilege]:
+        """What it can do in these ways."""
+        return [ability.privilege for ability in self.abilities if ability.way in ways]
 
     @property
-    def own(self) -> list[Privilege]:
-        """What it can do by itself, without PUBLIC and without memberships."""
-        return [ability.privilege for ability in self.abilities if not ability.by]
+    def kind(self) -> Kind | None:
+        """What it is without SET ROLE."""
+        return find_kind(self.privileges(*WITHOUT_SET_ROLE))
 
     @property
-    def of_everybody(self) -> list[Privilege]:
-        """What it can do because everybody can."""
-        return [ability.privilege for ability in self.abilities if ability.by == EVERYBODY]
+    def kind_after_set_role(self) -> Kind | None:
+        """What it is, or can become."""
+        return find_kind(ability.privilege for ability in self.abilities)
 
 
 def read_grants(cursor: SafeCursor) -> list[Grant]:
@@ -205,24 +234,31 @@ def read_roles(cursor: SafeCursor, grants: Sequence[Grant], role: str | None = N
     cursor.execute(_ROLES, {"grantees": sorted(of), "role": role})
     roles = []
     for oid, name, can_login, is_superuser, becomes in cursor.fetchall():
-        abilities: dict[Privilege, Ability] = {}
-        for able, able_name, attributes in becomes:
-            by = "" if able == oid else able_name
-            for privilege in _privileges_of(able_name, attributes, of[able]):
-                abilities.setdefault(privilege, Ability(privilege, by))
-        for privilege in of[PUBLIC]:
-            abilities.setdefault(privilege, Ability(privilege, EVERYBODY))
+        abilities = [Ability(privilege, "everybody", EVERYBODY) for privilege in of[PUBLIC]]
+        for able, able_name, attributes, inherits in becomes:
+            has = [Privilege(attribute, "", "") for attribute in attributes]
+            gives = [*_privileges_of(able_name, of[able])]
+            if able == oid:
+                abilities += [Ability(privilege, "own") for privilege in (*has, *gives)]
+                continue
+            abilities += [Ability(privilege, "after SET ROLE", able_name) for privilege in has]
+            way: Way = "inherited" if inherits else "after SET ROLE"
+            abilities += [Ability(privilege, way, able_name) for privilege in gives]
+        best: dict[Privilege, Ability] = {}
+        for ability in sorted(abilities, key=lambda one: get_args(Way).index(one.way)):
+            best.setdefault(ability.privilege, ability)
         memberships = tuple(
-            able_name for able, able_name, _ in becomes if able != oid and able_name != "pg_database_owner"
+            Membership(able_name, inherits)
+            for able, able_name, _, inherits in becomes
+            if able != oid and able_name != "pg_database_owner"
         )
-        roles.append(Role(name, can_login, is_superuser, memberships, tuple(abilities.values())))
+        shown = sorted(best.values(), key=lambda one: one.way == "everybody")  # which is of the least interest, last
+        roles.append(Role(oid, name, can_login, is_superuser, memberships, tuple(shown)))
     return roles
 
 
-def _privileges_of(name: str, attributes: Sequence[str], found: Sequence[Privilege]) -> Iterator[Privilege]:
-    """What this role gives to itself and to its members. Who owns the database is told that alone."""
-    for attribute in attributes[:1]:
-        yield Privilege(attribute, "", "")
+def _privileges_of(name: str, found: Sequence[Privilege]) -> Iterator[Privilege]:
+    """What this role gives to itself and to who inherits from it. Who owns the database is told that alone."""
     if name in _BY_BUILT_IN:
         yield Privilege(_BY_BUILT_IN[name], "", "")
     owned = [privilege for privilege in found if privilege.name == OWNERSHIP]
@@ -249,22 +285,48 @@ def find_beyond(role: Role, kind: Kind | None, *, shards_here: bool) -> list[Abi
         for ability in role.abilities
         if not (kind is not None and kind.allows(ability.privilege))
         and ability.privilege not in allowed
-        and not (ability.by == EVERYBODY and ability.privilege in usual)
+        and not (ability.way == "everybody" and ability.privilege in usual)
+        and not (kind is None and ability.privilege in _ELSEWHERE)
     ]
 
 
-def no_tables(settings: Settings) -> RefusedError:
-    """The error for a database without our tables."""
-    return RefusedError(
-        f"{settings.target} has no tables yet, so there is nothing to have a privilege on",
-        hint=f"Run `{alembic('upgrade head')}` first.",
+def require_tables(cursor: SafeCursor, settings: Settings) -> None:
+    """Refuse a database without our tables, whose revision may be any.
+
+    Raises:
+        MlopsDbError: it is another tool's, as `gate.find_position` says.
+        RefusedError: it has none of our tables.
+    """
+    cursor.execute(
+        f"""
+        SELECT relname FROM pg_class
+         WHERE relnamespace = to_regnamespace('public') AND relname = ANY (ARRAY{[*TABLES]})
+        """
     )
+    found = len(cursor.fetchall())
+    if found < len(TABLES):
+        find_position(cursor, settings.target)
+    if not found:
+        raise RefusedError(
+            f"{settings.target} has no tables yet, so there is nothing to have a privilege on",
+            hint=f"Run `{alembic('upgrade head')}` first.",
+        )
 
 
-def describe_abilities(abilities: Iterable[Ability], limit: int = MAX_SHOWN) -> list[str]:
-    """What a role can do in words, with the way, such as `INSERT on model_versions (by ops)`; at most `limit` of it."""
-    ways: dict[str, list[Privilege]] = {}
+def describe_abilities(abilities: Iterable[Ability]) -> str:
+    """What a role can do in words, with the way, such as `INSERT on model_versions (by ops)`; the first of it."""
+    ways: dict[tuple[Way, str], list[Privilege]] = {}
     for ability in abilities:
-        ways.setdefault(ability.by, []).append(ability.privilege)
-    found = [f"{text}{f' (by {by})' if by else ''}" for by, held in ways.items() for text in describe(held)]
-    return found[:limit] if len(found) <= limit else [*found[:limit], f"and {len(found) - limit} more"]
+        ways.setdefault((ability.way, ability.by), []).append(ability.privilege)
+    found = []
+    for (way, by), held in ways.items():
+        how = f" (by {by}{', after SET ROLE' if way == 'after SET ROLE' else ''})" if by else ""
+        found += [f"{text}{how}" for text in describe(held)]
+    return ", ".join([*found[:MAX_SHOWN], *([f"and {len(found) - MAX_SHOWN} more"] if found[MAX_SHOWN:] else [])])
+
+
+def abilities_for_json(abilities: Iterable[Ability]) -> list[dict[str, str | None]]:
+    """All that a role can do, for `--json`."""
+    return [
+        {"privilege": text, "by": ability.by or None} for ability in abilities for text in describe([ability.privilege])
+    ]
