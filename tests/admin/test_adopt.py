@@ -716,18 +716,19 @@ STRANGERS = {
     "a view": "CREATE VIEW dashboard AS SELECT * FROM v_model_timeline",
     "a materialized view": "CREATE MATERIALIZED VIEW dashboard AS SELECT * FROM v_model_timeline",
     "a view of another schema": "CREATE SCHEMA bi; CREATE VIEW bi.dashboard AS SELECT * FROM v_model_timeline",
+    "a rule on it": "CREATE RULE dashboard AS ON INSERT TO v_model_timeline DO INSTEAD NOTHING",
 }
 
 
 @pytest.mark.parametrize("dry_run", [True, False], ids=["dry run", "for good"])
 @pytest.mark.parametrize("stranger", STRANGERS.values(), ids=STRANGERS)
-def test_a_stranger_s_view_on_top_of_one_that_would_be_replaced_is_named(
+def test_what_of_others_depends_on_a_view_that_would_be_replaced_is_named(
     empty: Database, stranger: str, *, dry_run: bool
 ) -> None:
     make_by_hand(empty, ODD_ROWS, OLD_VIEWS, f"{stranger};")
     before = state(empty)
 
-    with pytest.raises(MlopsDbError, match=r"view .*dashboard depends on view v_model_timeline") as refused:
+    with pytest.raises(MlopsDbError, match=r"(view|rule) .*dashboard.* depends on view v_model_timeline") as refused:
         adopt(empty.settings, dry_run=dry_run)
 
     assert "server's log" not in refused.value.hint, "it has to say what to do"

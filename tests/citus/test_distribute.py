@@ -47,6 +47,9 @@ SPECIAL = """
     ALTER TABLE mlops_internal.monitoring_metrics_later SET (toast.autovacuum_enabled = off);
     ALTER TABLE mlops_internal.metric_series REPLICA IDENTITY FULL;
     CREATE INDEX by_time ON monitoring_metrics (timestamp);
+    CREATE SCHEMA "Own";
+    CREATE STATISTICS "Own".kinds ON metric_type, metric_name FROM monitoring_metrics;
+    COMMENT ON STATISTICS "Own".kinds IS 'of kinds';
     CREATE VIEW of_owner WITH (security_barrier = true) AS
         SELECT m.*, s.expected_interval FROM monitoring_metrics AS m
           JOIN mlops_internal.metric_series AS s USING (model_name, metric_type, metric_name);

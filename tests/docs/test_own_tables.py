@@ -275,6 +275,14 @@ def test_lint_checks_theirs(head: Database, packages: dict[str, Path], branch: P
 
 # What depends on ours
 
+FUNCTION = "CREATE FUNCTION acme.skip() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'"
+ON_VIEWS = {
+    'trigger "my ""t" on public.v_model_timeline': f"""
+        {FUNCTION};
+        CREATE TRIGGER "my ""t" INSTEAD OF INSERT ON v_model_timeline FOR EACH ROW EXECUTE FUNCTION acme.skip()""",
+    "rule r on public.v_model_timeline": "CREATE RULE r AS ON INSERT TO v_model_timeline DO INSTEAD NOTHING",
+}
+
 
 @pytest.mark.parametrize(
     ("statement", "named"),
@@ -289,12 +297,21 @@ def test_lint_checks_theirs(head: Database, packages: dict[str, Path], branch: P
         ),
         (
             "CREATE TABLE acme.t (); CREATE RULE r AS ON INSERT TO acme.t DO ALSO SELECT id FROM model_versions",
-            "rule on",
+            "rule r on acme.t",
         ),
         ("CREATE TABLE acme.t () INHERITS (model_versions)", "table acme.t"),
         ("CREATE VIEW acme.v AS SELECT * FROM reporting.production_periods", "view acme.v"),
         ("CREATE VIEW acme.v AS SELECT * FROM reporting.metric_daily(now(), now())", "view acme.v"),
         ("CREATE TABLE acme.t (id int DEFAULT nextval('public.model_versions_id_seq'))", "default value for acme.t.id"),
+        (
+            'CREATE SCHEMA "A b"; CREATE VIEW "A b"."V ""x" AS SELECT id FROM model_versions',
+            'view "A b"."V ""x" depends',
+        ),
+        (
+            "CREATE POLICY p ON model_versions USING (EXISTS (SELECT FROM retraining_decisions))",
+            "policy p on public.model_versions depends on public.model_versions",
+        ),
+        (f"{FUNCTION}; CREATE TRIGGER t AFTER DELETE ON model_versions EXECUTE FUNCTION acme.skip()", "trigger t on"),
     ],
 )
 def test_what_depends_on_ours_stops_a_downgrade_before_it_begins(head: Database, statement: str, named: str) -> None:
@@ -347,5 +364,31 @@ def test_what_their_own_revisions_drop_stops_nothing(head: Database, packages: d
     (branch / "migrations/versions/acme_0003_x.py").write_text(revision, encoding="utf-8")
     (first,) = (branch / "migrations/versions").glob("acme_0001_*.py")
     first.write_text(first.read_text("utf-8").replace("DROP SCHEMA acme", "DROP SCHEMA acme CASCADE"), encoding="utf-8")
+    succeed("alembic upgrade heads; alembic downgrade base", head, packages["now"], branch)
+    assert head.value("SELECT count(*) FROM alembic_version") == 0
+
+
+@pytest.mark.parametrize("named", ON_VIEWS)
+@pytest.mark.parametrize(("at", "to"), [(HEAD, "0021"), ("0021", HEAD), ("0004", HEAD)])
+def test_a_trigger_or_rule_on_our_view_does_not_go_with_it(empty: Database, named: str, at: str, to: str) -> None:
+    commands.upgrade(empty.settings, at)
+    empty.psql(f"CREATE SCHEMA acme; {ON_VIEWS[named]}")
+    before = empty.dump()
+    move = commands.downgrade if at == HEAD else commands.upgrade
+    with pytest.raises(
+        RefusedError, match=rf"^{re.escape(named)} depends on public.v_model_timeline.*nothing was changed"
+    ):
+        move(empty.settings, to)
+    assert empty.dump() == before
+    kind, name = named.split(" ", 1)
+    empty.psql(f"DROP {kind} {name}")
+    move(empty.settings, to)
+
+
+def test_a_trigger_on_our_view_goes_by_their_revision(head: Database, packages: dict[str, Path], branch: Path) -> None:
+    written(branch)
+    create, drop = next(iter(ON_VIEWS.values())), 'DROP TRIGGER "my ""t" ON v_model_timeline; DROP FUNCTION acme.skip'
+    revision = source("acme_0003", "acme_0002", sql(create), sql(drop))
+    (branch / "migrations/versions/acme_0003_x.py").write_text(revision, encoding="utf-8")
     succeed("alembic upgrade heads; alembic downgrade base", head, packages["now"], branch)
     assert head.value("SELECT count(*) FROM alembic_version") == 0

@@ -59,10 +59,12 @@ TYPES = [
     *("timestamp", "timestamptz", "timestamp(0)", "date", "time", "timetz", "interval"),
     *("boolean", "uuid", "json", "jsonb", "text[]", "integer[][]", "timestamptz[]", "jsonb[]"),
     *("point", "int4range", "tstzrange", "tsvector", "xml"),
-    *("mood", "small", "code", "pair"),
+    *("mood", '"Own types".mood', "small", "code", "pair"),
 ]
 OWN_TYPES = """
     CREATE TYPE mood AS ENUM ('sad', 'glad');
+    CREATE SCHEMA "Own types";
+    CREATE TYPE "Own types".mood AS ENUM ('sad', 'glad');
     CREATE DOMAIN small AS integer;
     CREATE DOMAIN code AS text;
     CREATE TYPE pair AS (a integer, b text);

@@ -41,11 +41,19 @@ class Beside:
     folder: Path
     follows: bool
 
-    def add(self, revision: str, before: str | None, depends_on: str | None = None, *, upgrade: str = "pass") -> None:
+    def add(
+        self,
+        revision: str,
+        before: str | None,
+        depends_on: str | None = None,
+        *,
+        upgrade: str = "pass",
+        downgrade: str = "pass",
+    ) -> None:
         is_first = before is None
         if is_first and self.follows:
             before, depends_on = depends_on, None
-        text = source(revision, before, *(TABLE if is_first else (upgrade, "pass")))
+        text = source(revision, before, *(TABLE if is_first else (upgrade, downgrade)))
         text = text.replace("\ndown_revision", f"\ndepends_on = {depends_on!r}\ndown_revision")
         label = f'\nbranch_labels = ("{revision.partition("_")[0]}",)' if is_first else ""
         (self.folder / f"{revision}_x.py").write_text(text.replace("\ndepends_on", f"{label}\ndepends_on"), "utf-8")
@@ -197,6 +205,53 @@ def test_what_theirs_drop_first_does_not_stop_ours(head: Database, beside: Besid
     beside.add("acme_0003", "acme_0002", upgrade=sql("DROP VIEW odd"))
     beside.upgrade(head)
     assert others(head) == ["acme_0003"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("beside", [False], indirect=True)
+@pytest.mark.parametrize(
+    ("schema", "table"), [("Acme", "review"), ("user", "order"), ("acme", "window"), ('A "b', 'R "(x')]
+)
+@pytest.mark.parametrize("goes", ["DROP TABLE acme, {table}", "DROP SCHEMA x, {schema} CASCADE"])
+def test_what_theirs_drop_first_may_have_a_name_with_quotes(
+    head: Database, beside: Beside, schema: str, table: str, goes: str
+) -> None:
+    quoted = '"{}"'.format(schema.replace('"', '""'))
+    name = '{}."{}"'.format(quoted, table.replace('"', '""'))
+    create = f"CREATE SCHEMA x; CREATE SCHEMA {quoted}; CREATE TABLE {name} (id int REFERENCES public.model_versions)"
+    goes = goes.format(schema=quoted, table=name)
+    beside.add(
+        "acme_0002", "acme_0001", upgrade=sql(create), downgrade=sql(f"{goes}; CREATE TABLE IF NOT EXISTS acme ()")
+    )
+    beside.upgrade(head)
+    beside.downgrade(head, "base")
+    assert rows(head) == []
+
+
+@pytest.mark.slow
+def test_a_rule_stops_nothing_where_the_revisions_of_its_relation_make_it(head: Database, beside: Beside) -> None:
+    rule = "CREATE RULE r AS ON DELETE TO public.{} DO INSTEAD NOTHING"
+    beside.ours.add(sql("CREATE VIEW public.v_new AS SELECT 1 AS one", rule.format("v_new")), sql("DROP VIEW v_new"))
+    beside.add("acme_0002", "acme_0001", upgrade=sql(rule.replace(" r ", " theirs ").format("acme")))
+    beside.upgrade(head)
+    beside.downgrade(head, "base")
+    assert rows(head) == []
+
+
+@pytest.mark.slow
+def test_what_theirs_drop_after_a_look_at_the_database_goes_first(head: Database, beside: Beside) -> None:
+    """What such a downgrade drops is in none of its files."""
+    create = "CREATE VIEW a AS SELECT id FROM model_versions"
+    look = 'for name in sa.inspect(op.get_bind()).get_view_names():\n    if name == "a": op.execute("DROP VIEW a")'
+    beside.add("acme_0003", "acme_0002", upgrade=sql(create), downgrade=look)
+    beside.upgrade(head)
+    with pytest.raises(RefusedError, match=r"view public.a depends.*nothing was changed") as caught:
+        beside.downgrade(head, "base")
+    (target,) = re.findall(r"`.*alembic downgrade (\S+)`", caught.value.hint or "")
+    assert rows(head) == ["acme_0003"]
+    beside.downgrade(head, target)
+    beside.downgrade(head, "base")
+    assert rows(head) == []
 
 
 # What is refused

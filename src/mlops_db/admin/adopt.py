@@ -122,8 +122,8 @@ def adopt(settings: Settings, *, dry_run: bool) -> Judgement:
 
     Raises:
         ConnectionFailedError: no connection.
-        RefusedError: it is another tool's, has none of our tables, or is under Alembic already; or somebody else's
-            view depends on one of ours that would be replaced; or somebody else owns the tables; or a migration run
+        RefusedError: it is another tool's, has none of our tables, or is under Alembic already; or something of others
+            depends on a view of ours that would be replaced; or somebody else owns the tables; or a migration run
             still runs.
         NotPermittedError: a scratch database is needed, and the role may not create it.
         StatementFailedError: the server refused, such as for a lock that somebody else holds.
@@ -145,7 +145,7 @@ def adopt(settings: Settings, *, dry_run: bool) -> Judgement:
             found = _of_the_revisions(read_catalogue(cursor))
             judgement = judge(cursor, expected, found, alembic_config(settings))
             if judgement.views:
-                _refuse_readers_of_our_views(cursor)
+                _refuse_dependents_of_our_views(cursor)
             if judgement.obstacles or dry_run:
                 transaction.rollback()
                 return judgement
@@ -186,23 +186,14 @@ def _comment_on_views(cursor: Cursor, found: Catalogue) -> None:
             cursor.execute(sql.SQL("COMMENT ON {} IS {}").format(sql.SQL(what), sql.Literal(comment)))
 
 
-_READERS = r"""
-    SELECT DISTINCT regexp_replace(r.ev_class::regclass::text, '^public\.', ''),
-           regexp_replace(d.refobjid::regclass::text, '^public\.', '')
-      FROM pg_rewrite AS r JOIN pg_depend AS d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid
-     WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid::regclass::text = ANY(%(ours)s)
-       AND r.ev_class::regclass::text <> ALL(%(ours)s)
-     ORDER BY 1, 2
-"""
-
-
-def _refuse_readers_of_our_views(cursor: Cursor) -> None:
-    cursor.execute(_READERS, {"ours": OUR_VIEWS})
-    for reader, view in cursor.fetchall():
-        raise RefusedError(
-            f"view {reader} depends on view {view}, which would be replaced; nothing was changed",
-            hint=f"Drop {reader}, run `mlops-db adopt`, and create it again on the new columns.",
-        )
+def _refuse_dependents_of_our_views(cursor: Cursor) -> None:
+    for one in read_dependents(cursor):
+        if one.on in OUR_VIEWS and (one.within not in OUR_VIEWS or one.goes_silently):
+            raise RefusedError(
+                f"{one.what} depends on view {one.on.removeprefix('public.')}, which would be replaced; "
+                "nothing was changed",
+                hint="Drop it, run `mlops-db adopt`, and create it again on the new columns.",
+            )
 
 
 def _refuse_what_is_not_hand_made(cursor: Cursor, settings: Settings) -> None:

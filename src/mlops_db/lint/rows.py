@@ -51,12 +51,12 @@ _TABLES = f"""
 """
 # The columns that an INSERT has to fill by itself, each with the CHECKs of its table that mention it.
 _COLUMNS = """
-    SELECT a.attname, t.typcategory, t.typnamespace::regnamespace::text, t.typname,
+    SELECT a.attname, t.typcategory, s.nspname, t.typname,
            a.attnotnull AND d.oid IS NULL,
            information_schema._pg_char_max_length(a.atttypid, a.atttypmod),
            coalesce((SELECT string_agg(pg_get_constraintdef(k.oid), ' ') FROM pg_constraint AS k
                       WHERE k.conrelid = a.attrelid AND k.contype = 'c' AND a.attnum = ANY(k.conkey)), '')
-      FROM pg_attribute AS a JOIN pg_type AS t ON t.oid = a.atttypid
+      FROM pg_attribute AS a JOIN pg_type AS t ON t.oid = a.atttypid JOIN pg_namespace AS s ON s.oid = t.typnamespace
       LEFT JOIN pg_attrdef AS d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
      WHERE a.attrelid = %s AND a.attnum > 0 AND NOT a.attisdropped AND a.attidentity = '' AND a.attgenerated = ''
        AND coalesce(pg_get_expr(d.adbin, d.adrelid), '') NOT LIKE 'nextval(%%'

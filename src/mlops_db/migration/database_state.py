@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from alembic.runtime.migration import MigrationContext
+    from alembic.script import Script
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  (psycopg2 names its classes like functions)
 
     from mlops_db.revisions.graph import Graph
@@ -105,15 +106,23 @@ def refuse_steps_of_others(
             "good, docs/own-tables.md has the way out.",
         )
     reverted = [step.revision for step in steps if isinstance(step, RevisionStep) and not step.is_upgrade]
-    theirs = {found.revision: to_tuple(found.down_revision, ()) for found in reverted if found.revision in graph.others}
+    theirs = [found for found in reverted if found.revision in graph.others]
     if theirs and len(theirs) < len(reverted) and destination != "base":
-        first = {one: parents for one, parents in theirs.items() if theirs.keys().isdisjoint(parents)}
-        targets = (f"{one}@{parents[0] if parents else 'base'}" for one, parents in first.items())
-        commands = " and ".join(f"`{alembic(f'downgrade {target}')}`" for target in targets)
+        names = " and ".join(found.revision for found in theirs)
         raise RefusedError(
-            f"{' and '.join(theirs)} of a project beside mlops-db would be reverted, too; nothing was changed",
-            hint=f"Revert them first: {commands}. Or revert everything: `{alembic('downgrade base')}`.",
+            f"{names} of a project beside mlops-db would be reverted, too; nothing was changed",
+            hint=f"Revert them first: {commands_that_revert(theirs)}. "
+            f"Or revert everything: `{alembic('downgrade base')}`.",
         )
+
+
+def commands_that_revert(theirs: Sequence[Script]) -> str:
+    """The commands, for a hint, that revert these revisions of a project beside ours, and none of ours."""
+    parents = {found.revision: to_tuple(found.down_revision, ()) for found in theirs}
+    targets = (
+        f"{one}@{above[0] if above else 'base'}" for one, above in parents.items() if parents.keys().isdisjoint(above)
+    )
+    return " and ".join(f"`{alembic(f'downgrade {target}')}`" for target in targets)
 
 
 def _know_others(migration: MigrationContext, graph: Graph, current: tuple[str, ...], target: str) -> None:

@@ -1,6 +1,7 @@
 """What depends on our relations, such as a view or a foreign key of others, and stops a run that drops them.
 
-PostgreSQL would refuse the statement, but only when the steps before it are done and their rows are gone.
+PostgreSQL would refuse the statement, but only when the steps before it are done and their rows are gone. A trigger, a
+rule or a policy on one of them it would drop without a word.
 """
 
 from __future__ import annotations
@@ -15,15 +16,16 @@ from psycopg2.errors import DependentObjectsStillExist
 from sqlalchemy.exc import DBAPIError
 
 from mlops_db.errors import RefusedError
+from mlops_db.migration.database_state import commands_that_revert
 from mlops_db.migration.preview import written_sql
 from mlops_db.migration.revision_graph import our_folder
-from mlops_db.migration.revision_objects import created_by_revisions
+from mlops_db.migration.revision_objects import created_by_revisions, parts_by_revisions
 from mlops_db.migration.statements import NAME, PART, first_words, split_statements, stored_name, without_texts
 from mlops_db.migration.step import direction_name
 from mlops_db.project import SCHEMAS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Container, Iterable, Sequence
 
     from alembic.script import Script, ScriptDirectory
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  (psycopg2 names its classes like functions)
@@ -42,15 +44,20 @@ _COLUMN = re.compile(
 # What is dropped or changed, such as the table that loses a key.
 _CHANGED = re.compile(
     r"\b(?:DROP\s+(?:TABLE|(?:MATERIALIZED\s+)?VIEW|FUNCTION|ROUTINE|INDEX(?:\s+CONCURRENTLY)?|SEQUENCE)|ALTER\s+TABLE|ON)"
-    rf"\s+(?:IF\s+EXISTS\s+)?(?:ONLY\s+)?({NAME})",
+    rf"\s+(?:IF\s+EXISTS\s+)?(?:ONLY\s+)?({NAME}(?:\s*,\s*{NAME})*)",
     re.IGNORECASE,
 )
-_SCHEMA_GOES = re.compile(rf"\bDROP\s+SCHEMA\s+(?:IF\s+EXISTS\s+)?({PART})", re.IGNORECASE)
+_SCHEMAS_DROPPED = re.compile(rf"\bDROP\s+SCHEMA\s+(?:IF\s+EXISTS\s+)?({PART}(?:\s*,\s*{PART})*)", re.IGNORECASE)
+_PART_DROPPED = re.compile(
+    rf"\bDROP\s+(?:TRIGGER|RULE|POLICY)\s+(?:IF\s+EXISTS\s+)?({PART})\s+ON\s+({NAME})", re.IGNORECASE
+)
 _REFUSES = "RAISE dependent_objects_still_exist"
 
 
 class Dependent(NamedTuple):
-    """Something that keeps a relation, a column or a constraint from being dropped.
+    """Something that keeps a relation, a column or a constraint from being dropped, or goes with it.
+
+    Names are as SQL has them, quoted where they need it.
 
     Attributes:
         on: the qualified relation or function.
@@ -63,6 +70,17 @@ class Dependent(NamedTuple):
     part: str
     within: str
     what: str
+
+    @property
+    def part_of_relation(self) -> str | None:
+        """The name in the catalogue, if it is a trigger, a rule or a policy; these have none of their own in SQL."""
+        match = re.match(rf"(?:trigger|rule|policy) ({PART}) on ", self.what)
+        return match and stored_name(match[1])
+
+    @property
+    def goes_silently(self) -> bool:
+        """Whether PostgreSQL drops it together with the relation."""
+        return self.part_of_relation is not None and self.within == self.on
 
 
 def read_dependents(cursor: Cursor) -> list[Dependent]:
@@ -100,14 +118,26 @@ def refuse_dependents(
     if not (dropped or columns):
         return
     with closing(cast("Cursor", connection.connection.cursor())) as cursor:
-        found = [one for one in read_dependents(cursor) if one.on in dropped or (one.on, one.part) in columns]
+        found = [
+            one
+            for one in read_dependents(cursor)
+            if _stored(one.on) in dropped or (_stored(one.on), stored_name(one.part)) in columns
+        ]
     found = _left_by(_joined(written), found)
     if not found:
         return
-    ours = {name if "." in name else f"public.{name}" for name in created_by_revisions(script, only_ours=True)}
-    found = [one for one in found if one.within not in ours and not one.within.startswith("mlops_internal.")]
+    ours = {("public", *name.split("."))[-2:] for name in created_by_revisions(script, only_ours=True)}
+    our_parts = parts_by_revisions(script)
+    found = [one for one in found if _is_in_the_way(one, ours, our_parts)]
     if found and is_upgrade and not all(are_ours):
         found = _left_by(_joined(written_sql(one, direction) for one in revisions), found)
+    hint = "Nothing of others is dropped with ours: let their owner drop what is named, and create it again afterwards."
+    theirs = [one for one, is_ours in zip(revisions, are_ours, strict=True) if not is_ours]
+    if not is_upgrade and any(sql is None for sql, is_ours in zip(written, are_ours, strict=True) if not is_ours):
+        hint += (
+            " If a revision of yours drops it, run that first, because it asks the database what to do: "
+            f"{commands_that_revert(theirs)}."
+        )
     in_the_way: dict[str, dict[str, None]] = {}
     for one in found:
         in_the_way.setdefault(one.on, {})[one.what] = None
@@ -115,8 +145,7 @@ def refuse_dependents(
         verb = "depends" if len(names) == 1 else "depend"
         raise RefusedError(
             f"{' and '.join(names)} {verb} on {on}, which this {direction} drops or changes; nothing was changed",
-            hint="Nothing of others is dropped with ours: let their owner drop what is named, and create it again "
-            "afterwards.",
+            hint=hint,
         )
 
 
@@ -126,15 +155,37 @@ def _joined(written: Iterable[str | None]) -> str:
 
 def _left_by(sql: str, found: Sequence[Dependent]) -> list[Dependent]:
     """Those that the SQL neither drops nor changes."""
-    changed = {_qualified(name) for name in _CHANGED.findall(sql)}
-    within_dropped_schemas = tuple(f"{_quoted(stored_name(name))}." for name in _SCHEMA_GOES.findall(sql))
-    return [
-        one
-        for one in found
+    changed = {_stored(name) for names in _CHANGED.findall(sql) for name in re.findall(NAME, names)}
+    schemas = {stored_name(name) for names in _SCHEMAS_DROPPED.findall(sql) for name in re.findall(PART, names)}
+    parts = {(stored_name(part), _stored(name)) for part, name in _PART_DROPPED.findall(sql)}
+
+    def is_left(one: Dependent) -> bool:
+        within = _stored(one.within)
+        if (one.part_of_relation, within) in parts:
+            return False
+        if one.goes_silently:
+            return True
         # An index goes by itself, or with its table.
-        if changed.isdisjoint((one.within.partition("(")[0], one.what.removeprefix("index ")))
-        and not one.within.startswith(within_dropped_schemas)
-    ]
+        names = {within, *(_stored(name) for name in re.findall(rf"^index ({NAME})", one.what))}
+        return within[0] not in schemas and changed.isdisjoint(names)
+
+    return [one for one in found if is_left(one)]
+
+
+def _is_in_the_way(one: Dependent, ours: Container[tuple[str, ...]], our_parts: Container[str]) -> bool:
+    """Whether it is of others.
+
+    Args:
+        one: it depends on what a run drops or changes.
+        ours: our relations.
+        our_parts: the names of the triggers, rules and policies of our revisions.
+    """
+    within = _stored(one.within)
+    if within[0] == "mlops_internal":
+        return False
+    if within in ours:
+        return one.part_of_relation is not None and one.part_of_relation not in our_parts
+    return not one.goes_silently
 
 
 def _ask_the_steps(connection: Connection, written: Sequence[str | None]) -> None:
@@ -153,29 +204,27 @@ def _ask_the_steps(connection: Connection, written: Sequence[str | None]) -> Non
                         raise
 
 
-def _read_drops(sql: str) -> tuple[set[str], set[tuple[str, str]]]:
+def _read_drops(sql: str) -> tuple[set[tuple[str, ...]], set[tuple[tuple[str, ...], str]]]:
     """The relations that the SQL drops, and the columns that it drops or gives another type, with their relation."""
-    dropped = {_qualified(name) for match in _DROPPED.finditer(sql) for name in re.findall(NAME, match[1])}
+    dropped = {_stored(name) for names in _DROPPED.findall(sql) for name in re.findall(NAME, names)}
     columns = {
-        (_qualified(table), _quoted(stored_name(column)))
+        (_stored(table), stored_name(column))
         for table, changes in _ALTERED.findall(sql)
         for column in filter(None, chain.from_iterable(_COLUMN.findall(changes)))
     }
     return dropped, columns
 
 
-def _qualified(written: str) -> str:
-    """The name as `Dependent` has it."""
-    parts = [_quoted(stored_name(part)) for part in re.findall(PART, written)]
-    return ".".join(parts if len(parts) > 1 else ["public", *parts])
+def _stored(written: str) -> tuple[str, ...]:
+    """The schema and the name, as the catalogue has them, of the name that the SQL begins with."""
+    match = re.match(NAME, written)
+    parts = [stored_name(part) for part in re.findall(PART, match[0])] if match else []
+    return tuple(parts if len(parts) > 1 else ["public", *parts])
 
 
-def _quoted(name: str) -> str:
-    return name if re.fullmatch(r"[a-z_][a-z0-9_]*", name) else '"{}"'.format(name.replace('"', '""'))
-
-
-_QUALIFIED = "quote_ident({0}.relnamespace::regnamespace::text) || '.' || quote_ident({0}.relname)"
-# A view depends on what its rule reads; a foreign key on the index of the constraint that it refers to.
+_QUALIFIED = "{0}.relnamespace::regnamespace || '.' || quote_ident({0}.relname)"
+# A view depends on what its rule reads; a foreign key on the index of the constraint that it refers to. A trigger, a
+# rule or a policy goes with its relation ('a').
 _DEPENDENTS = f"""
     WITH targets AS (
         SELECT 'pg_class'::regclass AS class, c.oid, c.oid AS relation, NULL AS part FROM pg_class AS c
@@ -199,18 +248,20 @@ _DEPENDENTS = f"""
     SELECT DISTINCT coalesce({_QUALIFIED.format("c")}, quote_ident(n.nspname) || '.' || quote_ident(f.proname)),
            coalesce(target.part, quote_ident(a.attname), ''),
            coalesce({_QUALIFIED.format("holder")}, o.identity),
-           CASE WHEN v.oid IS NULL THEN replace(o.type, 'table constraint', 'constraint') || ' ' || o.identity
-                ELSE CASE v.relkind WHEN 'm' THEN 'materialized view ' WHEN 'v' THEN 'view ' ELSE 'rule on ' END
-                     || {_QUALIFIED.format("v")} END
+           CASE WHEN r.rulename = '_RETURN'
+                THEN CASE holder.relkind WHEN 'm' THEN 'materialized view ' ELSE 'view ' END
+                     || {_QUALIFIED.format("holder")}
+                ELSE replace(o.type, 'table constraint', 'constraint') || ' ' || o.identity END
       FROM targets AS target
       LEFT JOIN pg_class AS c ON c.oid = target.relation
       LEFT JOIN pg_proc AS f ON target.class = 'pg_proc'::regclass AND f.oid = target.oid
       JOIN pg_namespace AS n ON n.oid = coalesce(c.relnamespace, f.pronamespace) AND n.nspname = ANY(ARRAY{[*SCHEMAS]})
-      JOIN pg_depend AS d ON d.refclassid = target.class AND d.refobjid = target.oid AND d.deptype = 'n'
+      JOIN pg_depend AS d ON d.refclassid = target.class AND d.refobjid = target.oid
+       AND (d.deptype = 'n' OR d.deptype = 'a' AND d.classid = ANY (ARRAY[
+               'pg_trigger'::regclass, 'pg_rewrite'::regclass, 'pg_policy'::regclass]))
       LEFT JOIN pg_attribute AS a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid AND d.refobjsubid > 0
                                  AND d.refclassid = 'pg_class'::regclass
       LEFT JOIN pg_rewrite AS r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid
-      LEFT JOIN pg_class AS v ON v.oid = r.ev_class
       LEFT JOIN pg_constraint AS k ON d.classid = 'pg_constraint'::regclass AND k.oid = d.objid
       LEFT JOIN pg_policy AS y ON d.classid = 'pg_policy'::regclass AND y.oid = d.objid
       LEFT JOIN pg_attrdef AS e ON d.classid = 'pg_attrdef'::regclass AND e.oid = d.objid
@@ -220,5 +271,6 @@ _DEPENDENTS = f"""
                CASE WHEN d.classid = 'pg_class'::regclass
                     THEN coalesce((SELECT i.indrelid FROM pg_index AS i WHERE i.indexrelid = d.objid), d.objid) END)
      CROSS JOIN LATERAL pg_identify_object(d.classid, d.objid, d.objsubid) AS o
+     WHERE g.tgisinternal IS NOT TRUE
      ORDER BY 1, 2, 4
 """

@@ -101,7 +101,7 @@ _PROPERTIES = rf"""
           FROM {_IN_TREE} JOIN pg_trigger AS t ON t.tgrelid = c.oid
           JOIN pg_description AS d ON d.classoid = 'pg_trigger'::regclass AND d.objoid = t.oid
          UNION ALL
-        SELECT 1, format('COMMENT ON STATISTICS %I.%I IS %L', s.stxnamespace::regnamespace, s.stxname, d.description)
+        SELECT 1, format('COMMENT ON STATISTICS %s.%I IS %L', s.stxnamespace::regnamespace, s.stxname, d.description)
           FROM tree JOIN pg_statistic_ext AS s ON s.stxrelid = tree.oid
           JOIN pg_description AS d ON d.classoid = 'pg_statistic_ext'::regclass AND d.objoid = s.oid
          UNION ALL
