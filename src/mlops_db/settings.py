@@ -27,18 +27,19 @@ _MAX_DURATION_MS = 2**31 - 1  # what PostgreSQL's timeouts can hold
 _MAX_DIGITS = len(str(_MAX_DURATION_MS))
 
 
-def duration_ms(text: str, name: str) -> int:
+def duration_ms(text: str, name: str, *, unit: str = "") -> int:
     """Read a duration such as `500ms`, `5s`, `2min` or `1h`; returns milliseconds.
 
     Args:
         text: a whole number with its unit.
         name: whose value it is, for the message.
+        unit: that of a number without one. By default it needs one: for PostgreSQL's settings it would be ms.
 
     Raises:
         SettingsError: there is no unit, or it is not one of these, or PostgreSQL cannot hold the value.
     """
     digits = text.rstrip("abcdefghijklmnopqrstuvwxyz")
-    unit = text[len(digits) :]
+    unit = text[len(digits) :] or unit
     number = digits.strip()
     if not (number.isascii() and number.isdigit() and unit in _MILLISECONDS) or len(number) > _MAX_DIGITS:
         raise SettingsError(

@@ -5,6 +5,7 @@ Rich respects NO_COLOR, FORCE_COLOR and COLUMNS. With FORCE_COLOR, a pipe gets w
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import sys
@@ -49,6 +50,55 @@ def console_of(stream: TextIO | None) -> Console | None:
     from rich.console import Console  # noqa: PLC0415  (only a terminal needs it)
 
     return Console(file=stream, highlight=False)
+
+
+class _Lossy(io.TextIOWrapper):
+    """A stream that loses what cannot be written, and remembers why."""
+
+    failure: OSError | None = None
+
+    def write(self, text: str) -> int:
+        """Write the text, or lose it."""
+        try:
+            return super().write(text)
+        except OSError as error:
+            self._lose(error)
+            return len(text)
+
+    def flush(self) -> None:
+        """Write what is left, or lose it."""
+        try:
+            super().flush()
+        except OSError as error:
+            self._lose(error)
+
+    def _lose(self, error: OSError) -> None:
+        self.failure = error
+        # Python writes what is in the buffer again at exit, and that would fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
+
+
+def survive_lost_output() -> None:
+    """Let a command do its work to the end, even if standard output or standard error cannot be written.
+
+    Lines are written at once, in a pipe, too, so that those of both streams stay in order. Characters that the encoding
+    lacks are replaced.
+    """
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        # A program around this one may have put another stream there; it is None where the caller has closed it.
+        if stream is not None and stream is getattr(sys, f"__{name}__"):
+            stream.flush()
+            lossy = _Lossy(stream.buffer, encoding=stream.encoding, errors="replace", line_buffering=True)
+            setattr(sys, name, lossy)
+
+
+def output_failure() -> OSError | None:
+    """Why standard output was lost, if it was; a reader that went away (`mlops-db status | head -1`) is no failure."""
+    if not isinstance(sys.stdout, _Lossy):
+        return None
+    sys.stdout.flush()
+    return None if isinstance(sys.stdout.failure, BrokenPipeError) else sys.stdout.failure
 
 
 def print_line(*parts: str, file: TextIO | None = None) -> None:

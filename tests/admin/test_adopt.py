@@ -923,7 +923,7 @@ def test_a_migration_run_that_goes_on_is_not_disturbed(empty: Database) -> None:
     run = f"SELECT pg_advisory_xact_lock({RUN_LOCK})"
     with (
         another_session(empty, "alembic", run),
-        pytest.raises(MlopsDbError, match="another migration run still holds the lock"),
+        pytest.raises(MlopsDbError, match="another run or command still holds the lock"),
     ):
         adopt(replace(empty.settings, lock_wait=100), dry_run=False)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from psycopg import sql
 
+from mlops_db.server.guests import REVOKE_CREATE
 from support.database import ROOT, SCRIPTS, TIMEOUT_S, Database
 from support.process import SECRET, assert_failed, closed_pipe
 from support.roles import may_create_in_public, role
@@ -94,6 +95,73 @@ def test_a_reader_that_went_away_does_not_stop_the_work(empty: Database) -> None
         )
     assert done.returncode == 0
     assert empty.run("mlops-db", "status").returncode == 0
+
+
+FULL = Path("/dev/full")
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="only Linux has a device that is always full")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "mlops-db status",
+        "mlops-db status --json",
+        "mlops-db --help",
+        "mlops-db history",
+        "mlops-db report --out -",
+        "mlops-db alembic heads",
+        "mlops-db alembic current",
+        "mlops-db alembic -x plan=true upgrade head",
+        "mlops-db alembic upgrade head --sql",
+        "alembic current",
+        "alembic history",
+        "alembic upgrade head --sql",
+    ],
+)
+def test_output_that_is_lost_fails_the_command(head: Database, command: str, unbuffered: str) -> None:
+    head.query(REVOKE_CREATE)  # before PostgreSQL 15, everybody may, and is told so
+    done = head.run("sh", "-c", f'"$0"/{command} >{FULL}', str(SCRIPTS), PYTHONUNBUFFERED=unbuffered)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "Traceback" not in done.stderr
+    *progress, error, hint = done.stderr.splitlines()
+    assert len(progress) == ("report" in command)
+    assert error == "error: standard output cannot be written: No space left on device"
+    assert hint.startswith("hint: Make room")
+    silent = head.run("sh", "-c", f'"$0"/{command} >{FULL} 2>&1', str(SCRIPTS), PYTHONUNBUFFERED=unbuffered)
+    assert (silent.returncode, silent.stdout, silent.stderr) == (1, "", "")
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="only Linux has a device that is always full")
+@pytest.mark.parametrize(("variables", "code"), [({}, 0), ({"MLOPS_DB_NAME": "mlops_test_nowhere"}, 1)])
+def test_messages_that_are_lost_do_not_change_the_exit_code(
+    head: Database, variables: dict[str, str], code: int
+) -> None:
+    done = head.run("sh", "-c", f'"$0" status 2>{FULL}', str(SCRIPTS / "mlops-db"), **variables)
+    assert (done.returncode, done.stderr) == (code, "")
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="only Linux has a device that is always full")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        (f"mlops-db init >{FULL}", 1),
+        (f"mlops-db init >{FULL} 2>&1", 1),
+        (f"mlops-db init 2>{FULL}", 0),
+        (f"mlops-db alembic upgrade head >{FULL} 2>&1", 0),
+        (f"alembic upgrade head >{FULL} 2>&1", 0),
+        ("mlops-db init 2>&1 | true", 0),
+        ("mlops-db alembic upgrade head 2>&1 | head -1", 0),
+        ("alembic upgrade head 2>&1 | head -1", 0),
+    ],
+)
+def test_a_run_whose_progress_is_lost_goes_on(empty: Database, command: str, code: int, unbuffered: str) -> None:
+    done = empty.run("bash", "-o", "pipefail", "-c", f'"$0"/{command}', str(SCRIPTS), PYTHONUNBUFFERED=unbuffered)
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    assert empty.run("mlops-db", "status").returncode == 0
+    assert empty.value("SELECT count(*) FROM mlops_internal.migration_history WHERE outcome <> 'applied'") == 0
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])

@@ -163,7 +163,15 @@ def test_what_waiting_cannot_change_ends_it_at_once(empty: Database, tmp_path: P
     assert_failed(empty.run(*PATIENT), "'abc'")
 
 
-@pytest.mark.parametrize("timeout", ["abc", "-1", "5", "", "1.5s", "-5s", "25d", "9999h"])
+def test_a_timeout_may_be_plain_seconds(empty: Database) -> None:
+    nowhere = {"MLOPS_DB_NAME": "mlops_test_nowhere"}
+    once = empty.run("mlops-db", "wait", "--timeout", "0", **nowhere)
+    assert_failed(once, 'database "mlops_test_nowhere" does not exist')
+    done = empty.run("mlops-db", "wait", "--timeout", "1", **nowhere)
+    assert done.stderr.startswith("waiting (at most 1.0 s): "), done.stderr
+
+
+@pytest.mark.parametrize("timeout", ["abc", "-1", "", "1.5", "5x", "1.5s", "-5s", "25d", "9999h"])
 def test_a_timeout_that_is_none_is_refused(timeout: str) -> None:
     done = run_command("mlops-db", "wait", "--timeout", timeout, environment=clean_environment())
     assert done.returncode == 64

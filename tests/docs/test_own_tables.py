@@ -174,6 +174,11 @@ def test_a_branch_beside_ours(head: Database, packages: dict[str, Path], branch:
     assert [line for line in shown.splitlines() if "theirs" in line] == ["theirs: table public.of_acme"]
     head.query("DROP TABLE of_acme")
     assert block("status").replace("0025", HEAD) in shown
+    listed = succeed(f"alembic history -r 0024:{HEAD}; alembic history -r acme_0001:", head, now, branch)
+    assert re.findall(r"-> (\w+)", listed)[-3:] == ["0024", "acme_0002", "acme_0001"]
+    for span in ("0024:", "0024:current", "0024:acme_0001"):
+        for program in ("alembic", "mlops-db alembic -c alembic.ini"):
+            assert_failed(run(f"{program} history -r {span}", head, now, branch), f"cannot list {span}, whose ends")
     assert "No new upgrade operations" in succeed("alembic check", head, now, branch)
 
     # A later release, and the one that still runs somewhere.

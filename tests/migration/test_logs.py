@@ -118,7 +118,7 @@ def test_a_run_that_waits_for_another_one_names_it(empty: Database, caplog: pyte
     ):
         commands.upgrade(replace(empty.settings, lock_wait=100), "0001")
     waiting, failed = records(caplog)
-    assert waiting.getMessage().startswith("waiting for another migration run: pid ")
+    assert waiting.getMessage().startswith("waiting for another run or command: pid ")
     assert "mlops-db of somebody" in fields(waiting)["blocked_by"]
     assert (waiting.levelno, failed.levelno) == (logging.INFO, logging.ERROR)
 

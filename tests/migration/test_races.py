@@ -84,7 +84,7 @@ def test_a_waiter_names_the_holder_and_ends_well_when_the_holder_has_done_the_wo
     )[0]
 
     waiter = checkout.start(head, "upgrade", "head")
-    lines = waiter.wait_for_output("waiting for another migration run")
+    lines = waiter.wait_for_output("waiting for another run or command")
     head.query("INSERT INTO test.gate VALUES (true)")
 
     assert f"pid {pid} ({application}), connected since {since} UTC" in lines
@@ -103,8 +103,8 @@ def test_a_waiter_whose_time_is_up_names_the_holder_and_changes_nothing(head: Da
         holder = f"pid {other.info.backend_pid} (the other deploy), connected since "
         done = checkout.alembic(head, "-x", "lock-wait=500ms", "upgrade", "head")
 
-    assert done.stderr.count(f"waiting for another migration run: {holder}") == 1, done.stderr
-    assert_run_failed(done, "another migration run still holds the lock after 0.5 s", holder, "nothing was changed")
+    assert done.stderr.count(f"waiting for another run or command: {holder}") == 1, done.stderr
+    assert_run_failed(done, "another run or command still holds the lock after 0.5 s", holder, "nothing was changed")
     assert (head.dump(), history_of(head)) == (before, entries)
 
 

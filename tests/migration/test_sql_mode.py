@@ -29,6 +29,26 @@ def script(*arguments: str, **variables: str) -> str:
     return done.stdout
 
 
+@pytest.mark.parametrize("program", [("alembic",), ("mlops-db", "alembic")])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("upgrade", "%(here)s"),
+        ("upgrade", "nope:head"),
+        ("upgrade", "+99"),
+        ("downgrade", "0003:nope"),
+        ("stamp", "nope"),
+    ],
+)
+def test_a_wrong_revision_is_refused_before_the_script_begins(
+    program: tuple[str, ...], arguments: tuple[str, str]
+) -> None:
+    done = run_command(*program, *arguments, "--sql", environment=clean_environment(POSTGRES_HOST="nowhere.invalid"))
+    assert done.returncode > 0
+    assert "SET " not in done.stdout
+    assert "Traceback" not in done.stderr
+
+
 def entries(database: Database) -> list[tuple[str, str, str, str]]:
     """The history, oldest first."""
     found = read_history(database.settings, limit=1000)

@@ -147,7 +147,7 @@ def test_a_container_that_waited_for_a_newer_one_is_ready_too(head: Database, ne
             [SCRIPTS / "mlops-db", "init"], env=head.environment, cwd=ROOT, stderr=subprocess.PIPE, encoding="utf-8"
         )
         assert older.stderr is not None
-        assert "waiting for another migration run" in older.stderr.readline()
+        assert "waiting for another run or command" in older.stderr.readline()
     assert run.ended().returncode == 0
     _, errors = older.communicate(timeout=TIMEOUT_S)
     assert older.returncode == 0, errors

@@ -41,7 +41,11 @@ class Pod:
         for source in container["envFrom"]:
             variables |= _named("ConfigMap", source["configMapRef"]["name"])["data"]
         for variable in container["env"]:
-            variables[variable["name"]] = variable.get("value") or _value(variable["valueFrom"]["secretKeyRef"])
+            value = variable.get("value")
+            if not value:
+                reference = variable["valueFrom"]["secretKeyRef"]
+                value = str(_named("Secret", reference["name"])["stringData"][reference["key"]])
+            variables[variable["name"]] = value
         return variables
 
 
@@ -51,10 +55,6 @@ def pods() -> Iterator[Pod]:
         if each["kind"] in ("Job", "CronJob", "Deployment"):
             template = each["spec"].get("jobTemplate", each)["spec"]["template"]
             yield Pod(each["metadata"]["name"], template["spec"])
-
-
-def _value(reference: dict[str, str]) -> str:
-    return str(_named("Secret", reference["name"])["stringData"][reference["key"]])
 
 
 def _named(kind: str, name: str) -> dict[str, Any]:

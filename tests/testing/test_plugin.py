@@ -210,6 +210,26 @@ def test_fixtures_of_pytest_postgresql(own_database, mlops_db):
 """
 
 
+SAME_SETTINGS = """
+from mlops_db.settings import Settings
+
+
+def test_one(mlops_db_settings):
+    assert mlops_db_settings.port == Settings.from_environment().port
+"""
+
+
+@pytest.mark.parametrize("source", ["command line", "ini file"])
+def test_the_port_is_that_of_the_environment(server: Settings, tmp_path: Path, source: str) -> None:
+    options = on_server(server)
+    if source == "ini file":
+        lines = [option.lstrip("-").replace("-", "_", 1) for option in options]
+        (tmp_path / "pytest.ini").write_text("\n".join(["[pytest]", *lines]), encoding="utf-8")
+        options = ()
+    done = run_suite(tmp_path, SAME_SETTINGS, *options)
+    assert outcomes(done) == {"passed": 1}, done.stdout + done.stderr
+
+
 @pytest.mark.slow
 def test_own_tables_and_own_fixtures(server: Settings, empty: Database, tmp_path: Path) -> None:
     done = run_suite(tmp_path, OWN_TABLES, *on_server(server), environment={"PATH": SCRIPTS_FIRST})

@@ -79,7 +79,7 @@ def run(arguments: Sequence[str]) -> int:
             raise
         raise _translate(error) from None
     except (configparser.Error, LookupError, OSError, ValueError) as error:  # what Alembic does not expect to be typed
-        if shows_traceback or isinstance(error, BrokenPipeError):
+        if shows_traceback:
             raise
         message = f"Alembic cannot do that: {type(error).__name__}: {error}"
         raise StatementFailedError(message, hint="`mlops-db alembic --raiseerr ...` shows where it fails.") from None

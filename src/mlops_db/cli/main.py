@@ -84,18 +84,14 @@ def program_parser(*, with_arguments: bool = False) -> Parser:
 
 
 def _run(given: Sequence[str]) -> int:
-    try:
-        arguments = [_decode(argument) for argument in given]
-        if arguments and arguments[0] in commands():
-            return _run_command(arguments[0], arguments[1:])
-        parser = program_parser()
-        if not arguments:
-            parser.print_help()
-            return 0
-        return _run_command(parser.parse_args(arguments).command, [])
-    except MlopsDbError as error:
-        print_line(f"error: {error}\nhint: {error.hint}", file=sys.stderr)
-        return error.exit_code
+    arguments = [_decode(argument) for argument in given]
+    if arguments and arguments[0] in commands():
+        return _run_command(arguments[0], arguments[1:])
+    parser = program_parser()
+    if not arguments:
+        parser.print_help()
+        return 0
+    return _run_command(parser.parse_args(arguments).command, [])
 
 
 def _run_command(command: str, arguments: Sequence[str]) -> int:

@@ -106,13 +106,13 @@ def whole_number(least: int, greatest: int = 10**_MAX_DIGITS - 1) -> Callable[[s
 
 
 def duration(option: str) -> Callable[[str], int]:
-    """A `type` for `add_argument`: a duration such as `500ms`, `5s`, `2min` or `1h`, in milliseconds."""
+    """A `type` for `add_argument`: a duration such as `500ms`, `5s` or `2min`, or seconds; returns milliseconds."""
 
     def read(text: str) -> int:
         from mlops_db.settings import duration_ms  # noqa: PLC0415  (the help does without)
 
         try:
-            return duration_ms(text, option)
+            return duration_ms(text, option, unit="s")
         except SettingsError as error:
             raise UsageError(str(error), hint=error.hint) from None
 

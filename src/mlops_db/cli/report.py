@@ -3,6 +3,7 @@
 It needs no more than the privileges of `mlops-db grant-reader`, and the packages of `pip install 'mlops-db[report]'`.
 """
 
+import io
 import os
 import sys
 import tempfile
@@ -62,7 +63,9 @@ def run(options: Namespace) -> int:
     finally:
         progress.stop()
     if out is None:
-        sys.stdout.buffer.write(content)
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(encoding="utf-8")  # as the page says of itself
+        print(page, end="")
         return 0
     days = "day" if options.days == 1 else f"{options.days} days"
     print_line(

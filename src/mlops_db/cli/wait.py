@@ -34,7 +34,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         type=duration("--timeout"),
         default="60s",
         metavar="TIME",
-        help="how long to wait: 500ms, 5s, 2min, 1h; 0s asks once (default: %(default)s)",
+        help="how long to wait: 30 or 30s, 500ms, 2min, 1h; 0 asks once (default: %(default)s)",
     )
     parser.add_argument(
         "--for",

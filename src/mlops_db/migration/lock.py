@@ -53,7 +53,7 @@ def run_lock(connection: Connection, *, wait_ms: int, progress: Progress) -> Ite
 
     Args:
         connection: the connection that will run the revisions.
-        wait_ms: how long to wait for the run that holds it, in milliseconds.
+        wait_ms: how long to wait for the one that holds it, in milliseconds.
         progress: shows who holds it.
 
     Raises:
@@ -72,13 +72,13 @@ def run_lock(connection: Connection, *, wait_ms: int, progress: Progress) -> Ite
         if acquired:
             break
         if holder != shown:
-            progress.note("waiting for another migration run: %s", holder or "it has just ended", blocked_by=holder)
+            progress.note("waiting for another run or command: %s", holder or "it has just ended", blocked_by=holder)
             shown = holder
         left = deadline - time.monotonic()
         if left <= 0:
             raise RefusedError(
-                f"another migration run still holds the lock after {wait_ms / 1000:g} s: "
-                f"{holder or 'a run that has just ended'}; nothing was changed",
+                f"another run or command still holds the lock after {wait_ms / 1000:g} s: "
+                f"{holder or 'one that has just ended'}; nothing was changed",
                 hint="Let it end and try again, wait longer with -x lock-wait=10min, or end it with "
                 "SELECT pg_terminate_backend(pid).",
             )

@@ -88,7 +88,11 @@ def write_script(  # noqa: C901, PLR0915  (the parts of a step share the script)
 
     def steps(heads: Any, migration: MigrationContext) -> Iterator[Any]:
         rows[:] = sorted(heads)
-        found = list(alembics_steps(heads, migration))
+        found = list(alembics_steps(heads, migration))  # or refuses the revisions, before the script begins
+        write("\n".join(f"SET {name} = {_literal(name, value)};" for name, value in pins.items()))
+        write(_PIN_NEWER)
+        write(REFUSE_GUESTS)
+        write(history.CREATE.strip())
         for check in dict.fromkeys(map(distributed_check, found)):  # before the first step
             write(check)
         for step in found:
@@ -149,10 +153,6 @@ def write_script(  # noqa: C901, PLR0915  (the parts of a step share the script)
     migration._version.create = lambda connection, **_: connection.execute(create)  # type: ignore[method-assign]  # noqa: SLF001
     pins = {"client_encoding": "UTF8", **run_pins(settings, options)}
     pins = {name: value for name, value in pins.items() if value}
-    write("\n".join(f"SET {name} = {_literal(name, value)};" for name, value in pins.items()))
-    write(_PIN_NEWER)
-    write(REFUSE_GUESTS)
-    write(history.CREATE.strip())
     with context.begin_transaction():
         context.run_migrations()
     write(_RESET_NEWER)

@@ -19,7 +19,7 @@ from alembic.runtime.migration import RevisionStep
 from psycopg2.errors import DiskFull
 from sqlalchemy.exc import SQLAlchemyError
 
-from mlops_db.errors import DataLossError, MlopsDbError, RefusedError, UsageError
+from mlops_db.errors import DataLossError, MlopsDbError, RefusedError, UsageError, alembic
 from mlops_db.migration import lock, view_grants
 from mlops_db.migration.autogenerate import comparison_options
 from mlops_db.migration.batches import positions
@@ -195,7 +195,15 @@ class OnlineRun:
         refuse_wrong_database(migration, self.graph, self.settings.target)
         migration.opts["dont_mutate"] = True
         self.end_reading()
-        self.run_migrations()
+        try:
+            self.run_migrations()
+        except AssertionError as error:  # Alembic's: the revisions that it sorts are connected by depends_on only
+            if not (shown := getattr(self.context.config.cmd_opts, "rev_range", None)):
+                raise
+            raise RefusedError(
+                f"Alembic cannot list {shown}, whose ends are on two lines of revisions",
+                hint=f"Name two ends of one line. `{alembic('history')}` lists all lines.",
+            ) from error
         if not self.callers_transaction:
             self.connection.commit()  # ensure_version writes even then
 

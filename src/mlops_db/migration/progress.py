@@ -47,7 +47,8 @@ class Progress:
                 logger or for `mlops_db`: otherwise a log on the same terminal would repeat the lines.
         """
         self._stream = stream
-        self._log = log if stream is None or _has_level(log) else None
+        has_level = log is not None and bool(log.level or logging.getLogger("mlops_db").level)  # the root's is for all
+        self._log = log if stream is None or has_level else None
         self.fields: dict[str, object] = {}
         console = console_of(stream) if stream is not None and stream.isatty() else None
         # A terminal whose cursor can move.
@@ -196,8 +197,3 @@ class Progress:
         if self._stream is not None:
             self._stream.write(text)
             self._stream.flush()
-
-
-def _has_level(log: logging.Logger | None) -> bool:
-    """Whether somebody has set a level for the logger itself, or for the package's; the root's is for everybody."""
-    return log is not None and bool(log.level or logging.getLogger("mlops_db").level)

@@ -6,7 +6,6 @@ code's tables and views with the database and names new revision files.
 
 from __future__ import annotations
 
-import io
 import logging.config
 import sys
 from typing import TYPE_CHECKING
@@ -16,7 +15,7 @@ from alembic.util import CommandError
 from sqlalchemy import MetaData
 from sqlalchemy.exc import SQLAlchemyError
 
-from mlops_db.errors import InterruptedRunError, MlopsDbError
+from mlops_db.errors import InterruptedRunError, MlopsDbError, exit_code_of
 from mlops_db.migration.autogenerate import only_writes_a_file
 from mlops_db.migration.callers_connection import settings_of_connection, use_callers_connection
 from mlops_db.migration.online import OnlineRun
@@ -27,6 +26,7 @@ from mlops_db.migration.session import migration_connection, run_pins
 from mlops_db.server.failures import find_server_error, translate_statement_failure
 from mlops_db.server.waiting import wait_interruptibly
 from mlops_db.settings import Settings
+from mlops_db.terminal import survive_lost_output
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -96,6 +96,7 @@ def run(context: EnvironmentContext, *, target_metadata: MetaData | Sequence[Met
         raise _command_error(explained) from explained
     finally:
         progress.stop()
+    _finish_command_line(config)
 
 
 def _prepare_command_line(config: Config) -> None:
@@ -103,8 +104,15 @@ def _prepare_command_line(config: Config) -> None:
     if config.config_file_name is not None and config.file_config.has_section("loggers"):
         logging.config.fileConfig(config.config_file_name, disable_existing_loggers=False)
     wait_interruptibly()
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(line_buffering=True)  # keeps its lines in order with those of standard error in a pipe
+    survive_lost_output()
+    if config.stdout is sys.__stdout__:
+        config.stdout = sys.stdout
+
+
+def _finish_command_line(config: Config) -> None:
+    """Fail if output was lost: `alembic` itself ignores that, and prints its errors on standard output, too."""
+    if config.cmd_opts is not None and config.stdout is sys.stdout and (code := exit_code_of(lambda: 0)):
+        sys.exit(code)
 
 
 def _open_connection(config: Config, settings: Settings, options: Options) -> AbstractContextManager[Connection]:

@@ -1,7 +1,7 @@
 """Creates the database that the revisions fill. `python -m mlops_db.server.create_database` runs it."""
 
 import sys
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import replace
 
 import psycopg2
@@ -70,17 +70,12 @@ def create_database(settings: Settings) -> bool:
         # Most likely it does not exist. pg_database shows that in any language of the server's messages.
         created = _create(settings, error)
         _complete(settings)
-    _print(
+    print_line(
         f"✅ Database '{settings.database}' created successfully"
         if created
         else f"Database '{settings.database}' already exists"
     )
     return created
-
-
-def _print(line: str) -> None:
-    with suppress(BrokenPipeError):  # the reader has gone, but the work continues
-        print_line(line)
 
 
 def _complete(settings: Settings) -> None:
@@ -122,7 +117,7 @@ def _wait_for_other_creators(cursor: SafeCursor, settings: Settings) -> None:
 
 def _create_unless_there(cursor: SafeCursor, settings: Settings) -> bool:
     """Create it; False if another creator, without our lock, was faster."""
-    _print(f"Creating database '{settings.database}'...")
+    print_line(f"Creating database '{settings.database}'...")
     # Only template0 allows another encoding than its own, and nobody is ever connected to it.
     statement = sql.SQL("CREATE DATABASE {} ENCODING 'UTF8' TEMPLATE template0")
     try:

@@ -156,7 +156,7 @@ class DatabaseManager:
     @overload
     def execute_query(
         self, sql: str, params: Iterable[Any] | Mapping[str, Any] | None = None, *, as_dicts: Literal[True]
-    ) -> list[dict[str, Any]]: ...
+    ) -> list[dict[str, Any]] | int: ...
 
     @overload
     def execute_query(

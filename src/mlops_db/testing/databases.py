@@ -55,7 +55,11 @@ class Databases:
             with open_cursor(server, autocommit=True) as cursor:
                 now = cursor.value(NOW)
                 _drop_stale(cursor, now)
-                self._strategy = _choose_strategy(cursor)
+                # Copied files are faster, but synchronized one by one, unless fsync is off.
+                copies_files = (
+                    cursor.connection.server_version >= STRATEGY_SINCE and cursor.value("SHOW fsync") == "off"
+                )
+                self._strategy = "STRATEGY file_copy" if copies_files else ""
         except ConnectionFailedError as error:
             raise ConnectionFailedError(
                 error.message,
@@ -179,12 +183,6 @@ def _set_in_environment(variables: Mapping[str, str | None]) -> None:
             os.environ.pop(name, None)
         else:
             os.environ[name] = value
-
-
-def _choose_strategy(cursor: SafeCursor) -> str:
-    """The faster strategy: copied files are synchronized one by one, unless fsync is off."""
-    copies_files = cursor.connection.server_version >= STRATEGY_SINCE and cursor.value("SHOW fsync") == "off"
-    return "STRATEGY file_copy" if copies_files else ""
 
 
 def _drop_stale(cursor: SafeCursor, now: int) -> None:

@@ -37,9 +37,15 @@ def open_server(config: pytest.Config) -> Iterator[Settings]:
         # PGHOSTADDR and PGOPTIONS are meant for another server.
         "parameters": MappingProxyType({"hostaddr": "", "options": options["options"] or ""}),
     }
-    if _has_host(config):
-        port = options["port"] or 5432
-        yield Settings(host=options["host"], port=port, password=options["password"] or None, **login)
+    # In the ini file, 127.0.0.1 is the default of pytest-postgresql: nobody has named a host.
+    if config.getoption("postgresql_host") or config.getini("postgresql_host") != "127.0.0.1":
+        given = str(options["port"] or Settings.port)
+        yield Settings(
+            host=options["host"],
+            port=int(given) if given.isdecimal() else given,
+            password=options["password"] or None,
+            **login,
+        )
     else:
         with _embedded_server(options["user"]) as (host, port):
             yield Settings(host=host, port=port, password=None, **login)
@@ -54,11 +60,6 @@ def _read(config: pytest.Config, name: str) -> Any:
         return config.getini(f"postgresql_{name}")
     except (KeyError, ValueError):  # maintenance_dbname is new in pytest-postgresql 10
         return None
-
-
-def _has_host(config: pytest.Config) -> bool:
-    """Whether somebody has named a host. In the ini file, 127.0.0.1 is the default of pytest-postgresql."""
-    return bool(config.getoption("postgresql_host")) or config.getini("postgresql_host") != "127.0.0.1"
 
 
 @contextmanager

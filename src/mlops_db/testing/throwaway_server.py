@@ -31,7 +31,9 @@ NEEDED_BYTES = 2 << 30
 def main(user: str) -> None:
     """Start the server, print where it is, and wait."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # so that the server stops then, too
-    folder = Path(tempfile.mkdtemp(prefix="mlops-db-pytest-", dir=IN_MEMORY if _has_memory() else None))
+    # A database is copied in memory in half the time.
+    has_memory = os.access(IN_MEMORY, os.W_OK) and shutil.disk_usage(IN_MEMORY).free >= NEEDED_BYTES
+    folder = Path(tempfile.mkdtemp(prefix="mlops-db-pytest-", dir=IN_MEMORY if has_memory else None))
     # What is registered first runs last, after the server has stopped.
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     if os.geteuid() == 0:
@@ -46,11 +48,6 @@ def main(user: str) -> None:
     sys.stdout.write(f"{json.dumps(answer)}\n")
     sys.stdout.flush()
     sys.stdin.readline()
-
-
-def _has_memory() -> bool:
-    """Whether the data has room in memory: a database is copied there in half the time."""
-    return os.access(IN_MEMORY, os.W_OK) and shutil.disk_usage(IN_MEMORY).free >= NEEDED_BYTES
 
 
 def _start(user: str) -> Settings:

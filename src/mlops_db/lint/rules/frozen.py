@@ -6,7 +6,6 @@
 import re
 from functools import partial
 from hashlib import sha256
-from pathlib import Path
 
 from mlops_db.lint.revision_source import Project, RevisionSource
 from mlops_db.lint.rule import FileRule, Finding, Findings
@@ -38,8 +37,10 @@ def _changed(file: RevisionSource, listed: dict[str, str]) -> Findings:
     sql_files = [f"sql/{name}" for name in sql_names(file.tree)]
     for name in (file.name, *sql_files):
         path = file.path.parent / name
-        if name in listed and path.is_file() and _checksum(path) != listed[name]:
-            yield Finding(f"{name} was changed after its release: {LIST} has another checksum")
+        if name in listed and path.is_file():
+            content = path.read_bytes().replace(b"\r\n", b"\n")  # Windows checks out other line ends
+            if sha256(content).hexdigest() != listed[name]:
+                yield Finding(f"{name} was changed after its release: {LIST} has another checksum")
         if name not in listed and file.name in listed:
             yield Finding(f"{LIST} has no checksum of {name}", "Add it: `sha256sum sql/*.sql` in its folder.")
     newest = max(_revisions(listed), default="")
@@ -49,8 +50,3 @@ def _changed(file: RevisionSource, listed: dict[str, str]) -> Findings:
 
 def _revisions(listed: dict[str, str]) -> set[str]:
     return {name for name in listed if name.endswith(".py")}
-
-
-def _checksum(path: Path) -> str:
-    """The checksum of a file, the same for a checkout with the line ends of Windows."""
-    return sha256(path.read_bytes().replace(b"\r\n", b"\n")).hexdigest()
