@@ -448,6 +448,7 @@ STATED = re.compile(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=500)
 @given(st.lists(FRAGMENTS, max_size=12).map("".join))
 @example("OTHER='\nMLOPS_ENV=production\n'")

@@ -118,6 +118,7 @@ def start(pod: Pod, container: dict[str, Any], database: Database, folder: Path)
     )
 
 
+@pytest.mark.slow
 def test_the_commands_run_in_the_order_of_a_release(cluster: Database, tmp_path: Path) -> None:
     commands = {
         container["name"]: (pod, container) for pod in pods() for container in pod.containers if "args" in container

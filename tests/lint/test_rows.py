@@ -158,6 +158,7 @@ def test_a_text_matches_its_pattern_and_is_the_same_for_the_same_number(pattern:
     assert matching_text(r"^[a-z]*$", 3, 20) == matching_text(r"^[a-z]*$", 3, 20)
 
 
+@pytest.mark.slow
 def test_texts_of_many_numbers_differ_where_the_pattern_allows_it() -> None:
     assert len({matching_text("^[a-z][a-z0-9_]*$", number, None) for number in range(250)}) == 250
 

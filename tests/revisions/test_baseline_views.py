@@ -186,6 +186,7 @@ def agree(answer: Iterable[Row], expected: Iterable[Row]) -> None:
     assert comparable(answer) == comparable(expected)
 
 
+@pytest.mark.slow
 @some_settings
 @given(versions=version_rows, decisions=decision_rows)
 def test_v_decision_history_is_what_the_model_says(
@@ -198,6 +199,7 @@ def test_v_decision_history_is_what_the_model_says(
         agree(rows(baseline, "SELECT * FROM v_decision_history"), views_model.decision_history(decisions, versions))
 
 
+@pytest.mark.slow
 @some_settings
 @given(versions=version_rows)
 def test_v_model_timeline_is_what_the_model_says(baseline: Database, versions: list[Row]) -> None:
@@ -208,6 +210,7 @@ def test_v_model_timeline_is_what_the_model_says(baseline: Database, versions: l
         agree(rows(baseline, "SELECT * FROM v_model_timeline"), expected)
 
 
+@pytest.mark.slow
 @some_settings
 @given(measurements=measurement_rows)
 def test_v_recent_monitoring_is_what_the_model_says(baseline: Database, measurements: list[Row]) -> None:

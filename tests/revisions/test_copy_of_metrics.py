@@ -16,14 +16,12 @@ from support.projects import Checkout
 from support.sessions import another_session, wait_until
 from support.stopped import contents
 
+pytestmark = pytest.mark.slow  # their revisions are frozen, and test_round_trip.py runs each of them
+
 UP, DOWN = ("0016", "0017", "0018"), ("0018", "0017", "0016")
 HALFWAY = [*(("up", revision) for revision in UP), *(("down", revision) for revision in DOWN)]
 every_step = pytest.mark.parametrize(
-    ("way", "revision"),
-    [
-        pytest.param(way, number, id=f"{way} {number}", marks=() if number == "0017" else pytest.mark.slow)
-        for way, number in HALFWAY
-    ],
+    ("way", "revision"), [pytest.param(way, number, id=f"{way} {number}") for way, number in HALFWAY]
 )
 both_ways = pytest.mark.parametrize("way", ["up", "down"])
 LAST = {"up": "0018", "down": "0016"}
@@ -150,7 +148,6 @@ def test_an_owner_that_is_no_superuser_and_may_create_no_temporary_table_swaps_t
         assert plain.query(owners) == [(owned.settings.user,)]
 
 
-@pytest.mark.slow
 @both_ways
 def test_the_owner_role_owns_the_copy_and_its_functions(empty: Database, way: str) -> None:
     with roles.owner(empty, "mlops_test_owner") as owned, roles.role(empty, "deployer") as deployer:
@@ -220,7 +217,7 @@ def test_truncate_arrives_with_the_rows_after_it(plain: Database, way: str) -> N
     assert list(expected) == [1]
 
 
-@pytest.mark.parametrize("level", ["REPEATABLE READ", pytest.param("SERIALIZABLE", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("level", ["REPEATABLE READ", "SERIALIZABLE"])
 @both_ways
 def test_truncate_at_a_higher_isolation_level_is_refused(plain: Database, way: str, level: str) -> None:
     """Its snapshot may be older than rows that go."""
@@ -275,13 +272,7 @@ DISABLED = {
 }
 
 
-@pytest.mark.parametrize(
-    "statements",
-    [
-        pytest.param(statements, id=name, marks=() if name == "disabled for a while" else pytest.mark.slow)
-        for name, statements in DISABLED.items()
-    ],
-)
+@pytest.mark.parametrize("statements", [pytest.param(statements, id=name) for name, statements in DISABLED.items()])
 @both_ways
 def test_a_trigger_of_the_log_that_was_disabled_stops_the_swap(plain: Database, way: str, statements: str) -> None:
     """As `pg_restore --disable-triggers` does."""
@@ -292,7 +283,6 @@ def test_a_trigger_of_the_log_that_was_disabled_stops_the_swap(plain: Database, 
     assert_refused(plain, way, "triggers that log changes of monitoring_metrics were disabled or dropped while")
 
 
-@pytest.mark.slow
 def test_triggers_of_one_month_that_were_disabled_stop_the_swap(plain: Database) -> None:
     begin(plain, "down")
     plain.query(f"ALTER TABLE {MONTH} DISABLE TRIGGER ALL; DELETE FROM {MONTH}; ALTER TABLE {MONTH} ENABLE TRIGGER ALL")
@@ -322,7 +312,6 @@ MONTHS = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("message", "statements"), MONTHS.values(), ids=MONTHS)
 def test_a_month_that_came_or_went_stops_the_swap(plain: Database, message: str, statements: str) -> None:
     begin(plain, "down")
@@ -369,7 +358,6 @@ def test_a_row_that_gets_another_key_during_the_replay_arrives_once(plain: Datab
     assert rows_of(plain) == expected
 
 
-@pytest.mark.slow
 @both_ways
 def test_changes_of_a_row_that_the_replay_takes_apart_arrive(plain: Database, way: str) -> None:
     """It takes 50,000 at a time."""
@@ -418,7 +406,6 @@ def test_a_table_of_few_rows_goes_up_and_down(empty: Database, rows: str) -> Non
         assert rows_of(empty) == expected
 
 
-@pytest.mark.slow
 @both_ways
 def test_batches_begin_anew_after_a_half_filled_copy_was_dropped(plain: Database, tmp_path: Path, way: str) -> None:
     """A position is of one copy: the next copy is another table."""

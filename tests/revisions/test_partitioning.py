@@ -22,6 +22,8 @@ from support.projects import Checkout
 from support.sessions import another_session
 from support.stopped import contents, stopped
 
+pytestmark = pytest.mark.slow  # their revisions are frozen, and test_round_trip.py runs each of them
+
 LARGEST_INTEGER = 2**31 - 1
 MONTH = "date_trunc('month', now(), 'UTC')"
 # From both ends of what a timestamp holds, from the edges of this month, and from months to come.
@@ -95,7 +97,7 @@ def test_a_table_without_a_past_has_this_month_and_three_ahead(plain: Database, 
     [
         pytest.param(MOMENTS, id="all"),
         *(
-            pytest.param(moments, id=name, marks=pytest.mark.slow)
+            pytest.param(moments, id=name)
             for name, moments in {
                 "the last moment": MOMENTS[-1:],
                 "the future": MOMENTS[6:],
@@ -142,7 +144,6 @@ def test_rows_are_in_their_months(plain: Database) -> None:
     }
 
 
-@pytest.mark.slow
 def test_old_rows_that_are_not_to_be_kept_go_with_their_months_at_once(plain: Database) -> None:
     add(plain, *(f"now() - interval '{age} days'" for age in (4000, 400, 200, 100, 1)))
     commands.upgrade(plain.settings)
@@ -195,7 +196,6 @@ def test_the_key_is_built_while_a_writer_and_a_reader_keep_their_transactions_op
     assert plain.query("SELECT metric_value FROM monitoring_metrics") == [(7,), (7,)]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("moments", [(), MOMENTS], ids=["no rows", "all"])
 @pytest.mark.parametrize("maintain", ["", "CALL mlops_internal.maintain('1 second', 5)"], ids=["", "maintained"])
 @pytest.mark.parametrize("revision", ["0018", "0017", "0016"])
@@ -215,9 +215,7 @@ def test_a_way_back_that_is_cancelled_changes_nothing(
 
 
 @pytest.mark.parametrize("moments", [(), MOMENTS], ids=["no rows", "all"])
-@pytest.mark.parametrize(
-    "revision", [pytest.param("0016", marks=pytest.mark.slow), "0017", pytest.param("0018", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("revision", ["0016", "0017", "0018"])
 def test_a_copy_that_is_cancelled_changes_nothing(plain: Database, moments: tuple[str, ...], revision: str) -> None:
     add(plain, *moments)
     before = metrics(plain), plain.dump()

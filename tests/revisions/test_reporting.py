@@ -54,6 +54,7 @@ def history(database: Database, *columns: str) -> list[tuple[Any, ...]]:
     return database.query(f"SELECT {', '.join(columns)} FROM reporting.metric_history ORDER BY id")
 
 
+@pytest.mark.slow
 @rolled_back(100)
 @given(measurements=measurement_rows, expected=expectations)
 def test_metric_history_is_what_the_model_says(head: Database, measurements: list[Row], expected: list[Row]) -> None:
@@ -138,6 +139,7 @@ def periods(database: Database, *columns: str) -> list[tuple[Any, ...]]:
     )
 
 
+@pytest.mark.slow
 @rolled_back(100)
 @given(versions=model_rows, decisions=decision_rows)
 def test_production_periods_are_what_the_model_says(head: Database, versions: list[Row], decisions: list[Row]) -> None:
@@ -237,6 +239,7 @@ def gates_of(database: Database, results: object) -> list[tuple[Any, ...]]:
     return database.query("SELECT position, gate, result FROM reporting.decision_gates ORDER BY position")
 
 
+@pytest.mark.slow
 @rolled_back(100)
 @given(versions=model_rows, decisions=decision_rows)
 def test_decision_gates_are_what_the_model_says(head: Database, versions: list[Row], decisions: list[Row]) -> None:
@@ -332,6 +335,7 @@ def close(expected: float | None, values: Row) -> object:
     return expected if expected is None else pytest.approx(expected, rel=1e-9, abs=1e-12 * largest)
 
 
+@pytest.mark.slow
 @rolled_back(100)
 @given(measurements=daily_rows, since=bounds, until=bounds, zone=st.sampled_from(ZONES))
 def test_metric_daily_is_what_the_model_says(

@@ -18,6 +18,8 @@ from mlops_db.settings import Settings
 from support.database import Database, clean_environment, revision_of, run_command
 from support.projects import Checkout
 
+pytestmark = pytest.mark.slow  # their revisions are frozen, and test_round_trip.py runs each of them
+
 COLUMNS = {
     "model_versions": ("created_at", "promoted_at"),
     "retraining_decisions": ("decision_timestamp", "created_at"),

@@ -542,6 +542,7 @@ def test_a_series_without_measurements_is_missing_and_stale_if_some_were_expecte
 # Any rows at all: the views agree with a model of them in plain Python.
 
 
+@pytest.mark.slow
 @rolled_back(150)
 @given(versions=model_rows, decisions=decision_rows)
 def test_v_decision_history_is_what_the_model_says(head: Database, versions: list[Row], decisions: list[Row]) -> None:
@@ -554,6 +555,7 @@ def test_v_decision_history_is_what_the_model_says(head: Database, versions: lis
     assert answer == views_model.decision_history(decisions, versions)
 
 
+@pytest.mark.slow
 @rolled_back(150)
 @given(versions=model_rows, decisions=decision_rows)
 def test_v_model_timeline_is_what_the_model_says(head: Database, versions: list[Row], decisions: list[Row]) -> None:
@@ -583,6 +585,7 @@ def test_a_version_that_came_back_was_promoted_more_than_once(head: Database) ->
     }
 
 
+@pytest.mark.slow
 @rolled_back(150)
 @given(measurements=measurement_rows, expected=expectations)
 def test_v_recent_monitoring_is_what_the_model_says(
