@@ -314,7 +314,7 @@ ON_VIEWS = {
         ),
         (
             "CREATE POLICY p ON model_versions USING (EXISTS (SELECT FROM retraining_decisions))",
-            "policy p on public.model_versions depends on public.model_versions",
+            "policy p on public.model_versions depends on public.retraining_decisions",
         ),
         (f"{FUNCTION}; CREATE TRIGGER t AFTER DELETE ON model_versions EXECUTE FUNCTION acme.skip()", "trigger t on"),
     ],
@@ -325,6 +325,16 @@ def test_what_depends_on_ours_stops_a_downgrade_before_it_begins(head: Database,
     assert_failed(head.run("mlops-db", "alembic", "downgrade", "base"), named, "nothing was changed")
     assert head.dump() == before
     assert head.value("SELECT version_num FROM alembic_version") == HEAD
+
+
+def test_a_policy_on_ours_goes_with_its_table_and_keeps_a_column(head: Database) -> None:
+    head.query("CREATE POLICY p ON model_versions USING (promoted_at < now())")
+    message = "policy p on public.model_versions depends on public.model_versions"
+    with pytest.raises(RefusedError, match=message):  # 0005 changes the type of the column
+        commands.downgrade(head.settings, "base")
+    head.query("DROP POLICY p ON model_versions; CREATE POLICY p ON model_versions USING (id > 7)")
+    commands.downgrade(head.settings, "base")
+    assert head.value("SELECT to_regclass('model_versions')") is None
 
 
 @pytest.mark.parametrize(

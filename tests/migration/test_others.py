@@ -8,7 +8,8 @@ from alembic import command
 
 from mlops_db.migration.commands import alembic_config, run_command
 from support.database import Database
-from support.projects import Checkout, versions
+from support.process import assert_run_failed
+from support.projects import Checkout, sql, versions
 
 pytestmark = [pytest.mark.slow, pytest.mark.full_postgresql]
 
@@ -88,3 +89,15 @@ def test_whose_view_reads_what_goes_is_named_and_stays(
     assert re.search(r"\breport\b", text) is None
     (output,) = [record.message for record in caplog.records if record.name == "mlops_db.autogenerate"]
     assert output.startswith("public.report is not ours and reads what the revision drops")
+
+
+def test_a_connection_that_breaks_while_a_step_looks_for_dependents_is_one_line(head: Database, tmp_path: Path) -> None:
+    checkout = Checkout(tmp_path)
+    breaks = """
+        DO $$ BEGIN
+            PERFORM pg_terminate_backend(pg_backend_pid()) WHERE current_setting('application_name') LIKE 'mlops-db%';
+            IF false THEN RAISE dependent_objects_still_exist; END IF;
+        END $$
+    """
+    checkout.add(sql(breaks, "DROP VIEW IF EXISTS v_things"))
+    assert_run_failed(checkout.alembic(head, "upgrade", "head"), "terminating connection")

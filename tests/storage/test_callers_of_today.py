@@ -2,8 +2,6 @@
 
 import copy
 import json
-import sys
-import typing
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import datetime, timezone
@@ -190,12 +188,6 @@ def test_dicts_have_the_values_and_the_order_of_the_tuples(db: DatabaseManager) 
     assert db.execute_query("SELECT 1", as_dicts=True) == [{"?column?": 1}]
     assert db.execute_query("SELECT", as_dicts=True) == [{}]
     assert db.execute_query("SHOW timezone", as_dicts=True) == [{"TimeZone": "UTC"}]
-
-
-@pytest.mark.skipif(sys.version_info < (3, 11), reason="Python 3.10 does not keep overloads")
-def test_each_type_of_a_query_has_the_number_of_changed_rows() -> None:
-    types = [each.__annotations__["return"] for each in typing.get_overloads(DatabaseManager.execute_query)]
-    assert types == ["list[dict[str, Any]] | int", "list[tuple[Any, ...]] | int"]
 
 
 def test_dicts_of_changed_rows_need_returning(db: DatabaseManager, head: Database) -> None:

@@ -1,7 +1,7 @@
 """What depends on our relations, such as a view or a foreign key of others, and stops a run that drops them.
 
-PostgreSQL would refuse the statement, but only when the steps before it are done and their rows are gone. A trigger, a
-rule or a policy on one of them it would drop without a word.
+PostgreSQL would refuse the statement, but only when the steps before it are done and their rows are gone. A trigger or
+a rule on one of them it would drop without a word.
 """
 
 from __future__ import annotations
@@ -78,6 +78,11 @@ class Dependent(NamedTuple):
         return match and stored_name(match[1])
 
     @property
+    def is_policy_on_it(self) -> bool:
+        """Whether it is a policy on the relation itself: a part of it, which only keeps its columns from going."""
+        return self.within == self.on and self.what.startswith("policy ")
+
+    @property
     def goes_silently(self) -> bool:
         """Whether PostgreSQL drops it together with the relation."""
         return self.part_of_relation is not None and self.within == self.on
@@ -105,7 +110,7 @@ def refuse_dependents(
 
     Raises:
         RefusedError: names what depends on what.
-        DBAPIError: a step has a check of its own that says so.
+        DBAPIError: a step has a check of its own that says so, or the connection broke.
     """
     folder, direction = our_folder(script), direction_name(is_upgrade=is_upgrade)
     are_ours = [Path(one.path).parent.resolve() == folder for one in revisions]
@@ -121,7 +126,8 @@ def refuse_dependents(
         found = [
             one
             for one in read_dependents(cursor)
-            if _stored(one.on) in dropped or (_stored(one.on), stored_name(one.part)) in columns
+            if (_stored(one.on) in dropped and not one.is_policy_on_it)
+            or (_stored(one.on), stored_name(one.part)) in columns
         ]
     found = _left_by(_joined(written), found)
     if not found:
@@ -156,6 +162,7 @@ def _joined(written: Iterable[str | None]) -> str:
 def _left_by(sql: str, found: Sequence[Dependent]) -> list[Dependent]:
     """Those that the SQL neither drops nor changes."""
     changed = {_stored(name) for names in _CHANGED.findall(sql) for name in re.findall(NAME, names)}
+    dropped = [_stored(name) for names in _DROPPED.findall(sql) for name in re.findall(NAME, names)]
     schemas = {stored_name(name) for names in _SCHEMAS_DROPPED.findall(sql) for name in re.findall(PART, names)}
     parts = {(stored_name(part), _stored(name)) for part, name in _PART_DROPPED.findall(sql)}
 
@@ -163,7 +170,8 @@ def _left_by(sql: str, found: Sequence[Dependent]) -> list[Dependent]:
         within = _stored(one.within)
         if (one.part_of_relation, within) in parts:
             return False
-        if one.goes_silently:
+        goes_too_late = within in dropped and _stored(one.on) in dropped[: dropped.index(within)]
+        if one.goes_silently or (goes_too_late and one.what.startswith("policy ")):
             return True
         # An index goes by itself, or with its table.
         names = {within, *(_stored(name) for name in re.findall(rf"^index ({NAME})", one.what))}
@@ -200,7 +208,7 @@ def _ask_the_steps(connection: Connection, written: Sequence[str | None]) -> Non
                         connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
                 except DBAPIError as error:
                     # The step runs it again, and by then what else it needs is there.
-                    if isinstance(error.orig, DependentObjectsStillExist):
+                    if error.connection_invalidated or isinstance(error.orig, DependentObjectsStillExist):
                         raise
 
 
@@ -223,8 +231,8 @@ def _stored(written: str) -> tuple[str, ...]:
 
 
 _QUALIFIED = "{0}.relnamespace::regnamespace || '.' || quote_ident({0}.relname)"
-# A view depends on what its rule reads; a foreign key on the index of the constraint that it refers to. A trigger, a
-# rule or a policy goes with its relation ('a').
+# A view depends on what its rule reads; a foreign key on the index of the constraint that it refers to. A trigger or
+# a rule goes with its relation ('a').
 _DEPENDENTS = f"""
     WITH targets AS (
         SELECT 'pg_class'::regclass AS class, c.oid, c.oid AS relation, NULL AS part FROM pg_class AS c
@@ -258,7 +266,7 @@ _DEPENDENTS = f"""
       JOIN pg_namespace AS n ON n.oid = coalesce(c.relnamespace, f.pronamespace) AND n.nspname = ANY(ARRAY{[*SCHEMAS]})
       JOIN pg_depend AS d ON d.refclassid = target.class AND d.refobjid = target.oid
        AND (d.deptype = 'n' OR d.deptype = 'a' AND d.classid = ANY (ARRAY[
-               'pg_trigger'::regclass, 'pg_rewrite'::regclass, 'pg_policy'::regclass]))
+               'pg_trigger'::regclass, 'pg_rewrite'::regclass]))
       LEFT JOIN pg_attribute AS a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid AND d.refobjsubid > 0
                                  AND d.refclassid = 'pg_class'::regclass
       LEFT JOIN pg_rewrite AS r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid
