@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 
-from mlops_db.terminal import output_failure, print_line, survive_lost_output
+from mlops_db.terminal import print_line, report_lost_output, survive_lost_output
 
 _Constructor = TypeVar("_Constructor", bound=Callable[..., None])
 
@@ -457,35 +457,20 @@ class RunNotFoundError(AdapterError):
         )
 
 
-def refuse_lost_output() -> None:
-    """Stop a command from ending well if its standard output is not whole.
-
-    Raises:
-        RefusedError: standard output could not be written.
-    """
-    if failure := output_failure():
-        raise RefusedError(
-            f"standard output cannot be written: {failure.strerror}",
-            hint="Make room, or write it elsewhere. Only output is lost: what the command changes is done.",
-        )
-
-
 def exit_code_of(command: Callable[[], int]) -> int:
     """Run `command`; returns its exit code, and prints an `MlopsDbError` on standard error.
 
     Control-C ends with 130, as shells expect of SIGINT. Output that cannot be written does not stop the command: its
-    work is done to the end. If that was standard output, the exit code is 1, unless its reader went away.
+    work is done to the end. If that was standard output, the exit code is not 0, unless its reader went away.
     """
     survive_lost_output()
     try:
-        try:
-            code = command()
-        except SystemExit as ended:  # argparse's, after --help
-            code = ended.code if isinstance(ended.code, int) else 0
-        refuse_lost_output()
+        code = command()
+    except SystemExit as ended:  # argparse's, after --help
+        code = ended.code if isinstance(ended.code, int) else 0
     except MlopsDbError as error:
         print_line(f"error: {error}\nhint: {error.hint}", file=sys.stderr)
-        return error.exit_code
+        code = error.exit_code
     except KeyboardInterrupt:
-        return 130
-    return code
+        code = 130
+    return report_lost_output(code)

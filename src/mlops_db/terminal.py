@@ -75,7 +75,9 @@ class _Lossy(io.TextIOWrapper):
     def _lose(self, error: OSError) -> None:
         self.failure = error
         # Python writes what is in the buffer again at exit, and that would fail again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self.fileno())
+        os.close(nowhere)
 
 
 def survive_lost_output() -> None:
@@ -87,18 +89,30 @@ def survive_lost_output() -> None:
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         # A program around this one may have put another stream there; it is None where the caller has closed it.
-        if stream is not None and stream is getattr(sys, f"__{name}__"):
-            stream.flush()
-            lossy = _Lossy(stream.buffer, encoding=stream.encoding, errors="replace", line_buffering=True)
-            setattr(sys, name, lossy)
+        if stream is getattr(sys, f"__{name}__") and isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace", line_buffering=True)  # others still write to it
+            # A buffer of its own stays open for them. It also writes a text whole, which `python -u` has no buffer for.
+            buffer = open(stream.fileno(), "wb", closefd=False)  # noqa: SIM115  (it is open as long as the stream)
+            setattr(sys, name, _Lossy(buffer, encoding=stream.encoding, errors="replace", line_buffering=True))
 
 
-def output_failure() -> OSError | None:
-    """Why standard output was lost, if it was; a reader that went away (`mlops-db status | head -1`) is no failure."""
+def report_lost_output(code: int) -> int:
+    """The exit code of a command that would end with `code`: not 0 if its standard output is not whole.
+
+    An error line says why. A reader that went away (`mlops-db status | head -1`) is no failure.
+    """
     if not isinstance(sys.stdout, _Lossy):
-        return None
+        return code
     sys.stdout.flush()
-    return None if isinstance(sys.stdout.failure, BrokenPipeError) else sys.stdout.failure
+    failure = sys.stdout.failure
+    if failure is None or isinstance(failure, BrokenPipeError):
+        return code
+    print_line(
+        f"error: standard output cannot be written: {failure.strerror}\n"
+        "hint: Make room, or write it elsewhere. Only output is lost: what the command changes is done.",
+        file=sys.stderr,
+    )
+    return code or 1
 
 
 def print_line(*parts: str, file: TextIO | None = None) -> None:

@@ -5,13 +5,15 @@ import re
 import signal
 import socket
 import subprocess
+import sys
+import textwrap
 from pathlib import Path
 
 import pytest
 from psycopg import sql
 
 from mlops_db.server.guests import REVOKE_CREATE
-from support.database import ROOT, SCRIPTS, TIMEOUT_S, Database
+from support.database import ROOT, SCRIPTS, TIMEOUT_S, Database, run_command
 from support.process import SECRET, assert_failed, closed_pipe
 from support.roles import may_create_in_public, role
 from support.sessions import another_session, wait_until
@@ -142,6 +144,13 @@ def test_messages_that_are_lost_do_not_change_the_exit_code(
 
 
 @pytest.mark.skipif(not FULL.exists(), reason="only Linux has a device that is always full")
+def test_a_failure_whose_object_is_lost_keeps_its_exit_code(head: Database) -> None:
+    done = head.run("sh", "-c", f'"$0" status --json >{FULL}', str(SCRIPTS / "mlops-db"), POSTGRES_HOST="/nonexistent")
+    assert done.returncode == 2
+    assert "standard output cannot be written" in done.stderr
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="only Linux has a device that is always full")
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize(
     ("command", "code"),
@@ -162,6 +171,47 @@ def test_a_run_whose_progress_is_lost_goes_on(empty: Database, command: str, cod
     assert "Traceback" not in done.stderr
     assert empty.run("mlops-db", "status").returncode == 0
     assert empty.value("SELECT count(*) FROM mlops_internal.migration_history WHERE outcome <> 'applied'") == 0
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "out = sys.stdout; main(['--version']); print('last', file=out)",
+        "main(['--version']); sys.stdout = sys.__stdout__; print('last')",
+        "main(['--version']); main(['--version']); print('last')",
+        "out = sys.stdout; main(['--version']); gc.collect(); out.write('last')",
+    ],
+)
+def test_a_program_that_calls_a_command_keeps_its_own_output(head: Database, program: str) -> None:
+    program = f"import gc, sys; from mlops_db.cli.main import main; {program}"
+    done = run_command(sys.executable, "-c", program, environment=head.environment | {"PYTHONUNBUFFERED": ""})
+    assert (done.returncode, done.stderr) == (0, "")
+    version, *_, last = done.stdout.splitlines()
+    assert version.startswith("mlops-db 0")
+    assert last == "last"
+
+
+def test_a_program_that_calls_alembic_twice_has_both_outputs(head: Database) -> None:
+    program = "from alembic.config import main; main(['current']); main(['heads'])"
+    done = run_command(sys.executable, "-c", program, environment=head.environment | {"PYTHONUNBUFFERED": ""})
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count("(head)") == 2
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_output_that_is_cut_off_fails_the_command(head: Database, tmp_path: Path, unbuffered: str) -> None:
+    program = """
+        import resource, signal, sys
+        from mlops_db.errors import exit_code_of
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (65_536, 65_536))
+        sys.exit(exit_code_of(lambda: print(100_000 * "x", end="")))
+    """
+    file = tmp_path / "program.py"
+    file.write_text(textwrap.dedent(program), encoding="utf-8")
+    done = head.run("sh", "-c", f'"$0" {file} >{tmp_path / "cut"}', sys.executable, PYTHONUNBUFFERED=unbuffered)
+    assert done.returncode == 1
+    assert "standard output cannot be written: File too large" in done.stderr
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])

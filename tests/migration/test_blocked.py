@@ -156,7 +156,7 @@ def test_a_revision_that_is_blocked_for_too_long_fails_with_the_name_of_its_bloc
 def test_others_wait_no_longer_than_lock_timeout_for_a_revision_that_is_blocked(
     orders: Database, checkout: Checkout, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A promise of the run's; as many measurements as it takes, because a busy machine can add to one."""
+    """A promise of the run's; up to five measurements, because a busy machine can add to one."""
     checkout.add(sql("ALTER TABLE orders ADD COLUMN note text"))
     stalls = []
     for _ in range(10):
@@ -174,7 +174,7 @@ def test_others_wait_no_longer_than_lock_timeout_for_a_revision_that_is_blocked(
         stalls.append(max(reading[0], writing[0]))
         with capsys.disabled():
             print(f"\nlongest stall of a read {reading[0] * 1000:.0f} ms, of a write {writing[0] * 1000:.0f} ms")  # noqa: T201  (the figure is wanted)
-        if stalls[-1] <= LOCK_TIMEOUT_S + 0.2:
+        if stalls[-1] <= LOCK_TIMEOUT_S + 0.2 or len(stalls) == 5:
             break
     assert stalls, "nobody queued behind the revision: nothing measured"
     assert min(stalls) <= LOCK_TIMEOUT_S + 0.2

@@ -153,11 +153,11 @@ def test_no_line_comes_twice(empty: Database, program: tuple[str, ...]) -> None:
     shown = blocked(empty, *program, "upgrade", "0005")
     assert "mlops_db" not in shown
     (tries,) = re.findall(r"no lock after (\d+) tries", shown)
-    assert shown.count("no lock, blocked by") == int(tries) - 1
+    assert shown.count("no lock, blocked by") == int(tries) - 1 > 0
     shown = blocked(empty, "mlops-db", "init")
     assert "warning:" not in shown
     (tries,) = re.findall(r"no lock after (\d+) tries", shown)
-    assert shown.count("no lock, blocked by") == int(tries) - 1
+    assert shown.count("no lock, blocked by") == int(tries) - 1 > 0
 
 
 def test_whoever_names_our_logger_gets_records_beside_the_progress(empty: Database, tmp_path: Path) -> None:

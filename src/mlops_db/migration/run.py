@@ -15,7 +15,7 @@ from alembic.util import CommandError
 from sqlalchemy import MetaData
 from sqlalchemy.exc import SQLAlchemyError
 
-from mlops_db.errors import InterruptedRunError, MlopsDbError, exit_code_of
+from mlops_db.errors import InterruptedRunError, MlopsDbError
 from mlops_db.migration.autogenerate import only_writes_a_file
 from mlops_db.migration.callers_connection import settings_of_connection, use_callers_connection
 from mlops_db.migration.online import OnlineRun
@@ -26,7 +26,7 @@ from mlops_db.migration.session import migration_connection, run_pins
 from mlops_db.server.failures import find_server_error, translate_statement_failure
 from mlops_db.server.waiting import wait_interruptibly
 from mlops_db.settings import Settings
-from mlops_db.terminal import survive_lost_output
+from mlops_db.terminal import report_lost_output, survive_lost_output
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -110,9 +110,11 @@ def _prepare_command_line(config: Config) -> None:
 
 
 def _finish_command_line(config: Config) -> None:
-    """Fail if output was lost: `alembic` itself ignores that, and prints its errors on standard output, too."""
-    if config.cmd_opts is not None and config.stdout is sys.stdout and (code := exit_code_of(lambda: 0)):
-        sys.exit(code)
+    """Fail if output was lost, which `alembic` would not notice. What it prints later is its own again."""
+    if config.cmd_opts is not None and config.stdout is sys.stdout:
+        config.stdout = sys.__stdout__ or sys.stdout
+        if code := report_lost_output(0):
+            sys.exit(code)
 
 
 def _open_connection(config: Config, settings: Settings, options: Options) -> AbstractContextManager[Connection]:
