@@ -103,6 +103,22 @@ def test_without_createrole_it_says_who_can(database: Database) -> None:
             assert_failed(owned.run(*CREATE, MLOPS_READER_PASSWORD=SECRET), f'may not change role "{ROLE}"')
 
 
+def test_with_an_owner_role_its_createrole_counts(database: Database) -> None:
+    with owner(database) as owned, role(database, "mlops_test_login", "LOGIN CREATEROLE") as login:
+        owner_role = owned.settings.user
+        database.query(f"GRANT {owner_role} TO mlops_test_login; GRANT SELECT ON alembic_version TO {owner_role}")
+        through_owner = replace(owned, settings=replace(login, owner_role=owner_role))
+        assert_failed(
+            through_owner.run(*CREATE, MLOPS_READER_PASSWORD=SECRET),
+            f'the role in force (the owner role, where MLOPS_OWNER_ROLE is set) may not create role "{ROLE}"',
+            "give CREATEROLE to the role in force",
+        )
+        database.query(f"ALTER ROLE {owner_role} CREATEROLE; ALTER ROLE mlops_test_login NOCREATEROLE")
+        done = through_owner.run(*CREATE, MLOPS_READER_PASSWORD=SECRET)
+        assert "may not create role" not in done.stderr
+        assert "does not own the tables and views" in done.stderr  # it is past that
+
+
 def test_it_may_connect_where_not_everybody_may(database: Database) -> None:
     database.query(f"REVOKE CONNECT ON DATABASE {database.settings.database} FROM PUBLIC")
 
@@ -131,7 +147,8 @@ def test_without_a_password_nothing_happens(database: Database, options: list[st
     ("name", "message"),
     [
         ("public", "public is everybody"),
-        ("None", 'no role "None"'),
+        ("Public", "Public is everybody"),
+        ("none", 'no role "none"'),
         ("pg_monitors", 'no role "pg_monitors"'),
         ("pg_monitor", "is built in"),
     ],
@@ -139,4 +156,11 @@ def test_without_a_password_nothing_happens(database: Database, options: list[st
 @pytest.mark.parametrize("options", [(), ("--create",)])
 def test_a_reserved_name_is_refused(head: Database, name: str, message: str, options: tuple[str, ...]) -> None:
     done = head.run("mlops-db", "grant-reader", name, *options, MLOPS_READER_PASSWORD=SECRET)
-    assert_failed(done, message, "Name a role" if name == "public" else "Built-in roles cannot be used")
+    assert_failed(done, message, "Name a role" if name.lower() == "public" else "Built-in roles cannot be used")
+
+
+@pytest.mark.parametrize("options", [(), ("--create",)])
+def test_a_role_named_like_a_reserved_one_in_other_letters_is_a_role(head: Database, options: tuple[str, ...]) -> None:
+    with role(head, "None"):
+        done = head.run("mlops-db", "grant-reader", "None", *options, MLOPS_READER_PASSWORD=SECRET)
+        assert done.returncode == 0, done.stderr

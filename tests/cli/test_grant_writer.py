@@ -208,7 +208,7 @@ def test_a_member_that_inherits_nothing_can_be_a_writer_itself(head: Database) -
             with pytest.raises(NotPermittedError, match="alembic_version") as refused:
                 db.monitoring.log("drift", "psi", 0.5)
             command = re.findall("`(mlops-db grant-writer .*?)`", refused.value.hint)[0]
-            assert "as one only after SET ROLE" in refused.value.hint
+            assert "If it is a writer only after SET ROLE, let jobs" in refused.value.hint
             assert "a writer only after SET ROLE" in head.run("mlops-db", "roles").stdout
             assert head.run(*command.split()).returncode == 0
             db.monitoring.log("drift", "psi", 0.5)

@@ -153,6 +153,20 @@ def test_a_member_of_a_writer_stays_one_and_is_told_how_to_end_that(database: Da
         assert (len(answer["statements"]), answer["left"]) == (30, [])
 
 
+def test_a_membership_that_makes_it_only_a_reader_is_not_to_be_ended(database: Database) -> None:
+    with roles.role(database, "mlops_test_dashboards", "NOLOGIN"), roles.role(database, "mlops_test_w", "NOLOGIN"):
+        assert database.run("mlops-db", "grant-reader", "mlops_test_dashboards").returncode == 0
+        assert database.run("mlops-db", "grant-writer", "mlops_test_w").returncode == 0
+        database.query(f"GRANT mlops_test_dashboards, mlops_test_w TO {QUOTED}")
+        granted(database, WRITER)
+
+        done = database.run(*WRITER.revoke)
+
+        assert done.stdout.splitlines()[1] == (
+            f'It is still a writer through mlops_test_w: REVOKE "mlops_test_w" FROM {QUOTED};'
+        )
+
+
 def test_who_can_become_a_writer_is_none(database: Database) -> None:
     with roles.role(database, "mlops_test_group", "NOLOGIN"):
         assert database.run("mlops-db", "grant-writer", "mlops_test_group").returncode == 0
@@ -185,8 +199,12 @@ def test_a_grant_by_somebody_else_stays_and_is_told(database: Database) -> None:
         assert done.stdout.endswith("It still has SELECT on v_model_timeline\n")
         assert database.value(GRANTED, [ROLE]) == 1
         database.query(f"GRANT SELECT ON v_model_timeline TO {QUOTED}")
+        database.query(f"REVOKE SELECT ON v_model_timeline FROM {QUOTED}")
+        dry = database.run(*READER.revoke, "--dry-run")
+        nothing = f"nothing on {database.settings.target}: others have granted it the same"
+        assert dry.stdout.startswith(f'Role "{ROLE}" would lose {nothing}\nnote: mlops_test_other granted it SELECT ')
         again = database.run(*READER.revoke)
-        assert again.stdout.startswith(f'Role "{ROLE}" lost nothing on ')
+        assert again.stdout.startswith(f'Role "{ROLE}" lost {nothing}\n')
         assert "Nothing was changed" not in again.stdout
         assert database.value(GRANTED, [ROLE]) == 1
 

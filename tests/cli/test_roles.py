@@ -118,6 +118,27 @@ def test_a_membership_says_itself_whether_it_is_inherited(database: Database, in
         assert found[name]["after_set_role"] == (None if inherits == "TRUE" else "writer")
 
 
+@pytest.mark.parametrize(
+    ("group", "options", "becomes"),
+    [
+        ("Writer", "SET FALSE", None),
+        ("Writer", "SET FALSE, ADMIN TRUE", "writer"),  # it can grant itself the rest
+        ("login", "SET TRUE", "writer"),  # which inherits that, and cannot become it
+        ("login", "SET FALSE, ADMIN TRUE", "writer"),
+        ("login", "SET FALSE", None),
+    ],
+)
+def test_a_member_that_may_not_set_role_cannot_become_the_role(
+    database: Database, group: str, options: str, becomes: str | None
+) -> None:
+    if database.connection.info.server_version < 160000:
+        pytest.skip("before PostgreSQL 16 every member can run SET ROLE")
+    database.query(f'GRANT "{PREFIX}Writer" TO "{PREFIX}login" WITH INHERIT TRUE, SET FALSE')
+    database.query(f'GRANT "{PREFIX}{group}" TO "{PREFIX}nobody" WITH INHERIT FALSE, {options}')
+    found = of_tests(json.loads(database.run("mlops-db", "roles", "--json").stdout)["roles"])
+    assert found.get("nobody", {}).get("after_set_role") == becomes
+
+
 def test_a_reader_that_can_become_a_writer_is_a_reader(database: Database) -> None:
     database.query("REVOKE SELECT ON retraining_decisions FROM PUBLIC")
     grant(database.settings, READER, f"{PREFIX}nobody")

@@ -111,11 +111,12 @@ def _report_revoked(options: Namespace, kind: "Kind", settings: Settings, revoke
     count = f"{len(taken)} privilege{'' if len(taken) == 1 else 's'}"
     if not taken and not foreign:
         print_line(f"{role} has no grant of a {kind.name} of {settings.target}. Nothing was changed.")
+    elif not taken:
+        lost = "would lose" if options.dry_run else "lost"
+        print_line(f"{role} {lost} nothing on {settings.target}: others have granted it the same")
     elif options.dry_run:
         _print_statements(revoked.statements)
         print_line(f"{role} would lose {count} on {settings.target}. Nothing was changed (--dry-run).")
-    elif not taken:
-        print_line(f"{role} lost nothing on {settings.target}: others have granted it the same")
     elif revoked.still:
         print_line(f"{role} lost {count} on {settings.target}, and is still a {kind.name}")
     else:

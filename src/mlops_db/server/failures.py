@@ -231,10 +231,10 @@ def _translate(error: psycopg2.OperationalError, settings: Settings, database: s
         )
     if "FATAL" not in text:
         return _translate_unreached(text, line, settings)
-    return _translate_refused(line, settings)
+    return _translate_refused(line, settings, database)
 
 
-def _translate_refused(line: str, settings: Settings) -> ConnectionFailedError:
+def _translate_refused(line: str, settings: Settings, database: str) -> ConnectionFailedError:
     """Translate a refusal that is neither about the login nor about names."""
     if is_limit(line):
         return TooManyConnectionsError(
@@ -247,9 +247,7 @@ def _translate_refused(line: str, settings: Settings) -> ConnectionFailedError:
     if is_setting:
         hint = "The server does not accept this setting of PGOPTIONS, PGTZ, the URL or a service file."
     elif "permission denied for database" in line:
-        hint = (
-            f"The database's owner grants CONNECT to {quoted(settings.user)}; so does `mlops-db grant-writer --create`."
-        )
+        hint = f"Let the database's owner run GRANT CONNECT ON DATABASE {quoted(database)} TO {quoted(settings.user)};"
     failure = ConnectionFailedError(f"{settings.target}: {line}", hint=hint)
     failure.retryable = not is_setting
     return failure

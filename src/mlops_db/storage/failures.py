@@ -117,8 +117,8 @@ def _translate_refusal(error: psycopg2.Error, code: str, settings: Settings, *, 
         return NotPermittedError(
             str(refusal),
             hint=f"For calls of the storage layer, let the owner run `mlops-db grant-writer {role}`. If `mlops-db "
-            f"roles` shows {quoted(settings.user)} as a writer, anything else is for the owner; if as one only after "
-            "SET ROLE, let jobs log in as a role that inherits. MLOPS_OWNER_ROLE is not for jobs.",
+            f"roles` shows {quoted(settings.user)} as a writer, anything else is for the owner. If it is a writer "
+            "only after SET ROLE, let jobs log in as a role that inherits. MLOPS_OWNER_ROLE is not for jobs.",
         )
     if code in _NO_WRITES and _is_standby(error):
         refusal = StandbyError(

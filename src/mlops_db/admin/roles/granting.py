@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from mlops_db.server.cursor import SafeCursor
     from mlops_db.settings import Settings
 
+# As PostgreSQL spells them: a role can be named "None".
 _BUILT_IN = ("", "none", "current_user", "current_role", "session_user")
 _FUNCTIONS = {f"reporting.{function.partition('(')[0]}": f"reporting.{function}" for function in REPORTING_FUNCTIONS}
 
@@ -89,7 +90,7 @@ class Revoked(NamedTuple):
         privileges: what was taken back.
         connect: whether CONNECT on the database was taken back, too.
         foreign: the grants of the same privileges that others have made, such as the owner of schema public; they stay.
-        still: whether it is still of that kind, through other roles or everybody.
+        still: whether it is still of that kind: through other roles, everybody, or what others have granted it.
         through: the roles that make it so, each with the statement that ends it.
         left: what it can still do with our objects.
     """
@@ -121,7 +122,7 @@ def grant(settings: Settings, kind: Kind, role: str, *, password: str | None = N
         ConnectionFailedError: no connection.
         RefusedError: there is no such role, it is built in, or it can already do more than its kind; nothing was
             changed. Or a worker lacks it, refused, or does not answer. Or a migration run goes on for too long.
-        NotPermittedError: the connecting role does not own the tables and views, or may not create roles.
+        NotPermittedError: the role in force does not own the tables and views, or may not create roles.
     """
     _refuse_everybody(role)
     with open_cursor(settings) as cursor:
@@ -181,7 +182,7 @@ def revoke(settings: Settings, kind: Kind, role: str, *, dry_run: bool = False) 
             granted on to others what it was granted. Nothing was changed. Or a worker refused, or does not answer. Or
             a migration run goes on for too long.
         MlopsDbError: the database is another tool's.
-        NotPermittedError: the connecting role does not own the tables and views.
+        NotPermittedError: the role in force does not own the tables and views.
     """
     _refuse_everybody(role)
     with open_cursor(settings) as cursor:
@@ -213,7 +214,7 @@ def revoke(settings: Settings, kind: Kind, role: str, *, dry_run: bool = False) 
         statements += [connect] if connect else []
         left = find_beyond(after, None, shards_here=False)
         still = not {*kind.known_by}.difference(after.privileges(*WITHOUT_SET_ROLE))
-        ways = [one for one in left if still and one.privilege in kind.privileges and one.way == "inherited"]
+        ways = [one for one in left if still and one.privilege in kind.known_by and one.way == "inherited"]
         through = _memberships_to_end(cursor, role, (one.by for one in ways))
         if dry_run:
             cursor.connection.rollback()
@@ -370,4 +371,4 @@ def _require_role(cursor: SafeCursor, role: str, *, may_be_built_in: bool = Fals
 
 
 def _is_built_in(role: str) -> bool:
-    return role.lower() in _BUILT_IN or role.startswith("pg_")
+    return role in _BUILT_IN or role.startswith("pg_")

@@ -36,12 +36,12 @@ def make_login(cursor: SafeCursor, role: str, password: str) -> None:
     The server gets the hash of the password (SCRAM-SHA-256), so neither it nor its log sees the password.
 
     Args:
-        cursor: of a role with CREATEROLE, or a superuser.
+        cursor: its role in force has CREATEROLE, or is a superuser.
         role: its name, as PostgreSQL stores it.
         password: its password.
 
     Raises:
-        NotPermittedError: the connecting role may not create roles, or not change this one, or not let it connect.
+        NotPermittedError: the role in force may not create roles, or not change this one, or not let it connect.
     """
     exists = cursor.value("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = %s)", (role,))
     hashed = encrypt_password(password, role, scope=cursor.connection, algorithm="scram-sha-256")
@@ -53,9 +53,9 @@ def make_login(cursor: SafeCursor, role: str, password: str) -> None:
     except psycopg2.errors.InsufficientPrivilege:
         change = f'may not change role "{role}"' if exists else f'may not create role "{role}"'
         raise NotPermittedError(
-            f"the connecting role {change}; nothing was changed",
-            hint="Connect as a superuser, or as a role with CREATEROLE, which may change the roles that it created; or "
-            "let one create the role, and leave out --create.",
+            f"the role in force (the owner role, where MLOPS_OWNER_ROLE is set) {change}; nothing was changed",
+            hint="Let a superuser, or a role with CREATEROLE, do that, and leave out --create. Or let a superuser "
+            "give CREATEROLE to the role in force, which may then create roles, and change those that it created.",
         ) from None
     _let_connect(cursor, role)
 
@@ -70,7 +70,7 @@ def _let_connect(cursor: SafeCursor, role: str) -> None:
     for database, may_grant in cursor.fetchall():
         if not may_grant:
             raise NotPermittedError(
-                f'role "{role}" may not connect to this database, nor may the connecting role grant that; nothing was '
+                f'role "{role}" may not connect to this database, nor may the role in force grant that; nothing was '
                 "changed",
                 hint="Let the owner of the database do it, or GRANT CONNECT ON DATABASE to the role.",
             )

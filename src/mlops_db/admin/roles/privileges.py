@@ -11,6 +11,7 @@ from mlops_db.errors import RefusedError, alembic
 from mlops_db.project import SCHEMAS, TABLES, VIEWS
 from mlops_db.revisions.gate import find_position
 from mlops_db.revisions.tables import VERSION_TABLE
+from mlops_db.server.connection import SET_OPTION_SINCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -111,7 +112,8 @@ _BY_BUILT_IN = {
     "pg_execute_server_program": "running programs on the server",
 }
 # Only those that a role can become and have something are of interest, which spares asking about each pair of roles.
-# MEMBER, because SET ROLE gives the privileges that a member does not inherit; USAGE tells which it inherits.
+# SET ROLE gives the privileges that a member does not inherit; USAGE tells which it inherits. From PostgreSQL 16 on, a
+# member may be allowed neither. With the ADMIN option it can grant itself the rest.
 _ROLES = f"""
     WITH able AS (
         SELECT oid, rolname, CASE WHEN rolsuper THEN ARRAY['SUPERUSER'] ELSE array_remove(ARRAY[{
@@ -126,7 +128,14 @@ _ROLES = f"""
                                      ORDER BY able.rolname)
                        FROM able CROSS JOIN LATERAL pg_has_role(role.oid, able.oid, 'USAGE') AS inherits
                       WHERE able.oid = role.oid
-                         OR NOT role.rolsuper AND pg_has_role(role.oid, able.oid, 'MEMBER')), '[]')
+                         OR NOT role.rolsuper AND pg_has_role(role.oid, able.oid, 'MEMBER')
+                        AND CASE WHEN current_setting('server_version_num')::int < {SET_OPTION_SINCE} THEN true
+                            ELSE EXISTS (SELECT FROM pg_roles AS via
+                                          WHERE pg_has_role(role.oid, via.oid, 'MEMBER')
+                                            AND (pg_has_role(role.oid, via.oid, 'SET')
+                                                 AND pg_has_role(via.oid, able.oid, 'USAGE')
+                                                 OR pg_has_role(role.oid, via.oid, 'MEMBER WITH ADMIN OPTION')
+                                                 AND pg_has_role(via.oid, able.oid, 'MEMBER'))) END), '[]')
       FROM pg_roles AS role
      WHERE %(role)s::text IS NULL OR role.rolname = %(role)s
      ORDER BY role.rolname
