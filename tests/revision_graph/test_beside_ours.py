@@ -267,6 +267,18 @@ def test_a_trigger_that_ours_make_stops_nothing(head: Database, beside: Beside, 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("beside", [False], indirect=True)
+def test_a_trigger_of_a_partitioned_table_stops_nothing_on_its_partitions(head: Database, beside: Beside) -> None:
+    tables = f"{TOUCH.rstrip()} PARTITION BY LIST (id)", "CREATE TABLE orders_1 PARTITION OF orders DEFAULT"
+    beside.ours.add(
+        sql(*tables, MAKES_TRIGGERS["literal"].format("orders")), sql("DROP TABLE orders", "DROP FUNCTION touch")
+    )
+    beside.upgrade(head)
+    beside.downgrade(head, HEAD)
+    assert head.value("SELECT to_regclass('orders')") is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("beside", [False], indirect=True)
 def test_a_trigger_of_ours_keeps_its_name_on_a_renamed_table(head: Database, beside: Beside) -> None:
     create = sql(TOUCH, MAKES_TRIGGERS["literal"].format("orders"))
     beside.ours.add(create, sql("DROP TABLE orders", "DROP FUNCTION touch"))

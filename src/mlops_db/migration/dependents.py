@@ -273,6 +273,6 @@ _DEPENDENTS = f"""
                CASE WHEN d.classid = 'pg_class'::regclass
                     THEN coalesce((SELECT i.indrelid FROM pg_index AS i WHERE i.indexrelid = d.objid), d.objid) END)
      CROSS JOIN LATERAL pg_identify_object(d.classid, d.objid, d.objsubid) AS o
-     WHERE g.tgisinternal IS NOT TRUE
+     WHERE g.tgisinternal IS NOT TRUE AND coalesce(g.tgparentid, 0) = 0
      ORDER BY 1, 2, 4
 """
