@@ -742,6 +742,19 @@ def test_a_stranger_s_view_on_top_of_one_that_stays_is_no_obstacle(empty: Databa
     assert empty.query("SELECT * FROM dashboard") == []
 
 
+def test_a_rule_on_a_view_that_the_remedy_drops_is_named_in_it(empty: Database) -> None:
+    make_by_hand(
+        empty, views_of_the_baseline(), "ALTER TABLE monitoring_metrics ALTER metric_name SET NOT NULL, ADD note text;",
+        "CREATE RULE r AS ON UPDATE TO v_model_timeline DO INSTEAD SELECT OLD.mlflow_run_id, OLD.model_version;",
+    )  # fmt: skip
+
+    remedy = adopt(empty.settings, dry_run=True).remedy
+
+    (needed,) = (line for line in remedy if line.startswith("-- by hand: "))
+    assert "rule r on public.v_model_timeline needs view public.v_model_timeline: drop it" in needed
+    assert "DROP VIEW" in remedy[1]
+
+
 def test_what_of_others_keeps_the_remedy_from_running_is_named_in_it(empty: Database) -> None:
     make_by_hand(
         empty, "ALTER TABLE model_versions ALTER id TYPE bigint;", views_of_the_baseline(),

@@ -95,15 +95,19 @@ def _remedy(cursor: Cursor, expected: Catalogue, found: Catalogue) -> list[str]:
         for name, properties in _without_views(found).items()
         if name in expected or _belongs_to_ours(name, found)
     }
-    dependents = [one for one in read_dependents(cursor) if one.within not in {*OUR_TABLES, *OUR_VIEWS}]
+    views = _present_views(found)
+    dependents = [
+        one
+        for one in read_dependents(cursor)
+        if one.within not in {*OUR_TABLES, *OUR_VIEWS} or (one.on in views and one.goes_silently)
+    ]
     reasons = obstructions(cursor, tables, ours, with_rows=True)
     drift = Drift(BASELINE, tables, ours, dependents=dependents, obstructions=reasons)
     statements = [line for line in repair_statements(drift) if not line.startswith(("COMMENT", "GRANT", "REVOKE"))]
-    views = _present_views(found)
     if not views or not any(" COLUMN " in line for line in statements):
         return statements
     # The views would keep columns from changing. Adopting creates them again.
-    readers = [needs(one.what, f"view {one.on}") for one in dependents if one.on in views]
+    readers = dict.fromkeys(needs(one.what, f"view {one.on}") for one in dependents if one.on in views)
     return [*readers, f"DROP VIEW {', '.join(views)};", *statements]
 
 

@@ -74,7 +74,7 @@ def comparison_options(
 
     @cache
     def created(*, only_ours: bool) -> set[str]:
-        return revision_objects.created_by_revisions(script, only_ours=only_ours)
+        return revision_objects.created_by_revisions(script, only_ours=only_ours).relations
 
     @cache
     def schemas_of_others() -> set[str]:

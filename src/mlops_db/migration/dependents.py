@@ -19,13 +19,13 @@ from mlops_db.errors import RefusedError
 from mlops_db.migration.database_state import commands_that_revert
 from mlops_db.migration.preview import written_sql
 from mlops_db.migration.revision_graph import our_folder
-from mlops_db.migration.revision_objects import created_by_revisions, parts_by_revisions
+from mlops_db.migration.revision_objects import Created, created_by_revisions, key_of
 from mlops_db.migration.statements import NAME, PART, first_words, split_statements, stored_name, without_texts
 from mlops_db.migration.step import direction_name
 from mlops_db.project import SCHEMAS
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
     from alembic.script import Script, ScriptDirectory
     from psycopg2.extensions import cursor as Cursor  # noqa: N812  (psycopg2 names its classes like functions)
@@ -132,9 +132,8 @@ def refuse_dependents(
     found = _left_by(_joined(written), found)
     if not found:
         return
-    ours = {("public", *name.split("."))[-2:] for name in created_by_revisions(script, only_ours=True)}
-    our_parts = parts_by_revisions(script)
-    found = [one for one in found if _is_in_the_way(one, ours, our_parts)]
+    created = created_by_revisions(script, only_ours=True)
+    found = [one for one in found if _is_in_the_way(one, created)]
     if found and is_upgrade and not all(are_ours):
         found = _left_by(_joined(written_sql(one, direction) for one in revisions), found)
     hint = "Nothing of others is dropped with ours: let their owner drop what is named, and create it again afterwards."
@@ -180,19 +179,14 @@ def _left_by(sql: str, found: Sequence[Dependent]) -> list[Dependent]:
     return [one for one in found if is_left(one)]
 
 
-def _is_in_the_way(one: Dependent, ours: Container[tuple[str, ...]], our_parts: Container[str]) -> bool:
-    """Whether it is of others.
-
-    Args:
-        one: it depends on what a run drops or changes.
-        ours: our relations.
-        our_parts: the names of the triggers, rules and policies of our revisions.
-    """
+def _is_in_the_way(one: Dependent, created: Created) -> bool:
+    """Whether what depends on something that a run drops or changes is of others; `created` are our objects."""
     within = _stored(one.within)
-    if within[0] == "mlops_internal":
+    schema, name = within[0], within[-1]  # a cast has no name
+    if schema == "mlops_internal":
         return False
-    if within in ours:
-        return one.part_of_relation is not None and one.part_of_relation not in our_parts
+    if key_of(schema, name) in created.relations:
+        return one.part_of_relation is not None and not created.has_part(one.part_of_relation, name)
     return not one.goes_silently
 
 
@@ -279,6 +273,6 @@ _DEPENDENTS = f"""
                CASE WHEN d.classid = 'pg_class'::regclass
                     THEN coalesce((SELECT i.indrelid FROM pg_index AS i WHERE i.indexrelid = d.objid), d.objid) END)
      CROSS JOIN LATERAL pg_identify_object(d.classid, d.objid, d.objsubid) AS o
-     WHERE g.tgisinternal IS NOT TRUE
+     WHERE g.tgisinternal IS NOT TRUE AND coalesce(g.tgparentid, 0) = 0
      ORDER BY 1, 2, 4
 """

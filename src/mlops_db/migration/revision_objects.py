@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from mlops_db.migration.preview import written_sql
 from mlops_db.migration.revision_graph import our_folder
@@ -20,13 +20,34 @@ if TYPE_CHECKING:
 _NAME = rf"(?:({PART})\s*\.\s*)?({PART})"
 _CREATED = re.compile(
     rf"""\bCREATE\s+(?:OR\s+REPLACE\s+)?(?:UNLOGGED\s+|FOREIGN\s+|RECURSIVE\s+)?(?:TABLE|VIEW)\s+(?:IF\s+NOT\s+EXISTS\s+)?{_NAME}
-       | (?:({PART})\s*\.\s*)?{PART}\s+RENAME\s+TO\s+({PART})""",
+       | (?:({PART})\s*\.\s*)?({PART})\s+RENAME\s+TO\s+({PART})""",
     re.IGNORECASE | re.VERBOSE,
 )
 _CREATED_IN_PYTHON = re.compile(r"""\b(?:create_table|rename_table)\(\s*(?:["']\w+["'],\s*)?["'](\w+)["']""")
+# Dynamic SQL may leave a name open, as format('CREATE TRIGGER %I ...', name) does.
+_SPELLED = rf"""(?!"\s|[^\s;(]*[%{{'])({PART})"""
 _PART_CREATED = re.compile(
-    rf"\bCREATE\s+(?:OR\s+REPLACE\s+)?(?:CONSTRAINT\s+)?(?:TRIGGER|RULE|POLICY)\s+({PART})", re.IGNORECASE
+    rf"""\bCREATE\s+(?:OR\s+REPLACE\s+)?(?:CONSTRAINT\s+)?(?:TRIGGER|RULE|POLICY)\s+(?:{_SPELLED}|[^\s;]*[%{{'"])
+         (?:[^;]*?\bON\s+(?:(?:SELECT|INSERT|UPDATE|DELETE)\s+TO\s+)?(?:(?:{PART}\.)?{_SPELLED})?)?""",
+    re.IGNORECASE | re.VERBOSE,
 )
+
+
+class Created(NamedTuple):
+    """What the upgrades of revisions create.
+
+    Attributes:
+        relations: the tables and views, named as by `key_of`.
+        parts: the names of triggers, rules and policies, with that of their relation; None for a name that the SQL
+            leaves open.
+    """
+
+    relations: set[str]
+    parts: set[tuple[str | None, str | None]]
+
+    def has_part(self, name: str, relation: str) -> bool:
+        """Whether a trigger, rule or policy of a relation may be one of them."""
+        return not self.parts.isdisjoint({(name, relation), (name, None), (None, relation), (None, None)})
 
 
 def key_of(schema: str | None, name: str) -> str:
@@ -34,26 +55,26 @@ def key_of(schema: str | None, name: str) -> str:
     return name if schema in (None, "public") else f"{schema}.{name}"
 
 
-def created_by_revisions(script: ScriptDirectory, *, only_ours: bool = False) -> set[str]:
-    """The tables and views that an upgrade by the directory's revisions creates, named as by `key_of`.
+def created_by_revisions(script: ScriptDirectory, *, only_ours: bool = False) -> Created:
+    """What an upgrade by the directory's revisions creates; with `only_ours`, without those in folders beside ours.
 
-    With `only_ours`, without those of revisions in folders beside ours.
-
-    They are read from the SQL of a revision; from its text if it writes no SQL without a database.
+    It is read from the SQL of a revision; from its text if it writes no SQL without a database.
     """
-    names: set[str] = set()
+    relations: set[str] = set()
+    parts: set[tuple[str | None, str | None]] = set()
+    renamed: set[str] = set()
     for text in _upgrades(script, only_ours=only_ours):
-        names.update(_CREATED_IN_PYTHON.findall(text))
+        relations.update(_CREATED_IN_PYTHON.findall(text))
         for match in _CREATED.finditer(text):
-            schema, name = match[1] or match[3], match[2] or match[4]
-            names.add(key_of(schema and stored_name(schema), stored_name(name)))
-    return names
-
-
-def parts_by_revisions(script: ScriptDirectory) -> set[str]:
-    """The names of the triggers, rules and policies that an upgrade by our revisions creates."""
-    texts = _upgrades(script, only_ours=True)
-    return {stored_name(name) for text in texts for name in _PART_CREATED.findall(text)}
+            schema, name = match[1] or match[3], match[2] or match[5]
+            relations.add(key_of(schema and stored_name(schema), stored_name(name)))
+            if match[4]:
+                renamed.add(stored_name(match[4]))
+                parts.add((stored_name(name), None))  # as ALTER TRIGGER ... ON ... RENAME TO does
+        for part, relation in _PART_CREATED.findall(text):
+            parts.add((stored_name(part) if part else None, stored_name(relation) if relation else None))
+    # A trigger keeps its name when its table gets another one.
+    return Created(relations, {(part, None if relation in renamed else relation) for part, relation in parts})
 
 
 def _upgrades(script: ScriptDirectory, *, only_ours: bool) -> Iterator[str]:

@@ -215,7 +215,7 @@ def _live_views(
     """The views there that the metadata has or a revision creates, what they read, and what other views read."""
     views = {row.view: str(row.oid) for row in connection.execute(_LIVE, {"schemas": schemas})}
     if script is not None and views.keys() - wanted.keys():
-        ours = wanted.keys() | created_by_revisions(script, only_ours=True)
+        ours = wanted.keys() | created_by_revisions(script, only_ours=True).relations
         views = {name: oid for name, oid in views.items() if name in ours}
     names = {oid: name for name, oid in views.items()}
     uses, others = set(), set()
