@@ -1,5 +1,7 @@
 """Write lines for people: coloured, and broken between words only, on a terminal; as they are in a pipe.
 
+A command finishes its work even if a line cannot be written.
+
 Rich respects NO_COLOR, FORCE_COLOR and COLUMNS. With FORCE_COLOR, a pipe gets what a terminal gets.
 """
 

@@ -242,36 +242,36 @@ TOUCH = """
 CREATE FUNCTION public.touch() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
 CREATE TABLE public.orders (id int)
 """
-MAKES_TRIGGERS = {
-    "literal": "CREATE TRIGGER orders_touch BEFORE UPDATE OF id ON {} FOR EACH ROW EXECUTE FUNCTION touch()",
+TRIGGER = "CREATE TRIGGER orders_touch BEFORE UPDATE OF id ON {} FOR EACH ROW EXECUTE FUNCTION touch()"
+WITH_TRIGGERS = {
+    "literal": (TOUCH, TRIGGER.format("orders")),
     "open": (
-        "DO $$ DECLARE t text = 'orders'; BEGIN EXECUTE format('CREATE TRIGGER %I BEFORE UPDATE ON public.%I"
-        " FOR EACH ROW EXECUTE FUNCTION public.touch()', t || '_touch', t); END $$"
+        TOUCH,
+        (
+            "DO $$ DECLARE t text = 'orders'; BEGIN EXECUTE format('CREATE TRIGGER %I BEFORE UPDATE ON public.%I"
+            " FOR EACH ROW EXECUTE FUNCTION public.touch()', t || '_touch', t); END $$"
+        ),
     ),
     "partly open": (
-        "DO $$ BEGIN EXECUTE 'CREATE TRIGGER ' || quote_ident('orders_touch') || ' BEFORE UPDATE ON public.orders"
-        " FOR EACH ROW EXECUTE FUNCTION public.touch()'; END $$"
+        TOUCH,
+        (
+            "DO $$ BEGIN EXECUTE 'CREATE TRIGGER ' || quote_ident('orders_touch') || ' BEFORE UPDATE ON public.orders"
+            " FOR EACH ROW EXECUTE FUNCTION public.touch()'; END $$"
+        ),
+    ),
+    "on partitions": (
+        f"{TOUCH.rstrip()} PARTITION BY LIST (id)",
+        "CREATE TABLE orders_1 PARTITION OF orders DEFAULT",
+        TRIGGER.format("orders"),
     ),
 }
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("beside", [False], indirect=True)
-@pytest.mark.parametrize("trigger", MAKES_TRIGGERS.values(), ids=MAKES_TRIGGERS)
-def test_a_trigger_that_ours_make_stops_nothing(head: Database, beside: Beside, trigger: str) -> None:
-    beside.ours.add(sql(TOUCH, trigger.format("orders")), sql("DROP TABLE orders", "DROP FUNCTION touch"))
-    beside.upgrade(head)
-    beside.downgrade(head, HEAD)
-    assert head.value("SELECT to_regclass('orders')") is None
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("beside", [False], indirect=True)
-def test_a_trigger_of_a_partitioned_table_stops_nothing_on_its_partitions(head: Database, beside: Beside) -> None:
-    tables = f"{TOUCH.rstrip()} PARTITION BY LIST (id)", "CREATE TABLE orders_1 PARTITION OF orders DEFAULT"
-    beside.ours.add(
-        sql(*tables, MAKES_TRIGGERS["literal"].format("orders")), sql("DROP TABLE orders", "DROP FUNCTION touch")
-    )
+@pytest.mark.parametrize("statements", WITH_TRIGGERS.values(), ids=WITH_TRIGGERS)
+def test_a_trigger_that_ours_make_stops_nothing(head: Database, beside: Beside, statements: tuple[str, ...]) -> None:
+    beside.ours.add(sql(*statements), sql("DROP TABLE orders", "DROP FUNCTION touch"))
     beside.upgrade(head)
     beside.downgrade(head, HEAD)
     assert head.value("SELECT to_regclass('orders')") is None
@@ -280,8 +280,7 @@ def test_a_trigger_of_a_partitioned_table_stops_nothing_on_its_partitions(head: 
 @pytest.mark.slow
 @pytest.mark.parametrize("beside", [False], indirect=True)
 def test_a_trigger_of_ours_keeps_its_name_on_a_renamed_table(head: Database, beside: Beside) -> None:
-    create = sql(TOUCH, MAKES_TRIGGERS["literal"].format("orders"))
-    beside.ours.add(create, sql("DROP TABLE orders", "DROP FUNCTION touch"))
+    beside.ours.add(sql(*WITH_TRIGGERS["literal"]), sql("DROP TABLE orders", "DROP FUNCTION touch"))
     rename = "ALTER TABLE orders RENAME TO sales", "ALTER TRIGGER orders_touch ON sales RENAME TO sales_touch"
     beside.ours.add(sql(*rename), sql("DROP TABLE sales", "CREATE TABLE orders ()"))
     beside.upgrade(head)
@@ -292,11 +291,10 @@ def test_a_trigger_of_ours_keeps_its_name_on_a_renamed_table(head: Database, bes
 @pytest.mark.slow
 @pytest.mark.parametrize("beside", [False], indirect=True)
 def test_a_trigger_of_theirs_stops_ours_although_ours_make_one_of_its_name(head: Database, beside: Beside) -> None:
-    trigger = MAKES_TRIGGERS["literal"]
-    create = sql(TOUCH, "CREATE TABLE items (id int)", trigger.format("orders"))
+    create = sql("CREATE TABLE items (id int)", *WITH_TRIGGERS["literal"])
     beside.ours.add(create, sql("DROP TABLE orders, items", "DROP FUNCTION touch"))
     beside.upgrade(head)
-    head.query(trigger.format("items"))
+    head.query(TRIGGER.format("items"))
     with pytest.raises(RefusedError, match=r"trigger orders_touch on public.items depends on public.items"):
         beside.downgrade(head, HEAD)
     assert head.value("SELECT to_regclass('items')") == "items"

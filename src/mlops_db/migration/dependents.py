@@ -137,12 +137,9 @@ def refuse_dependents(
     if found and is_upgrade and not all(are_ours):
         found = _left_by(_joined(written_sql(one, direction) for one in revisions), found)
     hint = "Nothing of others is dropped with ours: let their owner drop what is named, and create it again afterwards."
-    theirs = [one for one, is_ours in zip(revisions, are_ours, strict=True) if not is_ours]
-    if not is_upgrade and any(sql is None for sql, is_ours in zip(written, are_ours, strict=True) if not is_ours):
-        hint += (
-            " If a revision of yours drops it, run that first, because it asks the database what to do: "
-            f"{commands_that_revert(theirs)}."
-        )
+    theirs = {one: sql for one, sql, is_ours in zip(revisions, written, are_ours, strict=True) if not is_ours}
+    if not is_upgrade and None in theirs.values():  # it asks the database, so nobody knows yet what it drops
+        hint += f" If a downgrade of yours drops it, run that one first: {commands_that_revert([*theirs])}."
     in_the_way: dict[str, dict[str, None]] = {}
     for one in found:
         in_the_way.setdefault(one.on, {})[one.what] = None

@@ -156,7 +156,7 @@ class DatabaseManager:
     @overload
     def execute_query(
         self, sql: str, params: Iterable[Any] | Mapping[str, Any] | None = None, *, as_dicts: Literal[True]
-    ) -> list[dict[str, Any]]: ...  # not the number of a statement without rows, which is no use of it
+    ) -> list[dict[str, Any]]: ...  # it is for statements with rows; with a number, callers would have to check
 
     @overload
     def execute_query(
